@@ -1,0 +1,35 @@
+# The commands that a user, a contributor and CI run. Each makes .venv here and installs into it.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+PEERS := open_clip_torch torchvision timm
+
+.PHONY: demo test test-long lint clean
+
+demo: .venv/.installed  ## train on the embedded pairs, measure, write runs/quickstart/report.html
+	$(BIN)/diptych quickstart
+
+test: .venv/.dev  ## every test but the long ones
+	$(BIN)/python -m pytest
+
+test-long: .venv/.dev  ## soak, kill, fuzz and full-length runs
+	$(BIN)/python -m pytest -m long --timeout 3600
+
+lint: .venv/.dev
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports
+
+clean:
+	rm -rf .venv
+
+# torch first and from the constraints file: asked for by another package, it would come with gigabytes of CUDA.
+.venv/.installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(PIP) torch
+	$(PIP) --editable '.[report,tensorboard]'
+	touch $@
+
+# The peers that tests and benchmarks compare with; without dependencies, because torchvision has no CPU build (tests/peers.py).
+.venv/.dev: .venv/.installed
+	$(PIP) pytest pytest-timeout pytest-xdist hypothesis ruff mypy import-linter playwright transformers regex pandas tqdm webdataset
+	$(PIP) --no-deps $(PEERS)
+	touch $@

@@ -1,0 +1,1 @@
+"""Diptych: train, measure and use CLIP models."""

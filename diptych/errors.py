@@ -1,0 +1,68 @@
+"""The exceptions that Diptych raises on purpose.
+
+DiptychError
+├── InputError (also ValueError)   what the caller handed in cannot be used
+│   ├── ImageError                 a picture cannot be decoded, or is too large
+│   ├── TextError                  a text is empty, not UTF-8, or longer than the context
+│   ├── DataError                  a shard, table, folder or evaluation set is broken or missing
+│   ├── ShapeError                 two arrays do not fit together
+│   ├── ConfigError                a configuration is contradictory or absurd
+│   └── WeightsError               a weight file or model folder is wrong or incomplete
+├── TrainingError                  training cannot go on
+│   ├── NonFiniteLossError         the loss became NaN or infinite
+│   └── CheckpointError            a checkpoint cannot be written or read
+└── MissingExtraError (also ImportError)   an optional dependency is not installed
+
+Every message says what was wrong, where, and what to do. The command line prints it without a traceback.
+"""
+
+
+class DiptychError(Exception):
+    """Base of all errors that Diptych raises on purpose."""
+
+
+class InputError(DiptychError, ValueError):
+    """What the caller handed in cannot be used."""
+
+
+class ImageError(InputError):
+    """A picture cannot be decoded, or is too large."""
+
+
+class TextError(InputError):
+    """A text is empty, not UTF-8, or longer than the context."""
+
+
+class DataError(InputError):
+    """A shard, table, folder or evaluation set is broken or missing."""
+
+
+class ShapeError(InputError):
+    """Two arrays do not fit together."""
+
+
+class ConfigError(InputError):
+    """A configuration is contradictory or absurd."""
+
+
+class WeightsError(InputError):
+    """A weight file or model folder is wrong or incomplete."""
+
+
+class TrainingError(DiptychError):
+    """Training cannot go on."""
+
+
+class NonFiniteLossError(TrainingError):
+    """The loss became NaN or infinite."""
+
+
+class CheckpointError(TrainingError):
+    """A checkpoint cannot be written or read."""
+
+
+class MissingExtraError(DiptychError, ImportError):
+    """An optional dependency is not installed."""
+
+    def __init__(self, package: str, extra: str) -> None:
+        super().__init__(f"{package} is not installed; install it with: pip install 'diptych[{extra}]'")
