@@ -1,0 +1,38 @@
+"""The report page: contents in, one self-contained HTML file out."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import jinja2
+
+from diptych.report.contents import QuickstartReport
+
+
+def render_report(report: QuickstartReport) -> str:
+    """The page as HTML text: no script, nothing from the network, every text escaped."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("quickstart.html.j2").render(report=report)
+
+
+def write_report(report: QuickstartReport, path: str | Path) -> Path:
+    """Write the page to a file, whole or not at all; the folder is made if it is missing."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    html = render_report(report).encode("utf-8")
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(html)
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+    return path
