@@ -1,0 +1,1 @@
+"""Tensors and configuration: the towers, the whole model, presets, weight files."""

@@ -1,0 +1,80 @@
+"""The Transformer that both towers share: pre-norm blocks of attention and a two-layer perceptron."""
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+def quick_gelu(x: torch.Tensor) -> torch.Tensor:
+    """x · sigmoid(1.702 x), the activation of OpenAI's weights; written as a SiLU, one kernel that saves one tensor."""
+    return F.silu(x * 1.702) * (1 / 1.702)
+
+
+ACTIVATION_FUNCTIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {"quick_gelu": quick_gelu, "gelu": F.gelu}
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention with one matrix for queries, keys and values, initialised as nn.MultiheadAttention."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
+        self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
+        self.out_proj = nn.Linear(width, width)
+        nn.init.xavier_uniform_(self.in_proj_weight)
+        nn.init.zeros_(self.out_proj.bias)
+
+    def forward(self, x: torch.Tensor, causal: bool = False) -> torch.Tensor:
+        """(N, L, W) -> (N, L, W); with causal, no token sees a later one."""
+        n, length, width = x.shape
+        qkv = F.linear(x, self.in_proj_weight, self.in_proj_bias)
+        q, k, v = qkv.view(n, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+        attended = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+        return self.out_proj(attended.transpose(1, 2).reshape(n, length, width))
+
+
+class MLP(nn.Module):
+    """Width to four times the width and back, with the activation between."""
+
+    def __init__(self, width: int, activation: str) -> None:
+        super().__init__()
+        self.activation = ACTIVATION_FUNCTIONS[activation]
+        self.c_fc = nn.Linear(width, 4 * width)
+        self.c_proj = nn.Linear(4 * width, width)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, L, W) -> (N, L, W)."""
+        return self.c_proj(self.activation(self.c_fc(x)))
+
+
+class Block(nn.Module):
+    """A pre-norm residual block."""
+
+    def __init__(self, width: int, heads: int, activation: str) -> None:
+        super().__init__()
+        self.ln_1 = nn.LayerNorm(width)
+        self.attn = Attention(width, heads)
+        self.ln_2 = nn.LayerNorm(width)
+        self.mlp = MLP(width, activation)
+
+    def forward(self, x: torch.Tensor, causal: bool = False) -> torch.Tensor:
+        """(N, L, W) -> (N, L, W)."""
+        x = x + self.attn(self.ln_1(x), causal)
+        return x + self.mlp(self.ln_2(x))
+
+
+class Transformer(nn.Module):
+    """A stack of blocks."""
+
+    def __init__(self, width: int, layers: int, heads: int, activation: str) -> None:
+        super().__init__()
+        self.resblocks = nn.ModuleList(Block(width, heads, activation) for _ in range(layers))
+
+    def forward(self, x: torch.Tensor, causal: bool = False) -> torch.Tensor:
+        """(N, L, W) -> (N, L, W)."""
+        for block in self.resblocks:
+            x = block(x, causal)
+        return x

@@ -1,0 +1,70 @@
+"""The whole model: two towers into one space, and a temperature."""
+
+import math
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from diptych.model.config import CLIPConfig, ViTConfig
+from diptych.model.modified_resnet import ModifiedResNet
+from diptych.model.text_transformer import TextTransformer
+from diptych.model.vision_transformer import VisionTransformer
+
+MAX_LOGIT_SCALE = 100.0
+INITIAL_TEMPERATURE = 0.07
+
+
+class CLIP(TextTransformer):
+    """CLIP, with its parameters named as in OpenAI's and open_clip's files.
+
+    Attributes:
+        visual: the image tower.
+        logit_scale: () t of the paper; logits are cosines times exp(t).
+    Source: CLIP paper, sections 2.3 to 2.5.
+    """
+
+    def __init__(self, config: CLIPConfig) -> None:
+        super().__init__(config.text, config.embed_dim, config.activation)
+        self.config = config
+        self.visual: VisionTransformer | ModifiedResNet
+        if isinstance(config.vision, ViTConfig):
+            self.visual = VisionTransformer(config.vision, config.embed_dim, config.activation)
+        else:
+            self.visual = ModifiedResNet(config.vision, config.embed_dim)
+        self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / INITIAL_TEMPERATURE)))
+
+    def image_features(self, images: torch.Tensor) -> torch.Tensor:
+        """Normalised images (N, 3, R, R) -> (N, W), the image tower's output before its projection."""
+        return self.visual.features(images)
+
+    def encode_image(self, images: torch.Tensor) -> torch.Tensor:
+        """Normalised images (N, 3, R, R) -> (N, E), points of the shared space, not yet of unit norm."""
+        return self.visual.project(self.visual.features(images))
+
+    def forward(
+        self, images: torch.Tensor, tokens: torch.Tensor, lengths: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Both sides of a batch of pairs, ready for the loss.
+
+        Args:
+            images: float (N, 3, R, R), normalised.
+            tokens: int (N, L).
+            lengths: int (N,), see encode_text.
+        Returns:
+            image embeddings (N, E) and text embeddings (N, E), both of unit norm, in float32 or the images' higher
+            precision, and the scale exp(t) ().
+        """
+        image_embeddings = normalised(self.encode_image(images))
+        text_embeddings = normalised(self.encode_text(tokens, lengths))
+        return image_embeddings, text_embeddings, self.logit_scale.exp()
+
+    @torch.no_grad()
+    def clip_logit_scale(self) -> None:
+        """Clip t in place so that logits are never scaled by more than 100 (section 2.5); call after each update."""
+        self.logit_scale.clamp_(max=math.log(MAX_LOGIT_SCALE))
+
+
+def normalised(embeddings: torch.Tensor) -> torch.Tensor:
+    """(N, E) of any float type -> (N, E) of unit norm in float32, or float64 where the input is."""
+    return F.normalize(embeddings if embeddings.dtype == torch.float64 else embeddings.float(), dim=-1)

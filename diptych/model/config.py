@@ -1,0 +1,237 @@
+"""The architecture of a CLIP as frozen records: what a model folder's config.json holds.
+
+Records check themselves when they are made, so a configuration that exists can be built: `from_dict` is safe on files
+of unknown origin.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from diptych.errors import ConfigError
+
+ACTIVATIONS = ("quick_gelu", "gelu")
+MAX_PARAMETERS = 20_000_000_000
+HEAD_DIM = 64
+RESNET_STRIDE = 32
+
+_LIMITS = {
+    "image_size": 4096,
+    "patch_size": 4096,
+    "width": 65_536,
+    "layers": 1024,
+    "heads": 1024,
+    "context_length": 65_536,
+    "vocab_size": 10_000_000,
+    "embed_dim": 65_536,
+}
+
+
+def _check_size(owner: str, name: str, value: object) -> int:
+    """Return value if it is a usable size; name the field otherwise."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise ConfigError(f"{owner}.{name} must be a whole number, not {value!r}")
+    if not 1 <= value <= _LIMITS[name]:
+        raise ConfigError(f"{owner}.{name} must lie between 1 and {_LIMITS[name]}, not {value}")
+    return value
+
+
+def _check_heads(owner: str, width: int, heads: int) -> int:
+    """Return the number of heads, width // 64 where it is 0; heads must divide the width."""
+    heads = _check_size(owner, "heads", heads or max(1, width // HEAD_DIM))
+    if width % heads:
+        raise ConfigError(f"{owner}.heads = {heads} must divide the attention's width {width}")
+    return heads
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ViTConfig:
+    """A Vision Transformer (CLIP paper, section 2.4): patches of patch_size² pixels, `layers` blocks of `width` channels.
+
+    Attributes:
+        heads: attention heads; 0 stands for width // 64.
+    """
+
+    image_size: int
+    patch_size: int
+    width: int
+    layers: int
+    heads: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("image_size", "patch_size", "width", "layers"):
+            _check_size("vision", name, getattr(self, name))
+        object.__setattr__(self, "heads", _check_heads("vision", self.width, self.heads))
+        if self.image_size % self.patch_size:
+            raise ConfigError(f"vision.patch_size {self.patch_size} must divide vision.image_size {self.image_size}")
+
+    @property
+    def features_dim(self) -> int:
+        """Channels of the image features before the projection."""
+        return self.width
+
+    @property
+    def grid(self) -> int:
+        """Patches along one side."""
+        return self.image_size // self.patch_size
+
+    def num_parameters(self, embed_dim: int) -> int:
+        """Parameters of the tower with its projection to embed_dim."""
+        tokens = self.grid**2 + 1
+        patches = 3 * self.patch_size**2 * self.width
+        return patches + self.width * (1 + tokens + 4 + embed_dim) + _num_block_parameters(self.width, self.layers)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ResNetConfig:
+    """CLIP's modified ResNet (CLIP paper, section 2.4): ResNet-D stem, anti-aliased strides, attention pooling.
+
+    Attributes:
+        width: channels of the stem; the features have 32 times as many.
+        layers: bottleneck blocks in each of the four stages.
+        heads: heads of the attention pooling; 0 stands for width * 32 // 64.
+    """
+
+    image_size: int
+    width: int
+    layers: tuple[int, int, int, int]
+    heads: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("image_size", "width"):
+            _check_size("vision", name, getattr(self, name))
+        if not isinstance(self.layers, list | tuple) or len(self.layers) != 4:
+            raise ConfigError(f"vision.layers of a ResNet must be four numbers, not {self.layers!r}")
+        object.__setattr__(self, "layers", tuple(_check_size("vision", "layers", layer) for layer in self.layers))
+        object.__setattr__(self, "heads", _check_heads("vision", self.features_dim, self.heads))
+        if self.width % 2:
+            raise ConfigError(
+                f"vision.width of a ResNet must be even (its stem has half the channels), not {self.width}"
+            )
+        if self.image_size % RESNET_STRIDE:
+            raise ConfigError(f"vision.image_size of a ResNet must be a multiple of 32, not {self.image_size}")
+
+    @property
+    def features_dim(self) -> int:
+        """Channels of the image features before the projection."""
+        return self.width * 32
+
+    @property
+    def grid(self) -> int:
+        """Positions along one side of the last feature map."""
+        return self.image_size // RESNET_STRIDE
+
+    def num_parameters(self, embed_dim: int) -> int:
+        """Parameters of the tower with its projection to embed_dim (running statistics are buffers)."""
+        half, features = self.width // 2, self.features_dim
+        total = 9 * (3 * half + half * half + half * self.width) + 4 * half + 2 * self.width
+        channels = self.width
+        for stage, blocks in enumerate(self.layers):
+            planes = self.width * 2**stage
+            block = 9 * planes**2 + 4 * planes**2 + 12 * planes
+            total += blocks * (block + 4 * planes**2) + planes * channels - 4 * planes**2
+            total += 4 * planes * channels + 8 * planes
+            channels = 4 * planes
+        return total + features * (self.grid**2 + 1) + 3 * features * (features + 1) + (features + 1) * embed_dim
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TextConfig:
+    """The text Transformer (CLIP paper, section 2.4): causal, pooled at the first end-of-text token."""
+
+    context_length: int = 77
+    vocab_size: int = 49_408
+    width: int = 512
+    heads: int = 0
+    layers: int = 12
+
+    def __post_init__(self) -> None:
+        for name in ("context_length", "vocab_size", "width", "layers"):
+            _check_size("text", name, getattr(self, name))
+        object.__setattr__(self, "heads", _check_heads("text", self.width, self.heads))
+
+    def num_parameters(self, embed_dim: int) -> int:
+        """Parameters of the tower with its projection to embed_dim."""
+        outside = self.width * (self.vocab_size + self.context_length + 2 + embed_dim)
+        return outside + _num_block_parameters(self.width, self.layers)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CLIPConfig:
+    """Both towers, the size of the space they share, and the activation of their Transformers.
+
+    Attributes:
+        activation: "quick_gelu" (all of OpenAI's weights) or "gelu" (most of open_clip's).
+    """
+
+    embed_dim: int
+    vision: ViTConfig | ResNetConfig
+    text: TextConfig = TextConfig()
+    activation: str = "quick_gelu"
+
+    def __post_init__(self) -> None:
+        _check_size("model", "embed_dim", self.embed_dim)
+        if not isinstance(self.vision, ViTConfig | ResNetConfig) or not isinstance(self.text, TextConfig):
+            raise ConfigError("model.vision must be a ViTConfig or ResNetConfig, and model.text a TextConfig")
+        if self.activation not in ACTIVATIONS:
+            raise ConfigError(f"model.activation must be one of {', '.join(ACTIVATIONS)}, not {self.activation!r}")
+        if self.num_parameters() > MAX_PARAMETERS:
+            raise ConfigError(
+                f"a model of {self.num_parameters():,} parameters is above the limit of {MAX_PARAMETERS:,}: "
+                f"check vision ({self.vision}) and text ({self.text})"
+            )
+
+    def num_parameters(self) -> int:
+        """Number of parameters of the whole model, the temperature included; nothing is allocated."""
+        return self.vision.num_parameters(self.embed_dim) + self.text.num_parameters(self.embed_dim) + 1
+
+    def to_dict(self) -> dict[str, Any]:
+        """The configuration as plain JSON types; vision carries its kind."""
+        result = dataclasses.asdict(self)
+        vision = {key: list(value) if isinstance(value, tuple) else value for key, value in result["vision"].items()}
+        return result | {"vision": {"kind": _kind(self.vision)} | vision}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "CLIPConfig":
+        """Read what to_dict wrote.
+
+        Raises:
+            ConfigError: a key is unknown or missing, a value has the wrong type, or a size is absurd; it names the field.
+        """
+        values = _fields(cls, values, "model")
+        vision = values.pop("vision")
+        if not isinstance(vision, Mapping) or vision.get("kind") not in _KINDS:
+            raise ConfigError(
+                f"model.vision must be an object whose kind is one of {', '.join(_KINDS)}, not {vision!r}"
+            )
+        kind = _KINDS[vision["kind"]]
+        tower = kind(**_fields(kind, {key: value for key, value in vision.items() if key != "kind"}, "vision"))
+        text = TextConfig(**_fields(TextConfig, values.pop("text", {}), "text"))
+        return cls(vision=tower, text=text, **values)
+
+
+_KINDS: dict[str, type[ViTConfig] | type[ResNetConfig]] = {"vit": ViTConfig, "resnet": ResNetConfig}
+
+
+def _kind(vision: ViTConfig | ResNetConfig) -> str:
+    return next(name for name, kind in _KINDS.items() if isinstance(vision, kind))
+
+
+def _num_block_parameters(width: int, layers: int) -> int:
+    """Parameters of a stack of Transformer blocks: attention 4w² + 4w, MLP 8w² + 5w, two LayerNorms 4w."""
+    return layers * (12 * width**2 + 13 * width)
+
+
+def _fields(kind: type, values: object, owner: str) -> dict[str, Any]:
+    """Check that values are an object with the fields of kind, and no others."""
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{owner} must be an object, not {values!r}")
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    unknown = [str(name) for name in values if name not in fields]
+    missing = [name for name, field in fields.items() if field.default is dataclasses.MISSING and name not in values]
+    if unknown or missing:
+        problems = [
+            f"{label} {', '.join(names)}" for label, names in (("unknown", unknown), ("missing", missing)) if names
+        ]
+        raise ConfigError(f"{owner}: {'; '.join(problems)} (known: {', '.join(fields)})")
+    return dict(values)

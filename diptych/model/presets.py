@@ -1,0 +1,37 @@
+"""Architectures by name: the paper's nine (tables 19 and 20) and the small ones of our recipes."""
+
+from diptych.errors import ConfigError
+from diptych.model.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
+
+PRESETS: dict[str, CLIPConfig] = {
+    "RN50": CLIPConfig(1024, ResNetConfig(224, 64, (3, 4, 6, 3))),
+    "RN101": CLIPConfig(512, ResNetConfig(224, 64, (3, 4, 23, 3))),
+    "RN50x4": CLIPConfig(640, ResNetConfig(288, 80, (4, 6, 10, 6)), TextConfig(width=640)),
+    "RN50x16": CLIPConfig(768, ResNetConfig(384, 96, (6, 8, 18, 8)), TextConfig(width=768)),
+    "RN50x64": CLIPConfig(1024, ResNetConfig(448, 128, (3, 15, 36, 10)), TextConfig(width=1024)),
+    "ViT-B/32": CLIPConfig(512, ViTConfig(224, patch_size=32, width=768, layers=12)),
+    "ViT-B/16": CLIPConfig(512, ViTConfig(224, patch_size=16, width=768, layers=12)),
+    "ViT-L/14": CLIPConfig(768, ViTConfig(224, patch_size=14, width=1024, layers=24), TextConfig(width=768)),
+    "ViT-L/14@336px": CLIPConfig(768, ViTConfig(336, patch_size=14, width=1024, layers=24), TextConfig(width=768)),
+    "tiny-vit": CLIPConfig(
+        256, ViTConfig(64, patch_size=8, width=192, layers=6), TextConfig(vocab_size=4096, width=256, layers=4)
+    ),
+}
+
+
+def get_preset(name: str) -> CLIPConfig:
+    """The architecture of that name; "ViT-B-32", "vit_b_32" and "ViT-L-14-336" mean the paper's names too.
+
+    Raises:
+        ConfigError: there is no preset of that name; the known ones are listed.
+    """
+    by_plain_name = {_plain(known): config for known, config in PRESETS.items()}
+    if _plain(name) not in by_plain_name:
+        raise ConfigError(f"there is no preset {name!r}; known: {', '.join(PRESETS)}")
+    return by_plain_name[_plain(name)]
+
+
+def _plain(name: str) -> str:
+    for mark in "/-_@":
+        name = name.replace(mark, "")
+    return name.lower().removesuffix("px")

@@ -1,0 +1,42 @@
+"""The Vision Transformer as CLIP uses it."""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from diptych.model.attention import Transformer
+from diptych.model.config import ViTConfig
+
+
+class VisionTransformer(nn.Module):
+    """Patches and a class token, a LayerNorm before the blocks, and one after them on the class token.
+
+    Source: CLIP paper, section 2.4; initialised as the reference code does.
+    """
+
+    def __init__(self, config: ViTConfig, embed_dim: int, activation: str) -> None:
+        super().__init__()
+        width, patch, scale = config.width, config.patch_size, config.width**-0.5
+        self.conv1 = nn.Conv2d(3, width, kernel_size=patch, stride=patch, bias=False)
+        self.class_embedding = nn.Parameter(scale * torch.randn(width))
+        self.positional_embedding = nn.Parameter(scale * torch.randn(config.grid**2 + 1, width))
+        self.ln_pre = nn.LayerNorm(width)
+        self.transformer = Transformer(width, config.layers, config.heads, activation)
+        self.ln_post = nn.LayerNorm(width)
+        self.proj = nn.Parameter(scale * torch.randn(width, embed_dim))
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """Normalised images (N, 3, R, R) -> (N, W), the class token before the projection."""
+        n, patch = images.shape[0], self.conv1.kernel_size[0]
+        grid = images.shape[-1] // patch
+        # Patches do not overlap, so the convolution is one matrix product over flattened patches: faster, forward and back.
+        patches = images.view(n, 3, grid, patch, grid, patch).permute(0, 2, 4, 1, 3, 5).reshape(n, grid**2, -1)
+        x = F.linear(patches, self.conv1.weight.flatten(1))
+        class_token = self.class_embedding.to(x.dtype).expand(n, 1, -1)
+        x = torch.cat([class_token, x], dim=1) + self.positional_embedding
+        x = self.transformer(self.ln_pre(x))
+        return self.ln_post(x[:, 0])
+
+    def project(self, features: torch.Tensor) -> torch.Tensor:
+        """(N, W) -> (N, E)."""
+        return features @ self.proj
