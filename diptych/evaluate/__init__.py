@@ -1,0 +1,1 @@
+"""Measure an Encoder: metrics, intervals, and evaluators that yield Results."""
