@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from diptych.errors import ShapeError
 from diptych.model.config import CLIPConfig, ViTConfig
 from diptych.model.modified_resnet import ModifiedResNet
 from diptych.model.text_transformer import TextTransformer
@@ -36,11 +37,14 @@ class CLIP(TextTransformer):
 
     def image_features(self, images: torch.Tensor) -> torch.Tensor:
         """Normalised images (N, 3, R, R) -> (N, W), the image tower's output before its projection."""
-        return self.visual.features(images)
+        size = self.config.vision.image_size
+        if images.shape[1:] != (3, size, size):
+            raise ShapeError(f"images must have the shape (N, 3, {size}, {size}), not {tuple(images.shape)}")
+        return self.visual.features(images.to(self.visual.conv1.weight.dtype))
 
     def encode_image(self, images: torch.Tensor) -> torch.Tensor:
         """Normalised images (N, 3, R, R) -> (N, E), points of the shared space, not yet of unit norm."""
-        return self.visual.project(self.visual.features(images))
+        return self.visual.project(self.image_features(images))
 
     def forward(
         self, images: torch.Tensor, tokens: torch.Tensor, lengths: torch.Tensor | None = None

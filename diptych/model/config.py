@@ -46,7 +46,7 @@ def _check_heads(owner: str, width: int, heads: int) -> int:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ViTConfig:
-    """A Vision Transformer (CLIP paper, section 2.4): patches of patch_size² pixels, `layers` blocks of `width` channels.
+    """A Vision Transformer (CLIP paper, section 2.4) on square pictures cut into square patches.
 
     Attributes:
         heads: attention heads; 0 stands for width // 64.
@@ -105,9 +105,7 @@ class ResNetConfig:
         object.__setattr__(self, "layers", tuple(_check_size("vision", "layers", layer) for layer in self.layers))
         object.__setattr__(self, "heads", _check_heads("vision", self.features_dim, self.heads))
         if self.width % 2:
-            raise ConfigError(
-                f"vision.width of a ResNet must be even (its stem has half the channels), not {self.width}"
-            )
+            raise ConfigError(f"vision.width of a ResNet must be even (the stem has half as many), not {self.width}")
         if self.image_size % RESNET_STRIDE:
             raise ConfigError(f"vision.image_size of a ResNet must be a multiple of 32, not {self.image_size}")
 
@@ -196,15 +194,13 @@ class CLIPConfig:
         """Read what to_dict wrote.
 
         Raises:
-            ConfigError: a key is unknown or missing, a value has the wrong type, or a size is absurd; it names the field.
+            ConfigError: a key is unknown or missing, a value has the wrong type, or a size is absurd; the field is named.
         """
         values = _fields(cls, values, "model")
         vision = values.pop("vision")
-        if not isinstance(vision, Mapping) or vision.get("kind") not in _KINDS:
-            raise ConfigError(
-                f"model.vision must be an object whose kind is one of {', '.join(_KINDS)}, not {vision!r}"
-            )
-        kind = _KINDS[vision["kind"]]
+        kind = _KINDS.get(str(vision.get("kind"))) if isinstance(vision, Mapping) else None
+        if kind is None:
+            raise ConfigError(f"model.vision must be an object of kind {' or '.join(_KINDS)}, not {vision!r}")
         tower = kind(**_fields(kind, {key: value for key, value in vision.items() if key != "kind"}, "vision"))
         text = TextConfig(**_fields(TextConfig, values.pop("text", {}), "text"))
         return cls(vision=tower, text=text, **values)
@@ -229,9 +225,8 @@ def _fields(kind: type, values: object, owner: str) -> dict[str, Any]:
     fields = {field.name: field for field in dataclasses.fields(kind)}
     unknown = [str(name) for name in values if name not in fields]
     missing = [name for name, field in fields.items() if field.default is dataclasses.MISSING and name not in values]
-    if unknown or missing:
-        problems = [
-            f"{label} {', '.join(names)}" for label, names in (("unknown", unknown), ("missing", missing)) if names
-        ]
-        raise ConfigError(f"{owner}: {'; '.join(problems)} (known: {', '.join(fields)})")
+    if unknown:
+        raise ConfigError(f"{owner} has unknown fields: {', '.join(unknown)} (known: {', '.join(fields)})")
+    if missing:
+        raise ConfigError(f"{owner} lacks {', '.join(missing)}")
     return dict(values)

@@ -1,8 +1,11 @@
 """The text half of a CLIP."""
 
+from typing import cast
+
 import torch
 from torch import nn
 
+from diptych.errors import ShapeError
 from diptych.model.attention import Block, Transformer
 from diptych.model.config import TextConfig
 
@@ -26,7 +29,7 @@ class TextTransformer(nn.Module):
         nn.init.normal_(self.positional_embedding, std=0.01)
         nn.init.normal_(self.text_projection, std=config.width**-0.5)
         for block in self.transformer.resblocks:
-            _initialise(block, config.width, config.layers)
+            _initialise(cast(Block, block), config.width, config.layers)
 
     def encode_text(self, tokens: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
         """Texts to points of the shared space, not yet of unit norm.
@@ -40,11 +43,15 @@ class TextTransformer(nn.Module):
         Returns:
             (N, E) float.
         """
-        ends = tokens.argmax(dim=-1) if lengths is None else lengths.to(tokens.device) - 1
-        tokens = tokens[:, : int(ends.max()) + 1]
+        ends = tokens.argmax(dim=-1) if lengths is None else lengths - 1
+        tokens = tokens[:, : int(ends.max()) + 1]  # lengths on the CPU spare the wait for a GPU here
+        if tokens.shape[1] > len(self.positional_embedding):
+            raise ShapeError(
+                f"texts of {tokens.shape[1]} tokens exceed the context of {len(self.positional_embedding)}"
+            )
         x = self.token_embedding(tokens) + self.positional_embedding[: tokens.shape[1]]
         x = self.transformer(x, causal=True)
-        pooled = x[torch.arange(len(x), device=x.device), ends]
+        pooled = x[torch.arange(len(x), device=x.device), ends.to(x.device)]
         return self.ln_final(pooled) @ self.text_projection
 
 

@@ -29,7 +29,7 @@ class VisionTransformer(nn.Module):
         """Normalised images (N, 3, R, R) -> (N, W), the class token before the projection."""
         n, patch = images.shape[0], self.conv1.kernel_size[0]
         grid = images.shape[-1] // patch
-        # Patches do not overlap, so the convolution is one matrix product over flattened patches: faster, forward and back.
+        # Patches do not overlap: the convolution is a matrix product over flattened patches, faster forward and back.
         patches = images.view(n, 3, grid, patch, grid, patch).permute(0, 2, 4, 1, 3, 5).reshape(n, grid**2, -1)
         x = F.linear(patches, self.conv1.weight.flatten(1))
         class_token = self.class_embedding.to(x.dtype).expand(n, 1, -1)
