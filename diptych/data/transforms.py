@@ -1,0 +1,256 @@
+"""From decoded pictures to pixels: the evaluation's resize and crop, the training's augmentation, and the normalisation.
+
+Pixels stay uint8 until they reach the device; `normalise` runs there. The evaluation's pixels equal those of OpenAI's code and of
+torchvision's `Resize` and `CenterCrop` bit for bit.
+"""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageEnhance, ImageFilter, ImageOps
+
+from diptych.data.decoding import MAX_PIXELS, decode_image
+from diptych.errors import ConfigError
+
+__all__ = [
+    "MAX_PIXELS",
+    "Augmentation",
+    "Preprocessing",
+    "decode_image",
+    "evaluation_pixels",
+    "normalise",
+    "training_pixels",
+]
+
+_INTERPOLATIONS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+_RESIZES = ("shortest", "squash")
+_CROPS = ("random_square", "centre")
+_MAX_IMAGE_SIZE = 4096
+# Pillow first averages whole blocks while at least this factor is left for the exact filter: at 3 the eye sees no difference.
+_REDUCING_GAP = 3.0
+
+
+def _from_dict(kind: type, values: Mapping[str, Any]) -> Any:
+    known = {field.name for field in dataclasses.fields(kind)}
+    if unknown := sorted(set(values) - known):
+        raise ConfigError(f"{kind.__name__}: unknown keys {unknown}; the known ones are {sorted(known)}")
+    return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+
+
+def _check_choice(owner: str, name: str, value: object, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise ConfigError(f"{owner}.{name} is {value!r}; choose one of {', '.join(known)}")
+
+
+def _is_number(value: object, low: float, high: float) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocessing:
+    """How a picture becomes a model's input; it travels with the weights.
+
+    Attributes:
+        image_size: R, pixels.
+        mean: per RGB channel, of pixels in [0, 1].
+        std: per RGB channel, of pixels in [0, 1].
+        interpolation: "bicubic" or "bilinear", both with antialiasing.
+        resize: "shortest" resizes the short side to R and crops; "squash" resizes both sides to R.
+    Raises:
+        ConfigError: a value is unknown or absurd.
+    """
+
+    image_size: int = 224
+    mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073)
+    std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
+    interpolation: str = "bicubic"
+    resize: str = "shortest"
+
+    def __post_init__(self) -> None:
+        size = self.image_size
+        if not isinstance(size, int) or isinstance(size, bool) or not 1 <= size <= _MAX_IMAGE_SIZE:
+            raise ConfigError(
+                f"Preprocessing.image_size is {size!r}; it must be a whole number from 1 to {_MAX_IMAGE_SIZE}"
+            )
+        for name, low in (("mean", -1e3), ("std", 1e-6)):
+            values = getattr(self, name)
+            if not isinstance(values, tuple) or len(values) != 3 or not all(_is_number(v, low, 1e3) for v in values):
+                raise ConfigError(f"Preprocessing.{name} is {values!r}; it must be three numbers from {low} to 1000")
+        _check_choice("Preprocessing", "interpolation", self.interpolation, tuple(_INTERPOLATIONS))
+        _check_choice("Preprocessing", "resize", self.resize, _RESIZES)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON can hold them."""
+        return {
+            key: list(value) if isinstance(value, tuple) else value for key, value in dataclasses.asdict(self).items()
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Preprocessing":
+        """The inverse of to_dict; ConfigError on unknown keys and on absurd values."""
+        return _from_dict(cls, values)
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """What training changes at random in a picture. The default is the paper's only augmentation.
+
+    Attributes:
+        crop: "random_square" takes the square crop at a random place, "centre" always in the middle.
+        rescale: range of the crop's share of the largest square's area, e.g. (0.5, 1.0); (1, 1) leaves the scale alone.
+        flip: probability of mirroring left and right. Mirrored pictures contradict captions with "left", "right" and words.
+        colour: strength s of jitter: brightness, contrast and saturation are each scaled by a factor from 1 - s to 1 + s.
+        blur: probability of a Gaussian blur with a radius of 0.1 to 2 pixels.
+    Raises:
+        ConfigError: a value is unknown or out of its range.
+    Source: CLIP paper, section 2.3: "a random square crop from resized images is the only data augmentation".
+    """
+
+    crop: str = "random_square"
+    rescale: tuple[float, float] = (1.0, 1.0)
+    flip: float = 0.0
+    colour: float = 0.0
+    blur: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check_choice("Augmentation", "crop", self.crop, _CROPS)
+        low_high = self.rescale
+        if not isinstance(low_high, tuple) or len(low_high) != 2 or not all(_is_number(v, 1e-3, 1) for v in low_high):
+            raise ConfigError(f"Augmentation.rescale is {low_high!r}; it must be two area fractions from 0.001 to 1")
+        if low_high[0] > low_high[1]:
+            raise ConfigError(f"Augmentation.rescale is {low_high!r}; the lower fraction comes first")
+        for name in ("flip", "colour", "blur"):
+            if not _is_number(getattr(self, name), 0, 1):
+                raise ConfigError(f"Augmentation.{name} is {getattr(self, name)!r}; it must be a number from 0 to 1")
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields as JSON can hold them."""
+        return {
+            key: list(value) if isinstance(value, tuple) else value for key, value in dataclasses.asdict(self).items()
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Augmentation":
+        """The inverse of to_dict; ConfigError on unknown keys and on absurd values."""
+        return _from_dict(cls, values)
+
+    def decoding_target(self, image_size: int) -> int:
+        """Short side, in pixels, that a picture needs so that its smallest crop still has image_size pixels."""
+        return math.ceil(image_size / math.sqrt(self.rescale[0]))
+
+
+def _to_tensor(picture: Image.Image) -> torch.Tensor:
+    """RGB picture -> uint8 (3, height, width), contiguous."""
+    # The copy is the transposition itself: torch must own writable memory, and Pillow's is neither planar nor writable.
+    return torch.from_numpy(np.ascontiguousarray(np.asarray(picture).transpose(2, 0, 1)))
+
+
+def _resized_size(width: int, height: int, short: int) -> tuple[int, int]:
+    """Size after the short side became `short`; the long side is cut to a whole pixel, as torchvision does."""
+    if width <= height:
+        return short, int(short * height / width)
+    return int(short * width / height), short
+
+
+def evaluation_pixels(picture: Image.Image, preprocessing: Preprocessing) -> torch.Tensor:
+    """Resize the short side to R and crop the centre, as OpenAI's and open_clip's evaluation does.
+
+    Args:
+        picture: RGB, of any size; see decode_image.
+        preprocessing: R, the interpolation and the resize rule.
+    Returns:
+        uint8 (3, R, R).
+    """
+    size, filter = preprocessing.image_size, _INTERPOLATIONS[preprocessing.interpolation]
+    if preprocessing.resize == "squash":
+        return _to_tensor(picture.resize((size, size), filter))
+    if min(picture.size) != size:
+        picture = picture.resize(_resized_size(*picture.size, size), filter)
+    # Python's round, to even, is torchvision's.
+    left, top = round((picture.width - size) / 2), round((picture.height - size) / 2)
+    if picture.size != (size, size):
+        picture = picture.crop((left, top, left + size, top + size))
+    return _to_tensor(picture)
+
+
+def _offset(slack: float, centre: bool, rng: np.random.Generator) -> float:
+    return slack / 2 if centre else rng.random() * slack
+
+
+def _crop_box(
+    picture: Image.Image, size: int, augmentation: Augmentation, rng: np.random.Generator
+) -> tuple[float, float, float, float]:
+    """The square (left, top, right, bottom) that becomes the input, in the picture's pixels.
+
+    At full scale it lies on the pixel grid of the resized image, so that it is a crop *of the resized image*.
+    """
+    width, height = picture.size
+    short = min(width, height)
+    centre = augmentation.crop == "centre"
+    low, high = augmentation.rescale
+    if low < 1:
+        side = math.sqrt(low + (high - low) * rng.random()) * short
+        left, top = _offset(width - side, centre, rng), _offset(height - side, centre, rng)
+        return left, top, min(left + side, width), min(top + side, height)
+    scale = short / size
+    slack = max(_resized_size(width, height, size)) - size
+    place = round(slack / 2) if centre else int(rng.random() * (slack + 1))
+    begin = min(place * scale, max(width, height) - short)
+    return (begin, 0, begin + short, short) if width > height else (0, begin, short, begin + short)
+
+
+def _distort(picture: Image.Image, augmentation: Augmentation, rng: np.random.Generator) -> Image.Image:
+    """Flip, colour jitter and blur, each drawn from rng only if it is on."""
+    if augmentation.flip and rng.random() < augmentation.flip:
+        picture = ImageOps.mirror(picture)
+    if augmentation.colour:
+        for enhance in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
+            picture = enhance(picture).enhance(1 + augmentation.colour * (2 * rng.random() - 1))
+    if augmentation.blur and rng.random() < augmentation.blur:
+        picture = picture.filter(ImageFilter.GaussianBlur(0.1 + 1.9 * rng.random()))
+    return picture
+
+
+def training_pixels(
+    picture: Image.Image, preprocessing: Preprocessing, augmentation: Augmentation, rng: np.random.Generator
+) -> torch.Tensor:
+    """Resize and crop a square at random, then distort as the augmentation says.
+
+    Args:
+        picture: RGB, of any size; see decode_image.
+        preprocessing: R, the interpolation and the resize rule.
+        augmentation: what changes at random.
+        rng: the only source of randomness.
+    Returns:
+        uint8 (3, R, R).
+    """
+    size, filter = preprocessing.image_size, _INTERPOLATIONS[preprocessing.interpolation]
+    if preprocessing.resize == "squash" and augmentation.rescale[0] == 1:
+        box: tuple[float, float, float, float] = (0, 0, *picture.size)
+    else:
+        box = _crop_box(picture, size, augmentation, rng)
+    if picture.size != (size, size) or box != (0, 0, size, size):
+        picture = picture.resize((size, size), filter, box=box, reducing_gap=_REDUCING_GAP)
+    return _to_tensor(_distort(picture, augmentation, rng))
+
+
+def normalise(images: torch.Tensor, preprocessing: Preprocessing, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """Pixels in [0, 255] -> the model's input, on the tensor's own device.
+
+    Args:
+        images: uint8 (N, 3, R, R).
+        preprocessing: mean and std.
+        dtype: of the result; the arithmetic is float32 in any case.
+    Returns:
+        float (N, 3, R, R), (images / 255 - mean) / std.
+    """
+    mean, std = (
+        torch.tensor(values, dtype=torch.float32, device=images.device).view(3, 1, 1)
+        for values in (preprocessing.mean, preprocessing.std)
+    )
+    # In this order, because torchvision's ToTensor and Normalize round in this order.
+    return images.to(torch.float32).div_(255).sub_(mean).div_(std).to(dtype)
