@@ -1,23 +1,24 @@
 """From an encoded file, array or PIL image to an upright RGB picture, or to an ImageError that says why not.
 
-Decisions: the orientation in EXIF is applied, because people caption what they see; transparency is laid on white, as img2dataset and
-viewers do (the peers disagree among themselves: openai/CLIP's resize makes it black, transformers shows the hidden colours); 16-bit
-grey is scaled to 8 bits, not clipped; of an animation the first frame counts. A plain photograph is decoded as every peer does.
+Decisions: the orientation in EXIF is applied, because people caption what they see. Transparency is laid on white, as
+img2dataset and viewers do (the peers disagree: openai/CLIP's resize makes it black, transformers shows the hidden
+colours). 16-bit grey is scaled to 8 bits, not clipped. Of an animation the first frame counts. A plain photograph is
+decoded as every peer does.
 """
 
 import io
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from diptych.errors import ImageError
 
 MAX_PIXELS = 89_478_485
 """Largest width x height that is decoded: Pillow's own limit, 256 MiB of RGB."""
 
-# Formats whose decoders Pillow ships; others, such as EPS, would start a foreign program.
-_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+# Formats whose decoders Pillow ships; others, such as EPS, would start a foreign program. JPEG includes MPO.
+_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 _ORIENTATION = 0x0112
 
 
@@ -31,44 +32,45 @@ def decode_image(
 
     Args:
         image: an encoded file (JPEG, PNG, WebP, GIF, BMP, TIFF, PPM) as bytes or path; pixels, uint8 (height, width) or
-            (height, width, 1, 3 or 4); or a PIL image.
+            (height, width, 1, 3 or 4); or a PIL image, which is not changed.
         max_pixels: a header that promises more than this is refused before anything is decoded.
-        target: in training, let a JPEG be decoded at 1/2, 1/4 or 1/8 size as long as the short side keeps `target` pixels.
+        target: in training, decode a JPEG at 1/2, 1/4 or 1/8 of its size while the short side keeps `target` pixels.
     Returns:
         An upright picture in mode RGB.
     Raises:
         ImageError: no picture, a truncated or damaged one, or one that is too large.
     """
-    if isinstance(image, np.ndarray):
-        return _from_array(image, max_pixels)
-    if isinstance(image, Image.Image):
-        return _to_rgb(image, max_pixels)
-    if isinstance(image, str | Path):
-        where, file = f"{image}: ", Path(image)
-        if not file.is_file():
-            raise ImageError(f"{image}: there is no such file")
-    elif isinstance(image, bytes | bytearray | memoryview):
-        where, file = "", io.BytesIO(image)
-        if not len(image):
-            raise ImageError("the picture is empty (0 bytes)")
-    else:
-        raise ImageError(f"a {type(image).__name__} is no picture; give bytes, a path, a uint8 array or a PIL image")
+    where = f"{image}: " if isinstance(image, str | Path) else ""
     try:
-        with Image.open(file, formats=_FORMATS) as opened:
+        if isinstance(image, np.ndarray):
+            return _to_rgb(_from_array(image), max_pixels)
+        if isinstance(image, Image.Image):
+            return _to_rgb(image, max_pixels)
+        with Image.open(_file(image), formats=_FORMATS) as opened:
             _check_size(opened.size, max_pixels)
             if target is not None and opened.format in ("JPEG", "MPO"):
                 opened.draft(None, (target, target))
             return _to_rgb(opened, max_pixels)
     except ImageError as error:
         raise ImageError(f"{where}{error}") from None
-    except Image.UnidentifiedImageError:
-        raise ImageError(
-            f"{where}this is no JPEG, PNG, WebP, GIF, BMP, TIFF or PPM picture, or its header is damaged"
-        ) from None
+    except FileNotFoundError:
+        raise ImageError(f"{where}there is no such file") from None
+    except UnidentifiedImageError:
+        raise ImageError(f"{where}no {', '.join(_FORMATS)} picture, or its header is damaged") from None
     except Image.DecompressionBombError as error:
         raise ImageError(f"{where}the picture is too large: {error}") from None
     except Exception as error:  # Pillow's decoders raise almost anything on damaged files
         raise ImageError(f"{where}the picture cannot be decoded: {error or type(error).__name__}") from error
+
+
+def _file(image: object) -> str | Path | io.BytesIO:
+    if isinstance(image, str | Path):
+        return image
+    if not isinstance(image, bytes | bytearray | memoryview):
+        raise ImageError(f"{type(image).__name__} is no picture; give bytes, a path, a uint8 array or a PIL image")
+    if not len(image):
+        raise ImageError("the picture is empty (0 bytes)")
+    return io.BytesIO(image)
 
 
 def _check_size(size: tuple[int, int], max_pixels: int) -> None:
@@ -79,15 +81,14 @@ def _check_size(size: tuple[int, int], max_pixels: int) -> None:
         raise ImageError(f"the picture is too large: {width} x {height} pixels, more than {max_pixels}")
 
 
-def _from_array(pixels: np.ndarray, max_pixels: int) -> Image.Image:
+def _from_array(pixels: np.ndarray) -> Image.Image:
     channels = 1 if pixels.ndim == 2 else pixels.shape[2] if pixels.ndim == 3 else 0
-    if pixels.dtype != np.uint8 or channels not in (1, 3, 4):
+    if pixels.dtype != np.uint8 or channels not in (1, 3, 4) or not pixels.size:
         raise ImageError(
             f"an array of {pixels.dtype} and shape {pixels.shape} is no picture; it must be uint8 (height, width) "
-            "or (height, width, 1, 3 or 4)"
+            "or (height, width, 1, 3 or 4), and not empty"
         )
-    _check_size((pixels.shape[1], pixels.shape[0]), max_pixels)
-    return _to_rgb(Image.fromarray(pixels[:, :, 0] if pixels.ndim == 3 and channels == 1 else pixels), max_pixels)
+    return Image.fromarray(pixels[:, :, 0] if pixels.ndim == 3 and channels == 1 else pixels)
 
 
 def _to_rgb(picture: Image.Image, max_pixels: int) -> Image.Image:

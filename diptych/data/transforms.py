@@ -1,7 +1,7 @@
-"""From decoded pictures to pixels: the evaluation's resize and crop, the training's augmentation, and the normalisation.
+"""From decoded pictures to pixels: the evaluation's resize and crop, training's augmentation, and the normalisation.
 
-Pixels stay uint8 until they reach the device; `normalise` runs there. The evaluation's pixels equal those of OpenAI's code and of
-torchvision's `Resize` and `CenterCrop` bit for bit.
+Pixels stay uint8 until they reach the device; `normalise` runs there. The evaluation's pixels equal those of OpenAI's
+code and of torchvision's `Resize` and `CenterCrop` bit for bit.
 """
 
 import dataclasses
@@ -30,8 +30,13 @@ _INTERPOLATIONS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resamp
 _RESIZES = ("shortest", "squash")
 _CROPS = ("random_square", "centre")
 _MAX_IMAGE_SIZE = 4096
-# Pillow first averages whole blocks while at least this factor is left for the exact filter: at 3 the eye sees no difference.
+# Pillow averages whole blocks first while this factor is left for the exact filter: at 3 the eye sees no difference.
 _REDUCING_GAP = 3.0
+
+
+def _to_dict(config: Any) -> dict[str, Any]:
+    values = dataclasses.asdict(config)
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
 
 def _from_dict(kind: type, values: Mapping[str, Any]) -> Any:
@@ -73,9 +78,7 @@ class Preprocessing:
     def __post_init__(self) -> None:
         size = self.image_size
         if not isinstance(size, int) or isinstance(size, bool) or not 1 <= size <= _MAX_IMAGE_SIZE:
-            raise ConfigError(
-                f"Preprocessing.image_size is {size!r}; it must be a whole number from 1 to {_MAX_IMAGE_SIZE}"
-            )
+            raise ConfigError(f"Preprocessing.image_size is {size!r}; use a whole number from 1 to {_MAX_IMAGE_SIZE}")
         for name, low in (("mean", -1e3), ("std", 1e-6)):
             values = getattr(self, name)
             if not isinstance(values, tuple) or len(values) != 3 or not all(_is_number(v, low, 1e3) for v in values):
@@ -85,9 +88,7 @@ class Preprocessing:
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON can hold them."""
-        return {
-            key: list(value) if isinstance(value, tuple) else value for key, value in dataclasses.asdict(self).items()
-        }
+        return _to_dict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Preprocessing":
@@ -101,9 +102,9 @@ class Augmentation:
 
     Attributes:
         crop: "random_square" takes the square crop at a random place, "centre" always in the middle.
-        rescale: range of the crop's share of the largest square's area, e.g. (0.5, 1.0); (1, 1) leaves the scale alone.
-        flip: probability of mirroring left and right. Mirrored pictures contradict captions with "left", "right" and words.
-        colour: strength s of jitter: brightness, contrast and saturation are each scaled by a factor from 1 - s to 1 + s.
+        rescale: range of the crop's share of the largest square's area, e.g. (0.5, 1.0); (1, 1) keeps the scale.
+        flip: probability of mirroring left and right; captions with "left", "right" or written words then lie.
+        colour: strength s of jitter: brightness, contrast and saturation are scaled by factors from 1 - s to 1 + s.
         blur: probability of a Gaussian blur with a radius of 0.1 to 2 pixels.
     Raises:
         ConfigError: a value is unknown or out of its range.
@@ -129,9 +130,7 @@ class Augmentation:
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as JSON can hold them."""
-        return {
-            key: list(value) if isinstance(value, tuple) else value for key, value in dataclasses.asdict(self).items()
-        }
+        return _to_dict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Augmentation":
