@@ -1,0 +1,5 @@
+"""What training minimises."""
+
+from diptych.objective.contrastive import contrastive_loss
+
+__all__ = ["contrastive_loss"]

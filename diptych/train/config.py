@@ -1,0 +1,115 @@
+"""What a training run is: a frozen tree of the components' own configs."""
+
+import dataclasses
+from typing import Any
+
+from diptych.data.loader import LoaderConfig
+from diptych.data.transforms import Augmentation, Preprocessing
+from diptych.errors import ConfigError
+from diptych.model.config import CLIPConfig
+from diptych.train.optimizer import OptimizerConfig, ScheduleConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class CheckpointConfig:
+    """When to write checkpoints, whichever comes first, and how many to keep."""
+
+    every_steps: int = 1000
+    every_minutes: float = 10.0
+    keep: int = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig:
+    """One training run. Recipes (diptych.recipes) return whole ones.
+
+    Attributes:
+        model: the architecture.
+        data: paths of (image, text) pairs, as `open_source` takes them, or "playground:NUM".
+        out: folder of the run: config.json, log.jsonl, checkpoints/, tensorboard/, model/.
+        num_pairs: pairs to see in the whole run, counted with repetition.
+        tokenizer: "train" (a BPE of model.text.vocab_size learned from the captions), "openai", or a tokenizer.json.
+        precision: "auto" (bf16 where the processor has it), "bf16" or "fp32".
+        device: "auto", "cpu", "cuda", ...
+        log_steps: steps between two rows of log.jsonl.
+        evaluate_steps: steps between two rounds of the evaluators; None for the end of the run alone.
+        seed: of the initial weights; the data's order has its own seed in `loader`.
+    """
+
+    model: CLIPConfig
+    data: tuple[str, ...]
+    out: str
+    num_pairs: int
+    preprocessing: Preprocessing
+    tokenizer: str = "train"
+    loader: LoaderConfig = dataclasses.field(default_factory=LoaderConfig)
+    augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
+    optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
+    schedule: ScheduleConfig = dataclasses.field(default_factory=ScheduleConfig)
+    checkpoint: CheckpointConfig = dataclasses.field(default_factory=CheckpointConfig)
+    precision: str = "auto"
+    device: str = "auto"
+    log_steps: int = 10
+    evaluate_steps: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.precision not in ("auto", "bf16", "fp32"):
+            raise ConfigError(f"precision is {self.precision!r}; training knows auto, bf16 and fp32")
+        if self.num_pairs < self.global_batch_size:
+            raise ConfigError(
+                f"num_pairs is {self.num_pairs}, less than one batch of {self.global_batch_size}: "
+                "train on more pairs or with a smaller batch"
+            )
+        if self.preprocessing.image_size != self.model.vision.image_size:
+            raise ConfigError(
+                f"preprocessing makes pictures of {self.preprocessing.image_size} pixels, "
+                f"but the image encoder takes {self.model.vision.image_size}"
+            )
+        if min(self.log_steps, self.checkpoint.every_steps, self.checkpoint.keep) < 1:
+            raise ConfigError("log_steps, checkpoint.every_steps and checkpoint.keep must be at least 1")
+
+    @property
+    def global_batch_size(self) -> int:
+        return self.loader.local_batch_size
+
+    @property
+    def num_steps(self) -> int:
+        return self.num_pairs // self.global_batch_size
+
+    def to_dict(self) -> dict[str, Any]:
+        """The run as plain data, for config.json and for the checkpoint."""
+        return {**dataclasses.asdict(self), "model": self.model.to_dict()}
+
+
+# What may differ between the run that wrote a checkpoint and the one that resumes it: nothing that changes a number.
+MAY_CHANGE = ("out", "checkpoint", "log_steps", "evaluate_steps")
+
+
+def check_same_run(saved: dict[str, Any], config: TrainConfig) -> None:
+    """Refuse to resume a run under a configuration that would give other numbers.
+
+    Raises:
+        ConfigError: names each field that differs, with both values.
+    """
+    ours = config.to_dict()
+    differing = [
+        f"{name} was {saved.get(name)!r} and is now {value!r}"
+        for name, value in _comparable(ours).items()
+        if _comparable(saved).get(name) != value
+    ]
+    if differing:
+        raise ConfigError(f"cannot resume {config.out}: {'; '.join(differing)}. Start a new run in another folder.")
+
+
+def _comparable(run: dict[str, Any]) -> dict[str, Any]:
+    loader = {key: value for key, value in run.get("loader", {}).items() if key != "num_workers"}
+    plain = {**{key: value for key, value in run.items() if key not in MAY_CHANGE}, "loader": loader}
+    return {key: _lists(value) for key, value in plain.items()}
+
+
+def _lists(value: Any) -> Any:
+    """Tuples as lists, all the way down: JSON and checkpoints do not keep the difference."""
+    if isinstance(value, dict):
+        return {key: _lists(item) for key, item in value.items()}
+    return [_lists(item) for item in value] if isinstance(value, list | tuple) else value

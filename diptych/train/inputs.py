@@ -1,0 +1,77 @@
+"""Opening what a configuration names: the pairs and the tokenizer."""
+
+import itertools
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+from diptych.data.playground import Playground
+from diptych.data.sources import Source, open_source
+from diptych.data.tokenizer import Tokenizer
+from diptych.errors import ConfigError, DataError
+from diptych.records import Sample
+from diptych.train.config import TrainConfig
+
+logger = logging.getLogger(__name__)
+
+# Enough captions for a vocabulary of tens of thousands of words; more would only delay the first step.
+_CAPTIONS_FOR_TOKENIZER = 200_000
+
+
+def open_pairs(data: tuple[str, ...], image_size: int, seed: int = 0) -> Source:
+    """The source that `data` names: files, or "playground:NUM" for NUM pairs of the embedded generator.
+
+    Raises:
+        ConfigError: the number after "playground:" is none.
+        DataError: nothing usable there.
+    """
+    if len(data) == 1 and data[0].startswith("playground:"):
+        number = data[0].removeprefix("playground:").replace("_", "")
+        if not number.isdigit() or int(number) == 0:
+            raise ConfigError(f"data is {data[0]!r}; write playground:NUM, for example playground:50000")
+        return Playground(int(number), seed=seed, size=image_size)
+    return open_source(data)
+
+
+def captions_of(source: Source) -> Iterator[str]:
+    """Every caption of a source, in order."""
+    for index in range(len(source.shards)):
+        for sample in source.read(index):
+            if isinstance(sample, Sample):
+                yield from sample.texts
+
+
+def count_pairs(source: Source) -> int:
+    """Usable samples in a source, found by reading it once."""
+    return sum(isinstance(item, Sample) for index in range(len(source.shards)) for item in source.read(index))
+
+
+def prepare_tokenizer(config: TrainConfig, source: Source, folder: Path) -> Tokenizer:
+    """The run's tokenizer, kept in the run's folder so that a resumed run has the same one.
+
+    Raises:
+        ConfigError: its vocabulary does not fit the text encoder.
+        DataError: there is no caption to learn from.
+    """
+    path = folder / "tokenizer.json"
+    text = config.model.text
+    if path.exists():
+        tokenizer = Tokenizer.from_file(path, context_length=text.context_length)
+    elif config.tokenizer == "train":
+        captions = list(itertools.islice(captions_of(source), _CAPTIONS_FOR_TOKENIZER))
+        if not captions:
+            raise DataError(f"no captions in {', '.join(config.data)}: training needs (image, text) pairs")
+        logger.info("learning a vocabulary from %d captions", len(captions))
+        tokenizer = Tokenizer.train(captions, vocab_size=text.vocab_size, context_length=text.context_length)
+    elif config.tokenizer == "openai":
+        tokenizer = Tokenizer.openai(context_length=text.context_length)
+    else:
+        tokenizer = Tokenizer.from_file(config.tokenizer, context_length=text.context_length)
+    if tokenizer.vocab_size > text.vocab_size:
+        raise ConfigError(
+            f"the tokenizer has {tokenizer.vocab_size} tokens, the text encoder's table only {text.vocab_size}: "
+            "set model.text.vocab_size, or use another tokenizer"
+        )
+    if not path.exists():
+        tokenizer.save(path)
+    return tokenizer

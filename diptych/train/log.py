@@ -1,0 +1,133 @@
+"""What a run says while it goes: a progress bar, rows of JSON, and TensorBoard."""
+
+import json
+import math
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+
+class TrainLog:
+    """log.jsonl with one row per `log_steps`, the same to TensorBoard, and a bar on the terminal.
+
+    A row: {"step", "pairs", "loss", "lr", "scale", "gradient_norm", "pairs_per_second", "share_waiting", "seconds"};
+    `loss` is the loss of that step, exactly, so that two runs can be compared bit for bit.
+    """
+
+    def __init__(self, folder: Path, num_steps: int, first_step: int) -> None:
+        self._path = folder / "log.jsonl"
+        _forget_rows_after(self._path, first_step)
+        self._file = self._path.open("a", encoding="utf-8")
+        self._writer = _tensorboard(folder / "tensorboard", first_step)
+        self._bar = _Bar(num_steps, first_step)
+
+    def row(self, row: dict[str, Any]) -> None:
+        """Write one row everywhere."""
+        self._file.write(json.dumps(row) + "\n")
+        self._file.flush()
+        self._bar.update(row)
+        if self._writer is not None:
+            for name in ("loss", "lr", "scale", "gradient_norm", "pairs_per_second", "share_waiting"):
+                self._writer.add_scalar(name, row[name], row["step"])
+
+    def results(self, step: int, results: list[Any]) -> None:
+        """Measured numbers go to TensorBoard beside the loss; the rows are in results.jsonl."""
+        for result in results if self._writer is not None else []:
+            name = f"{result.task}/{result.dataset}/{result.metric}/{result.protocol}"
+            self._writer.add_scalar(name, result.value, step)
+
+    def step(self, step: int) -> None:
+        """Move the bar; cheap enough for every step."""
+        self._bar.move(step)
+
+    def close(self) -> None:
+        """Finish the bar and close the files."""
+        self._bar.close()
+        self._file.close()
+        if self._writer is not None:
+            self._writer.close()
+
+
+class _Bar:
+    """A live bar on a terminal; elsewhere a plain line now and then, which a log file can hold."""
+
+    _SECONDS_BETWEEN_LINES = 30.0
+
+    def __init__(self, num_steps: int, first_step: int) -> None:
+        self._console = Console(stderr=True)
+        self._live = self._console.is_terminal
+        self._num_steps, self._last_line, self._began, self._first = num_steps, 0.0, time.monotonic(), first_step
+        columns = (
+            TextColumn("training"),
+            BarColumn(bar_width=None),
+            TextColumn("step {task.completed:.0f}/{task.total:.0f}  {task.fields[figures]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(elapsed_when_finished=False),
+        )
+        self._progress = Progress(*columns, console=self._console)
+        self._task = self._progress.add_task("train", total=num_steps, completed=first_step, figures="")
+        if self._live:
+            self._progress.start()
+
+    def move(self, step: int) -> None:
+        if self._live:
+            self._progress.update(self._task, completed=step)
+
+    def update(self, row: dict[str, Any]) -> None:
+        figures = (
+            f"loss {row['loss']:.3f}  {row['pairs_per_second']:,.0f} pairs/s  "
+            f"waiting for data {row['share_waiting']:.0%}"
+        )
+        if self._live:
+            self._progress.update(self._task, completed=row["step"], figures=figures)
+            return
+        now = time.monotonic()
+        if now - self._last_line >= self._SECONDS_BETWEEN_LINES or row["step"] >= self._num_steps:
+            self._last_line = now
+            done = max(1, row["step"] - self._first)
+            left = (now - self._began) / done * (self._num_steps - row["step"])
+            print(f"step {row['step']}/{self._num_steps}  {figures}  left {left / 60:.1f} min", file=sys.stderr)
+
+    def close(self) -> None:
+        if self._live:
+            self._progress.stop()
+
+
+def read_log(folder: str | Path) -> list[dict[str, Any]]:
+    """The rows of a run's log.jsonl; a last row that a kill cut short is left out."""
+    rows = []
+    for line in (Path(folder) / "log.jsonl").read_text(encoding="utf-8").splitlines():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return rows
+
+
+def _forget_rows_after(path: Path, step: int) -> None:
+    """A resumed run makes the rows after its checkpoint again: they must not stand twice."""
+    if not path.exists():
+        return
+    kept = [json.dumps(row) + "\n" for row in read_log(path.parent) if row["step"] <= step]
+    partial = path.with_suffix(".partial")
+    partial.write_text("".join(kept), encoding="utf-8")
+    partial.replace(path)
+
+
+def _tensorboard(folder: Path, first_step: int) -> Any:
+    """A TensorBoard writer, or None where tensorboard is not installed: log.jsonl holds the same."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        return None
+    return SummaryWriter(str(folder), purge_step=first_step + 1)
+
+
+def is_finite(*values: float) -> bool:
+    """Whether all values are ordinary numbers."""
+    return all(math.isfinite(value) for value in values)

@@ -1,0 +1,302 @@
+"""Training, from the configuration to the model folder, in run order."""
+
+import contextlib
+import dataclasses
+import json
+import logging
+import signal
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from diptych.data.loader import Loader
+from diptych.data.sources import Source
+from diptych.data.transforms import normalise
+from diptych.embed.encoder import Encoder
+from diptych.embed.model import Model
+from diptych.errors import ConfigError, NonFiniteLossError
+from diptych.model.clip import CLIP
+from diptych.objective import contrastive_loss
+from diptych.records import Batch, Result, write_results
+from diptych.train.checkpoint import Checkpoints
+from diptych.train.config import TrainConfig, check_same_run
+from diptych.train.inputs import open_pairs, prepare_tokenizer
+from diptych.train.log import TrainLog, is_finite
+from diptych.train.optimizer import build_optimizer, learning_rate_at
+from diptych.train.precision import choose_device, choose_dtype
+
+logger = logging.getLogger(__name__)
+
+
+class Evaluator(Protocol):
+    """What `fit` calls to measure a model; `diptych.evaluate` holds them."""
+
+    def __call__(self, encoder: Encoder, /) -> list[Result]: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What came of a training run.
+
+    Attributes:
+        folder: the run's folder; the model is in folder/model.
+        model: the trained model, ready to encode.
+        step: updates made in all, also before a resume.
+        finished: False where SIGINT or SIGTERM stopped the run; `fit(config, resume=True)` goes on.
+        seconds: this call's training time, evaluators left out.
+        results: what the evaluators measured at the end.
+    """
+
+    folder: Path
+    model: Model
+    step: int
+    finished: bool
+    seconds: float
+    results: list[Result]
+
+
+@dataclasses.dataclass
+class _Training:
+    """All that changes while a run goes; a checkpoint is exactly this."""
+
+    clip: CLIP
+    optimizer: torch.optim.Optimizer
+    loader: Loader
+    step: int = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "model": self.clip.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "loader": self.loader.state_dict(),
+            "random": torch.get_rng_state(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.clip.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.loader.load_state_dict(state["loader"])
+        torch.set_rng_state(state["random"])
+        self.step = state["step"]
+
+
+def fit(
+    config: TrainConfig, evaluators: Sequence[Evaluator] = (), *, resume: bool = False, source: Source | None = None
+) -> Run:
+    """Train a CLIP model on (image, text) pairs.
+
+    Args:
+        config: the whole run; see diptych.recipes.
+        evaluators: called with the model at the end, and every `evaluate_steps`; their Results go to out/results.jsonl.
+        resume: go on from the newest checkpoint in `config.out`. Losses are those of a run that was never stopped
+            (same machine, same seed), whatever the number of workers. Starts from the beginning where there is none.
+        source: pairs that are in memory already, in place of `config.data`.
+    Returns:
+        the Run; its model is saved in out/model.
+    Raises:
+        ConfigError: the run exists and `resume` is False, or it was made by another configuration.
+        DataError: the data cannot be read, or too large a share of it is broken.
+        NonFiniteLossError: the loss became NaN or infinite; names the step and the last good checkpoint.
+        CheckpointError: the disk is full; names the last good checkpoint.
+    Source: CLIP paper, sections 2.3 and 2.5.
+    """
+    # ---- where the run lives
+    folder = Path(config.out)
+    checkpoints = Checkpoints(folder / "checkpoints", config.checkpoint)
+    saved = checkpoints.newest() if resume else None
+    _claim(folder, checkpoints, config, saved)
+
+    # ---- what it learns from, and what learns
+    pairs = (
+        source if source is not None else open_pairs(config.data, config.preprocessing.image_size, config.loader.seed)
+    )
+    tokenizer = prepare_tokenizer(config, pairs, folder)
+    device = choose_device(config.device)
+    torch.manual_seed(config.seed)
+    clip = CLIP(config.model).to(device, memory_format=torch.channels_last).train()
+    loader = Loader(pairs, tokenizer, config.preprocessing, config.loader, config.augmentation)
+    training = _Training(clip, build_optimizer(clip, config.optimizer), loader)
+    if saved is not None:
+        training.load_state_dict(saved)
+        logger.info("resuming %s at step %d of %d", folder, training.step, config.num_steps)
+
+    # ---- train, measure, save
+    model = Model(clip, tokenizer, config.preprocessing, name=folder.name)
+    log = TrainLog(folder, config.num_steps, training.step)
+    try:
+        seconds = _train(training, model, evaluators, config, checkpoints, log)
+        finished = training.step >= config.num_steps
+        results = _evaluate(model, evaluators, training.step, folder, log) if finished else []
+    finally:
+        log.close()
+        loader.close()
+    if finished:
+        model.save(folder / "model")
+    return Run(folder, model, training.step, finished, seconds, results)
+
+
+def _train(
+    training: _Training,
+    model: Model,
+    evaluators: Sequence[Evaluator],
+    config: TrainConfig,
+    checkpoints: Checkpoints,
+    log: TrainLog,
+) -> float:
+    """All the updates from `training.step` to the last; returns the seconds they took."""
+    dtype = choose_dtype(config.precision, next(training.clip.parameters()).device)
+    meter = _Meter(training, config, checkpoints, log)
+    seconds_measuring = 0.0
+    with _stop_on_signal() as stopped:
+        batches = iter(training.loader)
+        while training.step < config.num_steps and not stopped.is_set():
+            meter.add(update(training.clip, training.optimizer, next(batches), training.step, config, dtype))
+            training.step += 1
+            last = training.step == config.num_steps
+            if training.step % config.log_steps == 0 or last:
+                meter.write_row()
+            if checkpoints.due(training.step) or last or stopped.is_set():
+                meter.check_finite()
+                checkpoints.write(training.step, {**training.state_dict(), "config": config.to_dict()})
+            if config.evaluate_steps and training.step % config.evaluate_steps == 0 and not last:
+                began = time.monotonic()
+                _evaluate(model, evaluators, training.step, Path(config.out), log)
+                seconds_measuring += time.monotonic() - began
+                meter.skip_pause()
+    return meter.seconds() - seconds_measuring
+
+
+def update(
+    clip: CLIP, optimizer: torch.optim.Optimizer, batch: Batch, step: int, config: TrainConfig, dtype: torch.dtype
+) -> tuple[torch.Tensor, torch.Tensor, float]:
+    """One update of the weights: forward, loss, backward, clip, step.
+
+    Returns:
+        loss (), norm of the gradient before clipping (), and the learning rate used.
+    """
+    device = clip.logit_scale.device
+    rate = learning_rate_at(step, config.num_steps, config.optimizer.learning_rate, config.schedule)
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+    images = normalise(batch.images.to(device, non_blocking=True), config.preprocessing)
+    images = images.contiguous(memory_format=torch.channels_last)
+    tokens = batch.tokens.to(device, non_blocking=True)
+    with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
+        image_embeddings, text_embeddings, scale = clip(images, tokens, batch.lengths)
+    loss = contrastive_loss(image_embeddings, text_embeddings, scale)
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    norm = torch.nn.utils.clip_grad_norm_(clip.parameters(), config.optimizer.clip_norm or float("inf"))
+    optimizer.step()
+    clip.clip_logit_scale()
+    return loss.detach(), norm.detach(), rate
+
+
+class _Meter:
+    """Losses, rates and waiting times of the steps since the last row; refuses losses that are not numbers."""
+
+    def __init__(self, training: _Training, config: TrainConfig, checkpoints: Checkpoints, log: TrainLog) -> None:
+        self._training, self._config, self._checkpoints, self._log = training, config, checkpoints, log
+        self._began = time.monotonic()
+        self._losses: list[torch.Tensor] = []
+        self._norm, self._rate = torch.zeros(()), 0.0
+        self._pairs = 0
+        self.skip_pause()
+
+    def seconds(self) -> float:
+        return time.monotonic() - self._began
+
+    def skip_pause(self) -> None:
+        """Start a new window: what took time until now was not training."""
+        self._window = time.monotonic()
+        self._waited = self._training.loader.seconds_waited
+        self._pairs = 0
+
+    def add(self, outcome: tuple[torch.Tensor, torch.Tensor, float]) -> None:
+        loss, self._norm, self._rate = outcome
+        self._losses.append(loss)
+        self._pairs += self._config.global_batch_size
+        self._log.step(self._training.step + 1)
+
+    def check_finite(self) -> float:
+        """The newest loss; reads all since the last check at once, so that a GPU is not stopped at every step."""
+        values = torch.stack(self._losses).tolist() if self._losses else []
+        self._losses = self._losses[-1:]
+        for index, value in enumerate(values):
+            if not is_finite(value):
+                step = self._training.step - len(values) + index + 1
+                raise NonFiniteLossError(
+                    f"the loss became {value} at step {step}; {self._checkpoints.last_good()}. "
+                    "Try a lower learning rate, a longer warm-up or fp32, in a new folder"
+                )
+        return values[-1] if values else float("nan")
+
+    def write_row(self) -> None:
+        step, now = self._training.step, time.monotonic()
+        elapsed = max(now - self._window, 1e-9)
+        waited = self._training.loader.seconds_waited - self._waited
+        self._log.row(
+            {
+                "step": step,
+                "pairs": step * self._config.global_batch_size,
+                "loss": self.check_finite(),
+                "lr": self._rate,
+                "scale": self._training.clip.logit_scale.detach().exp().item(),
+                "gradient_norm": self._norm.item(),
+                "pairs_per_second": self._pairs / elapsed,
+                "share_waiting": min(1.0, waited / elapsed),
+                "seconds": self.seconds(),
+            }
+        )
+        self.skip_pause()
+
+
+def _evaluate(model: Model, evaluators: Sequence[Evaluator], step: int, folder: Path, log: TrainLog) -> list[Result]:
+    """Measure, with the model in evaluation mode, and put it back to training."""
+    was_training = model.clip.training
+    model.clip.eval()
+    results = [result for evaluator in evaluators for result in evaluator(model)]
+    model.clip.train(was_training)
+    if results:
+        write_results(results, folder / "results.jsonl")
+        log.results(step, results)
+    return results
+
+
+def _claim(folder: Path, checkpoints: Checkpoints, config: TrainConfig, saved: dict[str, Any] | None) -> None:
+    """Make the folder this run's, or say why it cannot be."""
+    if saved is not None:
+        check_same_run(saved["config"], config)
+        return
+    if checkpoints.paths():
+        raise ConfigError(f"{folder} holds a run already: go on with it (--resume), or choose another folder (--out)")
+    folder.mkdir(parents=True, exist_ok=True)
+    for leftover in ("log.jsonl", "results.jsonl", "tokenizer.json"):
+        (folder / leftover).unlink(missing_ok=True)
+    (folder / "config.json").write_text(json.dumps(config.to_dict(), indent=2) + "\n", encoding="utf-8")
+
+
+@contextlib.contextmanager
+def _stop_on_signal() -> Iterator[threading.Event]:
+    """Turn SIGINT and SIGTERM into a flag, so that a run ends with a checkpoint; a second signal acts as always."""
+    stopped = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield stopped
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def stop(number: int, _frame: Any) -> None:
+        stopped.set()
+        signal.signal(number, before[number])
+
+    for number in before:
+        signal.signal(number, stop)
+    try:
+        yield stopped
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
