@@ -1,0 +1,241 @@
+"""The grammar: what can truthfully be said of a scene, in many words and few.
+
+A caption is a subject in a frame. The subject names some of the facts (only the colour, only the shape, all of them),
+the frame is bare or a phrase such as "a picture of ...". Synonyms are used in moderation: one word in eight.
+"""
+
+import random
+from collections.abc import Callable
+
+from diptych.data.playground.scene import Scene, Thing, pick
+from diptych.data.playground.vocabulary import BACKGROUNDS, INVERSE, NUMBERS, plural
+
+SYNONYMS = {
+    "purple": "violet",
+    "cyan": "turquoise",
+    "moon": "crescent",
+    "cross": "plus sign",
+    "large": "big",
+    "small": "little",
+    "centre": "middle",
+}
+SYNONYM_SHARE = 0.125
+FRAMES: tuple[str, ...] = (
+    *("{}", "{}", "{}", "{}.", "{}."),
+    *("a picture of {}", "a picture of {}.", "an image of {}.", "an image showing {}", "a drawing of {}."),
+    *("there is {} here", "there is {} in the picture", "this is {}.", "one can see {}", "it shows {}."),
+)
+MANY_FRAMES = tuple(frame.replace("there is", "there are").replace("this is", "these are") for frame in FRAMES)
+PLACES = {
+    "left": ("on the left", "at the left", "on the left side"),
+    "right": ("on the right", "at the right", "on the right side"),
+    "top": ("at the top", "near the top"),
+    "bottom": ("at the bottom", "near the bottom"),
+    "centre": ("in the centre", "at the centre"),
+}
+CORNER_PLACES = ("at the {}", "in the {}", "in the {} corner")
+RELATION_WORDS = {
+    "left of": ("left of", "left of", "to the left of"),
+    "right of": ("right of", "right of", "to the right of"),
+    "above": ("above", "above", "over"),
+    "below": ("below", "below", "under"),
+}
+TEXTURE_PHRASES = {"striped": "with stripes", "dotted": "with dots", "checkered": "with a checkered pattern"}
+GROUND_WORDS = {
+    "plain": "plain {} background",
+    "gradient": "{} gradient",
+    "noise": "noisy {} background",
+    "grid": "{} grid",
+}
+
+
+def captions(scene: Scene, rng: random.Random) -> tuple[str, ...]:
+    """Return one to three captions of a scene, different from each other and each true of it."""
+    write = _WRITERS[scene.kind]
+    number = 1 + int(rng.random() * 3)
+    found: dict[str, None] = {}
+    for _ in range(number):
+        found[write(scene, rng)] = None
+    return tuple(found)
+
+
+def _single(scene: Scene, rng: random.Random) -> str:
+    thing = scene.things[0]
+    roll = rng.random()
+    if roll < 0.06:
+        return f"{pick(rng, ('the', 'a'))} {_word(rng, thing.shape)} that is {_word(rng, thing.colour)}{_stop(rng)}"
+    if roll < 0.10:
+        return f"the {_word(rng, thing.shape)} is {_word(rng, thing.colour)}{_stop(rng)}"
+    # Nobody says just "a shape"; "a shape at the top left" is something to learn from.
+    subject = _article(_subject(rng, thing, vague=roll < 0.34))
+    if roll < 0.34:
+        place = _place(rng, scene.position)
+        if roll < 0.16:
+            return f"{place}, {subject}{_stop(rng)}"
+        subject = f"{subject} {place}"
+    elif roll < 0.46:
+        subject = f"{subject} {_ground(scene, rng)}"
+    return pick(rng, FRAMES).format(subject)
+
+
+def _count(scene: Scene, rng: random.Random) -> str:
+    thing, count = scene.things[0], len(scene.things)
+    number = NUMBERS[count] if rng.random() < 0.85 else str(count)
+    words = _subject(rng, thing, many=count > 1, sized=False)
+    roll = rng.random()
+    if count == 1:
+        start = pick(rng, (number, number, "a single", "just one", "only one"))
+        subject, frames = f"{start} {words}", FRAMES
+    elif roll < 0.06:
+        return f"{words}, {number} of them{_stop(rng)}"
+    elif roll < 0.12:
+        subject, frames = f"a group of {number} {words}", FRAMES
+    else:
+        subject, frames = f"{number} {words}", MANY_FRAMES
+    if roll > 0.82:
+        subject = f"{subject} {_ground(scene, rng)}"
+    return pick(rng, frames).format(subject)
+
+
+def _relation(scene: Scene, rng: random.Random) -> str:
+    first, second, relation = scene.things[0], scene.things[1], scene.relation
+    if rng.random() < 0.5:
+        first, second, relation = second, first, INVERSE[relation]
+    roll = rng.random()
+    # Both sides say the same kind of facts, mostly colour and shape, as people do when they compare.
+    describe = _names if roll < 0.6 else _shape_alone if roll < 0.8 else _colour_alone if roll < 0.9 else _rich
+    one, other = _article(describe(rng, first)), _article(describe(rng, second))
+    if rng.random() < 0.12:
+        subject = f"{one} and {other}"
+    else:
+        subject = f"{one} {pick(rng, RELATION_WORDS[relation])} {other}"
+    if rng.random() < 0.08:
+        subject = f"{subject} {_ground(scene, rng)}"
+    return pick(rng, FRAMES).format(subject)
+
+
+def _written(scene: Scene, rng: random.Random) -> str:
+    word = scene.word if rng.random() < 0.5 else f'"{scene.word}"'
+    roll = rng.random()
+    if scene.panel and roll < 0.45:
+        subject = pick(rng, (f"a sign that says {word}", f"a sign with the word {word}", f"the word {word} on a sign"))
+    elif roll < 0.7:
+        subject = f"the word {word}"
+    else:
+        starts = ("the written word {}", "the text {}", "text that says {}", "the word {} in letters", "{} in letters")
+        subject = pick(rng, starts).format(word)
+    roll = rng.random()
+    if roll < 0.2:
+        subject = f"{subject} in {_word(rng, scene.ink)}"
+    elif roll < 0.3 and not scene.panel:
+        subject = f"{subject} {_ground(scene, rng)}"
+    return pick(rng, FRAMES[:10]).format(subject)
+
+
+def _digit(scene: Scene, rng: random.Random) -> str:
+    digit = scene.digit or 0
+    name = NUMBERS[digit] if rng.random() < 0.6 else str(digit)
+    forms = (
+        *("a handwritten digit {}", "a handwritten {}", "the handwritten digit {}", "the handwritten number {}"),
+        *("the number {} written by hand", "the digit {} written by hand", "a {} in handwriting", "the digit {}"),
+    )
+    subject = pick(rng, forms).format(name)
+    roll = rng.random()
+    if roll < 0.2:
+        subject = f"{subject} in {_word(rng, scene.ink)}"
+    elif roll < 0.3:
+        subject = f"{subject} {_ground(scene, rng)}"
+    return pick(rng, FRAMES[:10]).format(_fix_article(subject))
+
+
+def _subject(rng: random.Random, thing: Thing, many: bool = False, sized: bool = True, vague: bool = True) -> str:
+    """Return a description of a thing without article: most often colour and shape, sometimes less, sometimes more."""
+    roll = rng.random()
+    if roll < 0.45:
+        return _names(rng, thing, many)
+    if roll < 0.58:
+        return _shape_alone(rng, thing, many)
+    if roll < 0.68:
+        return _colour_alone(rng, thing, many)
+    if roll < 0.73 and vague:
+        return _generic(rng, many)
+    return _rich(rng, thing, many, sized)
+
+
+def _names(rng: random.Random, thing: Thing, many: bool = False) -> str:
+    return f"{_word(rng, thing.colour)} {_noun(rng, thing, many)}"
+
+
+def _shape_alone(rng: random.Random, thing: Thing, many: bool = False) -> str:
+    return _noun(rng, thing, many)
+
+
+def _colour_alone(rng: random.Random, thing: Thing, many: bool = False) -> str:
+    return f"{_word(rng, thing.colour)} {_generic(rng, many)}"
+
+
+def _generic(rng: random.Random, many: bool) -> str:
+    noun = pick(rng, ("shape", "shape", "object", "thing"))
+    return plural(noun) if many else noun
+
+
+def _rich(rng: random.Random, thing: Thing, many: bool = False, sized: bool = True) -> str:
+    """Return colour and shape with size, texture or both, where the thing has them."""
+    colour, noun = _word(rng, thing.colour), _noun(rng, thing, many)
+    size = f"{_word(rng, thing.size)} " if sized and thing.size and rng.random() < 0.75 else ""
+    if thing.texture == "solid" or rng.random() < 0.2:
+        texture = "solid " if thing.texture == "solid" and rng.random() < 0.2 else ""
+        return f"{size}{texture}{colour} {noun}"
+    if rng.random() < 0.2:
+        return f"{size}{colour} {noun} {TEXTURE_PHRASES[thing.texture]}"
+    if rng.random() < 0.25:
+        return f"{size}{colour} {thing.texture} {noun}"
+    return f"{size}{thing.texture} {colour} {noun}"
+
+
+def _noun(rng: random.Random, thing: Thing, many: bool) -> str:
+    noun = _word(rng, thing.shape)
+    return plural(noun) if many else noun
+
+
+def _word(rng: random.Random, word: str) -> str:
+    """Return the word, or now and then its synonym."""
+    return SYNONYMS.get(word, word) if rng.random() < SYNONYM_SHARE else word
+
+
+def _article(words: str) -> str:
+    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
+
+
+def _fix_article(words: str) -> str:
+    return words.replace("a eight", "an eight").replace("a 8", "an 8")
+
+
+def _place(rng: random.Random, position: str) -> str:
+    if position in PLACES:
+        place = pick(rng, PLACES[position])
+        return place.replace("centre", _word(rng, "centre"))
+    return pick(rng, CORNER_PLACES).format(position)
+
+
+def _ground(scene: Scene, rng: random.Random) -> str:
+    hue, tone, _ = BACKGROUNDS[scene.background.index]
+    if tone and rng.random() < 0.3:
+        hue = f"{tone} {hue}"
+    ground = f"{hue} background"
+    if rng.random() < 0.3:
+        ground = GROUND_WORDS[scene.background.pattern].format(hue)
+    return f"{'against' if rng.random() < 0.1 else 'on'} {'an' if ground[0] in 'aeiou' else 'a'} {ground}"
+
+
+def _stop(rng: random.Random) -> str:
+    return "." if rng.random() < 0.4 else ""
+
+
+_WRITERS: dict[str, Callable[[Scene, random.Random], str]] = {
+    "single": _single,
+    "count": _count,
+    "relation": _relation,
+    "word": _written,
+    "digit": _digit,
+}
