@@ -4,7 +4,7 @@
     seconds, peer_seconds = common.time_alternately(ours, theirs, repeats=arguments.repeats)
     common.report(arguments, benchmark="tokenizer", unit="captions/s", ours=n / seconds, peer=n / peer_seconds)
 
-Ours and the peer's run in turn in one process, so that a slow minute of the machine hits both; the medians are compared.
+Ours and the peer's run in turn in one process, so that a slow minute of the machine hits both; medians are compared.
 Scripts are run from anywhere as `python benchmarks/NAME.py`; Python then finds this module beside them.
 """
 

@@ -1,0 +1,59 @@
+"""What CLIP does to a text before byte-pair encoding: cleaning, cutting into pieces, bytes as printable characters."""
+
+import html
+
+import ftfy
+import regex
+
+# The pattern of CLIP's tokenizer with open_clip's names for the special tokens. It never matches across white space, so
+# a text's ids are those of its words in a row. By `regex`, as in open_clip, not by the tokenizers library: the two know
+# different versions of Unicode, 17,000 letters apart at the time of writing.
+START, END = "<start_of_text>", "<end_of_text>"
+PIECES = regex.compile(
+    START + "|" + END + r"|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+", regex.IGNORECASE
+)
+_CONFIG = ftfy.TextFixerConfig(explain=False)
+
+
+def clean(text: str) -> str:
+    """Repair a text's encoding and resolve its HTML entities, as CLIP's reference code does.
+
+    White space is not collapsed and case not folded: `clean(text).lower().split()` gives the words.
+
+    Printable ASCII without entities is returned at once: every step of ftfy.fix_text (entities, mojibake, C1 controls,
+    ligatures, widths, quotes, line breaks, surrogates, terminal escapes, control characters, NFC) leaves it alone.
+    An ampersand before a space starts no entity.
+    """
+    stripped = text.strip()
+    if stripped.isascii() and stripped.isprintable() and "&" not in stripped.replace("& ", ""):
+        return stripped
+    return html.unescape(html.unescape(ftfy.fix_text(text, _CONFIG)))
+
+
+def normalise(text: str) -> str:
+    """Clean a text, collapse its white space and fold its case: what the tokenizer reads."""
+    return " ".join(clean(text).lower().split())
+
+
+def _byte_characters() -> list[str]:
+    """The printable character that stands for each of the 256 bytes, as in GPT-2."""
+    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    others = [byte for byte in range(256) if byte not in printable]
+    stands_for = {byte: chr(byte) for byte in printable} | {byte: chr(256 + i) for i, byte in enumerate(others)}
+    return [stands_for[byte] for byte in range(256)]
+
+
+BYTE_CHARACTERS = _byte_characters()
+BYTE_OF_CHARACTER = {character: byte for byte, character in enumerate(BYTE_CHARACTERS)}
+# CLIP's vocabulary begins with the printable bytes in order, then the others: the order of their characters.
+ALPHABET = sorted(BYTE_CHARACTERS)
+
+
+def to_characters(piece: str) -> str:
+    """A piece of text as the characters that stand for its UTF-8 bytes."""
+    return "".join([BYTE_CHARACTERS[byte] for byte in piece.encode()])
+
+
+def to_bytes(characters: str) -> bytes:
+    """The bytes that characters of ALPHABET stand for."""
+    return bytes([BYTE_OF_CHARACTER[character] for character in characters])

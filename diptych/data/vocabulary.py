@@ -1,0 +1,173 @@
+"""Vocabularies in CLIP's form: learnt from texts, read from OpenAI's merges, kept in a tokenizer.json."""
+
+import gzip
+import importlib.util
+import json
+import zlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import tokenizers
+from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+from diptych.data.text_cleaning import ALPHABET
+from diptych.errors import ConfigError, DataError
+
+SUFFIX = "</w>"  # ends a word
+SOT, EOT = "<|startoftext|>", "<|endoftext|>"
+BYTE_TOKENS = (*ALPHABET, *(character + SUFFIX for character in ALPHABET))
+SMALLEST = len(BYTE_TOKENS) + 2
+LARGEST = 2**20
+_MAX_FILE_BYTES = 64 * 2**20
+_OPENAI_FILE = "bpe_simple_vocab_16e6.txt.gz"
+_OPENAI_MERGES = 49_408 - SMALLEST
+
+Merges = list[tuple[str, str]]
+
+
+def from_merges(merges: Iterable[tuple[str, str]]) -> list[str]:
+    """The vocabulary that merges make, in the order of ids: bytes, bytes that end a word, merged tokens, SOT, EOT."""
+    return list(dict.fromkeys([*BYTE_TOKENS, *(first + second for first, second in merges), SOT, EOT]))
+
+
+def check(tokens: Sequence[str], merges: Iterable[tuple[str, str]], where: str) -> None:
+    """Raise DataError unless tokens and merges fit together and have CLIP's form."""
+    known = set(tokens)
+    if len(known) != len(tokens):
+        raise DataError(f"{where}: a token has two ids")
+    missing = [token for token in (*BYTE_TOKENS, SOT, EOT) if token not in known]
+    if missing:
+        raise DataError(
+            f"{where}: not a byte-level BPE in CLIP's form: {missing[0]!r} and {len(missing) - 1} more lack"
+        )
+    if tokens[-1] != EOT:
+        raise DataError(
+            f"{where}: {EOT} must have the largest id, by which the text encoder finds it; {tokens[-1]!r} has"
+        )
+    for first, second in merges:
+        if not {first, second, first + second} <= known:
+            raise DataError(f"{where}: the merge of {first!r} and {second!r} has a token that the vocabulary lacks")
+
+
+def learn(texts: Iterable[str], vocab_size: int) -> Merges:
+    """Learn merges from clean, lower-cased texts; at most vocab_size - 514, fewer where no further pair occurs twice.
+
+    Raises:
+        ConfigError: vocab_size leaves no room for bytes and special tokens, or is absurd.
+    """
+    if not SMALLEST <= vocab_size <= LARGEST:
+        raise ConfigError(
+            f"vocab_size is {vocab_size}; bytes and special tokens need {SMALLEST}, the limit is {LARGEST}"
+        )
+    learner = tokenizers.Tokenizer(models.BPE(end_of_word_suffix=SUFFIX))
+    learner.pre_tokenizer = _pre_tokenizer()
+    # Without the word-final bytes as "special" tokens, their ids, which decide between equally frequent pairs, would
+    # follow the order of a randomly seeded hash table.
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size - 2,
+        min_frequency=2,
+        special_tokens=list(BYTE_TOKENS[len(ALPHABET) :]),
+        initial_alphabet=ALPHABET,
+        end_of_word_suffix=SUFFIX,
+        show_progress=False,
+    )
+    learner.train_from_iterator(texts, trainer)
+    return [(first, second) for first, second in json.loads(learner.to_str())["model"]["merges"]]
+
+
+def find_openai_merges() -> Path:
+    """The path of OpenAI's merges in an installed open_clip or clip, which is not imported."""
+    for package in ("open_clip", "clip"):
+        spec = importlib.util.find_spec(package)
+        for folder in (spec.submodule_search_locations or []) if spec else []:
+            if (path := Path(folder) / _OPENAI_FILE).is_file():
+                return path
+    raise DataError(f"{_OPENAI_FILE} was not found: install open_clip_torch, or give the path of the file")
+
+
+def read_openai_merges(path: Path) -> Merges:
+    """Read bpe_simple_vocab_16e6.txt.gz: a heading, then one merge per line, of which CLIP uses the first 48,894."""
+    try:
+        with gzip.open(path) as file:
+            text = file.read(_MAX_FILE_BYTES + 1)
+        if len(text) > _MAX_FILE_BYTES:
+            raise DataError(f"{path}: unpacks to more than {_MAX_FILE_BYTES >> 20} MiB; {_OPENAI_FILE} has 3 MiB")
+        lines = text.decode().split("\n")[1 : _OPENAI_MERGES + 1]
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read as {_OPENAI_FILE}: {error}") from error
+    merges = [(pair[0], pair[1]) for line in lines if len(pair := line.split()) == 2]
+    if len(merges) < len([line for line in lines if line]) or not merges:
+        raise DataError(f"{path}: not {_OPENAI_FILE}: a line is not a pair of tokens")
+    check(from_merges(merges), merges, str(path))
+    return merges
+
+
+def read_json(path: Path) -> tuple[list[str], Merges, int | None]:
+    """Read a tokenizer.json of CLIP's form: ours, or that of a Hugging Face CLIP.
+
+    Returns:
+        the tokens in the order of ids, the merges, and the context length where the file tells one.
+    Raises:
+        DataError: the file is missing, damaged, too large, or holds another kind of tokenizer.
+    """
+    try:
+        if path.stat().st_size > _MAX_FILE_BYTES:
+            raise DataError(f"{path}: {path.stat().st_size:,} bytes; a tokenizer.json has at most {_MAX_FILE_BYTES:,}")
+        content = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise (
+            error if isinstance(error, DataError) else DataError(f"{path}: cannot be read as JSON: {error}")
+        ) from error
+    try:
+        model = content["model"]
+        if model.get("type") != "BPE" or model.get("end_of_word_suffix") != SUFFIX or "Lowercase" not in str(content):
+            raise DataError(f"{path}: not a lower-cased BPE with words that end in {SUFFIX}, as CLIP's are")
+        ids = model["vocab"] | {token["content"]: token["id"] for token in content.get("added_tokens") or []}
+        if not all(type(id) is int for id in ids.values()) or sorted(ids.values()) != list(range(len(ids))):
+            raise DataError(f"{path}: the {len(ids)} tokens do not have the ids 0 to {len(ids) - 1}")
+        pairs = [merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"]]
+        merges = [(str(first), str(second)) for first, second in pairs]
+        context_length = (content.get("truncation") or {}).get("max_length")
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise (
+            error if isinstance(error, DataError) else DataError(f"{path}: not a tokenizer.json: {error!r}")
+        ) from error
+    if context_length is not None and type(context_length) is not int:
+        raise DataError(f"{path}: truncation.max_length is {context_length!r}, not a number of tokens")
+    tokens = sorted(ids, key=ids.__getitem__)
+    check(tokens, merges, str(path))
+    return tokens, merges, context_length
+
+
+def to_json(tokens: Sequence[str], merges: Iterable[tuple[str, str]], context_length: int) -> str:
+    """The tokenizer.json that gives the same ids in the tokenizers library and in transformers.
+
+    They are the same for clean lower-case text: neither has the repair of mojibake and entities.
+    """
+    ids = {token: id for id, token in enumerate(tokens)}
+    model = models.BPE(vocab=ids, merges=list(merges), end_of_word_suffix=SUFFIX, unk_token=EOT)
+    made = tokenizers.Tokenizer(model)
+    made.normalizer = normalizers.Sequence(
+        [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Lowercase()]
+    )
+    made.pre_tokenizer = _pre_tokenizer()
+    made.decoder = decoders.Sequence([decoders.ByteLevel(), decoders.Replace(SUFFIX, " ")])
+    made.post_processor = processors.TemplateProcessing(
+        single=f"{SOT} $A {EOT}",
+        pair=f"{SOT} $A {EOT} {EOT} $B {EOT}",
+        special_tokens=[(SOT, ids[SOT]), (EOT, ids[EOT])],
+    )
+    made.add_special_tokens([AddedToken(token, normalized=False) for token in (SOT, EOT)])
+    made.enable_truncation(context_length)
+    return made.to_str(pretty=True)
+
+
+def _pre_tokenizer() -> pre_tokenizers.PreTokenizer:
+    """CLIP's pattern in the tokenizers library, with Hugging Face's names for the special tokens."""
+    pattern = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
+    return pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(pattern), "removed", invert=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
