@@ -219,7 +219,7 @@ def _place(rng: random.Random, position: str) -> str:
 
 
 def _ground(scene: Scene, rng: random.Random) -> str:
-    hue, tone, _ = BACKGROUNDS[scene.background.index]
+    hue, tone, _ = BACKGROUNDS[scene.background.row]
     if tone and rng.random() < 0.3:
         hue = f"{tone} {hue}"
     ground = f"{hue} background"
