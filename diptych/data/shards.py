@@ -1,0 +1,221 @@
+"""webdataset's tar shards: reading them as a Source, and writing them."""
+
+import dataclasses
+import functools
+import io
+import itertools
+import json
+import os
+import re
+import tarfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from diptych.data.samples import IMAGE_EXTENSIONS, clean_texts, fingerprint, make_sample, relative_names
+from diptych.data.tar import DamagedArchiveError, Member, read_members
+from diptych.errors import DataError
+from diptych.records import Broken, Sample
+
+TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
+MAX_SAMPLE_BYTES, MAX_SAMPLE_FILES = 128 << 20, 64
+# webdataset's rule: a sample's key goes up to the first dot of the last path component; consecutive members share a key.
+_KEY_AND_EXTENSION = re.compile(r"((?:.*/)?[^./]+)\.([^/]*)", re.DOTALL)
+_EXTENSIONS_READ = {*IMAGE_EXTENSIONS, "txt", "json", "cls", "npy"}
+_MAGIC = (
+    (b"\xff\xd8\xff", "jpg"),
+    (b"\x89PNG", "png"),
+    (b"RIFF", "webp"),
+    (b"GIF8", "gif"),
+    (b"BM", "bmp"),
+    (b"II*\0", "tif"),
+    (b"MM\0*", "tif"),
+    (b"P6", "ppm"),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class TarSource:
+    """Tar shards, plain or gzipped: webdataset's, and img2dataset's as they are.
+
+    A shard that is cut off or corrupt yields the samples before the damage, then one Broken for the rest.
+
+    Attributes:
+        files: the shards, in reading order.
+    """
+
+    files: tuple[Path, ...]
+
+    @functools.cached_property
+    def shards(self) -> tuple[str, ...]:
+        """The files' paths."""
+        return tuple(str(path) for path in self.files)
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over the shards' names and sizes."""
+        return fingerprint(self.files)
+
+    @functools.cached_property
+    def _names(self) -> tuple[str, ...]:
+        return tuple(re.sub(r"(\.tar|\.tar\.gz|\.tgz)$", "", name, flags=re.I) for name in relative_names(self.files))
+
+    def read(self, index: int) -> Iterator[Sample | Broken]:
+        """The samples of one shard, with keys "<shard>/<key in the shard>".
+
+        Raises:
+            DataError: the file is not there, or the disk fails.
+        """
+        shard, name = self.shards[index], self._names[index]
+        group, empty = _Group("", name, shard), True
+        try:
+            for member in read_members(self.files[index]):
+                key, extension = _key_and_extension(member)
+                if key != group.key:
+                    yield from group.finish()
+                    group = _Group(key, name, shard)
+                group.add(extension, member)
+                empty = empty and not key
+            yield from group.finish()
+            if empty:
+                yield Broken(name, shard, "empty shard: it holds no samples")
+        except DamagedArchiveError as error:
+            if _key_and_extension(Member(error.member))[0] != group.key:
+                yield from (item for item in group.finish() if isinstance(item, Sample))
+            yield Broken(f"{name}/{error.member}", shard, f"the rest of the shard is lost: {error}")
+        except OSError as error:
+            raise DataError(f"cannot read the shard {shard}: {error.strerror or error}") from error
+
+
+def _key_and_extension(member: Member) -> tuple[str, str]:
+    """("", "") for members that belong to no sample, as webdataset passes them over; one that is refused stands for itself."""
+    match = _KEY_AND_EXTENSION.fullmatch(member.name)
+    if match and not (member.name.startswith("__") and member.name.endswith("__")):
+        return match[1], match[2].lower()
+    return (member.name, "") if member.refusal else ("", "")
+
+
+class _Group:
+    """The consecutive members of a shard that share a key."""
+
+    def __init__(self, key: str, name: str, shard: str) -> None:
+        self.key = key
+        self._name = name
+        self._shard = shard
+        self._files: dict[str, bytes] = {}
+        self._bytes = 0
+        self._trouble = ""
+
+    def add(self, extension: str, member: Member) -> None:
+        if not self.key or self._trouble:
+            return
+        self._bytes += len(member.data)
+        if member.refusal:
+            self._trouble = f"{member.name} {member.refusal}"
+        elif extension in self._files:
+            self._trouble = f"two members are named {member.name}"
+        elif self._bytes > MAX_SAMPLE_BYTES or len(self._files) >= MAX_SAMPLE_FILES:
+            self._trouble = f"more than {MAX_SAMPLE_BYTES >> 20} MiB or {MAX_SAMPLE_FILES} members for one key"
+        else:
+            self._files[extension] = member.data if extension in _EXTENSIONS_READ else b""
+        if self._trouble:
+            self._files.clear()
+
+    def finish(self) -> Iterator[Sample | Broken]:
+        if self.key:
+            key = f"{self._name}/{self.key}"
+            yield (
+                Broken(key, self._shard, self._trouble) if self._trouble else make_sample(key, self._shard, self._files)
+            )
+
+
+def write_shards(samples: Iterable[Sample], folder: str | Path, shard_size: int = 5000) -> list[Path]:
+    """Write samples as tar shards 0.tar, 1.tar, ... and nshards.txt, as in the wds layout; the same samples give the same bytes.
+
+    Encoded pictures are stored as they are, arrays as PNG. One caption becomes a .txt; several, and metadata, a .json; a label a
+    .cls. A shard appears under its name only when it is complete, nshards.txt when all are.
+
+    Args:
+        samples: read once, one at a time.
+        folder: is made; must hold no shards yet.
+        shard_size: samples per shard.
+    Returns:
+        The shards' paths.
+    Raises:
+        DataError: the folder holds shards, or a sample cannot be stored (no text and no label, two with one key in a shard, ...).
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    if found := [path.name for path in folder.iterdir() if path.name.lower().endswith(TAR_SUFFIXES)]:
+        raise DataError(f"{folder} holds shards already ({min(found)}, ...): name another folder, or delete them first")
+    paths: list[Path] = []
+    iterator = iter(samples)
+    while (first := next(iterator, None)) is not None:
+        paths.append(folder / f"{len(paths)}.tar")
+        _write_shard(itertools.chain([first], itertools.islice(iterator, shard_size - 1)), paths[-1])
+    (folder / "nshards.txt").write_text(f"{len(paths)}\n")
+    return paths
+
+
+def _write_shard(samples: Iterable[Sample], path: Path) -> None:
+    part = path.with_name(path.name + ".part")
+    keys: set[str] = set()
+    with part.open("wb") as file:
+        with tarfile.open(fileobj=file, mode="w", format=tarfile.GNU_FORMAT) as archive:
+            for sample in samples:
+                key = _member_key(sample.key)
+                if key in keys:
+                    raise DataError(f"two samples are named {sample.key}")
+                keys.add(key)
+                for extension, data in _sample_files(sample).items():
+                    info = tarfile.TarInfo(f"{key}.{extension}")
+                    info.size = len(data)
+                    archive.addfile(info, io.BytesIO(data))
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+def _member_key(key: str) -> str:
+    """The key with all that would end it, or leave the archive, written as %XX."""
+    safe = r"[^\w/-]" if re.fullmatch(r"[^/]+(/[^/]+)*", key) else r"[^\w-]"
+    return re.sub(safe, lambda match: "".join(f"%{byte:02X}" for byte in match[0].encode()), key)
+
+
+def _sample_files(sample: Sample) -> dict[str, bytes]:
+    try:
+        texts = clean_texts(sample.texts)
+        if not texts and sample.label is None:
+            raise DataError("it has neither a caption nor a label")
+        extension, data = _image_file(sample.image)
+        files = {extension: data}
+        record = {name: value for name, value in sample.metadata.items() if name not in _SAID_ELSEWHERE}
+        if len(texts) == 1 and "\n" not in texts[0]:
+            files["txt"] = texts[0].encode()
+        elif texts:
+            record["captions"] = list(texts)
+        if sample.label is not None:
+            files["cls"] = str(sample.label).encode()
+        if record:
+            files["json"] = json.dumps(record, ensure_ascii=False, default=str).encode()
+        return files
+    except (DataError, UnicodeEncodeError) as error:
+        raise DataError(f"the sample {sample.key} cannot be stored: {error}") from None
+
+
+_SAID_ELSEWHERE = ("captions", "texts", "caption", "text", "label")
+
+
+def _image_file(image: bytes | np.ndarray) -> tuple[str, bytes]:
+    if isinstance(image, bytes):
+        for magic, extension in _MAGIC:
+            if image.startswith(magic):
+                return extension, image
+        raise DataError(f"its picture begins with {image[:8]!r}, no format known here")
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        raise DataError(f"its picture is {image.dtype} {image.shape}, not uint8 (height, width, 3)")
+    stream = io.BytesIO()
+    Image.fromarray(image).save(stream, "PNG")
+    return "png", stream.getvalue()
