@@ -1,0 +1,246 @@
+"""The one stream of raw samples that all workers share: shuffled, endless, and restartable at every chunk.
+
+Which sample comes when depends on seed, epoch and source alone, never on workers or timing. A `Position` says where
+the stream stands without holding any picture: the shuffle buffer is a list of (shard, item) references, so a restart
+rereads the shards it names and decodes nothing.
+"""
+
+import dataclasses
+import queue
+import threading
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import torch
+
+from diptych.errors import DataError
+from diptych.records import Broken, Sample
+
+T = TypeVar("T")
+
+
+class Source(Protocol):
+    """What the stream needs from a source; diptych.data.sources has the real ones."""
+
+    @property
+    def shards(self) -> Sequence[str]:
+        """Names, in a fixed order."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes when the samples or their order change."""
+
+    def read(self, index: int) -> Iterator[Sample | Broken]:
+        """The items of one shard from its start, in one fixed order."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Position:
+    """Where a stream stands.
+
+    Attributes:
+        epoch: passes over the source that are complete.
+        shard: place in the epoch's order of the shard being read.
+        item: items of that shard already read.
+        emitted: items that the epoch has already given out.
+        buffer: int32 (n, 2), place in the order and item of what waits in the shuffle buffer.
+    """
+
+    epoch: int = 0
+    shard: int = 0
+    item: int = 0
+    emitted: int = 0
+    buffer: torch.Tensor = dataclasses.field(default_factory=lambda: torch.zeros((0, 2), dtype=torch.int32))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The fields: ints and one tensor."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Position":
+        """The inverse of to_dict."""
+        return cls(**values)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Chunk:
+    """Neighbours in the stream, decoded together by one worker.
+
+    Attributes:
+        epoch: that all items belong to.
+        start: index of the first item in the epoch's stream.
+        items: each with the name of its shard.
+        last: the epoch ends here.
+    """
+
+    epoch: int
+    start: int
+    items: list[tuple[str, Sample | Broken]]
+    last: bool
+
+
+class ChunkStream:
+    """Endless chunks of a source in seeded order; iterating gives (position before the chunk, chunk).
+
+    Args:
+        source: where samples come from.
+        seed: of the order of shards and of the shuffle buffer.
+        shuffle_buffer: samples that wait to be drawn from; 0 keeps the source's own order, shards included.
+        chunk_size: items per chunk; the last one of an epoch may be smaller.
+        rank: this process among world_size; each takes every world_size-th shard of the epoch's order.
+        world_size: number of processes.
+        position: where to start.
+    Raises:
+        DataError: there are fewer shards than processes, an epoch has no item, or the source changed since `position`.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        seed: int,
+        shuffle_buffer: int,
+        chunk_size: int,
+        rank: int = 0,
+        world_size: int = 1,
+        position: Position | None = None,
+    ) -> None:
+        if len(source.shards) < world_size:
+            raise DataError(
+                f"{len(source.shards)} shards cannot be shared by {world_size} processes; "
+                "write the data into more shards, or start fewer processes"
+            )
+        self._source, self._seed, self._chunk_size = source, seed, chunk_size
+        self._shuffle, self._capacity = shuffle_buffer > 0, max(1, shuffle_buffer)
+        self._rank, self._world_size = rank, world_size
+        self._items: list[tuple[str, Sample | Broken]] = []
+        self._references = np.zeros((self._capacity, 2), dtype=np.int32)
+        self._begin(0)
+        if position is not None:
+            self._restore(position)
+
+    def __iter__(self) -> Iterator[tuple[Position, Chunk]]:
+        while True:
+            before = self.position()
+            items = [item for _ in range(self._chunk_size) if (item := self._draw()) is not None]
+            # Filled here and not at the next draw, because only reading on tells whether this was the epoch's end.
+            self._fill()
+            last = not self._items
+            if last and self._emitted == 0:
+                raise DataError(f"the source has no samples: {len(self._order)} shards, none with an item")
+            yield before, Chunk(before.epoch, before.emitted, items, last)
+            if last:
+                self._begin(self._epoch + 1)
+
+    def position(self) -> Position:
+        """Where the stream stands now."""
+        references = torch.from_numpy(self._references[: len(self._items)].copy())
+        return Position(self._epoch, self._shard, self._item, self._emitted, references)
+
+    def _begin(self, epoch: int, emitted: int = 0) -> None:
+        """Start an epoch: its order of shards, and its draws from the buffer, of which `emitted` are used up."""
+        order, draws = np.random.SeedSequence([self._seed, epoch]).spawn(2)
+        count = len(self._source.shards)
+        shards = np.random.default_rng(order).permutation(count) if self._shuffle else np.arange(count)
+        self._order = [int(shard) for shard in shards[self._rank :: self._world_size]]
+        # One step of the generator per draw: a position needs the number of draws and no generator state.
+        self._rng = np.random.Generator(np.random.PCG64(draws).advance(emitted))
+        self._epoch, self._emitted = epoch, emitted
+        self._shard, self._item = 0, 0
+        self._reader: Iterator[Sample | Broken] | None = None
+
+    def _read(self) -> tuple[str, Sample | Broken] | None:
+        """The next item of the shards in order; None at their end."""
+        while self._shard < len(self._order):
+            if self._reader is None:
+                self._reader = iter(self._source.read(self._order[self._shard]))
+            item = next(self._reader, None)
+            if item is not None:
+                self._item += 1
+                return self._source.shards[self._order[self._shard]], item
+            self._shard, self._item, self._reader = self._shard + 1, 0, None
+        return None
+
+    def _fill(self) -> None:
+        while len(self._items) < self._capacity and (item := self._read()) is not None:
+            self._references[len(self._items)] = self._shard, self._item - 1
+            self._items.append(item)
+
+    def _draw(self) -> tuple[str, Sample | Broken] | None:
+        """A random item of the full buffer; its place is taken by the buffer's last one."""
+        self._fill()
+        if not self._items:
+            return None
+        drawn = int(self._rng.random() * len(self._items))
+        item = self._items[drawn]
+        last = self._items.pop()
+        if drawn < len(self._items):
+            self._items[drawn] = last
+            self._references[drawn] = self._references[len(self._items)]
+        self._emitted += 1
+        return item
+
+    def _restore(self, position: Position) -> None:
+        """Read the buffer's items back, shard by shard, and leave the current shard open at its place."""
+        self._begin(position.epoch, position.emitted)
+        slots: dict[int, dict[int, int]] = {}
+        for slot, (shard, item) in enumerate(position.buffer.tolist()):
+            slots.setdefault(shard, {})[item] = slot
+        found: dict[int, tuple[str, Sample | Broken]] = {}
+        for shard in sorted(slots.keys() | {position.shard}):
+            wanted = slots.get(shard, {})
+            stop = position.item if shard == position.shard else max(wanted) + 1
+            self._shard, self._item, self._reader = shard, 0, None
+            while self._item < stop:
+                item = self._read()
+                if item is None or self._shard != shard:
+                    raise DataError(
+                        f"{self._source.shards[self._order[shard]]} has fewer than the {stop} items it had when the "
+                        "state was saved; resume on the data that the run began with"
+                    )
+                if (slot := wanted.get(self._item - 1, -1)) >= 0:
+                    found[slot] = item
+        self._items = [found[slot] for slot in range(len(position.buffer))]
+        self._references[: len(self._items)] = position.buffer.numpy()
+
+
+def read_ahead(stream: Iterable[T], depth: int) -> Generator[T]:
+    """Iterate `stream` in a background thread, at most `depth` items ahead; its errors are raised here.
+
+    The thread starts at the first item asked for and ends with the stream or when this generator is closed.
+    """
+    items: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue(depth)
+    stop = threading.Event()
+
+    def put(entry: tuple[T | None, BaseException | None]) -> bool:
+        while not stop.is_set():
+            try:
+                items.put(entry, timeout=0.2)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def run() -> None:
+        try:
+            for item in stream:
+                if not put((item, None)):
+                    return
+            put((None, StopIteration()))
+        except BaseException as error:  # whatever it is, the consumer must hear of it
+            put((None, error))
+
+    thread = threading.Thread(target=run, name="diptych-reader", daemon=True)
+    thread.start()
+    try:
+        while True:
+            item, error = items.get()
+            if isinstance(error, StopIteration):
+                return
+            if error is not None:
+                raise error
+            yield item  # type: ignore[misc]
+    finally:
+        stop.set()
+        thread.join(timeout=5)

@@ -1,0 +1,164 @@
+"""Decoding chunks of raw samples, in worker processes or inline, with the same result.
+
+Workers are forked on Linux: they start in milliseconds, need no `if __name__ == "__main__"` in the caller's script, and
+are started before the loader's own thread. All they do is decode and tokenise on one thread, so no lock or thread pool
+that the fork left behind is touched. torch's DataLoader keeps the order, moves pixels through shared memory, notices a
+worker that died, and its workers end by themselves when the parent is gone.
+"""
+
+import contextlib
+import dataclasses
+import os
+import signal
+import sys
+from collections.abc import Generator
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from diptych.data.stream import Chunk
+from diptych.data.transforms import Augmentation, Preprocessing, decode_image, evaluation_pixels, training_pixels
+from diptych.errors import DataError, ImageError
+from diptych.records import Broken, Sample
+
+
+class Tokenize(Protocol):
+    """diptych.data.tokenizer.Tokenizer, as far as the loader needs it."""
+
+    def __call__(self, texts: list[str], *, truncate: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+        """Texts -> (tokens int32 (N, L), lengths int64 (N,))."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class DecodedChunk:
+    """What a worker made of a chunk.
+
+    Attributes:
+        images: uint8 (n, 3, R, R), of the samples that could be used.
+        keys: n sample keys.
+        broken: the samples that could not be used.
+        tokens: int32 (n, L), zero-padded; empty in evaluation. An array travels in the message, not in shared memory.
+        lengths: int64 (n,); empty in evaluation.
+        labels: int64 (n,); empty in training.
+    """
+
+    images: torch.Tensor
+    keys: tuple[str, ...]
+    broken: tuple[Broken, ...]
+    tokens: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros((0, 0), dtype=np.int32))
+    lengths: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    labels: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+
+
+class TrainingDecoder(Dataset[DecodedChunk]):
+    """Chunk -> augmented pixels and the tokens of one caption per picture.
+
+    The draws of a sample depend on seed, epoch and its place in the epoch's stream alone.
+    """
+
+    def __init__(
+        self, tokenizer: Tokenize, preprocessing: Preprocessing, augmentation: Augmentation, seed: int, rank: int
+    ) -> None:
+        self.tokenizer, self.preprocessing, self.augmentation = tokenizer, preprocessing, augmentation
+        self.seed, self.rank = seed, rank
+        self.target = augmentation.decoding_target(preprocessing.image_size)
+
+    def __getitem__(self, chunk: Chunk) -> DecodedChunk:
+        size = self.preprocessing.image_size
+        images = torch.empty((len(chunk.items), 3, size, size), dtype=torch.uint8)
+        keys: list[str] = []
+        captions: list[str] = []
+        broken: list[Broken] = []
+        for place, (shard, sample) in enumerate(chunk.items, chunk.start):
+            if isinstance(sample, Broken):
+                broken.append(sample)
+                continue
+            # Philox is counter-based: each sample has its own stretch of one stream, cheaper than a seeding of its own.
+            rng = np.random.Generator(np.random.Philox(key=[self.seed, chunk.epoch], counter=[0, place, self.rank, 0]))
+            try:
+                caption = _draw_caption(sample, rng)
+                picture = decode_image(sample.image, target=self.target)
+            except (ImageError, DataError) as error:
+                broken.append(Broken(sample.key, shard, str(error)))
+                continue
+            images[len(keys)] = training_pixels(picture, self.preprocessing, self.augmentation, rng)
+            keys.append(sample.key)
+            captions.append(caption)
+        if not keys:
+            return DecodedChunk(images[:0], (), tuple(broken))
+        tokens, lengths = self.tokenizer(captions, truncate=True)
+        return DecodedChunk(images[: len(keys)], tuple(keys), tuple(broken), tokens.numpy(), lengths.numpy())
+
+
+def _draw_caption(sample: Sample, rng: np.random.Generator) -> str:
+    captions = [text for text in sample.texts if text.strip()]
+    if not captions:
+        raise DataError("the caption is empty" if sample.texts else "there is no caption")
+    return captions[0] if len(captions) == 1 else captions[int(rng.random() * len(captions))]
+
+
+class EvaluationDecoder(Dataset[DecodedChunk]):
+    """Chunk -> the evaluation's pixels, with labels."""
+
+    def __init__(self, preprocessing: Preprocessing) -> None:
+        self.preprocessing = preprocessing
+
+    def __getitem__(self, chunk: Chunk) -> DecodedChunk:
+        size = self.preprocessing.image_size
+        images = torch.empty((len(chunk.items), 3, size, size), dtype=torch.uint8)
+        keys: list[str] = []
+        labels: list[int] = []
+        broken: list[Broken] = []
+        for shard, sample in chunk.items:
+            if isinstance(sample, Broken):
+                broken.append(sample)
+                continue
+            try:
+                if sample.label is None:
+                    raise DataError("there is no label")
+                picture = decode_image(sample.image)
+            except (ImageError, DataError) as error:
+                broken.append(Broken(sample.key, shard, str(error)))
+                continue
+            images[len(keys)] = evaluation_pixels(picture, self.preprocessing)
+            keys.append(sample.key)
+            labels.append(sample.label)
+        return DecodedChunk(images[: len(keys)], tuple(keys), tuple(broken), labels=np.array(labels, dtype=np.int64))
+
+
+def decode_chunks(
+    chunks: Generator[Chunk], decoder: Dataset[DecodedChunk], num_workers: int, ahead: int
+) -> Generator[DecodedChunk]:
+    """Decode chunks in order, `ahead` of them in the workers at a time; inline with num_workers=0.
+
+    Closing it ends the workers and closes `chunks`.
+    """
+    with contextlib.closing(chunks):
+        if num_workers == 0:
+            for chunk in chunks:
+                yield decoder[chunk]
+            return
+        loader = DataLoader(
+            decoder,
+            sampler=chunks,  # the "indices" that workers receive are the chunks themselves
+            batch_size=None,
+            num_workers=num_workers,
+            prefetch_factor=max(2, -(-ahead // num_workers)),
+            collate_fn=_same,
+            worker_init_fn=_prepare_worker,
+            multiprocessing_context="fork" if sys.platform == "linux" else None,
+        )
+        yield from loader
+
+
+def _same(decoded: Any) -> Any:
+    return decoded
+
+
+def _prepare_worker(_: int) -> None:
+    torch.set_num_threads(1)
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    # Ctrl-C reaches the whole process group; the parent decides what it means and ends its workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
