@@ -67,7 +67,7 @@ def _single(scene: Scene, rng: random.Random) -> str:
     if roll < 0.10:
         return f"the {_word(rng, thing.shape)} is {_word(rng, thing.colour)}{_stop(rng)}"
     # Nobody says just "a shape"; "a shape at the top left" is something to learn from.
-    subject = _article(_subject(rng, thing, vague=roll < 0.34))
+    subject = _article(_subject(rng, thing, vague=0.2 if roll < 0.34 else 0.0))
     if roll < 0.34:
         place = _place(rng, scene.position)
         if roll < 0.16:
@@ -81,7 +81,7 @@ def _single(scene: Scene, rng: random.Random) -> str:
 def _count(scene: Scene, rng: random.Random) -> str:
     thing, count = scene.things[0], len(scene.things)
     number = NUMBERS[count] if rng.random() < 0.85 else str(count)
-    words = _subject(rng, thing, many=count > 1, sized=False)
+    words = _subject(rng, thing, many=count > 1, sized=False, vague=0.15)
     roll = rng.random()
     if count == 1:
         start = pick(rng, (number, number, "a single", "just one", "only one"))
@@ -148,17 +148,17 @@ def _digit(scene: Scene, rng: random.Random) -> str:
     return pick(rng, FRAMES[:10]).format(_fix_article(subject))
 
 
-def _subject(rng: random.Random, thing: Thing, many: bool = False, sized: bool = True, vague: bool = True) -> str:
+def _subject(rng: random.Random, thing: Thing, many: bool = False, sized: bool = True, vague: float = 0.0) -> str:
     """Return a description of a thing without article: most often colour and shape, sometimes less, sometimes more."""
-    roll = rng.random()
-    if roll < 0.45:
-        return _names(rng, thing, many)
-    if roll < 0.58:
-        return _shape_alone(rng, thing, many)
-    if roll < 0.68:
-        return _colour_alone(rng, thing, many)
-    if roll < 0.73 and vague:
+    if rng.random() < vague:
         return _generic(rng, many)
+    roll = rng.random()
+    if roll < 0.5:
+        return _names(rng, thing, many)
+    if roll < 0.63:
+        return _shape_alone(rng, thing, many)
+    if roll < 0.74:
+        return _colour_alone(rng, thing, many)
     return _rich(rng, thing, many, sized)
 
 
