@@ -1,5 +1,6 @@
 """What a run says while it goes: a progress bar, rows of JSON, and TensorBoard."""
 
+import dataclasses
 import json
 import math
 import sys
@@ -9,6 +10,8 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from diptych.records import Result
 
 
 class TrainLog:
@@ -20,7 +23,9 @@ class TrainLog:
 
     def __init__(self, folder: Path, num_steps: int, first_step: int) -> None:
         self._path = folder / "log.jsonl"
-        _forget_rows_after(self._path, first_step)
+        self._evaluations = folder / "evaluations.jsonl"
+        for path in (self._path, self._evaluations):
+            _forget_rows_after(path, first_step)
         self._file = self._path.open("a", encoding="utf-8")
         self._writer = _tensorboard(folder / "tensorboard", first_step)
         self._bar = _Bar(num_steps, first_step)
@@ -34,8 +39,11 @@ class TrainLog:
             for name in ("loss", "lr", "scale", "gradient_norm", "pairs_per_second", "share_waiting"):
                 self._writer.add_scalar(name, row[name], row["step"])
 
-    def results(self, step: int, results: list[Any]) -> None:
-        """Measured numbers go to TensorBoard beside the loss; the rows are in results.jsonl."""
+    def results(self, step: int, results: list[Result]) -> None:
+        """Numbers measured on the way: rows of evaluations.jsonl with their step, and points in TensorBoard."""
+        with self._evaluations.open("a", encoding="utf-8") as file:
+            for result in results:
+                file.write(json.dumps({"step": step, **dataclasses.asdict(result)}) + "\n")
         for result in results if self._writer is not None else []:
             name = f"{result.task}/{result.dataset}/{result.metric}/{result.protocol}"
             self._writer.add_scalar(name, result.value, step)
@@ -100,8 +108,12 @@ class _Bar:
 
 def read_log(folder: str | Path) -> list[dict[str, Any]]:
     """The rows of a run's log.jsonl; a last row that a kill cut short is left out."""
+    return _read_rows(Path(folder) / "log.jsonl")
+
+
+def _read_rows(path: Path) -> list[dict[str, Any]]:
     rows = []
-    for line in (Path(folder) / "log.jsonl").read_text(encoding="utf-8").splitlines():
+    for line in path.read_text(encoding="utf-8").splitlines():
         try:
             rows.append(json.loads(line))
         except json.JSONDecodeError:
@@ -113,7 +125,7 @@ def _forget_rows_after(path: Path, step: int) -> None:
     """A resumed run makes the rows after its checkpoint again: they must not stand twice."""
     if not path.exists():
         return
-    kept = [json.dumps(row) + "\n" for row in read_log(path.parent) if row["step"] <= step]
+    kept = [json.dumps(row) + "\n" for row in _read_rows(path) if row["step"] <= step]
     partial = path.with_suffix(".partial")
     partial.write_text("".join(kept), encoding="utf-8")
     partial.replace(path)

@@ -91,7 +91,8 @@ def fit(
 
     Args:
         config: the whole run; see diptych.recipes.
-        evaluators: called with the model at the end, and every `evaluate_steps`; their Results go to out/results.jsonl.
+        evaluators: called with the model at the end, and every `evaluate_steps`; their Results at the end go to
+            out/results.jsonl, those on the way to out/evaluations.jsonl.
         resume: go on from the newest checkpoint in `config.out`. Losses are those of a run that was never stopped
             (same machine, same seed), whatever the number of workers. Starts from the beginning where there is none.
         source: pairs that are in memory already, in place of `config.data`.
@@ -130,12 +131,14 @@ def fit(
     try:
         seconds = _train(training, model, evaluators, config, checkpoints, log)
         finished = training.step >= config.num_steps
-        results = _evaluate(model, evaluators, training.step, folder, log) if finished else []
+        results = _evaluate(model, evaluators, training.step, log) if finished else []
     finally:
         log.close()
         loader.close()
     if finished:
         model.save(folder / "model")
+        (folder / "results.jsonl").unlink(missing_ok=True)
+        write_results(results, folder / "results.jsonl")
     return Run(folder, model, training.step, finished, seconds, results)
 
 
@@ -164,7 +167,7 @@ def _train(
                 checkpoints.write(training.step, {**training.state_dict(), "config": config.to_dict()})
             if config.evaluate_steps and training.step % config.evaluate_steps == 0 and not last:
                 began = time.monotonic()
-                _evaluate(model, evaluators, training.step, Path(config.out), log)
+                _evaluate(model, evaluators, training.step, log)
                 seconds_measuring += time.monotonic() - began
                 meter.skip_pause()
     return meter.seconds() - seconds_measuring
@@ -255,15 +258,13 @@ class _Meter:
         self.skip_pause()
 
 
-def _evaluate(model: Model, evaluators: Sequence[Evaluator], step: int, folder: Path, log: TrainLog) -> list[Result]:
+def _evaluate(model: Model, evaluators: Sequence[Evaluator], step: int, log: TrainLog) -> list[Result]:
     """Measure, with the model in evaluation mode, and put it back to training."""
     was_training = model.clip.training
     model.clip.eval()
     results = [result for evaluator in evaluators for result in evaluator(model)]
     model.clip.train(was_training)
-    if results:
-        write_results(results, folder / "results.jsonl")
-        log.results(step, results)
+    log.results(step, results)
     return results
 
 
@@ -275,7 +276,7 @@ def _claim(folder: Path, checkpoints: Checkpoints, config: TrainConfig, saved: d
     if checkpoints.paths():
         raise ConfigError(f"{folder} holds a run already: go on with it (--resume), or choose another folder (--out)")
     folder.mkdir(parents=True, exist_ok=True)
-    for leftover in ("log.jsonl", "results.jsonl", "tokenizer.json"):
+    for leftover in ("log.jsonl", "evaluations.jsonl", "results.jsonl", "tokenizer.json"):
         (folder / leftover).unlink(missing_ok=True)
     (folder / "config.json").write_text(json.dumps(config.to_dict(), indent=2) + "\n", encoding="utf-8")
 

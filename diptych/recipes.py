@@ -1,0 +1,148 @@
+"""Whole training runs as functions: what to change for a run of your own starts here.
+
+diptych train pairs/ --recipe tiny-rn --epochs 10 --out runs/mine
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from diptych.data.loader import LoaderConfig
+from diptych.data.transforms import Augmentation, Preprocessing
+from diptych.errors import ConfigError
+from diptych.model.presets import get_preset
+from diptych.train import CheckpointConfig, OptimizerConfig, ScheduleConfig, TrainConfig
+from diptych.train.inputs import count_pairs, open_pairs
+
+Recipe = Callable[[tuple[str, ...], str, int], TrainConfig]
+
+RESNET_ADAM: dict[str, Any] = {"betas": (0.9, 0.999), "eps": 1e-8}  # table 18; OptimizerConfig defaults to the ViTs'
+# Learning rates of tables 19 and 20; the batch of 32,768 pairs and the other values of table 18 are common to all nine.
+PAPER_LEARNING_RATES = {
+    "RN50": 5e-4,
+    "RN101": 5e-4,
+    "RN50x4": 5e-4,
+    "RN50x16": 4e-4,
+    "RN50x64": 3.6e-4,
+    "ViT-B/32": 5e-4,
+    "ViT-B/16": 5e-4,
+    "ViT-L/14": 4e-4,
+    "ViT-L/14@336px": 2e-5,
+}
+
+
+def quickstart(data: tuple[str, ...], out: str, num_pairs: int) -> TrainConfig:
+    """The embedded pairs in a few minutes on two cores: a small modified ResNet at 64 pixels."""
+    return _small("playground-rn", data, out, num_pairs, learning_rate=3e-3, warmup_steps=50)
+
+
+def tiny_rn(data: tuple[str, ...], out: str, num_pairs: int) -> TrainConfig:
+    """Small photographs on a processor without a GPU: a modified ResNet at 64 pixels, with crops and flips."""
+    config = _small("tiny-rn", data, out, num_pairs, learning_rate=2e-3, warmup_steps=100)
+    return dataclasses.replace(config, augmentation=Augmentation(rescale=(0.5, 1.0), flip=0.5))
+
+
+def tiny_vit(data: tuple[str, ...], out: str, num_pairs: int) -> TrainConfig:
+    """The same with a Vision Transformer."""
+    config = _small("tiny-vit", data, out, num_pairs, learning_rate=1e-3, warmup_steps=100)
+    return dataclasses.replace(config, augmentation=Augmentation(rescale=(0.5, 1.0), flip=0.5))
+
+
+def paper(name: str, data: tuple[str, ...], out: str, num_pairs: int) -> TrainConfig:
+    """One of the paper's nine models with its hyper-parameters (section 2.5, tables 18 to 20).
+
+    The batch of 32,768 pairs needs a machine to match; `local_batch_size` is what to lower first.
+    """
+    model = get_preset(name)
+    adam = RESNET_ADAM if name.startswith("RN") else {}
+    return TrainConfig(
+        model=model,
+        data=data,
+        out=out,
+        num_pairs=num_pairs,
+        preprocessing=Preprocessing(image_size=model.vision.image_size),
+        tokenizer="openai",
+        loader=LoaderConfig(local_batch_size=32_768, num_workers=8),
+        optimizer=OptimizerConfig(learning_rate=PAPER_LEARNING_RATES[name], weight_decay=0.2, **adam),
+        schedule=ScheduleConfig(warmup_steps=2000),
+    )
+
+
+def _small(
+    preset: str, data: tuple[str, ...], out: str, num_pairs: int, *, learning_rate: float, warmup_steps: int
+) -> TrainConfig:
+    model = get_preset(preset)
+    batch = 256
+    return TrainConfig(
+        model=model,
+        data=data,
+        out=out,
+        num_pairs=num_pairs,
+        preprocessing=Preprocessing(image_size=model.vision.image_size),
+        loader=LoaderConfig(local_batch_size=batch, num_workers=1),
+        optimizer=OptimizerConfig(learning_rate=learning_rate, weight_decay=0.1),
+        schedule=ScheduleConfig(warmup_steps=warmup_steps),
+        checkpoint=CheckpointConfig(every_steps=1000, every_minutes=2.0),
+    )
+
+
+RECIPES: dict[str, Recipe] = {
+    "quickstart": quickstart,
+    "tiny-rn": tiny_rn,
+    "tiny-vit": tiny_vit,
+    **{name: (lambda *args, _name=name: paper(_name, *args)) for name in PAPER_LEARNING_RATES},
+}
+
+
+def get_recipe(name: str) -> Recipe:
+    """The recipe of that name.
+
+    Raises:
+        ConfigError: there is none; the known ones are listed.
+    """
+    if name not in RECIPES:
+        raise ConfigError(f"there is no recipe {name!r}; known: {', '.join(RECIPES)}")
+    return RECIPES[name]
+
+
+def configure(
+    recipe: str,
+    data: tuple[str, ...],
+    out: str,
+    *,
+    num_pairs: int | None = None,
+    epochs: float | None = None,
+    top: Mapping[str, Any],
+    **components: Mapping[str, Any],
+) -> TrainConfig:
+    """A recipe with some of its values replaced; None leaves a value as the recipe has it.
+
+    Args:
+        num_pairs, epochs: how long to train; exactly one of them. Epochs are counted by reading the data once.
+        top: fields of TrainConfig itself.
+        components: fields of its parts: loader, optimizer, schedule, checkpoint.
+    Raises:
+        ConfigError: neither or both lengths given, or the values contradict each other.
+    """
+    if (num_pairs is None) == (epochs is None):
+        raise ConfigError("say how long to train: either --pairs or --epochs")
+    make = get_recipe(recipe)
+    if num_pairs is None:
+        assert epochs is not None
+        num_pairs = int(epochs * count_pairs(open_pairs(data, make(data, out, 1_000_000_000).model.vision.image_size)))
+    # Parts first: the whole checks that they fit together only once all of them are in place.
+    draft = make(data, out, max(num_pairs, 1_000_000))
+    parts = {name: dataclasses.replace(getattr(draft, name), **_given(values)) for name, values in components.items()}
+    if _given(components.get("schedule", {})).get("warmup_steps") is None:
+        num_steps = num_pairs // parts.get("loader", draft.loader).local_batch_size
+        parts["schedule"] = dataclasses.replace(draft.schedule, warmup_steps=_warmup(draft.schedule, num_steps))
+    return dataclasses.replace(draft, num_pairs=num_pairs, **parts, **_given(top))
+
+
+def _warmup(schedule: ScheduleConfig, num_steps: int) -> int:
+    """The recipe's warm-up, cut to a tenth of a short run."""
+    return max(1, min(schedule.warmup_steps, num_steps // 10))
+
+
+def _given(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}

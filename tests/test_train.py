@@ -1,0 +1,205 @@
+"""The training loop: it learns, stops and goes on exactly, and fails with words."""
+
+import dataclasses
+import json
+import math
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from diptych.data.loader import LoaderConfig
+from training import MODEL, tiny_config
+
+from diptych.errors import CheckpointError, ConfigError, NonFiniteLossError
+from diptych.model.clip import CLIP
+from diptych.records import Result
+from diptych.train import CheckpointConfig, OptimizerConfig, ScheduleConfig, fit, read_log
+from diptych.train.checkpoint import Checkpoints
+from diptych.train.optimizer import build_optimizer, learning_rate_at
+
+TESTS = Path(__file__).parent
+
+
+def losses(folder: Path) -> dict[int, float]:
+    return {row["step"]: row["loss"] for row in read_log(folder)}
+
+
+def in_another_process(code: str, **kwargs) -> subprocess.Popen:
+    environment = {**os.environ, "PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen([sys.executable, "-c", code], env=environment, stderr=subprocess.PIPE, text=True, **kwargs)
+
+
+def fit_in_another_process(out: Path, num_steps: int, *, resume: bool, num_workers: int) -> subprocess.Popen:
+    return in_another_process(f"""
+import dataclasses, pathlib, torch
+from training import tiny_config
+from diptych.train import fit
+torch.set_num_threads(1)
+config = tiny_config(pathlib.Path({str(out)!r}), {num_steps})
+loader = dataclasses.replace(config.loader, num_workers={num_workers})
+fit(dataclasses.replace(config, loader=loader), resume={resume})
+""")
+
+
+def wait_for_step(folder: Path, step: int, process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < deadline:
+        if (folder / "log.jsonl").exists() and any(row["step"] >= step for row in read_log(folder)):
+            return
+        time.sleep(0.01)
+    if process.poll() is None:
+        pytest.fail(f"no step {step} within two minutes")
+
+
+def test_learns_and_leaves_a_model(tmp_path):
+    run = fit(tiny_config(tmp_path / "run", num_steps=40))
+    first, last = losses(run.folder)[1], losses(run.folder)[40]
+    assert run.finished and run.step == 40
+    assert first == pytest.approx(math.log(16), abs=0.5)
+    assert last < 0.8 * first
+    assert {path.name for path in (run.folder / "model").iterdir()} >= {"config.json", "model.safetensors"}
+
+
+def test_same_seed_same_losses_another_seed_others(tmp_path):
+    one, two = (fit(tiny_config(tmp_path / name, num_steps=4)) for name in ("one", "two"))
+    other = fit(tiny_config(tmp_path / "other", num_steps=4, seed=1))
+    assert losses(one.folder) == losses(two.folder)
+    assert losses(one.folder) != losses(other.folder)
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_killed_and_resumed_has_the_losses_of_an_uninterrupted_run(tmp_path, num_workers):
+    whole = fit_in_another_process(tmp_path / "whole", 24, resume=False, num_workers=0)
+    assert whole.wait(240) == 0, whole.stderr.read()
+    killed = fit_in_another_process(tmp_path / "killed", 24, resume=False, num_workers=num_workers)
+    wait_for_step(tmp_path / "killed", random.randint(5, 20), killed)
+    killed.send_signal(signal.SIGKILL)
+    killed.wait()
+    resumed = fit_in_another_process(tmp_path / "killed", 24, resume=True, num_workers=2 - num_workers)
+    assert resumed.wait(240) == 0, resumed.stderr.read()
+    assert len(losses(tmp_path / "whole")) == 24
+    assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
+    weights = [tmp_path / name / "model" / "model.safetensors" for name in ("whole", "killed")]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+def test_sigterm_writes_a_checkpoint_and_ends(tmp_path):
+    process = fit_in_another_process(tmp_path / "run", 100_000, resume=False, num_workers=1)
+    wait_for_step(tmp_path / "run", 3, process)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 0, process.stderr.read()
+    last = max(losses(tmp_path / "run"))
+    assert (tmp_path / "run" / "checkpoints" / f"step-{last:09d}.pt").exists()
+
+
+def test_a_loss_that_is_no_number_stops_and_names_step_and_checkpoint(tmp_path):
+    config = tiny_config(tmp_path / "run", num_steps=40, checkpoint=CheckpointConfig(every_steps=1))
+    wild = dataclasses.replace(config, optimizer=OptimizerConfig(learning_rate=1e30), schedule=ScheduleConfig(1))
+    with pytest.raises(NonFiniteLossError, match=r"(nan|inf) at step \d+; (the last good|there is no) checkpoint"):
+        fit(wild)
+    for path in (tmp_path / "run" / "checkpoints").glob("*.pt"):
+        state = torch.load(path, weights_only=True)
+        assert state["step"] < 40
+
+
+def test_a_full_disk_is_one_clear_error_and_the_old_checkpoint_stays(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "checkpoints", CheckpointConfig())
+    checkpoints.write(1, {"weights": torch.zeros(10)})
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, hard))
+    try:
+        with pytest.raises(CheckpointError, match=r"cannot write checkpoint .*MiB free.*last good.*step-000000001"):
+            checkpoints.write(2, {"weights": torch.zeros(1_000_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, before)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-000000001.pt"]
+    assert checkpoints.newest()["step"] == 1
+
+
+def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(tmp_path, caplog):
+    checkpoints = Checkpoints(tmp_path, CheckpointConfig(keep=2))
+    for step in (1, 2, 3):
+        checkpoints.write(step, {"weights": torch.zeros(10)})
+    assert len(checkpoints.paths()) == 2
+    newest = checkpoints.paths()[-1]
+    newest.write_bytes(newest.read_bytes()[:100])
+    assert checkpoints.newest()["step"] == 2
+    assert newest.name in caplog.text
+    checkpoints.paths()[0].write_bytes(b"")
+    with pytest.raises(CheckpointError, match="no checkpoint in"):
+        checkpoints.newest()
+
+
+def test_a_run_is_not_overwritten_and_not_resumed_as_another(tmp_path):
+    config = tiny_config(tmp_path / "run", num_steps=4)
+    fit(config)
+    with pytest.raises(ConfigError, match="holds a run already"):
+        fit(config)
+    with pytest.raises(ConfigError, match=r"optimizer was .* and is now"):
+        fit(dataclasses.replace(config, optimizer=OptimizerConfig(learning_rate=2e-3)), resume=True)
+    more_workers = dataclasses.replace(config.loader, num_workers=1)
+    assert fit(dataclasses.replace(config, loader=more_workers), resume=True).finished
+
+
+def test_evaluators_measure_on_the_way_and_at_the_end(tmp_path):
+    def evaluator(encoder) -> list[Result]:
+        value = float(encoder.encode_texts(["a red star"]).norm())
+        return [Result("t", "d", "test", "norm", value, 1, None, None, None, "single", encoder.name)]
+
+    run = fit(tiny_config(tmp_path / "run", num_steps=4, evaluate_steps=2), [evaluator])
+    rows = [json.loads(line) for line in (run.folder / "evaluations.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [2, 4]
+    assert len((run.folder / "results.jsonl").read_text().splitlines()) == 1
+    assert run.results[0].value == pytest.approx(1.0, abs=1e-5)
+
+
+def test_rows_say_rate_and_waiting(tmp_path):
+    row = read_log(fit(tiny_config(tmp_path / "run", num_steps=3)).folder)[-1]
+    assert row["pairs"] == 48 and row["pairs_per_second"] > 0 and 0 <= row["share_waiting"] <= 1
+    assert row["scale"] <= 100
+
+
+def test_schedule_by_hand():
+    schedule = ScheduleConfig(warmup_steps=4, final_fraction=0.0)
+    rates = [learning_rate_at(step, 12, 1.0, schedule) for step in range(13)]
+    assert rates[:5] == [0.25, 0.5, 0.75, 1.0, 1.0]
+    assert rates[8] == pytest.approx(0.5)
+    assert rates[12] == pytest.approx(0.0)
+    assert learning_rate_at(12, 12, 1.0, ScheduleConfig(4, 0.1)) == pytest.approx(0.1)
+
+
+def test_no_decay_on_gains_biases_and_temperature():
+    clip = CLIP(MODEL)
+    decayed, spared = build_optimizer(clip, OptimizerConfig(weight_decay=0.2)).param_groups
+    assert decayed["weight_decay"] == 0.2 and spared["weight_decay"] == 0.0
+    names = {id(parameter): name for name, parameter in clip.named_parameters()}
+    spared_names = {names[id(parameter)] for parameter in spared["params"]}
+    assert "logit_scale" in spared_names
+    assert all(name.endswith(("weight", "bias", "logit_scale")) for name in spared_names)
+    assert all(
+        "weight" in names[id(p)] or "embedding" in names[id(p)] or "proj" in names[id(p)] for p in decayed["params"]
+    )
+    assert len(decayed["params"]) + len(spared["params"]) == len(names)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"num_pairs": 3}, "less than one batch"),
+        ({"precision": "int3"}, "auto, bf16 and fp32"),
+        ({"log_steps": 0}, "at least 1"),
+        ({"loader": LoaderConfig(local_batch_size=1000)}, "less than one batch of 1000"),
+    ],
+)
+def test_contradictions_are_refused(tmp_path, changes, words):
+    with pytest.raises(ConfigError, match=words):
+        tiny_config(tmp_path, **changes)

@@ -1,0 +1,31 @@
+"""A run small enough for a test: real pairs, real towers, a second or two."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from diptych.data.loader import LoaderConfig
+from diptych.data.transforms import Preprocessing
+from diptych.model.config import CLIPConfig, ResNetConfig, TextConfig
+from diptych.train import CheckpointConfig, OptimizerConfig, ScheduleConfig, TrainConfig
+
+MODEL = CLIPConfig(
+    32, ResNetConfig(32, 8, (1, 1, 1, 1)), TextConfig(context_length=32, vocab_size=560, width=64, layers=1)
+)
+
+
+def tiny_config(out: Path, num_steps: int = 12, **changes: Any) -> TrainConfig:
+    """A run over 200 generated pairs with a row of the log at every step."""
+    config = TrainConfig(
+        model=MODEL,
+        data=("playground:200",),
+        out=str(out),
+        num_pairs=num_steps * 16,
+        preprocessing=Preprocessing(image_size=32),
+        loader=LoaderConfig(local_batch_size=16, num_workers=0, shuffle_buffer=50, chunk_size=8),
+        optimizer=OptimizerConfig(learning_rate=1e-3),
+        schedule=ScheduleConfig(warmup_steps=2),
+        checkpoint=CheckpointConfig(every_steps=4, every_minutes=60.0),
+        log_steps=1,
+    )
+    return dataclasses.replace(config, **changes)
