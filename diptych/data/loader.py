@@ -21,7 +21,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from diptych.data.stream import Chunk, ChunkStream, Position, Source, read_ahead
+from diptych.data.sources import Source
+from diptych.data.stream import Chunk, ChunkStream, Position, read_ahead
 from diptych.data.tally import Tally
 from diptych.data.transforms import Augmentation, Preprocessing
 from diptych.data.workers import DecodedChunk, EvaluationDecoder, Tokenize, TrainingDecoder, decode_chunks

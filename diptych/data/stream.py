@@ -8,31 +8,17 @@ rereads the shards it names and decodes nothing.
 import dataclasses
 import queue
 import threading
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol, TypeVar
+from collections.abc import Generator, Iterable, Iterator, Mapping
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
+from diptych.data.sources import Source
 from diptych.errors import DataError
 from diptych.records import Broken, Sample
 
 T = TypeVar("T")
-
-
-class Source(Protocol):
-    """What the stream needs from a source; diptych.data.sources has the real ones."""
-
-    @property
-    def shards(self) -> Sequence[str]:
-        """Names, in a fixed order."""
-
-    @property
-    def fingerprint(self) -> str:
-        """Changes when the samples or their order change."""
-
-    def read(self, index: int) -> Iterator[Sample | Broken]:
-        """The items of one shard from its start, in one fixed order."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -158,6 +144,9 @@ class ChunkStream:
             item = next(self._reader, None)
             if item is not None:
                 self._item += 1
+                if isinstance(item, Sample) and item.metadata:
+                    # Nobody downstream reads it; in the buffer and on the way to a worker it would only weigh.
+                    item = dataclasses.replace(item, metadata={})
                 return self._source.shards[self._order[self._shard]], item
             self._shard, self._item, self._reader = self._shard + 1, 0, None
         return None

@@ -30,8 +30,6 @@ _INTERPOLATIONS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resamp
 _RESIZES = ("shortest", "squash")
 _CROPS = ("random_square", "centre")
 _MAX_IMAGE_SIZE = 4096
-# Pillow averages whole blocks first while this factor is left for the exact filter: at 3 the eye sees no difference.
-_REDUCING_GAP = 3.0
 
 
 def _to_dict(config: Any) -> dict[str, Any]:
@@ -142,10 +140,9 @@ class Augmentation:
         return math.ceil(image_size / math.sqrt(self.rescale[0]))
 
 
-def _to_tensor(picture: Image.Image) -> torch.Tensor:
-    """RGB picture -> uint8 (3, height, width), contiguous."""
-    # The copy is the transposition itself: torch must own writable memory, and Pillow's is neither planar nor writable.
-    return torch.from_numpy(np.ascontiguousarray(np.asarray(picture).transpose(2, 0, 1)))
+def _to_tensor(pixels: np.ndarray) -> torch.Tensor:
+    """uint8 (height, width, 3) -> uint8 (3, height, width), contiguous; the transposition is the only copy."""
+    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
 
 
 def _resized_size(width: int, height: int, short: int) -> tuple[int, int]:
@@ -166,40 +163,36 @@ def evaluation_pixels(picture: Image.Image, preprocessing: Preprocessing) -> tor
     """
     size, filter = preprocessing.image_size, _INTERPOLATIONS[preprocessing.interpolation]
     if preprocessing.resize == "squash":
-        return _to_tensor(picture.resize((size, size), filter))
+        return _to_tensor(np.asarray(picture.resize((size, size), filter)))
     if min(picture.size) != size:
         picture = picture.resize(_resized_size(*picture.size, size), filter)
     # Python's round, to even, is torchvision's.
     left, top = round((picture.width - size) / 2), round((picture.height - size) / 2)
     if picture.size != (size, size):
         picture = picture.crop((left, top, left + size, top + size))
-    return _to_tensor(picture)
+    return _to_tensor(np.asarray(picture))
 
 
-def _offset(slack: float, centre: bool, rng: np.random.Generator) -> float:
-    return slack / 2 if centre else rng.random() * slack
-
-
-def _crop_box(
-    picture: Image.Image, size: int, augmentation: Augmentation, rng: np.random.Generator
-) -> tuple[float, float, float, float]:
-    """The square (left, top, right, bottom) that becomes the input, in the picture's pixels.
-
-    At full scale it lies on the pixel grid of the resized image, so that it is a crop *of the resized image*.
-    """
-    width, height = picture.size
-    short = min(width, height)
-    centre = augmentation.crop == "centre"
+def _square(width: int, height: int, augmentation: Augmentation, rng: np.random.Generator) -> tuple[int, int, int, int]:
+    """The square (left, top, right, bottom) that becomes the input, in whole pixels of the picture."""
     low, high = augmentation.rescale
+    side = short = min(width, height)
     if low < 1:
-        side = math.sqrt(low + (high - low) * rng.random()) * short
-        left, top = _offset(width - side, centre, rng), _offset(height - side, centre, rng)
-        return left, top, min(left + side, width), min(top + side, height)
-    scale = short / size
-    slack = max(_resized_size(width, height, size)) - size
-    place = round(slack / 2) if centre else int(rng.random() * (slack + 1))
-    begin = min(place * scale, max(width, height) - short)
-    return (begin, 0, begin + short, short) if width > height else (0, begin, short, begin + short)
+        side = max(1, round(math.sqrt(low + (high - low) * rng.random()) * short))
+    left, top = (width - side) // 2, (height - side) // 2
+    if augmentation.crop == "random_square":
+        left, top = int(rng.random() * (width - side + 1)), int(rng.random() * (height - side + 1))
+    return left, top, left + side, top + side
+
+
+def _resize(picture: Image.Image, size: int, interpolation: str) -> np.ndarray:
+    """RGB picture -> uint8 (size, size, 3), antialiased.
+
+    torch's kernel for bytes rounds differently from Pillow's here and there by 1 of 255, and is 6 times as fast.
+    """
+    pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None]
+    resized = torch.nn.functional.interpolate(pixels, size=(size, size), mode=interpolation, antialias=True)
+    return resized[0].permute(1, 2, 0).numpy()
 
 
 def _distort(picture: Image.Image, augmentation: Augmentation, rng: np.random.Generator) -> Image.Image:
@@ -227,14 +220,18 @@ def training_pixels(
     Returns:
         uint8 (3, R, R).
     """
-    size, filter = preprocessing.image_size, _INTERPOLATIONS[preprocessing.interpolation]
-    if preprocessing.resize == "squash" and augmentation.rescale[0] == 1:
-        box: tuple[float, float, float, float] = (0, 0, *picture.size)
+    size = preprocessing.image_size
+    if preprocessing.resize == "shortest" or augmentation.rescale[0] < 1:
+        square = _square(*picture.size, augmentation, rng)
+        if square != (0, 0, *picture.size):
+            picture = picture.crop(square)
+    if picture.size == (size, size):
+        pixels = np.asarray(picture)
     else:
-        box = _crop_box(picture, size, augmentation, rng)
-    if picture.size != (size, size) or box != (0, 0, size, size):
-        picture = picture.resize((size, size), filter, box=box, reducing_gap=_REDUCING_GAP)
-    return _to_tensor(_distort(picture, augmentation, rng))
+        pixels = _resize(picture, size, preprocessing.interpolation)
+    if augmentation.flip or augmentation.colour or augmentation.blur:
+        pixels = np.asarray(_distort(Image.fromarray(pixels), augmentation, rng))
+    return _to_tensor(pixels)
 
 
 def normalise(images: torch.Tensor, preprocessing: Preprocessing, dtype: torch.dtype = torch.float32) -> torch.Tensor:
