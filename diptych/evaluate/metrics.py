@@ -1,8 +1,8 @@
 """Metrics of classification: arrays in, numbers out, all of them fractions in [0, 1].
 
-Labels are int (N,). Predictions come in three forms, told apart by their type and shape: float (N, C), a score per class;
-int (N,), the predicted class; int (N, K), predicted classes, best first. Of classes with the same score the one with the
-lower index is better, everywhere in Diptych, so that a number depends on the scores alone.
+Labels are int (N,). Predictions come in three forms, told apart by their type and shape: float (N, C), a score per
+class; int (N,), the predicted class; int (N, K), predicted classes, best first. Of classes with the same score the one
+with the lower index is better, everywhere in Diptych, so that a number depends on the scores alone.
 """
 
 import numpy as np

@@ -8,7 +8,7 @@ from diptych.errors import InputError
 
 
 def clopper_pearson(k: int, n: int, level: float = 0.995) -> tuple[float, float]:
-    """Exact two-sided interval of a binomial share: all rates that k of n does not reject, (1 - level) / 2 on each side.
+    """Exact two-sided interval of a binomial share: the rates that k of n does not reject at (1 - level) / 2 a side.
 
     Args:
         k: successes, 0 to n.

@@ -1,0 +1,117 @@
+"""Class names and templates: what they must be, and the files that hold them."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from diptych.errors import DataError, InputError
+
+DEFAULT_TEMPLATES = ("a photo of a {c}.",)
+
+_MAX_LIST_BYTES = 16 * 2**20
+
+
+def check_class_names(class_names: Sequence[str], *, unique: bool = True) -> tuple[str, ...]:
+    """Class names without surrounding white space.
+
+    Args:
+        class_names: at least two.
+        unique: refuse a name given twice. Some published sets have such names (ImageNet: missile, sunglasses); there a
+            class is an index, and of two classes with the same name the first wins.
+    Raises:
+        InputError: fewer than two names, a blank one, or one given twice.
+    """
+    if isinstance(class_names, str):
+        raise InputError(f"class names must be a list of texts, not the one text {class_names!r}")
+    names = tuple(name.strip() for name in _texts(class_names, "class name"))
+    if len(names) < 2:
+        raise InputError(f"a classifier chooses between at least two classes; got {list(names)}")
+    if blank := [index for index, name in enumerate(names) if not name]:
+        raise InputError(f"class names must not be blank; see position {', '.join(map(str, blank[:5]))} (from 0)")
+    if unique and (twice := [name for name, count in Counter(names).items() if count > 1]):
+        raise InputError(f"class names given more than once: {', '.join(map(repr, twice[:10]))}; name each class once")
+    return names
+
+
+def check_templates(templates: Sequence[str]) -> tuple[str, ...]:
+    """Templates, each with the placeholder {c}; one text counts as a list of one.
+
+    Raises:
+        InputError: there is none, or one lacks {c}.
+    """
+    templates = _texts((templates,) if isinstance(templates, str) else templates, "template")
+    if not templates:
+        raise InputError("a classifier needs at least one template, e.g. 'a photo of a {c}.'")
+    if without := [template for template in templates if "{c}" not in template]:
+        raise InputError(f"template {without[0]!r} has no {{c}}, the place of the class name")
+    return templates
+
+
+def fill_template(template: str, class_name: str) -> str:
+    """Put a class name in the place of {c}, literally: other braces, in either text, have no meaning."""
+    return template.replace("{c}", class_name)
+
+
+def read_labels(text: str) -> list[str]:
+    """Labels as a command line gives them: "cat,dog", or "@file" with one per line.
+
+    Raises:
+        DataError: the file is missing, too large or not UTF-8.
+    """
+    return _read_lines(text[1:]) if text.startswith("@") else text.split(",")
+
+
+def read_templates(texts: Iterable[str]) -> list[str]:
+    """Templates as a command line gives them: each a template with {c}, or "@file" with one per line.
+
+    A file may also be a JSON list (.json). Lists published with the CLIP paper mark the place of the class name with
+    {}: it is read as {c} in a file's template that has exactly one {} and no {c}.
+
+    Raises:
+        DataError: a file is missing, too large, not UTF-8, or not a list of texts.
+    """
+    found: list[str] = []
+    for text in texts:
+        found += _read_template_file(text[1:]) if text.startswith("@") else [text]
+    return found
+
+
+def _read_template_file(path: str) -> list[str]:
+    if Path(path).suffix != ".json":
+        templates = _read_lines(path)
+    else:
+        try:
+            templates = json.loads(_read_text(path))
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise DataError(f"{path} is no JSON: {error}") from error
+        if not isinstance(templates, list) or not all(isinstance(template, str) for template in templates):
+            raise DataError(f"{path} must hold a list of texts")
+    return [
+        template.replace("{}", "{c}") if "{c}" not in template and template.count("{}") == 1 else template
+        for template in templates
+    ]
+
+
+def _read_lines(path: str) -> list[str]:
+    return [line.strip() for line in _read_text(path).splitlines() if line.strip()]
+
+
+def _texts(values: Sequence[str], what: str) -> tuple[str, ...]:
+    values = tuple(values)
+    if wrong := [value for value in values if not isinstance(value, str)]:
+        raise InputError(f"each {what} must be a text; got {wrong[0]!r} ({type(wrong[0]).__name__})")
+    return values
+
+
+def _read_text(path: str) -> str:
+    try:
+        with Path(path).open("rb") as file:
+            content = file.read(_MAX_LIST_BYTES + 1)
+        if len(content) > _MAX_LIST_BYTES:
+            raise DataError(f"{path} is larger than {_MAX_LIST_BYTES // 2**20} MiB; it should hold a list of texts")
+        return content.decode("utf-8-sig")
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 (byte {error.start}); save it as UTF-8") from error

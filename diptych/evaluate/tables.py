@@ -1,0 +1,61 @@
+"""Results for people: percent, one row per set."""
+
+from collections.abc import Iterable, Mapping
+
+from rich.table import Table
+from rich.text import Text
+
+from diptych.data.benchmarks import Benchmark
+from diptych.records import Result
+
+
+def zero_shot_table(results: Iterable[Result], benchmarks: Iterable[Benchmark] = ()) -> Table:
+    """Zero-shot Results, single template against ensemble.
+
+    Top-5, mean per class and the interval of top-1 belong to the ensemble, or to the single template where it was
+    measured alone.
+
+    Args:
+        results: rows of other tasks are passed over.
+        benchmarks: the sets, for the column of chance, 1 / C; without them there is no such column.
+    Returns:
+        Percentages, one row per model, dataset and split, in the order in which they come.
+    """
+    rows: dict[tuple[str, str, str], dict[tuple[str, str], Result]] = {}
+    for result in results:
+        if result.task == "zero_shot":
+            key = (result.model, result.dataset, result.split)
+            rows.setdefault(key, {})[result.protocol, result.metric] = result
+    table = Table(title="Zero-shot accuracy, %")
+    table.add_column("set")
+    chance = {benchmark.name: 1 / len(benchmark.class_names) for benchmark in benchmarks}
+    columns = ["single", "ensemble", "gain", "99.5 % interval", "top-5", "mean per class", "n"]
+    for column in [*columns, "chance"] if chance else columns:
+        table.add_column(column, justify="right")
+    several_models = len({model for model, _, _ in rows}) > 1
+    for (model, dataset, split), found in rows.items():
+        name = f"{model}: {dataset}/{split}" if several_models else f"{dataset}/{split}"
+        # Text, because a name from a file may hold what rich would read as markup.
+        cells = _cells(found)
+        table.add_row(Text(name), *([*cells, _percent(chance.get(dataset))] if chance else cells))
+    return table
+
+
+def _cells(found: Mapping[tuple[str, str], Result]) -> list[str]:
+    values = {key: result.value for key, result in found.items()}
+    single, ensemble = values.get(("single", "accuracy")), values.get(("ensemble", "accuracy"))
+    main = "single" if ensemble is None else "ensemble"
+    top_1 = found.get((main, "accuracy"))
+    return [
+        _percent(single),
+        _percent(ensemble),
+        "" if single is None or ensemble is None else f"{100 * (ensemble - single):+.2f}",
+        f"{_percent(top_1.low)} to {_percent(top_1.high)}" if top_1 and top_1.interval else "",
+        _percent(values.get((main, "accuracy_top_5"))),
+        _percent(values.get((main, "mean_per_class_accuracy"))),
+        f"{top_1.n:,}" if top_1 else "",
+    ]
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{100 * value:.2f}"
