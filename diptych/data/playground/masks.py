@@ -67,7 +67,7 @@ def panel_mask(width: int, height: int) -> Mask:
 @functools.lru_cache(MAX_CACHED)
 def digit_mask(index: int, side: int) -> Mask:
     """Return the mask of scikit-learn's handwritten digit number `index`, enlarged to `side` pixels."""
-    ink = np.clip(digits()[0][index] * (255 / 16), 0, 255).astype(np.uint8)
+    ink = np.pad(np.clip(digits()[0][index] * (255 / 16), 0, 255).astype(np.uint8), 1)
     picture = Image.fromarray(ink).resize((side, side), Image.Resampling.BICUBIC)
     # Steeper flanks: the 8 x 8 scans would come out blurred.
     steep = np.clip((np.asarray(picture).astype(np.int32) - 84) * 3, 0, 255)

@@ -181,7 +181,7 @@ def digit_scene(rng: random.Random, split: str) -> Scene:
     """Draw a scene with a real handwritten digit, one of one of those of the split (as MNIST in the paper)."""
     index = pick(rng, masks.digit_indices(split))
     ink = pick(rng, tuple(COLOURS))
-    extent = pick(rng, (32, 36, 40, 44)) / 64
+    extent = pick(rng, (36, 42, 48, 54)) / 64
     play = 1 - extent
     x, y = 0.5 + play * (rng.random() - 0.5), 0.5 + play * (rng.random() - 0.5)
     rgb = _jitter(rng, ink)

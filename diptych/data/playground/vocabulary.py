@@ -98,7 +98,7 @@ SEEN_COUNTS = tuple(
     triple for triple in ((n, *pair) for n in COUNTS for pair in SEEN_PAIRS) if triple not in HELD_OUT_COUNTS
 )
 
-MIN_LIGHTNESS_STEP = 20.0
+MIN_LIGHTNESS_STEP = 22.0
 MIN_COLOUR_STEP = 42.0
 
 
