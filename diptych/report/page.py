@@ -7,6 +7,7 @@ from pathlib import Path
 import jinja2
 
 from diptych.report.contents import QuickstartReport
+from diptych.report.views import page_view
 
 
 def render_report(report: QuickstartReport) -> str:
@@ -18,7 +19,7 @@ def render_report(report: QuickstartReport) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("quickstart.html.j2").render(report=report)
+    return environment.get_template("quickstart.html.j2").render(page_view(report))
 
 
 def write_report(report: QuickstartReport, path: str | Path) -> Path:

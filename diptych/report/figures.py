@@ -1,0 +1,165 @@
+"""Figures as SVG: data in, markup out.
+
+An SVG here is its plot area and nothing else: positions are percentages, so that it stretches to any width while text
+and lines keep their size; labels overflow into the margin that the page's style gives its class. Colours are classes of
+that style as well, which is how a figure follows the light and the dark scheme.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from markupsafe import Markup
+
+from diptych.report import formats
+
+_SPAN = 1000  # curves are drawn in a square of this side, which the browser stretches
+_MAX_POINTS = 600
+
+
+def loss_curve(log: Sequence[Mapping[str, float]]) -> Markup:
+    """The training loss by pairs seen: each row thin, their running mean strong; "" without two finite rows.
+
+    Where the log has the same number of pairs in every step, a dashed line marks the loss of guessing among them, ln N.
+    """
+    pairs, loss = _series(log, "loss")
+    if len(pairs) < 2 or pairs.max() <= 0 or loss.max() <= 0:
+        return Markup("")
+    guess = _loss_of_guessing(log)
+    top = max(float(loss.max()), guess or 0.0)
+    x_span, y_span = float(pairs.max()), top * 1.04
+    x_ticks, y_ticks = _ticks(x_span, 5), _ticks(top, 4)
+    smooth = _running_mean(loss, max(3, len(loss) // 30))
+    parts = [_grid_y(tick, 100 - 100 * tick / y_span, formats.number(tick)) for tick in y_ticks]
+    parts += [_label_x(100 * tick / x_span, formats.short_number(tick)) for tick in x_ticks]
+    if guess is not None:
+        y = 100 - 100 * guess / y_span
+        parts.append(
+            Markup(
+                '<line class="reference" x1="0" x2="100%" y1="{y}%" y2="{y}%"/>'
+                '<text class="small" x="100%" y="{y}%" dy="-6" text-anchor="end">guessing among {size}: {guess}</text>'
+            ).format(y=_round(y), size=formats.number(math.exp(guess)), guess=f"{guess:.2f}")
+        )
+    parts.append(_curve(pairs / x_span, loss / y_span, "raw"))
+    parts.append(_curve(pairs / x_span, smooth / y_span, "line"))
+    last = float(smooth[-1])
+    parts.append(
+        Markup(
+            '<circle class="dot" cx="100%" cy="{y}%" r="4"/>'
+            '<text class="value" x="100%" y="{y}%" dy="-10" text-anchor="end">{last}</text>'
+        ).format(y=_round(100 - 100 * last / y_span), last=f"{last:.2f}")
+    )
+    label = f"Training loss falls from {float(smooth[0]):.2f} to {last:.2f} over {formats.number(x_span)} pairs"
+    return _svg("plot loss", label, parts)
+
+
+def sparkline(log: Sequence[Mapping[str, float]], key: str, label: str, top: float | None = None) -> Markup:
+    """One quantity of the log by pairs seen, from 0 to `top` or its maximum; "" without two finite rows."""
+    pairs, values = _series(log, key)
+    if len(pairs) < 2 or pairs.max() <= 0:
+        return Markup("")
+    top = top or max(float(values.max()), 1e-30)
+    parts = [
+        Markup('<line class="axis" x1="0" x2="100%" y1="100%" y2="100%"/>'),
+        _curve(pairs / pairs.max(), values / top, "line"),
+    ]
+    return _svg("spark", label, parts)
+
+
+def accuracy_plot(value: float, low: float | None, high: float | None, chance: float | None) -> Markup:
+    """One row of a dot plot from 0 to 100 %: a dot with its interval, and a line from the tick of chance to it."""
+    parts = [Markup('<line class="track" x1="0" x2="100%" y1="50%" y2="50%"/>')]
+    if chance is not None and math.isfinite(chance):
+        parts.append(
+            Markup(
+                '<line class="stem" x1="{c}%" x2="{v}%" y1="50%" y2="50%"/>'
+                '<line class="chance" x1="{c}%" x2="{c}%" y1="15%" y2="85%"/>'
+            ).format(c=_percent(chance), v=_percent(value))
+        )
+    if low is not None and high is not None and math.isfinite(low + high):
+        parts.append(
+            Markup('<line class="interval" x1="{}%" x2="{}%" y1="50%" y2="50%"/>').format(_percent(low), _percent(high))
+        )
+    parts.append(Markup('<circle class="dot" cx="{}%" cy="50%" r="5"/>').format(_percent(value)))
+    return _svg("row-plot", "", parts)
+
+
+def gain_plot(gain: float, span: float) -> Markup:
+    """One row of a bar plot around zero, from -span to span."""
+    share = 50 * max(-1.0, min(1.0, gain / span)) if span > 0 and math.isfinite(gain) else 0.0
+    bar = Markup('<rect class="{}" x="{}%" width="{}%" y="25%" height="50%"/>').format(
+        "gain" if share >= 0 else "loss", _round(50 + min(share, 0.0)), _round(abs(share))
+    )
+    zero = Markup('<line class="chance" x1="50%" x2="50%" y1="0" y2="100%"/>')
+    return _svg("row-plot", "", [Markup('<line class="track" x1="0" x2="100%" y1="50%" y2="50%"/>'), bar, zero])
+
+
+def _svg(kind: str, label: str, parts: Sequence[Markup]) -> Markup:
+    """An SVG element; one without a label stands beside its numbers and is hidden from screen readers."""
+    says = Markup('role="img" aria-label="{}"').format(label) if label else Markup('aria-hidden="true"')
+    return Markup('<svg xmlns="http://www.w3.org/2000/svg" class="{}" {}>{}</svg>').format(
+        kind, says, Markup("").join(parts)
+    )
+
+
+def _curve(x: np.ndarray, y: np.ndarray, kind: str) -> Markup:
+    """A line through points in the unit square, y upward."""
+    spots = " ".join(f"{_round(_SPAN * a)},{_round(_SPAN * (1 - b))}" for a, b in zip(x, y, strict=True))
+    return Markup(
+        '<svg width="100%" height="100%" viewBox="0 0 {0} {0}" preserveAspectRatio="none" overflow="visible">'
+        '<polyline class="{1}" vector-effect="non-scaling-stroke" points="{2}"/></svg>'
+    ).format(_SPAN, kind, spots)
+
+
+def _grid_y(tick: float, y: float, label: str) -> Markup:
+    return Markup(
+        '<line class="{}" x1="0" x2="100%" y1="{y}%" y2="{y}%"/>'
+        '<text class="small" x="0" y="{y}%" dx="-8" dy="0.32em" text-anchor="end">{}</text>'
+    ).format("grid" if tick else "axis", label, y=_round(y))
+
+
+def _label_x(x: float, label: str) -> Markup:
+    return Markup('<text class="small" x="{}%" y="100%" dy="20" text-anchor="middle">{}</text>').format(
+        _round(x), label
+    )
+
+
+def _series(log: Sequence[Mapping[str, float]], key: str) -> tuple[np.ndarray, np.ndarray]:
+    """The (pairs, value) points of a log that can be drawn, thinned to the means of at most _MAX_POINTS stretches."""
+    rows = [(row.get("pairs"), row.get(key)) for row in log]
+    points = np.array([(a, b) for a, b in rows if a is not None and b is not None], dtype=float).reshape(-1, 2)
+    points = points[((points >= 0) & (points < 1e12)).all(axis=1)]  # NaN compares false
+    if len(points) > _MAX_POINTS:
+        points = np.array([stretch.mean(axis=0) for stretch in np.array_split(points, _MAX_POINTS)])
+    return points[:, 0], points[:, 1]
+
+
+def _running_mean(values: np.ndarray, window: int) -> np.ndarray:
+    """The mean over a centred window, narrower at the ends."""
+    kernel = np.ones(min(window, len(values)))
+    return np.convolve(values, kernel, "same") / np.convolve(np.ones(len(values)), kernel, "same")
+
+
+def _loss_of_guessing(log: Sequence[Mapping[str, float]]) -> float | None:
+    """ln of the pairs per step, or None where they vary or are unknown."""
+    sizes = {row["pairs"] / row["step"] for row in log if row.get("step") and row.get("pairs")}
+    size = sizes.pop() if len(sizes) == 1 else 0.0
+    return math.log(size) if size > 1 and math.isfinite(size) else None
+
+
+def _ticks(top: float, count: int) -> list[float]:
+    """Round numbers from 0 to at most `top`, about `count` steps."""
+    if not math.isfinite(top) or top <= 0:
+        return [0.0]
+    raw = top / count
+    size = 10.0 ** math.floor(math.log10(raw))
+    step = next(size * factor for factor in (1, 2, 2.5, 5, 10) if size * factor >= raw * 0.999)
+    return [step * i for i in range(math.floor(top / step * 1.0001) + 1)]
+
+
+def _percent(fraction: float) -> str:
+    return _round(100 * max(0.0, min(1.0, fraction))) if math.isfinite(fraction) else "0"
+
+
+def _round(value: float) -> str:
+    return f"{value:.2f}".rstrip("0").rstrip(".")

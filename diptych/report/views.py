@@ -1,0 +1,278 @@
+"""What the template prints: the contents of a report, cut to size, in words, numbers and pictures."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from diptych.records import Result
+from diptych.report import figures, formats
+from diptych.report.contents import Confusion, Pair, QuickstartReport, Retrieval, Similarity
+
+HEAT_LEVELS = 10
+_MAX_TASKS, _MAX_PICTURES, _MAX_QUERIES, _MAX_MATCHES, _MAX_LABELS, _MAX_PAIRS = 60, 12, 6, 5, 20, 24
+_INTERVALS = {"clopper-pearson 99.5%": "99.5\u202f% Clopper–Pearson interval"}
+
+View = dict[str, Any]
+
+
+def page_view(report: QuickstartReport) -> View:
+    """Every part of the page; one that has nothing to show is None or empty."""
+    tasks = _accuracies(report.results)
+    return {
+        "title": formats.readable(report.title, 240),
+        "lead": _lead(report, tasks),
+        "tiles": _tiles(report, tasks),
+        "similarity": _similarity(report.similarity),
+        "zero_shot": _zero_shot(tasks, report.chance),
+        "captions_of_pictures": [_retrieval(item) for item in report.captions_of_pictures[:_MAX_QUERIES]],
+        "pictures_of_captions": [_retrieval(item) for item in report.pictures_of_captions[:_MAX_QUERIES]],
+        "prompts": _prompts(tasks),
+        "confusion": _confusion(report.confusion),
+        "training": _training(report.log),
+        "pairs": [_pair(pair) for pair in report.training_pairs[:_MAX_PAIRS]],
+        "facts": _facts(report.facts),
+        "command": formats.readable(report.facts.get("command", ""), 400),
+        "next_steps": [(formats.readable(command, 200), formats.readable(what)) for command, what in report.next_steps],
+        "heat_levels": HEAT_LEVELS,
+    }
+
+
+def _accuracies(results: Sequence[Result]) -> dict[str, dict[str, Result]]:
+    """Accuracy by dataset and protocol, finite values alone."""
+    tasks: dict[str, dict[str, Result]] = {}
+    for result in results:
+        if result.metric == "accuracy" and math.isfinite(result.value):
+            tasks.setdefault(result.dataset, {})[result.protocol] = result
+    return dict(list(tasks.items())[:_MAX_TASKS])
+
+
+def _best_protocol(task: Mapping[str, Result]) -> Result:
+    return task.get("ensemble") or next(iter(task.values()))
+
+
+def _lead(report: QuickstartReport, tasks: Mapping[str, Mapping[str, Result]]) -> View | None:
+    """The number that leads the page."""
+    task = tasks.get(report.headline)
+    if task is None:
+        return None
+    result = _best_protocol(task)
+    return {
+        "value": formats.percent(result.value),
+        "name": formats.humanised(report.headline),
+        "interval": _interval(result),
+        "chance": _chance(report.chance, report.headline),
+        "count": formats.number(result.n),
+    }
+
+
+def _tiles(report: QuickstartReport, tasks: Mapping[str, Mapping[str, Result]]) -> list[tuple[str, str]]:
+    """(number, what it is) for each headline number that is known."""
+    tiles = []
+    if tasks:
+        mean = sum(_best_protocol(task).value for task in tasks.values()) / len(tasks)
+        tiles.append((formats.percent(mean), f"mean accuracy of {len(tasks)} {'task' if len(tasks) == 1 else 'tasks'}"))
+    pairs, rate = _pairs_and_rate(report.log)
+    if pairs:
+        tiles.append((formats.short_number(float(f"{pairs:.3g}")), "pairs seen"))
+    if rate:
+        tiles.append((formats.number(float(f"{rate:.3g}")), "pairs per second"))
+    seconds, cores = formats.as_number(report.facts.get("seconds")), formats.as_number(report.facts.get("cores"))
+    if seconds is not None and seconds >= 0:
+        tiles.append((formats.duration(seconds), "from start to report"))
+    if cores is not None and cores > 0:
+        tiles.append((formats.number(cores), "processor core" if cores == 1 else "processor cores"))
+    parameters = formats.as_number(report.facts.get("parameters"))
+    if parameters is not None:
+        tiles.append((formats.short_number(float(f"{parameters:.3g}")), "parameters"))
+    return tiles
+
+
+def _pairs_and_rate(log: Sequence[Mapping[str, float]]) -> tuple[float | None, float | None]:
+    """Pairs seen, and pairs per second over the whole log: pairs over the seconds that their rates add up to."""
+    rows = [(row.get("pairs") or math.nan, row.get("pairs_per_second") or math.nan) for row in log]
+    pairs = np.array([row[0] for row in rows if math.isfinite(row[0])])
+    timed = np.array([row for row in rows if math.isfinite(row[0] + row[1]) and row[1] > 0]).reshape(-1, 2)
+    seen = float(pairs.max()) if len(pairs) else None
+    spent = float((np.diff(timed[:, 0], prepend=0.0) / timed[:, 1]).sum()) if len(timed) else 0.0
+    return seen, float(timed[-1, 0]) / spent if spent > 0 else None
+
+
+def _similarity(similarity: Similarity | None) -> View | None:
+    if similarity is None or not len(similarity.images) or not len(similarity.captions):
+        return None
+    square = len(similarity.images) == len(similarity.captions)
+    cosines = np.asarray(similarity.cosines, dtype=float)
+    nearest = int((cosines.argmax(axis=1) == np.arange(len(cosines))).sum()) if square else 0
+    total = len(cosines)
+    cosines = cosines[:_MAX_PICTURES, :_MAX_PICTURES]
+    finite = cosines[np.isfinite(cosines)]
+    low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
+    return {
+        "pictures": [formats.data_uri(image) for image in similarity.images[:_MAX_PICTURES]],
+        "captions": [formats.readable(caption, 90) for caption in similarity.captions[:_MAX_PICTURES]],
+        "rows": [
+            [(formats.cosine(value), _heat(value, low, high), square and i == j) for i, value in enumerate(row)]
+            for j, row in enumerate(cosines.T)
+        ],
+        "low": formats.cosine(low),
+        "high": formats.cosine(high),
+        "summary": f"For {nearest} of {total} pictures, the nearest caption is their own." if square else "",
+    }
+
+
+def _heat(value: float, low: float, high: float) -> int:
+    if not math.isfinite(value) or high <= low:
+        return 0
+    return round(HEAT_LEVELS * max(0.0, min(1.0, (value - low) / (high - low))))
+
+
+def _zero_shot(tasks: Mapping[str, Mapping[str, Result]], chances: Mapping[str, float]) -> View | None:
+    if not tasks:
+        return None
+    rows = []
+    for name, task in tasks.items():
+        result, chance = _best_protocol(task), chances.get(name)
+        rows.append(
+            {
+                "name": formats.humanised(name),
+                "plot": figures.accuracy_plot(result.value, result.low, result.high, chance),
+                "value": formats.percent(result.value),
+                "interval": _interval(result),
+                "chance": _chance(chances, name),
+                "count": formats.number(result.n),
+            }
+        )
+    shown = [_best_protocol(task) for task in tasks.values()]
+    intervals = sorted({result.interval for result in shown if result.interval})
+    return {
+        "rows": rows,
+        "intervals": [_INTERVALS.get(name, formats.readable(name, 60)) for name in intervals],
+        "models": sorted({formats.readable(result.model, 60) for result in shown}),
+    }
+
+
+def _interval(result: Result) -> str:
+    """The interval as "95.1 – 98.6 %", or nothing where there is none."""
+    if result.low is None or result.high is None or not math.isfinite(result.low + result.high):
+        return ""
+    return f"{100 * result.low:.1f} – {formats.percent(result.high)}"
+
+
+def _chance(chances: Mapping[str, float], name: str) -> str:
+    chance = chances.get(name)
+    return formats.percent(chance) if chance is not None and math.isfinite(chance) else ""
+
+
+def _prompts(tasks: Mapping[str, Mapping[str, Result]]) -> View | None:
+    """Single template against ensemble, for the tasks that have both."""
+    both = [
+        (name, task["single"], task["ensemble"]) for name, task in tasks.items() if {"single", "ensemble"} <= {*task}
+    ]
+    if not both:
+        return None
+    gains = [ensemble.value - single.value for _, single, ensemble in both]
+    span = max(0.01, *(abs(gain) for gain in gains))
+    rows = [
+        {
+            "name": formats.humanised(name),
+            "plot": figures.gain_plot(gain, span),
+            "gain": formats.points(gain),
+            "single": f"{100 * single.value:.1f}",
+            "ensemble": formats.percent(ensemble.value),
+        }
+        for (name, single, ensemble), gain in zip(both, gains, strict=True)
+    ]
+    return {"rows": rows, "mean": formats.points(sum(gains) / len(gains)), "count": len(rows)}
+
+
+def _retrieval(retrieval: Retrieval) -> View:
+    return {
+        "query": _text_or_uri(retrieval.query),
+        "matches": [
+            {
+                "item": _text_or_uri(match.item),
+                "score": formats.cosine(match.score),
+                "right": match.right,
+            }
+            for match in retrieval.matches[:_MAX_MATCHES]
+        ],
+    }
+
+
+def _text_or_uri(item: str | np.ndarray) -> str:
+    return formats.readable(item, 110) if isinstance(item, str) else formats.data_uri(item)
+
+
+def _confusion(confusion: Confusion | None) -> View | None:
+    """Rows with their shares as heat; of many labels, those with the most errors."""
+    if confusion is None or not len(confusion.labels):
+        return None
+    counts = np.asarray(confusion.counts)
+    wrong = counts * (1 - np.eye(len(counts), dtype=counts.dtype))
+    order = np.arange(len(counts))
+    if len(counts) > _MAX_LABELS:
+        order = np.sort(np.argsort(-(wrong.sum(axis=0) + wrong.sum(axis=1)), kind="stable")[:_MAX_LABELS])
+    labels = [formats.readable(label, 24) for label in confusion.labels]
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    row, column = np.unravel_index(int(wrong.argmax()), wrong.shape)
+    return {
+        "task": formats.humanised(confusion.task),
+        "labels": [labels[i] for i in order],
+        "long": max(len(label) for label in labels) > 3,
+        "rows": [
+            (labels[i], [(formats.number(int(counts[i, j])), _heat(shares[i, j], 0.0, 1.0), i == j) for j in order])
+            for i in order
+        ],
+        "right": formats.number(int(np.trace(counts))),
+        "total": formats.number(int(counts.sum())),
+        "left_out": len(counts) - len(order),
+        "worst": (labels[row], labels[column], formats.number(int(wrong[row, column]))) if wrong.any() else None,
+    }
+
+
+def _training(log: Sequence[Mapping[str, float]]) -> View | None:
+    curve = figures.loss_curve(log)
+    if not curve:
+        return None
+    sparks = []
+    for key, name, top, says in (
+        ("lr", "Learning rate", None, lambda values: f"peak {values.max():.2g}"),
+        ("pairs_per_second", "Pairs per second", None, lambda values: f"median {formats.number(np.median(values))}"),
+        (
+            "share_waiting",
+            "Share of time waiting for data",
+            1.0,
+            lambda values: f"mean {formats.percent(values.mean())}",
+        ),
+    ):
+        values = np.array([row[key] for row in log if row.get(key) is not None], dtype=float)
+        values = values[np.isfinite(values)]
+        if len(values) > 1:
+            figure = says(values)
+            sparks.append((name, figure, figures.sparkline(log, key, f"{name}: {figure}", top)))
+    return {"curve": curve, "sparks": sparks}
+
+
+def _pair(pair: Pair) -> tuple[str, str]:
+    return formats.data_uri(pair.image), formats.readable(pair.caption, 110)
+
+
+def _facts(facts: Mapping[str, str]) -> list[tuple[str, str]]:
+    """(name, value) in the given order, the known ones in their units, and what the run cost in core time."""
+    shown: list[tuple[str, str]] = []
+    cores = formats.as_number(facts.get("cores"))
+    for key, text in facts.items():
+        value = formats.as_number(text)
+        if key == "command":
+            continue
+        if key == "seconds" and value is not None:
+            shown.append(("Time", formats.duration(value)))
+            if cores is not None and cores > 0:
+                shown.append(("Core time", formats.duration(value * cores)))
+        elif key == "parameters" and value is not None:
+            shown.append(("Parameters", formats.number(value)))
+        else:
+            shown.append((formats.humanised(key), formats.readable(text, 240)))
+    return shown
