@@ -21,6 +21,7 @@ from diptych.records import Broken, Sample
 IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "ppm")
 MAX_IMAGE_BYTES = 64 << 20
 MAX_TEXT_BYTES = 1 << 20  # of a .txt, .json or .cls
+TEXT_COLUMNS = ("captions", "texts", "caption", "text", "txt", "title")  # of tables, best first
 _CAPTION_LISTS = ("captions", "texts")
 _CAPTIONS = ("caption", "text")
 
@@ -106,7 +107,11 @@ def fingerprint(files: Sequence[Path], *more: str) -> str:
     """SHA-256 over the files' relative names and sizes, and more text: cheap, and the same wherever the folder lies."""
     digest = hashlib.sha256()
     for name, path in zip(relative_names(files), files, strict=True):
-        digest.update(f"{name}\0{path.stat().st_size}\0".encode("utf-8", "surrogateescape"))
+        try:
+            size = path.stat().st_size
+        except OSError as error:
+            raise DataError(f"cannot read {path}: {error.strerror}") from error
+        digest.update(f"{name}\0{size}\0".encode("utf-8", "surrogateescape"))
     for text in more:
         digest.update(text.encode("utf-8", "surrogateescape") + b"\0")
     return digest.hexdigest()

@@ -21,7 +21,7 @@ from diptych.records import Broken, Sample
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 MAX_SAMPLE_BYTES, MAX_SAMPLE_FILES = 128 << 20, 64
-# webdataset's rule: a sample's key goes up to the first dot of the last path component; consecutive members share a key.
+# webdataset's rule: a key goes up to the first dot of the last path component; a sample's members follow each other.
 _KEY_AND_EXTENSION = re.compile(r"((?:.*/)?[^./]+)\.([^/]*)", re.DOTALL)
 _EXTENSIONS_READ = {*IMAGE_EXTENSIONS, "txt", "json", "cls", "npy"}
 _MAGIC = (
@@ -73,11 +73,13 @@ class TarSource:
         try:
             for member in read_members(self.files[index]):
                 key, extension = _key_and_extension(member)
+                if not key:
+                    continue
+                empty = False
                 if key != group.key:
                     yield from group.finish()
                     group = _Group(key, name, shard)
                 group.add(extension, member)
-                empty = empty and not key
             yield from group.finish()
             if empty:
                 yield Broken(name, shard, "empty shard: it holds no samples")
@@ -90,7 +92,7 @@ class TarSource:
 
 
 def _key_and_extension(member: Member) -> tuple[str, str]:
-    """("", "") for members that belong to no sample, as webdataset passes them over; one that is refused stands for itself."""
+    """("", "") for members that webdataset passes over, too; one that is refused stands for itself."""
     match = _KEY_AND_EXTENSION.fullmatch(member.name)
     if match and not (member.name.startswith("__") and member.name.endswith("__")):
         return match[1], match[2].lower()
@@ -109,7 +111,7 @@ class _Group:
         self._trouble = ""
 
     def add(self, extension: str, member: Member) -> None:
-        if not self.key or self._trouble:
+        if self._trouble:
             return
         self._bytes += len(member.data)
         if member.refusal:
@@ -132,10 +134,10 @@ class _Group:
 
 
 def write_shards(samples: Iterable[Sample], folder: str | Path, shard_size: int = 5000) -> list[Path]:
-    """Write samples as tar shards 0.tar, 1.tar, ... and nshards.txt, as in the wds layout; the same samples give the same bytes.
+    """Write samples as tar shards 0.tar, 1.tar, ... and nshards.txt, the wds layout; same samples, same bytes.
 
-    Encoded pictures are stored as they are, arrays as PNG. One caption becomes a .txt; several, and metadata, a .json; a label a
-    .cls. A shard appears under its name only when it is complete, nshards.txt when all are.
+    Encoded pictures are stored as they are, arrays as PNG. One caption becomes a .txt; several, and metadata, a .json;
+    a label a .cls. A shard appears under its name only when it is complete, nshards.txt when all are.
 
     Args:
         samples: read once, one at a time.
@@ -144,7 +146,7 @@ def write_shards(samples: Iterable[Sample], folder: str | Path, shard_size: int 
     Returns:
         The shards' paths.
     Raises:
-        DataError: the folder holds shards, or a sample cannot be stored (no text and no label, two with one key in a shard, ...).
+        DataError: the folder holds shards, or a sample cannot be stored (no text and no label, a key twice, ...).
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)

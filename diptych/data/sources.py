@@ -1,13 +1,23 @@
 """Every training format is the same thing: a list of shards, each read from its start in one fixed order."""
 
+import glob
+import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from diptych.data.parquet import ParquetSource
 from diptych.data.shards import TAR_SUFFIXES, TarSource
+from diptych.data.tables import CsvSource, FolderSource, read_header, walk_pictures
 from diptych.errors import DataError
 from diptych.records import Broken, Sample
+
+ACCEPTED = (
+    "Accepted are tar shards (a.tar, 'a/{0..11}.tar.gz', 'a/*.tar', or their folder), parquet files with pictures, a "
+    ".csv or .tsv with picture paths and captions, and a folder of pictures with captions beside them (a.jpg, a.txt)."
+)
+MAX_FILES = 1_000_000  # that one pattern may stand for
 
 
 class Source(Protocol):
@@ -29,17 +39,128 @@ class Source(Protocol):
 
 
 def open_source(paths: str | Path | Sequence[str | Path]) -> Source:
-    """Open training pairs."""
-    folder = Path(str(paths))
-    if folder.is_dir():
-        files = [path for path in folder.iterdir() if path.name.lower().endswith(TAR_SUFFIXES)]
-        return TarSource(tuple(sorted(files, key=natural_order)))
-    if folder.name.endswith(TAR_SUFFIXES):
-        return TarSource((folder,))
-    raise DataError(f"nothing found at {paths}")
+    """Open training pairs in any format that docs/data.md names.
+
+    Args:
+        paths: a file, a folder, a pattern ("shards/*.tar", "shards/{0..11}.tar.gz"), or several of one format.
+    Returns:
+        The source; names from patterns and folders are sorted, numbers by value.
+    Raises:
+        DataError: nothing is there, of different formats, named twice, or not readable as what it seems to be.
+    """
+    given = [paths] if isinstance(paths, str | Path) else list(paths)
+    if not given:
+        raise DataError(f"no paths given. {ACCEPTED}")
+    found = [_find(path) for pattern in given for path in _expand(str(pattern))]
+    kinds = sorted({kind for kind, _ in found})
+    files = [file for _, members in found for file in members]
+    if len(kinds) > 1:
+        raise DataError(f"{_shown(given)} mixes formats ({', '.join(kinds)}); name one format at a time")
+    if len(set(files)) < len(files):
+        twice = next(file for file in files if files.count(file) > 1)
+        raise DataError(f"{_shown(given)} names {twice} more than once")
+    if kinds == ["tar"]:
+        return TarSource(tuple(files))
+    if kinds == ["parquet"]:
+        return ParquetSource.open(files)
+    if kinds == ["table"]:
+        return CsvSource.open(files)
+    folders = [folder.absolute() for folder in files]
+    root = Path(os.path.commonpath(folders))
+    pictures = (folder.relative_to(root) / name for folder in folders for name in sorted(walk_pictures(folder)))
+    return FolderSource(root, tuple(picture.as_posix() for picture in pictures))
 
 
 def natural_order(path: Path) -> tuple[tuple[str | int, ...], str]:
     """Sorting key under which 2.tar comes before 10.tar."""
-    parts = re.split(r"(\d+)", str(path))
+    parts = re.split(r"([0-9]{1,18})", str(path))
     return tuple(int(part) if number % 2 else part for number, part in enumerate(parts)), str(path)
+
+
+def _expand(pattern: str) -> list[Path]:
+    """The existing files and folders that a name, a brace range or a glob pattern stands for."""
+    path = Path(pattern).expanduser()
+    if path.exists():
+        return [path]
+    names = _expand_braces(str(path))
+    if any(mark in pattern for mark in "*?["):
+        matches = (glob.glob(name, recursive=True) for name in names)  # noqa: PTH207 (Path.glob: no absolute patterns)
+        found = sorted({Path(file) for files in matches for file in files}, key=natural_order)
+        if not found:
+            raise DataError(f"no file matches {pattern}. {ACCEPTED}")
+        return found
+    missing = [name for name in names if not Path(name).exists()]
+    if missing:
+        some = f" (and {len(missing) - 1} more of {len(names)})" if len(missing) > 1 else ""
+        raise DataError(f"there is no {missing[0]}{some}. {ACCEPTED}")
+    return [Path(name) for name in names]
+
+
+def _expand_braces(pattern: str) -> list[str]:
+    """{0..11}, {000..127} and {a,b}, from left to right."""
+    match = re.search(r"\{([0-9]+)\.\.([0-9]+)\}|\{([^{}]*,[^{}]*)\}", pattern)
+    if not match:
+        return [pattern]
+    if match[3] is not None:
+        choices = match[3].split(",")
+    else:
+        first, last = int(match[1][:18]), int(match[2][:18])
+        if last - first >= MAX_FILES:
+            raise DataError(f"{match[0]} stands for more than {MAX_FILES} names")
+        width = len(match[1]) if match[1].startswith("0") else 0
+        choices = [f"{number:0{width}d}" for number in range(first, last + 1)]
+    names = [
+        pattern[: match.start()] + choice + rest
+        for choice in choices
+        for rest in _expand_braces(pattern[match.end() :])
+    ]
+    if len(names) > MAX_FILES:
+        raise DataError(f"{pattern} stands for more than {MAX_FILES} names")
+    return names
+
+
+def _find(path: Path) -> tuple[str, list[Path]]:
+    """The format of a file or folder, and the files that belong to it."""
+    if not path.is_dir():
+        kind = _kind(path)
+        if kind is None:
+            raise DataError(f"{path} is of no format known here. {ACCEPTED}")
+        return kind, [path]
+    entries = sorted((entry for entry in path.iterdir() if not entry.name.startswith(".")), key=natural_order)
+    files = [entry for entry in entries if entry.is_file()]
+    tables = []
+    for kind in ("tar", "parquet", "table"):
+        members = [file for file in files if _kind(file) == kind]
+        # img2dataset lays a table without pictures beside the pictures that it describes.
+        if members and (kind == "tar" or _holds_pairs(kind, members[0])):
+            return kind, members
+        tables += [(kind, members)] if members else []
+    if next(walk_pictures(path), None):
+        return "pictures", [path]
+    if tables:
+        return tables[0]  # opening it says what is wrong with it
+    folders = ", ".join(entry.name for entry in entries if entry.is_dir())
+    inside = f"; it has the folders {folders[:200]}: name the one that holds the data" if folders else ""
+    raise DataError(f"nothing to train on in {path}{inside}. {ACCEPTED}")
+
+
+def _kind(path: Path) -> str | None:
+    name = path.name.lower()
+    if name.endswith(TAR_SUFFIXES):
+        return "tar"
+    return {".parquet": "parquet", ".csv": "table", ".tsv": "table"}.get(Path(name).suffix)
+
+
+def _holds_pairs(kind: str, path: Path) -> bool:
+    try:
+        if kind == "parquet":
+            ParquetSource.open([path])
+        else:
+            read_header(path)
+    except DataError:
+        return False
+    return True
+
+
+def _shown(given: Sequence[str | Path]) -> str:
+    return ", ".join(map(str, given))[:300]

@@ -1,7 +1,7 @@
-"""Reading tar archives from strangers: streaming, bounded in memory, and about four times as fast as the standard library.
+"""Reading tar archives from strangers: streaming, bounded in memory, four times as fast as the standard library.
 
-Nothing is extracted, no name is ever used as a path, and no header is trusted. Understood are ustar, GNU long names and the pax
-keys "path" and "size": what webdataset, img2dataset and tar itself write. Compression is recognised by its first bytes.
+Nothing is extracted, no name is ever used as a path, and no header is trusted. Understood are ustar, GNU long names and
+the pax keys "path" and "size": what webdataset, img2dataset and tar itself write. gzip is known by its first bytes.
 """
 
 import zlib
@@ -91,7 +91,7 @@ def _members(stream: "_Stream") -> Iterator[Member]:
 
 
 def _checksum_fits(header: bytes) -> bool:
-    """Whether the bytes, the checksum's own read as spaces, add up to it; adler32 knows that sum modulo 65521, at C speed."""
+    """Whether the bytes, with spaces for the checksum's own, add up to it; adler32 holds their sum modulo 65521."""
     try:
         stated = int(header[148:156].strip(b" \0") or b"0", 8)
     except ValueError:

@@ -1,0 +1,174 @@
+"""Evaluation sets: pictures with one label each, the classes' names and the templates of their prompts.
+
+Two layouts are read: that of the clip-benchmark/wds_* sets,
+
+    classnames.txt  zeroshot_classification_templates.txt  {split}/nshards.txt  {split}/{0,1,...}.tar or .tar.gz
+
+and a folder of pictures per class, {split}/{class}/*.jpg or, without splits, {class}/*.jpg.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from diptych.data.samples import decode_text, read_file
+from diptych.data.shards import TAR_SUFFIXES, TarSource
+from diptych.data.sources import Source
+from diptych.data.tables import FolderSource, walk_pictures
+from diptych.errors import DataError
+from diptych.records import Broken, Sample
+
+CLASS_NAMES_FILE = "classnames.txt"
+TEMPLATES_FILE = "zeroshot_classification_templates.txt"
+SHARD_COUNT_FILE = "nshards.txt"
+DEFAULT_TEMPLATES = ("a photo of a {c}.",)
+_MAX_LIST_BYTES, _MAX_SHARDS = 16 << 20, 1_000_000
+_USUAL_SPLITS = {"train", "val", "valid", "validation", "test"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Benchmark:
+    """An evaluation set.
+
+    Attributes:
+        name: the folder's name.
+        split: "test", "train", ...
+        class_names: C names, by class index.
+        templates: T prompts, with {c} where a class's name goes.
+        source: samples whose label is in [0, C); those without are Broken.
+        fingerprint: SHA-256 over names, templates, and the source's shards.
+    """
+
+    name: str
+    split: str
+    class_names: tuple[str, ...]
+    templates: tuple[str, ...]
+    source: Source
+    fingerprint: str
+
+
+def open_benchmark(path: str | Path, split: str = "test") -> Benchmark:
+    """Open an evaluation set in the wds layout, or with a folder per class.
+
+    In class folders the classes are the folders, sorted; underscores in their names become spaces, and the only template
+    is "a photo of a {c}.".
+
+    Raises:
+        DataError: a file or a shard is missing, a class is given twice or is the only one, a template has no {c}, or a
+            list is not UTF-8; the message names the file.
+    """
+    path = Path(path).expanduser()
+    if not path.is_dir():
+        raise DataError(f"there is no folder {path} to evaluate on")
+    if (path / SHARD_COUNT_FILE).exists():
+        raise DataError(f"{path} is one split of a set; name the set, {path.parent}, and the split, {path.name}")
+    named = [path / CLASS_NAMES_FILE, path / TEMPLATES_FILE, path / split / SHARD_COUNT_FILE]
+    if any(file.exists() for file in named):
+        class_names, templates, source = _open_wds(path, split)
+    else:
+        class_names, templates, source = _open_class_folders(path, split)
+    return make_benchmark(path.resolve().name, split, class_names, templates, source)
+
+
+def make_benchmark(
+    name: str, split: str, class_names: Sequence[str], templates: Sequence[str], source: Source
+) -> Benchmark:
+    """Check names and templates, and join them with a labelled source.
+
+    Raises:
+        DataError: fewer than two classes, a class twice or without a name, no template, or one without {c}.
+    """
+    first: dict[str, int] = {}
+    for index, class_name in enumerate(class_names):
+        if not class_name.strip():
+            raise DataError(f"{name}: class {index} has no name (line {index + 1} of {CLASS_NAMES_FILE} is empty)")
+        if (other := first.setdefault(class_name.strip(), index)) != index:
+            raise DataError(f'{name}: the class "{class_name.strip()}" is given twice, as class {other} and as {index}')
+    if len(class_names) < 2:
+        raise DataError(f"{name} has {len(class_names) or 'no'} class; a classifier needs two or more")
+    if not templates:
+        raise DataError(f"{name}: {TEMPLATES_FILE} has no template; write one per line, such as: a photo of a {{c}}.")
+    for template in templates:
+        if "{c}" not in template:
+            raise DataError(f'{name}: the template "{template}" has no {{c}} where the class\'s name goes')
+    content = json.dumps([split, list(class_names), list(templates), source.fingerprint])
+    digest = hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()
+    source = LabelledSource(source, len(class_names))
+    return Benchmark(name, split, tuple(class_names), tuple(templates), source, digest)
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelledSource:
+    """A source of which only samples with a label in [0, num_classes) are used."""
+
+    source: Source
+    num_classes: int
+
+    @property
+    def shards(self) -> Sequence[str]:
+        """The source's own."""
+        return self.source.shards
+
+    @property
+    def fingerprint(self) -> str:
+        """The source's own."""
+        return self.source.fingerprint
+
+    def read(self, index: int) -> Iterator[Sample | Broken]:
+        """The source's items; those without a usable label become Broken."""
+        for item in self.source.read(index):
+            if isinstance(item, Broken):
+                yield item
+            elif item.label is None:
+                yield Broken(item.key, self.shards[index], "no label")
+            elif not 0 <= item.label < self.num_classes:
+                reason = f"label {item.label}, but the classes go from 0 to {self.num_classes - 1}"
+                yield Broken(item.key, self.shards[index], reason)
+            else:
+                yield item
+
+
+def _open_wds(path: Path, split: str) -> tuple[list[str], list[str], Source]:
+    named = [path / CLASS_NAMES_FILE, path / TEMPLATES_FILE, path / split / SHARD_COUNT_FILE]
+    if missing := [str(file.relative_to(path)) for file in named if not file.exists()]:
+        splits = ", ".join(sorted(file.parent.name for file in path.glob(f"*/{SHARD_COUNT_FILE}")))
+        raise DataError(f"{path} lacks {', '.join(missing)}; its splits are: {splits or 'none'}")
+    class_names = _read_lines(named[0])
+    templates = [line for line in _read_lines(named[1]) if line]
+    count = " ".join(_read_lines(named[2]))
+    if not (count.isascii() and count.isdigit() and 0 < int(count[:9]) <= _MAX_SHARDS):
+        raise DataError(f"{named[2]} should hold the number of shards; it says: {count[:80]}")
+    shards = [_shard(path / split, number, count) for number in range(int(count))]
+    return class_names, templates, TarSource(tuple(shards))
+
+
+def _shard(folder: Path, number: int, count: str) -> Path:
+    for suffix in TAR_SUFFIXES:
+        if (shard := folder / f"{number}{suffix}").exists():
+            return shard
+    raise DataError(
+        f"{folder / SHARD_COUNT_FILE} says {count} shards, but {folder / str(number)}.tar (or .tar.gz) is missing"
+    )
+
+
+def _read_lines(path: Path) -> list[str]:
+    """The stripped lines, without empty ones at the end."""
+    text = decode_text(read_file(path, _MAX_LIST_BYTES), str(path)).removeprefix("\ufeff")
+    return [line.strip() for line in text.rstrip().split("\n")]
+
+
+def _open_class_folders(path: Path, split: str) -> tuple[list[str], list[str], Source]:
+    base = path / split if (path / split).is_dir() else path
+    names = sorted(entry.name for entry in base.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    if base == path and _USUAL_SPLITS.intersection(names):
+        raise DataError(f"{path} has no split {split}; it has: {', '.join(names)}")
+    pictures = tuple(sorted(name for name in walk_pictures(base) if "/" in name))
+    if not pictures:
+        raise DataError(
+            f"{path} holds no evaluation set: neither {CLASS_NAMES_FILE}, {TEMPLATES_FILE} and "
+            f"{split}/{SHARD_COUNT_FILE} nor pictures in a folder per class ({split}/cat/1.jpg, {split}/dog/1.jpg)"
+        )
+    source = FolderSource(base, pictures, {name: index for index, name in enumerate(names)})
+    return [name.replace("_", " ") for name in names], list(DEFAULT_TEMPLATES), source

@@ -1,0 +1,225 @@
+"""Parquet files with the pictures inside: a row group is a shard, read a few rows at a time."""
+
+import dataclasses
+import functools
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pyarrow.types as pt
+
+from diptych.data.samples import (
+    MAX_IMAGE_BYTES,
+    MAX_TEXT_BYTES,
+    TEXT_COLUMNS,
+    clean_texts,
+    decode_text,
+    fingerprint,
+    relative_names,
+)
+from diptych.data.tar import FREE_BYTES, MAX_RATIO
+from diptych.errors import DataError
+from diptych.records import Broken, Sample
+
+MAX_GROUP_BYTES = 8 << 30  # one row group, uncompressed
+_BATCH_ROWS, _BATCH_BYTES = 64, 256 << 20
+_IMAGE_COLUMNS = ("image", "img", "picture", "jpg", "jpeg", "png", "webp", "image_bytes")
+_LABEL_COLUMNS = ("label", "cls")
+
+
+@dataclasses.dataclass(frozen=True)
+class ParquetSource:
+    """Parquet files with encoded pictures, as Hugging Face and img2dataset write them; a row group is a shard.
+
+    Attributes:
+        files: in reading order.
+        num_groups: row groups of each file.
+    """
+
+    files: tuple[Path, ...]
+    num_groups: tuple[int, ...]
+
+    @classmethod
+    def open(cls, files: Sequence[Path]) -> "ParquetSource":
+        """Check columns and sizes, from the files' metadata alone.
+
+        Raises:
+            DataError: a file is no parquet file, has no picture or text column, or would not fit into memory.
+        """
+        return cls(tuple(files), tuple(_check_parquet(path) for path in files))
+
+    @functools.cached_property
+    def _groups(self) -> tuple[tuple[Path, str, int], ...]:
+        named = zip(self.files, relative_names(self.files), self.num_groups, strict=True)
+        return tuple((path, name, group) for path, name, count in named for group in range(count))
+
+    @functools.cached_property
+    def shards(self) -> tuple[str, ...]:
+        """<path>:<row group>."""
+        return tuple(f"{path}:{group}" for path, _, group in self._groups)
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over the files' names, sizes and numbers of row groups."""
+        return fingerprint(self.files, *map(str, self.num_groups))
+
+    def read(self, index: int) -> Iterator[Sample | Broken]:
+        """The rows of one row group, with keys "<file>/<row group>/<row>".
+
+        Raises:
+            DataError: the file is not there any more, or its metadata cannot be read.
+        """
+        path, name, group = self._groups[index]
+        row = 0
+        with _open_parquet(path) as file:
+            columns = _find_columns(path, file.schema_arrow)
+            rows = _rows_at_a_time(file.metadata.row_group(group), columns)
+            try:
+                for batch in file.iter_batches(rows, row_groups=[group], columns=list(columns.wanted)):
+                    for values in _rows(batch, columns):
+                        yield _parquet_sample(f"{name}/{group}/{row}", self.shards[index], values)
+                        row += 1
+            except (pa.ArrowException, OSError, MemoryError) as error:
+                reason = f"the rest of the row group is lost: {str(error)[:200]}"
+                yield Broken(f"{name}/{group}/{row}", self.shards[index], reason)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Columns:
+    """Which columns of a parquet file are read, and what for; `wanted` are their names as the reader takes them."""
+
+    image: str
+    text: str | None
+    label: str | None
+    other: tuple[str, ...]
+    wanted: tuple[str, ...]
+
+
+def _open_parquet(path: Path) -> pq.ParquetFile:
+    try:
+        return pq.ParquetFile(path, buffer_size=1 << 20, page_checksum_verification=True)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"cannot read the parquet file {path}: {str(error)[:200]}") from None
+
+
+def _check_parquet(path: Path) -> int:
+    with _open_parquet(path) as file:
+        columns = _find_columns(path, file.schema_arrow)
+        for index in range(file.num_row_groups):
+            group = file.metadata.row_group(index)
+            packed, size = (sum(sizes) for sizes in zip(*_chunk_sizes(group, columns), strict=True))
+            if size > MAX_GROUP_BYTES or size > max(FREE_BYTES, MAX_RATIO * packed):
+                raise DataError(
+                    f"{path}: row group {index} claims {size >> 20} MiB from {packed >> 10} KiB in the file; "
+                    "write it with smaller row groups if that is true"
+                )
+        return file.num_row_groups
+
+
+def _chunk_sizes(group: pq.RowGroupMetaData, columns: _Columns) -> list[tuple[int, int]]:
+    """Compressed and uncompressed bytes of each wanted column."""
+    chunks = (group.column(index) for index in range(group.num_columns))
+    read = [chunk for chunk in chunks if _is_wanted(chunk.path_in_schema, columns)]
+    return [(chunk.total_compressed_size, chunk.total_uncompressed_size) for chunk in read]
+
+
+def _is_wanted(path: str, columns: _Columns) -> bool:
+    return any(path == name or path.startswith(name + ".") for name in columns.wanted)
+
+
+def _rows_at_a_time(group: pq.RowGroupMetaData, columns: _Columns) -> int:
+    """So few that they fit into memory, even where every row repeats one value as large as the column."""
+    largest = max(1, *(size for _, size in _chunk_sizes(group, columns)))
+    return max(1, min(_BATCH_ROWS, _BATCH_BYTES // largest))
+
+
+def _find_columns(path: Path, schema: pa.Schema) -> _Columns:
+    names = {name.lower(): name for name in schema.names}
+
+    def first(candidates: Sequence[str], fits: Any) -> str | None:
+        return next((names[c] for c in candidates if c in names and fits(schema.field(names[c]).type)), None)
+
+    if len(names) < len(schema.names):
+        raise DataError(f"{path} has two columns of one name")
+    image = first(_IMAGE_COLUMNS, lambda kind: _is_bytes(_bytes_of(kind)))
+    if image is None:
+        hint = "; download the pictures first, for example with img2dataset" if "url" in names else ""
+        raise DataError(f"{path} has no column of encoded pictures (it has {', '.join(schema.names)[:300]}){hint}")
+    text = first(TEXT_COLUMNS, lambda kind: _is_text(_value_of(kind)))
+    label = first(_LABEL_COLUMNS, pt.is_integer)
+    if text is None and label is None:
+        raise DataError(f"{path} has no text column: one of {', '.join(TEXT_COLUMNS)}")
+    other = tuple(field.name for field in schema if field.name not in (image, text, label) and _is_plain(field.type))
+    leaf = f"{image}.bytes" if pt.is_struct(schema.field(image).type) else image
+    return _Columns(image, text, label, other, tuple(name for name in (leaf, text, label, *other) if name))
+
+
+def _bytes_of(kind: pa.DataType) -> pa.DataType | None:
+    """The type of the struct's "bytes", or the type itself."""
+    if not pt.is_struct(kind):
+        return kind
+    index = kind.get_field_index("bytes")
+    return kind.field(index).type if index >= 0 else None
+
+
+def _is_bytes(kind: pa.DataType | None) -> bool:
+    return kind is not None and (pt.is_binary(kind) or pt.is_large_binary(kind))
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return pt.is_string(kind) or pt.is_large_string(kind)
+
+
+def _is_plain(kind: pa.DataType) -> bool:
+    return _is_text(kind) or any(is_kind(kind) for is_kind in (pt.is_integer, pt.is_floating, pt.is_boolean))
+
+
+def _value_of(kind: pa.DataType) -> pa.DataType:
+    return kind.value_type if pt.is_list(kind) or pt.is_large_list(kind) else kind
+
+
+def _rows(batch: pa.RecordBatch, columns: _Columns) -> Iterator[dict[str, Any]]:
+    """{"image", "text", "label", "other"} of each row; texts as bytes, since Arrow does not check their UTF-8."""
+    values = {name: _python_values(batch.column(name)) for name in batch.schema.names}
+    for row in range(batch.num_rows):
+        yield {
+            "image": values[columns.image][row],
+            "text": values[columns.text][row] if columns.text else None,
+            "label": values[columns.label][row] if columns.label else None,
+            "other": {name: values[name][row] for name in columns.other},
+        }
+
+
+def _python_values(column: pa.Array) -> list[Any]:
+    kind = column.type
+    if pt.is_struct(kind):
+        return pc.struct_field(column, "bytes").to_pylist()
+    if _is_text(kind):
+        return column.cast(pa.large_binary()).to_pylist()
+    if kind != _value_of(kind):
+        return column.cast(pa.large_list(pa.large_binary())).to_pylist()
+    return column.to_pylist()
+
+
+def _parquet_sample(key: str, shard: str, values: Mapping[str, Any]) -> Sample | Broken:
+    image, text, label = values["image"], values["text"], values["label"]
+    texts = [text] if isinstance(text, bytes) else text or []
+    label = None if label is None or label < 0 else label  # Hugging Face marks unlabelled rows with -1
+    try:
+        if not image:
+            raise DataError("no picture: its bytes are empty")
+        if len(image) > MAX_IMAGE_BYTES or sum(len(text or b"") for text in texts) > MAX_TEXT_BYTES:
+            raise DataError(f"larger than {MAX_IMAGE_BYTES >> 20} MiB, or its captions than {MAX_TEXT_BYTES >> 10} KiB")
+        if not texts and label is None:
+            raise DataError("no caption")
+        captions = clean_texts(decode_text(text or b"", "its caption") for text in texts)
+        metadata = {
+            name: value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value
+            for name, value in values["other"].items()
+        }
+        return Sample(key, image, captions, label, metadata)
+    except DataError as error:
+        return Broken(key, shard, str(error))
