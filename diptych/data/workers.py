@@ -11,6 +11,7 @@ import dataclasses
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Generator
 from typing import Any, Protocol
 
@@ -20,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from diptych.data.stream import Chunk
 from diptych.data.transforms import Augmentation, Preprocessing, decode_image, evaluation_pixels, training_pixels
-from diptych.errors import DataError, ImageError
+from diptych.errors import DataError, DiptychError, ImageError
 from diptych.records import Broken, Sample
 
 
@@ -150,7 +151,15 @@ def decode_chunks(
             worker_init_fn=_prepare_worker,
             multiprocessing_context="fork" if sys.platform == "linux" else None,
         )
-        yield from loader
+        try:
+            yield from loader
+        except RuntimeError as error:
+            if "DataLoader worker" not in str(error):
+                raise
+            raise DiptychError(
+                f"a process that decodes pictures died: {error}. If memory ran out (also /dev/shm, in containers often "
+                "64 MiB), use fewer workers or a smaller shuffle buffer"
+            ) from error
 
 
 def _same(decoded: Any) -> Any:
@@ -160,5 +169,6 @@ def _same(decoded: Any) -> Any:
 def _prepare_worker(_: int) -> None:
     torch.set_num_threads(1)
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    warnings.filterwarnings("ignore", module="PIL")  # remarks on damaged metadata, once per worker
     # Ctrl-C reaches the whole process group; the parent decides what it means and ends its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
