@@ -194,7 +194,7 @@ class Tokenizer:
     def _ids(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """The ids of all texts in a row, int32, a placeholder after each text; and lengths (N,) int64 with SOT and EOT.
 
-        All texts are split as one and all words looked up in one call: no Python runs per text or word, but for `clean`.
+        All texts are split as one and all words looked up in one call: only `clean` runs as Python, once per text.
         """
         text = "".join([f"{text_cleaning.clean(text)} {_END_OF_TEXT} " for text in texts])
         words = text.lower().split()
