@@ -97,9 +97,8 @@ class QuickstartReport:
         chance: accuracy of guessing, by `dataset`.
         headline: the `dataset` that leads the page; left out where no result has it.
         log: rows with the keys step, pairs, loss, lr, pairs_per_second, share_waiting; any may be missing or NaN.
-        facts: what the run was, shown as a table in this order. The keys "command", "commit", "machine", "cores",
-            "seconds", "parameters" and "seed" are understood, with numbers as plain text ("252.7"); any other is
-            shown as it is.
+        facts: what the run was, shown as a table in this order. The keys "command", "cores", "seconds" (of training)
+            and "parameters" are understood, with numbers as plain text ("252.7"); any other is shown as it is.
         next_steps: (command, what it does) of what to try next.
     """
 

@@ -80,7 +80,7 @@ def _tiles(report: QuickstartReport, tasks: Mapping[str, Mapping[str, Result]]) 
         tiles.append((formats.number(float(f"{rate:.3g}")), "pairs per second"))
     seconds, cores = formats.as_number(report.facts.get("seconds")), formats.as_number(report.facts.get("cores"))
     if seconds is not None and seconds >= 0:
-        tiles.append((formats.duration(seconds), "from start to report"))
+        tiles.append((formats.duration(seconds), "of training"))
     if cores is not None and cores > 0:
         tiles.append((formats.number(cores), "processor core" if cores == 1 else "processor cores"))
     parameters = formats.as_number(report.facts.get("parameters"))
@@ -109,6 +109,8 @@ def _similarity(similarity: Similarity | None) -> View | None:
     cosines = cosines[:_MAX_PICTURES, :_MAX_PICTURES]
     finite = cosines[np.isfinite(cosines)]
     low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
+    negative = low < 0 < high  # how far below zero says little: it stays as light as zero
+    low = 0.0 if negative else low
     return {
         "pictures": [formats.data_uri(image) for image in similarity.images[:_MAX_PICTURES]],
         "captions": [formats.readable(caption, 90) for caption in similarity.captions[:_MAX_PICTURES]],
@@ -116,7 +118,7 @@ def _similarity(similarity: Similarity | None) -> View | None:
             [(formats.cosine(value), _heat(value, low, high), square and i == j) for i, value in enumerate(row)]
             for j, row in enumerate(cosines.T)
         ],
-        "low": formats.cosine(low),
+        "low": f"{'≤ ' if negative else ''}{formats.cosine(low)}",
         "high": formats.cosine(high),
         "summary": f"For {nearest} of {total} pictures, the nearest caption is their own." if square else "",
     }
@@ -268,7 +270,7 @@ def _facts(facts: Mapping[str, str]) -> list[tuple[str, str]]:
         if key == "command":
             continue
         if key == "seconds" and value is not None:
-            shown.append(("Time", formats.duration(value)))
+            shown.append(("Training time", formats.duration(value)))
             if cores is not None and cores > 0:
                 shown.append(("Core time", formats.duration(value * cores)))
         elif key == "parameters" and value is not None:
