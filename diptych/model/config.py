@@ -194,7 +194,7 @@ class CLIPConfig:
         """Read what to_dict wrote.
 
         Raises:
-            ConfigError: a key is unknown or missing, a value has the wrong type, or a size is absurd; the field is named.
+            ConfigError: a key is unknown or missing, a type is wrong, or a size is absurd; the field is named.
         """
         values = _fields(cls, values, "model")
         vision = values.pop("vision")

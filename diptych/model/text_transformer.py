@@ -45,10 +45,9 @@ class TextTransformer(nn.Module):
         """
         ends = tokens.argmax(dim=-1) if lengths is None else lengths - 1
         tokens = tokens[:, : int(ends.max()) + 1]  # lengths on the CPU spare the wait for a GPU here
-        if tokens.shape[1] > len(self.positional_embedding):
-            raise ShapeError(
-                f"texts of {tokens.shape[1]} tokens exceed the context of {len(self.positional_embedding)}"
-            )
+        context = len(self.positional_embedding)
+        if tokens.shape[1] > context:
+            raise ShapeError(f"texts of {tokens.shape[1]} tokens exceed the context of {context}")
         x = self.token_embedding(tokens) + self.positional_embedding[: tokens.shape[1]]
         x = self.transformer(x, causal=True)
         pooled = x[torch.arange(len(x), device=x.device), ends.to(x.device)]

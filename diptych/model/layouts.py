@@ -1,0 +1,288 @@
+"""The ways in which the world names the parameters of a CLIP, and the way between them, lossless in both directions.
+
+Diptych's own names are OpenAI's and open_clip's. open_clip's CustomTextCLIP puts "text." before the text
+tower's. Hugging Face has its own names, separate matrices for queries, keys and values, and projections transposed.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from diptych.errors import ConfigError, WeightsError
+from diptych.model.config import RESNET_STRIDE, CLIPConfig, ResNetConfig, TextConfig, ViTConfig
+
+Tensors = dict[str, torch.Tensor]
+
+# What files hold beside parameters: constants of OpenAI's archives, buffers of old Hugging Face and open_clip versions.
+IGNORED = (
+    "input_resolution",
+    "context_length",
+    "vocab_size",
+    "attn_mask",
+    "text.attn_mask",
+    "text_model.embeddings.position_ids",
+    "vision_model.embeddings.position_ids",
+)
+_WRAPPERS = ("module.", "_orig_mod.")
+_TEXT_NAMES = ("token_embedding.", "positional_embedding", "transformer.", "ln_final.", "text_projection")
+
+_HF_BLOCK = {
+    "ln_1": "layer_norm1",
+    "ln_2": "layer_norm2",
+    "attn.out_proj": "self_attn.out_proj",
+    "mlp.c_fc": "mlp.fc1",
+    "mlp.c_proj": "mlp.fc2",
+}
+_HF_OUTSIDE = {
+    "logit_scale": "logit_scale",
+    "token_embedding.weight": "text_model.embeddings.token_embedding.weight",
+    "positional_embedding": "text_model.embeddings.position_embedding.weight",
+    "ln_final.weight": "text_model.final_layer_norm.weight",
+    "ln_final.bias": "text_model.final_layer_norm.bias",
+    "text_projection": "text_projection.weight",
+    "visual.class_embedding": "vision_model.embeddings.class_embedding",
+    "visual.conv1.weight": "vision_model.embeddings.patch_embedding.weight",
+    "visual.positional_embedding": "vision_model.embeddings.position_embedding.weight",
+    "visual.ln_pre.weight": "vision_model.pre_layrnorm.weight",
+    "visual.ln_pre.bias": "vision_model.pre_layrnorm.bias",
+    "visual.ln_post.weight": "vision_model.post_layernorm.weight",
+    "visual.ln_post.bias": "vision_model.post_layernorm.bias",
+    "visual.proj": "visual_projection.weight",
+}
+_TRANSPOSED = ("visual.proj", "text_projection")
+_HF_TOWERS = {"transformer.": "text_model.encoder.layers.", "visual.transformer.": "vision_model.encoder.layers."}
+_HF_LAYER = re.compile(
+    r"(?P<tower>(?:text|vision)_model\.encoder\.layers\.)(?P<layer>\d+)\.(?P<part>.+)\.(?P<kind>weight|bias)"
+)
+_HF_COMMON = {"hidden_act": "quick_gelu", "layer_norm_eps": 1e-5, "num_hidden_layers": 12}
+_HF_DEFAULTS: dict[str, dict[str, Any]] = {
+    "vision": _HF_COMMON
+    | {"hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12}
+    | {"image_size": 224, "patch_size": 32, "num_channels": 3},
+    "text": _HF_COMMON
+    | {"hidden_size": 512, "intermediate_size": 2048, "num_attention_heads": 8}
+    | {"max_position_embeddings": 77, "vocab_size": 49_408},
+}
+
+
+def to_huggingface(tensors: Mapping[str, torch.Tensor], config: CLIPConfig) -> Tensors:
+    """Diptych's state dict of a ViT model -> that of transformers' CLIPModel; the tensors are copies.
+
+    Raises:
+        ConfigError: the image tower is a ResNet.
+    """
+    _require_vit(config)
+    result: Tensors = {}
+    for name, tensor in tensors.items():
+        if name in _HF_OUTSIDE:
+            result[_HF_OUTSIDE[name]] = tensor.T if name in _TRANSPOSED else tensor
+            continue
+        tower, rest = name.split("resblocks.")
+        layer, part = rest.split(".", 1)
+        stem, kind = re.split(r"[._](?=weight$|bias$)", part)
+        prefix = f"{_HF_TOWERS[tower]}{layer}"
+        if stem == "attn.in_proj":
+            result |= {f"{prefix}.self_attn.{p}_proj.{kind}": t for p, t in zip("qkv", tensor.chunk(3), strict=True)}
+        else:
+            result[f"{prefix}.{_HF_BLOCK[stem]}.{kind}"] = tensor
+    return {name: tensor.clone(memory_format=torch.contiguous_format) for name, tensor in result.items()}
+
+
+def to_custom_text(tensors: Mapping[str, torch.Tensor]) -> Tensors:
+    """Diptych's state dict -> that of open_clip's CustomTextCLIP, whose text tower has the prefix "text."."""
+    return {f"text.{name}" if name.startswith(_TEXT_NAMES) else name: tensor for name, tensor in tensors.items()}
+
+
+def to_diptych(tensors: Mapping[str, torch.Tensor]) -> Tensors:
+    """A state dict in any known layout -> Diptych's names; the layout is recognised by its names.
+
+    Prefixes of wrappers ("module.") are taken off and the names in IGNORED left out; unknown names stay as they are,
+    for load_tensors to report.
+    """
+    result = {}
+    for name, tensor in tensors.items():
+        while name.startswith(_WRAPPERS):
+            name = name.split(".", 1)[1]
+        if name not in IGNORED:
+            result[name] = tensor
+    if any(name.startswith(("vision_model.", "text_model.")) for name in result):
+        return _from_huggingface(result)
+    return {_without_text_prefix(name): tensor for name, tensor in result.items()}
+
+
+def _without_text_prefix(name: str) -> str:
+    rest = name.removeprefix("text.")
+    return rest if rest.startswith(_TEXT_NAMES) else name
+
+
+def _from_huggingface(tensors: Tensors) -> Tensors:
+    outside = {theirs: ours for ours, theirs in _HF_OUTSIDE.items()}
+    towers = {theirs: ours for ours, theirs in _HF_TOWERS.items()}
+    blocks = {theirs: ours for ours, theirs in _HF_BLOCK.items()}
+    result: Tensors = {}
+    for name, tensor in tensors.items():
+        match = _HF_LAYER.fullmatch(name)
+        if name in outside:
+            ours = outside[name]
+            result[ours] = tensor.T.contiguous() if ours in _TRANSPOSED else tensor
+        elif match and match["part"] in blocks:
+            result[f"{towers[match['tower']]}resblocks.{match['layer']}.{blocks[match['part']]}.{match['kind']}"] = (
+                tensor
+            )
+        elif match and match["part"] == "self_attn.q_proj":
+            names = [name.replace("q_proj", f"{part}_proj") for part in "qkv"]
+            ours = f"{towers[match['tower']]}resblocks.{match['layer']}.attn.in_proj_{match['kind']}"
+            if all(other in tensors for other in names):
+                result[ours] = torch.cat([tensors[other] for other in names])
+        elif not (match and match["part"] in ("self_attn.k_proj", "self_attn.v_proj")):
+            result[name] = tensor
+    return result
+
+
+def infer_config(tensors: Mapping[str, torch.Tensor], activation: str = "quick_gelu") -> CLIPConfig:
+    """The architecture that a state dict in Diptych's names belongs to, from shapes alone.
+
+    Shapes do not tell the number of heads, which is taken to be width / 64 as in all of the paper's models, nor the
+    activation.
+
+    Raises:
+        WeightsError: a tensor that tells the architecture is missing or has an impossible shape.
+        ConfigError: the shapes describe no model that could be built.
+    """
+    context_length, _ = _shape(tensors, "positional_embedding", 2)
+    vocab_size, width = _shape(tensors, "token_embedding.weight", 2)
+    _, embed_dim = _shape(tensors, "text_projection", 2)
+    text = TextConfig(context_length, vocab_size, width, layers=_count(tensors, "transformer.resblocks"))
+    return CLIPConfig(embed_dim, _infer_vision(tensors), text, activation)
+
+
+def _infer_vision(tensors: Mapping[str, torch.Tensor]) -> ViTConfig | ResNetConfig:
+    if "visual.proj" in tensors:
+        width, _, patch_size, _ = _shape(tensors, "visual.conv1.weight", 4)
+        grid = _grid(tensors, "visual.positional_embedding")
+        return ViTConfig(grid * patch_size, patch_size, width, _count(tensors, "visual.transformer.resblocks"))
+    grid = _grid(tensors, "visual.attnpool.positional_embedding")
+    width, *_ = _shape(tensors, "visual.layer1.0.conv1.weight", 4)
+    one, two, three, four = (_count(tensors, f"visual.layer{stage}") for stage in (1, 2, 3, 4))
+    return ResNetConfig(grid * RESNET_STRIDE, width, (one, two, three, four))
+
+
+def _shape(tensors: Mapping[str, torch.Tensor], name: str, dimensions: int) -> tuple[int, ...]:
+    if name not in tensors:
+        raise WeightsError(f"these are not the weights of a CLIP: {name} is missing (found {_sample(tensors)})")
+    if tensors[name].dim() != dimensions:
+        raise WeightsError(f"{name} must have {dimensions} dimensions, not the shape {tuple(tensors[name].shape)}")
+    return tuple(tensors[name].shape)
+
+
+def _sample(names: Mapping[str, object]) -> str:
+    return f"{', '.join(list(names)[:5])}, ... {len(names)} names" if names else "nothing"
+
+
+def _grid(tensors: Mapping[str, torch.Tensor], name: str) -> int:
+    """Positions along one side, from a positional embedding of grid² + 1 rows."""
+    rows, _ = _shape(tensors, name, 2)
+    grid = math.isqrt(max(0, rows - 1))
+    if grid**2 + 1 != rows:
+        raise WeightsError(f"{name} has {rows} rows, which is no square of patches and a class token")
+    return grid
+
+
+def _count(tensors: Mapping[str, torch.Tensor], prefix: str) -> int:
+    """Number of different N among the names prefix.N.*."""
+    start = f"{prefix}."
+    return len({name[len(start) :].split(".", 1)[0] for name in tensors if name.startswith(start)})
+
+
+def huggingface_config(config: CLIPConfig) -> dict[str, Any]:
+    """The config.json of transformers' CLIPModel for this architecture.
+
+    Raises:
+        ConfigError: the image tower is a ResNet.
+    """
+    vision, text = _require_vit(config), config.text
+    return {
+        "architectures": ["CLIPModel"],
+        "model_type": "clip",
+        "projection_dim": config.embed_dim,
+        "logit_scale_init_value": math.log(1 / 0.07),
+        "vision_config": {
+            "model_type": "clip_vision_model",
+            "image_size": vision.image_size,
+            "patch_size": vision.patch_size,
+            **_huggingface_tower(config, vision),
+        },
+        "text_config": {
+            "model_type": "clip_text_model",
+            "max_position_embeddings": text.context_length,
+            "vocab_size": text.vocab_size,
+            "bos_token_id": text.vocab_size - 2,
+            "pad_token_id": 0,
+            # For transformers, 2 stands for "the largest id of the text", which is how all CLIPs are pooled.
+            "eos_token_id": 2,
+            **_huggingface_tower(config, text),
+        },
+    }
+
+
+def _huggingface_tower(config: CLIPConfig, tower: ViTConfig | TextConfig) -> dict[str, Any]:
+    return {
+        "hidden_size": tower.width,
+        "intermediate_size": 4 * tower.width,
+        "num_hidden_layers": tower.layers,
+        "num_attention_heads": tower.heads,
+        "projection_dim": config.embed_dim,
+        "hidden_act": config.activation,
+        "layer_norm_eps": 1e-5,
+    }
+
+
+def config_from_huggingface(values: Mapping[str, Any]) -> CLIPConfig:
+    """The architecture of a Hugging Face folder, from its config.json; fields left out have transformers' defaults.
+
+    Raises:
+        ConfigError: it is no CLIP, or a CLIP of a form that Diptych does not have.
+    """
+    if values.get("model_type") != "clip":
+        raise ConfigError(f"model_type must be 'clip', not {values.get('model_type')!r}")
+    towers = [values.get(f"{name}_config") or {} for name in ("vision", "text")]
+    if not all(isinstance(tower, Mapping) for tower in towers):
+        raise ConfigError("vision_config and text_config must be objects")
+    vision, text = (_HF_DEFAULTS[name] | dict(tower) for name, tower in zip(("vision", "text"), towers, strict=True))
+    if vision["hidden_act"] != text["hidden_act"]:
+        raise ConfigError(f"hidden_act differs between the towers: {vision['hidden_act']}, {text['hidden_act']}")
+    config = CLIPConfig(
+        values.get("projection_dim", 512),
+        ViTConfig(
+            vision["image_size"],
+            vision["patch_size"],
+            vision["hidden_size"],
+            vision["num_hidden_layers"],
+            vision["num_attention_heads"],
+        ),
+        TextConfig(
+            text["max_position_embeddings"],
+            text["vocab_size"],
+            text["hidden_size"],
+            text["num_attention_heads"],
+            text["num_hidden_layers"],
+        ),
+        text["hidden_act"],
+    )
+    for name, tower, width in (("vision", vision, config.vision.width), ("text", text, config.text.width)):
+        expected = {"intermediate_size": 4 * width, "layer_norm_eps": 1e-5, "num_channels": 3}
+        for field in expected.keys() & tower.keys():
+            if tower[field] != expected[field]:
+                raise ConfigError(f"{name}_config.{field} = {tower[field]!r} is not supported, only {expected[field]}")
+    return config
+
+
+def _require_vit(config: CLIPConfig) -> ViTConfig:
+    if not isinstance(config.vision, ViTConfig):
+        raise ConfigError(
+            "the Hugging Face layout has no ResNet image tower; keep the model in Diptych's or open_clip's"
+        )
+    return config.vision

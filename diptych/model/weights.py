@@ -1,0 +1,123 @@
+"""Weight files: reading what others wrote without running any of it, writing safetensors, filling a model."""
+
+import os
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from diptych.errors import WeightsError
+from diptych.model.layouts import Tensors
+from diptych.model.torchscript import is_torchscript, read_torchscript
+
+SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
+_CONTAINERS = ("state_dict", "model")
+_SHOWN = 8
+
+
+def read_tensors(path: str | Path) -> Tensors:
+    """The named tensors of a weight file, on the CPU, as they are stored; nothing in the file is executed.
+
+    Reads safetensors, PyTorch's own files through weights_only (a state dict, or a training checkpoint that holds one
+    under "state_dict" or "model"), and TorchScript archives such as OpenAI's.
+
+    Raises:
+        WeightsError: there is no such file, or it is damaged, lies about its size, or holds something else.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise WeightsError(f"there is no weight file {path}")
+    if path.suffix not in SUFFIXES:
+        raise WeightsError(f"{path} does not end in one of {', '.join(SUFFIXES)}")
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        if zipfile.is_zipfile(path):
+            _refuse_bombs(path)
+            if is_torchscript(path):
+                return read_torchscript(path)
+        contents = torch.load(path, map_location="cpu", weights_only=True)
+    except (MemoryError, WeightsError):
+        raise
+    except Exception as error:  # a damaged file can raise anything in the readers
+        reason = str(error).strip().splitlines()
+        raise WeightsError(f"{path} cannot be read as weights: {reason[0] if reason else error!r}") from error
+    return _state_dict(contents, path)
+
+
+def _refuse_bombs(path: Path) -> None:
+    """PyTorch stores tensors uncompressed: an archive that would unpack to more than the file was made to harm."""
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(member.file_size for member in archive.infolist())
+    if unpacked > path.stat().st_size:
+        raise WeightsError(
+            f"{path} claims to unpack to {unpacked:,} bytes, more than the file's {path.stat().st_size:,}"
+        )
+
+
+def _state_dict(contents: Any, path: Path) -> Tensors:
+    for key in _CONTAINERS:
+        if isinstance(contents, Mapping) and isinstance(contents.get(key), Mapping):
+            contents = contents[key]
+    if not isinstance(contents, Mapping) or not contents:
+        raise WeightsError(f"{path} holds {type(contents).__name__}, not a state dict of names and tensors")
+    for name, value in contents.items():
+        if not isinstance(name, str) or not isinstance(value, torch.Tensor) or value.layout != torch.strided:
+            raise WeightsError(f"{path}: {name!r} is {type(value).__name__}, not a dense tensor under a name")
+    return dict(contents)
+
+
+def write_tensors(tensors: Mapping[str, torch.Tensor], path: str | Path) -> None:
+    """Write tensors as safetensors: the file is complete, or the old one is untouched.
+
+    Raises:
+        WeightsError: the file cannot be written (a full disk, a missing folder).
+    """
+    path = Path(path)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    try:
+        save_file(plain, part, metadata={"format": "pt"})
+        with part.open("rb+") as file:
+            os.fsync(file.fileno())
+        part.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"{path} cannot be written: {error}") from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def load_tensors(model: nn.Module, tensors: Mapping[str, torch.Tensor], where: str | Path) -> None:
+    """Fill a model with tensors in its own names, cast to the types of its parameters.
+
+    A model on the meta device gets the tensors as its parameters: nothing is initialised only to be overwritten.
+
+    Args:
+        where: what the tensors were read from, for the message.
+    Raises:
+        WeightsError: names are missing or extra, or shapes differ; all kinds are listed, the model is unchanged.
+    """
+    expected = model.state_dict()
+    missing = [name for name in expected if name not in tensors]
+    extra = [name for name in tensors if name not in expected]
+    wrong = [
+        f"{name} {tuple(tensors[name].shape)} instead of {tuple(tensor.shape)}"
+        for name, tensor in expected.items()
+        if name in tensors and tensors[name].shape != tensor.shape
+    ]
+    problems = [
+        f"{len(names)} {label}: {', '.join(names[:_SHOWN])}{', ...' if len(names) > _SHOWN else ''}"
+        for label, names in (("missing", missing), ("extra", extra), ("of the wrong shape", wrong))
+        if names
+    ]
+    if problems:
+        raise WeightsError(f"{where} does not fit the model ({len(expected)} tensors): {'; '.join(problems)}")
+    empty = any(tensor.is_meta for tensor in expected.values())
+    # Files may be mapped into memory; parameters must not change or vanish with the file, hence copies.
+    cast = {name: tensors[name].to(like.dtype, copy=empty) for name, like in expected.items()}
+    model.load_state_dict(cast, assign=empty)

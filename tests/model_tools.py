@@ -1,0 +1,42 @@
+"""What the tests of the model share: random weights everywhere, and the distance that parity is measured by."""
+
+import torch
+
+from diptych.model.clip import CLIP
+
+
+@torch.no_grad()
+def randomise(model: CLIP, seed: int = 0) -> CLIP:
+    """Make every weight, gain, bias and running statistic random and non-zero, at a scale that keeps signals alive."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, tensor in model.state_dict().items():
+        if not tensor.is_floating_point():
+            continue
+        if name.endswith("running_var") or (tensor.dim() == 1 and name.endswith("weight")):
+            tensor.copy_(0.5 + torch.rand(tensor.shape, generator=generator))
+        elif name == "logit_scale":
+            tensor.fill_(3.3)
+        elif tensor.dim() == 1:
+            tensor.copy_(0.1 * torch.randn(tensor.shape, generator=generator))
+        else:
+            fan_in = len(tensor) if name.endswith("proj") else tensor[0].numel()
+            tensor.copy_(fan_in**-0.5 * torch.randn(tensor.shape, generator=generator))
+    return model.eval()
+
+
+def distance(ours: torch.Tensor, theirs: torch.Tensor) -> float:
+    """||a - b|| / ||b||."""
+    return ((ours - theirs).norm() / theirs.norm()).item()
+
+
+def random_pairs(model: CLIP, n: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
+    """Normalised images (n, 3, R, R) and texts (n, 77) with the end at different places, zero-padded."""
+    generator = torch.Generator().manual_seed(1)
+    size, vocab = model.config.vision.image_size, model.config.text.vocab_size
+    images = torch.randn(n, 3, size, size, generator=generator)
+    tokens = torch.zeros(n, model.config.text.context_length, dtype=torch.int64)
+    for row in range(n):
+        length = 7 + 5 * row
+        tokens[row, :length] = torch.randint(1, vocab - 2, (length,), generator=generator)
+        tokens[row, 0], tokens[row, length - 1] = vocab - 2, vocab - 1
+    return images, tokens
