@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import io
+import re
 import tarfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -56,7 +57,7 @@ class ColourEncoder:
         self.texts_seen += len(texts)
         rows = []
         for text in texts:
-            named = [_describe(np.array([COLOURS[word]]))[0] for word in text.split() if word in COLOURS]
+            named = [_describe(np.array([COLOURS[word]]))[0] for word in re.findall(r"\w+", text) if word in COLOURS]
             digest = np.frombuffer(hashlib.sha256(text.encode()).digest()[:7], dtype=np.uint8)
             rows.append(sum(named, np.zeros(7)) + (digest / 127.5 - 1) * 0.6)
         return _unit(np.array(rows))

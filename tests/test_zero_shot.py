@@ -155,7 +155,8 @@ def test_rows_are_as_the_format_defines_them(wds, tmp_path):
     write_results(results, tmp_path / "results.jsonl")
     assert read_results(tmp_path / "results.jsonl") == results
     row = json.loads((tmp_path / "results.jsonl").read_text().splitlines()[0])
-    assert list(row) == "task dataset split metric value n low high interval protocol model paper run".split()
+    fields = "task, dataset, split, metric, value, n, low, high, interval, protocol, model, paper, run"
+    assert ", ".join(row) == fields
     assert (row["task"], row["split"], row["n"], row["model"]) == ("zero_shot", "test", len(LABELS), "colours/7")
     assert list(row["run"]) == ["command", "commit", "machine", "fingerprint"] and all(row["run"].values())
     assert row["run"]["fingerprint"] == open_benchmark(wds).fingerprint
@@ -235,7 +236,7 @@ def test_broken_samples_are_named_counted_and_left_out(kind, caplog):
 @ENCODERS
 def test_sets_that_cannot_be_used(kind):
     image = encoded(PICTURES[0])
-    with pytest.raises(DataError, match="no sample"):
+    with pytest.raises(DataError, match=r"no (usable )?sample"):
         ZeroShot(in_memory([]))(kind())
     for label in (7, -1):
         with pytest.raises(DataError, match=f"'a'.*label {label}"):
@@ -244,7 +245,7 @@ def test_sets_that_cannot_be_used(kind):
         ZeroShot(in_memory([Sample("a", image, texts=("red",))]))(kind())
     with pytest.raises(InputError, match="two classes"):
         ZeroShot(in_memory(samples_of([0]), ("red",)))(kind())
-    with pytest.raises(InputError, match="{c}"):
+    with pytest.raises(InputError, match=r"\{c\}"):
         ZeroShot(in_memory(samples_of([0]), templates=("a photo",)))(kind())
 
 

@@ -1,6 +1,6 @@
 """From a labelled set to embeddings, batch by batch."""
 
-import logging
+import itertools
 from collections.abc import Iterator
 
 import numpy as np
@@ -9,6 +9,9 @@ from PIL import Image
 
 from diptych.data.benchmarks import Benchmark
 from diptych.data.decoding import decode_image
+from diptych.data.loader import evaluation_batches
+from diptych.data.sources import Source
+from diptych.data.tally import Tally
 from diptych.embed.encoder import Encoder
 from diptych.errors import DataError, ImageError
 from diptych.records import Broken, Sample
@@ -16,78 +19,93 @@ from diptych.records import Broken, Sample
 MAX_BROKEN = 0.01
 """Largest share of broken samples with which a number still stands for its set."""
 
-_log = logging.getLogger(__name__)
-_NAMED_BROKEN = 10
-
 _Batch = tuple[tuple[str, ...], torch.Tensor, np.ndarray]
 
 
-def encode_benchmark(encoder: Encoder, benchmark: Benchmark, batch_size: int) -> Iterator[_Batch]:
+def encode_benchmark(encoder: Encoder, benchmark: Benchmark, batch_size: int, num_workers: int = 0) -> Iterator[_Batch]:
     """Encode the pictures of a set, each once and in its order.
 
     Broken samples are left out, named in the log, and counted.
 
     Args:
-        encoder: gives the pictures' embeddings.
+        encoder: gives the pictures' embeddings; where it has `encode_pixels`, workers decode and resize for it.
         benchmark: the set.
-        batch_size: pictures per batch.
+        batch_size: the most pictures per batch.
+        num_workers: processes that decode; it changes nothing in the result.
     Yields:
         keys (N,), embeddings float32 (N, E), labels int64 (N,).
     Raises:
         DataError: the set is empty, more than MAX_BROKEN of it is broken, or a label is none of its classes.
     """
-    broken: list[Broken] = []
-    num_samples = 0
-    batch: list[tuple[Sample, Image.Image]] = []
-    for sample, picture in _pictures(benchmark, broken):
-        batch.append((sample, picture))
-        num_samples += 1
-        if len(batch) == batch_size:
-            yield _encode(encoder, batch)
-            batch = []
-    if batch:
-        yield _encode(encoder, batch)
-    _report(benchmark, num_samples, broken)
-
-
-def _pictures(benchmark: Benchmark, broken: list[Broken]) -> Iterator[tuple[Sample, Image.Image]]:
-    for index, shard in enumerate(benchmark.source.shards):
-        for sample in benchmark.source.read(index):
-            if isinstance(sample, Broken):
-                broken.append(sample)
-                continue
-            _check_label(benchmark, sample)
-            try:
-                yield sample, decode_image(sample.image)
-            except ImageError as error:
-                broken.append(Broken(sample.key, shard, str(error)))
-
-
-def _encode(encoder: Encoder, batch: list[tuple[Sample, Image.Image]]) -> _Batch:
-    embeddings = encoder.encode_images([picture for _, picture in batch])
-    return tuple(sample.key for sample, _ in batch), embeddings, np.array([sample.label for sample, _ in batch])
-
-
-def _check_label(benchmark: Benchmark, sample: Sample) -> None:
-    num_classes = len(benchmark.class_names)
-    if sample.label is None or not 0 <= sample.label < num_classes:
+    where, num_classes = f"{benchmark.name}/{benchmark.split}", len(benchmark.class_names)
+    source = _CountedSource(benchmark.source)
+    if hasattr(encoder, "encode_pixels") and hasattr(encoder, "preprocessing"):
+        batches = _from_pixels(encoder, source, batch_size, num_workers)
+    else:
+        batches = _from_pictures(encoder, source, batch_size)
+    num_good = 0
+    for keys, embeddings, labels in batches:
+        if labels.min() < 0 or labels.max() >= num_classes:
+            index = int(np.argmax((labels < 0) | (labels >= num_classes)))
+            raise DataError(
+                f"{where}: sample {keys[index]!r} has the label {labels[index]}, but there are {num_classes} classes"
+            )
+        num_good += len(keys)
+        yield keys, embeddings, labels
+    num_items = sum(source.num_items.values())
+    if num_items - num_good > MAX_BROKEN * num_items:
         raise DataError(
-            f"{benchmark.name}/{benchmark.split}: sample {sample.key!r} has the label {sample.label}, "
-            f"but the set names {num_classes} classes, 0 to {num_classes - 1}"
+            f"{where}: {num_items - num_good} of {num_items} samples are broken, more than {MAX_BROKEN:.0%}; "
+            "the log names them; repair the set, or a number would not stand for it"
         )
 
 
-def _report(benchmark: Benchmark, num_samples: int, broken: list[Broken]) -> None:
-    where = f"{benchmark.name}/{benchmark.split}"
-    for item in broken[:_NAMED_BROKEN]:
-        _log.warning("%s: %s in %s is broken: %s", where, item.key, item.shard, item.reason)
-    total = num_samples + len(broken)
-    if not total:
-        raise DataError(f"{where} has no samples")
-    if len(broken) > MAX_BROKEN * total:
-        raise DataError(
-            f"{where}: {len(broken)} of {total} samples are broken, more than {MAX_BROKEN:.0%}; "
-            f"the first is {broken[0].key!r} in {broken[0].shard}: {broken[0].reason}"
-        )
-    if broken:
-        _log.warning("%s: %d of %d samples are broken and left out of n", where, len(broken), total)
+class _CountedSource:
+    """A source that remembers how many items each shard holds; the loader reads ahead, into the next pass too."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self.shards, self.fingerprint = source.shards, source.fingerprint
+        self.num_items: dict[int, int] = {}
+
+    def read(self, index: int) -> Iterator[Sample | Broken]:
+        count = 0
+        for item in self._source.read(index):
+            count += 1
+            yield item
+        self.num_items[index] = count
+
+
+def _from_pixels(encoder: Encoder, source: Source, batch_size: int, num_workers: int) -> Iterator[_Batch]:
+    for keys, images, labels in evaluation_batches(source, encoder.preprocessing, batch_size, num_workers):
+        yield keys, encoder.encode_pixels(images), labels.numpy()
+
+
+def _from_pictures(encoder: Encoder, source: Source, batch_size: int) -> Iterator[_Batch]:
+    tally = Tally(max_broken=1.0)
+    items = ((shard, item) for index, shard in enumerate(source.shards) for item in source.read(index))
+    while chunk := list(itertools.islice(items, batch_size)):
+        good: list[tuple[Sample, Image.Image]] = []
+        broken: list[Broken] = []
+        for shard, item in chunk:
+            opened = _open(item, shard)
+            if isinstance(opened, Broken):
+                broken.append(opened)
+            else:
+                good.append(opened)
+        tally.add(len(good), broken, epoch=0, epoch_ends=False)
+        if good:
+            embeddings = encoder.encode_images([picture for _, picture in good])
+            yield tuple(sample.key for sample, _ in good), embeddings, np.array([sample.label for sample, _ in good])
+    tally.add(0, (), epoch=0, epoch_ends=True)
+
+
+def _open(item: Sample | Broken, shard: str) -> tuple[Sample, Image.Image] | Broken:
+    if isinstance(item, Broken):
+        return item
+    if item.label is None:
+        return Broken(item.key, shard, "there is no label")
+    try:
+        return item, decode_image(item.image)
+    except ImageError as error:
+        return Broken(item.key, shard, str(error))

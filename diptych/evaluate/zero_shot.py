@@ -186,7 +186,7 @@ class ZeroShot:
         keys: list[str] = []
         labels: list[np.ndarray] = []
         found: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {protocol: [] for protocol in classifiers}
-        batches = encode_benchmark(encoder, self.benchmark, _PICTURES_PER_BATCH)
+        batches = encode_benchmark(encoder, self.benchmark, _PICTURES_PER_BATCH, self.num_workers)
         for batch_keys, embeddings, batch_labels in progress_bar(batches, f"{self.benchmark.name} (batches)"):
             keys += batch_keys
             labels.append(batch_labels)
