@@ -54,7 +54,11 @@ def zero_shot_logits(image_embeddings: torch.Tensor, classes: torch.Tensor, logi
 
 def top_k_classes(logits: torch.Tensor, k: int) -> tuple[np.ndarray, np.ndarray]:
     """Best classes int64 (N, k), of equal ones the lower index first, and their probabilities float32 (N, k)."""
-    classes = logits.sort(dim=1, descending=True, stable=True).indices[:, :k]
+    rest, columns = logits.clone(), []
+    for _ in range(k):  # torch.topk leaves the order of equal values open, and a stable sort takes ten times as long
+        columns.append(rest.argmax(dim=1, keepdim=True))
+        rest.scatter_(1, columns[-1], -torch.inf)
+    classes = torch.cat(columns, dim=1)
     return classes.numpy(), logits.softmax(dim=1).gather(1, classes).numpy()
 
 
