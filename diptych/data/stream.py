@@ -5,6 +5,7 @@ the stream stands without holding any picture: the shuffle buffer is a list of (
 rereads the shards it names and decodes nothing.
 """
 
+import contextlib
 import dataclasses
 import queue
 import threading
@@ -232,4 +233,7 @@ def read_ahead(stream: Iterable[T], depth: int) -> Generator[T]:
             yield item  # type: ignore[misc]
     finally:
         stop.set()
+        with contextlib.suppress(queue.Empty):  # make room, so that the thread need not wait to see the stop
+            while True:
+                items.get_nowait()
         thread.join(timeout=5)

@@ -11,8 +11,9 @@ import dataclasses
 import os
 import signal
 import sys
+import threading
 import warnings
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from typing import Any, Protocol
 
 import numpy as np
@@ -151,15 +152,31 @@ def decode_chunks(
             worker_init_fn=_prepare_worker,
             multiprocessing_context="fork" if sys.platform == "linux" else None,
         )
-        try:
-            yield from loader
-        except RuntimeError as error:
-            if "DataLoader worker" not in str(error):
-                raise
-            raise DiptychError(
-                f"a process that decodes pictures died: {error}. If memory ran out (also /dev/shm, in containers often "
-                "64 MiB), use fewer workers or a smaller shuffle buffer"
-            ) from error
+        with _started(loader) as decoded:
+            try:
+                yield from decoded
+            except RuntimeError as error:
+                if "DataLoader worker" not in str(error):
+                    raise
+                raise DiptychError(
+                    f"a process that decodes pictures died: {error}. If memory ran out (also /dev/shm, in containers "
+                    "often 64 MiB), use fewer workers or a smaller shuffle buffer"
+                ) from error
+
+
+@contextlib.contextmanager
+def _started(loader: DataLoader[DecodedChunk]) -> Generator[Iterator[DecodedChunk]]:
+    """The loader's workers, ended on the way out whoever still holds a reference."""
+    main, handler = threading.current_thread() is threading.main_thread(), signal.getsignal(signal.SIGCHLD)
+    decoded = iter(loader)
+    if main and handler is not None:
+        # torch's handler raises in whatever line the main thread is at when a worker dies. Without it the death is
+        # noticed where a chunk is awaited, and can be reported.
+        signal.signal(signal.SIGCHLD, handler)
+    try:
+        yield decoded
+    finally:
+        decoded._shutdown_workers()  # type: ignore[attr-defined]  # torch leaves it to the garbage collector
 
 
 def _same(decoded: Any) -> Any:
