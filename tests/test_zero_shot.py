@@ -10,9 +10,15 @@ from rich.console import Console
 from sklearn.metrics import accuracy_score
 
 from diptych.data.benchmarks import Benchmark, open_benchmark
+from diptych.data.tokenizer import Tokenizer
+from diptych.data.transforms import Preprocessing
+from diptych.embed import Model
 from diptych.errors import ConfigError, DataError, InputError, ShapeError
 from diptych.evaluate import ZeroShot, ZeroShotClassifier, clopper_pearson, read_predictions, zero_shot_table
+from diptych.evaluate.encoding import PixelEncoder
 from diptych.evaluate.zero_shot import top_k_classes, zero_shot_logits
+from diptych.model.clip import CLIP
+from diptych.model.config import CLIPConfig, ResNetConfig, TextConfig
 from diptych.records import Sample, read_results, write_results
 
 LABELS = [0, 1, 2, 3, 4, 5, 6, 0, 1, 2, 0, 0, 4, 5, 6] * 4
@@ -175,6 +181,42 @@ def test_workers_and_batches_change_nothing(wds, encoder, num_workers, batch_siz
         assert (found[protocol].labels == expected[protocol].labels).all()
         assert (found[protocol].classes == expected[protocol].classes).all()
         np.testing.assert_allclose(found[protocol].scores, expected[protocol].scores, atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def model():
+    """A whole model with random weights: small towers, a tokenizer, its preprocessing."""
+    torch.manual_seed(0)
+    tokenizer = Tokenizer.train([template.replace("{c}", name) for name in NAMES for template in TEMPLATES], 560)
+    vision = ResNetConfig(image_size=32, width=8, layers=(1, 1, 1, 1))
+    config = CLIPConfig(32, vision, TextConfig(vocab_size=560, width=64, layers=1))
+    return Model(CLIP(config), tokenizer, Preprocessing(image_size=32), name="tiny")
+
+
+class PicturesOnly:
+    """The least that an encoder can be: another library's model."""
+
+    def __init__(self, model):
+        self.name, self.logit_scale = model.name, model.logit_scale
+        self.encode_images, self.encode_texts = model.encode_images, model.encode_texts
+
+
+def test_a_whole_model(model, wds, tmp_path):
+    benchmark = open_benchmark(wds)
+    assert isinstance(model, PixelEncoder) and not isinstance(PicturesOnly(model), PixelEncoder)
+    results = ZeroShot(benchmark, predictions_folder=tmp_path, num_workers=1)(model)
+    assert {row.model for row in results} == {"tiny"} and results[0].run["machine"].endswith("cpu")
+    foreign = ZeroShot(benchmark).predict(PicturesOnly(model))
+    for protocol, templates in (("single", TEMPLATES[:1]), ("ensemble", TEMPLATES)):
+        expected = numpy_scores(model, NAMES, templates, PICTURES)
+        for found in (
+            foreign[protocol],
+            read_predictions(tmp_path / "tiny" / f"{benchmark.name}-test-{protocol}.parquet"),
+        ):
+            np.testing.assert_allclose(found.scores, -np.sort(-expected, axis=1)[:, :5], atol=1e-4)
+        np.testing.assert_allclose(
+            ZeroShotClassifier(model, NAMES, templates).predict_proba(PICTURES), expected, atol=1e-4
+        )
 
 
 class Listed:

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterator
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from diptych.data.decoding import decode_image
 from diptych.data.loader import evaluation_batches
 from diptych.data.sources import Source
 from diptych.data.tally import Tally
+from diptych.data.transforms import Preprocessing
 from diptych.embed.encoder import Encoder
 from diptych.errors import DataError, ImageError
 from diptych.records import Broken, Sample
@@ -19,7 +21,20 @@ from diptych.records import Broken, Sample
 MAX_BROKEN = 0.01
 """Largest share of broken samples with which a number still stands for its set."""
 
+
 _Batch = tuple[tuple[str, ...], torch.Tensor, np.ndarray]
+
+
+@runtime_checkable
+class PixelEncoder(Protocol):
+    """An encoder that says how pictures become its input, so that worker processes can prepare them."""
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """The evaluation's resize, crop and normalisation."""
+
+    def encode_pixels(self, images: torch.Tensor, /) -> torch.Tensor:
+        """uint8 (N, 3, R, R) -> (N, E) float32, unit norm."""
 
 
 def encode_benchmark(encoder: Encoder, benchmark: Benchmark, batch_size: int, num_workers: int = 0) -> Iterator[_Batch]:
@@ -39,7 +54,7 @@ def encode_benchmark(encoder: Encoder, benchmark: Benchmark, batch_size: int, nu
     """
     where, num_classes = f"{benchmark.name}/{benchmark.split}", len(benchmark.class_names)
     source = _CountedSource(benchmark.source)
-    if hasattr(encoder, "encode_pixels") and hasattr(encoder, "preprocessing"):
+    if isinstance(encoder, PixelEncoder):
         batches = _from_pixels(encoder, source, batch_size, num_workers)
     else:
         batches = _from_pictures(encoder, source, batch_size)
@@ -76,7 +91,7 @@ class _CountedSource:
         self.num_items[index] = count
 
 
-def _from_pixels(encoder: Encoder, source: Source, batch_size: int, num_workers: int) -> Iterator[_Batch]:
+def _from_pixels(encoder: PixelEncoder, source: Source, batch_size: int, num_workers: int) -> Iterator[_Batch]:
     for keys, images, labels in evaluation_batches(source, encoder.preprocessing, batch_size, num_workers):
         yield keys, encoder.encode_pixels(images), labels.numpy()
 
