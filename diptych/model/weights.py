@@ -82,7 +82,10 @@ def write_tensors(tensors: Mapping[str, torch.Tensor], path: str | Path) -> None
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     try:
+        part.touch()
+        mode = part.stat().st_mode
         save_file(plain, part, metadata={"format": "pt"})
+        part.chmod(mode)  # safetensors makes files that only the owner reads
         with part.open("rb+") as file:
             os.fsync(file.fileno())
         part.replace(path)

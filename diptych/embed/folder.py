@@ -1,0 +1,159 @@
+"""The folder that describes itself: config.json, model.safetensors, tokenizer.json, README.md."""
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from diptych.data.tokenizer import Tokenizer
+from diptych.data.transforms import Preprocessing
+from diptych.errors import ConfigError, WeightsError
+from diptych.model.clip import CLIP
+from diptych.model.config import CLIPConfig
+from diptych.model.weights import write_tensors
+
+logger = logging.getLogger(__name__)
+
+FORMAT_VERSION = 1
+CONFIG, WEIGHTS, TOKENIZER, CARD = "config.json", "model.safetensors", "tokenizer.json", "README.md"
+_MAX_JSON_BYTES = 2**20
+
+_CARD = """---
+library_name: diptych
+pipeline_tag: zero-shot-image-classification
+---
+# {name}
+
+A CLIP model: an image encoder and a text encoder into one space of {embed_dim} dimensions.
+
+| | |
+| --- | --- |
+| parameters | {parameters:,} |
+| image encoder | {vision} |
+| text encoder | {text} |
+| activation | {activation} |
+| preprocessing | {preprocessing} |
+| logit scale | {logit_scale:.4g} |
+
+```python
+import diptych
+
+model = diptych.load("path/to/this/folder")
+model.encode_images(["picture.jpg"]) @ model.encode_texts(["a photo of a cat"]).T
+```
+"""
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a small JSON file.
+
+    Raises:
+        WeightsError: the file is missing, too large, or no JSON object.
+    """
+    if not path.is_file():
+        raise WeightsError(f"{path.parent} lacks {path.name}")
+    if path.stat().st_size > _MAX_JSON_BYTES:
+        raise WeightsError(f"{path} has {path.stat().st_size:,} bytes, too many for a configuration")
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise WeightsError(f"{path} is no JSON: {error}") from error
+    if not isinstance(values, dict):
+        raise WeightsError(f"{path} must hold a JSON object, not {type(values).__name__}")
+    return values
+
+
+def read_description(folder: Path, values: Mapping[str, Any]) -> tuple[CLIPConfig, Preprocessing, Tokenizer | None]:
+    """What config.json and tokenizer.json of a Diptych folder say.
+
+    Args:
+        values: the contents of config.json.
+    Raises:
+        WeightsError: a file or a field is missing, or the format is newer than this version of Diptych.
+        ConfigError: a value is absurd.
+    """
+    if values["format_version"] != FORMAT_VERSION:
+        raise WeightsError(
+            f"{folder / CONFIG} has format version {values['format_version']!r}, known is {FORMAT_VERSION}"
+        )
+    if missing := [name for name in ("model", "preprocessing", "tokenizer") if name not in values]:
+        raise WeightsError(f"{folder / CONFIG} lacks {', '.join(missing)}")
+    if not isinstance(values["preprocessing"], Mapping):
+        raise ConfigError(f"{folder / CONFIG}: preprocessing must be an object")
+    try:
+        config = CLIPConfig.from_dict(values["model"])
+        preprocessing = Preprocessing.from_dict(values["preprocessing"])
+    except ConfigError as error:
+        raise ConfigError(f"{folder / CONFIG}: {error}") from error
+    tokenizer = None
+    if values["tokenizer"]:
+        require(folder, TOKENIZER)
+        tokenizer = Tokenizer.from_file(folder / TOKENIZER, config.text.context_length)
+    return config, preprocessing, tokenizer
+
+
+def require(folder: Path, name: str) -> Path:
+    """The path of a file that must be there; WeightsError names it where it is not."""
+    if not (folder / name).is_file():
+        raise WeightsError(f"{folder} lacks {name}")
+    return folder / name
+
+
+def write_folder(folder: Path, clip: CLIP, tokenizer: Tokenizer | None, preprocessing: Preprocessing) -> None:
+    """Write a model folder beside its place, then rename it there; see Model.save."""
+    if folder.exists():
+        _refuse_other_files(folder)
+    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+    try:
+        part.mkdir(parents=True)
+        _write_files(part, folder.name, clip, tokenizer, preprocessing)
+        if folder.exists():
+            folder.rename(old)
+        part.rename(folder)
+    except OSError as error:
+        if old.exists() and not folder.exists():
+            old.rename(folder)
+        raise WeightsError(f"the model cannot be saved in {folder}: {error}") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _refuse_other_files(folder: Path) -> None:
+    if not folder.is_dir():
+        raise WeightsError(f"{folder} is a file; a model is saved in a folder")
+    if others := sorted({path.name for path in folder.iterdir()} - {CONFIG, WEIGHTS, TOKENIZER, CARD}):
+        raise WeightsError(
+            f"{folder} holds other files than a model's ({', '.join(others[:5])}); choose another folder"
+        )
+
+
+def _write_files(
+    folder: Path, name: str, clip: CLIP, tokenizer: Tokenizer | None, preprocessing: Preprocessing
+) -> None:
+    config = clip.config
+    description = {
+        "format_version": FORMAT_VERSION,
+        "model": config.to_dict(),
+        "preprocessing": preprocessing.to_dict(),
+        "tokenizer": TOKENIZER if tokenizer else None,
+    }
+    (folder / CONFIG).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+    card = _CARD.format(
+        name=name,
+        embed_dim=config.embed_dim,
+        parameters=config.num_parameters(),
+        vision=config.vision,
+        text=config.text,
+        activation=config.activation,
+        preprocessing=preprocessing,
+        logit_scale=clip.logit_scale.exp().item(),
+    )
+    (folder / CARD).write_text(card, encoding="utf-8")
+    if tokenizer:
+        tokenizer.save(folder / TOKENIZER)
+    write_tensors(clip.state_dict(), folder / WEIGHTS)

@@ -1,0 +1,168 @@
+"""A CLIP with everything that its numbers depend on: weights, tokenizer, preprocessing."""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from diptych.data.tokenizer import Tokenizer
+from diptych.data.transforms import Preprocessing, decode_image, evaluation_pixels, normalise
+from diptych.embed.encoder import Picture
+from diptych.embed.folder import write_folder
+from diptych.errors import ImageError, ShapeError, WeightsError
+from diptych.model.clip import CLIP, normalised
+
+BATCH_SIZE = 256
+_DECODERS = min(8, os.cpu_count() or 1)
+
+
+class Model:
+    """Encodes pictures and texts; fills the Encoder protocol.
+
+    Attributes:
+        clip: the network, on `device`; its weights' type is the precision of the computation.
+        tokenizer: None where a foreign model came without one; only encode_texts then raises.
+        preprocessing: how a picture becomes the network's input.
+        name: what results call the model.
+    Raises:
+        WeightsError: tokenizer or preprocessing do not belong to this network.
+    """
+
+    def __init__(
+        self, clip: CLIP, tokenizer: Tokenizer | None, preprocessing: Preprocessing, name: str = "model"
+    ) -> None:
+        size, text = clip.config.vision.image_size, clip.config.text
+        if preprocessing.image_size != size:
+            raise WeightsError(
+                f"{name}: the preprocessing makes {preprocessing.image_size} pixels, the network needs {size}"
+            )
+        if tokenizer is not None and tokenizer.vocab_size > text.vocab_size:
+            raise WeightsError(f"{name}: the tokenizer has {tokenizer.vocab_size} ids, the network {text.vocab_size}")
+        if tokenizer is not None and tokenizer.context_length > text.context_length:
+            raise WeightsError(
+                f"{name}: the tokenizer's texts have up to {tokenizer.context_length} tokens, "
+                f"the network's context {text.context_length}"
+            )
+        # One memory format for all: another one could choose other kernels, whose results differ in the last bit.
+        self.clip = clip.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.tokenizer = tokenizer
+        self.preprocessing = preprocessing
+        self.name = name
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network computes."""
+        return self.clip.logit_scale.device
+
+    @property
+    def logit_scale(self) -> float:
+        """exp(t): logits are cosines times this."""
+        return self.clip.logit_scale.detach().double().exp().item()
+
+    def encode_images(self, pictures: Sequence[Picture], batch_size: int = BATCH_SIZE) -> torch.Tensor:
+        """Embed pictures.
+
+        Args:
+            pictures: PIL images, paths, encoded bytes, or uint8 arrays (height, width, 3).
+            batch_size: pictures decoded and computed at a time.
+        Returns:
+            (N, E) float32 on the CPU, unit norm.
+        Raises:
+            ImageError: a picture cannot be decoded; it is named by its place.
+        """
+        return self._embed(self._pixels(pictures, batch_size), self._image_embeddings, self.clip.config.embed_dim)
+
+    def encode_pixels(self, images: torch.Tensor, batch_size: int = BATCH_SIZE) -> torch.Tensor:
+        """Embed what `evaluation_pixels` prepared: uint8 (N, 3, R, R) -> (N, E) float32 on the CPU, unit norm."""
+        if images.dtype != torch.uint8:
+            raise ShapeError(f"encode_pixels takes uint8 pixels, not {images.dtype}")
+        return self._embed(iter(images.split(batch_size)), self._image_embeddings, self.clip.config.embed_dim)
+
+    def image_features(self, pictures: Sequence[Picture], batch_size: int = BATCH_SIZE) -> torch.Tensor:
+        """N pictures -> (N, W) float32 on the CPU: what the image tower says before the projection, for probes."""
+        features_dim = self.clip.config.vision.features_dim
+        return self._embed(self._pixels(pictures, batch_size), self._image_features, features_dim)
+
+    def encode_texts(self, texts: Sequence[str], truncate: bool = False, batch_size: int = BATCH_SIZE) -> torch.Tensor:
+        """Embed texts; each batch holds texts of similar length and is computed only that far.
+
+        Args:
+            truncate: cut texts that are longer than the context instead of raising.
+        Returns:
+            (N, E) float32 on the CPU, unit norm.
+        Raises:
+            TextError: a text is longer than the context.
+            WeightsError: the model came without a tokenizer.
+        """
+        if self.tokenizer is None:
+            raise WeightsError(f"{self.name} came without a tokenizer: put its tokenizer.json beside the weights")
+        tokens, lengths = self.tokenizer(texts, truncate=truncate)
+        order = lengths.argsort(stable=True)
+        batches = ((tokens[rows], lengths[rows]) for rows in order.split(batch_size) if len(rows))
+        embeddings = self._embed(batches, self._text_embeddings, self.clip.config.embed_dim)
+        return embeddings[order.argsort()]
+
+    def save(self, folder: str | Path) -> None:
+        """Write a folder that `load` reads: config.json, model.safetensors, tokenizer.json and README.md.
+
+        The folder appears complete or not at all; an older model folder of that name is replaced.
+
+        Raises:
+            WeightsError: the folder holds other files, or cannot be written.
+        """
+        write_folder(Path(folder), self.clip, self.tokenizer, self.preprocessing)
+
+    def _pixels(self, pictures: Sequence[Picture], batch_size: int) -> Iterator[torch.Tensor]:
+        """Batches of uint8 (n, 3, R, R)."""
+        if isinstance(pictures, str | Path | bytes | Image.Image) or (
+            isinstance(pictures, np.ndarray) and pictures.ndim < 4
+        ):
+            raise ImageError("give a list of pictures, not a single one")
+
+        def prepared(item: tuple[int, Picture]) -> torch.Tensor:
+            try:
+                return evaluation_pixels(decode_image(item[1]), self.preprocessing)
+            except ImageError as error:
+                raise ImageError(f"picture {item[0]}: {error}") from error
+
+        with ThreadPoolExecutor(_DECODERS) as pool:
+            for start in range(0, len(pictures), batch_size):
+                yield torch.stack(list(pool.map(prepared, enumerate(pictures[start : start + batch_size], start))))
+
+    def _image_embeddings(self, images: torch.Tensor) -> torch.Tensor:
+        return normalised(self.clip.encode_image(self._normalise(images)))
+
+    def _image_features(self, images: torch.Tensor) -> torch.Tensor:
+        return self.clip.image_features(self._normalise(images))
+
+    def _text_embeddings(self, batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+        tokens, lengths = batch
+        return normalised(self.clip.encode_text(tokens.to(self.device), lengths))
+
+    def _normalise(self, images: torch.Tensor) -> torch.Tensor:
+        dtype = self.clip.text_projection.dtype
+        images = normalise(images.to(self.device, non_blocking=True), self.preprocessing, dtype)
+        return images.contiguous(memory_format=torch.channels_last)
+
+    def _embed(self, batches: Iterator, function: Callable[..., torch.Tensor], dim: int) -> torch.Tensor:
+        """Run function over the batches and put the results, float32 on the CPU, under each other."""
+        with _evaluating(self.clip), torch.inference_mode():
+            parts = [function(batch).float().cpu() for batch in batches]
+        # A clone is an ordinary tensor, which a caller may train on; those made in inference mode are not.
+        return torch.cat(parts).clone() if parts else torch.empty(0, dim)
+
+
+@contextmanager
+def _evaluating(clip: CLIP) -> Iterator[None]:
+    """The network in evaluation mode; a trainer's network is put back."""
+    was_training = clip.training
+    clip.eval()
+    try:
+        yield
+    finally:
+        clip.train(was_training)
