@@ -52,8 +52,8 @@ class Benchmark:
 def open_benchmark(path: str | Path, split: str = "test") -> Benchmark:
     """Open an evaluation set in the wds layout, or with a folder per class.
 
-    In class folders the classes are the folders, sorted; underscores in their names become spaces, and the only template
-    is "a photo of a {c}.".
+    In class folders the classes are the folders, sorted; underscores in their names become spaces, and the template is
+    "a photo of a {c}.".
 
     Raises:
         DataError: a file or a shard is missing, a class is given twice or is the only one, a template has no {c}, or a
@@ -69,12 +69,10 @@ def open_benchmark(path: str | Path, split: str = "test") -> Benchmark:
         class_names, templates, source = _open_wds(path, split)
     else:
         class_names, templates, source = _open_class_folders(path, split)
-    return make_benchmark(path.resolve().name, split, class_names, templates, source)
+    return _checked(path.resolve().name, split, class_names, templates, source)
 
 
-def make_benchmark(
-    name: str, split: str, class_names: Sequence[str], templates: Sequence[str], source: Source
-) -> Benchmark:
+def _checked(name: str, split: str, class_names: Sequence[str], templates: Sequence[str], source: Source) -> Benchmark:
     """Check names and templates, and join them with a labelled source.
 
     Raises:

@@ -75,6 +75,8 @@ def _members(stream: "_Stream") -> Iterator[Member]:
                 name, size = _pax(extra, name, start)
             continue
         name, length = name or _name(header), length if size is None else size
+        while name.startswith(b"./"):
+            name = name[2:]
         shown = name[:MAX_NAME_BYTES].decode("utf-8", "backslashreplace")
         if kind in _WITHOUT_DATA or (kind == b"\0" and name.endswith(b"/")):
             if kind in _REFUSED:
@@ -85,7 +87,7 @@ def _members(stream: "_Stream") -> Iterator[Member]:
                 stream.skip(length, shown)
                 yield Member(shown, refusal=refusal)
             else:
-                yield Member(shown.removeprefix("./"), stream.take(length, shown))
+                yield Member(shown, stream.take(length, shown))
             stream.skip(-length % _BLOCK)
         name, size = b"", None
 
@@ -93,16 +95,20 @@ def _members(stream: "_Stream") -> Iterator[Member]:
 def _checksum_fits(header: bytes) -> bool:
     """Whether the bytes, with spaces for the checksum's own, add up to it; adler32 holds their sum modulo 65521."""
     try:
-        stated = int(header[148:156].strip(b" \0") or b"0", 8)
+        stated = _octal(header[148:156])
     except ValueError:
         return False
     return ((zlib.adler32(header) & 0xFFFF) - 1 - sum(header[148:156]) + 8 * 32 - stated) % 65521 == 0
 
 
+def _octal(field: bytes) -> int:
+    return int(field.partition(b"\0")[0].strip() or b"0", 8)
+
+
 def _number(field: bytes, start: int) -> int:
     """A header's number: octal digits, or base 256 where the first byte is 0x80 (GNU)."""
     try:
-        number = int.from_bytes(field[1:], "big") if field[0] == 0x80 else int(field.strip(b" \0") or b"0", 8)
+        number = int.from_bytes(field[1:], "big") if field[0] == 0x80 else _octal(field)
     except ValueError:
         number = -1
     if number < 0:
