@@ -124,7 +124,7 @@ def _mask(inside: np.ndarray, second: np.ndarray | None) -> Mask:
 
 
 def _shrink(inside: np.ndarray, diameter: int) -> np.ndarray:
-    step = round(SUPERSAMPLING * (0.5 + diameter / 36))
+    step = round(SUPERSAMPLING * (0.35 + diameter / 60))
     core = inside.copy()
     for axis in (0, 1):
         core &= np.roll(inside, step, axis) & np.roll(inside, -step, axis)

@@ -79,9 +79,9 @@ def _blend(canvas: np.ndarray, mask: masks.Mask, x: float, y: float, colour: RGB
 
 
 def _second_tone(colour: RGB) -> RGB:
-    """Return the tone that a texture sets against its colour: darker for light colours, lighter for dark ones."""
+    """Return the tone that a texture sets against its colour: lighter, or darker where the colour is light."""
     red, green, blue = colour
-    if 2 * red + 5 * green + blue > 8 * 150:
+    if 2 * red + 5 * green + blue > 8 * 180:
         return (red * 9 // 20, green * 9 // 20, blue * 9 // 20)
     return (red + (255 - red) * 7 // 10, green + (255 - green) * 7 // 10, blue + (255 - blue) * 7 // 10)
 

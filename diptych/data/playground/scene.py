@@ -31,7 +31,7 @@ JITTER = 10
 ANGLES = (-12, -6, 0, 6, 12)
 # Diameters at 64 px: small ones are called small, large ones large, those between are called neither.
 DIAMETERS = {"small": (14, 16, 18), "": (22, 24), "large": (30, 32, 34, 36)}
-MANY_DIAMETERS = (14, 16, 18)
+MANY_DIAMETERS = (12, 14, 16)
 TWO_DIAMETERS = (18, 20, 22, 24)
 
 
@@ -133,7 +133,8 @@ def count_scene(rng: random.Random, count: int, colour: str, shape: str) -> Scen
     diameter = pick(rng, MANY_DIAMETERS) / 64
     texture = _texture(rng)
     rgb = _jitter(rng, colour)
-    play = 1 / 3 - diameter - 0.02
+    # Stars reach a tenth beyond their diameter, and neighbours must not touch: one counts what one can tell apart.
+    play = 1 / 3 - 1.12 * diameter - 0.03
     things = []
     for _ in range(count):
         cell = cells.pop(int(rng.random() * len(cells)))

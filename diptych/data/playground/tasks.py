@@ -8,8 +8,9 @@ being copies of them (the paper's prompt ensembles, section 3.1.4).
 import dataclasses
 import random
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
+from diptych.data.benchmarks import Benchmark
 from diptych.data.playground.render import render
 from diptych.data.playground.scene import (
     Scene,
@@ -36,9 +37,6 @@ from diptych.data.playground.vocabulary import (
 )
 from diptych.errors import ConfigError
 from diptych.records import Sample
-
-if TYPE_CHECKING:
-    from diptych.data.benchmarks import Benchmark
 
 SHARD_SIZE = 1000
 
@@ -120,7 +118,7 @@ class TaskSource:
             yield Sample(key, render(scene, self.size), label=label, metadata=facts(scene))
 
 
-def playground_tasks(seed: int = 0, size: int = 64, num_samples: int = 1000, split: str = "test") -> "list[Benchmark]":
+def playground_tasks(seed: int = 0, size: int = 64, num_samples: int = 1000, split: str = "test") -> list[Benchmark]:
     """Return the zero-shot tasks of the playground: `TASKS`, in that order.
 
     Args:
@@ -131,8 +129,6 @@ def playground_tasks(seed: int = 0, size: int = 64, num_samples: int = 1000, spl
     Raises:
         ConfigError: an unknown split, or a number out of range.
     """
-    from diptych.data.benchmarks import Benchmark
-
     check_arguments(size, split)
     if num_samples < 1:
         raise ConfigError(f"playground_tasks: num_samples={num_samples} must be at least 1")
