@@ -104,6 +104,7 @@ FRAGMENTS = [
         "\u180e",
         "\ufeff",
         "a\x85b",
+        "\x85",
     ],
     *[
         "\x00",
@@ -288,6 +289,8 @@ def test_clean_texts_need_no_repair():
     printable = [chr(code) for code in range(32, 127)]
     texts = ["".join(pair) for pair in itertools.product(printable, repeat=2)]
     texts += ["".join(random.Random(seed).choices([*printable, "& ", "\n"], k=30)) for seed in range(2_000)]
+    latin = [chr(code) for code in range(256)]
+    texts += [*latin, *(f"{c}a" for c in latin), *(f"a{c}" for c in latin), *(f" {c} a{c}\n" for c in latin)]
     for text in texts:
         repaired = html.unescape(html.unescape(ftfy.fix_text(text)))
         assert text_cleaning.clean(text).split() == repaired.split()

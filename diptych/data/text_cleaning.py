@@ -24,8 +24,7 @@ def clean(text: str) -> str:
     ligatures, widths, quotes, line breaks, surrogates, terminal escapes, control characters, NFC) leaves it alone.
     An ampersand before a space starts no entity.
     """
-    stripped = text.strip()
-    if stripped.isascii() and stripped.isprintable() and "&" not in stripped.replace("& ", ""):
+    if text.isascii() and (stripped := text.strip()).isprintable() and "&" not in stripped.replace("& ", ""):
         return stripped
     return html.unescape(html.unescape(ftfy.fix_text(text, _CONFIG)))
 
