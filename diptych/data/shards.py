@@ -164,20 +164,25 @@ def write_shards(samples: Iterable[Sample], folder: str | Path, shard_size: int 
 def _write_shard(samples: Iterable[Sample], path: Path) -> None:
     part = path.with_name(path.name + ".part")
     keys: set[str] = set()
-    with part.open("wb") as file:
-        with tarfile.open(fileobj=file, mode="w", format=tarfile.GNU_FORMAT) as archive:
-            for sample in samples:
-                key = _member_key(sample.key)
-                if key in keys:
-                    raise DataError(f"two samples are named {sample.key}")
-                keys.add(key)
-                for extension, data in _sample_files(sample).items():
-                    info = tarfile.TarInfo(f"{key}.{extension}")
-                    info.size = len(data)
-                    archive.addfile(info, io.BytesIO(data))
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    try:
+        with part.open("wb") as file:
+            with tarfile.open(fileobj=file, mode="w", format=tarfile.GNU_FORMAT) as archive:
+                for sample in samples:
+                    key = _member_key(sample.key)
+                    if key in keys:
+                        raise DataError(f"two samples are named {sample.key}")
+                    keys.add(key)
+                    for extension, data in _sample_files(sample).items():
+                        info = tarfile.TarInfo(f"{key}.{extension}")
+                        info.size = len(data)
+                        archive.addfile(info, io.BytesIO(data))
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        raise DataError(f"cannot write the shard {path}: {error.strerror or error}") from error
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _member_key(key: str) -> str:
