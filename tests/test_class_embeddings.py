@@ -1,13 +1,19 @@
 import itertools
 import logging
 
+import peers  # noqa: F401
 import pytest
 import safetensors.torch
 import torch
 from colours import NAMES, TEMPLATES, ColourEncoder, FingerprintedEncoder
 
+from diptych.data.tokenizer import Tokenizer
+from diptych.data.transforms import Preprocessing
+from diptych.embed import Model
 from diptych.errors import InputError, ShapeError
 from diptych.evaluate.class_embeddings import class_embeddings, default_cache_folder
+from diptych.model.clip import CLIP
+from diptych.model.config import CLIPConfig, TextConfig, ViTConfig
 
 
 def count(encoder, *arguments, **options):
@@ -32,6 +38,23 @@ def test_many_prompts_in_batches_of_like_length():
     assert all(max(before) <= min(after) for before, after in itertools.pairwise(lengths))
     for index in (0, 350, 699):
         torch.testing.assert_close(found[index], class_embeddings(encoder, names[index : index + 1], TEMPLATES)[0])
+
+
+def test_the_classifier_equals_open_clips():
+    """open_clip's own tokenizer, text tower and build_zero_shot_classifier, with the same weights."""
+    import open_clip
+
+    torch.manual_seed(0)
+    text = {"width": 64, "heads": 1, "layers": 2}
+    vision = open_clip.CLIPVisionCfg(layers=1, width=64, patch_size=16, image_size=32)
+    peer = open_clip.CLIP(32, vision, open_clip.CLIPTextCfg(**text), quick_gelu=True).eval()
+    clip = CLIP(CLIPConfig(32, ViTConfig(image_size=32, patch_size=16, width=64, layers=1), TextConfig(**text)))
+    clip.load_state_dict(peer.state_dict(), strict=True)
+    model = Model(clip, Tokenizer.openai(), Preprocessing(image_size=32))
+    names = [f"{first} {second}" for first in ("", "très", "an extremely long") for second in NAMES]
+    peers_templates = [template.replace("{c}", "{}") for template in TEMPLATES]
+    expected = open_clip.build_zero_shot_classifier(peer, open_clip.get_tokenizer("ViT-B-32"), names, peers_templates)
+    torch.testing.assert_close(class_embeddings(model, names, TEMPLATES), expected.T, atol=1e-6, rtol=1e-5)
 
 
 def test_a_classifier_is_kept_on_disk(tmp_path):
