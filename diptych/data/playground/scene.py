@@ -160,7 +160,7 @@ def relation_scene(rng: random.Random, first: tuple[str, str], second: tuple[str
 
 
 def word_scene(rng: random.Random, word: str) -> Scene:
-    """Draw a scene that shows a written word: what the paper measures as OCR (section 3.1.5, Rendered SST2)."""
+    """Draw a scene that shows a written word: the paper's OCR (appendix E.2, table 14)."""
     ink = pick(rng, tuple(COLOURS))
     x, y = 0.5 + 0.1 * (rng.random() - 0.5), 0.5 + 0.5 * (rng.random() - 0.5)
     extent = pick(rng, (18, 20, 22)) / 64
@@ -179,7 +179,7 @@ def word_scene(rng: random.Random, word: str) -> Scene:
 
 
 def digit_scene(rng: random.Random, split: str) -> Scene:
-    """Draw a scene with a real handwritten digit, one of one of those of the split (as MNIST in the paper)."""
+    """Draw a scene with a real handwritten digit, one of one of those of the split (MNIST in the paper)."""
     index = pick(rng, masks.digit_indices(split))
     ink = pick(rng, tuple(COLOURS))
     extent = pick(rng, (36, 42, 48, 54)) / 64

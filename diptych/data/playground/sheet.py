@@ -11,7 +11,7 @@ from diptych.records import Sample
 MARGIN = 12
 LINE = 15
 FONT_SIZE = 12
-MAX_LINES = 3
+MAX_LINES = 4
 PAPER, INK = (250, 250, 248), (52, 54, 60)
 
 

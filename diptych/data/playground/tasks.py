@@ -2,7 +2,7 @@
 
 Pictures come from the same distribution as the training scenes of their kind, from streams that no training sample
 shares; only the held-out tasks show combinations that training never does. Templates speak like the captions without
-being copies of them (the paper's prompt ensembles, section 3.1.4).
+being copies of them; the word stands in quotes (the paper's prompts and ensembles, section 3.1.4).
 """
 
 import dataclasses
