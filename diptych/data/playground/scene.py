@@ -179,7 +179,7 @@ def word_scene(rng: random.Random, word: str) -> Scene:
 
 
 def digit_scene(rng: random.Random, split: str) -> Scene:
-    """Draw a scene with a real handwritten digit, one of one of those of the split (MNIST in the paper)."""
+    """Draw a scene with a real handwritten digit, one of those of the split (MNIST in the paper)."""
     index = pick(rng, masks.digit_indices(split))
     ink = pick(rng, tuple(COLOURS))
     extent = pick(rng, (36, 42, 48, 54)) / 64
