@@ -7,6 +7,8 @@ import re
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,6 +24,7 @@ from diptych.data.playground import (
     playground_tasks,
     vocabulary,
 )
+from diptych.data.playground.__main__ import main
 from diptych.data.playground.captions import SYNONYMS
 from diptych.data.playground.masks import digit_indices, shape_mask
 from diptych.errors import ConfigError, InputError
@@ -29,16 +32,6 @@ from diptych.records import Sample
 
 NUM_CHECKED = 20_000
 MEANING = {other: word for word, other in SYNONYMS.items()}
-HASH_PROGRAM = """
-import hashlib, sys
-from diptych.data.playground import make_sample
-order = list(range(60))
-digests = {}
-for index in order if sys.argv[1] == "forward" else reversed(order):
-    sample = make_sample(7, "train", index)
-    digests[index] = hashlib.sha256(sample.image.tobytes() + repr((sample.key, sample.texts, sample.metadata)).encode())
-print(hashlib.sha256(b"".join(digests[index].digest() for index in order)).hexdigest())
-"""
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +40,11 @@ def training_samples() -> list[Sample]:
     return [sample for index in range(len(source.shards)) for sample in source.read(index)]
 
 
-def run_python(*arguments: str) -> str:
-    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, check=True).stdout.strip()
+def digest_of_samples(indices: Iterable[int]) -> str:
+    """One hash over samples, made in the given order and hashed in that of their index."""
+    samples = {index: make_sample(7, "train", index) for index in indices}
+    facts = [(s.key, s.texts, s.metadata, hashlib.sha256(s.image).hexdigest()) for _, s in sorted(samples.items())]
+    return hashlib.sha256(repr(facts).encode()).hexdigest()
 
 
 def plain_words(caption: str) -> str:
@@ -66,9 +62,11 @@ def without_ground(words: str) -> str:
 
 
 def test_same_seed_gives_same_bytes_in_any_process_and_order():
-    forward, backward = run_python("-c", HASH_PROGRAM, "forward"), run_python("-c", HASH_PROGRAM, "backward")
-    assert len(forward) == 64
-    assert forward == backward
+    program = "import test_playground; print(test_playground.digest_of_samples(reversed(range(60))))"
+    other = subprocess.run(
+        [sys.executable, "-c", program], cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+    )
+    assert digest_of_samples(range(60)) == other.stdout.strip()
 
 
 def test_another_seed_split_or_index_gives_another_sample():
@@ -344,7 +342,9 @@ def test_contact_sheet_holds_the_pictures():
         contact_sheet([Sample("a", b"\xff\xd8")], columns=3)
 
 
-def test_command_draws_a_sheet(tmp_path):
+def test_command_draws_a_sheet(tmp_path, monkeypatch, capsys):
     out = tmp_path / "sheet.png"
-    run_python("-m", "diptych.data.playground", "--out", str(out), "--number", "4", "--kind", "word")
+    monkeypatch.setattr(sys, "argv", ["playground", "--out", str(out), "--number", "4", "--kind", "word"])
+    main()
     assert Image.open(out).format == "PNG"
+    assert "4 samples" in capsys.readouterr().out
