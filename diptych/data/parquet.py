@@ -25,7 +25,7 @@ from diptych.errors import DataError
 from diptych.records import Broken, Sample
 
 MAX_GROUP_BYTES = 8 << 30  # one row group, uncompressed
-_BATCH_ROWS, _BATCH_BYTES = 64, 256 << 20
+_BATCH_ROWS, _BATCH_BYTES = 64, 64 << 20
 _IMAGE_COLUMNS = ("image", "img", "picture", "jpg", "jpeg", "png", "webp", "image_bytes")
 _LABEL_COLUMNS = ("label", "cls")
 
@@ -183,10 +183,12 @@ def _value_of(kind: pa.DataType) -> pa.DataType:
 
 def _rows(batch: pa.RecordBatch, columns: _Columns) -> Iterator[dict[str, Any]]:
     """{"image", "text", "label", "other"} of each row; texts as bytes, since Arrow does not check their UTF-8."""
-    values = {name: _python_values(batch.column(name)) for name in batch.schema.names}
+    images = batch.column(columns.image)
+    images = pc.struct_field(images, "bytes") if pt.is_struct(images.type) else images
+    values = {name: _python_values(batch.column(name)) for name in batch.schema.names if name != columns.image}
     for row in range(batch.num_rows):
         yield {
-            "image": values[columns.image][row],
+            "image": images[row].as_py(),  # one by one: these are large
             "text": values[columns.text][row] if columns.text else None,
             "label": values[columns.label][row] if columns.label else None,
             "other": {name: values[name][row] for name in columns.other},
@@ -195,8 +197,6 @@ def _rows(batch: pa.RecordBatch, columns: _Columns) -> Iterator[dict[str, Any]]:
 
 def _python_values(column: pa.Array) -> list[Any]:
     kind = column.type
-    if pt.is_struct(kind):
-        return pc.struct_field(column, "bytes").to_pylist()
     if _is_text(kind):
         return column.cast(pa.large_binary()).to_pylist()
     if kind != _value_of(kind):
