@@ -8,7 +8,6 @@ worker that died, and its workers end by themselves when the parent is gone.
 
 import contextlib
 import dataclasses
-import os
 import signal
 import sys
 import threading
@@ -160,7 +159,7 @@ def decode_chunks(
                     raise
                 raise DiptychError(
                     f"a process that decodes pictures died: {error}. If memory ran out (also /dev/shm, in containers "
-                    "often 64 MiB), use fewer workers or a smaller shuffle buffer"
+                    "often 64 MiB), use fewer workers"
                 ) from error
 
 
@@ -185,7 +184,6 @@ def _same(decoded: Any) -> Any:
 
 def _prepare_worker(_: int) -> None:
     torch.set_num_threads(1)
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
     warnings.filterwarnings("ignore", module="PIL")  # remarks on damaged metadata, once per worker
     # Ctrl-C reaches the whole process group; the parent decides what it means and ends its workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
