@@ -330,10 +330,13 @@ def test_anything_but_texts_is_refused(ours, texts):
         ours(texts)
 
 
-def test_bad_lengths_are_refused(ours):
+def test_bad_lengths_are_refused(ours, small, tmp_path):
     for pad_to in (1, 0, -3, 78):
         with pytest.raises(ConfigError, match="pad_to"):
             ours(["a"], pad_to=pad_to)
+    small.save(tmp_path / "tokenizer.json")
+    with pytest.raises(ConfigError, match="context_length is 0"):
+        Tokenizer.from_file(tmp_path / "tokenizer.json", context_length=0)
     with pytest.raises(ConfigError, match="context_length"):
         Tokenizer.openai(context_length=1)
 
@@ -472,6 +475,7 @@ CHANGES = {
     "a merge of three": lambda c: c["model"]["merges"].append(["q", "q", "q"]),
     "merges that are numbers": lambda c: c["model"].update(merges=[1, 2]),
     "a byte lacks": lambda c: c["model"]["vocab"].update({"??": c["model"]["vocab"].pop("!")}),
+    "a character that is no byte": lambda c: c["model"]["vocab"].update({"\ud800": c["model"]["vocab"].pop("abc</w>")}),
     "EOT not last": lambda c: c["added_tokens"].append({"content": "<more>", "id": 517}),
     "an odd context length": lambda c: c["truncation"].update(max_length="long"),
     "model a list": lambda c: c.update(model=[]),

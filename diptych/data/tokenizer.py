@@ -108,7 +108,7 @@ class Tokenizer:
             DataError: the file is missing, damaged, too large, or holds another kind of tokenizer.
         """
         tokens, merges, stored = vocabulary.read_json(Path(path))
-        return cls(tokens, merges, context_length or stored or 77)
+        return cls(tokens, merges, (stored or 77) if context_length is None else context_length)
 
     @classmethod
     def train(cls, captions: Iterable[str], vocab_size: int, context_length: int = 77) -> "Tokenizer":

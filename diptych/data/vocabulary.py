@@ -40,6 +40,8 @@ def check(tokens: Sequence[str], merges: Iterable[tuple[str, str]], where: str) 
         raise DataError(
             f"{where}: not a byte-level BPE in CLIP's form: {missing[0]!r} and {len(missing) - 1} more lack"
         )
+    if odd := set("".join(tokens)) - set(ALPHABET):
+        raise DataError(f"{where}: not a byte-level BPE in CLIP's form: a token has the character {min(odd)!a}")
     if tokens[-1] != EOT:
         raise DataError(
             f"{where}: {EOT} must have the largest id, by which the text encoder finds it; {tokens[-1]!r} has"
@@ -120,7 +122,11 @@ def read_json(path: Path) -> tuple[list[str], Merges, int | None]:
         ) from error
     try:
         model = content["model"]
-        if model.get("type") != "BPE" or model.get("end_of_word_suffix") != SUFFIX or "Lowercase" not in str(content):
+        if (
+            model.get("type") != "BPE"
+            or model.get("end_of_word_suffix") != SUFFIX
+            or "Lowercase" not in str(content.get("normalizer"))
+        ):
             raise DataError(f"{path}: not a lower-cased BPE with words that end in {SUFFIX}, as CLIP's are")
         ids = model["vocab"] | {token["content"]: token["id"] for token in content.get("added_tokens") or []}
         if not all(type(id) is int for id in ids.values()) or sorted(ids.values()) != list(range(len(ids))):
