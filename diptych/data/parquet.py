@@ -1,5 +1,6 @@
 """Parquet files with the pictures inside: a row group is a shard, read a few rows at a time."""
 
+import contextlib
 import dataclasses
 import functools
 from collections.abc import Iterator, Mapping, Sequence
@@ -28,6 +29,14 @@ MAX_GROUP_BYTES = 8 << 30  # one row group, uncompressed
 _BATCH_ROWS, _BATCH_BYTES = 64, 64 << 20
 _IMAGE_COLUMNS = ("image", "img", "picture", "jpg", "jpeg", "png", "webp", "image_bytes")
 _LABEL_COLUMNS = ("label", "cls")
+_PARQUET_ERRORS = (
+    pa.ArrowException,
+    OSError,
+    ValueError,
+    LookupError,
+    OverflowError,
+    MemoryError,
+)  # seen from bad files
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,14 +84,15 @@ class ParquetSource:
         path, name, group = self._groups[index]
         row = 0
         with _open_parquet(path) as file:
-            columns = _find_columns(path, file.schema_arrow)
-            rows = _rows_at_a_time(file.metadata.row_group(group), columns)
+            with _told(path):
+                columns = _find_columns(path, file.schema_arrow)
+                rows = _rows_at_a_time(file.metadata.row_group(group), columns)
             try:
                 for batch in file.iter_batches(rows, row_groups=[group], columns=list(columns.wanted)):
                     for values in _rows(batch, columns):
                         yield _parquet_sample(f"{name}/{group}/{row}", self.shards[index], values)
                         row += 1
-            except (pa.ArrowException, OSError, MemoryError) as error:
+            except _PARQUET_ERRORS as error:
                 reason = f"the rest of the row group is lost: {str(error)[:200]}"
                 yield Broken(f"{name}/{group}/{row}", self.shards[index], reason)
 
@@ -99,14 +109,23 @@ class _Columns:
 
 
 def _open_parquet(path: Path) -> pq.ParquetFile:
-    try:
+    with _told(path):
         return pq.ParquetFile(path, buffer_size=1 << 20, page_checksum_verification=True)
-    except (pa.ArrowException, OSError) as error:
+
+
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Whatever Arrow raises over a file becomes a DataError that names it."""
+    try:
+        yield
+    except DataError:
+        raise
+    except _PARQUET_ERRORS as error:
         raise DataError(f"cannot read the parquet file {path}: {str(error)[:200]}") from None
 
 
 def _check_parquet(path: Path) -> int:
-    with _open_parquet(path) as file:
+    with _open_parquet(path) as file, _told(path):
         columns = _find_columns(path, file.schema_arrow)
         for index in range(file.num_row_groups):
             group = file.metadata.row_group(index)
