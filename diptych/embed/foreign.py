@@ -29,13 +29,14 @@ def huggingface_preprocessing(folder: Path, image_size: int) -> Preprocessing:
     if (folder / PREPROCESSOR).is_file():
         values = read_json(folder / PREPROCESSOR)
     elif (folder / _PROCESSOR).is_file():
-        values = read_json(folder / _PROCESSOR).get("image_processor") or {}
+        values = _object(read_json(folder / _PROCESSOR), "image_processor")
     else:
         logger.warning("%s lacks %s; taking CLIP's preprocessing", folder, PREPROCESSOR)
         return Preprocessing(image_size)
     default = Preprocessing(image_size)
     skipped = [step for step in _STEPS if not values.get(step, True)]
-    if skipped or abs(values.get("rescale_factor", 1 / 255) * 255 - 1) > 1e-6:
+    factor = values.get("rescale_factor", 1 / 255)
+    if skipped or not isinstance(factor, float) or abs(factor * 255 - 1) > 1e-6:
         raise ConfigError(
             f"{folder}: a preprocessing without {', '.join(skipped) or 'division by 255'} is not supported"
         )
@@ -44,21 +45,31 @@ def huggingface_preprocessing(folder: Path, image_size: int) -> Preprocessing:
         raise ConfigError(
             f"{folder}: resizing to {size} and cropping to {crop} is not supported for {image_size} pixels"
         )
-    if (resample := values.get("resample", 3)) not in _PIL_INTERPOLATIONS:
+    resample = values.get("resample", 3)
+    if not isinstance(resample, int) or resample not in _PIL_INTERPOLATIONS:
         raise ConfigError(f"{folder}: resample {resample!r} is not supported, only 2 (bilinear) and 3 (bicubic)")
     return Preprocessing(
         image_size,
-        tuple(values.get("image_mean", default.mean)),
-        tuple(values.get("image_std", default.std)),
+        _triple(values.get("image_mean", default.mean)),
+        _triple(values.get("image_std", default.std)),
         _PIL_INTERPOLATIONS[resample],
+        "squash" if "height" in _mapping(values.get("size")) else "shortest",
     )
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
 
 
 def _side(size: Any) -> Any:
     """224, {"shortest_edge": 224} and {"height": 224, "width": 224} say the same; anything else comes back as it is."""
-    if isinstance(size, Mapping) and len(set(size.values())) == 1:
-        return next(iter(size.values()))
-    return size
+    sides = list(_mapping(size).values())
+    return sides[0] if sides and all(side == sides[0] for side in sides) else size
+
+
+def _triple(values: Any) -> Any:
+    """JSON's list as a tuple; Preprocessing checks what is in it."""
+    return tuple(values) if isinstance(values, list) else values
 
 
 def read_open_clip(values: Mapping[str, Any]) -> tuple[CLIPConfig, Preprocessing]:
@@ -86,8 +97,8 @@ def read_open_clip(values: Mapping[str, Any]) -> tuple[CLIPConfig, Preprocessing
         )
         preprocessing = Preprocessing(
             tower.image_size,
-            tuple(pictures.get("mean", Preprocessing.mean)),
-            tuple(pictures.get("std", Preprocessing.std)),
+            _triple(pictures.get("mean", Preprocessing.mean)),
+            _triple(pictures.get("std", Preprocessing.std)),
             pictures.get("interpolation", "bicubic"),
             pictures.get("resize_mode", "shortest"),
         )
@@ -96,11 +107,11 @@ def read_open_clip(values: Mapping[str, Any]) -> tuple[CLIPConfig, Preprocessing
     return config, preprocessing
 
 
-def _object(values: Mapping[str, Any], name: str, known: tuple[str, ...]) -> dict[str, Any]:
+def _object(values: Mapping[str, Any], name: str, known: tuple[str, ...] | None = None) -> dict[str, Any]:
     """The object called name, which may have only known fields."""
     found = values.get(name) or {}
     if not isinstance(found, Mapping):
-        raise ConfigError(f"{OPEN_CLIP_CONFIG}: {name} must be an object")
-    if unknown := sorted(set(found) - set(known)):
+        raise ConfigError(f"{name} must be an object, not {found!r}")
+    if known is not None and (unknown := sorted(set(found) - set(known))):
         raise ConfigError(f"{OPEN_CLIP_CONFIG}: {name} has {', '.join(unknown)}, which Diptych's CLIP has not")
     return dict(found)

@@ -99,8 +99,8 @@ def _load_folder(folder: Path) -> Model:
         tokenizer = _optional_tokenizer(folder, config)
     else:
         hint = f"; a run keeps its model in {folder / 'model'}" if (folder / "model" / CONFIG).is_file() else ""
-        problem = f"{CONFIG} describes no CLIP" if values else f"lacks {CONFIG}"
-        raise WeightsError(f"{folder} is no model folder: it {problem}{hint}")
+        problem = f"its {CONFIG} describes no CLIP" if (folder / CONFIG).is_file() else f"it lacks {CONFIG}"
+        raise WeightsError(f"{folder} is no model folder: {problem}{hint}")
     clip = _build(config, to_diptych(read_tensors(weights)), weights)
     place = folder.resolve()
     return Model(clip, tokenizer, preprocessing, place.parent.name if place.name == "model" else place.name)
