@@ -83,16 +83,20 @@ def read_file(path: Path, limit: int = MAX_IMAGE_BYTES) -> bytes:
     """
     try:
         # O_NONBLOCK: opening a named pipe must not wait for a writer.
-        with os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb") as file:
-            status = os.fstat(file.fileno())
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+        try:
+            status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 raise DataError(f"{path} is not a regular file")
             if status.st_size > limit:
                 raise DataError(f"{path} is larger than {limit >> 10} KiB")
-            return file.read(limit)
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
+                return file.read(status.st_size)
+        finally:
+            os.close(descriptor)
+    except DataError:
+        raise
     except (OSError, ValueError) as error:
-        if isinstance(error, DataError):
-            raise
         raise DataError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
 
 
