@@ -265,6 +265,7 @@ def test_iterating_again_goes_on_after_the_last_batch(tokenizer):
 
 
 @pytest.mark.long
+@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more workers than cores
 @pytest.mark.parametrize("seed", range(40))
 def test_resume_at_random(tokenizer, seed):
     rng = np.random.default_rng(seed)
@@ -345,6 +346,13 @@ def test_resume_on_real_shards(tokenizer):
         )
 
     check_resume(make_loader, 6, [3], (0, 2))
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_random_numbers_of_the_caller_are_left_alone(tokenizer, num_workers):
+    before = torch.get_rng_state(), str(np.random.get_state())
+    take(Loader(make([9]), tokenizer, PREPROCESSING, config(num_workers=num_workers), AUGMENTATION), 3)
+    assert torch.equal(torch.get_rng_state(), before[0]) and str(np.random.get_state()) == before[1]
 
 
 # ---- broken samples

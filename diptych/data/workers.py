@@ -12,8 +12,8 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Generator, Iterator
-from typing import Any, Protocol
+from collections.abc import Callable, Generator, Iterator
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -23,6 +23,8 @@ from diptych.data.stream import Chunk
 from diptych.data.transforms import Augmentation, Preprocessing, decode_image, evaluation_pixels, training_pixels
 from diptych.errors import DataError, DiptychError, ImageError
 from diptych.records import Broken, Sample
+
+T = TypeVar("T")
 
 
 class Tokenize(Protocol):
@@ -67,30 +69,18 @@ class TrainingDecoder(Dataset[DecodedChunk]):
         self.target = augmentation.decoding_target(preprocessing.image_size)
 
     def __getitem__(self, chunk: Chunk) -> DecodedChunk:
-        size = self.preprocessing.image_size
-        images = torch.empty((len(chunk.items), 3, size, size), dtype=torch.uint8)
-        keys: list[str] = []
-        captions: list[str] = []
-        broken: list[Broken] = []
-        for place, (shard, sample) in enumerate(chunk.items, chunk.start):
-            if isinstance(sample, Broken):
-                broken.append(sample)
-                continue
+        def decode(place: int, sample: Sample) -> tuple[torch.Tensor, str]:
             # Philox is counter-based: each sample has its own stretch of one stream, cheaper than a seeding of its own.
             rng = np.random.Generator(np.random.Philox(key=[self.seed, chunk.epoch], counter=[0, place, self.rank, 0]))
-            try:
-                caption = _draw_caption(sample, rng)
-                picture = decode_image(sample.image, target=self.target)
-            except (ImageError, DataError) as error:
-                broken.append(Broken(sample.key, shard, str(error)))
-                continue
-            images[len(keys)] = training_pixels(picture, self.preprocessing, self.augmentation, rng)
-            keys.append(sample.key)
-            captions.append(caption)
+            caption = _draw_caption(sample, rng)
+            picture = decode_image(sample.image, target=self.target)
+            return training_pixels(picture, self.preprocessing, self.augmentation, rng), caption
+
+        images, keys, captions, broken = _decode_each(chunk, self.preprocessing.image_size, decode)
         if not keys:
-            return DecodedChunk(images[:0], (), tuple(broken))
+            return DecodedChunk(images, keys, broken)
         tokens, lengths = self.tokenizer(captions, truncate=True)
-        return DecodedChunk(images[: len(keys)], tuple(keys), tuple(broken), tokens.numpy(), lengths.numpy())
+        return DecodedChunk(images, keys, broken, tokens.numpy(), lengths.numpy())
 
 
 def _draw_caption(sample: Sample, rng: np.random.Generator) -> str:
@@ -107,26 +97,35 @@ class EvaluationDecoder(Dataset[DecodedChunk]):
         self.preprocessing = preprocessing
 
     def __getitem__(self, chunk: Chunk) -> DecodedChunk:
-        size = self.preprocessing.image_size
-        images = torch.empty((len(chunk.items), 3, size, size), dtype=torch.uint8)
-        keys: list[str] = []
-        labels: list[int] = []
-        broken: list[Broken] = []
-        for shard, sample in chunk.items:
-            if isinstance(sample, Broken):
-                broken.append(sample)
-                continue
-            try:
-                if sample.label is None:
-                    raise DataError("there is no label")
-                picture = decode_image(sample.image)
-            except (ImageError, DataError) as error:
-                broken.append(Broken(sample.key, shard, str(error)))
-                continue
-            images[len(keys)] = evaluation_pixels(picture, self.preprocessing)
-            keys.append(sample.key)
-            labels.append(sample.label)
-        return DecodedChunk(images[: len(keys)], tuple(keys), tuple(broken), labels=np.array(labels, dtype=np.int64))
+        def decode(_: int, sample: Sample) -> tuple[torch.Tensor, int]:
+            if sample.label is None:
+                raise DataError("there is no label")
+            return evaluation_pixels(decode_image(sample.image), self.preprocessing), sample.label
+
+        images, keys, labels, broken = _decode_each(chunk, self.preprocessing.image_size, decode)
+        return DecodedChunk(images, keys, broken, labels=np.array(labels, dtype=np.int64))
+
+
+def _decode_each(
+    chunk: Chunk, size: int, decode: Callable[[int, Sample], tuple[torch.Tensor, T]]
+) -> tuple[torch.Tensor, tuple[str, ...], list[T], tuple[Broken, ...]]:
+    """Images, keys and what else `decode` gives of the good samples; the broken ones."""
+    images = torch.empty((len(chunk.items), 3, size, size), dtype=torch.uint8)
+    keys: list[str] = []
+    others: list[T] = []
+    broken: list[Broken] = []
+    for place, (shard, sample) in enumerate(chunk.items, chunk.start):
+        if isinstance(sample, Broken):
+            broken.append(sample)
+            continue
+        try:
+            images[len(keys)], other = decode(place, sample)
+        except (ImageError, DataError) as error:
+            broken.append(Broken(sample.key, shard, str(error)))
+            continue
+        keys.append(sample.key)
+        others.append(other)
+    return images[: len(keys)], tuple(keys), others, tuple(broken)
 
 
 def decode_chunks(
@@ -149,6 +148,7 @@ def decode_chunks(
             prefetch_factor=max(2, -(-ahead // num_workers)),
             collate_fn=_same,
             worker_init_fn=_prepare_worker,
+            generator=torch.Generator(),  # else torch draws the workers' seed from the model's random numbers
             multiprocessing_context="fork" if sys.platform == "linux" else None,
         )
         with _started(loader) as decoded:
