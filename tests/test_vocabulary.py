@@ -1,0 +1,183 @@
+"""Vocabularies: training, tokenizer.json as transformers and tokenizers read it, OpenAI's merges, bad files."""
+
+import gzip
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import tokenizers
+import tokenizing
+from tokenizing import FRAGMENTS, assert_same, captions, open_clip_module
+
+from diptych.data import vocabulary
+from diptych.data.tokenizer import Tokenizer
+from diptych.errors import ConfigError, DataError, TextError
+
+
+@pytest.fixture(scope="module")
+def ours() -> Tokenizer:
+    return tokenizing.openai()
+
+
+@pytest.fixture(scope="module")
+def small() -> Tokenizer:
+    return tokenizing.small()
+
+
+def test_training_learns_the_most_frequent_pairs(small):
+    assert small.merges == (("a", "b</w>"), ("b", "c</w>"), ("a", "bc</w>"))
+    assert small.tokens[:2] == ("!", '"') and small.tokens[256] == "!</w>"
+    assert small.tokens[512:] == ("ab</w>", "bc</w>", "abc</w>", "<|startoftext|>", "<|endoftext|>")
+    assert (small.vocab_size, small.sot, small.eot) == (517, 515, 516)
+    assert small("ab xbc Ab")[0].tolist() == [[515, 512, small.tokens.index("x"), 513, 512, 516]]
+    assert Tokenizer.train(["ab ab abc abc"], vocab_size=515).vocab_size == 515
+    assert Tokenizer.train([], vocab_size=514).merges == ()
+
+
+def test_training_is_deterministic(tmp_path):
+    path = tmp_path / "captions.json"
+    path.write_text(json.dumps(captions(500)))
+    program = (
+        "import json, sys; from pathlib import Path; from diptych.data.tokenizer import Tokenizer\n"
+        "print(Tokenizer.train(json.loads(Path(sys.argv[1]).read_text()), 900).fingerprint)"
+    )
+    settings = [{"RAYON_NUM_THREADS": "1", "PYTHONHASHSEED": "1"}, {"RAYON_NUM_THREADS": "4", "PYTHONHASHSEED": "2"}]
+    runs = [
+        subprocess.run(
+            [sys.executable, "-c", program, path], env=os.environ | s, capture_output=True, text=True, check=True
+        )
+        for s in settings
+    ]
+    assert len({*(run.stdout.strip() for run in runs), Tokenizer.train(captions(500), 900).fingerprint}) == 1
+
+
+def test_trained_merges_give_open_clips_ids(tmp_path):
+    trained = Tokenizer.train(captions(2_000), vocab_size=1_200)
+    assert trained.vocab_size == 1_200
+    path = tmp_path / "merges.txt.gz"
+    with gzip.open(path, "wt", encoding="utf-8") as file:
+        file.write("\n".join(["#version", *(" ".join(merge) for merge in trained.merges)]))
+    assert_same(trained, open_clip_module().SimpleTokenizer(str(path)), captions(3_000)[1_000:])
+    assert Tokenizer.openai(path).fingerprint == trained.fingerprint
+
+
+def test_training_refuses_bad_input():
+    for size in (513, 0, -1, 2**40):
+        with pytest.raises(ConfigError, match="vocab_size"):
+            Tokenizer.train(["a"], vocab_size=size)
+    for bad in (["a", b"b"], "a caption", b"x", None, ["a", None]):
+        with pytest.raises(TextError, match="str"):
+            Tokenizer.train(bad, vocab_size=600)
+
+
+def test_a_saved_tokenizer_is_the_same_everywhere(small, tmp_path):
+    path = tmp_path / "tokenizer.json"
+    small.save(path)
+    small.save(path)
+    again = Tokenizer.from_file(path)
+    assert again.fingerprint == small.fingerprint and again.context_length == 8
+    assert Tokenizer.from_file(path, context_length=5).context_length == 5
+    assert [p.name for p in tmp_path.iterdir()] == ["tokenizer.json"]
+    library = tokenizers.Tokenizer.from_file(str(path))
+    for text in ["ab abc xbc", "", "it's 12!", "a b c d e f g h i j"]:
+        assert library.encode(text).ids == small(text, truncate=True)[0][0].tolist()
+    assert library.decode(library.encode("ab abc").ids) == "ab abc "
+
+
+def test_transformers_reads_a_saved_tokenizer(ours, tmp_path):
+    transformers = pytest.importorskip("transformers")
+    ours.save(tmp_path / "tokenizer.json")
+    fast = transformers.PreTrainedTokenizerFast(tokenizer_file=str(tmp_path / "tokenizer.json"))
+    texts = [f for f in FRAGMENTS if f.isascii() and f.isprintable() and "&" not in f and "of_text>" not in f.lower()]
+    for text in ["a photo of a cat", *(t for t in texts if "oftext" not in t.lower() and len(t) < 60)]:
+        assert fast(text)["input_ids"] == ours(text)[0][0].tolist()
+
+
+@pytest.mark.parametrize("old", [False, True], ids=["transformers 5", "merges as strings"])
+def test_the_tokenizer_of_a_hugging_face_clip_loads(ours, tmp_path, old):
+    transformers = pytest.importorskip("transformers")
+    vocab = {token: id for id, token in enumerate(ours.tokens)}
+    transformers.CLIPTokenizer(vocab=vocab, merges=list(ours.merges)).save_pretrained(tmp_path)
+    path = tmp_path / "tokenizer.json"
+    if old:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        content["model"]["merges"] = [" ".join(merge) for merge in content["model"]["merges"]]
+        content["truncation"] = None
+        path.write_text(json.dumps(content), encoding="utf-8")
+    loaded = Tokenizer.from_file(path)
+    assert loaded.fingerprint == ours.fingerprint and loaded.context_length == 77
+
+
+def changed(small: Tokenizer, path: Path, change) -> Path:
+    """A saved tokenizer with `change` applied to its parsed content."""
+    small.save(path)
+    content = json.loads(path.read_text(encoding="utf-8"))
+    change(content)
+    path.write_text(json.dumps(content), encoding="utf-8")
+    return path
+
+
+CHANGES = {
+    "not a tokenizer": lambda c: c.clear(),
+    "no vocabulary": lambda c: c["model"].pop("vocab"),
+    "not BPE": lambda c: c["model"].update(type="WordPiece"),
+    "no suffix": lambda c: c["model"].update(end_of_word_suffix=None),
+    "cased": lambda c: c.update(normalizer={"type": "NFC"}),
+    "a gap in the ids": lambda c: c["model"]["vocab"].update({"ab</w>": 10_000_000_000}),
+    "an id that is not a number": lambda c: c["model"]["vocab"].update({"ab</w>": "512"}),
+    "a merge of unknown tokens": lambda c: c["model"]["merges"].append(["q", "q"]),
+    "a merge of three": lambda c: c["model"]["merges"].append(["q", "q", "q"]),
+    "merges that are numbers": lambda c: c["model"].update(merges=[1, 2]),
+    "a byte lacks": lambda c: c["model"]["vocab"].update({"??": c["model"]["vocab"].pop("!")}),
+    "a character that is no byte": lambda c: c["model"]["vocab"].update({"\ud800": c["model"]["vocab"].pop("abc</w>")}),
+    "EOT not last": lambda c: c["added_tokens"].append({"content": "<more>", "id": 517}),
+    "an odd context length": lambda c: c["truncation"].update(max_length="long"),
+    "model a list": lambda c: c.update(model=[]),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES.keys())
+def test_a_wrong_tokenizer_file_is_refused(small, tmp_path, change):
+    with pytest.raises(DataError, match=r"tokenizer\.json: "):
+        Tokenizer.from_file(changed(small, tmp_path / "tokenizer.json", change))
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff\xfe\x00", b"{", b"[]", b"null", b"[" * 200_000, b"9" * 10_000, b'{"model": 1}']
+)
+def test_garbage_is_refused(tmp_path, content):
+    path = tmp_path / "tokenizer.json"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"tokenizer\.json: "):
+        Tokenizer.from_file(path)
+    with pytest.raises(DataError, match="bpe_simple_vocab_16e6"):
+        Tokenizer.openai(path)
+
+
+def test_missing_and_absurd_files_are_refused(tmp_path, monkeypatch):
+    for read in (Tokenizer.from_file, Tokenizer.openai):
+        with pytest.raises(DataError, match="absent"):
+            read(tmp_path / "absent")
+        with pytest.raises(DataError, match=str(tmp_path)):
+            read(tmp_path)
+    huge = tmp_path / "huge.json"
+    with huge.open("wb") as file:
+        file.truncate(2**33)
+    with pytest.raises(DataError, match="at most"):
+        Tokenizer.from_file(huge)
+    bomb = tmp_path / "bomb.txt.gz"
+    with gzip.open(bomb, "wb", compresslevel=1) as file:
+        file.write(bytes(70 * 2**20))
+    with pytest.raises(DataError, match="64 MiB"):
+        Tokenizer.openai(bomb)
+    for lines in ("#version\na b c", "#version\nqq zz", "#version"):
+        path = tmp_path / "merges.txt.gz"
+        path.write_bytes(gzip.compress(lines.encode()))
+        with pytest.raises(DataError, match=r"merges\.txt\.gz"):
+            Tokenizer.openai(path)
+    monkeypatch.setattr(vocabulary.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(DataError, match="install open_clip_torch"):
+        Tokenizer.openai()
