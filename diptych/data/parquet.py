@@ -73,7 +73,7 @@ class ParquetSource:
     @functools.cached_property
     def fingerprint(self) -> str:
         """SHA-256 over the files' names, sizes and numbers of row groups."""
-        return fingerprint(self.files, *map(str, self.num_groups))
+        return fingerprint(self.files, relative_names(self.files), *map(str, self.num_groups))
 
     def read(self, index: int) -> Iterator[Sample | Broken]:
         """The rows of one row group, with keys "<file>/<row group>/<row>".

@@ -107,10 +107,14 @@ def relative_names(files: Sequence[Path]) -> tuple[str, ...]:
     return tuple(path.relative_to(folder).as_posix() for path in paths)
 
 
-def fingerprint(files: Sequence[Path], *more: str) -> str:
-    """SHA-256 over the files' relative names and sizes, and more text: cheap, and the same wherever the folder lies."""
+def fingerprint(files: Iterable[Path], names: Iterable[str], *more: str) -> str:
+    """SHA-256 over the files' names and sizes, and more text: cheap, and the same wherever the files lie.
+
+    Raises:
+        DataError: a file is not there.
+    """
     digest = hashlib.sha256()
-    for name, path in zip(relative_names(files), files, strict=True):
+    for path, name in zip(files, names, strict=True):
         try:
             size = path.stat().st_size
         except OSError as error:

@@ -56,7 +56,7 @@ class TarSource:
     @functools.cached_property
     def fingerprint(self) -> str:
         """SHA-256 over the shards' names and sizes."""
-        return fingerprint(self.files)
+        return fingerprint(self.files, relative_names(self.files))
 
     @functools.cached_property
     def _names(self) -> tuple[str, ...]:

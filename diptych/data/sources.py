@@ -105,18 +105,14 @@ def _expand_braces(pattern: str) -> list[str]:
         choices = match[3].split(",")
     else:
         first, last = int(match[1][:18]), int(match[2][:18])
-        if last - first >= MAX_FILES:
-            raise DataError(f"{match[0]} stands for more than {MAX_FILES} names")
+        if not 0 <= last - first < MAX_FILES:
+            raise DataError(f"{match[0]} stands for no names, or for more than {MAX_FILES} names")
         width = len(match[1]) if match[1].startswith("0") else 0
         choices = [f"{number:0{width}d}" for number in range(first, last + 1)]
-    names = [
-        pattern[: match.start()] + choice + rest
-        for choice in choices
-        for rest in _expand_braces(pattern[match.end() :])
-    ]
-    if len(names) > MAX_FILES:
+    endings = _expand_braces(pattern[match.end() :])
+    if len(choices) * len(endings) > MAX_FILES:
         raise DataError(f"{pattern} stands for more than {MAX_FILES} names")
-    return names
+    return [pattern[: match.start()] + choice + ending for choice in choices for ending in endings]
 
 
 def _find(path: Path) -> tuple[str, list[Path]]:

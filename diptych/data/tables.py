@@ -62,7 +62,7 @@ class CsvSource:
     @functools.cached_property
     def fingerprint(self) -> str:
         """SHA-256 over the files' names and sizes."""
-        return fingerprint([table.path for table in self.tables])
+        return fingerprint([table.path for table in self.tables], [table.name for table in self.tables])
 
     def read(self, index: int) -> Iterator[Sample | Broken]:
         """Up to 1000 rows, with keys "<file>/<row>".
@@ -215,7 +215,7 @@ class FolderSource:
     @functools.cached_property
     def fingerprint(self) -> str:
         """SHA-256 over the pictures' names and sizes."""
-        return fingerprint([self.root / name for name in self.names])
+        return fingerprint((self.root / name for name in self.names), self.names)
 
     def read(self, index: int) -> Iterator[Sample | Broken]:
         """Up to 1000 pictures; their keys are their paths below root."""
