@@ -8,6 +8,7 @@ worker that died, and its workers end by themselves when the parent is gone.
 
 import contextlib
 import dataclasses
+import multiprocessing.connection
 import signal
 import sys
 import threading
@@ -154,8 +155,11 @@ def decode_chunks(
         with _started(loader) as decoded:
             try:
                 yield from decoded
-            except RuntimeError as error:
-                if "DataLoader worker" not in str(error):
+            except (RuntimeError, OSError, EOFError) as error:
+                # torch's own report, or the broken connection to a worker whose chunk was on its way. The source's
+                # errors pass through here too; then the workers live.
+                sentinels = [worker.sentinel for worker in decoded._workers]  # type: ignore[attr-defined]
+                if not multiprocessing.connection.wait(sentinels, timeout=1):
                     raise
                 raise DiptychError(
                     f"a process that decodes pictures died: {error}. If memory ran out (also /dev/shm, in containers "
