@@ -3,16 +3,20 @@
 import torch
 
 from diptych.model.clip import CLIP
+from diptych.model.config import CLIPConfig
 
 
 @torch.no_grad()
-def randomise(model: CLIP, seed: int = 0) -> CLIP:
-    """Make every weight, gain, bias and running statistic random and non-zero, at a scale that keeps signals alive."""
+def random_clip(config: CLIPConfig, seed: int = 0) -> CLIP:
+    """A model whose every weight, gain, bias and running statistic is random and non-zero, with signals kept alive."""
+    with torch.device("meta"):
+        model = CLIP(config)
+    model.to_empty(device="cpu")
     generator = torch.Generator().manual_seed(seed)
     for name, tensor in model.state_dict().items():
         if not tensor.is_floating_point():
-            continue
-        if name.endswith("running_var") or (tensor.dim() == 1 and name.endswith("weight")):
+            tensor.zero_()
+        elif name.endswith("running_var") or (tensor.dim() == 1 and name.endswith("weight")):
             tensor.copy_(0.5 + torch.rand(tensor.shape, generator=generator))
         elif name == "logit_scale":
             tensor.fill_(3.3)

@@ -11,7 +11,7 @@ import numpy as np
 import peers  # noqa: F401
 import pytest
 import torch
-from model_tools import distance, randomise
+from model_tools import distance, random_clip
 from PIL import Image
 
 from diptych.data.tokenizer import Tokenizer
@@ -39,14 +39,14 @@ def tokenizer():
 def model(request, tokenizer):
     """One with CLIP's own settings, one where activation and preprocessing differ from all defaults."""
     if request.param == "vit":
-        return Model(randomise(CLIP(VIT)), tokenizer, Preprocessing(48), "vit")
+        return Model(random_clip(VIT), tokenizer, Preprocessing(48), "vit")
     odd = Preprocessing(64, (0.1, 0.2, 0.3), (0.5, 0.6, 0.7), "bilinear", "squash")
-    return Model(randomise(CLIP(RESNET)), tokenizer, odd, "resnet")
+    return Model(random_clip(RESNET), tokenizer, odd, "resnet")
 
 
 @pytest.fixture
 def vit(tokenizer):
-    return Model(randomise(CLIP(VIT)), tokenizer, Preprocessing(48), "vit")
+    return Model(random_clip(VIT), tokenizer, Preprocessing(48), "vit")
 
 
 @pytest.fixture(scope="module")

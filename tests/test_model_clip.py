@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from model_tools import distance, random_pairs, randomise
+from model_tools import distance, random_clip, random_pairs
 
 from diptych.errors import ShapeError
 from diptych.model.clip import CLIP
@@ -19,7 +19,7 @@ CONFIGS = {
 
 @pytest.fixture(params=CONFIGS)
 def model(request):
-    return randomise(CLIP(CONFIGS[request.param]))
+    return random_clip(CONFIGS[request.param])
 
 
 def full_context(model, tokens):

@@ -12,7 +12,7 @@ import zipfile
 import peers  # noqa: F401
 import pytest
 import torch
-from model_tools import distance, random_pairs, randomise
+from model_tools import distance, random_clip, random_pairs
 from safetensors.torch import save_file
 
 from diptych.errors import ConfigError, WeightsError
@@ -36,12 +36,12 @@ RESNET = CLIPConfig(96, ResNetConfig(96, 16, (1, 2, 1, 1)), TEXT)
 
 @pytest.fixture(scope="module", params=[VIT, RESNET], ids=["vit", "resnet"])
 def model(request):
-    return randomise(CLIP(request.param))
+    return random_clip(request.param)
 
 
 @pytest.fixture(scope="module")
 def vit():
-    return randomise(CLIP(VIT))
+    return random_clip(VIT)
 
 
 def same(first, second):
