@@ -32,9 +32,6 @@ def tokenizer() -> Tokenizer:
     return small_tokenizer()
 
 
-# ---- resume
-
-
 def check_resume(make_loader, count: int, stops: list[int], workers: tuple[int, ...]) -> None:
     """Stopped after each of `stops` batches, resumed with each number of workers: the rest is as if never stopped."""
     batches, states = take(make_loader(0), count)

@@ -86,13 +86,15 @@ def test_waiting_is_measured(tokenizer):
     class Slow(Shards):
         def read(self, index):
             for item in super().read(index):
-                time.sleep(0.01)
+                time.sleep(0.02)
                 yield item
 
-    loader = Loader(Slow(make([60]).contents), tokenizer, PREPROCESSING, config(local_batch_size=30, shuffle_buffer=0))
+    slow = Slow(make([60]).contents)
+    values = {"local_batch_size": 30, "shuffle_buffer": 0, "chunk_size": 15}
+    loader = Loader(slow, tokenizer, PREPROCESSING, config(**values))
     next(batches := iter(loader))
-    assert 0.25 < loader.seconds_waited < 5
+    assert 0.55 < loader.seconds_waited < 10
     waited = loader.seconds_waited
-    time.sleep(1)  # the model's work, while reading goes on
+    time.sleep(1.2)  # the model's work, while reading goes on
     next(batches)
-    assert loader.seconds_waited - waited < 0.25
+    assert loader.seconds_waited - waited < 0.5
