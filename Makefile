@@ -25,11 +25,11 @@ clean:
 .venv/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(PIP) torch
-	$(PIP) --editable '.[report,tensorboard]'
+	$(PIP) --editable '.[tensorboard]'
 	touch $@
 
 # The peers that tests and benchmarks compare with; without dependencies, because torchvision has no CPU build (tests/peers.py).
 .venv/.dev: .venv/.installed
-	$(PIP) pytest pytest-timeout pytest-xdist hypothesis ruff mypy import-linter playwright transformers regex pandas tqdm webdataset
+	$(PIP) pytest pytest-timeout pytest-xdist hypothesis ruff mypy import-linter playwright transformers pandas tqdm webdataset
 	$(PIP) --no-deps $(PEERS)
 	touch $@

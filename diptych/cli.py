@@ -4,13 +4,13 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.logging import RichHandler
 
-from diptych.errors import DiptychError
+from diptych.errors import DiptychError, InputError
 
 # torch takes seconds to import; each command imports what it needs, so that --help answers at once.
 app = typer.Typer(
@@ -24,7 +24,20 @@ app = typer.Typer(
 
 def _examples(*lines: str) -> str:
     """The examples under a command's help; one line each."""
-    return "[bold]Examples[/bold]\n\n" + "\n\n".join(f"  $ {line}" for line in lines)
+    return "[bold]Examples[/bold]\n\n" + "\n\n".join(f"$ {line}" for line in lines)
+
+
+_Option = typer.Option
+Device = Annotated[str, _Option(help="auto (the GPU where there is one), cpu, cuda, cuda:1, ...")]
+Seed = Annotated[int, _Option(help="Seed of the weights and of the data's order.")]
+Workers = Annotated[int | None, _Option(help="Processes that decode pictures; changes no number.")]
+Resume = Annotated[bool, _Option("--resume", help="Go on from the newest checkpoint.")]
+ModelOption = Annotated[str | None, _Option(help="Model folder or weight file.")]
+Number = int | None
+Fraction = float | None
+
+_PAIRS_HELP = "Pairs: tar shards, parquet, CSV/TSV, a folder with .txt files, or playground:NUM."
+_SETS_HELP = "MODEL (unless --model is given), then evaluation sets: clip-benchmark/wds layout or a folder per class."
 
 
 @app.command(
@@ -33,130 +46,119 @@ def _examples(*lines: str) -> str:
     )
 )
 def quickstart(
-    out: Annotated[Path, typer.Option(help="Folder for the model, the results and report.html.")] = Path(
-        "runs/quickstart"
-    ),
-    pairs: Annotated[int | None, typer.Option(help="Pairs to train on; fewer is faster and less accurate.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the weights and of the pictures.")] = 0,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with a run that was stopped.")] = False,
+    out: Annotated[Path, _Option(help="Folder for the model, the results and report.html.")] = Path("runs/quickstart"),
+    pairs: Annotated[Number, _Option(help="Pairs to train on; fewer is faster and less accurate.")] = None,
+    seed: Seed = 0,
+    resume: Resume = False,
 ) -> None:
     """Train a CLIP on generated picture-caption pairs, test it zero-shot, and write a report page.
 
     Needs no data and no network: pictures of shapes, words and handwritten digits are drawn as it goes.
     """
+    from diptych.evaluate import zero_shot_table
     from diptych.quickstart import PAIRS, run_quickstart
 
-    report = run_quickstart(out, num_pairs=pairs or PAIRS, seed=seed, resume=resume)
-    print(f"\nThe report: {report}\nThe numbers: {out / 'results.jsonl'}\nThe model: {out / 'model'}")
+    done = run_quickstart(out, num_pairs=PAIRS if pairs is None else pairs, seed=seed, resume=resume)
+    Console().print(zero_shot_table(done.run.results, done.tasks))
+    print(f"the report:  {done.report}\nthe numbers: {out / 'results.jsonl'}\nthe model:   {out / 'model'}")
 
 
 @app.command(
     epilog=_examples(
         "diptych train 'shards/{00000..00099}.tar' --recipe ViT-B/32 --batch-size 1024 --epochs 32 --out runs/b32",
         "diptych train photos/ --recipe tiny-rn --pairs 300000 --evaluate cifar10/ --out runs/tiny",
-        "diptych train playground:50000 --recipe quickstart --epochs 2 --out runs/play",
         "diptych train photos/ --recipe tiny-rn --pairs 300000 --evaluate cifar10/ --out runs/tiny --resume",
+        "diptych train playground:50000 --recipe quickstart --epochs 2 --out runs/play",
     )
 )
 def train(
-    data: Annotated[
-        list[str],
-        typer.Argument(
-            help="Pairs: tar shards, parquet, CSV/TSV, a folder with .txt files, or playground:NUM."
-        ),
-    ],
-    out: Annotated[Path, typer.Option(help="Folder of the run: log, checkpoints, model.")],
-    recipe: Annotated[
-        str, typer.Option(help="Architecture with its hyper-parameters; a wrong name lists all.")
-    ] = "tiny-rn",
-    pairs: Annotated[int | None, typer.Option(help="Pairs to see in the whole run, with repetition.")] = None,
+    data: Annotated[list[str], typer.Argument(help=_PAIRS_HELP)],
+    out: Annotated[Path, _Option(help="Folder of the run: log, checkpoints, model.")],
+    recipe: Annotated[str, _Option(help="Architecture with its hyper-parameters; a wrong name lists all.")] = "tiny-rn",
+    pairs: Annotated[Number, _Option(help="Pairs to see in the whole run, with repetition.")] = None,
     epochs: Annotated[
-        float | None, typer.Option(help="Passes over the data, in place of --pairs; counts the data first.")
+        Fraction, _Option(help="Passes over the data, in place of --pairs; counts the data first.")
     ] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Pairs per update.")] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
-    weight_decay: Annotated[float | None, typer.Option(help="Decoupled weight decay, not on gains and biases.")] = None,
-    warmup_steps: Annotated[int | None, typer.Option(help="Updates of linear warm-up.")] = None,
-    tokenizer: Annotated[
-        str | None, typer.Option(help="train (from the captions), openai, or a tokenizer.json.")
-    ] = None,
-    workers: Annotated[int | None, typer.Option(help="Processes that decode pictures; changes no number.")] = None,
-    precision: Annotated[str, typer.Option(help="auto (bf16 where the processor has it), bf16 or fp32.")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, ...")] = "auto",
-    seed: Annotated[int, typer.Option(help="Seed of the weights and of the data's order.")] = 0,
-    checkpoint_steps: Annotated[int | None, typer.Option(help="Updates between checkpoints.")] = None,
-    checkpoint_minutes: Annotated[float | None, typer.Option(help="Minutes between checkpoints.")] = None,
+    batch_size: Annotated[Number, _Option(help="Pairs per update.")] = None,
+    learning_rate: Annotated[Fraction, _Option(help="Peak learning rate.")] = None,
+    weight_decay: Annotated[Fraction, _Option(help="Decoupled weight decay; none on gains and biases.")] = None,
+    warmup_steps: Annotated[Number, _Option(help="Updates of linear warm-up.")] = None,
+    tokenizer: Annotated[str | None, _Option(help="train (from the captions), openai, or a tokenizer.json.")] = None,
+    workers: Workers = None,
+    precision: Annotated[str, _Option(help="auto (bf16 where the processor has it), bf16 or fp32.")] = "auto",
+    device: Device = "auto",
+    seed: Seed = 0,
+    checkpoint_steps: Annotated[Number, _Option(help="Updates between checkpoints.")] = None,
+    checkpoint_minutes: Annotated[Fraction, _Option(help="Minutes between checkpoints.")] = None,
     evaluate: Annotated[
-        list[str] | None, typer.Option(help="Evaluation set to test zero-shot at the end; may be repeated.")
+        list[str] | None, _Option(help="Evaluation set to test zero-shot at the end; may be repeated.")
     ] = None,
-    evaluate_steps: Annotated[int | None, typer.Option(help="Test also every so many updates.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint in --out.")] = False,
+    evaluate_steps: Annotated[Number, _Option(help="Test also every so many updates.")] = None,
+    resume: Resume = False,
 ) -> None:
     """Train an image and a text encoder on (image, text) pairs.
 
     Stopped by Ctrl-C, SIGTERM or a crash, the same command with --resume goes on with exactly the same losses.
     """
+    top = {"tokenizer": tokenizer, "precision": precision, "device": device, "seed": seed}
+    components = {
+        "top": {**top, "evaluate_steps": evaluate_steps},
+        "loader": {"local_batch_size": batch_size, "num_workers": workers, "seed": seed},
+        "optimizer": {"learning_rate": learning_rate, "weight_decay": weight_decay},
+        "schedule": {"warmup_steps": warmup_steps},
+        "checkpoint": {"every_steps": checkpoint_steps, "every_minutes": checkpoint_minutes},
+    }
+    _train(recipe, tuple(data), out, {"num_pairs": pairs, "epochs": epochs, **components}, evaluate or [], resume)
+
+
+def _train(
+    recipe: str, data: tuple[str, ...], out: Path, changes: dict[str, Any], sets: list[str], resume: bool
+) -> None:
     from diptych.data.benchmarks import open_benchmark
     from diptych.evaluate import ZeroShot, zero_shot_table
     from diptych.recipes import configure
     from diptych.train import fit
 
-    config = configure(
-        recipe,
-        tuple(data),
-        str(out),
-        num_pairs=pairs,
-        epochs=epochs,
-        top={
-            "tokenizer": tokenizer,
-            "precision": precision,
-            "device": device,
-            "seed": seed,
-            "evaluate_steps": evaluate_steps,
-        },
-        loader={"local_batch_size": batch_size, "num_workers": workers, "seed": seed},
-        optimizer={"learning_rate": learning_rate, "weight_decay": weight_decay},
-        schedule={"warmup_steps": warmup_steps},
-        checkpoint={"every_steps": checkpoint_steps, "every_minutes": checkpoint_minutes},
-    )
-    evaluators = [ZeroShot(open_benchmark(path)) for path in evaluate or []]
-    run = fit(config, evaluators, resume=resume)
+    benchmarks = [open_benchmark(path) for path in sets]
+    config = configure(recipe, data, str(out), **changes)
+    run = fit(config, [ZeroShot(one, predictions_folder=out / "predictions") for one in benchmarks], resume=resume)
     if not run.finished:
         print(f"stopped at step {run.step} of {config.num_steps}; go on with the same command and --resume")
         raise typer.Exit(130)
     if run.results:
-        Console().print(zero_shot_table(run.results))
+        Console().print(zero_shot_table(run.results, benchmarks))
     print(f"the model: {run.folder / 'model'}")
 
 
 @app.command(
     epilog=_examples(
         "diptych evaluate runs/quickstart/model cifar10/ --out results.jsonl",
-        "diptych evaluate ViT-B-32.pt imagenet/ cifar10/ --split test",
+        "diptych evaluate imagenet/ cifar10/ --model ViT-B-32.pt --split test",
     )
 )
 def evaluate(
-    model: Annotated[str, typer.Argument(help="Model folder or weight file.")],
-    datasets: Annotated[
-        list[str], typer.Argument(help="Evaluation sets: clip-benchmark/wds layout, or a folder per class.")
-    ],
-    out: Annotated[Path, typer.Option(help="Results are appended here; Predictions go beside it.")] = Path(
-        "results.jsonl"
-    ),
-    split: Annotated[str, typer.Option(help="Which split to measure.")] = "test",
-    workers: Annotated[int, typer.Option(help="Processes that decode pictures; changes no number.")] = 1,
+    model_and_datasets: Annotated[list[str], typer.Argument(help=_SETS_HELP)],
+    model: ModelOption = None,
+    out: Annotated[Path, _Option(help="Results are appended here; Predictions go beside it.")] = Path("results.jsonl"),
+    split: Annotated[str, _Option(help="Which split to measure.")] = "test",
+    workers: Workers = 1,
     precision: Annotated[
-        str, typer.Option(help="fp32 (exact), bf16, or auto (the fastest that the machine does well).")
+        str, _Option(help="fp32 (exact), bf16, or auto (the fastest that the machine does well).")
     ] = "fp32",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
+    device: Device = "auto",
 ) -> None:
     """Measure zero-shot accuracy: single template against the ensemble, with 99.5 % intervals."""
+    from diptych.data.benchmarks import open_benchmark
     from diptych.embed import load
     from diptych.evaluate import evaluate_benchmarks, zero_shot_table
 
-    encoder = load(model, device=None if device == "auto" else device, precision=precision)
-    results = evaluate_benchmarks(encoder, datasets, out, split=split, num_workers=workers)
-    Console().print(zero_shot_table(results))
+    name, *datasets = model_and_datasets if model is None else [model, *model_and_datasets]
+    if not datasets:
+        raise InputError(f"nothing to measure {name} on: diptych evaluate MODEL DATASET_DIR ...")
+    benchmarks = [open_benchmark(dataset, split) for dataset in datasets]
+    encoder = load(name, device=None if device == "auto" else device, precision=precision)
+    results = evaluate_benchmarks(encoder, benchmarks, out, num_workers=workers or 0)
+    Console().print(zero_shot_table(results, benchmarks))
     print(f"results: {out}")
 
 
@@ -168,32 +170,32 @@ def evaluate(
 )
 def classify(
     pictures: Annotated[list[Path], typer.Argument(help="Pictures, or folders of pictures.")],
-    labels: Annotated[str, typer.Option(help="Comma-separated labels, or @file with one label a line.")],
-    model: Annotated[str, typer.Option(help="Model folder or weight file.")] = "runs/quickstart/model",
+    labels: Annotated[str, _Option(help="Comma-separated labels, or @file with one label a line.")],
+    model: ModelOption = "runs/quickstart/model",
     template: Annotated[
-        list[str] | None, typer.Option(help="Prompt with {c} for the label; several are averaged.")
+        list[str] | None, _Option(help="Prompt with {c} for the label, or @file; several are averaged.")
     ] = None,
-    top_k: Annotated[int, typer.Option(help="Labels to show for each picture.")] = 3,
+    top_k: Annotated[int, _Option(help="Labels to show for each picture.")] = 3,
     json_lines: Annotated[bool, typer.Option("--json", help="One JSON object a line, for other programs.")] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, ...")] = "auto",
+    device: Device = "auto",
 ) -> None:
     """Say which of your labels fits each picture best. No training: the labels are all it needs."""
     from diptych.embed import load
-    from diptych.evaluate import classify_pictures, print_classified, read_labels
+    from diptych.evaluate import classify_pictures, print_classified, read_labels, read_templates
 
-    encoder = load(model, device=None if device == "auto" else device)
-    rows = classify_pictures(encoder, pictures, read_labels(labels), template or None, top_k=top_k)
-    if not print_classified(rows, as_json=json_lines):
+    class_names, templates = read_labels(labels), read_templates(template) if template else None
+    encoder = load(str(model), device=None if device == "auto" else device)
+    if not print_classified(
+        classify_pictures(encoder, pictures, class_names, templates, top_k=top_k), as_json=json_lines
+    ):
         raise typer.Exit(1)
 
 
 def main() -> None:
     """Entry point: errors of ours are one line, not a traceback; DIPTYCH_DEBUG=1 shows it all."""
-    logging.basicConfig(
-        level=logging.INFO,
-        format="%(message)s",
-        handlers=[RichHandler(console=Console(stderr=True), show_path=False, show_time=False, markup=False)],
-    )
+    handler = RichHandler(console=Console(stderr=True), show_path=False, show_time=False, markup=False)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
+    logging.getLogger("diptych").setLevel(logging.INFO)
     try:
         app()
     except (DiptychError, OSError) as error:

@@ -1,5 +1,6 @@
 """The main job on the embedded pairs: train, test zero-shot, and write a page about it."""
 
+import dataclasses
 import logging
 import os
 import shutil
@@ -12,8 +13,7 @@ from diptych.data.benchmarks import Benchmark
 from diptych.data.playground import Playground, playground_tasks
 from diptych.embed.model import Model
 from diptych.evaluate import ZeroShot, confusion_matrix, read_predictions, run_record
-from diptych.recipes import quickstart
-from diptych.records import Sample
+from diptych.recipes import configure
 from diptych.report import Confusion, Match, Pair, QuickstartReport, Retrieval, Similarity, write_report
 from diptych.train import Run, TrainConfig, fit, read_log
 
@@ -27,7 +27,16 @@ _POOL = 400  # test pairs among which neighbours are looked for
 _OURS = ("checkpoints", "tensorboard", "predictions", "model")
 
 
-def run_quickstart(out: Path, *, num_pairs: int = PAIRS, seed: int = 0, resume: bool = False) -> Path:
+@dataclasses.dataclass(frozen=True)
+class Quickstart:
+    """What a quickstart leaves: the run with its results, the tasks they are of, and the page."""
+
+    run: Run
+    tasks: list[Benchmark]
+    report: Path
+
+
+def run_quickstart(out: Path, *, num_pairs: int = PAIRS, seed: int = 0, resume: bool = False) -> Quickstart:
     """Train on the playground, measure every task, write out/report.html and out/results.jsonl.
 
     Args:
@@ -35,14 +44,19 @@ def run_quickstart(out: Path, *, num_pairs: int = PAIRS, seed: int = 0, resume: 
         num_pairs: pairs to train on, with repetition.
         seed: of the weights, and of the training pictures.
         resume: go on with a run that was stopped.
-    Returns:
-        path of the report.
     Raises:
         SystemExit: SIGINT or SIGTERM stopped the training; the checkpoint is written.
     """
     if not resume:
         _clear(out)
-    config = quickstart((f"playground:{min(UNIQUE_PAIRS, num_pairs)}",), str(out), num_pairs, seed=seed)
+    config = configure(
+        "quickstart",
+        (f"playground:{min(UNIQUE_PAIRS, num_pairs)}",),
+        str(out),
+        num_pairs=num_pairs,
+        top={"seed": seed},
+        loader={"seed": seed},
+    )
     tasks = playground_tasks(seed=seed, size=SIZE)
     evaluators = [ZeroShot(task, predictions_folder=out / "predictions") for task in tasks]
     run = fit(config, evaluators, resume=resume)
@@ -50,13 +64,12 @@ def run_quickstart(out: Path, *, num_pairs: int = PAIRS, seed: int = 0, resume: 
         raise SystemExit(f"stopped at step {run.step} of {config.num_steps}; go on with: diptych quickstart --resume")
     report = out / "report.html"
     write_report(_report(run, config, tasks, seed), report)
-    return report
+    return Quickstart(run, tasks, report)
 
 
 def _report(run: Run, config: TrainConfig, tasks: list[Benchmark], seed: int) -> QuickstartReport:
-    pool = [sample for sample in Playground(_POOL, seed=seed, size=SIZE, split="test").read(0) if isinstance(sample, Sample)]
-    pictures = [sample.image for sample in pool]
-    captions = [sample.texts[0] for sample in pool]
+    pairs = _pairs(Playground(_POOL, seed=seed, size=SIZE, split="test"))
+    pictures, captions = [pair.image for pair in pairs], [pair.caption for pair in pairs]
     cosines = (run.model.encode_images(pictures) @ run.model.encode_texts(captions).T).numpy()
     shown = _distinct(captions, 10)
     return QuickstartReport(
@@ -64,14 +77,25 @@ def _report(run: Run, config: TrainConfig, tasks: list[Benchmark], seed: int) ->
         results=run.results,
         chance={task.name: 1 / len(task.class_names) for task in tasks},
         log=read_log(run.folder),
-        similarity=Similarity([pictures[i] for i in shown], [captions[i] for i in shown], cosines[np.ix_(shown, shown)]),
-        captions_of_pictures=[_nearest(i, pictures, captions, captions, cosines) for i in _distinct(captions, 4, start=20)],
-        pictures_of_captions=[_nearest(i, captions, pictures, captions, cosines.T) for i in _distinct(captions, 4, start=40)],
+        similarity=Similarity(
+            [pictures[i] for i in shown], [captions[i] for i in shown], cosines[np.ix_(shown, shown)]
+        ),
+        captions_of_pictures=[
+            _nearest(i, pictures, captions, captions, cosines) for i in _distinct(captions, 4, start=20)
+        ],
+        pictures_of_captions=[
+            _nearest(i, captions, pictures, captions, cosines.T) for i in _distinct(captions, 4, start=40)
+        ],
         confusion=_confusion(run, next(task for task in tasks if task.name == CONFUSED_TASK)),
-        training_pairs=[Pair(s.image, s.texts[0]) for s in Playground(12, seed=seed, size=SIZE).read(0)],
+        training_pairs=_pairs(Playground(12, seed=seed, size=SIZE)),
         facts=_facts(run, config, run.model, seed),
         next_steps=_NEXT_STEPS,
     )
+
+
+def _pairs(playground: Playground) -> list[Pair]:
+    """The first shard's pictures with the first caption of each."""
+    return [Pair(np.asarray(sample.image), sample.texts[0]) for sample in playground.read(0)]
 
 
 def _distinct(captions: list[str], number: int, start: int = 0) -> list[int]:
@@ -115,8 +139,8 @@ def _facts(run: Run, config: TrainConfig, model: Model, seed: int) -> dict[str, 
         "threads": str(torch.get_num_threads()),
         "seconds": f"{seconds:.1f}",
         "parameters": str(config.model.num_parameters()),
-        "pairs": str(config.num_pairs),
-        "different pairs": str(min(UNIQUE_PAIRS, config.num_pairs)),
+        "pairs": f"{config.num_pairs:,}",
+        "different pairs": f"{min(UNIQUE_PAIRS, config.num_pairs):,}",
         "batch size": str(config.global_batch_size),
         "seed": str(seed),
     }

@@ -33,7 +33,7 @@ PAPER_LEARNING_RATES = {
 
 def quickstart(data: tuple[str, ...], out: str, num_pairs: int) -> TrainConfig:
     """The embedded pairs in a few minutes on two cores: a small modified ResNet at 64 pixels."""
-    return _small("playground-rn", data, out, num_pairs, learning_rate=3e-3, warmup_steps=50)
+    return _small("playground-rn", data, out, num_pairs, batch=128, learning_rate=1.5e-3, warmup_steps=300)
 
 
 def tiny_rn(data: tuple[str, ...], out: str, num_pairs: int) -> TrainConfig:
@@ -69,10 +69,16 @@ def paper(name: str, data: tuple[str, ...], out: str, num_pairs: int) -> TrainCo
 
 
 def _small(
-    preset: str, data: tuple[str, ...], out: str, num_pairs: int, *, learning_rate: float, warmup_steps: int
+    preset: str,
+    data: tuple[str, ...],
+    out: str,
+    num_pairs: int,
+    *,
+    batch: int = 256,
+    learning_rate: float,
+    warmup_steps: int,
 ) -> TrainConfig:
     model = get_preset(preset)
-    batch = 256
     return TrainConfig(
         model=model,
         data=data,

@@ -1,7 +1,7 @@
 """The frozen records that cross the borders between packages.
 
-Shape letters, one legend for all of Diptych: N pairs here, G pairs in all ranks, L tokens, W width, H heads, E embedding,
-C classes, T templates, K top-k, R resolution.
+Shape letters, one legend for all of Diptych: N pairs here, G pairs in all ranks, L tokens, W width, H heads,
+E embedding, C classes, T templates, K top-k, R resolution.
 """
 
 import dataclasses

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from diptych.records import Result
+
 Picture = Image.Image | str | Path | bytes | np.ndarray
 """A PIL image, the path or the bytes of an encoded file, or pixels uint8 (height, width, 3)."""
 
@@ -25,3 +27,11 @@ class Encoder(Protocol):
 
     def encode_texts(self, texts: Sequence[str], /) -> torch.Tensor:
         """N texts -> (N, E) float32 on the CPU, unit norm."""
+
+
+class Evaluator(Protocol):
+    """One measurement of an encoder. `fit` runs evaluators, `diptych evaluate` runs the same objects afterwards."""
+
+    def __call__(self, encoder: Encoder, /) -> list[Result]:
+        """Measure the encoder; one Result per number."""
+        ...

@@ -1,7 +1,7 @@
 """Measure an Encoder: metrics, intervals, and evaluators that yield Results."""
 
+from diptych.embed.encoder import Evaluator
 from diptych.evaluate.commands import Classified, classify_pictures, evaluate_benchmarks, print_classified
-from diptych.evaluate.contract import Evaluator
 from diptych.evaluate.metrics import accuracy, accuracy_top_k, confusion_matrix, mean_per_class_accuracy
 from diptych.evaluate.predictions import read_predictions, write_predictions
 from diptych.evaluate.prompts import read_labels, read_templates

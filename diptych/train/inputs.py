@@ -14,8 +14,8 @@ from diptych.train.config import TrainConfig
 
 logger = logging.getLogger(__name__)
 
-# Enough captions for a vocabulary of tens of thousands of words; more would only delay the first step.
-_CAPTIONS_FOR_TOKENIZER = 200_000
+# Enough captions for a vocabulary of thousands of words; more would only delay the first step.
+_CAPTIONS_FOR_TOKENIZER = 100_000
 
 
 def open_pairs(data: tuple[str, ...], image_size: int, seed: int = 0) -> Source:

@@ -1,10 +1,12 @@
 """What a run says while it goes: a progress bar, rows of JSON, and TensorBoard."""
 
+import contextlib
 import dataclasses
 import json
 import math
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +54,13 @@ class TrainLog:
         """Move the bar; cheap enough for every step."""
         self._bar.move(step)
 
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Give the terminal to somebody else's bar for a while."""
+        self._bar.close()
+        yield
+        self._bar.open()
+
     def close(self) -> None:
         """Finish the bar and close the files."""
         self._bar.close()
@@ -79,6 +88,9 @@ class _Bar:
         )
         self._progress = Progress(*columns, console=self._console)
         self._task = self._progress.add_task("train", total=num_steps, completed=first_step, figures="")
+        self.open()
+
+    def open(self) -> None:
         if self._live:
             self._progress.start()
 

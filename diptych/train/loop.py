@@ -9,14 +9,14 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
 from diptych.data.loader import Loader
 from diptych.data.sources import Source
 from diptych.data.transforms import normalise
-from diptych.embed.encoder import Encoder
+from diptych.embed.encoder import Evaluator
 from diptych.embed.model import Model
 from diptych.errors import ConfigError, NonFiniteLossError
 from diptych.model.clip import CLIP
@@ -30,12 +30,6 @@ from diptych.train.optimizer import build_optimizer, learning_rate_at
 from diptych.train.precision import choose_device, choose_dtype
 
 logger = logging.getLogger(__name__)
-
-
-class Evaluator(Protocol):
-    """What `fit` calls to measure a model; `diptych.evaluate` holds them."""
-
-    def __call__(self, encoder: Encoder, /) -> list[Result]: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,15 +112,15 @@ def fit(
     tokenizer = prepare_tokenizer(config, pairs, folder)
     device = choose_device(config.device)
     torch.manual_seed(config.seed)
-    clip = CLIP(config.model).to(device, memory_format=torch.channels_last).train()
+    clip = CLIP(config.model).to(device).train()
     loader = Loader(pairs, tokenizer, config.preprocessing, config.loader, config.augmentation)
+    model = Model(clip, tokenizer, config.preprocessing, name=folder.name)  # also sets the memory format
     training = _Training(clip, build_optimizer(clip, config.optimizer), loader)
     if saved is not None:
         training.load_state_dict(saved)
         logger.info("resuming %s at step %d of %d", folder, training.step, config.num_steps)
 
     # ---- train, measure, save
-    model = Model(clip, tokenizer, config.preprocessing, name=folder.name)
     log = TrainLog(folder, config.num_steps, training.step)
     try:
         seconds = _train(training, model, evaluators, config, checkpoints, log)
@@ -262,7 +256,8 @@ def _evaluate(model: Model, evaluators: Sequence[Evaluator], step: int, log: Tra
     """Measure, with the model in evaluation mode, and put it back to training."""
     was_training = model.clip.training
     model.clip.eval()
-    results = [result for evaluator in evaluators for result in evaluator(model)]
+    with log.paused():
+        results = [result for evaluator in evaluators for result in evaluator(model)]
     model.clip.train(was_training)
     log.results(step, results)
     return results
@@ -288,7 +283,7 @@ def _stop_on_signal() -> Iterator[threading.Event]:
     if threading.current_thread() is not threading.main_thread():
         yield stopped
         return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {int(number): signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def stop(number: int, _frame: Any) -> None:
         stopped.set()
