@@ -59,7 +59,7 @@ def quickstart(
     from diptych.quickstart import PAIRS, run_quickstart
 
     done = run_quickstart(out, num_pairs=PAIRS if pairs is None else pairs, seed=seed, resume=resume)
-    Console().print(zero_shot_table(done.run.results, done.tasks))
+    _print(zero_shot_table(done.run.results, done.tasks))
     print(f"the report:  {done.report}\nthe numbers: {out / 'results.jsonl'}\nthe model:   {out / 'model'}")
 
 
@@ -126,7 +126,7 @@ def _train(
         print(f"stopped at step {run.step} of {config.num_steps}; go on with the same command and --resume")
         raise typer.Exit(130)
     if run.results:
-        Console().print(zero_shot_table(run.results, benchmarks))
+        _print(zero_shot_table(run.results, benchmarks))
     print(f"the model: {run.folder / 'model'}")
 
 
@@ -158,7 +158,7 @@ def evaluate(
     benchmarks = [open_benchmark(dataset, split) for dataset in datasets]
     encoder = load(name, device=None if device == "auto" else device, precision=precision)
     results = evaluate_benchmarks(encoder, benchmarks, out, num_workers=workers or 0)
-    Console().print(zero_shot_table(results, benchmarks))
+    _print(zero_shot_table(results, benchmarks))
     print(f"results: {out}")
 
 
@@ -189,6 +189,11 @@ def classify(
         classify_pictures(encoder, pictures, class_names, templates, top_k=top_k), as_json=json_lines
     ):
         raise typer.Exit(1)
+
+
+def _print(table: Any) -> None:
+    """A table on stdout: as wide as the terminal, or wide enough for all of it in a file."""
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ and a folder of pictures per class, {split}/{class}/*.jpg or, without splits, {c
 import dataclasses
 import hashlib
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -23,6 +24,8 @@ from diptych.records import Broken, Sample
 CLASS_NAMES_FILE = "classnames.txt"
 TEMPLATES_FILE = "zeroshot_classification_templates.txt"
 SHARD_COUNT_FILE = "nshards.txt"
+logger = logging.getLogger(__name__)
+
 DEFAULT_TEMPLATES = ("a photo of a {c}.",)
 _MAX_LIST_BYTES, _MAX_SHARDS = 16 << 20, 1_000_000
 _USUAL_SPLITS = {"train", "val", "valid", "validation", "test"}
@@ -56,8 +59,8 @@ def open_benchmark(path: str | Path, split: str = "test") -> Benchmark:
     "a photo of a {c}.".
 
     Raises:
-        DataError: a file or a shard is missing, a class is given twice or is the only one, a template has no {c}, or a
-            list is not UTF-8; the message names the file.
+        DataError: a file or a shard is missing, there are fewer than two classes, a template has no {c}, or a list is
+            not UTF-8; the message names the file.
     """
     path = Path(path).expanduser()
     if not path.is_dir():
@@ -76,16 +79,23 @@ def _checked(name: str, split: str, class_names: Sequence[str], templates: Seque
     """Check names and templates, and join them with a labelled source.
 
     Raises:
-        DataError: fewer than two classes, a class twice or without a name, no template, or one without {c}.
+        DataError: fewer than two different classes, one without a name, no template, or one without {c}.
     """
     first: dict[str, int] = {}
     for index, class_name in enumerate(class_names):
         if not class_name.strip():
             raise DataError(f"{name}: class {index} has no name (line {index + 1} of {CLASS_NAMES_FILE} is empty)")
         if (other := first.setdefault(class_name.strip(), index)) != index:
-            raise DataError(f'{name}: the class "{class_name.strip()}" is given twice, as class {other} and as {index}')
-    if len(class_names) < 2:
-        raise DataError(f"{name} has {len(class_names) or 'no'} class; a classifier needs two or more")
+            # ImageNet's own list has such pairs ("missile", "sunglasses"): measurable, though never told apart.
+            logger.warning(
+                '%s: "%s" names class %d and class %d; texts cannot tell them apart: the first is predicted',
+                name,
+                class_name.strip(),
+                other,
+                index,
+            )
+    if len(first) < 2:
+        raise DataError(f"{name} has {len(first) or 'no'} class; a classifier needs two or more")
     if not templates:
         raise DataError(f"{name}: {TEMPLATES_FILE} has no template; write one per line, such as: a photo of a {{c}}.")
     for template in templates:

@@ -1,5 +1,6 @@
 """A CLIP with everything that its numbers depend on: weights, tokenizer, preprocessing."""
 
+import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -63,6 +64,21 @@ class Model:
     def logit_scale(self) -> float:
         """exp(t): logits are cosines times this."""
         return self.clip.logit_scale.detach().double().exp().item()
+
+    @property
+    def fingerprint(self) -> str | None:
+        """Changes whenever a text's embedding could: weights of the text tower, tokenizer, precision. None without one.
+
+        Read from the weights at each access, because training changes them; 0.1 s for ViT-B/32.
+        """
+        if self.tokenizer is None:
+            return None
+        digest = hashlib.sha256(f"{self.tokenizer.fingerprint} {self.clip.config}".encode())
+        for name, tensor in self.clip.state_dict().items():
+            if not name.startswith("visual."):
+                digest.update(name.encode() + str(tensor.dtype).encode())
+                digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+        return digest.hexdigest()
 
     def encode_images(self, pictures: Sequence[Picture], batch_size: int = BATCH_SIZE) -> torch.Tensor:
         """Embed pictures.

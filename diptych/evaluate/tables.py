@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
@@ -26,12 +27,12 @@ def zero_shot_table(results: Iterable[Result], benchmarks: Iterable[Benchmark] =
         if result.task == "zero_shot":
             key = (result.model, result.dataset, result.split)
             rows.setdefault(key, {})[result.protocol, result.metric] = result
-    table = Table(title="Zero-shot accuracy, %")
-    table.add_column("set")
+    table = Table(title="Zero-shot accuracy, %", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("set", no_wrap=True)
     chance = {benchmark.name: 1 / len(benchmark.class_names) for benchmark in benchmarks}
     columns = ["single", "ensemble", "gain", "99.5 % interval", "top-5", "mean per class", "n"]
     for column in [*columns, "chance"] if chance else columns:
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", no_wrap=column != "mean per class")
     several_models = len({model for model, _, _ in rows}) > 1
     for (model, dataset, split), found in rows.items():
         name = f"{model}: {dataset}/{split}" if several_models else f"{dataset}/{split}"
@@ -50,7 +51,7 @@ def _cells(found: Mapping[tuple[str, str], Result]) -> list[str]:
         _percent(single),
         _percent(ensemble),
         "" if single is None or ensemble is None else f"{100 * (ensemble - single):+.2f}",
-        f"{_percent(top_1.low)} to {_percent(top_1.high)}" if top_1 and top_1.interval else "",
+        f"{_percent(top_1.low)}-{_percent(top_1.high)}" if top_1 and top_1.interval else "",
         _percent(values.get((main, "accuracy_top_5"))),
         _percent(values.get((main, "mean_per_class_accuracy"))),
         f"{top_1.n:,}" if top_1 else "",

@@ -15,6 +15,20 @@ def quick_gelu(x: torch.Tensor) -> torch.Tensor:
 ACTIVATION_FUNCTIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {"quick_gelu": quick_gelu, "gelu": F.gelu}
 
 
+def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, causal: bool = False) -> torch.Tensor:
+    """Scaled dot-product attention: queries (N, H, Lq, D), keys and values (N, H, L, D) -> (N, H, Lq, D).
+
+    torch's fused kernel, except for bf16 training on a CPU: its backward pass there takes 3 to 12 times as long as
+    these plain products, at 14 to 197 tokens (benchmarks/attention.py).
+    """
+    if not (q.device.type == "cpu" and q.dtype == torch.bfloat16 and torch.is_grad_enabled()):
+        return F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+    logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
+    if causal:
+        logits = logits + torch.full(logits.shape[-2:], float("-inf"), dtype=logits.dtype).triu(1)
+    return logits.softmax(dim=-1, dtype=torch.float32).to(v.dtype) @ v
+
+
 class Attention(nn.Module):
     """Multi-head self-attention with one matrix for queries, keys and values, initialised as nn.MultiheadAttention."""
 
@@ -32,7 +46,7 @@ class Attention(nn.Module):
         n, length, width = x.shape
         qkv = F.linear(x, self.in_proj_weight, self.in_proj_bias)
         q, k, v = qkv.view(n, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
-        attended = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+        attended = attend(q, k, v, causal)
         return self.out_proj(attended.transpose(1, 2).reshape(n, length, width))
 
 

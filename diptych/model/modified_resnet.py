@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from diptych.model.attention import attend
 from diptych.model.config import ResNetConfig
 
 EXPANSION = 4
@@ -67,7 +68,7 @@ class AttentionPool(nn.Module):
             project(x).view(n, -1, self.heads, width // self.heads).transpose(1, 2)
             for project in (self.k_proj, self.v_proj)
         )
-        return F.scaled_dot_product_attention(q, k, v).reshape(n, width)
+        return attend(q, k, v).reshape(n, width)
 
 
 class ModifiedResNet(nn.Module):
