@@ -1,6 +1,6 @@
 """Attention, forward and backward in bf16 on the CPU: our products against torch's fused kernel.
 
-    python benchmarks/attention.py --peer torch_fused --json
+python benchmarks/attention.py --peer torch_fused --json
 """
 
 import common

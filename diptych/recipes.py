@@ -38,7 +38,7 @@ def quickstart(data: tuple[str, ...], out: str, num_pairs: int) -> TrainConfig:
 
 def tiny_rn(data: tuple[str, ...], out: str, num_pairs: int) -> TrainConfig:
     """Small photographs on a processor without a GPU: a modified ResNet at 64 pixels, with crops and flips."""
-    config = _small("tiny-rn", data, out, num_pairs, learning_rate=2e-3, warmup_steps=100)
+    config = _small("tiny-rn", data, out, num_pairs, learning_rate=1.5e-3, warmup_steps=300)
     return dataclasses.replace(config, augmentation=Augmentation(rescale=(0.5, 1.0), flip=0.5))
 
 

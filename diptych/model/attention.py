@@ -18,8 +18,8 @@ ACTIVATION_FUNCTIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {"quic
 def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, causal: bool = False) -> torch.Tensor:
     """Scaled dot-product attention: queries (N, H, Lq, D), keys and values (N, H, L, D) -> (N, H, Lq, D).
 
-    torch's fused kernel, except for bf16 training on a CPU: its backward pass there takes 3 to 12 times as long as
-    these plain products, at 14 to 197 tokens (benchmarks/attention.py).
+    torch's fused kernel, except for bf16 training on a CPU: forward and backward there take 1.1 to 4 times as
+    long as these plain products, at 197 to 14 tokens (benchmarks/attention.py).
     """
     if not (q.device.type == "cpu" and q.dtype == torch.bfloat16 and torch.is_grad_enabled()):
         return F.scaled_dot_product_attention(q, k, v, is_causal=causal)
