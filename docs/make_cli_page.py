@@ -1,0 +1,84 @@
+"""Write docs/cli.md, the page of every command and option, from the commands' own signatures and help.
+
+python docs/make_cli_page.py
+"""
+
+import inspect
+import types
+import typing
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from typer.models import ArgumentInfo, CommandInfo
+
+from diptych.cli import app
+
+PAGE = Path(__file__).parent / "cli.md"
+_HEAD = """# Command line
+
+Made by `python docs/make_cli_page.py` from what `diptych COMMAND --help` shows.
+
+An error is one line on stderr, `error: ...`, with exit status 1; wrong usage has 2, a run that was stopped 130.
+`DIPTYCH_DEBUG=1` shows where an error came from.
+"""
+_KINDS = {bool: "", str: "text", int: "whole number", float: "number", Path: "path"}
+
+
+class _Parameter(NamedTuple):
+    name: str
+    takes: str
+    default: str  # empty where it must be given
+    text: str
+
+
+def page() -> str:
+    """The whole page."""
+    return "\n".join([_HEAD, *(line for command in app.registered_commands for line in _section(command))])
+
+
+def _section(command: CommandInfo) -> Iterator[str]:
+    function = command.callback
+    assert function is not None
+    rows = list(_parameters(function))
+    arguments = [f"{row.name}..." for row in rows if not row.name.startswith("-")]
+    required = [f"{row.name} {row.takes.upper()}" for row in rows if row.name.startswith("-") and not row.default]
+    yield f"## diptych {function.__name__}\n"
+    yield inspect.getdoc(function) or ""
+    yield f"\n```\ndiptych {' '.join([function.__name__, *arguments, *required, '[OPTIONS]'])}\n```\n"
+    yield "| argument or option | takes | default | what |\n| --- | --- | --- | --- |"
+    for row in rows:
+        yield f"| `{row.name}` | {row.takes} | {row.default or 'required'} | {row.text} |"
+    examples = [line.removeprefix("$ ") for line in (command.epilog or "").split("\n") if line.startswith("$ ")]
+    yield "\n```sh\n" + "\n".join(examples) + "\n```\n"
+
+
+def _parameters(function: Callable[..., Any]) -> Iterator[_Parameter]:
+    hints = typing.get_type_hints(function, include_extras=True)
+    for parameter in inspect.signature(function).parameters.values():
+        annotation, info = typing.get_args(hints[parameter.name])
+        if isinstance(info, ArgumentInfo):
+            name = parameter.name.upper()
+        else:  # in Annotated, typer takes a name of its own from the place of the default
+            own = (value for value in (info.default, *(info.param_decls or ())) if str(value).startswith("--"))
+            name = next(own, "--" + parameter.name.replace("_", "-"))
+        default = "" if parameter.default is inspect.Parameter.empty else _default(parameter.default)
+        yield _Parameter(name, _takes(annotation), default, (info.help or "").replace("|", "\\|"))
+
+
+def _takes(annotation: Any) -> str:
+    """What a user writes after the name; nothing after a flag."""
+    inner = typing.get_args(annotation)
+    if isinstance(annotation, types.UnionType):  # ... | None
+        return _takes(inner[0])
+    return f"{_takes(inner[0])}, several" if typing.get_origin(annotation) is list else _KINDS[annotation]
+
+
+def _default(value: Any) -> str:
+    if value is None or value is False:
+        return "-" if value is None else "off"
+    return f"`{value}`"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
