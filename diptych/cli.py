@@ -4,13 +4,16 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.logging import RichHandler
 
 from diptych.errors import DiptychError, InputError
+
+if TYPE_CHECKING:
+    from diptych.train import Run
 
 # torch takes seconds to import; each command imports what it needs, so that --help answers at once.
 app = typer.Typer(
@@ -30,7 +33,7 @@ def _examples(*lines: str) -> str:
 _Option = typer.Option
 Device = Annotated[str, _Option(help="auto (the GPU where there is one), cpu, cuda, cuda:1, ...")]
 Seed = Annotated[int, _Option(help="Seed of the weights and of the data's order.")]
-Workers = Annotated[int | None, _Option(help="Processes that decode pictures; changes no number.")]
+Workers = Annotated[int | None, _Option(min=0, help="Processes that decode pictures; changes no number.")]
 Resume = Annotated[bool, _Option("--resume", help="Go on from the newest checkpoint.")]
 ModelOption = Annotated[str | None, _Option(help="Model folder or weight file.")]
 Number = int | None
@@ -59,6 +62,7 @@ def quickstart(
     from diptych.quickstart import PAIRS, run_quickstart
 
     done = run_quickstart(out, num_pairs=PAIRS if pairs is None else pairs, seed=seed, resume=resume)
+    _exit_if_stopped(done.run)
     _print(zero_shot_table(done.run.results, done.tasks))
     print(f"the report:  {done.report}\nthe numbers: {out / 'results.jsonl'}\nthe model:   {out / 'model'}")
 
@@ -122,9 +126,7 @@ def _train(
     benchmarks = [open_benchmark(path) for path in sets]
     config = configure(recipe, data, str(out), **changes)
     run = fit(config, [ZeroShot(one, predictions_folder=out / "predictions") for one in benchmarks], resume=resume)
-    if not run.finished:
-        print(f"stopped at step {run.step} of {config.num_steps}; go on with the same command and --resume")
-        raise typer.Exit(130)
+    _exit_if_stopped(run)
     if run.results:
         _print(zero_shot_table(run.results, benchmarks))
     print(f"the model: {run.folder / 'model'}")
@@ -156,6 +158,7 @@ def evaluate(
     if not datasets:
         raise InputError(f"nothing to measure {name} on: diptych evaluate MODEL DATASET_DIR ...")
     benchmarks = [open_benchmark(dataset, split) for dataset in datasets]
+    _refuse_unwritable(out)
     encoder = load(name, device=None if device == "auto" else device, precision=precision)
     results = evaluate_benchmarks(encoder, benchmarks, out, num_workers=workers or 0)
     _print(zero_shot_table(results, benchmarks))
@@ -191,20 +194,51 @@ def classify(
         raise typer.Exit(1)
 
 
+def _exit_if_stopped(run: "Run") -> None:
+    """After Ctrl-C or SIGTERM: say how to go on, and leave with a shell's status for an interrupted command."""
+    if not run.finished:
+        print(f"stopped after step {run.step}; go on with the same command and --resume", file=sys.stderr)
+        raise typer.Exit(130)
+
+
+def _refuse_unwritable(out: Path) -> None:
+    """Find out before the work, not after it, that its results cannot be written."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with out.open("a"):
+        pass
+
+
 def _print(table: Any) -> None:
     """A table on stdout: as wide as the terminal, or wide enough for all of it in a file."""
     Console(width=None if sys.stdout.isatty() else 120).print(table)
 
 
+class _PrintableFormatter(logging.Formatter):
+    """Log lines quote names out of files of unknown origin, which may hold a terminal's control codes."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return _printable(super().format(record))
+
+
+def _printable(text: str) -> str:
+    return "".join(one if one.isprintable() or one == "\n" else "\N{REPLACEMENT CHARACTER}" for one in text)
+
+
+def _one_line(error: Exception) -> str:
+    text = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
+    return _printable(" ".join(text.split("\n")))
+
+
 def main() -> None:
     """Entry point: errors of ours are one line, not a traceback; DIPTYCH_DEBUG=1 shows it all."""
     handler = RichHandler(console=Console(stderr=True), show_path=False, show_time=False, markup=False)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[handler])
+    handler.setFormatter(_PrintableFormatter())
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     logging.getLogger("diptych").setLevel(logging.INFO)
     try:
         app()
     except (DiptychError, OSError) as error:
         if os.environ.get("DIPTYCH_DEBUG"):
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {_one_line(error)}", file=sys.stderr)
         sys.exit(1)

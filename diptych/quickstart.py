@@ -29,11 +29,14 @@ _OURS = ("checkpoints", "tensorboard", "predictions", "model")
 
 @dataclasses.dataclass(frozen=True)
 class Quickstart:
-    """What a quickstart leaves: the run with its results, the tasks they are of, and the page."""
+    """What a quickstart leaves: the run with its results, the tasks they are of, and the page.
+
+    `report` is None where SIGINT or SIGTERM stopped the training; the checkpoint is written.
+    """
 
     run: Run
     tasks: list[Benchmark]
-    report: Path
+    report: Path | None
 
 
 def run_quickstart(out: Path, *, num_pairs: int = PAIRS, seed: int = 0, resume: bool = False) -> Quickstart:
@@ -44,8 +47,6 @@ def run_quickstart(out: Path, *, num_pairs: int = PAIRS, seed: int = 0, resume: 
         num_pairs: pairs to train on, with repetition.
         seed: of the weights, and of the training pictures.
         resume: go on with a run that was stopped.
-    Raises:
-        SystemExit: SIGINT or SIGTERM stopped the training; the checkpoint is written.
     """
     if not resume:
         _clear(out)
@@ -61,7 +62,7 @@ def run_quickstart(out: Path, *, num_pairs: int = PAIRS, seed: int = 0, resume: 
     evaluators = [ZeroShot(task, predictions_folder=out / "predictions") for task in tasks]
     run = fit(config, evaluators, resume=resume)
     if not run.finished:
-        raise SystemExit(f"stopped at step {run.step} of {config.num_steps}; go on with: diptych quickstart --resume")
+        return Quickstart(run, tasks, None)
     report = out / "report.html"
     write_report(_report(run, config, tasks, seed), report)
     return Quickstart(run, tasks, report)

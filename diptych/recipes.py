@@ -4,6 +4,7 @@ diptych train pairs/ --recipe tiny-rn --epochs 10 --out runs/mine
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -132,6 +133,8 @@ def configure(
     """
     if (num_pairs is None) == (epochs is None):
         raise ConfigError("say how long to train: either --pairs or --epochs")
+    if epochs is not None and not 0 < epochs < math.inf:
+        raise ConfigError(f"epochs is {epochs}; it must be a number above 0")
     make = get_recipe(recipe)
     if num_pairs is None:
         assert epochs is not None

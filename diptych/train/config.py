@@ -68,6 +68,10 @@ class TrainConfig:
             )
         if min(self.log_steps, self.checkpoint.every_steps, self.checkpoint.keep) < 1:
             raise ConfigError("log_steps, checkpoint.every_steps and checkpoint.keep must be at least 1")
+        if not self.checkpoint.every_minutes > 0:
+            raise ConfigError(f"checkpoint.every_minutes is {self.checkpoint.every_minutes}; it must be above 0")
+        if self.evaluate_steps is not None and self.evaluate_steps < 1:
+            raise ConfigError(f"evaluate_steps is {self.evaluate_steps}; it must be at least 1, or None")
 
     @property
     def global_batch_size(self) -> int:

@@ -48,6 +48,13 @@ class ScheduleConfig:
     warmup_steps: int = 2000
     final_fraction: float = 0.0
 
+    def __post_init__(self) -> None:
+        if self.warmup_steps < 0 or not 0 <= self.final_fraction <= 1:
+            raise ConfigError(
+                f"warmup_steps is {self.warmup_steps} and final_fraction {self.final_fraction}; "
+                "the first must be at least 0, the second a share from 0 to 1"
+            )
+
 
 def learning_rate_at(step: int, num_steps: int, peak: float, schedule: ScheduleConfig) -> float:
     """Learning rate of the update number `step`, which counts from 0."""
