@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.logging import RichHandler
 
 from diptych.errors import DiptychError, InputError
 
@@ -203,9 +202,12 @@ def _exit_if_stopped(run: "Run") -> None:
 
 def _refuse_unwritable(out: Path) -> None:
     """Find out before the work, not after it, that its results cannot be written."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with out.open("a"):
-        pass
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with out.open("a"):
+            pass
+    except OSError as error:
+        raise InputError(f"cannot write {out}: {error.strerror}; choose another file (--out)") from error
 
 
 def _print(table: Any) -> None:
@@ -213,14 +215,20 @@ def _print(table: Any) -> None:
     Console(width=None if sys.stdout.isatty() else 120).print(table)
 
 
-class _PrintableFormatter(logging.Formatter):
-    """Log lines quote names out of files of unknown origin, which may hold a terminal's control codes."""
+class _LogHandler(logging.StreamHandler):
+    """Log lines on stderr, above a progress bar where there is one: it puts its own stderr in place for a while."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.setStream(sys.stderr)
+        super().emit(record)
 
     def format(self, record: logging.LogRecord) -> str:
-        return _printable(super().format(record))
+        level = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
+        return level + _printable(super().format(record))
 
 
 def _printable(text: str) -> str:
+    """The text without a terminal's control codes: it may quote names out of files of unknown origin."""
     return "".join(one if one.isprintable() or one == "\n" else "\N{REPLACEMENT CHARACTER}" for one in text)
 
 
@@ -231,9 +239,7 @@ def _one_line(error: Exception) -> str:
 
 def main() -> None:
     """Entry point: errors of ours are one line, not a traceback; DIPTYCH_DEBUG=1 shows it all."""
-    handler = RichHandler(console=Console(stderr=True), show_path=False, show_time=False, markup=False)
-    handler.setFormatter(_PrintableFormatter())
-    logging.basicConfig(level=logging.WARNING, handlers=[handler])
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[_LogHandler()])
     logging.getLogger("diptych").setLevel(logging.INFO)
     try:
         app()

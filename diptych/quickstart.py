@@ -19,7 +19,7 @@ from diptych.train import Run, TrainConfig, fit, read_log
 
 logger = logging.getLogger(__name__)
 
-PAIRS = 150_000  # three to four minutes on two cores
+PAIRS = 120_000  # four to five minutes on two cores
 UNIQUE_PAIRS = 50_000
 SIZE = 64
 CONFUSED_TASK = "shape"

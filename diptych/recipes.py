@@ -34,7 +34,8 @@ PAPER_LEARNING_RATES = {
 
 def quickstart(data: tuple[str, ...], out: str, num_pairs: int) -> TrainConfig:
     """The embedded pairs in a few minutes on two cores: a small modified ResNet at 64 pixels."""
-    return _small("playground-rn", data, out, num_pairs, batch=128, learning_rate=1.5e-3, warmup_steps=300)
+    config = _small("playground-rn", data, out, num_pairs, batch=128, learning_rate=1.5e-3, warmup_steps=150)
+    return dataclasses.replace(config, optimizer=dataclasses.replace(config.optimizer, weight_decay=0.5))
 
 
 def tiny_rn(data: tuple[str, ...], out: str, num_pairs: int) -> TrainConfig:

@@ -59,7 +59,10 @@ def load(
             "give the path of a model folder or weight file"
         )
     else:
-        raise WeightsError(f"there is no model folder, weight file or preset {str(name)!r}")
+        raise WeightsError(
+            f"there is no model folder, weight file or preset {str(name)!r}: give the path of one, "
+            "or train one (diptych quickstart)"
+        )
     _cast(model.clip, dtype)
     model.clip.to(choose_device(device)).eval()
     return model

@@ -18,7 +18,7 @@ PRESETS: dict[str, CLIPConfig] = {
     ),
     "tiny-rn": CLIPConfig(256, ResNetConfig(64, 32, (1, 2, 2, 1)), TextConfig(vocab_size=4096, width=256, layers=2)),
     "playground-rn": CLIPConfig(
-        256, ResNetConfig(64, 24, (1, 1, 1, 1)), TextConfig(context_length=32, vocab_size=1024, width=192, layers=3)
+        256, ResNetConfig(64, 32, (1, 1, 1, 1)), TextConfig(context_length=32, vocab_size=1024, width=128, layers=2)
     ),
 }
 

@@ -29,7 +29,7 @@ def open_pairs(data: tuple[str, ...], image_size: int, seed: int = 0) -> Source:
     if len(data) == 1 and data[0].startswith("playground:"):
         number = data[0].removeprefix("playground:").replace("_", "")
         if not re.fullmatch(r"[0-9]{1,9}", number) or int(number) == 0:
-            raise ConfigError(f"data is {data[0]!r}; write playground:NUM, for example playground:50000")
+            raise ConfigError(f"data is {data[0][:80]!r}; write playground:NUM, for example playground:50000")
         return Playground(int(number), seed=seed, size=image_size)
     return open_source(data)
 

@@ -202,7 +202,8 @@ class _Meter:
         self._training, self._config, self._checkpoints, self._log = training, config, checkpoints, log
         self._began = time.monotonic()
         self._losses: list[torch.Tensor] = []
-        self._norm, self._rate = torch.zeros(()), 0.0
+        self._norms: list[torch.Tensor] = []
+        self._rate = 0.0
         self._pairs = 0
         self.skip_pause()
 
@@ -216,36 +217,42 @@ class _Meter:
         self._pairs = 0
 
     def add(self, outcome: tuple[torch.Tensor, torch.Tensor, float]) -> None:
-        loss, self._norm, self._rate = outcome
+        loss, norm, self._rate = outcome
         self._losses.append(loss)
+        self._norms.append(norm)
         self._pairs += self._config.global_batch_size
         self._log.step(self._training.step + 1)
 
-    def check_finite(self) -> float:
-        """The newest loss; reads all since the last check at once, so that a GPU is not stopped at every step."""
-        values = torch.stack(self._losses).tolist() if self._losses else []
-        self._losses = self._losses[-1:]
-        for index, value in enumerate(values):
-            if not is_finite(value):
-                step = self._training.step - len(values) + index + 1
+    def check_finite(self) -> tuple[float, float]:
+        """Newest loss and gradient norm; reads all since the last check at once, which stops a GPU seldom.
+
+        A gradient that is no number has spoiled the weights already, although the loss of that step was still one.
+        """
+        losses, norms = (torch.stack(values).tolist() for values in (self._losses, self._norms))
+        self._losses, self._norms = self._losses[-1:], self._norms[-1:]
+        for index, (loss, norm) in enumerate(zip(losses, norms, strict=True)):
+            if not is_finite(loss, norm):
+                step = self._training.step - len(losses) + index + 1
+                what = f"the loss became {loss}" if not is_finite(loss) else f"the gradient's norm became {norm}"
                 raise NonFiniteLossError(
-                    f"the loss became {value} at step {step}; {self._checkpoints.last_good()}. "
+                    f"{what} at step {step}; {self._checkpoints.last_good()}. "
                     "Try a lower learning rate, a longer warm-up or fp32, in a new folder"
                 )
-        return values[-1] if values else float("nan")
+        return losses[-1], norms[-1]
 
     def write_row(self) -> None:
         step, now = self._training.step, time.monotonic()
+        loss, norm = self.check_finite()
         elapsed = max(now - self._window, 1e-9)
         waited = self._training.loader.seconds_waited - self._waited
         self._log.row(
             {
                 "step": step,
                 "pairs": step * self._config.global_batch_size,
-                "loss": self.check_finite(),
+                "loss": loss,
                 "lr": self._rate,
                 "scale": self._training.clip.logit_scale.detach().exp().item(),
-                "gradient_norm": self._norm.item(),
+                "gradient_norm": norm,
                 "pairs_per_second": self._pairs / elapsed,
                 "share_waiting": min(1.0, waited / elapsed),
                 "seconds": self.seconds(),

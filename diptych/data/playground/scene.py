@@ -30,7 +30,7 @@ T = TypeVar("T")
 JITTER = 10
 ANGLES = (-12, -6, 0, 6, 12)
 # Diameters at 64 px: small ones are called small, large ones large, those between are called neither.
-DIAMETERS = {"small": (14, 16, 18), "": (22, 24), "large": (30, 32, 34, 36)}
+DIAMETERS = {"small": (18, 20, 22), "": (26, 28), "large": (32, 34, 36)}
 MANY_DIAMETERS = (12, 14, 16)
 TWO_DIAMETERS = (18, 20, 22, 24)
 
@@ -209,7 +209,7 @@ def facts(scene: Scene) -> dict[str, Any]:
 
 
 def _texture(rng: random.Random) -> str:
-    return "solid" if rng.random() < 0.55 else TEXTURES[1 + int(rng.random() * 3)]
+    return "solid" if rng.random() < 0.7 else TEXTURES[1 + int(rng.random() * 3)]
 
 
 def _jitter(rng: random.Random, colour: str) -> RGB:

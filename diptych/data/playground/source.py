@@ -13,7 +13,7 @@ from diptych.errors import ConfigError
 from diptych.records import Sample
 
 # Part of every fingerprint: raise it whenever a change alters pixels or captions.
-VERSION = 1
+VERSION = 2
 SIZES_ALLOWED = (32, 512)
 
 

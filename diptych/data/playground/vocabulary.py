@@ -12,7 +12,7 @@ RGB = tuple[int, int, int]
 
 SPLITS = ("train", "validation", "test")
 KINDS = ("single", "count", "relation", "word", "digit")
-KIND_WEIGHTS = (0.50, 0.16, 0.14, 0.11, 0.09)
+KIND_WEIGHTS = (0.56, 0.14, 0.11, 0.10, 0.09)
 
 SHAPES = ("circle", "square", "triangle", "star", "cross", "heart", "moon", "ring")
 COLOURS: dict[str, RGB] = {
@@ -64,17 +64,11 @@ BACKGROUNDS: tuple[tuple[str, str, RGB], ...] = (
     ("brown", "dark", (72, 48, 34)),
 )
 
-# Never in a training picture, nor in a training caption: every colour and every shape is left out twice.
+# Never in a training picture, nor in a training caption: every colour and every shape is left out once.
 HELD_OUT_PAIRS: frozenset[tuple[str, str]] = frozenset(
     {
-        *(("orange", "circle"), ("blue", "circle")),
-        *(("red", "square"), ("cyan", "square")),
-        *(("pink", "triangle"), ("green", "triangle")),
-        *(("purple", "star"), ("yellow", "star")),
-        *(("blue", "cross"), ("orange", "cross")),
-        *(("cyan", "heart"), ("red", "heart")),
-        *(("green", "moon"), ("pink", "moon")),
-        *(("yellow", "ring"), ("purple", "ring")),
+        *(("orange", "circle"), ("red", "square"), ("green", "triangle"), ("purple", "star")),
+        *(("blue", "cross"), ("cyan", "heart"), ("pink", "moon"), ("yellow", "ring")),
     }
 )
 
