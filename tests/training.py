@@ -1,17 +1,31 @@
-"""A run small enough for a test: real pairs, real towers, a second or two."""
+"""Runs small enough for a test: real pairs, real towers, a second or two."""
 
 import dataclasses
 from pathlib import Path
 from typing import Any
 
+from colours import encoded
+from PIL import Image
+
 from diptych.data.loader import LoaderConfig
+from diptych.data.playground import Playground
 from diptych.data.transforms import Preprocessing
 from diptych.model.config import CLIPConfig, ResNetConfig, TextConfig
+from diptych.records import Sample
 from diptych.train import CheckpointConfig, OptimizerConfig, ScheduleConfig, TrainConfig
 
 MODEL = CLIPConfig(
     32, ResNetConfig(32, 8, (1, 1, 1, 1)), TextConfig(context_length=32, vocab_size=560, width=64, layers=1)
 )
+
+# The same at the command line: eight updates of the smallest recipe.
+SHORT = ("--recipe", "quickstart", "--pairs", "256", "--batch-size", "32", "--workers", "0")
+
+
+def generated_pairs(number: int = 100) -> list[Sample]:
+    """Pairs of the playground as files would hold them: PNG bytes and one caption."""
+    samples = Playground(number, size=64).read(0)
+    return [Sample(s.key, encoded(Image.fromarray(s.image)), s.texts[:1]) for s in samples]
 
 
 def tiny_config(out: Path, num_steps: int = 12, **changes: Any) -> TrainConfig:

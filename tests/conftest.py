@@ -1,0 +1,47 @@
+"""The command line as a user meets it, for the tests of the commands and of the pages that show them."""
+
+import logging
+import re
+import sys
+
+import pytest
+
+from diptych.cli import main
+
+
+class Outcome:
+    """What a command left: exit status, stdout, stderr, and the log."""
+
+    def __init__(self, status: int, out: str, err: str, log: str) -> None:
+        self.status, self.out, self.err, self.log = status, out, err, log
+
+    def is_error(self, *words: str) -> None:
+        """One line `error: ...` with these words, status 1, no traceback, nothing on stdout."""
+        assert self.status == 1, self.err
+        assert re.fullmatch(r"error: [^\n]+\n", self.err), self.err
+        assert "Traceback" not in self.err + self.log
+        assert not [word for word in words if word not in self.err], self.err
+
+
+@pytest.fixture
+def command(monkeypatch, capsys, caplog, tmp_path):
+    """Run a command line in tmp_path; what it logs is kept apart from stderr."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("DIPTYCH_DEBUG", raising=False)
+    level = logging.getLogger("diptych").level
+
+    def run(*words: object) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["diptych", *map(str, words)])
+        caplog.clear()
+        capsys.readouterr()
+        try:
+            main()
+            status = 0
+        except SystemExit as exit:
+            status = exit.code
+        printed = capsys.readouterr()
+        return Outcome(status, printed.out, printed.err, caplog.text)
+
+    yield run
+    logging.getLogger("diptych").setLevel(level)
