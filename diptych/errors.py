@@ -8,10 +8,9 @@ DiptychError
 │   ├── ShapeError                 two arrays do not fit together
 │   ├── ConfigError                a configuration is contradictory or absurd
 │   └── WeightsError               a weight file or model folder is wrong or incomplete
-├── TrainingError                  training cannot go on
-│   ├── NonFiniteLossError         the loss became NaN or infinite
-│   └── CheckpointError            a checkpoint cannot be written or read
-└── MissingExtraError (also ImportError)   an optional dependency is not installed
+└── TrainingError                  training cannot go on
+    ├── NonFiniteLossError         the loss became NaN or infinite
+    └── CheckpointError            a checkpoint cannot be written or read
 
 Every message says what was wrong, where, and what to do. The command line prints it without a traceback.
 """
@@ -59,10 +58,3 @@ class NonFiniteLossError(TrainingError):
 
 class CheckpointError(TrainingError):
     """A checkpoint cannot be written or read."""
-
-
-class MissingExtraError(DiptychError, ImportError):
-    """An optional dependency is not installed."""
-
-    def __init__(self, package: str, extra: str) -> None:
-        super().__init__(f"{package} is not installed; install it with: pip install 'diptych[{extra}]'")

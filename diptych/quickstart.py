@@ -1,6 +1,7 @@
 """The main job on the embedded pairs: train, test zero-shot, and write a page about it."""
 
 import dataclasses
+import json
 import logging
 import os
 import shutil
@@ -16,6 +17,7 @@ from diptych.evaluate import ZeroShot, confusion_matrix, read_predictions, run_r
 from diptych.recipes import configure
 from diptych.report import Confusion, Match, Pair, QuickstartReport, Retrieval, Similarity, write_report
 from diptych.train import Run, TrainConfig, fit, read_log
+from diptych.train.inputs import is_playground
 
 logger = logging.getLogger(__name__)
 
@@ -43,13 +45,11 @@ def run_quickstart(out: Path, *, num_pairs: int = PAIRS, seed: int = 0, resume: 
     """Train on the playground, measure every task, write out/report.html and out/results.jsonl.
 
     Args:
-        out: folder of the run; what an earlier quickstart left there is replaced unless `resume`.
+        out: folder of the run; an earlier quickstart there is replaced unless `resume`, any other run is refused.
         num_pairs: pairs to train on, with repetition.
         seed: of the weights, and of the training pictures.
         resume: go on with a run that was stopped.
     """
-    if not resume:
-        _clear(out)
     config = configure(
         "quickstart",
         (f"playground:{min(UNIQUE_PAIRS, num_pairs)}",),
@@ -58,17 +58,19 @@ def run_quickstart(out: Path, *, num_pairs: int = PAIRS, seed: int = 0, resume: 
         top={"seed": seed},
         loader={"seed": seed},
     )
+    if not resume:
+        _clear(out, config)
     tasks = playground_tasks(seed=seed, size=SIZE)
     evaluators = [ZeroShot(task, predictions_folder=out / "predictions") for task in tasks]
     run = fit(config, evaluators, resume=resume)
     if not run.finished:
         return Quickstart(run, tasks, None)
     report = out / "report.html"
-    write_report(_report(run, config, tasks, seed), report)
+    write_report(_report(run, config, evaluators, seed), report)
     return Quickstart(run, tasks, report)
 
 
-def _report(run: Run, config: TrainConfig, tasks: list[Benchmark], seed: int) -> QuickstartReport:
+def _report(run: Run, config: TrainConfig, evaluators: list[ZeroShot], seed: int) -> QuickstartReport:
     pairs = _pairs(Playground(_POOL, seed=seed, size=SIZE, split="test"))
     pictures, captions = [pair.image for pair in pairs], [pair.caption for pair in pairs]
     cosines = (run.model.encode_images(pictures) @ run.model.encode_texts(captions).T).numpy()
@@ -76,7 +78,7 @@ def _report(run: Run, config: TrainConfig, tasks: list[Benchmark], seed: int) ->
     return QuickstartReport(
         title=f"A CLIP model learned pictures from {config.num_pairs:,} captions and now classifies with words alone",
         results=run.results,
-        chance={task.name: 1 / len(task.class_names) for task in tasks},
+        chance={one.benchmark.name: 1 / len(one.benchmark.class_names) for one in evaluators},
         log=read_log(run.folder),
         similarity=Similarity(
             [pictures[i] for i in shown], [captions[i] for i in shown], cosines[np.ix_(shown, shown)]
@@ -87,7 +89,7 @@ def _report(run: Run, config: TrainConfig, tasks: list[Benchmark], seed: int) ->
         pictures_of_captions=[
             _nearest(i, captions, pictures, captions, cosines.T) for i in _distinct(captions, 4, start=40)
         ],
-        confusion=_confusion(run, next(task for task in tasks if task.name == CONFUSED_TASK)),
+        confusion=_confusion(run, next(one for one in evaluators if one.benchmark.name == CONFUSED_TASK)),
         training_pairs=_pairs(Playground(12, seed=seed, size=SIZE)),
         facts=_facts(run, config, run.model, seed),
         next_steps=_NEXT_STEPS,
@@ -121,24 +123,22 @@ def _nearest(query: int, queries: list, items: list, captions: list[str], scores
     return Retrieval(queries[query], matches)
 
 
-def _confusion(run: Run, task: Benchmark) -> Confusion:
-    (path,) = (run.folder / "predictions").rglob(f"{task.name}-{task.split}-ensemble.parquet")
-    predictions = read_predictions(path)
-    counts = confusion_matrix(predictions.labels, predictions.classes[:, 0], len(task.class_names))
-    return Confusion(task.name, task.class_names, counts)
+def _confusion(run: Run, task: ZeroShot) -> Confusion:
+    names = task.benchmark.class_names
+    predictions = read_predictions(task.predictions_path(run.model.name, "ensemble"))
+    counts = confusion_matrix(predictions.labels, predictions.classes[:, 0], len(names))
+    return Confusion(task.benchmark.name, names, counts)
 
 
 def _facts(run: Run, config: TrainConfig, model: Model, seed: int) -> dict[str, str]:
-    log = read_log(run.folder)
     record = run_record("diptych quickstart")
-    seconds = log[-1]["seconds"]
     return {
-        "command": f"diptych quickstart --pairs {config.num_pairs} --seed {seed}",
+        "command": f"diptych quickstart --pairs {config.num_pairs} --seed {seed} --out {config.out}",
         "commit": str(record["commit"]),
         "machine": str(record["machine"]),
         "cores": str(os.cpu_count()),
         "threads": str(torch.get_num_threads()),
-        "seconds": f"{seconds:.1f}",
+        "seconds": f"{run.seconds:.1f}",
         "parameters": str(config.model.num_parameters()),
         "pairs": f"{config.num_pairs:,}",
         "different pairs": f"{min(UNIQUE_PAIRS, config.num_pairs):,}",
@@ -154,10 +154,14 @@ _NEXT_STEPS = (
 )
 
 
-def _clear(out: Path) -> None:
-    """Remove what an earlier quickstart wrote, and nothing else."""
-    if not (out / "config.json").exists():
+def _clear(out: Path, config: TrainConfig) -> None:
+    """Remove what an earlier quickstart wrote, and nothing else: `fit` refuses a folder with any other run."""
+    try:
+        before = json.loads((out / "config.json").read_text(encoding="utf-8"))
+        ours = before["model"] == json.loads(json.dumps(config.model.to_dict())) and is_playground(before["data"])
+    except (OSError, ValueError, KeyError, TypeError):
         return
-    for name in _OURS:
-        shutil.rmtree(out / name, ignore_errors=True)
-    (out / "report.html").unlink(missing_ok=True)
+    if ours:
+        for name in _OURS:
+            shutil.rmtree(out / name, ignore_errors=True)
+        (out / "report.html").unlink(missing_ok=True)

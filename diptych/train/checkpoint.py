@@ -1,5 +1,6 @@
 """Checkpoints that are whole or absent, and that a killed run continues from."""
 
+import contextlib
 import logging
 import os
 import shutil
@@ -49,11 +50,12 @@ class Checkpoints:
                 file.flush()
                 os.fsync(file.fileno())
             partial.replace(path)
+            _sync(self.folder)
         # torch reports a failed write as RuntimeError, the file system as OSError.
         except (OSError, RuntimeError) as error:
             partial.unlink(missing_ok=True)
             raise CheckpointError(self._cannot_write(path, error)) from error
-        for old in self.paths()[: -self.config.keep]:
+        for old in (*self.paths()[: -self.config.keep], *self.folder.glob("*.partial")):
             old.unlink(missing_ok=True)
         self._last_time = time.monotonic()
         return path
@@ -64,13 +66,17 @@ class Checkpoints:
         Raises:
             CheckpointError: there are checkpoints, and none can be read.
         """
+        damaged: list[str] = []
         for path in reversed(self.paths()):
             try:
                 # mmap=False: the file may be pruned while its tensors are still in use.
                 return torch.load(path, map_location="cpu", weights_only=True, mmap=False)
             except Exception as error:  # a damaged file can fail in any way; the one before it may be whole
                 logger.warning("cannot read checkpoint %s (%s); trying the one before it", path, error)
-        if self.paths():
+                # Out of the way: it must not be counted as one to keep, nor be named as good.
+                path.replace(path.with_suffix(".damaged"))
+                damaged.append(path.name)
+        if damaged:
             raise CheckpointError(f"no checkpoint in {self.folder} can be read; start the run anew in another folder")
         return None
 
@@ -86,3 +92,13 @@ class Checkpoints:
             f"cannot write checkpoint {path}: {error} ({free:.0f} MiB free there). "
             f"Free some space and go on with --resume; {self.last_good()}"
         )
+
+
+def _sync(folder: Path) -> None:
+    """Make the renaming itself survive a power cut, where the file system can."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

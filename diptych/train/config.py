@@ -1,6 +1,7 @@
 """What a training run is: a frozen tree of the components' own configs."""
 
 import dataclasses
+from collections.abc import Iterator
 from typing import Any
 
 from diptych.data.loader import LoaderConfig
@@ -87,7 +88,7 @@ class TrainConfig:
 
 
 # What may differ between the run that wrote a checkpoint and the one that resumes it: nothing that changes a number.
-MAY_CHANGE = ("out", "checkpoint", "log_steps", "evaluate_steps")
+MAY_CHANGE = ("out", "checkpoint", "log_steps", "evaluate_steps", "loader.num_workers", "loader.max_broken")
 
 
 def check_same_run(saved: dict[str, Any], config: TrainConfig) -> None:
@@ -96,24 +97,20 @@ def check_same_run(saved: dict[str, Any], config: TrainConfig) -> None:
     Raises:
         ConfigError: names each field that differs, with both values.
     """
-    ours = config.to_dict()
+    before, now = dict(_leaves(saved)), dict(_leaves(config.to_dict()))
     differing = [
-        f"{name} was {saved.get(name)!r} and is now {value!r}"
-        for name, value in _comparable(ours).items()
-        if _comparable(saved).get(name) != value
+        f"{name} was {before.get(name)!r} and is now {now.get(name)!r}"
+        for name in sorted(before.keys() | now.keys())
+        if before.get(name) != now.get(name) and not name.startswith(MAY_CHANGE)
     ]
     if differing:
         raise ConfigError(f"cannot resume {config.out}: {'; '.join(differing)}. Start a new run in another folder.")
 
 
-def _comparable(run: dict[str, Any]) -> dict[str, Any]:
-    loader = {key: value for key, value in run.get("loader", {}).items() if key != "num_workers"}
-    plain = {**{key: value for key, value in run.items() if key not in MAY_CHANGE}, "loader": loader}
-    return {key: _lists(value) for key, value in plain.items()}
-
-
-def _lists(value: Any) -> Any:
-    """Tuples as lists, all the way down: JSON and checkpoints do not keep the difference."""
+def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """The values of a tree with their dotted names; tuples as lists, since JSON does not keep the difference."""
     if isinstance(value, dict):
-        return {key: _lists(item) for key, item in value.items()}
-    return [_lists(item) for item in value] if isinstance(value, list | tuple) else value
+        for key, item in value.items():
+            yield from _leaves(item, f"{name}.{key}" if name else str(key))
+    else:
+        yield name, list(value) if isinstance(value, tuple) else value

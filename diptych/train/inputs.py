@@ -3,7 +3,7 @@
 import itertools
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from diptych.data.playground import Playground
@@ -26,7 +26,7 @@ def open_pairs(data: tuple[str, ...], image_size: int, seed: int = 0) -> Source:
         ConfigError: the number after "playground:" is none.
         DataError: nothing usable there.
     """
-    if len(data) == 1 and data[0].startswith("playground:"):
+    if is_playground(data):
         number = data[0].removeprefix("playground:").replace("_", "")
         if not re.fullmatch(r"[0-9]{1,9}", number) or int(number) == 0:
             raise ConfigError(f"data is {data[0][:80]!r}; write playground:NUM, for example playground:50000")
@@ -34,12 +34,43 @@ def open_pairs(data: tuple[str, ...], image_size: int, seed: int = 0) -> Source:
     return open_source(data)
 
 
-def captions_of(source: Source) -> Iterator[str]:
-    """Every caption of a source, in order."""
-    for index in range(len(source.shards)):
-        for sample in source.read(index):
-            if isinstance(sample, Sample):
-                yield from sample.texts
+def is_playground(data: Sequence[str]) -> bool:
+    """Whether `data` names the embedded generator."""
+    return len(data) == 1 and data[0].startswith("playground:")
+
+
+def spread_captions(source: Source, limit: int) -> list[str]:
+    """Captions from all shards alike, because the data may be sorted by topic; in the source's order.
+
+    Each shard is read from its start to its share. What it lacks, the next ones make up for; the last shard, which is
+    often short, comes first. Only where that is not enough, the shards that have more are read again, further.
+
+    Args:
+        source: the pairs; of more shards than captions are wanted, evenly spaced ones are read.
+        limit: captions wanted; fewer come out where there are no more.
+    """
+    stride = max(1, len(source.shards) // limit)
+    unread = list(range(len(source.shards)))[::-stride]
+    found: dict[int, list[str]] = {}
+    missing = limit
+    while missing and unread:
+        longer = []
+        for place, shard in enumerate(unread):
+            before = len(found.get(shard, ()))
+            wanted = before + missing // (len(unread) - place)
+            if wanted > before:
+                found[shard] = list(itertools.islice(_captions(source, shard), wanted))
+                missing -= len(found[shard]) - before
+            if len(found.get(shard, ())) == wanted:
+                longer.append(shard)
+        unread = longer
+    return [caption for shard in sorted(found) for caption in found[shard]]
+
+
+def _captions(source: Source, shard: int) -> Iterator[str]:
+    for sample in source.read(shard):
+        if isinstance(sample, Sample):
+            yield from sample.texts
 
 
 def count_pairs(source: Source) -> int:
@@ -59,7 +90,7 @@ def prepare_tokenizer(config: TrainConfig, source: Source, folder: Path) -> Toke
     if path.exists():
         tokenizer = Tokenizer.from_file(path, context_length=text.context_length)
     elif config.tokenizer == "train":
-        captions = list(itertools.islice(captions_of(source), _CAPTIONS_FOR_TOKENIZER))
+        captions = spread_captions(source, _CAPTIONS_FOR_TOKENIZER)
         if not captions:
             raise DataError(f"no captions in {', '.join(config.data)}: training needs (image, text) pairs")
         logger.info("learning a vocabulary from %d captions", len(captions))

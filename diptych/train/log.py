@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import json
-import math
+import logging
 import sys
 import time
 from collections.abc import Iterator
@@ -13,7 +13,10 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from diptych.errors import TrainingError
 from diptych.records import Result
+
+logger = logging.getLogger(__name__)
 
 
 class TrainLog:
@@ -33,22 +36,29 @@ class TrainLog:
         self._bar = _Bar(num_steps, first_step)
 
     def row(self, row: dict[str, Any]) -> None:
-        """Write one row everywhere."""
-        self._file.write(json.dumps(row) + "\n")
-        self._file.flush()
+        """Write one row everywhere.
+
+        Raises:
+            TrainingError: the disk is full.
+        """
+        try:
+            self._file.write(json.dumps(row) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise TrainingError(
+                f"cannot write {self._path}: {error.strerror}. Free some space and go on with --resume"
+            ) from error
         self._bar.update(row)
-        if self._writer is not None:
-            for name in ("loss", "lr", "scale", "gradient_norm", "pairs_per_second", "share_waiting"):
-                self._writer.add_scalar(name, row[name], row["step"])
+        for name in ("loss", "lr", "scale", "gradient_norm", "pairs_per_second", "share_waiting"):
+            self._point(name, row[name], row["step"])
 
     def results(self, step: int, results: list[Result]) -> None:
         """Numbers measured on the way: rows of evaluations.jsonl with their step, and points in TensorBoard."""
         with self._evaluations.open("a", encoding="utf-8") as file:
             for result in results:
                 file.write(json.dumps({"step": step, **dataclasses.asdict(result)}) + "\n")
-        for result in results if self._writer is not None else []:
-            name = f"{result.task}/{result.dataset}/{result.metric}/{result.protocol}"
-            self._writer.add_scalar(name, result.value, step)
+        for result in results:
+            self._point(f"{result.task}/{result.dataset}/{result.metric}/{result.protocol}", result.value, step)
 
     def step(self, step: int) -> None:
         """Move the bar; cheap enough for every step."""
@@ -64,9 +74,21 @@ class TrainLog:
     def close(self) -> None:
         """Finish the bar and close the files."""
         self._bar.close()
-        self._file.close()
-        if self._writer is not None:
-            self._writer.close()
+        # A full disk has been reported by `row`; here it would only hide that error.
+        with contextlib.suppress(OSError):
+            self._file.close()
+        with contextlib.suppress(OSError):
+            if self._writer is not None:
+                self._writer.close()
+
+    def _point(self, name: str, value: float, step: int) -> None:
+        """A point in TensorBoard. Its writer gives up on a full disk; log.jsonl is what counts."""
+        try:
+            if self._writer is not None:
+                self._writer.add_scalar(name, value, step)
+        except OSError as error:
+            logger.warning("no more TensorBoard log: %s", error)
+            self._writer = None
 
 
 class _Bar:
@@ -148,10 +170,6 @@ def _tensorboard(folder: Path, first_step: int) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
+        logger.info("no TensorBoard log; to have one: pip install 'diptych[tensorboard]'")
         return None
     return SummaryWriter(str(folder), purge_step=first_step + 1)
-
-
-def is_finite(*values: float) -> bool:
-    """Whether all values are ordinary numbers."""
-    return all(math.isfinite(value) for value in values)

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import json
 import logging
+import math
 import signal
 import sys
 import threading
@@ -15,11 +16,10 @@ from typing import Any
 import torch
 
 from diptych.data.loader import Loader
-from diptych.data.sources import Source
 from diptych.data.transforms import normalise
 from diptych.embed.encoder import Evaluator
 from diptych.embed.model import Model
-from diptych.errors import ConfigError, NonFiniteLossError
+from diptych.errors import ConfigError, DiptychError, NonFiniteLossError
 from diptych.model.clip import CLIP
 from diptych.model.device import choose_device
 from diptych.objective import contrastive_loss
@@ -27,7 +27,7 @@ from diptych.records import Batch, Result, write_results
 from diptych.train.checkpoint import Checkpoints
 from diptych.train.config import TrainConfig, check_same_run
 from diptych.train.inputs import open_pairs, prepare_tokenizer
-from diptych.train.log import TrainLog, is_finite
+from diptych.train.log import TrainLog
 from diptych.train.optimizer import build_optimizer, learning_rate_at
 from diptych.train.precision import choose_dtype
 
@@ -43,7 +43,7 @@ class Run:
         model: the trained model, ready to encode.
         step: updates made in all, also before a resume.
         finished: False where SIGINT or SIGTERM stopped the run; `fit(config, resume=True)` goes on.
-        seconds: this call's training time, evaluators left out.
+        seconds: training time over all calls, evaluators left out.
         results: what the evaluators measured at the end.
     """
 
@@ -63,6 +63,7 @@ class _Training:
     optimizer: torch.optim.Optimizer
     loader: Loader
     step: int = 0
+    seconds: float = 0.0  # of training, over all calls of fit
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -70,6 +71,7 @@ class _Training:
             "optimizer": self.optimizer.state_dict(),
             "loader": self.loader.state_dict(),
             "random": torch.get_rng_state(),
+            "seconds": self.seconds,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -77,21 +79,19 @@ class _Training:
         self.optimizer.load_state_dict(state["optimizer"])
         self.loader.load_state_dict(state["loader"])
         torch.set_rng_state(state["random"])
-        self.step = state["step"]
+        self.step, self.seconds = state["step"], state["seconds"]
 
 
-def fit(
-    config: TrainConfig, evaluators: Sequence[Evaluator] = (), *, resume: bool = False, source: Source | None = None
-) -> Run:
+def fit(config: TrainConfig, evaluators: Sequence[Evaluator] = (), *, resume: bool = False) -> Run:
     """Train a CLIP model on (image, text) pairs.
 
     Args:
         config: the whole run; see diptych.recipes.
         evaluators: called with the model at the end, and every `evaluate_steps`; their Results at the end go to
-            out/results.jsonl, those on the way to out/evaluations.jsonl.
+            out/results.jsonl, those on the way to out/evaluations.jsonl. One that has a method `check` is asked
+            before the first step whether it can measure this model.
         resume: go on from the newest checkpoint in `config.out`. Losses are those of a run that was never stopped
-            (same machine, same seed), whatever the number of workers. Starts from the beginning where there is none.
-        source: pairs that are in memory already, in place of `config.data`.
+            (same processor, same seed), whatever the number of workers. Starts from the beginning where there is none.
     Returns:
         the Run; its model is saved in out/model.
     Raises:
@@ -108,9 +108,7 @@ def fit(
     _claim(folder, checkpoints, config, saved)
 
     # ---- what it learns from, and what learns
-    pairs = (
-        source if source is not None else open_pairs(config.data, config.preprocessing.image_size, config.loader.seed)
-    )
+    pairs = open_pairs(config.data, config.preprocessing.image_size, config.loader.seed)
     tokenizer = prepare_tokenizer(config, pairs, folder)
     device = choose_device(config.device)
     torch.manual_seed(config.seed)
@@ -122,20 +120,21 @@ def fit(
         training.load_state_dict(saved)
         logger.info("resuming %s at step %d of %d", folder, training.step, config.num_steps)
 
-    # ---- train, measure, save
-    log = TrainLog(folder, config.num_steps, training.step)
-    try:
-        seconds = _train(training, model, evaluators, config, checkpoints, log)
-        finished = training.step >= config.num_steps
-        results = _evaluate(model, evaluators, training.step, log) if finished else []
-    finally:
-        log.close()
-        loader.close()
-    if finished:
-        model.save(folder / "model")
-        (folder / "results.jsonl").unlink(missing_ok=True)
-        write_results(results, folder / "results.jsonl")
-    return Run(folder, model, training.step, finished, seconds, results)
+    for evaluator in evaluators:
+        getattr(evaluator, "check", lambda _: None)(model)
+
+    # ---- train, save, measure
+    with contextlib.ExitStack() as stack:
+        stack.callback(loader.close)
+        log = stack.enter_context(contextlib.closing(TrainLog(folder, config.num_steps, training.step)))
+        _train(training, model, evaluators, config, checkpoints, log)
+        results: list[Result] = []
+        if finished := training.step >= config.num_steps:
+            model.save(folder / "model")
+            results = _evaluate(model, evaluators, training.step, log)
+            (folder / "results.jsonl").unlink(missing_ok=True)
+            write_results(results, folder / "results.jsonl")
+    return Run(folder, model, training.step, finished, training.seconds, results)
 
 
 def _train(
@@ -145,28 +144,47 @@ def _train(
     config: TrainConfig,
     checkpoints: Checkpoints,
     log: TrainLog,
-) -> float:
-    """All the updates from `training.step` to the last; returns the seconds they took."""
+) -> None:
+    """All the updates from `training.step` to the last, or until a signal."""
     dtype = choose_dtype(config.precision, next(training.clip.parameters()).device)
     meter = _Meter(training, config, checkpoints, log)
-    seconds_measuring = 0.0
+
+    def save() -> None:
+        meter.check_finite()
+        checkpoints.write(training.step, {**training.state_dict(), "config": config.to_dict()})
+
     with _stop_on_signal() as stopped, _quick_switching():
         batches = iter(training.loader)
-        while training.step < config.num_steps and not stopped.is_set():
-            meter.add(update(training.clip, training.optimizer, next(batches), training.step, config, dtype))
+        while training.step < config.num_steps:
+            batch = _next_unless_stopped(batches, stopped)
+            if batch is None:
+                break
+            meter.add(update(training.clip, training.optimizer, batch, training.step, config, dtype))
             training.step += 1
             last = training.step == config.num_steps
             if training.step % config.log_steps == 0 or last:
                 meter.write_row()
-            if checkpoints.due(training.step) or last or stopped.is_set():
-                meter.check_finite()
-                checkpoints.write(training.step, {**training.state_dict(), "config": config.to_dict()})
+            # Measured before the checkpoint: a run resumed from it has these rows already.
             if config.evaluate_steps and training.step % config.evaluate_steps == 0 and not last:
-                began = time.monotonic()
+                meter.pause()
                 _evaluate(model, evaluators, training.step, log)
-                seconds_measuring += time.monotonic() - began
-                meter.skip_pause()
-    return meter.seconds() - seconds_measuring
+                meter.go_on()
+            if last or checkpoints.due(training.step):
+                save()
+        if stopped.is_set() and meter.num_updates:
+            save()
+
+
+def _next_unless_stopped(batches: Iterator[Batch], stopped: threading.Event) -> Batch | None:
+    """The next batch; None once a signal came. One to the whole process group ends the workers too: no error then."""
+    if stopped.is_set():
+        return None
+    try:
+        return next(batches)
+    except (DiptychError, RuntimeError):
+        if stopped.is_set():
+            return None
+        raise
 
 
 def update(
@@ -200,27 +218,32 @@ class _Meter:
 
     def __init__(self, training: _Training, config: TrainConfig, checkpoints: Checkpoints, log: TrainLog) -> None:
         self._training, self._config, self._checkpoints, self._log = training, config, checkpoints, log
-        self._began = time.monotonic()
         self._losses: list[torch.Tensor] = []
         self._norms: list[torch.Tensor] = []
         self._rate = 0.0
-        self._pairs = 0
-        self.skip_pause()
+        self.num_updates = 0
+        self.go_on()
 
-    def seconds(self) -> float:
-        return time.monotonic() - self._began
-
-    def skip_pause(self) -> None:
-        """Start a new window: what took time until now was not training."""
-        self._window = time.monotonic()
+    def go_on(self) -> None:
+        """Start a new window of measuring: what took time until now was not training, or has its row."""
+        self._window = self._clock = time.monotonic()
         self._waited = self._training.loader.seconds_waited
         self._pairs = 0
 
+    def pause(self) -> None:
+        """Count the time until now as training."""
+        now = time.monotonic()
+        self._training.seconds += now - self._clock
+        self._clock = now
+
     def add(self, outcome: tuple[torch.Tensor, torch.Tensor, float]) -> None:
+        """Take in what an update returned."""
         loss, norm, self._rate = outcome
         self._losses.append(loss)
         self._norms.append(norm)
         self._pairs += self._config.global_batch_size
+        self.num_updates += 1
+        self.pause()
         self._log.step(self._training.step + 1)
 
     def check_finite(self) -> tuple[float, float]:
@@ -231,9 +254,9 @@ class _Meter:
         losses, norms = (torch.stack(values).tolist() for values in (self._losses, self._norms))
         self._losses, self._norms = self._losses[-1:], self._norms[-1:]
         for index, (loss, norm) in enumerate(zip(losses, norms, strict=True)):
-            if not is_finite(loss, norm):
+            if not (math.isfinite(loss) and math.isfinite(norm)):
                 step = self._training.step - len(losses) + index + 1
-                what = f"the loss became {loss}" if not is_finite(loss) else f"the gradient's norm became {norm}"
+                what = f"the gradient's norm became {norm}" if math.isfinite(loss) else f"the loss became {loss}"
                 raise NonFiniteLossError(
                     f"{what} at step {step}; {self._checkpoints.last_good()}. "
                     "Try a lower learning rate, a longer warm-up or fp32, in a new folder"
@@ -255,10 +278,10 @@ class _Meter:
                 "gradient_norm": norm,
                 "pairs_per_second": self._pairs / elapsed,
                 "share_waiting": min(1.0, waited / elapsed),
-                "seconds": self.seconds(),
+                "seconds": self._training.seconds,
             }
         )
-        self.skip_pause()
+        self.go_on()
 
 
 def _evaluate(model: Model, evaluators: Sequence[Evaluator], step: int, log: TrainLog) -> list[Result]:
@@ -273,19 +296,23 @@ def _evaluate(model: Model, evaluators: Sequence[Evaluator], step: int, log: Tra
 
 
 def _claim(folder: Path, checkpoints: Checkpoints, config: TrainConfig, saved: dict[str, Any] | None) -> None:
-    """Make the folder this run's, or say why it cannot be."""
+    """Make the folder this run's, or say why it cannot be.
+
+    A run that was ended before its first checkpoint has nothing to lose and is begun again.
+    """
     if saved is not None:
         check_same_run(saved["config"], config)
         return
     if checkpoints.paths():
         raise ConfigError(f"{folder} holds a run already: go on with it (--resume), or choose another folder (--out)")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for leftover in ("log.jsonl", "evaluations.jsonl", "results.jsonl", "tokenizer.json"):
-            (folder / leftover).unlink(missing_ok=True)
-        (folder / "config.json").write_text(json.dumps(config.to_dict(), indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"cannot write to {folder}: {error.strerror}; choose another folder (--out)") from error
+    if (folder / "model").exists():
+        raise ConfigError(
+            f"{folder} holds a trained model and no checkpoint to go on from: choose another folder (--out)"
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    for leftover in ("log.jsonl", "evaluations.jsonl", "results.jsonl", "tokenizer.json"):
+        (folder / leftover).unlink(missing_ok=True)
+    (folder / "config.json").write_text(json.dumps(config.to_dict(), indent=2) + "\n", encoding="utf-8")
 
 
 @contextlib.contextmanager
