@@ -10,14 +10,13 @@ Scripts are run from anywhere as `python benchmarks/NAME.py`; Python then finds 
 
 import argparse
 import json
-import os
-import platform
 import statistics
-import subprocess
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+from diptych.evaluate.provenance import commit, machine
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED_DATA = ROOT.parent / "shared" / "data"
@@ -62,31 +61,6 @@ def time_alternately(ours: Callable[[], object], peer: Callable[[], object], rep
         for run, seconds in turns if repeat % 2 == 0 else reversed(turns):
             seconds.append(time_once(run))
     return statistics.median(ours_seconds), statistics.median(peer_seconds)
-
-
-def machine() -> str:
-    """The machine in words: processor, number of usable cores, Python."""
-    model = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        lines = [line for line in info.read_text().splitlines() if line.startswith("model name")]
-        model = lines[0].split(":", 1)[1].strip() if lines else model
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{model}, {cores} cores, Python {platform.python_version()}"
-
-
-def commit() -> str:
-    """The short commit of this checkout, with + if tracked files differ from it; "unknown" outside git."""
-
-    def git(*words: str) -> str:
-        return subprocess.run(
-            ["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=True
-        ).stdout.strip()
-
-    try:
-        return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
 
 
 def report(

@@ -1,4 +1,6 @@
-"""What the tests of the model share: random weights everywhere, and the distance that parity is measured by."""
+"""What the tests of the model share: random weights everywhere, the distance that parity is measured by, an attack."""
+
+import os
 
 import torch
 
@@ -44,3 +46,17 @@ def random_pairs(model: CLIP, n: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
         tokens[row, :length] = torch.randint(1, vocab - 2, (length,), generator=generator)
         tokens[row, 0], tokens[row, length - 1] = vocab - 2, vocab - 1
     return images, tokens
+
+
+def same(first, second):
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+class Exploit:
+    """A pickle that would run a command."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.path}",)

@@ -73,6 +73,8 @@ def test_batches_keep_the_order(model, pictures):
 
 def test_nothing_gives_nothing(model):
     assert model.encode_images([]).shape == (0, model.clip.config.embed_dim)
+    nothing = torch.zeros(0, 3, model.preprocessing.image_size, model.preprocessing.image_size, dtype=torch.uint8)
+    assert model.encode_pixels(nothing).shape == (0, model.clip.config.embed_dim)
     assert model.encode_texts([]).shape == (0, model.clip.config.embed_dim)
     assert model.image_features([]).shape == (0, model.clip.config.vision.features_dim)
 

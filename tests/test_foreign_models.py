@@ -12,6 +12,7 @@ from PIL import Image
 
 from diptych.data.transforms import Preprocessing, evaluation_pixels, normalise
 from diptych.embed import Model, load
+from diptych.embed.foreign import read_open_clip
 from diptych.errors import ConfigError, WeightsError
 from diptych.model.layouts import huggingface_config, to_huggingface
 from diptych.model.weights import write_tensors
@@ -130,6 +131,28 @@ def test_an_open_clip_folder_keeps_its_activation(pictures, tmp_path, quick_gelu
     (tmp_path / "open_clip_config.json").write_text(json.dumps(values))
     with pytest.raises(ConfigError, match="hf_model_name"):
         load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "good"),
+    [
+        ("size", 64, True),
+        ("size", [64, 64], True),
+        ("size", 32, False),
+        ("size", [64, 32], False),
+        ("size", None, False),
+        ("mode", "RGB", True),
+        ("mode", "L", False),
+    ],
+)
+def test_an_open_clip_preprocessing_that_cannot_be_followed_is_refused(field, value, good):
+    model_cfg = {"embed_dim": 96, "vision_cfg": {"image_size": 64}, "text_cfg": {}}
+    values = {"model_cfg": model_cfg, "preprocess_cfg": {field: value}}
+    if good:
+        assert read_open_clip(values)[1] == Preprocessing(64)
+    else:
+        with pytest.raises(ConfigError, match=rf"preprocess_cfg\.{field}"):
+            read_open_clip(values)
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pt"])

@@ -1,15 +1,17 @@
 """The folder that describes itself: what is saved comes back bit for bit, and a bad folder is refused by name."""
 
 import json
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from embedding import TEXTS, make_pictures, make_resnet, make_vit
 
-from diptych.embed import Model, load
+from diptych.embed import Model, check_can_save, load
 from diptych.errors import ConfigError, WeightsError
 from diptych.model.weights import write_tensors
 
@@ -78,6 +80,67 @@ def test_a_full_disk_leaves_the_old_model(vit, tmp_path):
     assert run.returncode and "WeightsError" in run.stderr and "cannot be written" in run.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
     assert load(tmp_path / "mine").logit_scale == vit.logit_scale
+
+
+def test_a_save_that_is_killed_leaves_a_model(vit, tmp_path, caplog):
+    vit.save(tmp_path / "mine")
+    code = (  # killed when the old model has made room and the new one is about to take its place
+        "import os, signal, sys; from pathlib import Path; from diptych.embed import load; rename = Path.rename\n"
+        "def killed(self, target):\n"
+        "    if self.suffix == '.part': os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    return rename(self, target)\n"
+        "Path.rename = killed; load(sys.argv[1]).save(sys.argv[1])"
+    )
+    run = subprocess.run([sys.executable, "-c", code, tmp_path / "mine"], check=False)
+    assert run.returncode == -signal.SIGKILL and not (tmp_path / "mine").exists()
+    loaded = load(tmp_path / "mine")
+    assert loaded.logit_scale == vit.logit_scale and loaded.name == "mine"
+    assert "was killed" in caplog.text
+    vit.save(tmp_path / "mine")
+    assert [path.name for path in tmp_path.iterdir() if path.suffix != ".part"] == ["mine"]
+    assert load(tmp_path / "mine").name == "mine"
+
+
+def test_a_save_that_is_interrupted_leaves_the_old_model(vit, tmp_path, monkeypatch):
+    vit.save(tmp_path / "mine")
+    rename = Path.rename
+
+    def interrupted(self, target):
+        if self.suffix == ".part":
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        vit.save(tmp_path / "mine")
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+    assert load(tmp_path / "mine").logit_scale == vit.logit_scale
+
+
+def test_a_link_stays_a_link(vit, tmp_path):
+    vit.save(tmp_path / "there")
+    (tmp_path / "link").symlink_to("there")
+    for _ in range(2):
+        vit.save(tmp_path / "link")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "there"]
+    assert (tmp_path / "link").is_symlink() and load(tmp_path / "link").name == "there"
+
+
+def test_a_folder_can_be_checked_before_a_run(vit, tmp_path):
+    check_can_save(tmp_path / "mine")
+    assert not (tmp_path / "mine").exists()
+    vit.save(tmp_path / "mine")
+    check_can_save(str(tmp_path / "mine"))
+    (tmp_path / "mine" / "thesis.tex").write_text("years of work")
+    with pytest.raises(WeightsError, match=r"holds other files than a model's \(thesis\.tex\)"):
+        check_can_save(tmp_path / "mine")
+    with pytest.raises(WeightsError, match="is a file"):
+        check_can_save(tmp_path / "mine" / "thesis.tex")
+    (tmp_path / ".other.old").mkdir()
+    (tmp_path / ".other.old" / "thesis.tex").write_text("years of work")
+    for refuse in (check_can_save, vit.save):
+        with pytest.raises(WeightsError, match=r"other\.old holds other files"):
+            refuse(tmp_path / "other")
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors", "tokenizer.json"])

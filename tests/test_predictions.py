@@ -1,3 +1,6 @@
+import resource
+import signal
+
 import numpy as np
 import pandas
 import pytest
@@ -50,6 +53,26 @@ def test_a_write_that_fails_leaves_the_old_file(tmp_path):
     with pytest.raises(TypeError):
         write_predictions(unprintable, path)
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+def test_a_full_disk_leaves_the_old_file(tmp_path):
+    path = tmp_path / "p.parquet"
+    write_predictions(some(), path)
+    before = path.read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))  # behaves like a full disk
+    try:
+        with pytest.raises(
+            DataError, match=r"cannot write predictions to .*p\.parquet: .*too large.*; free some space"
+        ):
+            write_predictions(some(20_000), path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, handler)
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+    with pytest.raises(DataError, match="cannot write predictions to"):
+        write_predictions(some(), path / "p.parquet")
 
 
 def test_parts_that_do_not_fit(tmp_path):

@@ -1,3 +1,4 @@
+import importlib
 import json
 import os
 import re
@@ -47,6 +48,15 @@ def test_an_installed_copy_tells_its_version_even_inside_another_checkout(tmp_pa
         [sys.executable, "-c", PRINT], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
     )
     assert re.fullmatch(r"diptych \d+\.\d+\.\d+\S*", json.loads(done.stdout)["commit"])
+
+
+def test_benchmarks_report_the_same_commit_and_machine():
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    try:
+        common = importlib.import_module("common")
+    finally:
+        sys.path.pop(0)
+    assert common.commit is commit and common.machine is machine
 
 
 def test_the_machine_is_a_kind_and_not_a_name():

@@ -1,5 +1,6 @@
 """The folder that describes itself: config.json, model.safetensors, tokenizer.json, README.md."""
 
+import contextlib
 import json
 import logging
 import os
@@ -104,32 +105,62 @@ def require(folder: Path, name: str) -> Path:
 
 def write_folder(folder: Path, clip: CLIP, tokenizer: Tokenizer | None, preprocessing: Preprocessing) -> None:
     """Write a model folder beside its place, then rename it there; see Model.save."""
-    if folder.exists():
-        _refuse_other_files(folder)
-    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-    old = folder.with_name(f".{folder.name}.{os.getpid()}.old")
+    check_can_save(folder)
+    folder = _place(folder)
+    part, old = folder.with_name(f".{folder.name}.{os.getpid()}.part"), _old(folder)
     try:
         part.mkdir(parents=True)
         _write_files(part, folder.name, clip, tokenizer, preprocessing)
         if folder.exists():
+            shutil.rmtree(old, ignore_errors=True)
             folder.rename(old)
         part.rename(folder)
     except OSError as error:
-        if old.exists() and not folder.exists():
-            old.rename(folder)
         raise WeightsError(f"the model cannot be saved in {folder}: {error}") from error
     finally:
+        if old.exists() and not folder.exists():
+            with contextlib.suppress(OSError):  # find_folder reads it where it is
+                old.rename(folder)
         shutil.rmtree(part, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
+        if folder.exists():
+            shutil.rmtree(old, ignore_errors=True)
 
 
-def _refuse_other_files(folder: Path) -> None:
-    if not folder.is_dir():
-        raise WeightsError(f"{folder} is a file; a model is saved in a folder")
-    if others := sorted({path.name for path in folder.iterdir()} - {CONFIG, WEIGHTS, TOKENIZER, CARD}):
-        raise WeightsError(
-            f"{folder} holds other files than a model's ({', '.join(others[:5])}); choose another folder"
-        )
+def find_folder(folder: Path) -> Path:
+    """The folder, or where its model is after a save that was killed between its two renames."""
+    if folder.exists() or not (old := _old(_place(folder))).is_dir():
+        return folder
+    logger.warning("a save to %s was killed; taking the model that was there before, %s", folder, old)
+    return old
+
+
+def _place(folder: Path) -> Path:
+    """What a link points to: that is replaced, not the link."""
+    return Path(os.path.realpath(folder)) if folder.is_symlink() else folder
+
+
+def _old(place: Path) -> Path:
+    """Where a folder's model is while a new one takes its place."""
+    return place.with_name(f".{place.name}.old")
+
+
+def check_can_save(folder: str | Path) -> None:
+    """Find out before a training run whether Model.save would refuse this folder.
+
+    Raises:
+        WeightsError: it is a file, or a folder that holds other files than a model's.
+    """
+    place = _place(Path(folder))
+    for used in (place, _old(place)):
+        if not used.exists():
+            continue
+        if not used.is_dir():
+            raise WeightsError(f"{used} is a file; a model is saved in a folder")
+        if others := sorted({path.name for path in used.iterdir()} - {CONFIG, WEIGHTS, TOKENIZER, CARD}):
+            raise WeightsError(
+                f"{used} holds other files than a model's ({', '.join(others[:5])}); "
+                "move them away, or choose another folder"
+            )
 
 
 def _write_files(

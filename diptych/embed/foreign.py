@@ -104,6 +104,12 @@ def read_open_clip(values: Mapping[str, Any]) -> tuple[CLIPConfig, Preprocessing
         )
     except (TypeError, ZeroDivisionError) as error:
         raise ConfigError(f"{OPEN_CLIP_CONFIG} has a value of the wrong type: {error}") from error
+    side = tower.image_size
+    for field, supported in {"size": (side, [side, side]), "mode": ("RGB",)}.items():
+        if (value := pictures.get(field, supported[0])) not in supported:
+            raise ConfigError(
+                f"{OPEN_CLIP_CONFIG}: preprocess_cfg.{field} = {value!r} is not supported, only {supported[0]!r}"
+            )
     return config, preprocessing
 
 

@@ -8,7 +8,7 @@ from torch import nn
 
 from diptych.data.tokenizer import Tokenizer
 from diptych.data.transforms import Preprocessing
-from diptych.embed.folder import CONFIG, TOKENIZER, WEIGHTS, read_description, read_json, require
+from diptych.embed.folder import CONFIG, TOKENIZER, WEIGHTS, find_folder, read_description, read_json, require
 from diptych.embed.foreign import OPEN_CLIP_CONFIG, huggingface_preprocessing, read_open_clip
 from diptych.embed.model import Model
 from diptych.errors import ConfigError, DataError, WeightsError
@@ -45,12 +45,12 @@ def load(
         WeightsError: there is no such model here, or it is incomplete or damaged; the message names the file.
         ConfigError: its configuration is absurd, or device or precision do not exist.
     """
-    path = Path(name)
+    path = find_folder(Path(name))
     dtype = _dtype(precision, choose_device(device))
     if path.is_dir():
         if activation is not None:
             raise ConfigError(f"{path} is a folder, whose config.json names the activation; give none")
-        model = _load_folder(path)
+        model = _load_folder(path, Path(name).resolve())
     elif path.is_file():
         model = _load_file(path, activation)
     elif str(name) in PRESETS:
@@ -87,7 +87,8 @@ def _cast(clip: CLIP, dtype: torch.dtype) -> None:
             module.float()
 
 
-def _load_folder(folder: Path) -> Model:
+def _load_folder(folder: Path, place: Path) -> Model:
+    """The model in folder, named after place."""
     values = read_json(folder / CONFIG) if (folder / CONFIG).is_file() else {}
     if "format_version" in values:
         config, preprocessing, tokenizer = read_description(folder, values)
@@ -105,7 +106,6 @@ def _load_folder(folder: Path) -> Model:
         problem = f"its {CONFIG} describes no CLIP" if (folder / CONFIG).is_file() else f"it lacks {CONFIG}"
         raise WeightsError(f"{folder} is no model folder: {problem}{hint}")
     clip = _build(config, to_diptych(read_tensors(weights)), weights)
-    place = folder.resolve()
     return Model(clip, tokenizer, preprocessing, place.parent.name if place.name == "model" else place.name)
 
 

@@ -97,7 +97,8 @@ class Model:
         """Embed what `evaluation_pixels` prepared: uint8 (N, 3, R, R) -> (N, E) float32 on the CPU, unit norm."""
         if images.dtype != torch.uint8:
             raise ShapeError(f"encode_pixels takes uint8 pixels, not {images.dtype}")
-        return self._embed(iter(images.split(batch_size)), self._image_embeddings, self.clip.config.embed_dim)
+        batches = (batch for batch in images.split(batch_size) if len(batch))
+        return self._embed(batches, self._image_embeddings, self.clip.config.embed_dim)
 
     def image_features(self, pictures: Sequence[Picture], batch_size: int = BATCH_SIZE) -> torch.Tensor:
         """N pictures -> (N, W) float32 on the CPU: what the image tower says before the projection, for probes."""
@@ -127,6 +128,7 @@ class Model:
         """Write a folder that `load` reads: config.json, model.safetensors, tokenizer.json and README.md.
 
         The folder appears complete or not at all; an older model folder of that name is replaced.
+        Where a save is killed in between, `load` takes the older one.
 
         Raises:
             WeightsError: the folder holds other files, or cannot be written.

@@ -3,6 +3,9 @@
 Labels are int (N,). Predictions come in three forms, told apart by their type and shape: float (N, C), a score per
 class; int (N,), the predicted class; int (N, K), predicted classes, best first. Of classes with the same score the one
 with the lower index is better, everywhere in Diptych, so that a number depends on the scores alone.
+
+All of them raise ShapeError where labels and predictions do not fit together or hold no sample, and InputError where a
+score is NaN, a label is no whole number or a class lies outside [0, C).
 """
 
 import numpy as np
@@ -12,15 +15,7 @@ from diptych.errors import InputError, ShapeError
 
 
 def accuracy(labels: ArrayLike, predictions: ArrayLike) -> float:
-    """Share of samples whose best class is the true one.
-
-    Args:
-        labels: int (N,), N >= 1.
-        predictions: scores float (N, C), or classes int (N,) or (N, K).
-    Raises:
-        ShapeError: the two do not fit together, or hold no sample.
-        InputError: a score is NaN, or labels are not whole numbers.
-    """
+    """Share of samples whose best class is the true one; predictions in any of the three forms."""
     labels, classes = _best_classes(labels, predictions)
     return float(np.mean(classes == labels))
 
@@ -29,12 +24,10 @@ def accuracy_top_k(labels: ArrayLike, predictions: ArrayLike, k: int) -> float:
     """Share of samples whose true class is among the k best.
 
     Args:
-        labels: int (N,), N >= 1.
         predictions: scores float (N, C) with C >= k, or classes int (N, K) with K >= k, best first.
         k: at least 1.
     Raises:
-        ShapeError: the two do not fit together, hold no sample, or fewer than k classes.
-        InputError: a score is NaN, or labels are not whole numbers.
+        ShapeError: also for predictions of fewer than k classes.
     """
     labels, predictions = _checked(labels, predictions)
     if predictions.ndim != 2 or not 1 <= k <= predictions.shape[1]:
@@ -49,15 +42,7 @@ def accuracy_top_k(labels: ArrayLike, predictions: ArrayLike, k: int) -> float:
 
 
 def mean_per_class_accuracy(labels: ArrayLike, predictions: ArrayLike) -> float:
-    """Mean over classes of the accuracy inside each class; classes without samples are left out.
-
-    Args:
-        labels: int (N,), N >= 1.
-        predictions: scores float (N, C), or classes int (N,) or (N, K).
-    Raises:
-        ShapeError: the two do not fit together, or hold no sample.
-        InputError: a score is NaN, or labels are not whole numbers.
-    """
+    """Mean over classes of the accuracy inside each class; classes without samples are left out."""
     labels, classes = _best_classes(labels, predictions)
     _, index = np.unique(labels, return_inverse=True)
     return float(np.mean(np.bincount(index, weights=classes == labels) / np.bincount(index)))
@@ -67,14 +52,9 @@ def confusion_matrix(labels: ArrayLike, predictions: ArrayLike, num_classes: int
     """Count the samples of each true class (row) that were given each class (column).
 
     Args:
-        labels: int (N,), N >= 1, below num_classes.
-        predictions: scores float (N, C), or classes int (N,) or (N, K).
         num_classes: C.
     Returns:
         int64 (C, C).
-    Raises:
-        ShapeError: the two do not fit together, or hold no sample.
-        InputError: a score is NaN, or a class lies outside [0, C).
     """
     from sklearn.metrics import confusion_matrix as count  # imported here: it takes longer to load than most runs of it
 

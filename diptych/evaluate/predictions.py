@@ -1,5 +1,6 @@
 """Predictions as Parquet files: one row per sample with key, label, classes and scores, best first."""
 
+import contextlib
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ def write_predictions(predictions: Predictions, path: str | Path) -> None:
 
     Raises:
         ShapeError: keys, labels, classes and scores differ in N or K.
+        DataError: the file cannot be written (a full disk); a file of that name is as it was.
     """
     num_samples, classes, scores = len(predictions.keys), predictions.classes, predictions.scores
     if classes.ndim != 2 or classes.shape != scores.shape or len(classes) != num_samples:
@@ -30,13 +32,19 @@ def write_predictions(predictions: Predictions, path: str | Path) -> None:
         pa.array(list(scores), pa.list_(pa.float32())),
     )
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.unfinished")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(pa.table(columns, names=_COLUMNS), unfinished)
         unfinished.replace(path)
+    except OSError as error:
+        reason = error.strerror or error
+        raise DataError(
+            f"cannot write predictions to {path}: {reason}; free some space or choose another folder"
+        ) from error
     finally:
-        unfinished.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            unfinished.unlink()
 
 
 def read_predictions(path: str | Path) -> Predictions:

@@ -6,7 +6,7 @@ Here the pickle is read with an unpickler that knows only how to build that tree
 
 import pickle
 import zipfile
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from pathlib import Path
 from typing import Any
 
@@ -25,38 +25,57 @@ _DTYPES = {
 }
 
 
+_MAX_NAMES, _MAX_NAME_LENGTH = 100_000, 500  # the paper's largest model has some thousand names
+
+
 class _Module:
     """Stands for every class that the archive's program defines; its attributes are parameters and submodules."""
+
+
+def top_folder(archive: zipfile.ZipFile) -> str:
+    """The folder, with its slash, in which PyTorch looks for the members of an archive: that of the first one."""
+    return "".join(archive.namelist()[:1]).partition("/")[0] + "/"
 
 
 def is_torchscript(path: Path) -> bool:
     """Whether a zip file holds a TorchScript program beside its tensors."""
     with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+        return f"{top_folder(archive)}constants.pkl" in archive.namelist()
 
 
 def read_torchscript(path: Path) -> dict[str, torch.Tensor]:
     """Parameters and buffers of the archive's root module under their dotted names.
 
     Raises:
-        WeightsError: the pickle asks for anything but modules and tensors.
+        WeightsError: the pickle asks for anything but modules and tensors, or its tree of modules has no end.
     """
     with zipfile.ZipFile(path) as archive:
-        name = next((name for name in archive.namelist() if name.endswith("/data.pkl")), None)
-        if name is None:
+        folder = top_folder(archive)
+        if f"{folder}data.pkl" not in archive.namelist():
             raise WeightsError(f"{path} is a TorchScript archive without data.pkl")
-        with archive.open(name) as file:
-            root = _Unpickler(file, archive, name.removesuffix("data.pkl")).load()
-    return _tensors(root, "")
+        with archive.open(f"{folder}data.pkl") as file:
+            root = _Unpickler(file, archive, folder).load()
+    return _tensors(root, path)
 
 
-def _tensors(module: _Module, prefix: str) -> dict[str, torch.Tensor]:
+def _tensors(root: _Module, path: Path) -> dict[str, torch.Tensor]:
+    """All tensors of the tree, by dotted name.
+
+    A module may be in the tree more than once, or in itself: a few bytes could name it for ever, hence the limits.
+    """
     result: dict[str, torch.Tensor] = {}
-    for name, value in vars(module).items():
-        if isinstance(value, torch.Tensor):
-            result[prefix + name] = value
-        elif isinstance(value, _Module):
-            result |= _tensors(value, f"{prefix}{name}.")
+    num_names = 0
+    waiting = deque([("", root)])
+    while waiting:
+        prefix, module = waiting.popleft()
+        for name, value in vars(module).items():
+            num_names += 1
+            if num_names > _MAX_NAMES or len(prefix) + len(name) > _MAX_NAME_LENGTH:
+                raise WeightsError(f"{path} has more names of modules and tensors, or longer ones, than any model")
+            if isinstance(value, torch.Tensor):
+                result[prefix + name] = value
+            elif isinstance(value, _Module):
+                waiting.append((f"{prefix}{name}.", value))
     return result
 
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from diptych.errors import WeightsError
 from diptych.model.layouts import Tensors
-from diptych.model.torchscript import is_torchscript, read_torchscript
+from diptych.model.torchscript import is_torchscript, read_torchscript, top_folder
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
 _CONTAINERS = ("state_dict", "model")
@@ -37,11 +37,13 @@ def read_tensors(path: str | Path) -> Tensors:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
-        if zipfile.is_zipfile(path):
+        zipped = zipfile.is_zipfile(path)
+        if zipped:
             _refuse_bombs(path)
-            if is_torchscript(path):
-                return read_torchscript(path)
-        contents = torch.load(path, map_location="cpu", weights_only=True)
+        if zipped and is_torchscript(path):
+            contents: Any = read_torchscript(path)
+        else:
+            contents = torch.load(path, map_location="cpu", weights_only=True)
     except (MemoryError, WeightsError):
         raise
     except Exception as error:  # a damaged file can raise anything in the readers
@@ -53,7 +55,13 @@ def read_tensors(path: str | Path) -> Tensors:
 def _refuse_bombs(path: Path) -> None:
     """PyTorch stores all but programs uncompressed: what would unpack to more than the file was made to harm."""
     with zipfile.ZipFile(path) as archive:
-        unpacked = sum(member.file_size for member in archive.infolist() if "/code/" not in member.filename)
+        programs = f"{top_folder(archive)}code/"  # they are never read
+        members = [member for member in archive.infolist() if not member.filename.startswith(programs)]
+    if packed := [member.filename for member in members if member.compress_type != zipfile.ZIP_STORED]:
+        raise WeightsError(
+            f"{path}: {packed[0]} is compressed and could unpack to any size; PyTorch stores it as it is"
+        )
+    unpacked = sum(member.file_size for member in members)
     if unpacked > path.stat().st_size:
         raise WeightsError(
             f"{path} claims to unpack to {unpacked:,} bytes, more than the file's {path.stat().st_size:,}"
@@ -67,8 +75,12 @@ def _state_dict(contents: Any, path: Path) -> Tensors:
     if not isinstance(contents, Mapping) or not contents:
         raise WeightsError(f"{path} holds {type(contents).__name__}, not a state dict of names and tensors")
     for name, value in contents.items():
-        if not isinstance(name, str) or not isinstance(value, torch.Tensor) or value.layout != torch.strided:
+        dense = isinstance(value, torch.Tensor) and value.layout == torch.strided and not value.is_meta
+        if not isinstance(name, str) or not dense:
             raise WeightsError(f"{path}: {name!r} is {type(value).__name__}, not a dense tensor under a name")
+        # A few stored numbers can be repeated (a stride of 0) to a tensor that no copy of it would have room for.
+        if value.nbytes > min(value.untyped_storage().nbytes(), path.stat().st_size):
+            raise WeightsError(f"{path}: {name} claims the shape {tuple(value.shape)}, more than is stored for it")
     return dict(contents)
 
 
