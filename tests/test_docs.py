@@ -1,0 +1,205 @@
+"""What the pages show is what works: every block of README.md and docs/ is run on small data, or at least parsed."""
+
+import glob
+import gzip
+import importlib.util
+import re
+import runpy
+import shlex
+import shutil
+import sys
+from pathlib import Path
+
+import pyarrow
+import pyarrow.parquet
+import pytest
+import torch
+import typer.main
+from colours import write_set
+from pictures import noise
+from training import generated_pairs
+
+from diptych.cli import app
+from diptych.data.playground import Playground
+from diptych.data.shards import write_shards
+from diptych.data.tokenizer import Tokenizer
+from diptych.data.transforms import Preprocessing
+from diptych.embed import Model
+from diptych.model.clip import CLIP
+from diptych.model.config import CLIPConfig, TextConfig, ViTConfig
+from diptych.model.presets import PRESETS
+from diptych.records import Result, write_results
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
+BLOCK = re.compile(r"^```(sh|bash|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+# What stands in a page for the reader's own scale, and what it is here.
+SMALLER = {
+    "--pairs 300000": "--pairs 256",
+    "num_pairs=300_000": "num_pairs=256",
+    "playground:50000": "playground:200",
+}
+# Commands that are not run: their programs, files, targets and options are checked.
+ONLY_PARSED = {
+    "make ": "installs, or is what runs this test",
+    "pytest ": "is what runs this test",
+    "python benchmarks/": "measures for minutes",
+    "python docs/": "writes into the pages, and needs a browser",
+    "diptych quickstart": "trains for minutes; tests/test_quickstart.py runs a short one",
+    "--recipe ViT-B/32": "needs more than a test's machine",
+}
+# Numbers there were measured on data and machines that a test does not have.
+PAGES_ONLY_PARSED = ("docs/results.md",)
+
+
+# ---- the reader's folder
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory) -> Path:
+    """A folder with everything that the pages name: a model, pairs in every format, evaluation sets, pictures."""
+    folder = tmp_path_factory.mktemp("home")
+    pairs = generated_pairs(60)
+    (folder / "docs").mkdir()
+    (folder / "captions.txt").write_text("\n".join(pair.texts[0] for pair in pairs))
+    write_model(folder)
+    for name in ("shards", "more"):
+        for shard in write_shards(pairs, folder / name, shard_size=5):
+            shard.with_suffix(".tar.gz").write_bytes(gzip.compress(shard.read_bytes()))
+            shard.unlink()
+    write_pictures_and_tables(folder)
+    for name in ("cifar10", "tiny-imagenet", "imagenet"):
+        write_set(folder / name, [0, 1, 2, 3, 4, 5, 6])
+    return folder
+
+
+def write_model(folder: Path) -> None:
+    captions = [text for sample in Playground(100).read(0) for text in sample.texts]
+    tokenizer = Tokenizer.train(captions, vocab_size=600)
+    config = CLIPConfig(32, ViTConfig(32, 16, width=64, layers=1), TextConfig(77, 600, width=64, layers=1))
+    torch.manual_seed(0)
+    model = Model(CLIP(config), tokenizer, Preprocessing(32))
+    model.save(folder / "runs" / "quickstart" / "model")
+    interval = (0.4, 0.6, "clopper-pearson 99.5%")
+    result = Result("zero_shot", "shape", "test", "accuracy", 0.5, 100, *interval, "ensemble", "quickstart")
+    write_results([result], folder / "runs" / "quickstart" / "results.jsonl")
+    torch.save(model.clip.state_dict(), folder / "ViT-B-32.pt")
+    tokenizer.save(folder / "tokenizer.json")
+
+
+def write_pictures_and_tables(folder: Path) -> None:
+    pairs = generated_pairs(60)
+    for name in ("photos", "pictures", "holiday", "pairs"):
+        (folder / name).mkdir()
+    lines = ["filepath,caption"]
+    for pair in pairs:
+        (folder / "photos" / f"{pair.key}.png").write_bytes(pair.image)
+        (folder / "photos" / f"{pair.key}.txt").write_text(pair.texts[0])
+        lines.append(f'photos/{pair.key}.png,"{pair.texts[0].replace(chr(34), chr(34) * 2)}"')
+    (folder / "captions.csv").write_text("\n".join(lines) + "\n")
+    for part in range(2):
+        rows = [{"image": {"bytes": p.image, "path": None}, "text": p.texts[0]} for p in pairs[part::2]]
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), folder / "pairs" / f"{part}.parquet")
+    for path in ("a.jpg", "b.png", "pictures/c.jpg", "pictures/d.png", "holiday/e.jpg"):
+        noise(50, 40, len(path)).save(folder / path)
+    (folder / "labels.txt").write_text("cat\ndog\na red car\n")
+
+
+# ---- the blocks
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_every_block_works(page, home, command, tmp_path, monkeypatch):
+    """In the page's order, in one folder and one Python session, as a reader would."""
+    text = page.read_text(encoding="utf-8")
+    if "Tokenizer.openai()" in text and importlib.util.find_spec("open_clip") is None:
+        pytest.skip("OpenAI's merges are not here: open_clip is not installed")
+    shutil.copytree(home, tmp_path, dirs_exist_ok=True)
+    names: dict[str, object] = {"__name__": "page"}
+    for match in BLOCK.finditer(text):
+        where = f"{page.name}:{text.count(chr(10), 0, match.start()) + 1}"
+        code = match[2]
+        for large, small in SMALLER.items():
+            code = code.replace(large, small)
+        if match[1] == "python":
+            exec(compile(code, where, "exec"), names)  # noqa: S102  (our own pages)
+            continue
+        for line in code.replace("\\\n", " ").splitlines():
+            if words := split(line):
+                reason = next((why for part, why in ONLY_PARSED.items() if part in " ".join(words) + " "), None)
+                check(words)
+                if reason is None and str(page.relative_to(ROOT)) not in PAGES_ONLY_PARSED:
+                    run(words, command, monkeypatch, where)
+
+
+def split(line: str) -> list[str]:
+    """A line's words as a shell makes them: comments gone, unquoted patterns expanded, assignments left out."""
+    words = shlex.split(line, comments=True)
+    while words and re.fullmatch(r"[A-Z_]+=\S*", words[0]):
+        words = words[1:]
+    quoted = {word for word in words if f"'{word}'" in line or f'"{word}"' in line}
+    found = [sorted(glob.glob(word)) if "*" in word and word not in quoted else [] for word in words]  # noqa: PTH207
+    return [part for word, files in zip(words, found, strict=True) for part in files or [word]]
+
+
+def check(words: list[str]) -> None:
+    """The program, its files and its options are there; nothing is run."""
+    program, *rest = words
+    options = [word.split("=")[0] for word in rest if word.startswith("--")]
+    if program == "diptych":
+        group = typer.main.get_command(app)
+        group.commands[rest[0]].make_context(rest[0], rest[1:])  # raises for what the command does not know
+    elif program == "make":
+        targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+        assert not [target for target in rest if "=" not in target and target not in targets], words
+    elif program == "pytest":
+        assert all((ROOT / word).exists() for word in rest if word.startswith("tests/")), words
+    elif program == "python":
+        script = Path("diptych/data/playground/__main__.py") if rest[0] == "-m" else Path(rest[0])
+        source = (ROOT / script).read_text() + (ROOT / "benchmarks" / "common.py").read_text()
+        assert not [option for option in options if f'"{option}"' not in source], words
+    else:
+        pytest.fail(f"nothing is known here of the program {program}: {shlex.join(words)}")
+
+
+def run(words: list[str], command, monkeypatch, where: str) -> None:
+    if words[0] == "diptych":
+        outcome = command(*words[1:])
+        assert outcome.status == 0, f"{where}: {shlex.join(words)}\n{outcome.err}"
+        return
+    assert words[:2] == ["python", "-m"], f"{where}: {shlex.join(words)}"
+    monkeypatch.setattr(sys, "argv", words[2:])
+    runpy.run_module(words[2], run_name="__main__")
+
+
+# ---- what else the pages say
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_links_lead_somewhere(page):
+    links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8"))
+    assert not [link for link in links if "://" not in link and not (page.parent / link).exists()]
+
+
+def test_the_page_of_commands_is_the_one_that_their_help_makes():
+    script = runpy.run_path(str(ROOT / "docs" / "make_cli_page.py"))
+    assert script["PAGE"].read_text(encoding="utf-8") == script["page"](), "run: python docs/make_cli_page.py"
+
+
+def test_the_architecture_names_every_file_and_no_other():
+    named = set(re.findall(r"`([\w/]+\.py)`", (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")))
+    package = ROOT / "diptych"
+    assert not [name for name in named if not (package / name).exists()]
+    here = {str(path.relative_to(package)) for path in package.rglob("*.py") if not path.name.startswith("__")}
+    assert not [name for name in here - named if not name.startswith("data/playground/")]
+
+
+def test_the_table_of_presets_is_right():
+    text = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `([\w/@-]+)` \| (\d+) \|.*\| ([\d,]+) \|$", text, re.MULTILINE)
+    assert len(rows) == 9
+    for name, pixels, parameters in rows:
+        assert PRESETS[name].vision.image_size == int(pixels)
+        assert PRESETS[name].num_parameters() == int(parameters.replace(",", ""))
