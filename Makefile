@@ -9,8 +9,9 @@ PEERS := open_clip_torch torchvision timm
 demo: .venv/.installed  ## train on the embedded pairs, measure, write runs/quickstart/report.html
 	$(BIN)/diptych quickstart
 
+# Two processes of one thread each: torch's own threads would wait for each other on a machine that is full of tests.
 test: .venv/.dev  ## every test but the long ones
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2
 
 test-long: .venv/.dev  ## soak, kill, fuzz and full-length runs
 	$(BIN)/python -m pytest -m long --timeout 3600
