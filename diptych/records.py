@@ -4,14 +4,19 @@ Shape letters, one legend for all of Diptych: N pairs here, G pairs in all ranks
 E embedding, C classes, T templates, K top-k, R resolution.
 """
 
+import contextlib
 import dataclasses
+import io
 import json
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+
+from diptych.errors import DataError
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -109,15 +114,54 @@ class Result:
 
 
 def write_results(results: Iterable[Result], path: str | Path) -> None:
-    """Append results to a JSON-lines file, one row each; the folder is made if it is missing."""
+    """Append results to a JSON-lines file, one row each: all or none; the folder is made if it is missing.
+
+    Raises:
+        DataError: the file cannot be written (a full disk); it is as it was.
+    """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a", encoding="utf-8") as file:
-        for result in results:
-            file.write(json.dumps(dataclasses.asdict(result), ensure_ascii=False) + "\n")
+    text = "".join(json.dumps(dataclasses.asdict(result), ensure_ascii=False) + "\n" for result in results)
+    # The name of a file may hold half a surrogate pair, which UTF-8 has not; its backslash form is JSON's own.
+    rows = text.encode("utf-8", "backslashreplace")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab", buffering=0) as file:
+            _write_all_or_none(file, rows)
+    except OSError as error:
+        raise DataError(
+            f"cannot write results to {path}: {error.strerror}; free some space or choose another file"
+        ) from error
+
+
+def _write_all_or_none(file: io.FileIO, rows: bytes) -> None:
+    """Append to an unbuffered file; what a full disk took of it is cut off again."""
+    length, rest = os.fstat(file.fileno()).st_size, memoryview(rows)
+    try:
+        while rest:
+            rest = rest[file.write(rest) :]
+    except OSError:
+        with contextlib.suppress(OSError):  # of the two errors, the first tells more
+            file.truncate(length)
+        raise
 
 
 def read_results(path: str | Path) -> list[Result]:
-    """Read a results.jsonl file back."""
-    lines = Path(path).read_text(encoding="utf-8").splitlines()
-    return [Result(**json.loads(line)) for line in lines if line.strip()]
+    """Read a results.jsonl file back.
+
+    Raises:
+        DataError: the file cannot be read, or a row is no Result; the message names file and line.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8").split("\n")
+    except OSError as error:
+        raise DataError(f"cannot read results from {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} holds no results: it is not UTF-8 (byte {error.start})") from error
+    results = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            if line.strip():
+                results.append(Result(**json.loads(line)))
+        except (ValueError, TypeError, RecursionError) as error:
+            raise DataError(f"{path}, line {number} is no result ({error}); mend the line or take it out") from error
+    return results

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from colours import COLOURS, NAMES, TEMPLATES, ColourEncoder, PixelColourEncoder, encoded, picture, write_set
+from embedding import make_vit
 from rich.console import Console
 from sklearn.metrics import accuracy_score
 
@@ -13,7 +14,7 @@ from diptych.data.benchmarks import Benchmark, open_benchmark
 from diptych.data.tokenizer import Tokenizer
 from diptych.data.transforms import Preprocessing
 from diptych.embed import Model
-from diptych.errors import ConfigError, DataError, InputError, ShapeError
+from diptych.errors import ConfigError, DataError, InputError, ShapeError, TextError
 from diptych.evaluate import ZeroShot, ZeroShotClassifier, clopper_pearson, read_predictions, zero_shot_table
 from diptych.evaluate.encoding import PixelEncoder
 from diptych.evaluate.zero_shot import top_k_classes, zero_shot_logits
@@ -306,6 +307,34 @@ def test_a_model_with_nan_is_an_error_and_no_number():
 def test_evaluators_that_make_no_sense(wrong):
     with pytest.raises(ConfigError):
         ZeroShot(in_memory([]), **wrong)
+
+
+def test_prompts_are_checked_before_a_training_run():
+    model = make_vit()  # a context of 24
+    long = "two green dogs and " * 8
+    ZeroShot(in_memory([])).check(model)
+    with pytest.raises(TextError, match=r"memory: the prompt 'a two green dogs .* tokens .* context of vit is 24"):
+        ZeroShot(in_memory([], ["cat", long], ["a {c}"])).check(model)
+    of_templates = in_memory([], templates=["a {c}", long + "{c}"])
+    with pytest.raises(TextError, match="the prompt 'two green dogs"):
+        ZeroShot(of_templates).check(model)
+    ZeroShot(of_templates, protocols=("single",)).check(model)
+    with pytest.raises(InputError, match="two classes"):
+        ZeroShot(in_memory([], ["cat"])).check(model)
+    ZeroShot(of_templates).check(ColourEncoder())  # it has no tokenizer, and takes texts of any length
+
+
+@pytest.mark.parametrize("words", range(20, 26))
+def test_the_check_agrees_with_the_tokenizer(words):
+    model = make_vit()
+    prompts = ["dogs " * words, "cat"]
+    try:
+        model.encode_texts(prompts)
+    except TextError:
+        with pytest.raises(TextError):
+            ZeroShot(in_memory([], prompts, ["{c}"])).check(model)
+    else:
+        ZeroShot(in_memory([], prompts, ["{c}"])).check(model)
 
 
 def test_file_names_of_predictions_stay_in_their_folder(tmp_path):

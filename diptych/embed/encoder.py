@@ -30,7 +30,11 @@ class Encoder(Protocol):
 
 
 class Evaluator(Protocol):
-    """One measurement of an encoder. `fit` runs evaluators, `diptych evaluate` runs the same objects afterwards."""
+    """One measurement of an encoder. `fit` runs evaluators, `diptych evaluate` runs the same objects afterwards.
+
+    An evaluator may also have `check(encoder) -> None`, which `fit` calls before the first step: it raises what would
+    otherwise end the measurement after hours of training, and takes seconds at most.
+    """
 
     def __call__(self, encoder: Encoder, /) -> list[Result]:
         """Measure the encoder; one Result per number."""

@@ -12,15 +12,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from diptych.data.benchmarks import Benchmark
+from diptych.data.benchmarks import DEFAULT_TEMPLATES, Benchmark
+from diptych.data.tokenizer import Tokenizer
 from diptych.embed.encoder import Encoder
-from diptych.errors import ConfigError, InputError, ShapeError
+from diptych.errors import ConfigError, InputError, ShapeError, TextError
 from diptych.evaluate.class_embeddings import class_embeddings
 from diptych.evaluate.encoding import encode_benchmark
 from diptych.evaluate.metrics import accuracy, accuracy_top_k, mean_per_class_accuracy
 from diptych.evaluate.predictions import write_predictions
 from diptych.evaluate.progress import progress_bar
-from diptych.evaluate.prompts import DEFAULT_TEMPLATES, check_class_names, check_templates
+from diptych.evaluate.prompts import check_class_names, check_templates, fill_template
 from diptych.evaluate.provenance import run_record
 from diptych.evaluate.statistics import clopper_pearson
 from diptych.records import Predictions, Result
@@ -169,6 +170,26 @@ class ZeroShot:
         if not self.protocols or not set(self.protocols) <= set(PROTOCOLS):
             raise ConfigError(f"protocols must be some of {', '.join(PROTOCOLS)}; got {self.protocols}")
 
+    def check(self, encoder: Encoder) -> None:
+        """Find out before a training run whether this set's prompts can be measured after it.
+
+        Raises:
+            InputError: the set has fewer than two classes, or a template without {c}.
+            TextError: a prompt is longer than the encoder's context, where its tokenizer tells.
+        """
+        names, used = self._texts()
+        tokenizer = getattr(encoder, "tokenizer", None)
+        if not isinstance(tokenizer, Tokenizer):
+            return
+        for template in dict.fromkeys(template for templates in used.values() for template in templates):
+            for prompt in (fill_template(template, name) for name in names):
+                if (length := len(tokenizer.encode(prompt)) + 2) > tokenizer.context_length:
+                    raise TextError(
+                        f"{self.benchmark.name}: the prompt {prompt[:60]!r} has {length} tokens with start and end, "
+                        f"the context of {encoder.name} is {tokenizer.context_length}; shorten the template or the "
+                        "class name, or train with a longer context"
+                    )
+
     def __call__(self, encoder: Encoder) -> list[Result]:
         """Measure an encoder: accuracy, top-k and mean per class, for each protocol.
 
@@ -206,10 +227,14 @@ class ZeroShot:
         name = f"{self.benchmark.name}-{self.benchmark.split}-{protocol}"
         return Path(self.predictions_folder or ".") / _file_name(model) / f"{_file_name(name)}.parquet"
 
-    def _classifiers(self, encoder: Encoder) -> Mapping[str, torch.Tensor]:
+    def _texts(self) -> tuple[tuple[str, ...], dict[str, tuple[str, ...]]]:
+        """Class names, and each protocol's templates."""
         names = check_class_names(self.benchmark.class_names, unique=False)
         templates = check_templates(self.benchmark.templates)
-        used = {protocol: templates[:1] if protocol == "single" else templates for protocol in self.protocols}
+        return names, {protocol: templates[:1] if protocol == "single" else templates for protocol in self.protocols}
+
+    def _classifiers(self, encoder: Encoder) -> Mapping[str, torch.Tensor]:
+        names, used = self._texts()
         # A set with one template has the same classifier twice: it is computed once.
         made = {
             chosen: class_embeddings(encoder, names, chosen, cache_folder=self.cache_folder)
