@@ -20,6 +20,8 @@ from tokenizing import FRAGMENTS, PAPER, assert_same, open_clip_module, prompts
 from diptych.data import text_cleaning, tokenizer
 from diptych.data.tokenizer import Tokenizer
 from diptych.errors import ConfigError, TextError
+from diptych.model.clip import CLIP
+from diptych.model.config import CLIPConfig, TextConfig, ViTConfig
 
 needs_paper = pytest.mark.skipif(not PAPER.is_dir(), reason=f"{PAPER} is absent")
 
@@ -117,6 +119,27 @@ def test_output_is_padded_to_the_longest_text(ours):
     assert torch.equal(ours("a cat")[0], ours(["a cat"])[0])
     assert torch.equal(ours(text for text in ["a", "b"])[0], ours(("a", "b"))[0])
     assert ours([])[0].shape == (0, 0) and ours([], pad_to=5)[0].shape == (0, 5) and ours([])[1].shape == (0,)
+
+
+def test_a_text_is_pooled_at_its_first_end(ours):
+    """As in CLIP, with lengths and without: a caption may hold the name of the special token."""
+    texts = [
+        "a cat",
+        "a cat <end_of_text> and a dog",
+        "<END_OF_TEXT>",
+        "cat " * 90 + "<end_of_text>",
+        "cat<end_of_text>",
+    ]
+    tokens, lengths = ours(texts, truncate=True)
+    assert lengths.tolist() == [4, 4, 2, 77, 3]
+    assert tokens[1, :9].tolist() == [49406, 320, 2368, 49407, 537, 320, 1929, 49407, 0]
+    torch.manual_seed(0)
+    text = TextConfig(vocab_size=ours.vocab_size, width=64, layers=2)
+    clip = CLIP(CLIPConfig(16, ViTConfig(image_size=32, patch_size=16, width=64, layers=1), text)).eval()
+    with torch.no_grad():
+        with_lengths, without = clip.encode_text(tokens, lengths), clip.encode_text(tokens)
+    assert torch.equal(with_lengths, without)
+    torch.testing.assert_close(with_lengths[0], with_lengths[1])
 
 
 def test_too_long_a_text_raises_and_is_cut_on_demand(ours, theirs):

@@ -53,7 +53,8 @@ class _WordIds(dict[str, bytes]):
 class Tokenizer:
     """A lower-cased byte-level BPE in CLIP's form.
 
-    A text that holds "<start_of_text>" or "<end_of_text>" gets the special ids there, as in open_clip.
+    A text that holds "<start_of_text>" or "<end_of_text>" gets the special ids there, as in open_clip. CLIP reads a
+    text at its first EOT, so what follows one keeps its ids and changes no embedding.
 
     Attributes:
         tokens: the vocabulary in the order of ids: 256 bytes, 256 bytes that end a word, merges, SOT, EOT.
@@ -143,7 +144,7 @@ class Tokenizer:
             pad_to: L; by default the longest text's. Texts longer than it are too long.
         Returns:
             tokens: int32 (N, L).
-            lengths: int64 (N,), ids of each text with SOT and EOT.
+            lengths: int64 (N,), ids of each text from SOT to the first EOT, where CLIP pools it.
         Raises:
             TextError: a text is not a str, or is longer than pad_to or the context.
             ConfigError: pad_to does not lie between 2 and context_length.
@@ -168,6 +169,8 @@ class Tokenizer:
         tokens[:, :1] = self.sot
         tokens[:, 1:][np.arange(1, width) < lengths[:, None]] = ids
         tokens[np.arange(len(texts)), lengths - 1] = self.eot
+        if (ids == self.eot).any():  # a text has one of its own
+            lengths = (tokens == self.eot).argmax(axis=1) + 1
         return torch.from_numpy(tokens), torch.from_numpy(lengths)
 
     def encode(self, text: str) -> list[int]:
@@ -192,7 +195,7 @@ class Tokenizer:
         return b"".join(found).decode(errors="replace").strip()
 
     def _ids(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """The ids of all texts in a row, int32, a placeholder after each text; and lengths (N,) int64 with SOT and EOT.
+        """The ids of all texts in a row, int32, a placeholder after each text; and their number with SOT and EOT.
 
         All texts are split as one and all words looked up in one call: only `clean` runs as Python, once per text.
         """
