@@ -106,7 +106,7 @@ class Augmentation:
         blur: probability of a Gaussian blur with a radius of 0.1 to 2 pixels.
     Raises:
         ConfigError: a value is unknown or out of its range.
-    Source: CLIP paper, section 2.3: "a random square crop from resized images is the only data augmentation".
+    Source: CLIP paper, section 2.3: pictures are resized, and a square is cut out at random; nothing else is changed.
     """
 
     crop: str = "random_square"

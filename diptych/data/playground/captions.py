@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable
 
 from diptych.data.playground.scene import Scene, Thing, pick
-from diptych.data.playground.vocabulary import BACKGROUNDS, INVERSE, NUMBERS, plural
+from diptych.data.playground.vocabulary import BACKGROUNDS, INVERSE, NUMBERS, plural, with_article
 
 SYNONYMS = {
     "purple": "violet",
@@ -67,7 +67,7 @@ def _single(scene: Scene, rng: random.Random) -> str:
     if roll < 0.10:
         return f"the {_word(rng, thing.shape)} is {_word(rng, thing.colour)}{_stop(rng)}"
     # Nobody says just "a shape"; "a shape at the top left" is something to learn from.
-    subject = _article(_subject(rng, thing, vague=0.2 if roll < 0.34 else 0.0))
+    subject = with_article(_subject(rng, thing, vague=0.2 if roll < 0.34 else 0.0))
     if roll < 0.34:
         place = _place(rng, scene.position)
         if roll < 0.16:
@@ -104,7 +104,7 @@ def _relation(scene: Scene, rng: random.Random) -> str:
     roll = rng.random()
     # Both sides say the same kind of facts, mostly colour and shape, as people do when they compare.
     describe = _names if roll < 0.6 else _shape_alone if roll < 0.8 else _colour_alone if roll < 0.9 else _rich
-    one, other = _article(describe(rng, first)), _article(describe(rng, second))
+    one, other = with_article(describe(rng, first)), with_article(describe(rng, second))
     if rng.random() < 0.12:
         subject = f"{one} and {other}"
     else:
@@ -203,10 +203,6 @@ def _word(rng: random.Random, word: str) -> str:
     return SYNONYMS.get(word, word) if rng.random() < SYNONYM_SHARE else word
 
 
-def _article(words: str) -> str:
-    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
-
-
 def _fix_article(words: str) -> str:
     return words.replace("a eight", "an eight").replace("a 8", "an 8")
 
@@ -225,7 +221,7 @@ def _ground(scene: Scene, rng: random.Random) -> str:
     ground = f"{hue} background"
     if rng.random() < 0.3:
         ground = GROUND_WORDS[scene.background.pattern].format(hue)
-    return f"{'against' if rng.random() < 0.1 else 'on'} {'an' if ground[0] in 'aeiou' else 'a'} {ground}"
+    return f"{'against' if rng.random() < 0.1 else 'on'} {with_article(ground)}"
 
 
 def _stop(rng: random.Random) -> str:

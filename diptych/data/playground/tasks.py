@@ -34,6 +34,7 @@ from diptych.data.playground.vocabulary import (
     SHAPES,
     WORDS,
     plural,
+    with_article,
 )
 from diptych.errors import ConfigError
 from diptych.records import Sample
@@ -187,16 +188,12 @@ def _held_out_count(rng: random.Random, index: int, split: str) -> tuple[Scene, 
     return count_scene(rng, *triple), _COUNT_CANDIDATES.index(triple)
 
 
-def _with_article(words: str) -> str:
-    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
-
-
 def _counted(count: int, colour: str, shape: str) -> str:
     return f"{NUMBERS[count]} {colour} {shape if count == 1 else plural(shape)}"
 
 
 _RELATION_NAMES = tuple(
-    f"{' '.join(first)} {relation} {_with_article(' '.join(second))}"
+    f"{' '.join(first)} {relation} {with_article(' '.join(second))}"
     for first, second in RELATION_PAIRS
     for relation in RELATIONS
 )

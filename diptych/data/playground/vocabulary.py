@@ -106,6 +106,11 @@ def plural(shape: str) -> str:
     return shape + ("es" if shape.endswith("s") else "s")
 
 
+def with_article(words: str) -> str:
+    """Return the words after "a" or "an"."""
+    return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
+
+
 @functools.cache
 def fitting_backgrounds(colours: frozenset[str]) -> tuple[int, ...]:
     """Return the indices of BACKGROUNDS on which all of these colours are easily seen: another hue, far in CIE Lab."""
