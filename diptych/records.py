@@ -40,11 +40,19 @@ class Sample:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Broken:
-    """A member of a source that could not be used: it is counted, named in the log and skipped."""
+    """A member of a source that could not be used: it is counted, named in the log and skipped.
+
+    Attributes:
+        key: unique name inside its source.
+        shard: where it lies.
+        reason: why it cannot be used.
+        rest_lost: all that followed it in its shard is lost, too, and nobody can tell how much that was.
+    """
 
     key: str
     shard: str
     reason: str
+    rest_lost: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -54,7 +62,7 @@ class Batch:
     Attributes:
         images: uint8 (N, 3, R, R).
         tokens: int32 (N, L), zero-padded to the longest caption of the batch.
-        lengths: int64 (N,), number of tokens with SOT and EOT.
+        lengths: int64 (N,), number of tokens from SOT to the first EOT.
         keys: N sample keys.
     """
 

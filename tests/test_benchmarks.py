@@ -101,6 +101,33 @@ def test_class_folders_without_splits(class_folders):
     assert benchmark.name == "train" and [item.label for item in read(benchmark)] == [0, 1, 2]
 
 
+def test_a_link_to_a_class_folder_is_read(class_folders, tmp_path, caplog):
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    for name in ("dog", "guinea_pig"):
+        (linked / name).symlink_to(class_folders / "test" / name, target_is_directory=True)
+    (linked / "1.png").write_bytes(picture(9))  # in no class
+    (linked / "dog" / "sub").mkdir()
+    (linked / "dog" / "sub" / "0.png").write_bytes(picture(5))
+    benchmark = open_benchmark(linked)
+    assert benchmark.class_names == ("dog", "guinea pig")
+    assert [(item.key, item.label, item.image) for item in read(benchmark)] == [
+        ("dog/0.png", 0, picture(1)),
+        ("dog/sub/0.png", 0, picture(5)),
+        ("guinea_pig/0.png", 1, picture(2)),
+    ]
+    assert not caplog.records
+
+
+def test_a_class_without_pictures_is_named_in_the_log(class_folders, caplog):
+    (class_folders / "test" / "cow").mkdir()
+    (class_folders / "test" / "emu").mkdir()
+    benchmark = open_benchmark(class_folders)
+    assert benchmark.class_names == ("cow", "dog", "emu", "guinea pig", "tabby cat")
+    assert [item.label for item in read(benchmark)] == [1, 3, 4]
+    assert f"{class_folders / 'test'} has classes without pictures: cow, emu" in caplog.text
+
+
 @needs_data
 @pytest.mark.parametrize(("name", "classes", "templates"), [("cifar10", 10, 18), ("tiny-imagenet", 200, 7)])
 def test_real_sets(name, classes, templates):

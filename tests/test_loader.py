@@ -22,6 +22,8 @@ from loading import (
 )
 
 from diptych.data.loader import Loader, LoaderConfig, evaluation_batches
+from diptych.data.shards import write_shards
+from diptych.data.sources import open_source
 from diptych.data.tokenizer import Tokenizer
 from diptych.data.transforms import Augmentation, decode_image, evaluation_pixels, training_pixels
 from diptych.errors import ConfigError, DataError
@@ -159,6 +161,31 @@ def test_a_run_that_goes_bad_later_is_stopped(tokenizer):
         list(itertools.islice(batches, 5))
 
 
+def test_cut_shards_stop_the_run(tokenizer, tmp_path):
+    samples = [sample for shard in make([120]).contents for sample in shard]
+    paths = write_shards(samples, tmp_path, shard_size=30)
+    for path in paths[:2]:
+        path.write_bytes(path.read_bytes()[: path.stat().st_size * 3 // 10 + 100])
+    loader = Loader(open_source(tmp_path), tokenizer, PREPROCESSING, config(max_broken=0.5))
+    take(loader, 60)  # half of the shards, as max_broken allows, in every epoch
+    assert loader.epoch >= 3
+    paths[2].write_bytes(paths[2].read_bytes()[:10_000])
+    loader = Loader(open_source(tmp_path), tokenizer, PREPROCESSING, config(max_broken=0.5))
+    says = r"(?s)3 of 4 shards break off in the middle, .* 0\.5 .*\n  3 x the rest of the shard is lost.*\.tar"
+    with pytest.raises(DataError, match=says):
+        take(loader, 60)
+
+
+def test_ranks_count_their_own_shards(tokenizer):
+    source = make([4] * 6)
+    for number, items in enumerate(source.contents):
+        items.append(Broken("end", f"{number}.tar", "the rest is lost", rest_lost=True))
+    for rank in range(2):
+        loader = Loader(source, tokenizer, PREPROCESSING, config(max_broken=0.9), rank=rank, world_size=2)
+        with pytest.raises(DataError, match="3 of 3 shards"):
+            take(loader, 9)
+
+
 @pytest.mark.parametrize("contents", [[], [[]], [[], [], []]])
 def test_an_empty_source_ends_in_an_error(tokenizer, contents):
     with pytest.raises(DataError, match=r"no samples|0 shards"):
@@ -220,6 +247,7 @@ def test_ranks_need_shards(tokenizer):
         {"local_batch_size": 0},
         {"local_batch_size": 2.5},
         {"shuffle_buffer": -1},
+        {"shuffle_buffer_bytes": 0},
         {"num_workers": -1},
         {"num_workers": 10**6},
         {"max_broken": 1.5},

@@ -11,6 +11,7 @@ import torch
 from loading import (
     AUGMENTATION,
     PREPROCESSING,
+    Shards,
     assert_equal,
     config,
     make,
@@ -20,9 +21,11 @@ from loading import (
 
 from diptych.data.loader import Loader, LoaderConfig
 from diptych.data.sources import open_source
+from diptych.data.stream import ChunkStream
 from diptych.data.tokenizer import Tokenizer
 from diptych.data.transforms import Preprocessing
 from diptych.errors import ConfigError, DataError
+from diptych.records import Broken, Sample
 
 TINY = Path(__file__).resolve().parents[2] / "shared" / "data" / "tiny-imagenet" / "train"
 
@@ -53,6 +56,7 @@ RESUMES = {
     "in order": ([13, 5, 9, 21], {"shuffle_buffer": 0}),
     "buffer larger than the set": ([13, 5], {"shuffle_buffer": 1000}),
     "buffer of one": ([13, 5], {"shuffle_buffer": 1}),
+    "buffer full by its bytes": ([13, 5, 9, 21], {"shuffle_buffer": 30, "shuffle_buffer_bytes": 3000}),
     "batch larger than the set": ([3, 2], {"local_batch_size": 17}),
     "chunk larger than a batch": ([30, 30], {"chunk_size": 25, "local_batch_size": 3}),
     "chunk larger than the set": ([6, 5], {"chunk_size": 64, "local_batch_size": 4}),
@@ -134,6 +138,65 @@ def test_resume_at_random(tokenizer, seed):
     check_resume(make_loader, 20, rng.integers(0, 20, 4).tolist(), (0, int(rng.integers(1, 4))))
 
 
+def test_resume_beside_a_shard_that_breaks_off(tokenizer):
+    def make_loader(num_workers):
+        source = make([13, 5, 9, 21])
+        source.contents[2].append(Broken("end", "2.tar", "the rest of the shard is lost", rest_lost=True))
+        return Loader(source, tokenizer, PREPROCESSING, config(num_workers=num_workers), AUGMENTATION)
+
+    check_resume(make_loader, 14, list(range(15)), (0,))
+    states = take(make_loader(0), 14)[1]
+    assert {state["tally"]["lost_in_epoch"] for state in states} == {0, 1}
+
+
+def weighted(rng: np.random.Generator, count: int) -> list[Sample]:
+    """Small pictures and large ones, as arrays and as bytes."""
+    sizes = np.where(rng.random(count) < 0.2, 9000, 90) + rng.integers(0, 10, count)
+    return [
+        Sample(f"{n}", np.zeros((1, size, 3), np.uint8) if n % 5 == 0 else bytes(int(size)), ("x" * int(n % 50),))
+        for n, size in enumerate(sizes)
+    ]
+
+
+def weight(item: Sample) -> int:
+    return (len(item.image) if isinstance(item.image, bytes) else item.image.nbytes) + sum(map(len, item.texts))
+
+
+def test_the_shuffle_buffer_is_bounded_in_bytes_and_restarts_exactly():
+    source = Shards([weighted(np.random.default_rng(shard), 60) for shard in range(4)])
+    values = {"seed": 0, "shuffle_buffer": 40, "shuffle_buffer_bytes": 20_000, "chunk_size": 7}
+    run = list(itertools.islice(ChunkStream(source, **values), 80))
+    fullest, largest = 0, max(weight(item) for shard in source.contents for item in shard)
+    counts = set()
+    for position, chunk in run:
+        order = np.random.default_rng(np.random.SeedSequence([0, chunk.epoch]).spawn(2)[0]).permutation(4)
+        held = sum(weight(source.contents[order[shard]][item]) for shard, item in position.buffer.tolist())
+        fullest = max(fullest, held)
+        counts.add(len(position.buffer))
+    assert 20_000 <= fullest < 20_000 + largest  # full, and never by more than one item beyond
+    assert min(counts - {0}) < 10 < max(counts)  # now a few large ones, now many small ones
+    epoch = [item.key for _, chunk in run if chunk.epoch == 1 for _, item in chunk.items]
+    assert sorted(epoch) == sorted(item.key for shard in source.contents for item in shard)
+    for start in range(0, 80, 3):
+        again = itertools.islice(ChunkStream(source, **values, position=run[start][0]), 80 - start)
+        for (_, chunk), (_, expected) in zip(again, run[start:], strict=True):
+            assert (chunk.epoch, chunk.start, chunk.last) == (expected.epoch, expected.start, expected.last)
+            assert [(shard, item.key) for shard, item in chunk.items] == [(s, i.key) for s, i in expected.items]
+
+
+def test_chunks_of_large_pictures_are_small_and_change_no_batch(tokenizer, monkeypatch):
+    def make_loader(num_workers):
+        values = config(num_workers=num_workers, chunk_size=20)
+        return Loader(make([13, 5, 9, 21], 5), tokenizer, PREPROCESSING, values, AUGMENTATION)
+
+    batches, states = take(make_loader(0), 10)
+    monkeypatch.setattr("diptych.data.stream._MAX_CHUNK_BYTES", 1500)  # three of these pictures
+    ours, later = take(make_loader(0), 10)
+    assert_equal(ours, batches)
+    assert max(state["used"] for state in later) <= 5 < max(state["used"] for state in states)
+    check_resume(make_loader, 10, list(range(11)), (0,))
+
+
 def test_resume_rereads_only_the_shards_it_needs(tokenizer):
     def make_loader():
         source = make([10] * 30)
@@ -153,10 +216,9 @@ def test_a_state_that_does_not_belong_is_refused(tokenizer):
         return Loader(make([9]), tokenizer, PREPROCESSING, config(**changes))
 
     state = make_loader().state_dict()
-    for changes in ({"seed": 1}, {"local_batch_size": 3}, {"shuffle_buffer": 3}, {"chunk_size": 3}):
-        name, value = next(iter(changes.items()))
-        with pytest.raises(ConfigError, match=f"{name} was .* and is {value}"):
-            make_loader(**changes).load_state_dict(state)
+    for name in ("seed", "local_batch_size", "shuffle_buffer", "shuffle_buffer_bytes", "chunk_size"):
+        with pytest.raises(ConfigError, match=f"{name} was .* and is 3"):
+            make_loader(**{name: 3}).load_state_dict(state)
     others = [
         (
             Loader(make([9], fingerprint="other"), tokenizer, PREPROCESSING, config()),

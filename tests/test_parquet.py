@@ -108,6 +108,7 @@ def test_damage_in_a_row_group_loses_its_rest(tmp_path):
     assert all(isinstance(item, Sample) for item in source.read(0))
     *before, last = source.read(1)
     assert len(before) < 200 and isinstance(last, Broken) and "the rest of the row group is lost" in last.reason
+    assert last.rest_lost
 
 
 def test_a_bomb_is_refused_from_its_metadata(tmp_path, monkeypatch):

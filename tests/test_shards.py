@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import logging
 import os
 import pickle
 import tarfile
@@ -233,11 +234,32 @@ def test_hostile_members_break_their_sample_alone(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["a.tar"]  # noqa: PTH208 (hidden files, too)
 
 
-@pytest.mark.parametrize("content", [b"", gzip.compress(b""), bytes(10240), gzip.compress(bytes(10240))])
+@pytest.mark.parametrize("content", [bytes(10240), gzip.compress(bytes(10240))])
 def test_an_empty_shard_is_one_broken(tmp_path, content):
     path = tmp_path / "7.tar"
     path.write_bytes(content)
     assert read(path) == [Broken("7", str(path), "empty shard: it holds no samples")]
+
+
+@pytest.mark.parametrize("content", [b"", gzip.compress(b"")])
+def test_a_file_without_content_has_lost_its_samples(tmp_path, content):
+    path = tmp_path / "7.tar"
+    path.write_bytes(content)
+    assert read(path) == [Broken("7/", str(path), "the rest of the shard is lost: it has no content", rest_lost=True)]
+
+
+def test_a_shard_cut_between_two_members_is_named_once(tmp_path, caplog):
+    path = write_tar(tmp_path / "a.tar", {"s.png": PNG, "s.txt": "a", "t.png": PNG, "t.txt": "b"})
+    whole = read(path)
+    path.write_bytes(path.read_bytes()[:2048])  # a header and a block for each of the first two members
+    source = TarSource((path,))
+    with caplog.at_level(logging.WARNING, "diptych"):
+        assert list(source.read(0)) == list(source.read(0)) == whole[:1]
+    (record,) = caplog.records
+    assert record.getMessage().startswith(f"{path} has no end-of-archive mark at byte 2048: the file is cut, or its ")
+    good, broken = TarSource((path,), strict=True).read(0)
+    assert good == whole[0] and broken.rest_lost
+    assert broken.reason.startswith("the rest of the shard is lost: no end-of-archive mark at byte 2048")
 
 
 @pytest.mark.parametrize("suffix", [".tar", ".tar.gz"])
@@ -254,6 +276,7 @@ def test_a_cut_shard_gives_what_lies_before_the_damage(tmp_path, suffix):
         *before, last = read(path)
         assert before == whole[: len(before)] and abs(len(before) - 20 * share) <= 3
         assert isinstance(last, Broken) and "the rest of the shard is lost" in last.reason and "byte" in last.reason
+        assert last.rest_lost and not any(isinstance(item, Broken) for item in before)
         path.write_bytes(b"")
         path = write_tar(tmp_path / f"a{suffix}", members)
 
@@ -262,7 +285,7 @@ def test_a_shard_that_is_no_archive(tmp_path):
     path = tmp_path / "a.tar"
     path.write_bytes(b"<html>Not found</html>" * 100)
     (item,) = read(path)
-    assert "no tar header at byte 0" in item.reason
+    assert "no tar header at byte 0" in item.reason and item.rest_lost
 
 
 def test_a_shard_that_went_away_stops_the_run(tmp_path):

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from diptych.data.tar import MAX_MEMBER_BYTES, DamagedArchiveError, Member, read_members
+from diptych.data.tar import MAX_MEMBER_BYTES, DamagedArchiveError, Member, MissingEndError, read_members
 
 
 def archive(members: list[tuple[str, bytes]], tar_format: int = tarfile.GNU_FORMAT) -> bytes:
@@ -96,8 +96,23 @@ def test_gzip_of_several_members_and_padding(tmp_path):
     assert read(tmp_path, packed)[1] is None
 
 
-def test_an_archive_may_lack_its_end_blocks(tmp_path):
-    assert read(tmp_path, archive([("a", b"1")])[:1024]) == ([Member("a", b"1")], None)
+@pytest.mark.parametrize("pack", [False, True])
+def test_an_archive_without_its_end_blocks_says_so(tmp_path, pack):
+    """It may be cut between two members, or written so; tarfile reads it in silence."""
+    content = archive([("a", b"1"), ("b", b"2")])
+    assert content[2048:2560] == bytes(512)
+    for end, number in ((2048, 2), (1024, 1)):
+        members, error = read(tmp_path, gzip.compress(content[:end]) if pack else content[:end])
+        assert members == [Member("a", b"1"), Member("b", b"2")][:number]
+        assert isinstance(error, MissingEndError) and f"no end-of-archive mark at byte {end}" in str(error)
+    assert read(tmp_path, content[:2560])[1] is None  # one block of zeros is a mark
+
+
+def test_a_cut_between_a_long_name_and_its_member_is_damage(tmp_path):
+    content = archive([("a", b"1"), ("n" * 300, b"2")])
+    members, error = read(tmp_path, content[: 1024 + 1024])
+    assert members == [Member("a", b"1")] and "cut off at byte 2048" in str(error)
+    assert not isinstance(error, MissingEndError)
 
 
 @pytest.mark.parametrize("name", ["../../x.jpg", "/etc/passwd", "a/../../x", "..", "..\\x.jpg", "\\x"])
@@ -133,13 +148,13 @@ def test_every_cut_yields_what_lies_before_it(tmp_path):
     members = [("a", b"1" * 700), ("b", b"2" * 10), ("c", b"3" * 1500)]
     content = archive(members)
     ends = [512 + 700, 1536 + 512 + 10, 2560 + 512 + 1500]
-    for cut in range(0, ends[-1], 37):
+    for cut in sorted({*range(0, ends[-1], 37), *range(0, ends[-1], 512)}):
         found, error = read(tmp_path, content[:cut])
         assert [member.data for member in found] == [
             data for (_, data), end in zip(members, ends, strict=True) if end <= cut
         ]
-        assert error is not None or cut in (0, 1536, 2560)
-        if error and cut % 512:
+        assert isinstance(error, MissingEndError) == (cut in (1536, 2560)) and error is not None
+        if cut % 512:
             assert f"byte {cut}" in str(error)
 
 
@@ -161,7 +176,8 @@ def test_a_corrupt_gzip_says_so(tmp_path):
 def test_no_archive_at_all(tmp_path):
     assert "no tar header at byte 0" in str(read(tmp_path, b"<html>" * 200)[1])
     assert "cut off at byte 100" in str(read(tmp_path, b"x" * 100)[1])
-    assert read(tmp_path, b"") == ([], None)
+    assert "it has no content" in str(read(tmp_path, b"")[1])
+    assert read(tmp_path, bytes(1024)) == ([], None)
 
 
 def test_a_gzip_bomb_is_stopped(tmp_path):

@@ -1,5 +1,6 @@
 import json
 import logging
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -274,6 +275,19 @@ def test_broken_samples_are_named_counted_and_left_out(kind, caplog):
     samples[11] = Sample("broken-11", b"no picture", label=1)
     with pytest.raises(DataError, match="3 of 200"):
         ZeroShot(in_memory(samples))(kind())
+
+
+@ENCODERS
+@pytest.mark.parametrize("num_workers", [0, 2])
+@pytest.mark.parametrize("beyond", [0, 600])
+def test_a_cut_shard_is_refused_however_little_is_lost(kind, num_workers, beyond, tmp_path):
+    folder = write_set(tmp_path / "set", [0, 1, 2, 3] * 30, shard_size=50)
+    shard = folder / "test" / "1.tar"
+    with tarfile.open(shard) as tar:
+        start = tar.getmembers()[-2].offset  # of the last sample: one in 120 is lost, or cut in two
+    shard.write_bytes(shard.read_bytes()[: start + beyond])
+    with pytest.raises(DataError, match=r"set/test: the rest of the shard is lost: .*1\.tar\); fetch the shard again"):
+        ZeroShot(open_benchmark(folder), num_workers=num_workers)(kind())
 
 
 @ENCODERS

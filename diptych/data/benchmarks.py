@@ -9,6 +9,7 @@ and a folder of pictures per class, {split}/{class}/*.jpg or, without splits, {c
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import logging
 from collections.abc import Iterator, Sequence
@@ -24,9 +25,10 @@ from diptych.records import Broken, Sample
 CLASS_NAMES_FILE = "classnames.txt"
 TEMPLATES_FILE = "zeroshot_classification_templates.txt"
 SHARD_COUNT_FILE = "nshards.txt"
+DEFAULT_TEMPLATES = ("a photo of a {c}.",)
+
 logger = logging.getLogger(__name__)
 
-DEFAULT_TEMPLATES = ("a photo of a {c}.",)
 _MAX_LIST_BYTES, _MAX_SHARDS = 16 << 20, 1_000_000
 _USUAL_SPLITS = {"train", "val", "valid", "validation", "test"}
 
@@ -55,8 +57,8 @@ class Benchmark:
 def open_benchmark(path: str | Path, split: str = "test") -> Benchmark:
     """Open an evaluation set in the wds layout, or with a folder per class.
 
-    In class folders the classes are the folders, sorted; underscores in their names become spaces, and the template is
-    "a photo of a {c}.".
+    In class folders the classes are the folders, sorted, or links to folders; underscores in their names become spaces,
+    and the template is "a photo of a {c}.". A class without pictures stays a class and is named in the log.
 
     Raises:
         DataError: a file or a shard is missing, there are fewer than two classes, a template has no {c}, or a list is
@@ -149,7 +151,7 @@ def _open_wds(path: Path, split: str) -> tuple[list[str], list[str], Source]:
     if not (count.isascii() and count.isdigit() and 0 < int(count[:9]) <= _MAX_SHARDS):
         raise DataError(f"{named[2]} should hold the number of shards; it says: {count[:80]}")
     shards = [_shard(path / split, number, count) for number in range(int(count))]
-    return class_names, templates, TarSource(tuple(shards))
+    return class_names, templates, TarSource(tuple(shards), strict=True)  # every sample counts
 
 
 def _shard(folder: Path, number: int, count: str) -> Path:
@@ -172,11 +174,14 @@ def _open_class_folders(path: Path, split: str) -> tuple[list[str], list[str], S
     names = sorted(entry.name for entry in base.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     if base == path and _USUAL_SPLITS.intersection(names):
         raise DataError(f"{path} has no split {split}; it has: {', '.join(names)}")
-    pictures = tuple(sorted(name for name in walk_pictures(base) if "/" in name))
-    if not pictures:
+    pictures = {name: sorted(f"{name}/{picture}" for picture in walk_pictures(base / name)) for name in names}
+    if not any(pictures.values()):
         raise DataError(
             f"{path} holds no evaluation set: neither {CLASS_NAMES_FILE}, {TEMPLATES_FILE} and "
             f"{split}/{SHARD_COUNT_FILE} nor pictures in a folder per class ({split}/cat/1.jpg, {split}/dog/1.jpg)"
         )
-    source = FolderSource(base, pictures, {name: index for index, name in enumerate(names)})
+    if empty := [name for name in names if not pictures[name]]:
+        logger.warning("%s has classes without pictures: %s", base, ", ".join(empty)[:500])
+    in_order = tuple(sorted(itertools.chain.from_iterable(pictures.values())))
+    source = FolderSource(base, in_order, {name: index for index, name in enumerate(names)})
     return [name.replace("_", " ") for name in names], list(DEFAULT_TEMPLATES), source

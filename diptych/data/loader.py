@@ -29,7 +29,7 @@ from diptych.data.workers import DecodedChunk, EvaluationDecoder, Tokenize, Trai
 from diptych.errors import ConfigError
 from diptych.records import Batch
 
-_VERSION = 1
+_VERSION = 2
 _MAX_AHEAD = 256  # chunks in flight: each holds one file descriptor of shared memory
 
 
@@ -40,16 +40,19 @@ class LoaderConfig:
     Attributes:
         local_batch_size: pairs per batch in this process.
         shuffle_buffer: raw samples (encoded files, in memory) that the next one is drawn from; 0: no shuffling at all.
+        shuffle_buffer_bytes: what these may weigh together; where they reach it, fewer of them wait.
         num_workers: processes that decode; 0 decodes in the training process. It changes no batch.
-        max_broken: the share of samples that may be broken before the run stops.
+        max_broken: the share of samples that may be broken, and of shards that may break off in the middle, before the
+            run stops.
         seed: of the order, of captions and of the augmentation.
-        chunk_size: samples that a worker takes at once.
+        chunk_size: samples that a worker takes at once; fewer where they are large.
     Raises:
         ConfigError: a value is out of its range.
     """
 
     local_batch_size: int = 256
     shuffle_buffer: int = 4096
+    shuffle_buffer_bytes: int = 2**30
     num_workers: int = 1
     max_broken: float = 0.1
     seed: int = 0
@@ -59,6 +62,7 @@ class LoaderConfig:
         limits = {
             "local_batch_size": (1, 2**20),
             "shuffle_buffer": (0, 2**24),
+            "shuffle_buffer_bytes": (1, 2**50),
             "num_workers": (0, 1024),
             "seed": (0, 2**63 - 1),
             "chunk_size": (1, 2**14),
@@ -118,7 +122,7 @@ class Loader:
         self._decoder = TrainingDecoder(tokenizer, preprocessing, augmentation, config.seed, rank)
         self._rank, self._world_size = rank, world_size
         self._place = _Place()
-        self._tally = Tally(config.max_broken)
+        self._tally = Tally(config.max_broken, num_shards=len(range(rank, len(source.shards), world_size)))
         self._batches: weakref.ref[Generator[Batch]] | None = None
         self.epoch, self.num_seen, self.seconds_waited = 0, 0, 0.0
 
@@ -175,7 +179,7 @@ class Loader:
 
     def _must_match(self) -> dict[str, Any]:
         """What decides which pairs and pixels come."""
-        ours = ("local_batch_size", "shuffle_buffer", "seed", "chunk_size")
+        ours = ("local_batch_size", "shuffle_buffer", "shuffle_buffer_bytes", "seed", "chunk_size")
         return {
             "source": self.source.fingerprint,
             "preprocessing": self._decoder.preprocessing.to_dict(),
@@ -209,6 +213,7 @@ class Loader:
             self.source,
             seed=config.seed,
             shuffle_buffer=config.shuffle_buffer,
+            shuffle_buffer_bytes=config.shuffle_buffer_bytes,
             chunk_size=config.chunk_size,
             rank=self._rank,
             world_size=self._world_size,
@@ -271,11 +276,11 @@ def evaluation_batches(
     Raises:
         DataError: no sample is usable.
     """
-    tally = Tally(max_broken=1.0)
+    tally = Tally(max_broken=1.0, num_shards=len(source.shards))
     lasts: collections.deque[bool] = collections.deque()
 
     def send() -> Generator[Chunk]:
-        stream = ChunkStream(source, seed=0, shuffle_buffer=0, chunk_size=batch_size)
+        stream = ChunkStream(source, seed=0, shuffle_buffer=0, shuffle_buffer_bytes=1, chunk_size=batch_size)
         with contextlib.closing(read_ahead(stream, depth=2)) as chunks:
             for _, chunk in chunks:
                 lasts.append(chunk.last)

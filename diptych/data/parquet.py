@@ -94,7 +94,7 @@ class ParquetSource:
                         row += 1
             except _PARQUET_ERRORS as error:
                 reason = f"the rest of the row group is lost: {str(error)[:200]}"
-                yield Broken(f"{name}/{group}/{row}", self.shards[index], reason)
+                yield Broken(f"{name}/{group}/{row}", self.shards[index], reason, rest_lost=True)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,6 +5,7 @@ import functools
 import io
 import itertools
 import json
+import logging
 import os
 import re
 import tarfile
@@ -15,9 +16,11 @@ import numpy as np
 from PIL import Image
 
 from diptych.data.samples import IMAGE_EXTENSIONS, clean_texts, fingerprint, make_sample, relative_names
-from diptych.data.tar import DamagedArchiveError, Member, read_members
+from diptych.data.tar import DamagedArchiveError, Member, MissingEndError, read_members
 from diptych.errors import DataError
 from diptych.records import Broken, Sample
+
+logger = logging.getLogger(__name__)
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 MAX_SAMPLE_BYTES, MAX_SAMPLE_FILES = 128 << 20, 64
@@ -44,9 +47,12 @@ class TarSource:
 
     Attributes:
         files: the shards, in reading order.
+        strict: a missing end-of-archive mark is damage. Else such a shard, which may be cut between two members or come
+            from a writer that leaves the mark out, counts as whole, as for tarfile, and is named in the log.
     """
 
     files: tuple[Path, ...]
+    strict: bool = False
 
     @functools.cached_property
     def shards(self) -> tuple[str, ...]:
@@ -62,6 +68,11 @@ class TarSource:
     def _names(self) -> tuple[str, ...]:
         return tuple(re.sub(r"(\.tar|\.tar\.gz|\.tgz)$", "", name, flags=re.I) for name in relative_names(self.files))
 
+    @functools.cached_property
+    def _without_end(self) -> set[int]:
+        """Shards that the log has named already: each epoch reads them again."""
+        return set()
+
     def read(self, index: int) -> Iterator[Sample | Broken]:
         """The samples of one shard, with keys "<shard>/<key in the shard>".
 
@@ -71,7 +82,7 @@ class TarSource:
         shard, name = self.shards[index], self._names[index]
         group, empty = _Group("", name, shard), True
         try:
-            for member in read_members(self.files[index]):
+            for member in self._members(index):
                 key, extension = _key_and_extension(member)
                 if not key:
                     continue
@@ -86,9 +97,19 @@ class TarSource:
         except DamagedArchiveError as error:
             if _key_and_extension(Member(error.member))[0] != group.key:
                 yield from (item for item in group.finish() if isinstance(item, Sample))
-            yield Broken(f"{name}/{error.member}", shard, f"the rest of the shard is lost: {error}")
+            yield Broken(f"{name}/{error.member}", shard, f"the rest of the shard is lost: {error}", rest_lost=True)
         except OSError as error:
             raise DataError(f"cannot read the shard {shard}: {error.strerror or error}") from error
+
+    def _members(self, index: int) -> Iterator[Member]:
+        try:
+            yield from read_members(self.files[index])
+        except MissingEndError as error:
+            if self.strict:
+                raise
+            if index not in self._without_end:
+                self._without_end.add(index)
+                logger.warning("%s has %s", self.shards[index], error)
 
 
 def _key_and_extension(member: Member) -> tuple[str, str]:

@@ -21,6 +21,10 @@ from diptych.records import Broken, Sample
 
 T = TypeVar("T")
 
+# A chunk that holds this much is complete: many are on their way at once. Saved places count samples within chunks, so
+# a change here needs a new version of the loader's state.
+_MAX_CHUNK_BYTES = 64 << 20
+
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Position:
@@ -74,7 +78,8 @@ class ChunkStream:
         source: where samples come from.
         seed: of the order of shards and of the shuffle buffer.
         shuffle_buffer: samples that wait to be drawn from; 0 keeps the source's own order, shards included.
-        chunk_size: items per chunk; the last one of an epoch may be smaller.
+        shuffle_buffer_bytes: no sample is added to a buffer that holds this much; the last one may go beyond it.
+        chunk_size: items per chunk; the last one of an epoch, and those of large files, may be smaller.
         rank: this process among world_size; each takes every world_size-th shard of the epoch's order.
         world_size: number of processes.
         position: where to start.
@@ -88,6 +93,7 @@ class ChunkStream:
         *,
         seed: int,
         shuffle_buffer: int,
+        shuffle_buffer_bytes: int,
         chunk_size: int,
         rank: int = 0,
         world_size: int = 1,
@@ -100,6 +106,8 @@ class ChunkStream:
             )
         self._source, self._seed, self._chunk_size = source, seed, chunk_size
         self._shuffle, self._capacity = shuffle_buffer > 0, max(1, shuffle_buffer)
+        # Of the items in the buffer alone, so that a restart, which has the same ones, goes on filling it as before.
+        self._bytes, self._max_bytes = 0, shuffle_buffer_bytes
         self._rank, self._world_size = rank, world_size
         self._items: list[tuple[str, Sample | Broken]] = []
         self._references = np.zeros((self._capacity, 2), dtype=np.int32)
@@ -110,7 +118,11 @@ class ChunkStream:
     def __iter__(self) -> Iterator[tuple[Position, Chunk]]:
         while True:
             before = self.position()
-            items = [item for _ in range(self._chunk_size) if (item := self._draw()) is not None]
+            items: list[tuple[str, Sample | Broken]] = []
+            weight = 0
+            while len(items) < self._chunk_size and weight < _MAX_CHUNK_BYTES and (item := self._draw()) is not None:
+                items.append(item)
+                weight += _size(item[1])
             # Filled here and not at the next draw, because only reading on tells whether this was the epoch's end.
             self._fill()
             last = not self._items
@@ -153,9 +165,12 @@ class ChunkStream:
         return None
 
     def _fill(self) -> None:
-        while len(self._items) < self._capacity and (item := self._read()) is not None:
+        while len(self._items) < self._capacity and self._bytes < self._max_bytes:
+            if (item := self._read()) is None:
+                return
             self._references[len(self._items)] = self._shard, self._item - 1
             self._items.append(item)
+            self._bytes += _size(item[1])
 
     def _draw(self) -> tuple[str, Sample | Broken] | None:
         """A random item of the full buffer; its place is taken by the buffer's last one."""
@@ -169,6 +184,7 @@ class ChunkStream:
             self._items[drawn] = last
             self._references[drawn] = self._references[len(self._items)]
         self._emitted += 1
+        self._bytes -= _size(item[1])
         return item
 
     def _restore(self, position: Position) -> None:
@@ -193,6 +209,15 @@ class ChunkStream:
                     found[slot] = item
         self._items = [found[slot] for slot in range(len(position.buffer))]
         self._references[: len(self._items)] = position.buffer.numpy()
+        self._bytes = sum(_size(item) for _, item in self._items)
+
+
+def _size(item: Sample | Broken) -> int:
+    """What an item weighs in the buffer, up to some hundred bytes: its picture and its captions."""
+    if isinstance(item, Broken):
+        return 0
+    image = len(item.image) if isinstance(item.image, bytes) else item.image.nbytes
+    return image + sum(map(len, item.texts))
 
 
 def read_ahead(stream: Iterable[T], depth: int) -> Generator[T]:

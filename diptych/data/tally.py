@@ -21,32 +21,40 @@ class Tally:
     """How many samples were good and broken, and why.
 
     Args:
-        max_broken: share of broken samples, over at least 1,000 seen or a whole epoch, above which `add` raises.
+        max_broken: share of broken samples, over at least 1,000 seen or a whole epoch, above which `add` raises; and of
+            shards that broke in the middle, whose loss no count of samples can tell.
+        num_shards: shards of an epoch.
     Attributes:
         reasons: reason -> count. Digits in reasons are written as N, so that equal causes count as one.
     """
 
-    def __init__(self, max_broken: float) -> None:
-        self.max_broken = max_broken
+    def __init__(self, max_broken: float, num_shards: int) -> None:
+        self.max_broken, self.num_shards = max_broken, num_shards
         self.reasons: collections.Counter[str] = collections.Counter()
         self._examples: dict[str, list[str]] = {}
         self._logged: set[tuple[str, str]] = set()
-        self._good, self._good_in_epoch = 0, 0
+        self._good, self._good_in_epoch, self._lost_in_epoch = 0, 0, 0
 
     def state_dict(self) -> dict[str, Any]:
         """Plain ints and strings."""
-        return {"reasons": dict(self.reasons), "good": self._good, "good_in_epoch": self._good_in_epoch}
+        return {
+            "reasons": dict(self.reasons),
+            "good": self._good,
+            "good_in_epoch": self._good_in_epoch,
+            "lost_in_epoch": self._lost_in_epoch,
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """The inverse of state_dict; examples and what is already logged start anew."""
         self.reasons = collections.Counter(state["reasons"])
         self._good, self._good_in_epoch = state["good"], state["good_in_epoch"]
+        self._lost_in_epoch = state["lost_in_epoch"]
 
     def add(self, good: int, broken: Iterable[Broken], epoch: int, epoch_ends: bool) -> None:
         """Count one chunk.
 
         Raises:
-            DataError: too many samples are broken, or a whole epoch had no usable one.
+            DataError: too many samples or shards are broken, or a whole epoch had no usable sample.
         """
         self._good += good
         self._good_in_epoch += good
@@ -59,6 +67,11 @@ class Tally:
                 f"{num_broken} of {seen} samples are broken, more than the allowed share of {self.max_broken:g} "
                 f"(max_broken):\n{self.summary()}"
             )
+        if self._lost_in_epoch > self.max_broken * self.num_shards:
+            raise DataError(
+                f"{self._lost_in_epoch} of {self.num_shards} shards break off in the middle, more than the allowed "
+                f"share of {self.max_broken:g} (max_broken); fetch them again:\n{self.summary()}"
+            )
         if epoch_ends:
             if self._good_in_epoch == 0:
                 raise DataError(f"epoch {epoch} had no usable sample:\n{self.summary()}")
@@ -66,7 +79,7 @@ class Tally:
                 logger.warning(
                     "epoch %d ends: %d of %d samples were broken\n%s", epoch, num_broken, seen, self.summary()
                 )
-            self._good_in_epoch = 0
+            self._good_in_epoch, self._lost_in_epoch = 0, 0
 
     def summary(self) -> str:
         """The most frequent reasons with examples, one line each."""
@@ -80,6 +93,7 @@ class Tally:
         if reason not in self.reasons and len(self.reasons) >= _MAX_REASONS:
             reason = "other reasons"
         self.reasons[reason] += 1
+        self._lost_in_epoch += sample.rest_lost
         examples = self._examples.setdefault(reason, [])
         if len(examples) < _MAX_EXAMPLES:
             examples.append(f"{sample.key} in {sample.shard}")

@@ -42,11 +42,16 @@ class DamagedArchiveError(DataError):
         self.member = member
 
 
+class MissingEndError(DamagedArchiveError):
+    """The file ends after a whole member without the archive's end mark: cut there, or by a writer that omits it."""
+
+
 def read_members(path: Path) -> Iterator[Member]:
     """The files of a .tar or .tar.gz, in the archive's order; directories are passed over.
 
     Raises:
         DamagedArchiveError: cut off, corrupt, or a gzip bomb; everything before the damage has been yielded.
+        MissingEndError: cut off between two members, or whole: the two look the same.
         OSError: the file cannot be read.
     """
     with path.open("rb") as file:
@@ -57,7 +62,8 @@ def read_members(path: Path) -> Iterator[Member]:
 
 def _members(stream: "_Stream") -> Iterator[Member]:
     name, size = b"", None  # what a pax or long-name header says about the next member
-    while header := stream.take(_BLOCK, may_end=True):
+    # The file may end where a header could begin, but not between a long name and its member.
+    while header := stream.take(_BLOCK, may_end=not name and size is None):
         start = stream.position - _BLOCK
         if not header.strip(b"\0"):
             return
@@ -90,6 +96,11 @@ def _members(stream: "_Stream") -> Iterator[Member]:
                 yield Member(shown, stream.take(length, shown))
             stream.skip(-length % _BLOCK)
         name, size = b"", None
+    if stream.position == 0:
+        raise DamagedArchiveError("it has no content")
+    raise MissingEndError(
+        f"no end-of-archive mark at byte {stream.position}: the file is cut, or its writer left out 1,024 zero bytes"
+    )
 
 
 def _checksum_fits(header: bytes) -> bool:

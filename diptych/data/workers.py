@@ -141,9 +141,10 @@ def decode_chunks(
             for chunk in chunks:
                 yield decoder[chunk]
             return
+        failures: list[Exception] = []
         loader = DataLoader(
             decoder,
-            sampler=chunks,  # the "indices" that workers receive are the chunks themselves
+            sampler=_until_failure(chunks, failures),  # the "indices" that workers receive are the chunks themselves
             batch_size=None,
             num_workers=num_workers,
             prefetch_factor=max(2, -(-ahead // num_workers)),
@@ -156,8 +157,8 @@ def decode_chunks(
             try:
                 yield from decoded
             except (RuntimeError, OSError, EOFError) as error:
-                # torch's own report, or the broken connection to a worker whose chunk was on its way. The source's
-                # errors pass through here too; then the workers live.
+                # torch's own report, or the broken connection to a worker whose chunk was on its way. Where the workers
+                # live, it is something else.
                 sentinels = [worker.sentinel for worker in decoded._workers]  # type: ignore[attr-defined]
                 if not multiprocessing.connection.wait(sentinels, timeout=1):
                     raise
@@ -165,6 +166,19 @@ def decode_chunks(
                     f"a process that decodes pictures died: {error}. If memory ran out (also /dev/shm, in containers "
                     "often 64 MiB), use fewer workers"
                 ) from error
+        if failures:
+            raise failures[0]
+
+
+def _until_failure(chunks: Iterator[Chunk], failures: list[Exception]) -> Iterator[Chunk]:
+    """The chunks before the source fails; the error waits until they are decoded, as it does without workers.
+
+    Inside torch's DataLoader, which asks for chunks while it starts, it would leave a half-made one behind.
+    """
+    try:
+        yield from chunks
+    except Exception as error:
+        failures.append(error)
 
 
 @contextlib.contextmanager

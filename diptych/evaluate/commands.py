@@ -8,14 +8,13 @@ from pathlib import Path
 
 from PIL import Image
 
-from diptych.data.benchmarks import Benchmark, open_benchmark
+from diptych.data.benchmarks import DEFAULT_TEMPLATES, Benchmark, open_benchmark
 from diptych.data.decoding import decode_image
 from diptych.data.samples import IMAGE_EXTENSIONS
 from diptych.embed.encoder import Encoder
 from diptych.errors import ImageError, InputError
 from diptych.evaluate.class_embeddings import default_cache_folder
 from diptych.evaluate.progress import progress_bar
-from diptych.evaluate.prompts import DEFAULT_TEMPLATES
 from diptych.evaluate.zero_shot import ZeroShot, ZeroShotClassifier, top_k_classes
 from diptych.records import Result, write_results
 

@@ -50,10 +50,11 @@ def encode_benchmark(encoder: Encoder, benchmark: Benchmark, batch_size: int, nu
     Yields:
         keys (N,), embeddings float32 (N, E), labels int64 (N,).
     Raises:
-        DataError: the set is empty, more than MAX_BROKEN of it is broken, or a label is none of its classes.
+        DataError: the set is empty, a shard breaks off in the middle, more than MAX_BROKEN of the samples are broken,
+            or a label is none of its classes.
     """
     where, num_classes = f"{benchmark.name}/{benchmark.split}", len(benchmark.class_names)
-    source = _CountedSource(benchmark.source)
+    source = _CountedSource(benchmark.source, where)
     if isinstance(encoder, PixelEncoder):
         batches = _from_pixels(encoder, source, batch_size, num_workers)
     else:
@@ -76,16 +77,24 @@ def encode_benchmark(encoder: Encoder, benchmark: Benchmark, batch_size: int, nu
 
 
 class _CountedSource:
-    """A source that remembers how many items each shard holds; the loader reads ahead, into the next pass too."""
+    """A source that remembers how many items each shard holds; the loader reads ahead, into the next pass too.
 
-    def __init__(self, source: Source) -> None:
-        self._source = source
+    It refuses a shard of which the rest is lost: how much is missing, no count can tell.
+    """
+
+    def __init__(self, source: Source, where: str) -> None:
+        self._source, self._where = source, where
         self.shards, self.fingerprint = source.shards, source.fingerprint
         self.num_items: dict[int, int] = {}
 
     def read(self, index: int) -> Iterator[Sample | Broken]:
         count = 0
         for item in self._source.read(index):
+            if isinstance(item, Broken) and item.rest_lost:
+                raise DataError(
+                    f"{self._where}: {item.reason} ({item.shard}); fetch the shard again, or a number would not stand "
+                    "for the set"
+                )
             count += 1
             yield item
         self.num_items[index] = count
@@ -97,7 +106,7 @@ def _from_pixels(encoder: PixelEncoder, source: Source, batch_size: int, num_wor
 
 
 def _from_pictures(encoder: Encoder, source: Source, batch_size: int) -> Iterator[_Batch]:
-    tally = Tally(max_broken=1.0)
+    tally = Tally(max_broken=1.0, num_shards=len(source.shards))
     items = ((shard, item) for index, shard in enumerate(source.shards) for item in source.read(index))
     while chunk := list(itertools.islice(items, batch_size)):
         good: list[tuple[Sample, Image.Image]] = []

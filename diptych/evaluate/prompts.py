@@ -7,8 +7,6 @@ from pathlib import Path
 
 from diptych.errors import DataError, InputError
 
-DEFAULT_TEMPLATES = ("a photo of a {c}.",)
-
 _MAX_LIST_BYTES = 16 * 2**20
 
 
