@@ -248,3 +248,9 @@ def main() -> None:
             raise
         print(f"error: {_one_line(error)}", file=sys.stderr)
         sys.exit(1)
+    # torch says it with a RuntimeError, on a processor as on a GPU; any other RuntimeError is ours to mend.
+    except (MemoryError, RuntimeError) as error:
+        if os.environ.get("DIPTYCH_DEBUG") or not (isinstance(error, MemoryError) or "memory" in str(error)):
+            raise
+        print(f"error: out of memory ({_one_line(error)}): try a smaller batch or model", file=sys.stderr)
+        sys.exit(1)

@@ -18,6 +18,7 @@ import torch
 from diptych.data.loader import Loader
 from diptych.data.transforms import normalise
 from diptych.embed.encoder import Evaluator
+from diptych.embed.folder import check_can_save
 from diptych.embed.model import Model
 from diptych.errors import ConfigError, DiptychError, NonFiniteLossError
 from diptych.model.clip import CLIP
@@ -105,6 +106,7 @@ def fit(config: TrainConfig, evaluators: Sequence[Evaluator] = (), *, resume: bo
     folder = Path(config.out)
     checkpoints = Checkpoints(folder / "checkpoints", config.checkpoint)
     saved = checkpoints.newest() if resume else None
+    check_can_save(folder / "model")
     _claim(folder, checkpoints, config, saved)
 
     # ---- what it learns from, and what learns
