@@ -311,10 +311,13 @@ def _claim(folder: Path, checkpoints: Checkpoints, config: TrainConfig, saved: d
         raise ConfigError(
             f"{folder} holds a trained model and no checkpoint to go on from: choose another folder (--out)"
         )
-    folder.mkdir(parents=True, exist_ok=True)
-    for leftover in ("log.jsonl", "evaluations.jsonl", "results.jsonl", "tokenizer.json"):
-        (folder / leftover).unlink(missing_ok=True)
-    (folder / "config.json").write_text(json.dumps(config.to_dict(), indent=2) + "\n", encoding="utf-8")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for leftover in ("log.jsonl", "evaluations.jsonl", "results.jsonl", "tokenizer.json"):
+            (folder / leftover).unlink(missing_ok=True)
+        (folder / "config.json").write_text(json.dumps(config.to_dict(), indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot write to {folder}: {error.strerror}; choose another folder (--out)") from error
 
 
 @contextlib.contextmanager
