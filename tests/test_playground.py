@@ -82,7 +82,7 @@ def test_held_out_sets_are_balanced_and_disjoint():
     assert (3, "green", "cross") in HELD_OUT_COUNTS
     for position, names in ((0, vocabulary.COLOURS), (1, vocabulary.SHAPES)):
         assert Counter(pair[position] for pair in HELD_OUT_PAIRS) == dict.fromkeys(names, 1)
-        assert Counter(triple[position + 1] for triple in HELD_OUT_COUNTS) == dict.fromkeys(names, 1)
+        assert Counter(triple[position + 1] for triple in HELD_OUT_COUNTS) == dict.fromkeys(names, 2)
     assert not HELD_OUT_PAIRS & {triple[1:] for triple in HELD_OUT_COUNTS}
 
 
