@@ -234,14 +234,14 @@ def test_hostile_members_break_their_sample_alone(tmp_path):
     assert sorted(os.listdir(tmp_path)) == ["a.tar"]  # noqa: PTH208 (hidden files, too)
 
 
-@pytest.mark.parametrize("content", [bytes(10240), gzip.compress(bytes(10240))])
+@pytest.mark.parametrize("content", [bytes(10240), gzip.compress(bytes(10240))], ids=["plain", "gzip"])
 def test_an_empty_shard_is_one_broken(tmp_path, content):
     path = tmp_path / "7.tar"
     path.write_bytes(content)
     assert read(path) == [Broken("7", str(path), "empty shard: it holds no samples")]
 
 
-@pytest.mark.parametrize("content", [b"", gzip.compress(b"")])
+@pytest.mark.parametrize("content", [b"", gzip.compress(b"")], ids=["plain", "gzip"])
 def test_a_file_without_content_has_lost_its_samples(tmp_path, content):
     path = tmp_path / "7.tar"
     path.write_bytes(content)
