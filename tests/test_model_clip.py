@@ -1,5 +1,6 @@
 """The whole model: text cut to its length, number formats, the temperature, and shapes that do not fit."""
 
+import copy
 import math
 
 import pytest
@@ -9,6 +10,7 @@ from model_tools import distance, random_clip, random_pairs
 from diptych.errors import ShapeError
 from diptych.model.clip import CLIP
 from diptych.model.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
+from diptych.model.packing import pack_texts
 
 TEXT = TextConfig(vocab_size=500, width=128, layers=2)
 CONFIGS = {
@@ -35,12 +37,43 @@ def test_text_is_computed_only_up_to_the_longest_caption(model):
     lengths = tokens.argmax(dim=1) + 1
     assert lengths.tolist() == [7, 12, 17]
     seen = []
-    model.transformer.register_forward_pre_hook(lambda _, args: seen.append(args[0].shape[1]))
+    model.transformer.register_forward_pre_hook(lambda _, args: seen.append(args[1].groups))
     found, given, cut = model.encode_text(tokens), model.encode_text(tokens, lengths), model.encode_text(tokens[:, :17])
-    assert seen == [17, 17, 17]
+    assert seen == [((3, 17),)] * 3
     assert torch.equal(found, given) and torch.equal(found, cut)
     assert distance(found, full_context(model, tokens)) < 1e-6
-    assert seen[-1] == 77
+    assert seen[-1] == ((4, 77),)
+
+
+def test_large_batches_are_computed_in_groups_of_similar_length(model):
+    model = copy.deepcopy(model).double()
+    eot = model.config.text.vocab_size - 1
+    generator = torch.Generator().manual_seed(0)
+    lengths = torch.randint(2, 78, (130,), generator=generator)
+    tokens = torch.randint(1, eot, (130, 77), generator=generator)
+    tokens[torch.arange(77) >= lengths[:, None]] = 0
+    tokens[torch.arange(130), lengths - 1] = eot
+    packing, order = pack_texts(lengths, torch.device("cpu"))
+    assert len(packing.groups) == 4 and sum(n for n, _ in packing.groups) == 130 and packing.groups[-1][1] == 77
+    assert sum(n * length for n, length in packing.groups) < 0.75 * 130 * 77
+    assert torch.equal(packing.positions, lengths[order] - 1)
+
+    together = model.encode_text(tokens, lengths)
+    alone = torch.cat([model.encode_text(tokens[i : i + 1]) for i in range(130)])
+    assert distance(together, alone) < 1e-12
+    weights = torch.randn(together.shape, generator=generator, dtype=torch.float64)
+    parameters = [p for name, p in model.named_parameters() if "visual" not in name and name != "logit_scale"]
+    for a, b in zip(
+        torch.autograd.grad((together * weights).sum(), parameters),
+        torch.autograd.grad((alone * weights).sum(), parameters),
+        strict=True,
+    ):
+        assert distance(a, b) < 1e-10
+
+
+def test_texts_of_one_length_are_one_group():
+    packing, order = pack_texts(torch.full((500,), 9), torch.device("cpu"))
+    assert packing.groups == ((500, 9),) and torch.equal(order, torch.arange(500))
 
 
 @torch.no_grad()

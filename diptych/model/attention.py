@@ -1,10 +1,13 @@
 """The Transformer that both towers share: pre-norm blocks of attention and a two-layer perceptron."""
 
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import nn
 from torch.nn import functional as F
+
+from diptych.model.packing import Packing
 
 
 def quick_gelu(x: torch.Tensor) -> torch.Tensor:
@@ -15,17 +18,23 @@ def quick_gelu(x: torch.Tensor) -> torch.Tensor:
 ACTIVATION_FUNCTIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {"quick_gelu": quick_gelu, "gelu": F.gelu}
 
 
-def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, causal: bool = False) -> torch.Tensor:
+def attend(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, causal: bool = False, seen: torch.Tensor | None = None
+) -> torch.Tensor:
     """Scaled dot-product attention: queries (N, H, Lq, D), keys and values (N, H, L, D) -> (N, H, Lq, D).
+
+    With causal, no query sees a later key; `seen`, bool (N, 1, 1, L), says which keys count at all.
 
     torch's fused kernel, except for bf16 training on a CPU: forward and backward there take 1.1 to 4 times as
     long as these plain products, at 197 to 14 tokens (benchmarks/attention.py).
     """
     if not (q.device.type == "cpu" and q.dtype == torch.bfloat16 and torch.is_grad_enabled()):
-        return F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=seen, is_causal=causal)
     logits = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
     if causal:
         logits = logits + torch.full(logits.shape[-2:], float("-inf"), dtype=logits.dtype).triu(1)
+    if seen is not None:
+        logits = logits.masked_fill(~seen, float("-inf"))
     return logits.softmax(dim=-1, dtype=torch.float32).to(v.dtype) @ v
 
 
@@ -41,13 +50,27 @@ class Attention(nn.Module):
         nn.init.xavier_uniform_(self.in_proj_weight)
         nn.init.zeros_(self.out_proj.bias)
 
-    def forward(self, x: torch.Tensor, causal: bool = False) -> torch.Tensor:
-        """(N, L, W) -> (N, L, W); with causal, no token sees a later one."""
-        n, length, width = x.shape
+    def forward(self, x: torch.Tensor, packing: Packing) -> torch.Tensor:
+        """(T, W) -> (T, W)."""
+        width = x.shape[-1]
         qkv = F.linear(x, self.in_proj_weight, self.in_proj_bias)
-        q, k, v = qkv.view(n, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
-        attended = attend(q, k, v, causal)
-        return self.out_proj(attended.transpose(1, 2).reshape(n, length, width))
+        attended = []
+        for rows, _, n, length in packing.spans():
+            q, k, v = qkv[rows].view(n, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+            attended.append(attend(q, k, v, causal=packing.causal).transpose(1, 2).reshape(n * length, width))
+        return self.out_proj(torch.cat(attended) if len(attended) > 1 else attended[0])
+
+    def read(self, x: torch.Tensor, rows: torch.Tensor, packing: Packing) -> torch.Tensor:
+        """(T, W) -> (N, W), the same at those rows alone."""
+        width = x.shape[-1]
+        q = F.linear(x.index_select(0, rows), self.in_proj_weight[:width], self.in_proj_bias[:width])
+        kv = F.linear(x, self.in_proj_weight[width:], self.in_proj_bias[width:])
+        attended = []
+        for span, sequences, n, length in packing.spans():
+            k, v = kv[span].view(n, length, 2, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+            query = q[sequences].view(n, 1, self.heads, width // self.heads).transpose(1, 2)
+            attended.append(attend(query, k, v, seen=packing.seen(sequences, length)).reshape(n, width))
+        return self.out_proj(torch.cat(attended) if len(attended) > 1 else attended[0])
 
 
 class MLP(nn.Module):
@@ -60,7 +83,7 @@ class MLP(nn.Module):
         self.c_proj = nn.Linear(4 * width, width)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, L, W) -> (N, L, W)."""
+        """(*, W) -> (*, W)."""
         return self.c_proj(self.activation(self.c_fc(x)))
 
 
@@ -74,21 +97,28 @@ class Block(nn.Module):
         self.ln_2 = nn.LayerNorm(width)
         self.mlp = MLP(width, activation)
 
-    def forward(self, x: torch.Tensor, causal: bool = False) -> torch.Tensor:
-        """(N, L, W) -> (N, L, W)."""
-        x = x + self.attn(self.ln_1(x), causal)
+    def forward(self, x: torch.Tensor, packing: Packing) -> torch.Tensor:
+        """(T, W) -> (T, W)."""
+        x = x + self.attn(self.ln_1(x), packing)
         return x + self.mlp(self.ln_2(x))
+
+    def read(self, x: torch.Tensor, packing: Packing) -> torch.Tensor:
+        """(T, W) -> (N, W), the same at the rows that are read: all that the last block need compute."""
+        rows = packing.rows()
+        at_rows = x.index_select(0, rows) + self.attn.read(self.ln_1(x), rows, packing)
+        return at_rows + self.mlp(self.ln_2(at_rows))
 
 
 class Transformer(nn.Module):
-    """A stack of blocks."""
+    """A stack of blocks over sequences, each read at one place."""
 
     def __init__(self, width: int, layers: int, heads: int, activation: str) -> None:
         super().__init__()
         self.resblocks = nn.ModuleList(Block(width, heads, activation) for _ in range(layers))
 
-    def forward(self, x: torch.Tensor, causal: bool = False) -> torch.Tensor:
-        """(N, L, W) -> (N, L, W)."""
-        for block in self.resblocks:
-            x = block(x, causal)
-        return x
+    def forward(self, x: torch.Tensor, packing: Packing) -> torch.Tensor:
+        """Sequences (T, W) -> what is read of each, (N, W)."""
+        *blocks, last = cast(list[Block], list(self.resblocks))
+        for block in blocks:
+            x = block(x, packing)
+        return last.read(x, packing)

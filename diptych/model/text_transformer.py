@@ -8,6 +8,7 @@ from torch import nn
 from diptych.errors import ShapeError
 from diptych.model.attention import Block, Transformer
 from diptych.model.config import TextConfig
+from diptych.model.packing import pack_texts
 
 
 class TextTransformer(nn.Module):
@@ -34,8 +35,8 @@ class TextTransformer(nn.Module):
     def encode_text(self, tokens: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
         """Texts to points of the shared space, not yet of unit norm.
 
-        The attention is causal and each text is read at its end, so what follows the longest text of the batch is cut
-        off: the result is the same, and captions are far shorter than the context.
+        The attention is causal and each text is read at its end, so what follows is cut off: the result is the same,
+        and captions are far shorter than the context. Large batches are computed in groups of similar length.
 
         Args:
             tokens: int (N, L), L at most the context length; the end of text is the largest id of a row.
@@ -43,15 +44,21 @@ class TextTransformer(nn.Module):
         Returns:
             (N, E) float.
         """
-        ends = tokens.argmax(dim=-1) if lengths is None else lengths - 1
-        tokens = tokens[:, : int(ends.max()) + 1]  # lengths on the CPU spare the wait for a GPU here
-        context = len(self.positional_embedding)
-        if tokens.shape[1] > context:
-            raise ShapeError(f"texts of {tokens.shape[1]} tokens exceed the context of {context}")
-        x = self.token_embedding(tokens) + self.positional_embedding[: tokens.shape[1]]
-        x = self.transformer(x, causal=True)
-        pooled = x[torch.arange(len(x), device=x.device), ends.to(x.device)]
-        return self.ln_final(pooled) @ self.text_projection
+        if lengths is None:
+            lengths = tokens.argmax(dim=-1) + 1
+        packing, order = pack_texts(lengths.cpu(), tokens.device)  # lengths on the CPU spare the wait for a GPU here
+        context, longest = len(self.positional_embedding), packing.groups[-1][1]
+        if longest > context:
+            raise ShapeError(f"texts of {longest} tokens exceed the context of {context}")
+        tokens = tokens[order]
+        x = torch.cat(
+            [
+                (self.token_embedding(tokens[texts, :length]) + self.positional_embedding[:length]).flatten(0, 1)
+                for _, texts, _, length in packing.spans()
+            ]
+        )
+        pooled = self.ln_final(self.transformer(x, packing)) @ self.text_projection
+        return torch.empty_like(pooled).index_copy(0, order, pooled)
 
 
 def _initialise(block: Block, width: int, layers: int) -> None:

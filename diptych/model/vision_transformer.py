@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from diptych.model.attention import Transformer
 from diptych.model.config import ViTConfig
+from diptych.model.packing import Packing
 
 
 class VisionTransformer(nn.Module):
@@ -34,8 +35,10 @@ class VisionTransformer(nn.Module):
         x = F.linear(patches, self.conv1.weight.flatten(1))
         class_token = self.class_embedding.to(x.dtype).expand(n, 1, -1)
         x = torch.cat([class_token, x], dim=1) + self.positional_embedding
-        x = self.transformer(self.ln_pre(x))
-        return self.ln_post(x[:, 0])
+        x = self.ln_pre(x)
+        # Only the class token of the last block is read.
+        packing = Packing(((n, x.shape[1]),), torch.zeros(n, dtype=torch.long, device=x.device), causal=False)
+        return self.ln_post(self.transformer(x.flatten(0, 1), packing))
 
     def project(self, features: torch.Tensor) -> torch.Tensor:
         """(N, W) -> (N, E)."""
