@@ -69,15 +69,15 @@ def quickstart(
 @app.command(
     epilog=_examples(
         "diptych train 'shards/{00000..00099}.tar' --recipe ViT-B/32 --batch-size 1024 --epochs 32 --out runs/b32",
-        "diptych train photos/ --recipe tiny-rn --pairs 300000 --evaluate cifar10/ --out runs/tiny",
-        "diptych train photos/ --recipe tiny-rn --pairs 300000 --evaluate cifar10/ --out runs/tiny --resume",
+        "diptych train photos/ --recipe compact-rn --pairs 300000 --evaluate cifar10/ --out runs/tiny",
+        "diptych train photos/ --recipe compact-rn --pairs 300000 --evaluate cifar10/ --out runs/tiny --resume",
         "diptych train playground:50000 --recipe quickstart --epochs 2 --out runs/play",
     )
 )
 def train(
     data: Annotated[list[str], typer.Argument(help=_PAIRS_HELP)],
     out: Annotated[Path, _Option(help="Folder of the run: log, checkpoints, model.")],
-    recipe: Annotated[str, _Option(help="Architecture with its hyper-parameters; a wrong name lists all.")] = "tiny-rn",
+    recipe: Annotated[str, _Option(help="Architecture with its hyper-parameters; a wrong name lists all.")] = "compact-rn",
     pairs: Annotated[Number, _Option(help="Pairs to see in the whole run, with repetition.")] = None,
     epochs: Annotated[
         Fraction, _Option(help="Passes over the data, in place of --pairs; counts the data first.")

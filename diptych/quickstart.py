@@ -149,7 +149,7 @@ def _facts(run: Run, config: TrainConfig, model: Model, seed: int) -> dict[str, 
 
 _NEXT_STEPS = (
     ("diptych classify picture.png --labels 'red star,blue circle'", "name your own pictures with your own words"),
-    ("diptych train my-shards/ --recipe tiny-rn --epochs 10 --out runs/mine", "train on your own pairs"),
+    ("diptych train my-shards/ --recipe compact-rn --epochs 10 --out runs/mine", "train on your own pairs"),
     ("diptych evaluate runs/mine/model cifar10/", "measure a model on an evaluation set"),
 )
 

@@ -26,7 +26,7 @@ from diptych.records import Result
 from diptych.train import CheckpointConfig, OptimizerConfig, ScheduleConfig, fit, read_log
 from diptych.train.checkpoint import Checkpoints
 from diptych.train.log import TrainLog
-from diptych.train.optimizer import build_optimizer, learning_rate_at
+from diptych.train.optimizer import build_optimizer, learning_rate_share
 
 TESTS = Path(__file__).parent
 NORMS = torch.nn.LayerNorm | torch.nn.BatchNorm2d
@@ -188,17 +188,17 @@ def test_rows_say_rate_and_waiting(tmp_path):
 
 def test_schedule_by_hand():
     schedule = ScheduleConfig(warmup_steps=4, final_fraction=0.0)
-    rates = [learning_rate_at(step, 12, 1.0, schedule) for step in range(13)]
+    rates = [learning_rate_share(step, 12, schedule) for step in range(13)]
     assert rates[:5] == [0.25, 0.5, 0.75, 1.0, 1.0]
     assert rates[8] == pytest.approx(0.5)
     assert rates[12] == pytest.approx(0.0)
-    assert learning_rate_at(12, 12, 1.0, ScheduleConfig(4, 0.1)) == pytest.approx(0.1)
+    assert learning_rate_share(12, 12, ScheduleConfig(4, 0.1)) == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize("vision", [MODEL.vision, ViTConfig(32, 8, 64, 1)])
 def test_no_decay_on_gains_biases_and_temperature(vision):
     clip = CLIP(dataclasses.replace(MODEL, vision=vision))
-    decayed, spared = build_optimizer(clip, OptimizerConfig(weight_decay=0.2)).param_groups
+    decayed, spared = build_optimizer(clip, OptimizerConfig(weight_decay=0.2)).parts["adamw"].param_groups
     assert decayed["weight_decay"] == 0.2 and spared["weight_decay"] == 0.0
     names = {id(parameter): name for name, parameter in clip.named_parameters()}
     of_decayed = {names[id(parameter)] for parameter in decayed["params"]}

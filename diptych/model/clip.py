@@ -7,7 +7,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from diptych.errors import ShapeError
-from diptych.model.config import CLIPConfig, ViTConfig
+from diptych.model.compact_resnet import CompactResNet
+from diptych.model.config import CLIPConfig, CompactResNetConfig, ViTConfig
 from diptych.model.modified_resnet import ModifiedResNet
 from diptych.model.text_transformer import TextTransformer
 from diptych.model.vision_transformer import VisionTransformer
@@ -28,9 +29,11 @@ class CLIP(TextTransformer):
     def __init__(self, config: CLIPConfig) -> None:
         super().__init__(config.text, config.embed_dim, config.activation)
         self.config = config
-        self.visual: VisionTransformer | ModifiedResNet
+        self.visual: VisionTransformer | ModifiedResNet | CompactResNet
         if isinstance(config.vision, ViTConfig):
             self.visual = VisionTransformer(config.vision, config.embed_dim, config.activation)
+        elif isinstance(config.vision, CompactResNetConfig):
+            self.visual = CompactResNet(config.vision, config.embed_dim)
         else:
             self.visual = ModifiedResNet(config.vision, config.embed_dim)
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / INITIAL_TEMPERATURE)))

@@ -14,6 +14,7 @@ ACTIVATIONS = ("quick_gelu", "gelu")
 MAX_PARAMETERS = 20_000_000_000
 HEAD_DIM = 64
 RESNET_STRIDE = 32
+_MAX_STAGES = 8
 
 _LIMITS = {
     "image_size": 4096,
@@ -130,7 +131,59 @@ class ResNetConfig:
             total += blocks * (block + 4 * planes**2) + planes * channels - 4 * planes**2
             total += 4 * planes * channels + 8 * planes
             channels = 4 * planes
-        return total + features * (self.grid**2 + 1) + 3 * features * (features + 1) + (features + 1) * embed_dim
+        return total + _num_pool_parameters(self.grid, features, embed_dim)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class CompactResNetConfig:
+    """A ResNet of basic blocks for small pictures, see diptych.model.compact_resnet.
+
+    Attributes:
+        widths: channels of each stage; the first works at half the picture's resolution, each next one at half of that.
+        layers: basic blocks in each stage.
+        heads: heads of the attention pooling; 0 stands for widths[-1] // 64.
+    """
+
+    image_size: int
+    widths: tuple[int, ...]
+    layers: tuple[int, ...]
+    heads: int = 0
+
+    def __post_init__(self) -> None:
+        _check_size("vision", "image_size", self.image_size)
+        for name in ("widths", "layers"):
+            values, limit = getattr(self, name), "width" if name == "widths" else name
+            if not isinstance(values, list | tuple) or not 1 <= len(values) <= _MAX_STAGES:
+                raise ConfigError(f"vision.{name} must be 1 to {_MAX_STAGES} numbers, one a stage, not {values!r}")
+            object.__setattr__(self, name, tuple(_check_size("vision", limit, value) for value in values))
+        if len(self.widths) != len(self.layers):
+            raise ConfigError(f"vision.widths {self.widths} and vision.layers {self.layers} must be of the same length")
+        object.__setattr__(self, "heads", _check_heads("vision", self.features_dim, self.heads))
+        if self.image_size % 2 ** len(self.widths):
+            raise ConfigError(
+                f"{len(self.widths)} stages halve the picture as many times: "
+                f"vision.image_size must be a multiple of {2 ** len(self.widths)}, not {self.image_size}"
+            )
+
+    @property
+    def features_dim(self) -> int:
+        """Channels of the image features before the projection."""
+        return self.widths[-1]
+
+    @property
+    def grid(self) -> int:
+        """Positions along one side of the last feature map."""
+        return self.image_size // 2 ** len(self.widths)
+
+    def num_parameters(self, embed_dim: int) -> int:
+        """Parameters of the tower with its projection to embed_dim (running statistics are buffers)."""
+        channels = self.widths[0]
+        total = 27 * channels + 2 * channels
+        for planes, blocks in zip(self.widths, self.layers, strict=True):
+            total += blocks * (18 * planes**2 + 4 * planes) - 9 * planes * (planes - channels)
+            total += channels * planes + 2 * planes if channels != planes else 0
+            channels = planes
+        return total + _num_pool_parameters(self.grid, channels, embed_dim)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -154,6 +207,9 @@ class TextConfig:
         return outside + _num_block_parameters(self.width, self.layers)
 
 
+VisionConfig = ViTConfig | ResNetConfig | CompactResNetConfig
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class CLIPConfig:
     """Both towers, the size of the space they share, and the activation of their Transformers.
@@ -163,14 +219,14 @@ class CLIPConfig:
     """
 
     embed_dim: int
-    vision: ViTConfig | ResNetConfig
+    vision: VisionConfig
     text: TextConfig = TextConfig()
     activation: str = "quick_gelu"
 
     def __post_init__(self) -> None:
         _check_size("model", "embed_dim", self.embed_dim)
-        if not isinstance(self.vision, ViTConfig | ResNetConfig) or not isinstance(self.text, TextConfig):
-            raise ConfigError("model.vision must be a ViTConfig or ResNetConfig, and model.text a TextConfig")
+        if not isinstance(self.vision, VisionConfig) or not isinstance(self.text, TextConfig):
+            raise ConfigError("model.vision must be a vision tower's config, and model.text a TextConfig")
         if self.activation not in ACTIVATIONS:
             raise ConfigError(f"model.activation must be one of {', '.join(ACTIVATIONS)}, not {self.activation!r}")
         if self.num_parameters() > MAX_PARAMETERS:
@@ -206,16 +262,25 @@ class CLIPConfig:
         return cls(vision=tower, text=text, **values)
 
 
-_KINDS: dict[str, type[ViTConfig] | type[ResNetConfig]] = {"vit": ViTConfig, "resnet": ResNetConfig}
+_KINDS: dict[str, type[VisionConfig]] = {
+    "vit": ViTConfig,
+    "resnet": ResNetConfig,
+    "compact_resnet": CompactResNetConfig,
+}
 
 
-def _kind(vision: ViTConfig | ResNetConfig) -> str:
+def _kind(vision: VisionConfig) -> str:
     return next(name for name, kind in _KINDS.items() if isinstance(vision, kind))
 
 
 def _num_block_parameters(width: int, layers: int) -> int:
     """Parameters of a stack of Transformer blocks: attention 4w² + 4w, MLP 8w² + 5w, two LayerNorms 4w."""
     return layers * (12 * width**2 + 13 * width)
+
+
+def _num_pool_parameters(grid: int, width: int, embed_dim: int) -> int:
+    """Parameters of an attention pooling with its projection to embed_dim."""
+    return width * (grid**2 + 1) + 3 * width * (width + 1) + (width + 1) * embed_dim
 
 
 def _fields(kind: type, values: object, owner: str) -> dict[str, Any]:

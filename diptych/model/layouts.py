@@ -12,7 +12,15 @@ from typing import Any
 import torch
 
 from diptych.errors import ConfigError, WeightsError
-from diptych.model.config import RESNET_STRIDE, CLIPConfig, ResNetConfig, TextConfig, ViTConfig
+from diptych.model.config import (
+    RESNET_STRIDE,
+    CLIPConfig,
+    CompactResNetConfig,
+    ResNetConfig,
+    TextConfig,
+    VisionConfig,
+    ViTConfig,
+)
 
 Tensors = dict[str, torch.Tensor]
 
@@ -159,12 +167,16 @@ def infer_config(tensors: Mapping[str, torch.Tensor], activation: str = "quick_g
     return CLIPConfig(embed_dim, _infer_vision(tensors), text, activation)
 
 
-def _infer_vision(tensors: Mapping[str, torch.Tensor]) -> ViTConfig | ResNetConfig:
+def _infer_vision(tensors: Mapping[str, torch.Tensor]) -> VisionConfig:
     if "visual.proj" in tensors:
         width, _, patch_size, _ = _shape(tensors, "visual.conv1.weight", 4)
         grid = _grid(tensors, "visual.positional_embedding")
         return ViTConfig(grid * patch_size, patch_size, width, _count(tensors, "visual.transformer.resblocks"))
     grid = _grid(tensors, "visual.attnpool.positional_embedding")
+    if stages := _count(tensors, "visual.stages"):
+        widths = tuple(_shape(tensors, f"visual.stages.{stage}.0.conv1.weight", 4)[0] for stage in range(stages))
+        blocks = tuple(_count(tensors, f"visual.stages.{stage}") for stage in range(stages))
+        return CompactResNetConfig(grid * 2**stages, widths, blocks)
     width, *_ = _shape(tensors, "visual.layer1.0.conv1.weight", 4)
     one, two, three, four = (_count(tensors, f"visual.layer{stage}") for stage in (1, 2, 3, 4))
     return ResNetConfig(grid * RESNET_STRIDE, width, (one, two, three, four))
@@ -272,7 +284,7 @@ def config_from_huggingface(values: Mapping[str, Any]) -> CLIPConfig:
         ),
         text["hidden_act"],
     )
-    for name, tower, width in (("vision", vision, config.vision.width), ("text", text, config.text.width)):
+    for name, tower, width in (("vision", vision, vision["hidden_size"]), ("text", text, config.text.width)):
         expected = {"intermediate_size": 4 * width, "layer_norm_eps": 1e-5, "num_channels": 3}
         for field in expected.keys() & tower.keys():
             if tower[field] != expected[field]:

@@ -1,7 +1,7 @@
 """Architectures by name: the paper's nine (tables 19 and 20) and the small ones of our recipes."""
 
 from diptych.errors import ConfigError
-from diptych.model.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
+from diptych.model.config import CLIPConfig, CompactResNetConfig, ResNetConfig, TextConfig, ViTConfig
 
 PRESETS: dict[str, CLIPConfig] = {
     "RN50": CLIPConfig(1024, ResNetConfig(224, 64, (3, 4, 6, 3))),
@@ -17,6 +17,11 @@ PRESETS: dict[str, CLIPConfig] = {
         256, ViTConfig(64, patch_size=8, width=192, layers=6), TextConfig(vocab_size=4096, width=256, layers=4)
     ),
     "tiny-rn": CLIPConfig(256, ResNetConfig(64, 32, (1, 2, 2, 1)), TextConfig(vocab_size=4096, width=256, layers=2)),
+    "compact-rn": CLIPConfig(
+        256,
+        CompactResNetConfig(64, widths=(32, 64, 128, 256), layers=(1, 1, 2, 2)),
+        TextConfig(vocab_size=4096, width=256, layers=2),
+    ),
     "playground-rn": CLIPConfig(
         256, ResNetConfig(64, 32, (1, 1, 1, 1)), TextConfig(context_length=32, vocab_size=1024, width=128, layers=2)
     ),

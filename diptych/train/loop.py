@@ -29,7 +29,7 @@ from diptych.train.checkpoint import Checkpoints
 from diptych.train.config import TrainConfig, check_same_run
 from diptych.train.inputs import open_pairs, prepare_tokenizer
 from diptych.train.log import TrainLog
-from diptych.train.optimizer import build_optimizer, learning_rate_at
+from diptych.train.optimizer import Optimizer, build_optimizer, learning_rate_share
 from diptych.train.precision import choose_dtype
 
 logger = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ class _Training:
     """All that changes while a run goes; a checkpoint is exactly this."""
 
     clip: CLIP
-    optimizer: torch.optim.Optimizer
+    optimizer: Optimizer
     loader: Loader
     step: int = 0
     seconds: float = 0.0  # of training, over all calls of fit
@@ -190,7 +190,7 @@ def _next_unless_stopped(batches: Iterator[Batch], stopped: threading.Event) -> 
 
 
 def update(
-    clip: CLIP, optimizer: torch.optim.Optimizer, batch: Batch, step: int, config: TrainConfig, dtype: torch.dtype
+    clip: CLIP, optimizer: Optimizer, batch: Batch, step: int, config: TrainConfig, dtype: torch.dtype
 ) -> tuple[torch.Tensor, torch.Tensor, float]:
     """One update of the weights: forward, loss, backward, clip, step.
 
@@ -198,19 +198,16 @@ def update(
         loss (), norm of the gradient before clipping (), and the learning rate used.
     """
     device = clip.logit_scale.device
-    rate = learning_rate_at(step, config.num_steps, config.optimizer.learning_rate, config.schedule)
-    for group in optimizer.param_groups:
-        group["lr"] = rate
     images = normalise(batch.images.to(device, non_blocking=True), config.preprocessing)
     images = images.contiguous(memory_format=torch.channels_last)
     tokens = batch.tokens.to(device, non_blocking=True)
     with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
         image_embeddings, text_embeddings, scale = clip(images, tokens, batch.lengths)
     loss = contrastive_loss(image_embeddings, text_embeddings, scale)
-    optimizer.zero_grad(set_to_none=True)
+    optimizer.zero_grad()
     loss.backward()
     norm = torch.nn.utils.clip_grad_norm_(clip.parameters(), config.optimizer.clip_norm or float("inf"))
-    optimizer.step()
+    rate = optimizer.step(learning_rate_share(step, config.num_steps, config.schedule))
     clip.clip_logit_scale()
     return loss.detach(), norm.detach(), rate
 
