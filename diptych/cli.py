@@ -77,7 +77,7 @@ def quickstart(
 def train(
     data: Annotated[list[str], typer.Argument(help=_PAIRS_HELP)],
     out: Annotated[Path, _Option(help="Folder of the run: log, checkpoints, model.")],
-    recipe: Annotated[str, _Option(help="Architecture with its hyper-parameters; a wrong name lists all.")] = "compact-rn",
+    recipe: Annotated[str, _Option(help="Model and hyper-parameters; a wrong name lists all.")] = "compact-rn",
     pairs: Annotated[Number, _Option(help="Pairs to see in the whole run, with repetition.")] = None,
     epochs: Annotated[
         Fraction, _Option(help="Passes over the data, in place of --pairs; counts the data first.")

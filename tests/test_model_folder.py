@@ -54,6 +54,31 @@ def test_a_network_straight_from_training_too(model, pictures, tmp_path):
     assert torch.equal(load(tmp_path / "mine").encode_images(pictures), model.encode_images(pictures))
 
 
+def test_half_precision_halves_the_file_and_rounds_nothing_else(model, pictures, tmp_path):
+    model.save(tmp_path / "whole")
+    model.save(tmp_path / "half", precision="fp16")
+    sizes = [(tmp_path / name / "model.safetensors").stat().st_size for name in ("whole", "half")]
+    assert sizes[1] < 0.6 * sizes[0]
+    half = load(tmp_path / "half")
+    assert (half.encode_images(pictures) * model.encode_images(pictures)).sum(1).min() > 0.9999
+    rounded = {name: tensor.half().float() if tensor.ndim >= 2 else tensor for name, tensor in _weights(model).items()}
+    assert all(torch.equal(tensor, rounded[name]) for name, tensor in _weights(half).items())
+
+
+def _weights(model):
+    return model.clip.state_dict()
+
+
+def test_half_precision_refuses_what_it_cannot_hold(vit, tmp_path):
+    with torch.no_grad():
+        vit.clip.text_projection[0, 0] = 1e5
+    with pytest.raises(WeightsError, match="text_projection holds numbers above 65,504"):
+        vit.save(tmp_path / "half", precision="fp16")
+    with pytest.raises(ConfigError, match="fp32 or fp16, not in 'int4'"):
+        vit.save(tmp_path / "half", precision="int4")
+    assert not list(tmp_path.iterdir())
+
+
 def test_saving_replaces_a_model_and_nothing_else(model, tmp_path):
     model.save(tmp_path / "mine")
     with torch.no_grad():

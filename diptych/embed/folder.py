@@ -9,11 +9,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from diptych.data.tokenizer import Tokenizer
 from diptych.data.transforms import Preprocessing
 from diptych.errors import ConfigError, WeightsError
 from diptych.model.clip import CLIP
 from diptych.model.config import CLIPConfig
+from diptych.model.layouts import Tensors
 from diptych.model.weights import write_tensors
 
 logger = logging.getLogger(__name__)
@@ -103,14 +106,18 @@ def require(folder: Path, name: str) -> Path:
     return folder / name
 
 
-def write_folder(folder: Path, clip: CLIP, tokenizer: Tokenizer | None, preprocessing: Preprocessing) -> None:
+def write_folder(
+    folder: Path, clip: CLIP, tokenizer: Tokenizer | None, preprocessing: Preprocessing, precision: str = "fp32"
+) -> None:
     """Write a model folder beside its place, then rename it there; see Model.save."""
+    tensors = _in_precision(clip.state_dict(), precision)
     check_can_save(folder)
     folder = _place(folder)
     part, old = folder.with_name(f".{folder.name}.{os.getpid()}.part"), _old(folder)
     try:
         part.mkdir(parents=True)
         _write_files(part, folder.name, clip, tokenizer, preprocessing)
+        write_tensors(tensors, part / WEIGHTS)
         if folder.exists():
             shutil.rmtree(old, ignore_errors=True)
             folder.rename(old)
@@ -187,4 +194,14 @@ def _write_files(
     (folder / CARD).write_text(card, encoding="utf-8")
     if tokenizer:
         tokenizer.save(folder / TOKENIZER)
-    write_tensors(clip.state_dict(), folder / WEIGHTS)
+
+
+def _in_precision(tensors: Tensors, precision: str) -> Tensors:
+    if precision not in ("fp32", "fp16"):
+        raise ConfigError(f"a model is saved in fp32 or fp16, not in {precision!r}")
+    if precision == "fp32":
+        return tensors
+    largest = torch.finfo(torch.float16).max
+    if large := [name for name, tensor in tensors.items() if tensor.ndim >= 2 and tensor.abs().max() > largest]:
+        raise WeightsError(f"{large[0]} holds numbers above {largest:,.0f}, the largest of fp16: save in fp32")
+    return {name: tensor.half() if tensor.ndim >= 2 else tensor for name, tensor in tensors.items()}

@@ -124,16 +124,20 @@ class Model:
         embeddings = self._embed(batches, self._text_embeddings, self.clip.config.embed_dim)
         return embeddings[order.argsort()]
 
-    def save(self, folder: str | Path) -> None:
+    def save(self, folder: str | Path, precision: str = "fp32") -> None:
         """Write a folder that `load` reads: config.json, model.safetensors, tokenizer.json and README.md.
 
         The folder appears complete or not at all; an older model folder of that name is replaced.
         Where a save is killed in between, `load` takes the older one.
 
+        Args:
+            precision: "fp32" keeps each number as it is; "fp16" halves the file: matrices, kernels and embeddings are
+                rounded, gains, biases and statistics are not. `load` computes in fp32 with either.
         Raises:
-            WeightsError: the folder holds other files, or cannot be written.
+            WeightsError: the folder holds other files, or cannot be written, or a weight is too large for fp16.
+            ConfigError: there is no such precision.
         """
-        write_folder(Path(folder), self.clip, self.tokenizer, self.preprocessing)
+        write_folder(Path(folder), self.clip, self.tokenizer, self.preprocessing, precision)
 
     def _pixels(self, pictures: Sequence[Picture], batch_size: int) -> Iterator[torch.Tensor]:
         """Batches of uint8 (n, 3, R, R)."""
