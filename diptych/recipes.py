@@ -43,7 +43,7 @@ def compact_rn(data: tuple[str, ...], out: str, num_pairs: int) -> TrainConfig:
     config = _small("compact-rn", data, out, num_pairs, learning_rate=1e-3, warmup_steps=200)
     return dataclasses.replace(
         config,
-        augmentation=Augmentation(rescale=(0.4, 1.0), flip=0.5),
+        augmentation=Augmentation(rescale=(0.35, 1.0), flip=0.5, low_resolution=0.15),
         optimizer=dataclasses.replace(config.optimizer, muon_learning_rate=4e-3),
     )
 

@@ -128,6 +128,14 @@ def test_rescale_takes_a_share_of_the_area():
     assert Augmentation(rescale=(0.25, 0.5)).decoding_target(64) == 128
 
 
+def test_low_resolution_halves_and_scales_back():
+    board = (255 * (np.indices((32, 32)).sum(axis=0) % 2)).astype(np.uint8)
+    seen = crops(Image.fromarray(np.stack([board] * 3, axis=-1)), Augmentation(low_resolution=0.5)).float()
+    spread = seen.std(dim=(1, 2, 3))  # a chessboard of single pixels becomes grey, or stays as it is
+    assert ((spread < 2) | (spread > 127)).all()
+    assert 60 < (spread < 2).sum() < 140
+
+
 def test_flip_colour_and_blur():
     picture = gradient(32, 32)
     plain = crops(picture, Augmentation(), 1)[0]

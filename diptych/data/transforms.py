@@ -104,6 +104,7 @@ class Augmentation:
         flip: probability of mirroring left and right; captions with "left", "right" or written words then lie.
         colour: strength s of jitter: brightness, contrast and saturation are scaled by factors from 1 - s to 1 + s.
         blur: probability of a Gaussian blur with a radius of 0.1 to 2 pixels.
+        low_resolution: probability of halving the resolution and scaling back, for the sake of small pictures.
     Raises:
         ConfigError: a value is unknown or out of its range.
     Source: CLIP paper, section 2.3: pictures are resized, and a square is cut out at random; nothing else is changed.
@@ -114,6 +115,7 @@ class Augmentation:
     flip: float = 0.0
     colour: float = 0.0
     blur: float = 0.0
+    low_resolution: float = 0.0
 
     def __post_init__(self) -> None:
         _check_choice("Augmentation", "crop", self.crop, _CROPS)
@@ -122,7 +124,7 @@ class Augmentation:
             raise ConfigError(f"Augmentation.rescale is {low_high!r}; it must be two area fractions from 0.001 to 1")
         if low_high[0] > low_high[1]:
             raise ConfigError(f"Augmentation.rescale is {low_high!r}; the lower fraction comes first")
-        for name in ("flip", "colour", "blur"):
+        for name in ("flip", "colour", "blur", "low_resolution"):
             if not _is_number(getattr(self, name), 0, 1):
                 raise ConfigError(f"Augmentation.{name} is {getattr(self, name)!r}; it must be a number from 0 to 1")
 
@@ -134,6 +136,11 @@ class Augmentation:
     def from_dict(cls, values: Mapping[str, Any]) -> "Augmentation":
         """The inverse of to_dict; ConfigError on unknown keys and on absurd values."""
         return _from_dict(cls, values)
+
+    @property
+    def distorts(self) -> bool:
+        """Whether pixels are changed after the crop."""
+        return any((self.flip, self.colour, self.blur, self.low_resolution))
 
     def decoding_target(self, image_size: int) -> int:
         """Short side, in pixels, that a picture needs so that its smallest crop still has image_size pixels."""
@@ -196,7 +203,7 @@ def _resize(picture: Image.Image, size: int, interpolation: str) -> np.ndarray:
 
 
 def _distort(picture: Image.Image, augmentation: Augmentation, rng: np.random.Generator) -> Image.Image:
-    """Flip, colour jitter and blur, each drawn from rng only if it is on."""
+    """Flip, colour jitter, blur and loss of resolution, each drawn from rng only if it is on."""
     if augmentation.flip and rng.random() < augmentation.flip:
         picture = ImageOps.mirror(picture)
     if augmentation.colour:
@@ -204,6 +211,8 @@ def _distort(picture: Image.Image, augmentation: Augmentation, rng: np.random.Ge
             picture = enhance(picture).enhance(1 + augmentation.colour * (2 * rng.random() - 1))
     if augmentation.blur and rng.random() < augmentation.blur:
         picture = picture.filter(ImageFilter.GaussianBlur(0.1 + 1.9 * rng.random()))
+    if augmentation.low_resolution and rng.random() < augmentation.low_resolution:
+        picture = picture.reduce(2).resize(picture.size, Image.Resampling.BICUBIC)
     return picture
 
 
@@ -229,7 +238,7 @@ def training_pixels(
         pixels = np.asarray(picture)
     else:
         pixels = _resize(picture, size, preprocessing.interpolation)
-    if augmentation.flip or augmentation.colour or augmentation.blur:
+    if augmentation.distorts:
         pixels = np.asarray(_distort(Image.fromarray(pixels), augmentation, rng))
     return _to_tensor(pixels)
 

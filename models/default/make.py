@@ -41,7 +41,7 @@ def configure(shards: tuple[str, ...], out: Path, num_pairs: int) -> TrainConfig
     )
     config = compact_rn(shards, str(out), num_pairs)
     return dataclasses.replace(
-        config, model=model, augmentation=Augmentation(rescale=(0.35, 1.0), flip=0.5, colour=0.2, blur=0.1)
+        config, model=model, augmentation=Augmentation(rescale=(0.35, 1.0), flip=0.5, low_resolution=0.15)
     )
 
 
