@@ -54,6 +54,15 @@ def test_a_network_straight_from_training_too(model, pictures, tmp_path):
     assert torch.equal(load(tmp_path / "mine").encode_images(pictures), model.encode_images(pictures))
 
 
+@pytest.mark.parametrize("make", [make_vit, make_resnet])
+def test_loading_wakes_no_compiler(make, tmp_path):
+    """torch imports its compiler, which takes seconds, to initialise tensors that have no memory yet."""
+    make().save(tmp_path / "mine")
+    program = f"import sys, diptych; diptych.load({str(tmp_path / 'mine')!r}); print('torch._dynamo' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
 def test_half_precision_halves_the_file_and_rounds_nothing_else(model, pictures, tmp_path):
     model.save(tmp_path / "whole")
     model.save(tmp_path / "half", precision="fp16")

@@ -1,10 +1,13 @@
 """From a name to a model: Diptych's folders, Hugging Face's and open_clip's, and bare weight files."""
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from diptych.data.tokenizer import Tokenizer
 from diptych.data.transforms import Preprocessing
@@ -114,10 +117,22 @@ def _first(folder: Path, *names: str) -> Path:
 
 
 def _build(config: CLIPConfig, tensors: Tensors, where: Path) -> CLIP:
-    with torch.device("meta"):
+    with torch.device("meta"), _NoInitialisation():
         clip = CLIP(config)
     load_tensors(clip, tensors, where)
     return clip
+
+
+class _NoInitialisation(TorchFunctionMode):
+    """Leaves new parameters as they are: weights are loaded into them, and on the meta device torch would import its
+    compiler, which takes seconds, only to initialise nothing."""
+
+    def __torch_function__(
+        self, func: Callable, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if getattr(func, "__module__", None) == "torch.nn.init":
+            return args[0] if args else (kwargs or {})["tensor"]
+        return func(*args, **(kwargs or {}))
 
 
 def _optional_tokenizer(folder: Path, config: CLIPConfig) -> Tokenizer | None:

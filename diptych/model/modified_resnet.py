@@ -50,11 +50,12 @@ class AttentionPool(nn.Module):
     def __init__(self, grid: int, width: int, heads: int, embed_dim: int) -> None:
         super().__init__()
         self.heads = heads
-        self.positional_embedding = nn.Parameter(width**-0.5 * torch.randn(grid**2 + 1, width))
+        self.positional_embedding = nn.Parameter(torch.empty(grid**2 + 1, width))
         self.q_proj = nn.Linear(width, width)
         self.k_proj = nn.Linear(width, width)
         self.v_proj = nn.Linear(width, width)
         self.c_proj = nn.Linear(width, embed_dim)
+        nn.init.normal_(self.positional_embedding, std=width**-0.5)
         for layer in (self.q_proj, self.k_proj, self.v_proj, self.c_proj):
             nn.init.normal_(layer.weight, std=width**-0.5)
 

@@ -17,14 +17,16 @@ class VisionTransformer(nn.Module):
 
     def __init__(self, config: ViTConfig, embed_dim: int, activation: str) -> None:
         super().__init__()
-        width, patch, scale = config.width, config.patch_size, config.width**-0.5
+        width, patch = config.width, config.patch_size
         self.conv1 = nn.Conv2d(3, width, kernel_size=patch, stride=patch, bias=False)
-        self.class_embedding = nn.Parameter(scale * torch.randn(width))
-        self.positional_embedding = nn.Parameter(scale * torch.randn(config.grid**2 + 1, width))
+        self.class_embedding = nn.Parameter(torch.empty(width))
+        self.positional_embedding = nn.Parameter(torch.empty(config.grid**2 + 1, width))
         self.ln_pre = nn.LayerNorm(width)
         self.transformer = Transformer(width, config.layers, config.heads, activation)
         self.ln_post = nn.LayerNorm(width)
-        self.proj = nn.Parameter(scale * torch.randn(width, embed_dim))
+        self.proj = nn.Parameter(torch.empty(width, embed_dim))
+        for parameter in (self.class_embedding, self.positional_embedding, self.proj):
+            nn.init.normal_(parameter, std=width**-0.5)
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """Normalised images (N, 3, R, R) -> (N, W), the class token before the projection."""
