@@ -19,7 +19,7 @@ PRESETS: dict[str, CLIPConfig] = {
     "tiny-rn": CLIPConfig(256, ResNetConfig(64, 32, (1, 2, 2, 1)), TextConfig(vocab_size=4096, width=256, layers=2)),
     "compact-rn": CLIPConfig(
         256,
-        CompactResNetConfig(64, widths=(32, 64, 128, 256), layers=(1, 1, 2, 2)),
+        CompactResNetConfig(64, widths=(32, 64, 128, 256), layers=(1, 1, 1, 1)),
         TextConfig(vocab_size=4096, width=256, layers=2),
     ),
     "playground-rn": CLIPConfig(
