@@ -147,7 +147,7 @@ def read_rate(racer: str, out: Path) -> float:
     else:
         rows = map(json.loads, (out / "log.jsonl").read_text().splitlines())
         rates = [row["pairs_per_second"] for row in rows]
-    return statistics.median(rates[1:])
+    return statistics.median(rates[1:] or rates)
 
 
 if __name__ == "__main__":
