@@ -41,6 +41,13 @@ def test_captions_of_a_class():
     assert not [text for text in captions if "Felis" in text or "placental" in text]
 
 
+def test_everyday_words_are_said_often():
+    lifeboat = {**CAT, "lemmas": ["lifeboat"], "hypernyms": [["sea boat"], ["boat"], ["vessel", "watercraft"]]}
+    assert sum(re.search(r"\bship\b", text) is not None for text in captions_of(lifeboat)) == 4
+    railway = {**CAT, "lemmas": ["freight wagon"], "hypernyms": [["car", "railcar"], ["vehicle"]]}
+    assert not [text for text in captions_of(railway) if "automobile" in text]
+
+
 def test_articles_fit_the_sound():
     captions = [text for row in (CAT, ALTAR) for text in captions_of(row)]
     assert not [text for text in captions if re.search(r"\ba [aeiou]|\ban [^aeiou]", text)]

@@ -20,8 +20,8 @@ from diptych.data.sources import open_source
 from diptych.errors import DataError
 from diptych.records import Sample
 
-# How many captions of a class hold its first name, another name, a name with a kind, a kind alone, the gloss.
-FIRST, OTHER, PAIRED, KIND, GLOSS = 20, 5, 6, 8, 1
+# How many captions of a class hold its first name, another one, a name and a kind, an everyday word, a kind, the gloss.
+FIRST, OTHER, PAIRED, EVERYDAY, KIND, GLOSS = 16, 4, 6, 8, 5, 1
 # How people begin a caption; {c} comes with its article, and sometimes with an adjective.
 TEMPLATES = (
     "{c}",
@@ -53,6 +53,30 @@ solanaceous vegetable, solid, source of illumination, sphenisciform seabird, sto
 structure, support, teleost fish, trap, upright, ware, white goods, winder
 """
 UNSAID = frozenset(re.split(r",\s", _UNSAID.strip()))
+# What most people call the kind. WordNet has these words too; without this table one caption in forty says "dog".
+_ITSELF = """
+antelope, ape, bag, ball, bear, beetle, bird, bottle, bowl, box, bread, bridge, building, bus, butterfly, camel, cat,
+chair, coat, coral, dessert, dog, drink, elephant, fence, fish, food, frog, fruit, furniture, gun, hat, house,
+lamp, lobster, monkey, mountain, musical instrument, pan, phone, robe, shirt, shoe, shop, skirt, snake, spider, stick,
+sweater, table, tie, tool, tower, toy, train, truck, vegetable, vehicle, weapon
+"""
+COMMON = {word: (word,) for word in re.split(r",\s", _ITSELF.strip())} | {
+    "big cat": ("cat",),
+    "boat": ("boat", "ship"),
+    "bony fish": ("fish",),
+    "cattle": ("cow",),
+    "clothing": ("clothes",),
+    "coffee": ("coffee", "drink"),
+    "edible fruit": ("fruit",),
+    "insect": ("insect", "bug"),
+    "mountain sheep": ("sheep",),
+    "passenger train": ("train",),
+    "penguin": ("penguin", "bird"),
+    "plaything": ("toy",),
+    "spectacles": ("glasses",),
+    "swine": ("pig",),
+    "telephone": ("phone",),
+}
 _LATIN = re.compile(r"[A-Z][a-z]+ [a-z]*(us|is|a|um|ii|os|ax|cola|er|tes|trui|mys|con|color|fa)")
 
 
@@ -65,6 +89,7 @@ def captions_of(synset: Mapping[str, Any]) -> list[str]:
     first, *rest = synset["lemmas"]
     others = [name for name in rest if not _LATIN.fullmatch(name)] or [first]
     kinds = list(_kinds(synset["hypernyms"])) or others
+    common = list(_common(synset["hypernyms"])) or [first, *kinds]
     frames = zip(itertools.cycle(TEMPLATES), itertools.cycle(ADJECTIVES), strict=False)
     pairs = zip(itertools.cycle(PAIRS), itertools.cycle([first, *others]), itertools.cycle(kinds), strict=False)
 
@@ -80,6 +105,7 @@ def captions_of(synset: Mapping[str, Any]) -> list[str]:
         *framed([first], FIRST),
         *framed(others, OTHER),
         *(pair.format(c=_with_article(c), k=_with_article(k)) for pair, c, k in itertools.islice(pairs, PAIRED)),
+        *framed(common, EVERYDAY),
         *framed(kinds, KIND),
         *[f"{first}: {synset['gloss'].split(';')[0]}"] * GLOSS,
     ]
@@ -91,6 +117,16 @@ def _kinds(hypernyms: Sequence[Sequence[str]]) -> Iterator[str]:
     # First the common name of each kind, then the synonyms of the two nearest.
     words = [synonyms[0] for synonyms in said] + [word for synonyms in said[:2] for word in synonyms[1:3]]
     return itertools.islice((word for word in dict.fromkeys(words) if word not in UNSAID), KIND)
+
+
+def _common(hypernyms: Sequence[Sequence[str]]) -> Iterator[str]:
+    """The everyday words of the nearest kind that has some."""
+    for first, *synonyms in hypernyms:
+        # Railway cars are cars to WordNet as well, of another synset.
+        words = ("car", "automobile") if first == "car" and "automobile" in synonyms else COMMON.get(first, ())
+        if words:
+            yield from words
+            return
 
 
 def _with_article(name: str) -> str:

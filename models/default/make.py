@@ -30,7 +30,7 @@ from diptych.records import Result, Sample, write_results
 from diptych.train import Run, TrainConfig, fit, read_log
 
 HERE = Path(__file__).parent
-PAIRS = 3_600_000
+PAIRS = 2_000_000
 HELD_OUT = 1  # shards of 5,000
 
 
@@ -41,7 +41,7 @@ def configure(shards: tuple[str, ...], out: Path, num_pairs: int) -> TrainConfig
     )
     config = compact_rn(shards, str(out), num_pairs)
     return dataclasses.replace(
-        config, model=model, augmentation=Augmentation(rescale=(0.35, 1.0), flip=0.5, low_resolution=0.15)
+        config, model=model, augmentation=Augmentation(rescale=(0.3, 1.0), flip=0.5, colour=0.2, low_resolution=0.2)
     )
 
 
