@@ -23,6 +23,7 @@ import common
 
 from diptych import load
 from diptych.data.benchmarks import open_benchmark
+from diptych.data.transforms import Augmentation
 from diptych.evaluate import ZeroShot
 from diptych.model.config import CLIPConfig, TextConfig, ViTConfig
 from diptych.recipes import compact_rn, tiny_vit
@@ -100,8 +101,18 @@ def our_config(racer: str, shards: tuple[str, ...], out: str, pairs: int) -> Tra
     if racer == COMPACT:
         return compact_rn(shards, out, pairs)
     config = tiny_vit(shards, out, pairs)
-    schedule = dataclasses.replace(config.schedule, warmup_steps=40)
-    return dataclasses.replace(config, model=SAME, tokenizer="openai", schedule=schedule)
+    return dataclasses.replace(
+        config,
+        model=SAME,
+        tokenizer="openai",
+        augmentation=Augmentation(rescale=(0.9, 1.0)),  # open_clip's default
+        optimizer=dataclasses.replace(config.optimizer, clip_norm=None),
+        schedule=dataclasses.replace(config.schedule, warmup_steps=warmup_steps(pairs)),
+    )
+
+
+def warmup_steps(pairs: int) -> int:
+    return min(40, pairs // BATCH // 10)
 
 
 def train_open_clip(data: Path, out: Path, pairs: int) -> None:
@@ -127,7 +138,7 @@ def train_open_clip(data: Path, out: Path, pairs: int) -> None:
         "epochs": 1,
         "lr": 1e-3,
         "wd": 0.1,
-        "warmup": min(40, pairs // BATCH // 10),
+        "warmup": warmup_steps(pairs),
         "log-every-n-steps": 5,
         "logs": out,
         "name": "peer",

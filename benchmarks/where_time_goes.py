@@ -77,8 +77,9 @@ def training_step(recipe: str) -> dict[str, Callable[[], object]]:
         contrastive_loss(*map(normalised, embeddings), clip.logit_scale.exp()).backward()
 
     def update() -> None:
-        torch.nn.utils.clip_grad_norm_(clip.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(clip.parameters(), config.optimizer.clip_norm or float("inf"))
         optimizer.step(1e-9)
+        optimizer.zero_grad()
 
     return {
         "pixels to floats": prepare,

@@ -8,11 +8,12 @@ from model_tools import random_clip
 from diptych.data.tokenizer import Tokenizer
 from diptych.data.transforms import Preprocessing
 from diptych.embed import Model
-from diptych.model.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
+from diptych.model.config import CLIPConfig, CompactResNetConfig, ResNetConfig, TextConfig, ViTConfig
 
 TEXT = TextConfig(context_length=24, vocab_size=700, width=128, layers=2)
 VIT = CLIPConfig(64, ViTConfig(48, 16, width=128, layers=2), TEXT)
 RESNET = CLIPConfig(96, ResNetConfig(64, 16, (1, 1, 1, 1)), TEXT, "gelu")
+COMPACT = CLIPConfig(64, CompactResNetConfig(32, (32, 64), (1, 2)), TEXT)
 TEXTS = ["a photo of a cat", "two green dogs and a very long tail", "", "dogs"]
 
 
@@ -31,6 +32,11 @@ def make_resnet() -> Model:
     """A model whose activation and preprocessing differ from all defaults."""
     odd = Preprocessing(64, (0.1, 0.2, 0.3), (0.5, 0.6, 0.7), "bilinear", "squash")
     return Model(random_clip(RESNET), small_tokenizer(), odd, "resnet")
+
+
+def make_compact() -> Model:
+    """A model of the default recipe's kind."""
+    return Model(random_clip(COMPACT), small_tokenizer(), Preprocessing(32), "compact")
 
 
 def make_pictures() -> list[np.ndarray]:

@@ -8,7 +8,9 @@ import pytest
 import diptych
 
 ROOT = Path(__file__).resolve().parents[1]
-FILES = sorted(path for folder in ("diptych", "tests", "benchmarks", "docs") for path in (ROOT / folder).rglob("*.py"))
+FILES = sorted(
+    path for folder in ("diptych", "models", "tests", "benchmarks", "docs") for path in (ROOT / folder).rglob("*.py")
+)
 PACKAGE = [path for path in FILES if path.relative_to(ROOT).parts[0] == "diptych"]
 PICKLES = {"pickle", "_pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 FUNCTIONS = ast.FunctionDef | ast.AsyncFunctionDef

@@ -61,6 +61,7 @@ def test_an_unknown_preset_lists_the_known_ones():
 
 VIT = {"kind": "vit", "image_size": 64, "patch_size": 8, "width": 192, "layers": 6}
 RESNET = {"kind": "resnet", "image_size": 64, "width": 32, "layers": [1, 2, 2, 1]}
+COMPACT = {"kind": "compact_resnet", "image_size": 64, "widths": [16, 64], "layers": [1, 2]}
 
 
 @pytest.mark.parametrize(
@@ -88,6 +89,12 @@ RESNET = {"kind": "resnet", "image_size": 64, "width": 32, "layers": [1, 2, 2, 1
         ({"vision": RESNET | {"layers": [1, 1, 1, 0]}}, "vision.layers"),
         ({"vision": RESNET | {"image_size": 65}}, "vision.image_size"),
         ({"vision": RESNET | {"width": 33}}, "vision.width"),
+        ({"vision": COMPACT | {"widths": []}}, "vision.widths"),
+        ({"vision": COMPACT | {"widths": [64]}}, "same length"),
+        ({"vision": COMPACT | {"widths": [16, 32.0]}}, "vision.width"),
+        ({"vision": COMPACT | {"layers": 2}}, "vision.layers"),
+        ({"vision": COMPACT | {"layers": [1, 0]}}, "vision.layers"),
+        ({"vision": COMPACT | {"image_size": 66}}, "multiple of 4"),
         ({"text": []}, "text must be an object"),
         ({"text": {"width": 64.0}}, "text.width"),
         ({"text": {"width": 65_536, "layers": 1000}}, "above the limit"),

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from embedding import TEXTS, make_pictures, make_resnet, make_vit
+from embedding import TEXTS, make_compact, make_pictures, make_resnet, make_vit
 
 from diptych.embed import Model, check_can_save, load
 from diptych.errors import ConfigError, WeightsError
@@ -18,7 +18,7 @@ from diptych.model.weights import write_tensors
 FILES = {"config.json", "model.safetensors", "tokenizer.json", "README.md"}
 
 
-@pytest.fixture(params=[make_vit, make_resnet], ids=["vit", "resnet"])
+@pytest.fixture(params=[make_vit, make_resnet, make_compact], ids=["vit", "resnet", "compact"])
 def model(request):
     return request.param()
 
@@ -54,7 +54,7 @@ def test_a_network_straight_from_training_too(model, pictures, tmp_path):
     assert torch.equal(load(tmp_path / "mine").encode_images(pictures), model.encode_images(pictures))
 
 
-@pytest.mark.parametrize("make", [make_vit, make_resnet])
+@pytest.mark.parametrize("make", [make_vit, make_resnet, make_compact])
 def test_loading_wakes_no_compiler(make, tmp_path):
     """torch imports its compiler, which takes seconds, to initialise tensors that have no memory yet."""
     make().save(tmp_path / "mine")

@@ -41,13 +41,15 @@ def in_another_process(code: str, **kwargs) -> subprocess.Popen:
     return subprocess.Popen([sys.executable, "-c", code], env=environment, stderr=subprocess.PIPE, text=True, **kwargs)
 
 
-def fit_in_another_process(out: Path, num_steps: int, *, resume: bool, num_workers: int, **kwargs) -> subprocess.Popen:
+def fit_in_another_process(
+    out: Path, num_steps: int, *, resume: bool, num_workers: int, compact: bool = False, **kwargs
+) -> subprocess.Popen:
     code = f"""
 import dataclasses, pathlib, torch
-from training import tiny_config
+from training import COMPACT, tiny_config
 from diptych.train import fit
 torch.set_num_threads(1)
-config = tiny_config(pathlib.Path({str(out)!r}), {num_steps})
+config = tiny_config(pathlib.Path({str(out)!r}), {num_steps}, **(COMPACT if {compact} else {{}}))
 loader = dataclasses.replace(config.loader, num_workers={num_workers})
 fit(dataclasses.replace(config, loader=loader), resume={resume})
 """
@@ -93,15 +95,16 @@ def test_same_seed_same_losses_another_seed_others(tmp_path):
     assert losses(one.folder) != losses(other.folder)
 
 
-@pytest.mark.parametrize("num_workers", [0, 2])
-def test_killed_and_resumed_has_the_losses_of_an_uninterrupted_run(tmp_path, num_workers):
-    whole = fit_in_another_process(tmp_path / "whole", 24, resume=False, num_workers=0)
+@pytest.mark.parametrize(("num_workers", "compact"), [(0, False), (2, False), (2, True)])
+def test_killed_and_resumed_has_the_losses_of_an_uninterrupted_run(tmp_path, num_workers, compact):
+    whole = fit_in_another_process(tmp_path / "whole", 24, resume=False, num_workers=0, compact=compact)
     assert whole.wait(240) == 0, whole.stderr.read()
-    killed = fit_in_another_process(tmp_path / "killed", 24, resume=False, num_workers=num_workers)
+    killed = fit_in_another_process(tmp_path / "killed", 24, resume=False, num_workers=num_workers, compact=compact)
     wait_for_step(tmp_path / "killed", random.randint(5, 20), killed)
     killed.send_signal(signal.SIGKILL)
     assert killed.wait() == -signal.SIGKILL  # it was still running
-    resumed = fit_in_another_process(tmp_path / "killed", 24, resume=True, num_workers=2 - num_workers)
+    workers = 2 - num_workers
+    resumed = fit_in_another_process(tmp_path / "killed", 24, resume=True, num_workers=workers, compact=compact)
     assert resumed.wait(240) == 0, resumed.stderr.read()
     assert len(losses(tmp_path / "whole")) == 24
     assert losses(tmp_path / "killed") == losses(tmp_path / "whole")

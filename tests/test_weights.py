@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 
 from diptych.errors import ConfigError, WeightsError
 from diptych.model.clip import CLIP
-from diptych.model.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
+from diptych.model.config import CLIPConfig, CompactResNetConfig, ResNetConfig, TextConfig, ViTConfig
 from diptych.model.layouts import (
     config_from_huggingface,
     huggingface_config,
@@ -85,6 +85,13 @@ def test_what_is_no_parameter_is_left_out(model):
 def test_the_architecture_is_inferred_from_shapes(model):
     assert infer_config(model.state_dict()) == model.config
     assert infer_config(model.state_dict(), "gelu").activation == "gelu"
+
+
+@pytest.mark.parametrize("layers", [(1, 1, 1), (1, 2, 3)])
+def test_a_compact_tower_is_inferred(layers):
+    clip = CLIP(CLIPConfig(32, CompactResNetConfig(32, (16, 64, 128), layers), TEXT))
+    assert infer_config(clip.state_dict()) == clip.config
+    assert sum(one.numel() for one in clip.parameters()) == clip.config.num_parameters()
 
 
 @pytest.mark.parametrize("name", ["RN50x16", "ViT-L/14@336px"])

@@ -9,14 +9,21 @@ from PIL import Image
 
 from diptych.data.loader import LoaderConfig
 from diptych.data.playground import Playground
-from diptych.data.transforms import Preprocessing
-from diptych.model.config import CLIPConfig, ResNetConfig, TextConfig
+from diptych.data.transforms import Augmentation, Preprocessing
+from diptych.model.config import CLIPConfig, CompactResNetConfig, ResNetConfig, TextConfig
 from diptych.records import Sample
 from diptych.train import CheckpointConfig, OptimizerConfig, ScheduleConfig, TrainConfig
 
 MODEL = CLIPConfig(
     32, ResNetConfig(32, 8, (1, 1, 1, 1)), TextConfig(context_length=32, vocab_size=560, width=64, layers=1)
 )
+
+# What else the recipe for small photographs uses, for `tiny_config(**COMPACT)`.
+COMPACT = {
+    "model": CLIPConfig(32, CompactResNetConfig(32, (16, 32, 64), (1, 1, 1)), MODEL.text),
+    "augmentation": Augmentation(rescale=(0.35, 1.0), flip=0.5, colour=0.2, low_resolution=0.3),
+    "optimizer": OptimizerConfig(learning_rate=1e-3, muon_learning_rate=4e-3),
+}
 
 # The same at the command line: eight updates of the smallest recipe.
 SHORT = ("--recipe", "quickstart", "--pairs", "256", "--batch-size", "32", "--workers", "0")

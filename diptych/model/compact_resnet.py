@@ -34,8 +34,8 @@ class BasicBlock(nn.Module):
 class CompactResNet(nn.Module):
     """Basic blocks at half the resolution and below; each stage but the first begins with an average pooling.
 
-    On a processor the bottlenecks and the deep stem of the paper's ResNets wait for memory more than they compute. With
-    the same time per picture this tower computes several times as much, at twice the resolution (docs/log.md).
+    On a processor the bottlenecks and the deep stem of the paper's ResNets wait for memory more than they compute. In
+    the same time per picture this tower sees twice their resolution, and learns more from as many pairs (docs/log.md).
 
     Source: basic blocks as in He et al. 2015; anti-aliased strides and attention pooling as in CLIP paper, section 2.4.
     """

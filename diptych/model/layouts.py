@@ -294,7 +294,6 @@ def config_from_huggingface(values: Mapping[str, Any]) -> CLIPConfig:
 
 def _require_vit(config: CLIPConfig) -> ViTConfig:
     if not isinstance(config.vision, ViTConfig):
-        raise ConfigError(
-            "the Hugging Face layout has no ResNet image tower; keep the model in Diptych's or open_clip's"
-        )
+        others = "Diptych's or open_clip's" if isinstance(config.vision, ResNetConfig) else "Diptych's"
+        raise ConfigError(f"the Hugging Face layout has no ResNet image tower; keep the model in {others}")
     return config.vision
