@@ -34,7 +34,7 @@ Device = Annotated[str, _Option(help="auto (the GPU where there is one), cpu, cu
 Seed = Annotated[int, _Option(help="Seed of the weights and of the data's order.")]
 Workers = Annotated[int | None, _Option(min=0, help="Processes that decode pictures; changes no number.")]
 Resume = Annotated[bool, _Option("--resume", help="Go on from the newest checkpoint.")]
-ModelOption = Annotated[str | None, _Option(help="Model folder or weight file.")]
+ModelOption = Annotated[str | None, _Option(help="Model folder, weight file, or default, which comes with Diptych.")]
 Number = int | None
 Fraction = float | None
 
@@ -166,6 +166,7 @@ def evaluate(
 
 @app.command(
     epilog=_examples(
+        "diptych classify photo.jpg --labels cat,dog",
         "diptych classify holiday/*.jpg --model runs/tiny/model --labels 'cat,dog,a red car'",
         "diptych classify pictures/ --model ViT-B-32.pt --labels @labels.txt --template 'a photo of a {c}.'",
     )
@@ -173,7 +174,7 @@ def evaluate(
 def classify(
     pictures: Annotated[list[Path], typer.Argument(help="Pictures, or folders of pictures.")],
     labels: Annotated[str, _Option(help="Comma-separated labels, or @file with one label a line.")],
-    model: ModelOption = "runs/quickstart/model",
+    model: ModelOption = "default",
     template: Annotated[
         list[str] | None, _Option(help="Prompt with {c} for the label, or @file; several are averaged.")
     ] = None,

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import logging
 import os
+import shlex
 import shutil
 from pathlib import Path
 
@@ -92,7 +93,7 @@ def _report(run: Run, config: TrainConfig, evaluators: list[ZeroShot], seed: int
         confusion=_confusion(run, next(one for one in evaluators if one.benchmark.name == CONFUSED_TASK)),
         training_pairs=_pairs(Playground(12, seed=seed, size=SIZE)),
         facts=_facts(run, config, run.model, seed),
-        next_steps=_NEXT_STEPS,
+        next_steps=_next_steps(run.folder / "model"),
     )
 
 
@@ -147,11 +148,14 @@ def _facts(run: Run, config: TrainConfig, model: Model, seed: int) -> dict[str, 
     }
 
 
-_NEXT_STEPS = (
-    ("diptych classify picture.png --labels 'red star,blue circle'", "name your own pictures with your own words"),
-    ("diptych train my-shards/ --recipe compact-rn --epochs 10 --out runs/mine", "train on your own pairs"),
-    ("diptych evaluate runs/mine/model cifar10/", "measure a model on an evaluation set"),
-)
+def _next_steps(model: Path) -> tuple[tuple[str, str], ...]:
+    """Commands to go on with, and what for."""
+    classify = f"diptych classify picture.png --model {shlex.quote(str(model))} --labels 'red star,blue circle'"
+    return (
+        (classify, "name your own pictures with your own words"),
+        ("diptych train my-shards/ --recipe compact-rn --epochs 10 --out runs/mine", "train on your own pairs"),
+        ("diptych evaluate runs/mine/model cifar10/", "measure a model on an evaluation set"),
+    )
 
 
 def _clear(out: Path, config: TrainConfig) -> None:

@@ -143,10 +143,12 @@ def start(code: str, *words: object, folder: Path) -> subprocess.Popen:
 
 
 def test_an_error_is_one_line_and_the_whole_story_with_a_variable(command, monkeypatch, tmp_path):
-    process = start("", "classify", "nowhere", "--labels", "a,b", folder=tmp_path)
+    words = ["classify", "nowhere", "--labels", "a,b", "--model", "runs/quickstart/model"]
+    process = start("", *words, folder=tmp_path)
     out, err = process.communicate(timeout=120)
     assert (process.returncode, out) == (1, "")
-    assert re.fullmatch(r"error: there is no model folder, .*'runs/quickstart/model'.*diptych quickstart\)\n", err)
+    said = r"error: there is no model folder, .*'runs/quickstart/model'.*'default'.*diptych quickstart\)\n"
+    assert re.fullmatch(said, err)
     monkeypatch.setenv("DIPTYCH_DEBUG", "1")
     with pytest.raises(ConfigError, match="huge"):
         command("train", "playground:9", *SHORT, "--recipe", "huge", "--out", "run")

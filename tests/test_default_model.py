@@ -18,6 +18,7 @@ from diptych.records import Sample, read_results
 SCRIPTS = Path(__file__).resolve().parents[1] / "models" / "default"
 sys.path.insert(0, str(SCRIPTS))
 from captions import captions_of, recaptioned  # noqa: E402
+from photos import table  # noqa: E402
 
 CAT = {
     "wnid": "n1",
@@ -103,3 +104,25 @@ def test_the_script_from_shards_to_a_model_with_a_card(data, tmp_path, choose):
     top_1 = next(one for one in results if one.metric == "accuracy")
     assert f"| {100 * top_1.value:.2f} |" in card and "| tabby |" in card and str(tmp_path) not in card
     assert load(out / "default").encode_texts(["a tabby"]).shape == (1, 256)
+
+
+def test_shards_with_other_captions_are_refused(data, tmp_path):
+    out = tmp_path / "out"
+    command = [sys.executable, str(SCRIPTS / "make.py"), str(data), "--out", str(out), "--pairs", "256"]
+    (out / "shards").mkdir(parents=True)
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 1 and "other captions" in done.stderr
+
+
+def test_photographs_in_order_with_what_is_right_in_bold(tmp_path):
+    names = ["tabby", "altar", "tabby"]
+    samples = (Sample(f"s{i}", PICTURES[i % 2], (name,), None, {"wnid": f"n{i}"}) for i, name in enumerate(names))
+    write_shards(samples, tmp_path / "photos")
+    lines = list(table("default", tmp_path / "photos", {"n0"}))
+    rows = [line.split(" | ") for line in lines[2:5]]
+    assert [row[0].removeprefix("| ") for row in rows] == names and [row[1] for row in rows] == ["yes", "no", "no"]
+    right = [row[2].startswith(f"**{name} ") for row, name in zip(rows, names, strict=True)]
+    assert [row[2].startswith("**") for row in rows] == right
+    assert lines[6].startswith(f"{right[0]:d} of 1 of trained") and lines[7].startswith(
+        f"{sum(right[1:])} of 2 of other"
+    )

@@ -46,6 +46,7 @@ ONLY_PARSED = {
     "make ": "installs, or is what runs this test",
     "pytest ": "is what runs this test",
     "python benchmarks/": "measures for minutes",
+    "python models/": "trains for an hour; tests/test_default_model.py runs it on a miniature",
     "python docs/": "writes into the pages, and needs a browser",
     "diptych quickstart": "trains for minutes; tests/test_quickstart.py runs a short one",
     "--recipe ViT-B/32": "needs more than a test's machine",
@@ -102,7 +103,7 @@ def write_pictures_and_tables(folder: Path) -> None:
     for part in range(2):
         rows = [{"image": {"bytes": p.image, "path": None}, "text": p.texts[0]} for p in pairs[part::2]]
         pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), folder / "pairs" / f"{part}.parquet")
-    for path in ("a.jpg", "b.png", "pictures/c.jpg", "pictures/d.png", "holiday/e.jpg"):
+    for path in ("photo.jpg", "a.jpg", "b.png", "pictures/c.jpg", "pictures/d.png", "holiday/e.jpg"):
         noise(50, 40, len(path)).save(folder / path)
     (folder / "labels.txt").write_text("cat\ndog\na red car\n")
 
@@ -175,6 +176,11 @@ def run(words: list[str], command, monkeypatch, where: str) -> None:
 
 
 # ---- what else the pages say
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_no_figure_was_forgotten(page):
+    assert not re.findall(r"\b[A-Z]+_HERE\b", page.read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)

@@ -25,6 +25,9 @@ from diptych.model.weights import load_tensors, read_tensors
 logger = logging.getLogger(__name__)
 
 OPENAI_VOCABULARY = 49_408
+# A folder of the user's that has this name is "./default", or a Path.
+DEFAULT = "default"
+DEFAULT_FOLDER = Path(__file__).parents[1] / "assets" / DEFAULT
 
 
 def load(
@@ -37,8 +40,9 @@ def load(
     """Load a model.
 
     Args:
-        name: a model folder (Diptych's, Hugging Face's or open_clip's), or a weight file (.safetensors, .pt, .bin) in
-            OpenAI's, open_clip's or Hugging Face's layout, whose architecture is inferred from its shapes.
+        name: "default", the small model that comes with Diptych; a model folder (Diptych's, Hugging Face's or
+            open_clip's); or a weight file (.safetensors, .pt, .bin) in OpenAI's, open_clip's or Hugging Face's layout,
+            whose architecture is inferred from its shapes.
         device: by default the GPU where there is one.
         precision: "fp32" (exact), "bf16" (weights cast once), or "auto": bf16 where the processor computes in it.
         activation: "quick_gelu" or "gelu", for a weight file alone: it does not say, and OpenAI's have quick_gelu.
@@ -48,12 +52,13 @@ def load(
         WeightsError: there is no such model here, or it is incomplete or damaged; the message names the file.
         ConfigError: its configuration is absurd, or device or precision do not exist.
     """
-    path = find_folder(Path(name))
+    shipped = isinstance(name, str) and name == DEFAULT  # Path("default") is the user's own
+    path = DEFAULT_FOLDER if shipped else find_folder(Path(name))
     dtype = _dtype(precision, choose_device(device))
     if path.is_dir():
         if activation is not None:
             raise ConfigError(f"{path} is a folder, whose config.json names the activation; give none")
-        model = _load_folder(path, Path(name).resolve())
+        model = _load_folder(path, path if shipped else Path(name).resolve())
     elif path.is_file():
         model = _load_file(path, activation)
     elif str(name) in PRESETS:
@@ -63,8 +68,8 @@ def load(
         )
     else:
         raise WeightsError(
-            f"there is no model folder, weight file or preset {str(name)!r}: give the path of one, "
-            "or train one (diptych quickstart)"
+            f"there is no model folder, weight file or preset {str(name)!r}: give the path of one, or {DEFAULT!r} for "
+            "the small model that comes with Diptych, or train one (diptych train, diptych quickstart)"
         )
     _cast(model.clip, dtype)
     model.clip.to(choose_device(device)).eval()

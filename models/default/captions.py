@@ -133,14 +133,19 @@ def _with_article(name: str) -> str:
     return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
 
 
+def all_captions(folder: Path) -> dict[str, tuple[str, ...]]:
+    """The captions of each class in the folder's synsets.jsonl, by its WordNet id."""
+    lines = (folder / "synsets.jsonl").read_text(encoding="utf-8").splitlines()
+    return {row["wnid"]: tuple(captions_of(row)) for row in map(json.loads, lines)}
+
+
 def recaptioned(folder: Path) -> Iterator[Sample]:
     """The pictures of a folder's training shards with the captions of their class.
 
     Raises:
         DataError: a picture is broken, or of a class that synsets.jsonl lacks.
     """
-    lines = (folder / "synsets.jsonl").read_text(encoding="utf-8").splitlines()
-    captions = {row["wnid"]: tuple(captions_of(row)) for row in map(json.loads, lines)}
+    captions = all_captions(folder)
     source = open_source((str(folder / "train"),))
     for shard in range(len(source.shards)):
         for sample in source.read(shard):

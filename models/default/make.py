@@ -1,6 +1,6 @@
 """Make the model that comes with Diptych: write the captions, train, measure, publish. One command does it all:
 
-    python models/default/make.py ../shared/data --out runs/default              # hours; --resume goes on
+    python models/default/make.py ../shared/data --out runs/default              # an hour or two; --resume goes on
     python models/default/make.py ../shared/data --out runs/choice --choose      # without the last shard, tested on it
 
 `--choose` is for decisions: it holds a twelfth of the training pictures out and never opens a test split. Without it,
@@ -9,14 +9,16 @@ all pictures are trained on, the test splits are measured once, and OUT/default 
 
 import argparse
 import dataclasses
+import hashlib
 import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import numpy as np
-from captions import recaptioned
+from captions import all_captions, recaptioned
 
 from diptych import Model, load
 from diptych.data.benchmarks import Benchmark, open_benchmark
@@ -56,6 +58,7 @@ def main() -> None:
     out, pictures = arguments.out, arguments.data / "tiny-imagenet"
 
     shards = caption_once(pictures, out / "shards")
+    made = provenance(out)
     trained = shards[:-HELD_OUT] if arguments.choose else shards
     run = fit(configure(trained, out / "run", arguments.pairs), resume=arguments.resume)
     if not run.finished:
@@ -75,16 +78,34 @@ def main() -> None:
     for line in summary(results):
         print(line)
     if publish_to:
-        (publish_to / "README.md").write_text(card(run, model, results, evaluators), encoding="utf-8")
+        (publish_to / "README.md").write_text(card(run, made, model, results, evaluators), encoding="utf-8")
         print(f"the model: {publish_to}")
 
 
 def caption_once(pictures: Path, folder: Path) -> tuple[str, ...]:
     """The shards with new captions, which are written if they are not there yet."""
-    if not (folder / "nshards.txt").exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        write_shards(recaptioned(pictures), folder)
+    digest = hashlib.sha256(json.dumps(all_captions(pictures)).encode()).hexdigest()
+    marker = folder / "captions.sha256"
+    if not folder.exists():
+        part = folder.with_suffix(".part")
+        shutil.rmtree(part, ignore_errors=True)
+        write_shards(recaptioned(pictures), part)
+        (part / marker.name).write_text(digest)
+        part.rename(folder)
+    elif not marker.exists() or marker.read_text() != digest:
+        raise SystemExit(f"{folder} holds shards with other captions than today's: give another folder to --out")
     return open_source(str(folder)).shards
+
+
+def provenance(out: Path) -> dict[str, Any]:
+    """{"commits", "machine"} of the training, kept in OUT/made.json from its first minute on."""
+    path = out / "made.json"
+    made = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"commits": []}
+    record = run_record()
+    if not (out / "run" / "model").exists() and record["commit"] not in made["commits"]:
+        made = {"commits": [*made["commits"], record["commit"]], "machine": record["machine"]}
+        path.write_text(json.dumps(made), encoding="utf-8")
+    return made
 
 
 def held_out(pictures: Path, shards: tuple[str, ...], out: Path) -> Benchmark:
@@ -114,15 +135,15 @@ def summary(results: list[Result]) -> Iterator[str]:
             yield f"{one.dataset}/{one.split} {one.protocol}: {100 * one.value:.2f} % ({interval})"
 
 
-def card(run: Run, model: Model, results: list[Result], evaluators: list[ZeroShot]) -> str:
+def card(run: Run, made: dict[str, Any], model: Model, results: list[Result], evaluators: list[ZeroShot]) -> str:
     """The model card, from card.md.j2 and what was measured."""
     template = jinja2.Template((HERE / "card.md.j2").read_text(encoding="utf-8"), undefined=jinja2.StrictUndefined)
     return template.render(
         run=run,
+        made=made,
         config=json.loads((run.folder / "config.json").read_text(encoding="utf-8")),
         model=model,
         pairs=read_log(run.folder)[-1]["pairs"],
-        record=run_record(),
         results=[one for one in results if one.metric == "accuracy"],
         classes={evaluator.benchmark.name: by_class(evaluator, model.name) for evaluator in evaluators},
     )
