@@ -123,6 +123,5 @@ def test_photographs_in_order_with_what_is_right_in_bold(tmp_path):
     assert [row[0].removeprefix("| ") for row in rows] == names and [row[1] for row in rows] == ["yes", "no", "no"]
     right = [row[2].startswith(f"**{name} ") for row, name in zip(rows, names, strict=True)]
     assert [row[2].startswith("**") for row in rows] == right
-    assert lines[6].startswith(f"{right[0]:d} of 1 of trained") and lines[7].startswith(
-        f"{sum(right[1:])} of 2 of other"
-    )
+    assert lines[6].startswith(f"{right[0]:d} of 1 of trained")
+    assert lines[7].startswith(f"{sum(right[1:])} of 2 of other")

@@ -24,9 +24,7 @@ from diptych import Model, load
 from diptych.data.benchmarks import Benchmark, open_benchmark
 from diptych.data.shards import write_shards
 from diptych.data.sources import open_source
-from diptych.data.transforms import Augmentation
 from diptych.evaluate import ZeroShot, read_predictions, run_record
-from diptych.model.config import CLIPConfig, CompactResNetConfig, TextConfig
 from diptych.recipes import compact_rn
 from diptych.records import Result, Sample, write_results
 from diptych.train import Run, TrainConfig, fit, read_log
@@ -38,13 +36,10 @@ HELD_OUT = 1  # shards of 5,000
 
 def configure(shards: tuple[str, ...], out: Path, num_pairs: int) -> TrainConfig:
     """The run; what is not named here is the recipe compact-rn's."""
-    model = CLIPConfig(
-        256, CompactResNetConfig(64, (32, 64, 128, 256), (1, 1, 2, 2)), TextConfig(vocab_size=4096, width=256, layers=2)
-    )
     config = compact_rn(shards, str(out), num_pairs)
-    return dataclasses.replace(
-        config, model=model, augmentation=Augmentation(rescale=(0.3, 1.0), flip=0.5, colour=0.2, low_resolution=0.2)
-    )
+    tower = dataclasses.replace(config.model.vision, layers=(1, 1, 2, 2))
+    augmentation = dataclasses.replace(config.augmentation, rescale=(0.3, 1.0), colour=0.2, low_resolution=0.2)
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, vision=tower), augmentation=augmentation)
 
 
 def main() -> None:
