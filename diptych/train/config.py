@@ -13,11 +13,78 @@ from diptych.train.optimizer import OptimizerConfig, ScheduleConfig
 
 @dataclasses.dataclass(frozen=True)
 class CheckpointConfig:
-    """When to write checkpoints, whichever comes first, and how many to keep."""
+    """When to write checkpoints, whichever comes first, and which to keep.
+
+    Attributes:
+        keep: newest ones that stay.
+        keep_every_steps: those at multiples of this stay for good, too; None for none.
+        keep_best: name of a metric of the evaluators, e.g. "accuracy"; the checkpoint with its highest mean stays, too.
+        sharded: every rank writes what it holds into one folder; else rank 0 gathers all into one file.
+    """
 
     every_steps: int = 1000
     every_minutes: float = 10.0
     keep: int = 2
+    keep_every_steps: int | None = None
+    keep_best: str | None = None
+    sharded: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class GuardConfig:
+    """What to do about a loss that leaps.
+
+    Attributes:
+        spike: "off", "skip" (that update is left out) or "stop" (the run ends with a checkpoint before it).
+        factor: a loss is a spike where it exceeds the running mean by so many of its standard deviations.
+        window_steps: of that running mean; before so many steps nothing counts as a spike.
+        max_skipped: updates left out in a row before the run stops nevertheless.
+    """
+
+    spike: str = "off"
+    factor: float = 6.0
+    window_steps: int = 100
+    max_skipped: int = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class ParallelConfig:
+    """How torchrun's processes share the work. One process needs none of it.
+
+    Attributes:
+        weights: "replicated" (DistributedDataParallel) or "sharded" (FSDP2: weights, gradients and moments are cut up).
+        batch_norm: "synchronised" (statistics over all ranks) or "local" (each rank its own, averaged when saved).
+    """
+
+    weights: str = "replicated"
+    batch_norm: str = "synchronised"
+
+
+@dataclasses.dataclass(frozen=True)
+class InitConfig:
+    """Where the weights begin.
+
+    Attributes:
+        weights: a model as `diptych.load` takes it; None for random ones. Another picture size resamples its positions.
+        lock_image, lock_text: leave that tower as it is (locked-image tuning trains the texts alone).
+    """
+
+    weights: str | None = None
+    lock_image: bool = False
+    lock_text: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class PatchDropout:
+    """Leave out a share of the patches of every picture while training a ViT (FLIP, arXiv 2212.00794).
+
+    Attributes:
+        share: of the patches left out; 0 for none.
+        unmasked_share: of the run's last updates, made with all patches again.
+    """
+
+    share: float = 0.0
+    unmasked_share: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +97,12 @@ class TrainConfig:
         out: folder of the run: config.json, log.jsonl, checkpoints/, tensorboard/, model/.
         num_pairs: pairs to see in the whole run, counted with repetition.
         tokenizer: "train" (a BPE of model.text.vocab_size learned from the captions), "openai", or a tokenizer.json.
+        objective: "contrastive", "sigmoid" (SigLIP), or "prediction" (the paper's predictive baselines, figure 2).
+        micro_batch_size: pairs that a process computes at once; None for all of its share. It changes memory and time,
+            not the gradient, except that BatchNorm normalises within micro-batches.
+        activation_checkpointing: forget activations and compute them again in the backward pass.
+        compile: "off", "auto" (where it pays and a compiler is there) or "on".
+        average_decay: of the exponential moving average of the weights, which is what is measured and saved; None for none.
         precision: "auto" (bf16 where the processor has it), "bf16" or "fp32".
         device: "auto", "cpu", "cuda", ...
         log_steps: steps between two rows of log.jsonl.
@@ -48,6 +121,15 @@ class TrainConfig:
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
     schedule: ScheduleConfig = dataclasses.field(default_factory=ScheduleConfig)
     checkpoint: CheckpointConfig = dataclasses.field(default_factory=CheckpointConfig)
+    guard: GuardConfig = dataclasses.field(default_factory=GuardConfig)
+    parallel: ParallelConfig = dataclasses.field(default_factory=ParallelConfig)
+    init: InitConfig = dataclasses.field(default_factory=InitConfig)
+    patch_dropout: PatchDropout = dataclasses.field(default_factory=PatchDropout)
+    objective: str = "contrastive"
+    micro_batch_size: int | None = None
+    activation_checkpointing: bool = False
+    compile: str = "off"
+    average_decay: float | None = None
     precision: str = "auto"
     device: str = "auto"
     log_steps: int = 10

@@ -1,0 +1,129 @@
+"""Ranks: which of torchrun's processes this one is, and the few exchanges that the others build on.
+
+    device = distributed.start("auto")       # joins the processes that torchrun started; alone it only picks a device
+    distributed.rank(), distributed.world_size()
+    distributed.stop()
+
+Everything here also works alone, where it costs nothing. Tensors are exchanged on their own device: gloo carries
+those of processors, NCCL those of GPUs.
+"""
+
+import datetime
+import os
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from diptych.errors import ConfigError
+
+# A rank that waits longer than this for the others gives up, so that torchrun can start all of them anew.
+_TIMEOUT = datetime.timedelta(minutes=10)
+
+
+def start(device: torch.device) -> torch.device:
+    """Join the processes that torchrun started, if it did; returns the device of this one.
+
+    Raises:
+        ConfigError: there are more processes than GPUs on this machine.
+    """
+    if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ or dist.is_initialized():
+        return device
+    if device.type == "cuda":
+        local = int(os.environ.get("LOCAL_RANK", "0"))
+        if local >= torch.cuda.device_count():
+            raise ConfigError(
+                f"process {local} of this machine has no GPU of its own: there are {torch.cuda.device_count()}. "
+                "Start as many processes as GPUs (torchrun --nproc-per-node), or use --device cpu"
+            )
+        device = torch.device("cuda", local)
+        torch.cuda.set_device(device)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=_TIMEOUT)
+    return device
+
+
+def stop() -> None:
+    """Leave the other processes; nothing where there are none."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def rank() -> int:
+    """This process among `world_size`, from 0."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world_size() -> int:
+    """How many processes train together; 1 alone."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def is_main() -> bool:
+    """Whether this is the process that writes files and talks."""
+    return rank() == 0
+
+
+def barrier() -> None:
+    """Wait for all ranks."""
+    if world_size() > 1:
+        sum_over_ranks(torch.zeros(()))
+
+
+def sum_over_ranks(tensor: torch.Tensor) -> torch.Tensor:
+    """The elementwise sum over all ranks, in every rank; a new tensor, without gradient."""
+    total = tensor.detach().clone()
+    if world_size() > 1:
+        dist.all_reduce(total)
+    return total
+
+
+def any_rank(flag: bool) -> bool:
+    """Whether the flag is set in one rank at least; the same answer in all."""
+    return bool(sum_over_ranks(torch.tensor(float(flag))) > 0)
+
+
+def gather_counts(count: int) -> list[int]:
+    """The number of rows of each rank."""
+    if world_size() == 1:
+        return [count]
+    mine = torch.tensor([count])
+    counts = [torch.zeros_like(mine) for _ in range(world_size())]
+    dist.all_gather(counts, mine)
+    return [int(one) for one in counts]
+
+
+def gather_rows(tensor: torch.Tensor, counts: list[int]) -> torch.Tensor:
+    """Rows of all ranks, in the order of the ranks, in every rank; without gradient.
+
+    Args:
+        tensor: (n, *), the same shape but for n in all ranks.
+        counts: n of each rank, from gather_counts.
+    Returns:
+        (sum of counts, *).
+    """
+    if len(counts) == 1:
+        return tensor.detach()
+    longest = max(counts)
+    padded = tensor.detach().new_zeros((longest, *tensor.shape[1:]))
+    padded[: len(tensor)] = tensor.detach()
+    parts = [torch.empty_like(padded) for _ in counts]
+    dist.all_gather(parts, padded)
+    return torch.cat([part[:count] for part, count in zip(parts, counts, strict=True)])
+
+
+def gather_objects(value: Any) -> list[Any]:
+    """A small picklable value of each rank, in every rank. The ranks of one job trust each other."""
+    if world_size() == 1:
+        return [value]
+    values: list[Any] = [None] * world_size()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def from_main(value: Any) -> Any:
+    """Rank 0's value in every rank; what the others hand in is ignored."""
+    if world_size() == 1:
+        return value
+    values = [value]
+    dist.broadcast_object_list(values, src=0)
+    return values[0]
