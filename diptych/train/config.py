@@ -158,7 +158,7 @@ class TrainConfig:
 
     @property
     def global_batch_size(self) -> int:
-        return self.loader.local_batch_size
+        return self.loader.global_batch_size
 
     @property
     def num_steps(self) -> int:
