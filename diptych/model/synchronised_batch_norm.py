@@ -38,11 +38,11 @@ class _SumOverRanks(torch.autograd.Function):
     """The sum over ranks, in all of them; what a rank adds to it counts in the losses of all."""
 
     @staticmethod
-    def forward(ctx: object, x: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+    def forward(ctx: object, x: torch.Tensor) -> torch.Tensor:
         return distributed.sum_over_ranks(x)
 
     @staticmethod
-    def backward(ctx: object, gradient: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+    def backward(ctx: object, gradient: torch.Tensor) -> torch.Tensor:
         return distributed.sum_over_ranks(gradient)
 
 

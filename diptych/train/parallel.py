@@ -128,7 +128,7 @@ def _blocks(clip: CLIP) -> list[nn.Module]:
         return blocks + list(visual.transformer.resblocks)
     if hasattr(visual, "stages"):
         return blocks + list(visual.stages)
-    return blocks + [visual.layer1, visual.layer2, visual.layer3, visual.layer4]
+    return [*blocks, visual.layer1, visual.layer2, visual.layer3, visual.layer4]
 
 
 def _autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:

@@ -80,6 +80,11 @@ class Training:
         return placed
 
 
+def is_sharded(network: nn.Module) -> bool:
+    """Whether its weights are cut up over ranks."""
+    return any(isinstance(parameter, DTensor) for parameter in network.parameters())
+
+
 def whole_state(network: nn.Module) -> dict[str, torch.Tensor]:
     """The weights put together, on the CPU, in every rank; all ranks call it."""
     return {name: _whole(tensor).detach().cpu() for name, tensor in network.state_dict().items()}
