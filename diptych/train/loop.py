@@ -5,8 +5,6 @@ import dataclasses
 import json
 import logging
 import math
-import signal
-import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -31,6 +29,7 @@ from diptych.train.inputs import open_pairs, prepare_tokenizer
 from diptych.train.log import TrainLog
 from diptych.train.optimizer import Optimizer, build_optimizer, learning_rate_share
 from diptych.train.precision import choose_dtype
+from diptych.train.signals import quick_switching, stop_on_signal
 
 logger = logging.getLogger(__name__)
 
@@ -155,7 +154,7 @@ def _train(
         meter.check_finite()
         checkpoints.write(training.step, {**training.state_dict(), "config": config.to_dict()})
 
-    with _stop_on_signal() as stopped, _quick_switching():
+    with stop_on_signal() as stopped, quick_switching():
         batches = iter(training.loader)
         while training.step < config.num_steps:
             batch = _next_unless_stopped(batches, stopped)
@@ -315,40 +314,3 @@ def _claim(folder: Path, checkpoints: Checkpoints, config: TrainConfig, saved: d
         (folder / "config.json").write_text(json.dumps(config.to_dict(), indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"cannot write to {folder}: {error.strerror}; choose another folder (--out)") from error
-
-
-@contextlib.contextmanager
-def _stop_on_signal() -> Iterator[threading.Event]:
-    """Turn SIGINT and SIGTERM into a flag, so that a run ends with a checkpoint; a second signal acts as always."""
-    stopped = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stopped
-        return
-    before = {int(number): signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def stop(number: int, _frame: Any) -> None:
-        stopped.set()
-        signal.signal(number, before[number])
-
-    for number in before:
-        signal.signal(number, stop)
-    try:
-        yield stopped
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def _quick_switching() -> Iterator[None]:
-    """Let the loader's thread keep the interpreter for a fifth of a millisecond at a time, not for Python's five.
-
-    An update launches hundreds of kernels and would wait for the interpreter before each: 15 % of the time on two
-    cores.
-    """
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(0.0002)
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(before)
