@@ -41,7 +41,7 @@ RESCALE = (0.9, 1.0)
 def our_batches(shards: list[Path], image_size: int, num_workers: int) -> Iterator[torch.Tensor]:
     """Normalised images of the batches of diptych's loader, endless."""
     preprocessing = Preprocessing(image_size)
-    config = LoaderConfig(local_batch_size=BATCH, shuffle_buffer=SHUFFLE_BUFFER, num_workers=num_workers)
+    config = LoaderConfig(global_batch_size=BATCH, shuffle_buffer=SHUFFLE_BUFFER, num_workers=num_workers)
     source = TarSource(tuple(shards))
     loader = Loader(source, Tokenizer.openai(), preprocessing, config, Augmentation(rescale=RESCALE))
     with contextlib.closing(loader):

@@ -106,7 +106,7 @@ def train(
     top = {"tokenizer": tokenizer, "precision": precision, "device": device, "seed": seed}
     components = {
         "top": {**top, "evaluate_steps": evaluate_steps},
-        "loader": {"local_batch_size": batch_size, "num_workers": workers, "seed": seed},
+        "loader": {"global_batch_size": batch_size, "num_workers": workers, "seed": seed},
         "optimizer": {"learning_rate": learning_rate, "weight_decay": weight_decay},
         "schedule": {"warmup_steps": warmup_steps},
         "checkpoint": {"every_steps": checkpoint_steps, "every_minutes": checkpoint_minutes},

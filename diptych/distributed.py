@@ -10,12 +10,15 @@ those of processors, NCCL those of GPUs.
 
 import datetime
 import os
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 
 from diptych.errors import ConfigError
+
+T = TypeVar("T")
 
 # A rank that waits longer than this for the others gives up, so that torchrun can start all of them anew.
 _TIMEOUT = datetime.timedelta(minutes=10)
@@ -127,3 +130,19 @@ def from_main(value: Any) -> Any:
     values = [value]
     dist.broadcast_object_list(values, src=0)
     return values[0]
+
+
+def on_main(work: Callable[[], T]) -> T:
+    """Let rank 0 do it and tell the others: its result or its error comes out in every rank, so that none waits."""
+    if world_size() == 1:
+        return work()
+    outcome: tuple[Any, BaseException | None] = (None, None)
+    if is_main():
+        try:
+            outcome = (work(), None)
+        except Exception as error:
+            outcome = (None, error)
+    value, failure = from_main(outcome)
+    if failure is not None:
+        raise failure
+    return value

@@ -63,7 +63,7 @@ def tiny_vit(data: tuple[str, ...], out: str, num_pairs: int) -> TrainConfig:
 def paper(name: str, data: tuple[str, ...], out: str, num_pairs: int) -> TrainConfig:
     """One of the paper's nine models with its hyper-parameters (section 2.5, tables 18 to 20).
 
-    The batch of 32,768 pairs needs a machine to match; `local_batch_size` is what to lower first.
+    The batch of 32,768 pairs needs a machine to match; `global_batch_size` is what to lower first.
     """
     model = get_preset(name)
     adam = RESNET_ADAM if name.startswith("RN") else {}
@@ -74,7 +74,7 @@ def paper(name: str, data: tuple[str, ...], out: str, num_pairs: int) -> TrainCo
         num_pairs=num_pairs,
         preprocessing=Preprocessing(image_size=model.vision.image_size),
         tokenizer="openai",
-        loader=LoaderConfig(local_batch_size=32_768, num_workers=8),
+        loader=LoaderConfig(global_batch_size=32_768, num_workers=8),
         optimizer=OptimizerConfig(learning_rate=PAPER_LEARNING_RATES[name], weight_decay=0.2, **adam),
         schedule=ScheduleConfig(warmup_steps=2000),
     )
@@ -97,7 +97,7 @@ def _small(
         out=out,
         num_pairs=num_pairs,
         preprocessing=Preprocessing(image_size=model.vision.image_size),
-        loader=LoaderConfig(local_batch_size=batch, num_workers=1),
+        loader=LoaderConfig(global_batch_size=batch, num_workers=1),
         optimizer=OptimizerConfig(learning_rate=learning_rate, weight_decay=0.1),
         schedule=ScheduleConfig(warmup_steps=warmup_steps),
         checkpoint=CheckpointConfig(every_steps=1000, every_minutes=2.0),
@@ -155,7 +155,7 @@ def configure(
     draft = make(data, out, max(num_pairs, 1_000_000))
     parts = {name: dataclasses.replace(getattr(draft, name), **_given(values)) for name, values in components.items()}
     if _given(components.get("schedule", {})).get("warmup_steps") is None:
-        num_steps = num_pairs // parts.get("loader", draft.loader).local_batch_size
+        num_steps = num_pairs // parts.get("loader", draft.loader).global_batch_size
         parts["schedule"] = dataclasses.replace(draft.schedule, warmup_steps=_warmup(draft.schedule, num_steps))
     return dataclasses.replace(draft, num_pairs=num_pairs, **parts, **_given(top))
 

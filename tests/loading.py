@@ -74,7 +74,7 @@ def small_tokenizer() -> Tokenizer:
 
 
 def config(**changes: object) -> LoaderConfig:
-    values = {"local_batch_size": 7, "shuffle_buffer": 10, "num_workers": 0, "max_broken": 0.5, "chunk_size": 4}
+    values = {"global_batch_size": 7, "shuffle_buffer": 10, "num_workers": 0, "max_broken": 0.5, "chunk_size": 4}
     return LoaderConfig(**{**values, **changes})
 
 

@@ -60,7 +60,7 @@ def test_batches_hold_what_the_samples_say(tokenizer):
 
 def test_each_sample_comes_once_per_epoch_in_another_order(tokenizer):
     source = make([9, 4, 0, 1, 14])
-    loader = Loader(source, tokenizer, PREPROCESSING, config(local_batch_size=28))
+    loader = Loader(source, tokenizer, PREPROCESSING, config(global_batch_size=28))
     epochs = [batch.keys for batch in itertools.islice(loader, 4)]
     assert all(sorted(epoch) == sorted(f"k{n}" for n in range(28)) for epoch in epochs)
     assert len(set(epochs)) == 4
@@ -68,7 +68,7 @@ def test_each_sample_comes_once_per_epoch_in_another_order(tokenizer):
 
 
 def test_captions_and_pixels_are_drawn_anew_in_each_epoch(tokenizer):
-    loader = Loader(make([28]), tokenizer, PREPROCESSING, config(local_batch_size=28), AUGMENTATION)
+    loader = Loader(make([28]), tokenizer, PREPROCESSING, config(global_batch_size=28), AUGMENTATION)
     texts: dict[str, set] = {}
     images: dict[str, set] = {}
     for batch in itertools.islice(loader, 12):
@@ -81,7 +81,7 @@ def test_captions_and_pixels_are_drawn_anew_in_each_epoch(tokenizer):
 
 def test_long_captions_are_cut(tokenizer):
     source = Shards([[Sample("k", picture(0), ("photo " * 100,))]])
-    batch = next(iter(Loader(source, tokenizer, PREPROCESSING, config(local_batch_size=2))))
+    batch = next(iter(Loader(source, tokenizer, PREPROCESSING, config(global_batch_size=2))))
     assert batch.tokens.shape == (2, 16) and (batch.tokens[:, -1] == tokenizer.eot).all()
 
 
@@ -96,10 +96,10 @@ def test_seed_and_chunk_size(tokenizer):
 
 def test_shuffling(tokenizer):
     source = make([40] * 5)
-    plain = keys(take(Loader(source, tokenizer, PREPROCESSING, config(shuffle_buffer=0, local_batch_size=200)), 1)[0])
+    plain = keys(take(Loader(source, tokenizer, PREPROCESSING, config(shuffle_buffer=0, global_batch_size=200)), 1)[0])
     assert plain == [f"k{n}" for n in range(200)]
     shuffled = keys(
-        take(Loader(source, tokenizer, PREPROCESSING, config(shuffle_buffer=80, local_batch_size=200)), 1)[0]
+        take(Loader(source, tokenizer, PREPROCESSING, config(shuffle_buffer=80, global_batch_size=200)), 1)[0]
     )
     numbers = np.array([int(key[1:]) for key in shuffled])
     assert len(set(numbers[:40] // 40)) >= 2  # shards are mixed
@@ -111,7 +111,7 @@ def test_shuffling(tokenizer):
 
 def test_broken_samples_are_counted_named_and_skipped(tokenizer, caplog):
     source = make([20, 20], broken_every=4)
-    loader = Loader(source, tokenizer, PREPROCESSING, config(local_batch_size=30))
+    loader = Loader(source, tokenizer, PREPROCESSING, config(global_batch_size=30))
     with caplog.at_level(logging.WARNING, "diptych"):
         batches, _ = take(loader, 3)
     bad = {f"k{n}" for n in range(40) if n % 4 == 1}
@@ -127,7 +127,7 @@ def test_broken_samples_are_counted_named_and_skipped(tokenizer, caplog):
 
 def test_the_log_is_not_flooded(tokenizer, caplog):
     source = make([600], broken_every=3)
-    loader = Loader(source, tokenizer, PREPROCESSING, config(local_batch_size=400))
+    loader = Loader(source, tokenizer, PREPROCESSING, config(global_batch_size=400))
     with caplog.at_level(logging.WARNING, "diptych"):
         take(loader, 1)
     assert 50 <= len(caplog.records) < 60
@@ -145,7 +145,7 @@ def test_too_many_broken_samples_stop_the_run(tokenizer, num_workers):
             assert loader.epoch == 0
     source = make([3000], broken_every=4)
     loader = Loader(
-        source, tokenizer, PREPROCESSING, config(max_broken=0.2, local_batch_size=50, num_workers=num_workers)
+        source, tokenizer, PREPROCESSING, config(max_broken=0.2, global_batch_size=50, num_workers=num_workers)
     )
     with pytest.raises(DataError, match=r"of 100[0-3] samples"):
         take(loader, 100)
@@ -153,7 +153,7 @@ def test_too_many_broken_samples_stop_the_run(tokenizer, num_workers):
 
 def test_a_run_that_goes_bad_later_is_stopped(tokenizer):
     source = make([60])
-    loader = Loader(source, tokenizer, PREPROCESSING, config(local_batch_size=60, max_broken=0.2, shuffle_buffer=5))
+    loader = Loader(source, tokenizer, PREPROCESSING, config(global_batch_size=60, max_broken=0.2, shuffle_buffer=5))
     batches = iter(loader)
     next(batches)
     source.contents[0][:] = [Broken("k", "0.tar", "the disk is gone")] * 60
@@ -226,7 +226,7 @@ def test_errors_of_the_source_reach_the_consumer(tokenizer, num_workers, error):
 def test_ranks_share_the_shards(tokenizer):
     seen = []
     for rank in range(3):
-        loader = Loader(make([4] * 9), tokenizer, PREPROCESSING, config(local_batch_size=12), rank=rank, world_size=3)
+        loader = Loader(make([4] * 9), tokenizer, PREPROCESSING, config(global_batch_size=12), rank=rank, world_size=3)
         epochs = [set(batch.keys) for batch in itertools.islice(loader, 3)]
         assert all(len(epoch) == 12 for epoch in epochs) and epochs[0] != epochs[1]
         seen.append(epochs)
@@ -244,8 +244,8 @@ def test_ranks_need_shards(tokenizer):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"local_batch_size": 0},
-        {"local_batch_size": 2.5},
+        {"global_batch_size": 0},
+        {"global_batch_size": 2.5},
         {"shuffle_buffer": -1},
         {"shuffle_buffer_bytes": 0},
         {"num_workers": -1},

@@ -57,11 +57,11 @@ RESUMES = {
     "buffer larger than the set": ([13, 5], {"shuffle_buffer": 1000}),
     "buffer of one": ([13, 5], {"shuffle_buffer": 1}),
     "buffer full by its bytes": ([13, 5, 9, 21], {"shuffle_buffer": 30, "shuffle_buffer_bytes": 3000}),
-    "batch larger than the set": ([3, 2], {"local_batch_size": 17}),
-    "chunk larger than a batch": ([30, 30], {"chunk_size": 25, "local_batch_size": 3}),
-    "chunk larger than the set": ([6, 5], {"chunk_size": 64, "local_batch_size": 4}),
+    "batch larger than the set": ([3, 2], {"global_batch_size": 17}),
+    "chunk larger than a batch": ([30, 30], {"chunk_size": 25, "global_batch_size": 3}),
+    "chunk larger than the set": ([6, 5], {"chunk_size": 64, "global_batch_size": 4}),
     "empty shards": ([0, 9, 0, 0, 7, 0], {}),
-    "one sample": ([1], {"local_batch_size": 2}),
+    "one sample": ([1], {"global_batch_size": 2}),
 }
 
 
@@ -122,7 +122,7 @@ def test_resume_at_random(tokenizer, seed):
     rng = np.random.default_rng(seed)
     sizes = [*rng.integers(0, 40, rng.integers(1, 9)).tolist(), int(rng.integers(1, 9))]
     changes = {
-        "local_batch_size": int(rng.integers(1, 30)),
+        "global_batch_size": int(rng.integers(1, 30)),
         "shuffle_buffer": int(rng.integers(0, 60)),
         "chunk_size": int(rng.integers(1, 30)),
         "seed": int(rng.integers(0, 2**60)),
@@ -200,7 +200,7 @@ def test_chunks_of_large_pictures_are_small_and_change_no_batch(tokenizer, monke
 def test_resume_rereads_only_the_shards_it_needs(tokenizer):
     def make_loader():
         source = make([10] * 30)
-        return source, Loader(source, tokenizer, PREPROCESSING, config(local_batch_size=20, shuffle_buffer=5))
+        return source, Loader(source, tokenizer, PREPROCESSING, config(global_batch_size=20, shuffle_buffer=5))
 
     _, states = take(make_loader()[1], 11)
     source, loader = make_loader()
@@ -216,7 +216,7 @@ def test_a_state_that_does_not_belong_is_refused(tokenizer):
         return Loader(make([9]), tokenizer, PREPROCESSING, config(**changes))
 
     state = make_loader().state_dict()
-    for name in ("seed", "local_batch_size", "shuffle_buffer", "shuffle_buffer_bytes", "chunk_size"):
+    for name in ("seed", "global_batch_size", "shuffle_buffer", "shuffle_buffer_bytes", "chunk_size"):
         with pytest.raises(ConfigError, match=f"{name} was .* and is 3"):
             make_loader(**{name: 3}).load_state_dict(state)
     others = [
@@ -249,7 +249,7 @@ def test_resume_on_real_shards(tokenizer):
         pytest.skip(f"{TINY} is not there")
 
     def make_loader(num_workers):
-        values = {"local_batch_size": 100, "shuffle_buffer": 500, "chunk_size": 32, "num_workers": num_workers}
+        values = {"global_batch_size": 100, "shuffle_buffer": 500, "chunk_size": 32, "num_workers": num_workers}
         return Loader(
             open_source(TINY / "3.tar.gz"), tokenizer, Preprocessing(32), LoaderConfig(**values), AUGMENTATION
         )

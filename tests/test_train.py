@@ -218,7 +218,7 @@ def test_no_decay_on_gains_biases_and_temperature(vision):
         ({"num_pairs": 3}, "less than one batch"),
         ({"precision": "int3"}, "auto, bf16 and fp32"),
         ({"log_steps": 0}, "at least 1"),
-        ({"loader": LoaderConfig(local_batch_size=1000)}, "less than one batch of 1000"),
+        ({"loader": LoaderConfig(global_batch_size=1000)}, "less than one batch of 1000"),
     ],
 )
 def test_contradictions_are_refused(tmp_path, changes, words):

@@ -45,7 +45,7 @@ def test_close_leaves_nothing_behind(tokenizer):
 
 @pytest.mark.parametrize("prefetched", [0, 20])
 def test_a_dead_worker_is_an_error_and_no_hang(tokenizer, prefetched):
-    loader = Loader(make([500]), tokenizer, PREPROCESSING, config(num_workers=2, local_batch_size=100))
+    loader = Loader(make([500]), tokenizer, PREPROCESSING, config(num_workers=2, global_batch_size=100))
     batches = iter(loader)
     list(itertools.islice(batches, 1 + prefetched))
     time.sleep(0.2 if prefetched else 0)  # chunks lie ready whose pixels the dead worker can no longer hand over
@@ -56,7 +56,7 @@ def test_a_dead_worker_is_an_error_and_no_hang(tokenizer, prefetched):
 
 
 def test_workers_ignore_ctrl_c(tokenizer):
-    loader = Loader(make([500]), tokenizer, PREPROCESSING, config(num_workers=2, local_batch_size=100))
+    loader = Loader(make([500]), tokenizer, PREPROCESSING, config(num_workers=2, global_batch_size=100))
     batches = iter(loader)
     next(batches)
     for worker in multiprocessing.active_children():
@@ -90,7 +90,7 @@ def test_waiting_is_measured(tokenizer):
                 yield item
 
     slow = Slow(make([60]).contents)
-    values = {"local_batch_size": 30, "shuffle_buffer": 0, "chunk_size": 15}
+    values = {"global_batch_size": 30, "shuffle_buffer": 0, "chunk_size": 15}
     loader = Loader(slow, tokenizer, PREPROCESSING, config(**values))
     next(batches := iter(loader))
     assert 0.55 < loader.seconds_waited < 10

@@ -43,7 +43,7 @@ def tiny_config(out: Path, num_steps: int = 12, **changes: Any) -> TrainConfig:
         out=str(out),
         num_pairs=num_steps * 16,
         preprocessing=Preprocessing(image_size=32),
-        loader=LoaderConfig(local_batch_size=16, num_workers=0, shuffle_buffer=50, chunk_size=8),
+        loader=LoaderConfig(global_batch_size=16, num_workers=0, shuffle_buffer=50, chunk_size=8),
         optimizer=OptimizerConfig(learning_rate=1e-3),
         schedule=ScheduleConfig(warmup_steps=2),
         checkpoint=CheckpointConfig(every_steps=4, every_minutes=60.0),

@@ -1,12 +1,12 @@
 """Batches of pairs from a source: one deterministic stream, whatever the number of workers, restartable at every batch.
 
-    loader = Loader(open_source(["shards/*.tar"]), tokenizer, Preprocessing(64), LoaderConfig(local_batch_size=256))
+    loader = Loader(open_source(["shards/*.tar"]), tokenizer, Preprocessing(64), LoaderConfig(global_batch_size=256))
     for batch in loader: ...                                  # endless
     state = loader.state_dict()                               # ... and in another process
     loader.load_state_dict(state)                             # goes on with the batch after the last one yielded
 
 A thread reads raw samples into the shuffle buffer and cuts the stream into chunks (stream.py); workers decode chunks
-(workers.py); here good samples are joined into batches of exactly local_batch_size, across chunks and epochs.
+(workers.py); here good samples are joined into batches of exactly global_batch_size, across chunks and epochs.
 """
 
 import collections
@@ -38,7 +38,7 @@ class LoaderConfig:
     """How pairs are read.
 
     Attributes:
-        local_batch_size: pairs per batch in this process.
+        global_batch_size: pairs per batch, over all processes.
         shuffle_buffer: raw samples (encoded files, in memory) that the next one is drawn from; 0: no shuffling at all.
         shuffle_buffer_bytes: what these may weigh together; where they reach it, fewer of them wait.
         num_workers: processes that decode; 0 decodes in the training process. It changes no batch.
@@ -50,7 +50,7 @@ class LoaderConfig:
         ConfigError: a value is out of its range.
     """
 
-    local_batch_size: int = 256
+    global_batch_size: int = 256
     shuffle_buffer: int = 4096
     shuffle_buffer_bytes: int = 2**30
     num_workers: int = 1
@@ -60,7 +60,7 @@ class LoaderConfig:
 
     def __post_init__(self) -> None:
         limits = {
-            "local_batch_size": (1, 2**20),
+            "global_batch_size": (1, 2**20),
             "shuffle_buffer": (0, 2**24),
             "shuffle_buffer_bytes": (1, 2**50),
             "num_workers": (0, 1024),
@@ -179,7 +179,7 @@ class Loader:
 
     def _must_match(self) -> dict[str, Any]:
         """What decides which pairs and pixels come."""
-        ours = ("local_batch_size", "shuffle_buffer", "shuffle_buffer_bytes", "seed", "chunk_size")
+        ours = ("global_batch_size", "shuffle_buffer", "shuffle_buffer_bytes", "seed", "chunk_size")
         return {
             "source": self.source.fingerprint,
             "preprocessing": self._decoder.preprocessing.to_dict(),
@@ -190,7 +190,7 @@ class Loader:
         }
 
     def _iterate(self) -> Generator[Batch]:
-        size = self.config.local_batch_size
+        size = self.config.global_batch_size
         pieces: list[tuple[DecodedChunk, int, int]] = []
         missing, used = size, self._place.used
         with contextlib.closing(self._decoded()) as parts:
@@ -228,7 +228,7 @@ class Loader:
                     yield chunk
 
         # Two batches ahead: one to be taken at once, one that ripens while the model works.
-        ahead = min(_MAX_AHEAD, -(-2 * config.local_batch_size // config.chunk_size))
+        ahead = min(_MAX_AHEAD, -(-2 * config.global_batch_size // config.chunk_size))
         counted = self._place.used > 0  # the run that saved this place has counted its chunk already
         began = time.perf_counter()
         with contextlib.closing(decode_chunks(send(), self._decoder, config.num_workers, ahead)) as parts:

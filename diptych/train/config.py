@@ -102,7 +102,7 @@ class TrainConfig:
             not the gradient, except that BatchNorm normalises within micro-batches.
         activation_checkpointing: forget activations and compute them again in the backward pass.
         compile: "off", "auto" (where it pays and a compiler is there) or "on".
-        average_decay: of the exponential moving average of the weights, which is what is measured and saved; None for none.
+        average_decay: of the moving average of the weights, which is what is measured and saved; None for none.
         precision: "auto" (bf16 where the processor has it), "bf16" or "fp32".
         device: "auto", "cpu", "cuda", ...
         log_steps: steps between two rows of log.jsonl.
@@ -158,7 +158,7 @@ class TrainConfig:
 
     @property
     def global_batch_size(self) -> int:
-        return self.loader.local_batch_size
+        return self.loader.global_batch_size
 
     @property
     def num_steps(self) -> int:

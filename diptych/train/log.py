@@ -13,6 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from diptych import distributed
 from diptych.errors import TrainingError
 from diptych.records import Result
 
@@ -89,6 +90,35 @@ class TrainLog:
         except OSError as error:
             logger.warning("no more TensorBoard log: %s", error)
             self._writer = None
+
+
+class SilentLog(TrainLog):
+    """What the ranks that write nothing have in its place."""
+
+    def __init__(self) -> None:
+        pass
+
+    def row(self, row: dict[str, Any]) -> None:
+        """Nothing."""
+
+    def results(self, step: int, results: list[Result]) -> None:
+        """Nothing."""
+
+    def step(self, step: int) -> None:
+        """Nothing."""
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Nothing."""
+        yield
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+def open_log(folder: Path, num_steps: int, first_step: int) -> TrainLog:
+    """The log of a run, or in all ranks but the first a silent one."""
+    return TrainLog(folder, num_steps, first_step) if distributed.is_main() else SilentLog()
 
 
 class _Bar:
