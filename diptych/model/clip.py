@@ -6,9 +6,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from diptych.errors import ShapeError
+from diptych.errors import ConfigError, ShapeError
 from diptych.model.compact_resnet import CompactResNet
-from diptych.model.config import CLIPConfig, CompactResNetConfig, ViTConfig
+from diptych.model.config import CLIPConfig, CompactResNetConfig, TextConfig, ViTConfig
 from diptych.model.modified_resnet import ModifiedResNet
 from diptych.model.text_transformer import TextTransformer
 from diptych.model.vision_transformer import VisionTransformer
@@ -27,6 +27,8 @@ class CLIP(TextTransformer):
     """
 
     def __init__(self, config: CLIPConfig) -> None:
+        if not isinstance(config.text, TextConfig):
+            raise ConfigError(f"a CLIP needs a TextConfig as its text, not {config.text}: build_model builds all")
         super().__init__(config.text, config.embed_dim, config.activation)
         self.config = config
         self.visual: VisionTransformer | ModifiedResNet | CompactResNet

@@ -80,9 +80,9 @@ def to_huggingface(tensors: Mapping[str, torch.Tensor], config: CLIPConfig) -> T
     """Diptych's state dict of a ViT model -> that of transformers' CLIPModel; the tensors are copies.
 
     Raises:
-        ConfigError: the image tower is a ResNet.
+        ConfigError: the image tower is a ResNet, or the text side no Transformer.
     """
-    _require_vit(config)
+    _require_towers(config)
     result: Tensors = {}
     for name, tensor in tensors.items():
         if name in _HF_OUTSIDE:
@@ -100,7 +100,13 @@ def to_huggingface(tensors: Mapping[str, torch.Tensor], config: CLIPConfig) -> T
 
 
 def to_custom_text(tensors: Mapping[str, torch.Tensor]) -> Tensors:
-    """Diptych's state dict -> that of open_clip's CustomTextCLIP, whose text tower has the prefix "text."."""
+    """Diptych's state dict -> that of open_clip's CustomTextCLIP, whose text tower has the prefix "text.".
+
+    Raises:
+        ConfigError: the text side is no Transformer with a projection.
+    """
+    if not all(any(name.startswith(part) for name in tensors) for part in _TEXT_NAMES):
+        raise ConfigError("only Diptych's own layout has a text side that is no Transformer: keep the model in it")
     return {f"text.{name}" if name.startswith(_TEXT_NAMES) else name: tensor for name, tensor in tensors.items()}
 
 
@@ -213,9 +219,9 @@ def huggingface_config(config: CLIPConfig) -> dict[str, Any]:
     """The config.json of transformers' CLIPModel for this architecture.
 
     Raises:
-        ConfigError: the image tower is a ResNet.
+        ConfigError: the image tower is a ResNet, or the text side no Transformer.
     """
-    vision, text = _require_vit(config), config.text
+    vision, text = _require_towers(config)
     return {
         "architectures": ["CLIPModel"],
         "model_type": "clip",
@@ -266,6 +272,13 @@ def config_from_huggingface(values: Mapping[str, Any]) -> CLIPConfig:
     vision, text = (_HF_DEFAULTS[name] | dict(tower) for name, tower in zip(("vision", "text"), towers, strict=True))
     if vision["hidden_act"] != text["hidden_act"]:
         raise ConfigError(f"hidden_act differs between the towers: {vision['hidden_act']}, {text['hidden_act']}")
+    text_side = TextConfig(
+        text["max_position_embeddings"],
+        text["vocab_size"],
+        text["hidden_size"],
+        text["num_attention_heads"],
+        text["num_hidden_layers"],
+    )
     config = CLIPConfig(
         values.get("projection_dim", 512),
         ViTConfig(
@@ -275,16 +288,10 @@ def config_from_huggingface(values: Mapping[str, Any]) -> CLIPConfig:
             vision["num_hidden_layers"],
             vision["num_attention_heads"],
         ),
-        TextConfig(
-            text["max_position_embeddings"],
-            text["vocab_size"],
-            text["hidden_size"],
-            text["num_attention_heads"],
-            text["num_hidden_layers"],
-        ),
+        text_side,
         text["hidden_act"],
     )
-    for name, tower, width in (("vision", vision, vision["hidden_size"]), ("text", text, config.text.width)):
+    for name, tower, width in (("vision", vision, vision["hidden_size"]), ("text", text, text_side.width)):
         expected = {"intermediate_size": 4 * width, "layer_norm_eps": 1e-5, "num_channels": 3}
         for field in expected.keys() & tower.keys():
             if tower[field] != expected[field]:
@@ -292,8 +299,12 @@ def config_from_huggingface(values: Mapping[str, Any]) -> CLIPConfig:
     return config
 
 
-def _require_vit(config: CLIPConfig) -> ViTConfig:
+def _require_towers(config: CLIPConfig) -> tuple[ViTConfig, TextConfig]:
+    if not isinstance(config.text, TextConfig):
+        raise ConfigError(
+            f"only Diptych's own layout has a text side of this kind, {config.text}: keep the model in it"
+        )
     if not isinstance(config.vision, ViTConfig):
         others = "Diptych's or open_clip's" if isinstance(config.vision, ResNetConfig) else "Diptych's"
         raise ConfigError(f"the Hugging Face layout has no ResNet image tower; keep the model in {others}")
-    return config.vision
+    return config.vision, config.text
