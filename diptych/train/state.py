@@ -34,20 +34,13 @@ class Training:
     step: int = 0
     seconds: float = 0.0
 
-    def state_dict(self, *, whole: bool) -> dict[str, Any]:
-        """The state as nested dicts; all ranks call it, because they gather from each other.
-
-        Args:
-            whole: put together what is cut up over ranks; else it stays DTensors.
-        """
+    def state_dict(self) -> dict[str, Any]:
+        """The state as nested dicts, what is cut up over ranks as DTensors; all ranks call it together."""
         average_batch_norm(self.network)
-        state = {
+        return {
             "model": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "average": None if self.average is None else self.average.state_dict(),
-        }
-        return {
-            **(_map_tensors(state, _whole) if whole else state),
             "loader": merge_states(distributed.gather_objects(self.loader.state_dict())),
             "guard": self.guard.state_dict(),
             "random": torch.get_rng_state(),
@@ -104,12 +97,3 @@ def _place(value: Any, like: torch.Tensor) -> Any:
 def _placed(state: Mapping[str, Any], like: Mapping[str, Any]) -> dict[str, Any]:
     return {name: _place(value, like[name]) if name in like else value for name, value in state.items()}
 
-
-def _map_tensors(value: Any, function: Any) -> Any:
-    if isinstance(value, torch.Tensor):
-        return function(value)
-    if isinstance(value, dict):
-        return {key: _map_tensors(item, function) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(_map_tensors(item, function) for item in value)
-    return value
