@@ -1,0 +1,1 @@
+"""Figures and tables of the CLIP paper, measured again at a size that fits the machine."""
