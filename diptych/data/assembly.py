@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 
-import numpy as np
 import torch
 
 from diptych.data.workers import DecodedChunk
@@ -32,7 +31,9 @@ class Assembly:
         self._pin = pin_memory and torch.cuda.is_available()
         self._images = torch.empty((size, 3, image_size, image_size), dtype=torch.uint8, pin_memory=self._pin)
         self._lengths = torch.empty(size, dtype=torch.int64, pin_memory=self._pin)
-        self._tokens: list[tuple[int, np.ndarray]] = []  # first row and content; the width is known at the end
+        # Grows with the captions. Kept chunk by chunk, tokens would lie scattered where chunks of pixels were, and the
+        # allocator could not use that memory again.
+        self._tokens = torch.zeros((size, 0), dtype=torch.int32)
         self._keys = [""] * size
 
     @property
@@ -47,16 +48,20 @@ class Assembly:
         self._images[row : row + count] = part.images[begin:end]
         self._lengths[row : row + count] = torch.from_numpy(part.lengths[begin:end])
         self._keys[row : row + count] = part.keys[begin:end]
-        self._tokens.append((row, part.tokens[begin:end]))
+        self._widen(part.tokens.shape[1])
+        self._tokens[row : row + count, : part.tokens.shape[1]] = torch.from_numpy(part.tokens[begin:end])
         self._next_row[lane] += count
         self.missing[lane] -= count
         return count
 
     def finish(self) -> Batch:
         """The batch; tokens are padded to the longest caption in it."""
-        width = int(self._lengths.max()) if len(self._keys) else 0
-        tokens = torch.zeros((len(self._keys), width), dtype=torch.int32, pin_memory=self._pin)
-        for row, rows in self._tokens:
-            part = rows[:, :width]  # chunks are as wide as their own longest caption
-            tokens[row : row + len(part), : part.shape[1]] = torch.from_numpy(part)
+        width = int(self._lengths.max()) if self._keys else 0
+        tokens = torch.empty((len(self._keys), width), dtype=torch.int32, pin_memory=self._pin)
+        tokens.copy_(self._tokens[:, :width])
         return Batch(images=self._images, tokens=tokens, lengths=self._lengths, keys=tuple(self._keys))
+
+    def _widen(self, width: int) -> None:
+        """Make room for longer captions, and for somewhat longer ones than these."""
+        if width > self._tokens.shape[1]:
+            self._tokens = torch.nn.functional.pad(self._tokens, (0, width + 8 - self._tokens.shape[1]))

@@ -151,6 +151,9 @@ class Loader:
         self._num_lanes = count_lanes(config.lanes, num_shards)
         check_lanes(self._num_lanes, config.lanes, num_shards, config.global_batch_size, world_size)
         self.source, self.config, self._pin_memory = source, config, pin_memory
+        self._fingerprint = (
+            source.fingerprint
+        )  # now, while the files are there: a run that lost them can still be saved
         self._decoder = TrainingDecoder(tokenizer, preprocessing, augmentation, config.seed)
         self._lanes = lanes_of_rank(rank, world_size, self._num_lanes)
         mine = most_shards(num_shards, self._lanes, self._num_lanes)
@@ -225,7 +228,7 @@ class Loader:
         """What decides which pairs and pixels come."""
         ours = ("global_batch_size", "shuffle_buffer", "shuffle_buffer_bytes", "seed", "chunk_size")
         return {
-            "source": self.source.fingerprint,
+            "source": self._fingerprint,
             "preprocessing": self._decoder.preprocessing.to_dict(),
             "augmentation": self._decoder.augmentation.to_dict(),
             **{name: getattr(self.config, name) for name in ours},
