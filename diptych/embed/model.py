@@ -176,14 +176,14 @@ class Model:
 
     def _embed(self, batches: Iterator, function: Callable[..., torch.Tensor], dim: int) -> torch.Tensor:
         """Run function over the batches and put the results, float32 on the CPU, under each other."""
-        with _evaluating(self.clip), torch.inference_mode():
+        with evaluating(self.clip), torch.inference_mode():
             parts = [function(batch).float().cpu() for batch in batches]
         # A clone is an ordinary tensor, which a caller may train on; those made in inference mode are not.
         return torch.cat(parts).clone() if parts else torch.empty(0, dim)
 
 
 @contextmanager
-def _evaluating(clip: CLIP) -> Iterator[None]:
+def evaluating(clip: CLIP) -> Iterator[None]:
     """The network in evaluation mode; a trainer's network is put back."""
     was_training = clip.training
     clip.eval()
