@@ -1,0 +1,1 @@
+"""Tables and figures of the paper that need more than one evaluator: one file each."""
