@@ -48,6 +48,7 @@ def start(device: torch.device) -> torch.device:
 def stop() -> None:
     """Leave the other processes; nothing where there are none."""
     if dist.is_initialized():
+        barrier()  # who leaves while others still exchange would end them
         dist.destroy_process_group()
 
 

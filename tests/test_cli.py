@@ -18,7 +18,7 @@ from embedding import make_vit
 from pictures import noise
 from training import SHORT, generated_pairs
 
-from diptych.cli import _resuming
+from diptych.cli.common import _resuming
 from diptych.data.shards import write_shards
 from diptych.errors import ConfigError
 from diptych.evaluate import read_predictions

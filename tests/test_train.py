@@ -19,7 +19,7 @@ import torch
 from training import MODEL, tiny_config
 
 from diptych.data.loader import LoaderConfig
-from diptych.errors import CheckpointError, ConfigError, NonFiniteLossError, TrainingError
+from diptych.errors import ConfigError, NonFiniteLossError, TrainingError
 from diptych.model.clip import CLIP
 from diptych.model.config import ViTConfig
 from diptych.records import Result
@@ -133,33 +133,6 @@ def test_a_loss_that_is_no_number_stops_and_names_step_and_checkpoint(tmp_path):
         assert all(tensor.isfinite().all() for tensor in weights.values())
 
 
-def test_a_full_disk_is_one_clear_error_and_the_old_checkpoint_stays(tmp_path):
-    checkpoints = Checkpoints(tmp_path / "checkpoints", CheckpointConfig())
-    checkpoints.write(1, {"weights": torch.zeros(10)})
-    with (
-        limited_file_size(100_000),
-        pytest.raises(CheckpointError, match=r"cannot write checkpoint .*MiB free.*last good.*step-000000001"),
-    ):
-        checkpoints.write(2, {"weights": torch.zeros(1_000_000)})
-    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-000000001.pt"]
-    assert checkpoints.newest()["step"] == 1
-
-
-def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(tmp_path, caplog):
-    checkpoints = Checkpoints(tmp_path, CheckpointConfig(keep=2))
-    for step in (1, 2, 3):
-        checkpoints.write(step, {"weights": torch.zeros(10)})
-    assert len(checkpoints.paths()) == 2
-    newest = checkpoints.paths()[-1]
-    newest.write_bytes(newest.read_bytes()[:100])
-    assert checkpoints.newest()["step"] == 2
-    assert newest.name in caplog.text
-    assert checkpoints.last_good().endswith("step-000000002.pt")
-    checkpoints.paths()[0].write_bytes(b"")
-    with pytest.raises(CheckpointError, match="no checkpoint in"):
-        checkpoints.newest()
-
-
 def test_a_run_is_not_overwritten_and_not_resumed_as_another(tmp_path):
     config = tiny_config(tmp_path / "run", num_steps=4)
     fit(config)
@@ -224,24 +197,6 @@ def test_no_decay_on_gains_biases_and_temperature(vision):
 def test_contradictions_are_refused(tmp_path, changes, words):
     with pytest.raises(ConfigError, match=words):
         tiny_config(tmp_path, **changes)
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("seed", range(3))
-def test_a_run_killed_again_and_again_ends_as_the_uninterrupted_one(tmp_path, seed):
-    """Kills at random moments, also while a checkpoint is written, with one to three workers."""
-    chance = random.Random(seed)
-    whole = fit_in_another_process(tmp_path / "whole", 60, resume=False, num_workers=0)
-    assert whole.wait(300) == 0, whole.stderr.read()
-    for _ in range(8):
-        run = fit_in_another_process(tmp_path / "killed", 60, resume=True, num_workers=chance.randint(0, 3))
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            run.wait(chance.uniform(3, 12))
-        run.send_signal(signal.SIGKILL)
-        run.wait()
-    last = fit_in_another_process(tmp_path / "killed", 60, resume=True, num_workers=1)
-    assert last.wait(300) == 0, last.stderr.read()
-    assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
 
 
 def test_sigterm_to_the_whole_group_ends_with_a_checkpoint_too(tmp_path):

@@ -1,1 +1,1 @@
-"""Figures and tables of the CLIP paper, measured again at a size that fits the machine."""
+"""Tables and figures of the paper that need more than one evaluator: one file each."""

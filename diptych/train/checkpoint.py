@@ -116,9 +116,9 @@ class Checkpoints:
             CheckpointError: in all ranks; there are checkpoints and none can be read, memory does not suffice, or a
                 rank cannot read what rank 0 can.
         """
-        paths: list[Path] = distributed.from_main(self.paths())
-        for path in reversed(paths):
-            state, failure = None, None
+        names: list[str] = distributed.from_main([path.name for path in self.paths()])
+        for name in reversed(names):
+            path, state, failure = self.folder / name, None, None
             try:
                 # A file is read into memory (no mmap): it may be pruned while its tensors are still in use.
                 state = read_shards(path) if path.is_dir() else read_file(path)
@@ -133,7 +133,7 @@ class Checkpoints:
             if distributed.is_main():
                 logger.warning("cannot read checkpoint %s (%s); trying the one before it", path, failures[0])
                 _set_aside(path)
-        if paths:
+        if names:
             raise CheckpointError(f"no checkpoint in {self.folder} can be read; start the run anew in another folder")
         return None
 

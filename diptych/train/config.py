@@ -124,7 +124,8 @@ class TrainConfig:
         data: paths of (image, text) pairs, as `open_source` takes them, or "playground:NUM".
         out: folder of the run: config.json, log.jsonl, checkpoints/, tensorboard/, model/.
         num_pairs: pairs to see in the whole run, counted with repetition.
-        tokenizer: "train" (a BPE of model.text.vocab_size learned from the captions), "openai", or a tokenizer.json.
+        tokenizer: "train" (a BPE of model.text.vocab_size learned from the captions), "openai", "init" (that of the
+            weights begun from), or a tokenizer.json.
         objective: "contrastive", "sigmoid" (SigLIP), or "prediction" (the paper's predictive baselines, figure 2).
         micro_batch_size: pairs that a process computes at once; None for all of its share. It changes memory and time,
             not the gradient, except that BatchNorm normalises within micro-batches.

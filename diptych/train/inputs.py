@@ -12,6 +12,7 @@ from diptych.data.tokenizer import Tokenizer
 from diptych.errors import ConfigError, DataError
 from diptych.records import Sample
 from diptych.train.config import TrainConfig
+from diptych.train.initial import initial_tokenizer
 
 logger = logging.getLogger(__name__)
 
@@ -97,6 +98,8 @@ def prepare_tokenizer(config: TrainConfig, source: Source, folder: Path) -> Toke
         tokenizer = Tokenizer.train(captions, vocab_size=text.vocab_size, context_length=text.context_length)
     elif config.tokenizer == "openai":
         tokenizer = Tokenizer.openai(context_length=text.context_length)
+    elif config.tokenizer == "init":
+        tokenizer = initial_tokenizer(config.init)
     else:
         tokenizer = Tokenizer.from_file(config.tokenizer, context_length=text.context_length)
     if tokenizer.vocab_size > text.vocab_size:

@@ -31,8 +31,10 @@ class TrainLog:
         self._path = folder / "log.jsonl"
         self._evaluations = folder / "evaluations.jsonl"
         for path in (self._path, self._evaluations):
-            _forget_rows_after(path, first_step)
-        self._file = self._path.open("a", encoding="utf-8")
+            with _errors_in_words(path):
+                _forget_rows_after(path, first_step)
+        with _errors_in_words(self._path):
+            self._file = self._path.open("a", encoding="utf-8")
         self._writer = _tensorboard(folder / "tensorboard", first_step)
         self._bar = _Bar(num_steps, first_step)
 
@@ -42,20 +44,20 @@ class TrainLog:
         Raises:
             TrainingError: the disk is full.
         """
-        try:
+        with _errors_in_words(self._path):
             self._file.write(json.dumps(row) + "\n")
             self._file.flush()
-        except OSError as error:
-            raise TrainingError(
-                f"cannot write {self._path}: {error.strerror}. Free some space and go on with --resume"
-            ) from error
         self._bar.update(row)
         for name in ("loss", "lr", "scale", "gradient_norm", "pairs_per_second", "share_waiting"):
             self._point(name, row[name], row["step"])
 
     def results(self, step: int, results: list[Result]) -> None:
-        """Numbers measured on the way: rows of evaluations.jsonl with their step, and points in TensorBoard."""
-        with self._evaluations.open("a", encoding="utf-8") as file:
+        """Numbers measured on the way: rows of evaluations.jsonl with their step, and points in TensorBoard.
+
+        Raises:
+            TrainingError: the disk is full.
+        """
+        with _errors_in_words(self._evaluations), self._evaluations.open("a", encoding="utf-8") as file:
             for result in results:
                 file.write(json.dumps({"step": step, **dataclasses.asdict(result)}) + "\n")
         for result in results:
@@ -183,6 +185,17 @@ def _read_rows(path: Path) -> list[dict[str, Any]]:
         except json.JSONDecodeError:
             continue
     return rows
+
+
+@contextlib.contextmanager
+def _errors_in_words(path: Path) -> Iterator[None]:
+    """What a full disk does to a file, as an error that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise TrainingError(
+            f"cannot write {path}: {error.strerror}. Free some space and go on with --resume"
+        ) from error
 
 
 def _forget_rows_after(path: Path, step: int) -> None:

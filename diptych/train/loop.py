@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from diptych.data.loader import Loader
+from diptych.data.sources import Source
 from diptych.data.transforms import normalise
 from diptych.embed.encoder import Evaluator
 from diptych.embed.folder import check_can_save
@@ -25,6 +26,7 @@ from diptych.objective import contrastive_loss
 from diptych.records import Batch, Result, write_results
 from diptych.train.checkpoint import Checkpoints
 from diptych.train.config import TrainConfig, check_same_run
+from diptych.train.initial import initialise, locked_modules
 from diptych.train.inputs import open_pairs, prepare_tokenizer
 from diptych.train.log import TrainLog
 from diptych.train.optimizer import Optimizer, build_optimizer, learning_rate_share
@@ -82,7 +84,9 @@ class _Training:
         self.step, self.seconds = state["step"], state["seconds"]
 
 
-def fit(config: TrainConfig, evaluators: Sequence[Evaluator] = (), *, resume: bool = False) -> Run:
+def fit(
+    config: TrainConfig, evaluators: Sequence[Evaluator] = (), *, resume: bool = False, pairs: Source | None = None
+) -> Run:
     """Train a CLIP model on (image, text) pairs.
 
     Args:
@@ -92,6 +96,7 @@ def fit(config: TrainConfig, evaluators: Sequence[Evaluator] = (), *, resume: bo
             before the first step whether it can measure this model.
         resume: go on from the newest checkpoint in `config.out`. Losses are those of a run that was never stopped
             (same processor, same seed), whatever the number of workers. Starts from the beginning where there is none.
+        pairs: what to learn from, in place of what `config.data` names: a part of it, in a search.
     Returns:
         the Run; its model is saved in out/model.
     Raises:
@@ -109,11 +114,14 @@ def fit(config: TrainConfig, evaluators: Sequence[Evaluator] = (), *, resume: bo
     _claim(folder, checkpoints, config, saved)
 
     # ---- what it learns from, and what learns
-    pairs = open_pairs(config.data, config.preprocessing.image_size, config.loader.seed)
+    pairs = pairs or open_pairs(config.data, config.preprocessing.image_size, config.loader.seed)
     tokenizer = prepare_tokenizer(config, pairs, folder)
     device = choose_device(config.device)
     torch.manual_seed(config.seed)
     clip = CLIP(config.model).to(device).train()
+    initialise(clip, config.init, tokenizer)
+    for module in locked_modules(clip, config.init):
+        module.eval()
     loader = Loader(pairs, tokenizer, config.preprocessing, config.loader, config.augmentation)
     model = Model(clip, tokenizer, config.preprocessing, name=folder.name)  # also sets the memory format
     training = _Training(clip, build_optimizer(clip, config.optimizer), loader)

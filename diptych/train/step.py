@@ -180,10 +180,14 @@ class PredictiveStep:
 
 
 def _num_pieces(n: int, micro_batch_size: int | None) -> int:
-    """Micro-batches of a step; the same in all ranks, because towers that are cut up are gathered by all at once."""
+    """Micro-batches of a step; the same in all ranks, because towers that are cut up are gathered by all at once.
+
+    None of them is empty in any rank: where one has very few pairs, the others' micro-batches grow.
+    """
     if micro_batch_size is None:
         return 1
-    return max(1, -(-max(distributed.gather_counts(n)) // micro_batch_size))
+    counts = distributed.gather_counts(n)
+    return max(1, min(-(-max(counts) // micro_batch_size), *counts))
 
 
 def _rows(tensor: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,55 @@
+"""The command line: parse, call one function, print.
+
+One file for each group of commands; `docs/cli.md` is made from them.
+"""
+
+import logging
+import os
+import sys
+
+from diptych.cli import paper, training, use  # noqa: F401  (their commands join the app)
+from diptych.cli.common import app, is_main
+from diptych.errors import DiptychError
+
+__all__ = ["app", "main"]
+
+
+class _LogHandler(logging.StreamHandler):
+    """Log lines on stderr, above a progress bar where there is one: it puts its own stderr in place for a while."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.setStream(sys.stderr)
+        super().emit(record)
+
+    def format(self, record: logging.LogRecord) -> str:
+        level = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
+        return level + _printable(super().format(record))
+
+
+def _printable(text: str) -> str:
+    """The text without a terminal's control codes: it may quote names out of files of unknown origin."""
+    return "".join(one if one.isprintable() or one == "\n" else "\N{REPLACEMENT CHARACTER}" for one in text)
+
+
+def _one_line(error: Exception) -> str:
+    text = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
+    return _printable(" ".join(text.split("\n")))
+
+
+def main() -> None:
+    """Entry point: errors of ours are one line, not a traceback; DIPTYCH_DEBUG=1 shows it all."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[_LogHandler()])
+    logging.getLogger("diptych").setLevel(logging.INFO if is_main() else logging.ERROR)
+    try:
+        app()
+    except (DiptychError, OSError) as error:
+        if os.environ.get("DIPTYCH_DEBUG"):
+            raise
+        print(f"error: {_one_line(error)}", file=sys.stderr)
+        sys.exit(1)
+    # torch says it with a RuntimeError, on a processor as on a GPU; any other RuntimeError is ours to mend.
+    except (MemoryError, RuntimeError) as error:
+        if os.environ.get("DIPTYCH_DEBUG") or not (isinstance(error, MemoryError) or "memory" in str(error)):
+            raise
+        print(f"error: out of memory ({_one_line(error)}): try a smaller batch or model", file=sys.stderr)
+        sys.exit(1)

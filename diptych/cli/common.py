@@ -1,0 +1,84 @@
+"""What the commands share: the app, their common options, and printing."""
+
+import os
+import shlex
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from diptych.errors import InputError
+
+if TYPE_CHECKING:
+    from diptych.train import Run
+
+# torch takes seconds to import; each command imports what it needs, so that --help answers at once.
+app = typer.Typer(
+    help="Train, measure and use CLIP models: learn from (image, text) pairs, classify with words.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+
+def examples(*lines: str) -> str:
+    """The examples under a command's help; one line each."""
+    return "[bold]Examples[/bold]\n\n" + "\n\n".join(f"$ {line}" for line in lines)
+
+
+Option = typer.Option
+Device = Annotated[str, Option(help="auto (the GPU where there is one), cpu, cuda, cuda:1, ...")]
+Seed = Annotated[int, Option(help="Seed of the weights and of the data's order.")]
+Workers = Annotated[int | None, Option(min=0, help="Processes that decode pictures; changes no number.")]
+Resume = Annotated[bool, Option("--resume", help="Go on from the newest checkpoint.")]
+ModelOption = Annotated[str | None, Option(help="Model folder, weight file, or default, which comes with Diptych.")]
+Number = int | None
+Fraction = float | None
+
+PAIRS_HELP = "Pairs: tar shards, parquet, CSV/TSV, a folder with .txt files, or playground:NUM."
+SETS_HELP = "MODEL (unless --model is given), then evaluation sets: clip-benchmark/wds layout or a folder per class."
+
+
+def is_main() -> bool:
+    """Whether this is the process that talks: the only one, or torchrun's first."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def exit_if_stopped(run: "Run") -> None:
+    """After Ctrl-C or SIGTERM: all is saved, so say how to go on, and leave with status 0."""
+    if not run.finished:
+        if os.environ.get("RANK", "0") == "0":
+            print(f"stopped after step {run.step}; go on with: {_resuming(sys.argv)}", file=sys.stderr)
+        raise typer.Exit(0)
+
+
+def _resuming(argv: list[str]) -> str:
+    """The command line that goes on with the run of this one, for a shell."""
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        return "the same torchrun command with --resume"  # its workers cannot know how it was called
+    program, *words = argv
+    if Path(program).name == "__main__.py":
+        command = [sys.executable, "-m", "diptych"]
+    else:
+        command = ["diptych" if program in ("-c", shutil.which("diptych")) else program]
+    # Not at the end: all words after a "--" are paths.
+    return shlex.join([*command, words[0], *([] if "--resume" in words else ["--resume"]), *words[1:]])
+
+
+def refuse_unwritable(out: Path) -> None:
+    """Find out before the work, not after it, that its results cannot be written."""
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with out.open("a"):
+            pass
+    except OSError as error:
+        raise InputError(f"cannot write {out}: {error.strerror}; choose another file (--out)") from error
+
+
+def show(table: Any) -> None:
+    """A table on stdout: as wide as the terminal, or wide enough for all of it in a file."""
+    Console(width=None if sys.stdout.isatty() else 120).print(table)

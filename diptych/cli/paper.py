@@ -1,0 +1,28 @@
+"""Commands that make a table or figure of the paper."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from diptych.cli.common import app, examples, show
+
+paper_app = typer.Typer(
+    help="Tables and figures of the CLIP paper, from your own models.", no_args_is_help=True, rich_markup_mode="rich"
+)
+app.add_typer(paper_app, name="paper")
+
+
+@paper_app.command(epilog=examples("diptych paper table12 yfcc.jsonl sample.jsonl"))
+def table12(
+    yfcc: Annotated[Path, typer.Argument(help="Results of the model trained on YFCC.")],
+    sample: Annotated[Path, typer.Argument(help="Results of the same model trained on as many other pairs.")],
+) -> None:
+    """Compare two models of the YFCC ablation (appendix D), with the paper's numbers beside.
+
+    Train both with --recipe yfcc and measure them with diptych evaluate. Rows that were not measured stay empty.
+    """
+    from diptych.paper.table12 import table12, table12_rows
+    from diptych.records import read_results
+
+    show(table12(table12_rows(read_results(yfcc), read_results(sample))))

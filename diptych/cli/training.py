@@ -1,0 +1,208 @@
+"""Commands that train."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from diptych.cli.common import (
+    PAIRS_HELP,
+    Device,
+    Fraction,
+    Number,
+    Option,
+    Resume,
+    Seed,
+    Workers,
+    app,
+    examples,
+    exit_if_stopped,
+    is_main,
+    show,
+)
+from diptych.errors import InputError
+
+if TYPE_CHECKING:
+    from diptych.train import TrainConfig
+
+Recipe = Annotated[str, Option(help="Model and hyper-parameters; a wrong name lists all.")]
+Settings = Annotated[
+    list[str] | None,
+    Option("--set", help="NAME=VALUE, any field of the configuration by its dotted name; may be repeated."),
+]
+Init = Annotated[str | None, Option(help="Model to begin with: folder, weight file or default.")]
+
+
+@app.command(
+    epilog=examples(
+        "diptych quickstart", "diptych quickstart --pairs 40000 --out runs/short", "diptych quickstart --resume"
+    )
+)
+def quickstart(
+    out: Annotated[Path, Option(help="Folder for the model, the results and report.html.")] = Path("runs/quickstart"),
+    pairs: Annotated[Number, Option(help="Pairs to train on; fewer is faster and less accurate.")] = None,
+    seed: Seed = 0,
+    resume: Resume = False,
+) -> None:
+    """Train a CLIP on generated picture-caption pairs, test it zero-shot, and write a report page.
+
+    Needs no data and no network: pictures of shapes, words and handwritten digits are drawn as it goes.
+    """
+    from diptych.evaluate import zero_shot_table
+    from diptych.quickstart import PAIRS, run_quickstart
+
+    done = run_quickstart(out, num_pairs=PAIRS if pairs is None else pairs, seed=seed, resume=resume)
+    exit_if_stopped(done.run)
+    show(zero_shot_table(done.run.results, done.tasks))
+    print(f"the report:  {done.report}\nthe numbers: {out / 'results.jsonl'}\nthe model:   {out / 'model'}")
+
+
+@app.command(
+    epilog=examples(
+        "diptych train 'shards/{00000..00099}.tar' --recipe ViT-B/32 --batch-size 1024 --epochs 32 --out runs/b32",
+        "diptych train photos/ --recipe compact-rn --pairs 300000 --evaluate cifar10/ --out runs/tiny",
+        "diptych train photos/ --recipe compact-rn --pairs 300000 --evaluate cifar10/ --out runs/tiny --resume",
+        "diptych train photos/ --pairs 300000 --set optimizer.learning_rate=2e-3 --out runs/tiny --dry-run",
+        "diptych train photos/ --recipe finetune --init runs/quickstart/model --pairs 300000 --out runs/tuned",
+        "diptych train playground:50000 --recipe quickstart --epochs 2 --out runs/play",
+    )
+)
+def train(
+    data: Annotated[list[str], typer.Argument(help=PAIRS_HELP)],
+    out: Annotated[Path, Option(help="Folder of the run: log, checkpoints, model.")],
+    recipe: Recipe = "compact-rn",
+    pairs: Annotated[Number, Option(help="Pairs to see in the whole run, with repetition.")] = None,
+    epochs: Annotated[
+        Fraction, Option(help="Passes over the data, in place of --pairs; counts the data first.")
+    ] = None,
+    settings: Settings = None,
+    init: Init = None,
+    dry_run: Annotated[
+        bool, Option("--dry-run", help="Print configuration, parameters, FLOPs, memory and time; write nothing.")
+    ] = False,
+    batch_size: Annotated[Number, Option(help="Pairs per update.")] = None,
+    learning_rate: Annotated[Fraction, Option(help="Peak learning rate.")] = None,
+    weight_decay: Annotated[Fraction, Option(help="Decoupled weight decay; none on gains and biases.")] = None,
+    warmup_steps: Annotated[Number, Option(help="Updates of linear warm-up.")] = None,
+    tokenizer: Annotated[
+        str | None, Option(help="train (from the captions), openai, init (of --init), or a tokenizer.json.")
+    ] = None,
+    workers: Workers = None,
+    precision: Annotated[str, Option(help="auto (bf16 where the processor has it), bf16 or fp32.")] = "auto",
+    device: Device = "auto",
+    seed: Seed = 0,
+    checkpoint_steps: Annotated[Number, Option(help="Updates between checkpoints.")] = None,
+    checkpoint_minutes: Annotated[Fraction, Option(help="Minutes between checkpoints.")] = None,
+    evaluate: Annotated[
+        list[str] | None, Option(help="Evaluation set to test zero-shot at the end; may be repeated.")
+    ] = None,
+    evaluate_steps: Annotated[Number, Option(help="Test also every so many updates.")] = None,
+    resume: Resume = False,
+) -> None:
+    """Train an image and a text encoder on (image, text) pairs.
+
+    Stopped by Ctrl-C, SIGTERM or a crash, the same command with --resume goes on with exactly the same losses.
+    """
+    from diptych.recipes import configure
+
+    top = {"tokenizer": tokenizer, "precision": precision, "device": device, "seed": seed}
+    config = configure(
+        recipe,
+        tuple(data),
+        str(out),
+        num_pairs=pairs,
+        epochs=epochs,
+        init=init,
+        settings=settings or [],
+        top={**top, "evaluate_steps": evaluate_steps},
+        loader={"global_batch_size": batch_size, "num_workers": workers, "seed": seed},
+        optimizer={"learning_rate": learning_rate, "weight_decay": weight_decay},
+        schedule={"warmup_steps": warmup_steps},
+        checkpoint={"every_steps": checkpoint_steps, "every_minutes": checkpoint_minutes},
+    )
+    if not dry_run:
+        _train(config, evaluate or [], resume)
+    elif is_main():
+        from diptych.train.plan import make_plan
+
+        print(make_plan(config))
+
+
+def _train(config: "TrainConfig", sets: list[str], resume: bool) -> None:
+    from diptych.data.benchmarks import open_benchmark
+    from diptych.evaluate import ZeroShot, zero_shot_table
+    from diptych.train import fit
+
+    benchmarks = [open_benchmark(path) for path in sets]
+    predictions = Path(config.out) / "predictions"
+    run = fit(config, [ZeroShot(one, predictions_folder=predictions) for one in benchmarks], resume=resume)
+    exit_if_stopped(run)
+    if not is_main():
+        return
+    if run.results:
+        show(zero_shot_table(run.results, benchmarks))
+    print(f"the model: {run.folder / 'model'}")
+
+
+@app.command(
+    epilog=examples(
+        "diptych tune photos/ --pairs 20000 --search optimizer.learning_rate=log:1e-4..1e-2 --out runs/tune",
+        "diptych tune photos/ --pairs 20000 --sampler grid --search schedule.warmup_steps=50,100,200 --out runs/grid",
+    )
+)
+def tune(
+    data: Annotated[list[str], typer.Argument(help=PAIRS_HELP)],
+    search: Annotated[
+        list[str],
+        Option(help="NAME=A,B,C (choices), NAME=LOW..HIGH or NAME=log:LOW..HIGH; may be repeated."),
+    ],
+    out: Annotated[Path, Option(help="Folder of the search: study.log, and a run for each trial.")],
+    recipe: Recipe = "compact-rn",
+    pairs: Annotated[Number, Option(help="Pairs to see in each trial, with repetition.")] = None,
+    epochs: Annotated[Fraction, Option(help="Passes over the data in each trial, in place of --pairs.")] = None,
+    trials: Annotated[int, Option(min=1, help="Trials in all; a grid may have fewer.")] = 20,
+    sampler: Annotated[str, Option(help="random, grid, or tpe (learns from the trials before).")] = "random",
+    first: Annotated[
+        list[str] | None,
+        Option("--try", help="Settings to try first, NAME=VALUE with spaces between; may be repeated."),
+    ] = None,
+    objective: Annotated[
+        str, Option(help="loss or accuracy, on held-out training pairs; never on a test set.")
+    ] = "loss",
+    held_out: Annotated[float, Option(help="Share of the pairs that no trial trains on.")] = 0.05,
+    settings: Settings = None,
+    init: Init = None,
+    workers: Workers = None,
+    device: Device = "auto",
+    seed: Seed = 0,
+    resume: Annotated[bool, Option("--resume", help="Go on with the search in --out.")] = False,
+) -> None:
+    """Search hyper-parameters: short runs, compared on training pairs that none of them saw.
+
+    The paper's way (section 2.5): grid, random and manual search on a small model for one epoch, then adapted by hand
+    to the larger ones. Needs the extra: pip install 'diptych[search]'.
+    """
+    from diptych.recipes import configure
+    from diptych.recipes.search import Search, search_hyperparameters, trials_table
+
+    config = configure(
+        recipe,
+        tuple(data),
+        str(out),
+        num_pairs=pairs,
+        epochs=epochs,
+        init=init,
+        settings=settings or [],
+        top={"device": device, "seed": seed},
+        loader={"num_workers": workers, "seed": seed},
+    )
+    plan = Search(config, tuple(search), tuple(first or ()), trials, sampler, objective, held_out)
+    found = search_hyperparameters(plan, resume=resume)
+    show(trials_table(found))
+    if not found.finished:
+        print(f"stopped after {len(found.trials)} trials; go on with the same command and --resume", file=sys.stderr)
+        raise typer.Exit(0)
+    if found.best is None:
+        raise InputError("no trial came to its end: search lower learning rates, or see the runs in the folder")
+    print(f"best: {' '.join(f'--set {one}' for one in found.best.settings)}")

@@ -1,0 +1,123 @@
+"""Commands that use a model: measure, classify, average."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from diptych.cli.common import (
+    SETS_HELP,
+    Device,
+    ModelOption,
+    Option,
+    Workers,
+    app,
+    examples,
+    refuse_unwritable,
+    show,
+)
+from diptych.errors import InputError
+
+
+@app.command(
+    epilog=examples(
+        "diptych evaluate runs/quickstart/model cifar10/ --out results.jsonl",
+        "diptych evaluate imagenet/ cifar10/ --model ViT-B-32.pt --split test",
+    )
+)
+def evaluate(
+    model_and_datasets: Annotated[list[str], typer.Argument(help=SETS_HELP)],
+    model: ModelOption = None,
+    out: Annotated[Path, Option(help="Results are appended here; Predictions go beside it.")] = Path("results.jsonl"),
+    split: Annotated[str, Option(help="Which split to measure.")] = "test",
+    workers: Workers = 1,
+    precision: Annotated[
+        str, Option(help="fp32 (exact), bf16, or auto (the fastest that the machine does well).")
+    ] = "fp32",
+    device: Device = "auto",
+) -> None:
+    """Measure zero-shot accuracy: single template against the ensemble, with 99.5 % intervals."""
+    from diptych.data.benchmarks import open_benchmark
+    from diptych.embed import load
+    from diptych.evaluate import evaluate_benchmarks, zero_shot_table
+
+    name, *datasets = model_and_datasets if model is None else [model, *model_and_datasets]
+    if not datasets:
+        raise InputError(f"nothing to measure {name} on: diptych evaluate MODEL DATASET_DIR ...")
+    benchmarks = [open_benchmark(dataset, split) for dataset in datasets]
+    refuse_unwritable(out)
+    encoder = load(name, device=None if device == "auto" else device, precision=precision)
+    results = evaluate_benchmarks(encoder, benchmarks, out, num_workers=workers or 0)
+    show(zero_shot_table(results, benchmarks))
+    print(f"results: {out}")
+
+
+@app.command(
+    epilog=examples(
+        "diptych classify photo.jpg --labels cat,dog",
+        "diptych classify holiday/*.jpg --model runs/tiny/model --labels 'cat,dog,a red car'",
+        "diptych classify pictures/ --model ViT-B-32.pt --labels @labels.txt --template 'a photo of a {c}.'",
+    )
+)
+def classify(
+    pictures: Annotated[list[Path], typer.Argument(help="Pictures, or folders of pictures.")],
+    labels: Annotated[str, Option(help="Comma-separated labels, or @file with one label a line.")],
+    model: ModelOption = "default",
+    template: Annotated[
+        list[str] | None, Option(help="Prompt with {c} for the label, or @file; several are averaged.")
+    ] = None,
+    top_k: Annotated[int, Option(help="Labels to show for each picture.")] = 3,
+    json_lines: Annotated[bool, typer.Option("--json", help="One JSON object a line, for other programs.")] = False,
+    device: Device = "auto",
+) -> None:
+    """Say which of your labels fits each picture best. No training: the labels are all it needs."""
+    from diptych.embed import load
+    from diptych.evaluate import classify_pictures, print_classified, read_labels, read_templates
+
+    class_names, templates = read_labels(labels), read_templates(template) if template else None
+    encoder = load(str(model), device=None if device == "auto" else device)
+    if not print_classified(
+        classify_pictures(encoder, pictures, class_names, templates, top_k=top_k), as_json=json_lines
+    ):
+        raise typer.Exit(1)
+
+
+@app.command(
+    epilog=examples(
+        "diptych interpolate runs/quickstart/model runs/tuned/model --share 0.5 --out runs/between",
+        "diptych interpolate runs/quickstart/model runs/tuned/model --shares 0,0.25,0.5,0.75,1 --evaluate cifar10/",
+    )
+)
+def interpolate(
+    zero_shot: Annotated[str, typer.Argument(help="The model before fine-tuning: folder, weight file or default.")],
+    fine_tuned: Annotated[str, typer.Argument(help="The model after it, of the same architecture.")],
+    share: Annotated[float | None, Option(help="Of the fine-tuned weights, 0 to 1, in the model to save.")] = None,
+    out: Annotated[Path | None, Option(help="Folder for the model of --share.")] = None,
+    shares: Annotated[str | None, Option(help="Several shares with commas between, to be measured.")] = None,
+    evaluate: Annotated[list[str] | None, Option(help="Evaluation set for --shares; may be repeated.")] = None,
+    device: Device = "auto",
+) -> None:
+    """Average the weights of a model before and after fine-tuning (WiSE-FT, arXiv 2109.01903).
+
+    Often better than both: what fine-tuning taught, and the robustness that it costs.
+    """
+    from diptych.data.benchmarks import open_benchmark
+    from diptych.embed import load
+    from diptych.embed.interpolation import interpolate
+    from diptych.evaluate.shares import measure_shares, parse_shares, shares_table
+
+    if (share is None) == (shares is None):
+        raise InputError("name either one --share to save, with --out, or several --shares to measure, with --evaluate")
+    if share is not None and (out is None or evaluate):
+        raise InputError("--share saves one model: give --out FOLDER, and no --evaluate")
+    if shares is not None and (out is not None or not evaluate):
+        raise InputError("--shares measures: give --evaluate SET, and no --out")
+    wanted = parse_shares(str(share) if shares is None else shares)
+    benchmarks = [open_benchmark(path) for path in evaluate or []]
+    where = None if device == "auto" else device
+    first, second = load(zero_shot, device=where), load(fine_tuned, device=where)
+    if out is not None:
+        interpolate(first, second, wanted[0]).save(out)
+        print(f"the model: {out}")
+    else:
+        show(shares_table(measure_shares(first, second, wanted, benchmarks)))

@@ -1,0 +1,135 @@
+"""From a recipe's name and a command line's options to a whole TrainConfig."""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from diptych.errors import ConfigError
+from diptych.recipes.paper import HIGH_RESOLUTION, PAPER_EPOCHS, PAPER_LEARNING_RATES, high_resolution, paper, yfcc
+from diptych.recipes.settings import Changes, parse_settings, rebuild
+from diptych.recipes.small import compact_rn, quickstart, siglip, tiny_rn, tiny_vit
+from diptych.recipes.tuning import finetune, lit
+from diptych.train import ScheduleConfig, TrainConfig
+from diptych.train.config import InitConfig
+from diptych.train.inputs import count_pairs, open_pairs
+
+# (data, out, num_pairs); those that begin with trained weights take `init`, too.
+Recipe = Callable[..., TrainConfig]
+
+RECIPES: dict[str, Recipe] = {
+    "quickstart": quickstart,
+    "compact-rn": compact_rn,
+    "tiny-rn": tiny_rn,
+    "tiny-vit": tiny_vit,
+    "siglip": siglip,
+    **{name: functools.partial(paper, name) for name in PAPER_LEARNING_RATES},
+    HIGH_RESOLUTION: high_resolution,
+    "yfcc": yfcc,
+    "finetune": finetune,
+    "lit": lit,
+}
+BEGIN_WITH_WEIGHTS = (HIGH_RESOLUTION, "finetune", "lit")
+# Passes over the data that the paper made; other recipes have no length of their own.
+EPOCHS: Mapping[str, float] = {name: PAPER_EPOCHS for name in (*PAPER_LEARNING_RATES, "yfcc")} | {HIGH_RESOLUTION: 1}
+_ANY_NUMBER = 10**12  # pairs of a draft: more than any batch
+
+
+def get_recipe(name: str) -> Recipe:
+    """The recipe of that name.
+
+    Raises:
+        ConfigError: there is none; the known ones are listed.
+    """
+    if name not in RECIPES:
+        raise ConfigError(f"there is no recipe {name!r}; known: {', '.join(RECIPES)}")
+    return RECIPES[name]
+
+
+def configure(
+    recipe: str,
+    data: tuple[str, ...],
+    out: str,
+    *,
+    num_pairs: int | None = None,
+    epochs: float | None = None,
+    init: str | None = None,
+    settings: Iterable[str] = (),
+    top: Mapping[str, Any],
+    **components: Mapping[str, Any],
+) -> TrainConfig:
+    """A recipe with some of its values replaced; None leaves a value as the recipe has it.
+
+    Args:
+        num_pairs, epochs: how long to train; one of them, or none for a recipe of the paper, which has its own
+            epochs. Epochs are counted by reading the data once.
+        init: the model to begin with; its tokenizer is taken, too, unless another one is set.
+        settings: any field by its dotted name, "optimizer.learning_rate=1e-3"; they have the last word.
+        top: fields of TrainConfig itself.
+        components: fields of its parts: loader, optimizer, schedule, checkpoint.
+    Raises:
+        ConfigError: neither or both lengths given, a setting is unknown, or the values contradict each other.
+    """
+    settings = list(settings)
+    draft = _draft(recipe, data, out, init or _initial_weights(settings))
+    given = {**_given(top), **{name: _given(values) for name, values in components.items()}}
+    changes = _merged(given, parse_settings(draft, settings))
+    changes["num_pairs"] = _length(draft, changes, num_pairs, epochs, EPOCHS.get(recipe))
+    # Parts first: the whole checks that they fit together only once all of them are in place.
+    config = rebuild(draft, changes)
+    if "warmup_steps" in changes.get("schedule", {}):
+        return config
+    warmup_steps = _warmup(config.schedule, config.num_steps)
+    return dataclasses.replace(config, schedule=dataclasses.replace(config.schedule, warmup_steps=warmup_steps))
+
+
+def _draft(recipe: str, data: tuple[str, ...], out: str, init: str | None) -> TrainConfig:
+    """The recipe as it stands, on the weights that it begins with."""
+    make = get_recipe(recipe)
+    if recipe in BEGIN_WITH_WEIGHTS:
+        return make(data, out, _ANY_NUMBER, init=init)
+    config = make(data, out, _ANY_NUMBER)
+    return config if init is None else dataclasses.replace(config, init=InitConfig(weights=init), tokenizer="init")
+
+
+def _initial_weights(settings: list[str]) -> str | None:
+    """What `init.weights` is set to: a recipe that takes its architecture from there must know it first."""
+    values = [text.strip() for name, _, text in (one.partition("=") for one in settings) if name == "init.weights"]
+    return values[-1] if values and values[-1].lower() != "none" else None
+
+
+def _length(
+    draft: TrainConfig, changes: Changes, num_pairs: int | None, epochs: float | None, default: float | None
+) -> int:
+    """Pairs to see in the whole run."""
+    if "num_pairs" in changes and num_pairs is None and epochs is None:
+        return changes["num_pairs"]
+    if num_pairs is None and epochs is None:
+        epochs = default
+    if (num_pairs is None) == (epochs is None) or "num_pairs" in changes:
+        raise ConfigError("say how long to train: either --pairs or --epochs")
+    if num_pairs is not None:
+        return num_pairs
+    assert epochs is not None
+    if not 0 < epochs < math.inf:
+        raise ConfigError(f"epochs is {epochs}; it must be a number above 0")
+    return int(epochs * count_pairs(open_pairs(changes.get("data", draft.data), draft.model.vision.image_size)))
+
+
+def _warmup(schedule: ScheduleConfig, num_steps: int) -> int:
+    """The recipe's warm-up, cut to a tenth of a short run."""
+    return max(1, min(schedule.warmup_steps, num_steps // 10))
+
+
+def _given(values: Mapping[str, Any]) -> Changes:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> Changes:
+    """Two trees in one; where both name a field, the second's value."""
+    merged = {**first, **second}
+    for name in first.keys() & second.keys():
+        if isinstance(first[name], Mapping) and isinstance(second[name], Mapping):
+            merged[name] = _merged(first[name], second[name])
+    return merged

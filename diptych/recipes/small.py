@@ -1,0 +1,81 @@
+"""Recipes for small machines: quickstart, compact-rn, tiny-rn, tiny-vit, siglip.
+
+diptych train pairs/ --recipe compact-rn --epochs 10 --out runs/mine
+"""
+
+import dataclasses
+import math
+from typing import Any
+
+from diptych.data.loader import LoaderConfig
+from diptych.data.transforms import Augmentation, Preprocessing
+from diptych.model.presets import get_preset
+from diptych.train import CheckpointConfig, OptimizerConfig, ScheduleConfig, TrainConfig
+
+# Where SigLIP's sigmoid loss begins (arXiv 2303.15343, section 3.2): logits are 10 times the cosine, less 10.
+SIGLIP_SCALE, SIGLIP_BIAS = math.log(10.0), -10.0
+
+
+def quickstart(data: tuple[str, ...], out: str, num_pairs: int) -> TrainConfig:
+    """The embedded pairs in a few minutes on two cores: a small modified ResNet at 64 pixels."""
+    config = _small("playground-rn", data, out, num_pairs, batch=128, learning_rate=1.5e-3, warmup_steps=150)
+    return dataclasses.replace(config, optimizer=dataclasses.replace(config.optimizer, weight_decay=0.5))
+
+
+def compact_rn(data: tuple[str, ...], out: str, num_pairs: int) -> TrainConfig:
+    """Small photographs on a processor without a GPU: plain convolutions at 64 pixels, and Muon (docs/log.md)."""
+    config = _small("compact-rn", data, out, num_pairs, learning_rate=1e-3, warmup_steps=200)
+    return dataclasses.replace(
+        config,
+        augmentation=Augmentation(rescale=(0.35, 1.0), flip=0.5, low_resolution=0.15),
+        optimizer=dataclasses.replace(config.optimizer, muon_learning_rate=4e-3),
+    )
+
+
+def tiny_rn(data: tuple[str, ...], out: str, num_pairs: int) -> TrainConfig:
+    """The same with the paper's modified ResNet, in small, and AdamW alone, as in the paper."""
+    config = _small("tiny-rn", data, out, num_pairs, learning_rate=1.5e-3, warmup_steps=300)
+    return dataclasses.replace(config, augmentation=Augmentation(rescale=(0.5, 1.0), flip=0.5))
+
+
+def tiny_vit(data: tuple[str, ...], out: str, num_pairs: int) -> TrainConfig:
+    """The same with a Vision Transformer, in small."""
+    config = _small("tiny-vit", data, out, num_pairs, learning_rate=1e-3, warmup_steps=100)
+    return dataclasses.replace(config, augmentation=Augmentation(rescale=(0.5, 1.0), flip=0.5))
+
+
+def siglip(data: tuple[str, ...], out: str, num_pairs: int) -> TrainConfig:
+    """compact-rn under SigLIP's objective: every cell of the similarity matrix is a yes or a no of its own."""
+    config = compact_rn(data, out, num_pairs)
+    model = dataclasses.replace(config.model, **_sigmoid_start(config))
+    return dataclasses.replace(config, model=model, objective="sigmoid")
+
+
+def _sigmoid_start(config: TrainConfig) -> dict[str, Any]:
+    known = {field.name for field in dataclasses.fields(config.model)}
+    start = {"logit_scale": SIGLIP_SCALE, "logit_bias": SIGLIP_BIAS}
+    return {name: value for name, value in start.items() if name in known}
+
+
+def _small(
+    preset: str,
+    data: tuple[str, ...],
+    out: str,
+    num_pairs: int,
+    *,
+    batch: int = 256,
+    learning_rate: float,
+    warmup_steps: int,
+) -> TrainConfig:
+    model = get_preset(preset)
+    return TrainConfig(
+        model=model,
+        data=data,
+        out=out,
+        num_pairs=num_pairs,
+        preprocessing=Preprocessing(image_size=model.vision.image_size),
+        loader=LoaderConfig(global_batch_size=batch, num_workers=1),
+        optimizer=OptimizerConfig(learning_rate=learning_rate, weight_decay=0.1),
+        schedule=ScheduleConfig(warmup_steps=warmup_steps),
+        checkpoint=CheckpointConfig(every_steps=1000, every_minutes=2.0),
+    )

@@ -1,0 +1,64 @@
+"""Recipes that begin with trained weights: finetune and lit.
+
+diptych train pairs/ --recipe finetune --init runs/mine/model --epochs 5 --out runs/tuned
+"""
+
+import dataclasses
+from typing import Any
+
+from diptych.data.loader import LoaderConfig
+from diptych.embed import load
+from diptych.errors import ConfigError
+from diptych.train import OptimizerConfig, ScheduleConfig, TrainConfig
+from diptych.train.config import InitConfig
+
+
+def finetune(data: tuple[str, ...], out: str, num_pairs: int, init: str | None = None) -> TrainConfig:
+    """Go on training a model, on other pairs, without forgetting what it knows.
+
+    A low learning rate, and lower still towards the input: each layer has three quarters of the one above it
+    (layer-wise decay, as for BEiT, arXiv 2106.08254). The result may be averaged with the model that it began from
+    (`diptych interpolate`).
+
+    Args:
+        init: a model as `diptych.load` takes it; architecture, tokenizer and preprocessing are its own.
+    Raises:
+        ConfigError: no weights are named.
+        WeightsError: there is no such model.
+    """
+    if init is None:
+        raise ConfigError("finetune and lit begin with a trained model: name it (--init MODEL)")
+    model = load(init, device="cpu")
+    return TrainConfig(
+        model=model.clip.config,
+        data=data,
+        out=out,
+        num_pairs=num_pairs,
+        preprocessing=model.preprocessing,
+        tokenizer="init",
+        loader=LoaderConfig(global_batch_size=256, num_workers=1),
+        optimizer=OptimizerConfig(learning_rate=1e-5, weight_decay=0.1, **_layer_decay(0.75)),
+        schedule=ScheduleConfig(warmup_steps=100),
+        init=InitConfig(weights=init),
+    )
+
+
+def lit(data: tuple[str, ...], out: str, num_pairs: int, init: str | None = None) -> TrainConfig:
+    """Locked-image tuning: the image tower stays as it is, the text tower learns to read it (arXiv 2111.07991).
+
+    The texts begin with the model's own weights, so the learning rate is a tenth of that paper's 1e-3, which trains a
+    text tower from the beginning; weight decay is that paper's.
+
+    Args, errors: as `finetune`.
+    """
+    config = finetune(data, out, num_pairs, init)
+    return dataclasses.replace(
+        config,
+        optimizer=OptimizerConfig(learning_rate=1e-4, weight_decay=1e-4),
+        init=dataclasses.replace(config.init, lock_image=True),
+    )
+
+
+def _layer_decay(decay: float) -> dict[str, Any]:
+    known = {field.name for field in dataclasses.fields(OptimizerConfig)}
+    return {"layer_decay": decay} if "layer_decay" in known else {}

@@ -1,0 +1,132 @@
+"""Where the weights begin: a trained model's, resampled to the run's picture size, and towers that stay as they are."""
+
+from typing import Any
+
+from torch import nn
+
+from diptych.data.tokenizer import Tokenizer
+from diptych.embed import load
+from diptych.embed.model import Model
+from diptych.errors import ConfigError, WeightsError
+from diptych.model.clip import CLIP
+from diptych.model.config import CLIPConfig
+from diptych.model.resample import POSITIONS, resample_positions
+from diptych.train.config import InitConfig
+
+
+def initialise(clip: CLIP, config: InitConfig, tokenizer: Tokenizer | None = None) -> None:
+    """Put the weights that `config` names into the network, and lock the towers that it locks.
+
+    Call it before the optimizer is built and before the weights are sharded; every rank reads the file. A resumed run
+    has its weights from the checkpoint and needs `lock_towers` alone.
+
+    Args:
+        clip: the network, with random weights, on any device.
+        tokenizer: the run's; None leaves out the check that it is the one that the weights know.
+    Raises:
+        WeightsError: there is no such model, or it has another architecture; names what differs.
+        ConfigError: the tokenizer is another one, or a tower of random weights is locked.
+    """
+    if config.weights is not None:
+        model = load_initial(config)
+        _check_architecture(model, clip.config, config.weights)
+        _check_tokenizer(model, tokenizer, config.weights)
+        tensors = dict(model.clip.state_dict())
+        for name in POSITIONS:
+            if name in tensors:
+                tensors[name] = resample_positions(tensors[name], clip.config.vision.grid)
+        # A temperature or a bias that those weights lack stays where the run's own configuration begins.
+        own = {name: value for name, value in clip.state_dict().items() if name.startswith("logit_")}
+        clip.load_state_dict({**own, **{name: value for name, value in tensors.items() if name in clip.state_dict()}})
+    lock_towers(clip, config)
+
+
+def load_initial(config: InitConfig) -> Model:
+    """The model that a run begins with, on the CPU.
+
+    Raises:
+        ConfigError: none is named.
+        WeightsError: there is no such model.
+    """
+    if config.weights is None:
+        raise ConfigError("there are no weights to begin with: name a model (--init MODEL)")
+    return load(config.weights, device="cpu")
+
+
+def initial_tokenizer(config: InitConfig) -> Tokenizer:
+    """The tokenizer of the model that a run begins with: what `tokenizer = "init"` stands for.
+
+    Raises:
+        ConfigError: no model is named.
+        WeightsError: there is no such model, or it came without a tokenizer.
+    """
+    tokenizer = load_initial(config).tokenizer
+    if tokenizer is None:
+        raise WeightsError(
+            f"{config.weights} came without a tokenizer: put its tokenizer.json beside the weights, "
+            "or name one (--tokenizer)"
+        )
+    return tokenizer
+
+
+def lock_towers(clip: CLIP, config: InitConfig) -> None:
+    """Take the parameters of the locked towers out of the training; call it before the optimizer is built.
+
+    Raises:
+        ConfigError: both towers are locked, or one without weights to begin with.
+    """
+    if not (config.lock_image or config.lock_text):
+        return
+    if config.lock_image and config.lock_text:
+        raise ConfigError("init.lock_image and init.lock_text leave nothing to train; lock one tower at most")
+    if config.weights is None:
+        raise ConfigError("a locked tower of random weights learns nothing: name a model to begin with (--init MODEL)")
+    for parameter in locked_parameters(clip, config):
+        parameter.requires_grad_(False)
+
+
+def locked_parameters(clip: CLIP, config: InitConfig) -> list[nn.Parameter]:
+    """The parameters of the locked towers; temperature and bias of the logits belong to neither."""
+    image = [p for name, p in clip.named_parameters() if name.startswith("visual.")]
+    text = [p for name, p in clip.named_parameters() if not name.startswith(("visual.", "logit_"))]
+    return [*(image if config.lock_image else []), *(text if config.lock_text else [])]
+
+
+def locked_modules(clip: CLIP, config: InitConfig) -> list[nn.Module]:
+    """What stays in evaluation mode while the rest trains: BatchNorm of a locked tower keeps its statistics.
+
+    Call `.eval()` on each after every `clip.train()`.
+    """
+    image = [clip.visual] if config.lock_image else []
+    text = [module for name, module in clip.named_children() if name != "visual"] if config.lock_text else []
+    return [*image, *text]
+
+
+def _check_architecture(model: Model, wanted: CLIPConfig, weights: str) -> None:
+    """The same towers; picture size, temperature and bias may differ."""
+    found, ours = _towers(model.clip.config), _towers(wanted)
+    differing = [
+        f"{name} is {found.get(name)!r} there and {ours.get(name)!r} here"
+        for name in sorted(found.keys() | ours.keys())
+        if found.get(name) != ours.get(name)
+    ]
+    if differing:
+        raise WeightsError(
+            f"{weights} has another architecture than this run: {'; '.join(differing)}. Take a recipe of its "
+            "architecture, or finetune, which takes the architecture from the model"
+        )
+
+
+def _towers(config: CLIPConfig) -> dict[str, Any]:
+    values = config.to_dict()
+    flat = {f"{group}.{name}": value for group in ("vision", "text") for name, value in values.pop(group).items()}
+    rest = {name: value for name, value in values.items() if not name.startswith("logit_")}
+    return {name: value for name, value in {**rest, **flat}.items() if name != "vision.image_size"}
+
+
+def _check_tokenizer(model: Model, tokenizer: Tokenizer | None, weights: str) -> None:
+    if tokenizer and model.tokenizer and tokenizer.fingerprint != model.tokenizer.fingerprint:
+        raise ConfigError(
+            f"{weights} knows its own tokenizer's words, and the run has another tokenizer: "
+            "leave out --tokenizer, or set tokenizer=init"
+        )

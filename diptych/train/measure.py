@@ -1,0 +1,214 @@
+"""A short measurement of what an update costs: memory and time of one micro-batch, and of whole updates where cheap."""
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from diptych.data.transforms import normalise
+from diptych.model.clip import CLIP
+from diptych.objective import contrastive_loss
+from diptych.records import Batch
+from diptych.train.config import TrainConfig
+from diptych.train.initial import locked_modules, locked_parameters
+from diptych.train.loop import update
+from diptych.train.optimizer import Optimizer, build_optimizer
+from diptych.train.precision import choose_dtype
+
+_PROBE = 2  # pairs, and twice as many: what an update needs beside its pairs, and for each of them
+_PATIENCE = 60.0  # seconds that all real updates together may take
+_UPDATES = 3  # the first one warms up
+_USABLE = 0.8  # of the memory that is free
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """What an update costs one process.
+
+    Attributes:
+        memory: bytes of each part.
+        seconds_per_step: of one update of the global batch; None where nothing could be measured.
+        notes: how the figures came about.
+    """
+
+    memory: dict[str, int]
+    seconds_per_step: float | None
+    notes: tuple[str, ...]
+
+    @property
+    def total(self) -> int:
+        """Bytes of all parts together."""
+        return sum(self.memory.values())
+
+
+def measure(config: TrainConfig, lengths: torch.Tensor, device: torch.device, world_size: int = 1) -> Cost:
+    """Make a few updates on pictures of noise and see what they take.
+
+    A micro-batch that would not fit into the free memory is not tried: its cost is that of a few pairs, scaled. Where
+    an update would take more than a minute together with its repetition, it is added up from micro-batches.
+
+    Args:
+        lengths: int64 (n,), tokens of some captions of the data.
+        world_size: processes that share a batch. Their exchanges are not measured.
+    """
+    local = -(-config.global_batch_size // world_size)
+    micro = min(config.micro_batch_size or local, local)
+    num_micro = -(-local // micro)
+    weights = 4 * config.model.num_parameters()
+    # Until an update has shown more: fp32 gradients, and Adam's two moments.
+    memory = {"weights": weights, "gradients": weights, "moments": 2 * weights}
+    if num_micro > 1 or world_size > 1:  # both sides of the whole batch, with their gradients
+        memory["embeddings"] = 4 * 4 * config.global_batch_size * config.model.embed_dim
+    free = free_memory(device)
+    if free is not None and sum(memory.values()) > _USABLE * free:
+        return Cost(memory, None, (f"not measured: {free / 2**30:.1f} GiB are free on {device}",))
+    bench = _Bench(config, lengths, device)
+    memory["gradients"], memory["moments"] = bench.first_update(_PROBE)
+    memory["activations"] = bench.activations(micro)
+    notes = [f"time of {micro} pairs at once on {device}; reading, decoding, evaluation and exchanges come on top"]
+    if free is not None and sum(memory.values()) > _USABLE * free:
+        notes.append(
+            f"{micro} pairs at once do not fit into the {free / 2**30:.1f} GiB that are free: "
+            f"set micro_batch_size to {bench.largest(_USABLE * free - sum(memory.values()) + memory['activations'])}"
+        )
+        scale, tried = micro / (2 * _PROBE), 2 * _PROBE
+        notes[0] = f"scaled from {tried} pairs on {device}"
+    else:
+        scale, tried = 1.0, micro
+    seconds = bench.pieces(tried, num_micro, scale)
+    if num_micro == 1 and scale == 1.0 and _UPDATES * seconds <= _PATIENCE:
+        seconds = bench.updates(micro)
+    elif num_micro > 1:
+        notes.append(f"an update is added up from {num_micro} micro-batches, each computed twice but the last")
+    if config.compile != "off":
+        notes.append("measured without torch.compile")
+    return Cost(memory, seconds, tuple(notes))
+
+
+class _Bench:
+    """The network, its optimizer and made-up batches."""
+
+    def __init__(self, config: TrainConfig, lengths: torch.Tensor, device: torch.device) -> None:
+        self._config, self._lengths, self._device = config, lengths, device
+        self._dtype = choose_dtype(config.precision, device)
+        state = torch.get_rng_state()
+        self._clip = CLIP(config.model).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        torch.set_rng_state(state)
+        self._clip.train()
+        for parameter in locked_parameters(self._clip, config.init):
+            parameter.requires_grad_(False)
+        for module in locked_modules(self._clip, config.init):
+            module.eval()
+        self._optimizer: Optimizer = build_optimizer(self._clip, config.optimizer)
+        self._per_pair, self._fixed = 0, 0
+
+    def first_update(self, num_pairs: int) -> tuple[int, int]:
+        """Make one update; returns the bytes of the gradients and of the optimizer's state."""
+        self._update(self._batch(num_pairs), 0)
+        gradients = [p.grad for p in self._clip.parameters() if p.grad is not None]
+        states = [state for part in self._optimizer.parts.values() for state in part.state.values()]
+        moments = [value for state in states for value in state.values() if isinstance(value, torch.Tensor)]
+        return sum(g.nbytes for g in gradients), sum(m.nbytes for m in moments)
+
+    def activations(self, num_pairs: int) -> int:
+        """Bytes that the forward pass of so many pairs keeps for the backward pass: a straight line through two."""
+        small, large = (self._kept(number) for number in (_PROBE, 2 * _PROBE))
+        self._per_pair = max(1, (large - small) // _PROBE)
+        self._fixed = max(0, small - _PROBE * self._per_pair)
+        return self._fixed + num_pairs * self._per_pair
+
+    def largest(self, memory: float) -> int:
+        """Pairs whose activations fit: a power of two, at least 1."""
+        number = 1
+        while self._fixed + 2 * number * self._per_pair <= memory:
+            number *= 2
+        return number
+
+    def pieces(self, num_pairs: int, num_micro: int, scale: float) -> float:
+        """Seconds of an update, added up: all micro-batches but one are computed a first time without a graph."""
+        batch = self._batch(num_pairs)
+        both = scale * self._seconds(lambda: self._loss(batch).backward())
+        forward = 0.0
+        if num_micro > 1:
+            with torch.no_grad():
+                forward = scale * self._seconds(lambda: self._loss(batch))
+        step = self._seconds(lambda: self._optimizer.step(0.0))
+        return (num_micro - 1) * forward + num_micro * both + step
+
+    def updates(self, num_pairs: int) -> float:
+        """Seconds of a real update, the mean of those after the first."""
+        batches = [self._batch(num_pairs) for _ in range(_UPDATES)]
+        self._update(batches[0], 1)
+        began = self._now()
+        for step, batch in enumerate(batches[1:], start=2):
+            self._update(batch, step)
+        return (self._now() - began) / (_UPDATES - 1)
+
+    def _update(self, batch: Batch, step: int) -> None:
+        update(self._clip, self._optimizer, batch, step, self._config, self._dtype)
+
+    def _loss(self, batch: Batch) -> torch.Tensor:
+        images = normalise(batch.images.to(self._device), self._config.preprocessing)
+        images = images.contiguous(memory_format=torch.channels_last)
+        tokens = batch.tokens.to(self._device)
+        with torch.autocast(self._device.type, dtype=self._dtype, enabled=self._dtype != torch.float32):
+            sides = self._clip(images, tokens, batch.lengths)
+        return contrastive_loss(*sides[:3])
+
+    def _kept(self, num_pairs: int) -> int:
+        own = {parameter.untyped_storage().data_ptr() for parameter in self._clip.parameters()}
+        kept: dict[int, int] = {}
+
+        def note(tensor: torch.Tensor) -> torch.Tensor:
+            storage = tensor.untyped_storage()
+            if storage.data_ptr() not in own:
+                kept[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        batch = self._batch(num_pairs)
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            loss = self._loss(batch)
+        del loss
+        return sum(kept.values())
+
+    def _batch(self, num_pairs: int) -> Batch:
+        """Noise, and captions as long as the data's."""
+        size, text = self._config.preprocessing.image_size, self._config.model.text
+        rng = torch.Generator().manual_seed(0)
+        images = torch.randint(256, (num_pairs, 3, size, size), dtype=torch.uint8, generator=rng)
+        lengths = self._lengths[torch.randint(len(self._lengths), (num_pairs,), generator=rng)]
+        longest = int(lengths.max())
+        tokens = torch.randint(text.vocab_size - 1, (num_pairs, longest), dtype=torch.int32, generator=rng)
+        places = torch.arange(longest)
+        tokens[places == lengths[:, None] - 1] = text.vocab_size - 1  # the end of text is the largest id
+        tokens[places >= lengths[:, None]] = 0
+        return Batch(images, tokens, lengths, tuple(map(str, range(num_pairs))))
+
+    def _seconds(self, function: Callable[[], object]) -> float:
+        """Of the second call; of the first, where it takes more than a minute."""
+        for _ in range(2):
+            began = self._now()
+            function()
+            taken = self._now() - began
+            if taken > _PATIENCE:
+                break
+        return taken
+
+    def _now(self) -> float:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        return time.perf_counter()
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Bytes that are free on the device; None where the system does not say."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return 1024 * int(line.split()[1])
+    return None

@@ -1,0 +1,173 @@
+"""What a run will be, before it is: its configuration, its size, and its time from a short measurement."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from diptych.data.tokenizer import Tokenizer
+from diptych.errors import DataError
+from diptych.model.clip import CLIP
+from diptych.model.config import CLIPConfig
+from diptych.model.device import choose_device
+from diptych.train.config import TrainConfig
+from diptych.train.initial import initial_tokenizer
+from diptych.train.inputs import open_pairs, spread_captions
+from diptych.train.measure import Cost, measure
+
+_CAPTIONS = 1000  # enough for their mean length
+_ADAM_MOMENTS = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """A dry run. `str(plan)` is what `diptych train --dry-run` prints.
+
+    Attributes:
+        num_image, num_text: parameters of the towers, each with its projection.
+        caption_tokens: mean length of the captions, with start and end.
+        flops_per_pair: of forward and backward, a multiply-add counted as two.
+        cost: memory and time, measured where the machine allows it.
+        world_size: processes that share the work.
+    """
+
+    config: TrainConfig
+    num_image: int
+    num_text: int
+    caption_tokens: float
+    flops_per_pair: float
+    cost: Cost
+    world_size: int
+
+    @property
+    def seconds(self) -> float | None:
+        """Of the whole run; None where nothing could be measured."""
+        return None if self.cost.seconds_per_step is None else self.cost.seconds_per_step * self.config.num_steps
+
+    def __str__(self) -> str:
+        return "\n".join([*_tree(self.config.to_dict()), "", *_facts(self)])
+
+
+def make_plan(config: TrainConfig) -> Plan:
+    """Work out what the run costs: a few updates on made-up pictures, with captions as long as the data's.
+
+    No file is written.
+
+    Raises:
+        ConfigError, DataError, WeightsError: what training would raise before its first step.
+    """
+    lengths = _caption_lengths(config)
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    mean = lengths.double().mean().item()
+    with torch.device("meta"):
+        clip = CLIP(config.model)
+    image, text = _num_parameters(clip.visual), _num_parameters(clip)
+    others = sum(parameter.numel() for name, parameter in clip.named_parameters() if name.startswith("logit_"))
+    flops = flops_per_pair(config.model, mean)
+    cost = measure(config, lengths, choose_device(config.device), world_size)
+    return Plan(config, image, text - image - others, mean, flops, cost, world_size)
+
+
+def flops_per_pair(config: CLIPConfig, caption_tokens: float) -> float:
+    """Floating-point operations of one pair, forward and backward; a multiply-add counts as two.
+
+    The backward pass has two products for each one of the forward pass. Counted on tensors without contents.
+    """
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with torch.device("meta"):
+        clip = CLIP(config)
+        images = torch.empty(1, 3, config.vision.image_size, config.vision.image_size)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        clip.encode_image(images)
+    text, width, length = config.text, config.text.width, caption_tokens
+    # 12 w² weights of a block meet each token; scores and their use cost 2 w a token and token before it.
+    of_text = 2 * text.layers * length * (12 * width**2 + 2 * width * length) + 2 * width * config.embed_dim
+    return 3 * (counter.get_total_flops() + of_text)
+
+
+def _caption_lengths(config: TrainConfig) -> torch.Tensor:
+    """int64 (n,), tokens of some captions of the data."""
+    source = open_pairs(config.data, config.preprocessing.image_size, config.loader.seed)
+    captions = spread_captions(source, _CAPTIONS)
+    if not captions:
+        raise DataError(f"no captions in {', '.join(config.data)}: training needs (image, text) pairs")
+    return _tokenizer(config, captions)(captions, truncate=True)[1]
+
+
+def _tokenizer(config: TrainConfig, captions: list[str]) -> Tokenizer:
+    """The run's tokenizer; one to be trained learns from these captions alone, and makes them a little shorter."""
+    text = config.model.text
+    if config.tokenizer == "train":
+        return Tokenizer.train(captions, vocab_size=text.vocab_size, context_length=text.context_length)
+    if config.tokenizer == "openai":
+        return Tokenizer.openai(context_length=text.context_length)
+    if config.tokenizer == "init":
+        return initial_tokenizer(config.init)
+    return Tokenizer.from_file(config.tokenizer, context_length=text.context_length)
+
+
+def _num_parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+# ---- in words
+
+
+def _tree(values: Mapping[str, Any], indent: str = "") -> Iterator[str]:
+    """A tree of values as YAML shows it; each leaf is a name for `--set`."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield f"{indent}{name}:"
+            yield from _tree(value, indent + "  ")
+        else:
+            yield f"{indent}{name}: {_shown(value)}"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_shown, value))}]"
+    if isinstance(value, float):
+        return f"{value:g}" if float(f"{value:g}") == value else repr(value)
+    if value is None or isinstance(value, bool):
+        return str(value).lower()
+    return value if isinstance(value, str) and value.isprintable() and ": " not in value else json.dumps(value)
+
+
+def _facts(plan: Plan) -> Iterator[str]:
+    config, cost = plan.config, plan.cost
+    total = plan.num_image + plan.num_text
+    yield f"parameters       {total:,} (image {plan.num_image:,}, text {plan.num_text:,})"
+    yield f"FLOPs per pair   {_scaled(plan.flops_per_pair)} (forward and backward, {plan.caption_tokens:.1f} tokens)"
+    yield f"memory           {_bytes(cost.total)} {'a process' if plan.world_size > 1 else 'in all'}"
+    for name, size in cost.memory.items():
+        yield f"  {name:<15}{_bytes(size)}"
+    batch = f"{config.num_pairs:,} pairs, {config.global_batch_size:,} a step"
+    yield f"steps            {config.num_steps:,} ({batch})"
+    if plan.seconds is not None and cost.seconds_per_step is not None:
+        rate = config.global_batch_size / cost.seconds_per_step
+        yield f"time             {_duration(plan.seconds)} ({cost.seconds_per_step:.3g} s a step, {rate:.4g} pairs/s)"
+    for note in cost.notes:
+        yield f"note             {note}"
+
+
+def _scaled(number: float) -> str:
+    for unit, size in (("P", 1e15), ("T", 1e12), ("G", 1e9), ("M", 1e6)):
+        if number >= size:
+            return f"{number / size:.3g} {unit}"
+    return f"{number:.3g}"
+
+
+def _bytes(number: float) -> str:
+    return f"{number / 2**30:.2f} GiB" if number >= 2**30 else f"{number / 2**20:.1f} MiB"
+
+
+def _duration(seconds: float) -> str:
+    for unit, size in (("days", 86400.0), ("hours", 3600.0), ("minutes", 60.0)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.0f} seconds"
