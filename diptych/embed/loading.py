@@ -86,10 +86,11 @@ def _dtype(precision: str, device: torch.device) -> torch.dtype:
 
 
 def _cast(clip: CLIP, dtype: torch.dtype) -> None:
-    """Cast the weights; the temperature and BatchNorm's statistics stay exact, they cost nothing."""
-    logit_scale = clip.logit_scale.data
+    """Cast the weights; the temperature, the bias and BatchNorm's statistics stay exact, they cost nothing."""
+    exact = [(one, one.data) for one in (clip.logit_scale, clip.logit_bias) if one is not None]
     clip.to(dtype)
-    clip.logit_scale.data = logit_scale
+    for parameter, value in exact:
+        parameter.data = value
     for module in clip.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.float()

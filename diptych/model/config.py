@@ -15,6 +15,7 @@ MAX_PARAMETERS = 20_000_000_000
 HEAD_DIM = 64
 RESNET_STRIDE = 32
 _MAX_STAGES = 8
+_MAX_NUMBER = 1e30  # holds in float32
 
 _LIMITS = {
     "image_size": 4096,
@@ -35,6 +36,13 @@ def _check_size(owner: str, name: str, value: object) -> int:
     if not 1 <= value <= _LIMITS[name]:
         raise ConfigError(f"{owner}.{name} must lie between 1 and {_LIMITS[name]}, not {value}")
     return value
+
+
+def _check_number(name: str, value: object) -> float:
+    """Return value if it is a finite number; name the field otherwise."""
+    if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) <= _MAX_NUMBER:
+        raise ConfigError(f"{name} must be a finite number, not {value!r}")
+    return float(value)
 
 
 def _check_heads(owner: str, width: int, heads: int) -> int:
@@ -216,12 +224,14 @@ class CLIPConfig:
 
     Attributes:
         activation: "quick_gelu" (all of OpenAI's weights) or "gelu" (most of open_clip's).
+        logit_bias: where the bias of SigLIP's sigmoid loss starts (-10 there); None for a model without one.
     """
 
     embed_dim: int
     vision: VisionConfig
     text: TextConfig = TextConfig()
     activation: str = "quick_gelu"
+    logit_bias: float | None = None
 
     def __post_init__(self) -> None:
         _check_size("model", "embed_dim", self.embed_dim)
@@ -229,6 +239,8 @@ class CLIPConfig:
             raise ConfigError("model.vision must be a vision tower's config, and model.text a TextConfig")
         if self.activation not in ACTIVATIONS:
             raise ConfigError(f"model.activation must be one of {', '.join(ACTIVATIONS)}, not {self.activation!r}")
+        if self.logit_bias is not None:
+            object.__setattr__(self, "logit_bias", _check_number("model.logit_bias", self.logit_bias))
         if self.num_parameters() > MAX_PARAMETERS:
             raise ConfigError(
                 f"a model of {self.num_parameters():,} parameters is above the limit of {MAX_PARAMETERS:,}: "
@@ -236,12 +248,15 @@ class CLIPConfig:
             )
 
     def num_parameters(self) -> int:
-        """Number of parameters of the whole model, the temperature included; nothing is allocated."""
-        return self.vision.num_parameters(self.embed_dim) + self.text.num_parameters(self.embed_dim) + 1
+        """Number of parameters of the whole model, temperature and bias included; nothing is allocated."""
+        towers = self.vision.num_parameters(self.embed_dim) + self.text.num_parameters(self.embed_dim)
+        return towers + 1 + (self.logit_bias is not None)
 
     def to_dict(self) -> dict[str, Any]:
-        """The configuration as plain JSON types; vision carries its kind."""
+        """The configuration as plain JSON types; vision carries its kind, and a bias is there only if it has one."""
         result = dataclasses.asdict(self)
+        if self.logit_bias is None:
+            del result["logit_bias"]
         vision = {key: list(value) if isinstance(value, tuple) else value for key, value in result["vision"].items()}
         return result | {"vision": {"kind": _kind(self.vision)} | vision}
 

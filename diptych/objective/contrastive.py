@@ -51,9 +51,7 @@ class _ContrastiveLoss(torch.autograd.Function):
     """Forward keeps the sums of each row's and each column's exponentials; backward makes the softmax from them."""
 
     @staticmethod
-    def forward(
-        ctx: Any, images: torch.Tensor, texts: torch.Tensor, scale: torch.Tensor, tile: int
-    ) -> torch.Tensor:
+    def forward(ctx: Any, images: torch.Tensor, texts: torch.Tensor, scale: torch.Tensor, tile: int) -> torch.Tensor:
         # Under autocast products would be rounded to bf16: at scale 100 a rounding of 2^-8 would move a logit by 0.4.
         with torch.autocast(images.device.type, enabled=False):
             counts = distributed.gather_counts(len(images))
@@ -127,7 +125,9 @@ class _Sums:
             mine, columns, column_matches = together.split([2, tiles.num_pairs, tiles.num_pairs])
         self.loss = (mine[0] + _cross_entropies(columns, column_matches).sum()) / (2 * tiles.num_pairs)
         column_sums = columns + column_matches.exp()
-        self._row_weights, self._column_weights = (sums.reciprocal().to(tiles.dtype) for sums in (row_sums, column_sums))
+        self._row_weights, self._column_weights = (
+            sums.reciprocal().to(tiles.dtype) for sums in (row_sums, column_sums)
+        )
         self._of_matches = -(rows / row_sums + (columns / column_sums)[tiles.own]).to(tiles.dtype)
         if not least:
             return True
@@ -147,7 +147,7 @@ class _Sums:
     def _exponentials(self, block: Block) -> tuple[torch.Tensor, torch.Tensor]:
         """exp(logit - shift) of a block (r, c), shifted by row and by column; where that is one, the same tensor."""
         rows, columns = self._shifts
-        if isinstance(rows, torch.Tensor):
+        if isinstance(rows, torch.Tensor) and isinstance(columns, torch.Tensor):
             return (block.logits - rows[block.rows, None]).exp_(), (block.logits - columns[block.columns]).exp_()
         shifted = (block.logits - rows).exp_() if rows else block.logits.exp()
         return shifted, shifted

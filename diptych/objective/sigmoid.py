@@ -23,8 +23,8 @@ def sigmoid_loss(
 ) -> torch.Tensor:
     """Cross-entropy of telling, for each image and each text alone, whether they belong together; summed per image.
 
-    -1/G times the sum over all i, j of log sigmoid(z_ij (scale * cosine_ij + bias)), where z is 1 for i = j and else -1.
-    Ranks, gradients and memory are as in contrastive_loss.
+    -1/G times the sum over all i, j of log sigmoid(z_ij (scale * cosine_ij + bias)), where z_ij is 1 for i = j and
+    otherwise -1. Ranks, gradients and memory are as in contrastive_loss.
 
     Args:
         image_embeddings: (N, E) float, unit L2 norm.

@@ -1,7 +1,7 @@
 """The similarity matrix block by block: what both losses share, on one rank and on many.
 
-Each rank holds the rows of its own images; the columns are the texts of all ranks, gathered once. A loss passes over the
-blocks, and backward passes over them again: products of embeddings cost less than the memory that they would fill.
+Each rank has the rows of its own images; the columns are the texts of all ranks, gathered once. A loss passes over
+the blocks, and backward passes over them again: products of embeddings cost less than the memory that they would fill.
 
 Legend: N pairs of this rank, G pairs of all ranks, E embedding; r and c are the rows and columns of one block.
 """
