@@ -87,8 +87,8 @@ def _dtype(precision: str, device: torch.device) -> torch.dtype:
 
 
 def _cast(clip: CLIP, dtype: torch.dtype) -> None:
-    """Cast the weights; the temperature and BatchNorm's statistics stay exact, they cost nothing."""
-    exact = {name: clip.get_parameter(name).data for name in ("logit_scale",) if hasattr(clip, name)}
+    """Cast the weights; the temperature, the bias and BatchNorm's statistics stay exact, they cost nothing."""
+    exact = {name: one.data for name, one in clip.named_parameters(recurse=False) if one.ndim == 0}
     clip.to(dtype)
     for name, value in exact.items():
         clip.get_parameter(name).data = value

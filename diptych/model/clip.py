@@ -23,6 +23,7 @@ class CLIP(TextTransformer):
     Attributes:
         visual: the image tower.
         logit_scale: () t of the paper; logits are cosines times exp(t).
+        logit_bias: () what SigLIP's sigmoid loss adds to the logits; None where the configuration has none.
     Source: CLIP paper, sections 2.3 to 2.5.
     """
 
@@ -39,6 +40,8 @@ class CLIP(TextTransformer):
         else:
             self.visual = ModifiedResNet(config.vision, config.embed_dim)
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / INITIAL_TEMPERATURE)))
+        bias = config.logit_bias
+        self.logit_bias = None if bias is None else nn.Parameter(torch.tensor(bias))
 
     def image_features(self, images: torch.Tensor) -> torch.Tensor:
         """Normalised images (N, 3, R, R) -> (N, W), the image tower's output before its projection."""

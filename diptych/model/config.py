@@ -16,6 +16,14 @@ ACTIVATIONS = ("quick_gelu", "gelu")
 MAX_PARAMETERS = 20_000_000_000
 RESNET_STRIDE = 32
 _MAX_STAGES = 8
+_MAX_NUMBER = 1e30  # holds in float32
+
+
+def _check_number(name: str, value: object) -> float:
+    """Return value if it is a finite number; name the field otherwise."""
+    if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) <= _MAX_NUMBER:
+        raise ConfigError(f"{name} must be a finite number, not {value!r}")
+    return float(value)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -190,12 +198,14 @@ class CLIPConfig:
     Attributes:
         text: the Transformer, or what stands in its place in the paper's figure 2 (diptych.model.text_config).
         activation: "quick_gelu" (all of OpenAI's weights) or "gelu" (most of open_clip's).
+        logit_bias: where the bias of SigLIP's sigmoid loss starts (-10 there); None for a model without one.
     """
 
     embed_dim: int
     vision: VisionConfig
     text: TextConfig | OtherTextConfig = TextConfig()
     activation: str = "quick_gelu"
+    logit_bias: float | None = None
 
     def __post_init__(self) -> None:
         check_size("model", "embed_dim", self.embed_dim)
@@ -203,6 +213,8 @@ class CLIPConfig:
             raise ConfigError("model.vision must be a vision tower's config, and model.text a text side's")
         if self.activation not in ACTIVATIONS:
             raise ConfigError(f"model.activation must be one of {', '.join(ACTIVATIONS)}, not {self.activation!r}")
+        if self.logit_bias is not None:
+            object.__setattr__(self, "logit_bias", _check_number("model.logit_bias", self.logit_bias))
         if self.num_parameters() > MAX_PARAMETERS:
             raise ConfigError(
                 f"a model of {self.num_parameters():,} parameters is above the limit of {MAX_PARAMETERS:,}: "
@@ -210,13 +222,18 @@ class CLIPConfig:
             )
 
     def num_parameters(self) -> int:
-        """Number of parameters of the whole model, the temperature included; nothing is allocated."""
-        temperature = not isinstance(self.text, PREDICTIVE)
-        return self.vision.num_parameters(self.embed_dim) + self.text.num_parameters(self.embed_dim) + temperature
+        """Number of parameters of the whole model, temperature and bias included; nothing is allocated."""
+        towers = self.vision.num_parameters(self.embed_dim) + self.text.num_parameters(self.embed_dim)
+        return towers + (not isinstance(self.text, PREDICTIVE)) + (self.logit_bias is not None)
 
     def to_dict(self) -> dict[str, Any]:
-        """The configuration as plain JSON types; vision carries its kind, and so does text that is no Transformer."""
+        """The configuration as plain JSON types.
+
+        Vision carries its kind, and so does text that is no Transformer; a bias is there only if the model has one.
+        """
         result = dataclasses.asdict(self)
+        if self.logit_bias is None:
+            del result["logit_bias"]
         vision = {key: list(value) if isinstance(value, tuple) else value for key, value in result["vision"].items()}
         text_kind = next(({"kind": name} for name, kind in KINDS.items() if isinstance(self.text, kind)), {})
         return result | {"vision": {"kind": _kind(self.vision)} | vision, "text": text_kind | result["text"]}

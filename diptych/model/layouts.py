@@ -80,7 +80,7 @@ def to_huggingface(tensors: Mapping[str, torch.Tensor], config: CLIPConfig) -> T
     """Diptych's state dict of a ViT model -> that of transformers' CLIPModel; the tensors are copies.
 
     Raises:
-        ConfigError: the image tower is a ResNet, or the text side no Transformer.
+        ConfigError: the image tower is a ResNet, the text side no Transformer, or the logits have a bias.
     """
     _require_towers(config)
     result: Tensors = {}
@@ -160,7 +160,7 @@ def infer_config(tensors: Mapping[str, torch.Tensor], activation: str = "quick_g
     """The architecture that a state dict in Diptych's names belongs to, from shapes alone.
 
     Shapes do not tell the number of heads, which is taken to be width / 64 as in all of the paper's models, nor the
-    activation.
+    activation. A bias starts where it stands.
 
     Raises:
         WeightsError: a tensor that tells the architecture is missing or has an impossible shape.
@@ -170,7 +170,14 @@ def infer_config(tensors: Mapping[str, torch.Tensor], activation: str = "quick_g
     vocab_size, width = _shape(tensors, "token_embedding.weight", 2)
     _, embed_dim = _shape(tensors, "text_projection", 2)
     text = TextConfig(context_length, vocab_size, width, layers=_count(tensors, "transformer.resblocks"))
-    return CLIPConfig(embed_dim, _infer_vision(tensors), text, activation)
+    return CLIPConfig(embed_dim, _infer_vision(tensors), text, activation, _infer_bias(tensors))
+
+
+def _infer_bias(tensors: Mapping[str, torch.Tensor]) -> float | None:
+    if "logit_bias" not in tensors:
+        return None
+    _shape(tensors, "logit_bias", 0)
+    return tensors["logit_bias"].item()
 
 
 def _infer_vision(tensors: Mapping[str, torch.Tensor]) -> VisionConfig:
@@ -219,7 +226,7 @@ def huggingface_config(config: CLIPConfig) -> dict[str, Any]:
     """The config.json of transformers' CLIPModel for this architecture.
 
     Raises:
-        ConfigError: the image tower is a ResNet, or the text side no Transformer.
+        ConfigError: the image tower is a ResNet, the text side no Transformer, or the logits have a bias.
     """
     vision, text = _require_towers(config)
     return {
@@ -307,4 +314,6 @@ def _require_towers(config: CLIPConfig) -> tuple[ViTConfig, TextConfig]:
     if not isinstance(config.vision, ViTConfig):
         others = "Diptych's or open_clip's" if isinstance(config.vision, ResNetConfig) else "Diptych's"
         raise ConfigError(f"the Hugging Face layout has no ResNet image tower; keep the model in {others}")
+    if config.logit_bias is not None:
+        raise ConfigError("the Hugging Face layout has no logit_bias; keep the model in Diptych's or open_clip's")
     return config.vision, config.text

@@ -51,9 +51,7 @@ class _ContrastiveLoss(torch.autograd.Function):
     """Forward keeps the sums of each row's and each column's exponentials; backward makes the softmax from them."""
 
     @staticmethod
-    def forward(
-        ctx: Any, images: torch.Tensor, texts: torch.Tensor, scale: torch.Tensor, tile: int
-    ) -> torch.Tensor:
+    def forward(ctx: Any, images: torch.Tensor, texts: torch.Tensor, scale: torch.Tensor, tile: int) -> torch.Tensor:
         # Under autocast products would be rounded to bf16: at scale 100 a rounding of 2^-8 would move a logit by 0.4.
         with torch.autocast(images.device.type, enabled=False):
             counts = distributed.gather_counts(len(images))
@@ -86,88 +84,100 @@ class _Sums:
 
     Attributes:
         loss: () float64, of all ranks.
-        kept: the logits, if they are one block; otherwise None.
+        kept: the exponentials, if they are one block with one shift; otherwise None.
     """
 
     def __init__(self, tiles: Tiles) -> None:
-        self.kept: torch.Tensor | None = None
         self._shifts: tuple[torch.Tensor, torch.Tensor] | tuple[float, float]
         if tiles.images.device.type == "cpu":
             reach = _REACH[tiles.dtype]
             shift = max(0.0, abs(float(tiles.scale)) - reach)
             self._shifts = shift, shift
-            if self._add_up(tiles, math.exp(-reach), 2 * tiles.num_pairs * math.exp(reach)):
+            if self._add_up(tiles, (math.exp(-reach), 2 * tiles.num_pairs * math.exp(reach))):
                 return
-        self._shifts = self._largest(tiles)
-        self._add_up(tiles, 0.0, math.inf)
+        self._shifts = _largest(tiles)
+        self._add_up(tiles, None)
 
-    def _add_up(self, tiles: Tiles, least: float, most: float) -> bool:
+    def _add_up(self, tiles: Tiles, bounds: tuple[float, float] | None) -> bool:
         """Pass over all blocks; returns whether the sums of all rows and columns, in all ranks, lie within bounds."""
-        rows, columns, column_matches = (
-            tiles.new(num, dtype=torch.float64) for num in (len(tiles.images), tiles.num_pairs, tiles.num_pairs)
-        )
-        matches = tiles.new(len(tiles.images))
-        for block in tiles.blocks(self.kept):
-            self.kept = tiles.only(block)
+        parts = num_rows, num_columns = len(tiles.images), tiles.num_pairs
+        others, matches = (tiles.new(num_rows + num_columns, dtype=torch.float64) for _ in range(2))
+        self.kept = self._pass(tiles, *others.split(parts), *matches.split(parts))
+        if len(tiles.counts) > 1:
+            for one in (others, matches):
+                one[num_rows:] = distributed.sum_over_ranks(one[num_rows:])
+        sums = others + matches.exp()
+        # -log(exp(match) / (exp(match) + others)), accurate near 0 too.
+        entropies = F.softplus(others.log() - matches, threshold=40)
+        of_rows = entropies[:num_rows].sum()
+        self.loss = (distributed.sum_over_ranks(of_rows) + entropies[num_rows:].sum()) / (2 * num_columns)
+        self._weights = sums.reciprocal().to(tiles.dtype).split(parts)
+        rows, columns = (others / sums).to(tiles.dtype).split(parts)
+        self._of_matches = (rows + columns[tiles.own]).neg_()
+        if bounds is None:
+            return True
+        # A NaN is in no bounds.
+        return not distributed.any_rank(not bool(((sums >= bounds[0]) & (sums <= bounds[1])).all()))
+
+    def _pass(
+        self,
+        tiles: Tiles,
+        rows: torch.Tensor,
+        columns: torch.Tensor,
+        row_matches: torch.Tensor,
+        column_matches: torch.Tensor,
+    ) -> torch.Tensor | None:
+        """Add up the exponentials that do not match into rows (N,) and columns (G,), and fill in the shifted logits
+        that do; returns what is worth keeping."""
+        matches, kept = tiles.new(len(tiles.images)), None
+        for block in tiles.blocks():
             matches[block.matched] = block.logits.diagonal(block.diagonal)
             by_row, by_column = self._exponentials(block)
-            for exponentials in (by_row, by_column):
-                exponentials.diagonal(block.diagonal).zero_()
+            by_row.diagonal(block.diagonal).zero_()
+            if by_column is by_row:
+                kept = tiles.only(block)
+            else:
+                by_column.diagonal(block.diagonal).zero_()
             rows[block.rows] += by_row.sum(dim=1)
             columns[block.columns] += by_column.sum(dim=0)
         row_shift, column_shift = self._shifts
+        own_shift = column_shift[tiles.own] if isinstance(column_shift, torch.Tensor) else column_shift
         # Shifted in the precision of the other logits, so that both are rounded alike.
-        row_matches = (matches - row_shift).double()
-        column_matches[tiles.own] = (matches - _part(column_shift, tiles.own)).double()
-        row_sums = rows + row_matches.exp()
-        within = (row_sums >= least) & (row_sums <= most)
-        mine = torch.stack([_cross_entropies(rows, row_matches).sum(), (~within).sum().double()])
-        if len(tiles.counts) > 1:
-            together = distributed.sum_over_ranks(torch.cat([mine, columns, column_matches]))
-            mine, columns, column_matches = together.split([2, tiles.num_pairs, tiles.num_pairs])
-        self.loss = (mine[0] + _cross_entropies(columns, column_matches).sum()) / (2 * tiles.num_pairs)
-        column_sums = columns + column_matches.exp()
-        self._row_weights, self._column_weights = (sums.reciprocal().to(tiles.dtype) for sums in (row_sums, column_sums))
-        self._of_matches = -(rows / row_sums + (columns / column_sums)[tiles.own]).to(tiles.dtype)
-        if not least:
-            return True
-        return bool((mine[1] == 0) & ((column_sums >= least) & (column_sums <= most)).all())
-
-    def _largest(self, tiles: Tiles) -> tuple[torch.Tensor, torch.Tensor]:
-        """The largest logit of each row (N,), and of each column (G,) over all ranks."""
-        rows, columns = tiles.new(len(tiles.images)) - math.inf, tiles.new(tiles.num_pairs) - math.inf
-        for block in tiles.blocks(self.kept):
-            self.kept = tiles.only(block)
-            rows[block.rows] = torch.maximum(rows[block.rows], block.logits.amax(dim=1))
-            columns[block.columns] = torch.maximum(columns[block.columns], block.logits.amax(dim=0))
-        if len(tiles.counts) > 1:
-            columns = distributed.gather_rows(columns[None], [1] * len(tiles.counts)).amax(dim=0)
-        return rows, columns
+        row_matches.copy_(matches - row_shift)
+        column_matches[tiles.own] = matches - own_shift
+        return kept
 
     def _exponentials(self, block: Block) -> tuple[torch.Tensor, torch.Tensor]:
-        """exp(logit - shift) of a block (r, c), shifted by row and by column; where that is one, the same tensor."""
+        """exp(logit - shift) of a block (r, c), in the place of its logits: shifted by row, and by column, which is
+        the same tensor where the shift is one number."""
         rows, columns = self._shifts
-        if isinstance(rows, torch.Tensor):
-            return (block.logits - rows[block.rows, None]).exp_(), (block.logits - columns[block.columns]).exp_()
-        shifted = (block.logits - rows).exp_() if rows else block.logits.exp()
-        return shifted, shifted
+        if isinstance(rows, torch.Tensor) and isinstance(columns, torch.Tensor):
+            by_column = (block.logits - columns[block.columns]).exp_()
+            return block.logits.sub_(rows[block.rows, None]).exp_(), by_column
+        by_row = (block.logits.sub_(rows) if rows else block.logits).exp_()
+        return by_row, by_row
 
     def derivative(self, block: Block) -> torch.Tensor:
         """The derivative (r, c) of the sum of all cross-entropies: both softmaxes, less 2 where a pair matches."""
-        by_row, by_column = self._exponentials(block)
-        rows, columns = self._row_weights[block.rows, None], self._column_weights[block.columns]
-        if by_row is by_column:
-            result = by_row.mul_(rows + columns)
+        rows, columns = self._weights[0][block.rows, None], self._weights[1][block.columns]
+        if self.kept is not None:
+            result = self.kept * (rows + columns)
         else:
-            result = by_row.mul_(rows).add_(by_column.mul_(columns))
+            by_row, by_column = self._exponentials(block)
+            if by_column is by_row:
+                result = by_row.mul_(rows + columns)
+            else:
+                result = by_row.mul_(rows).add_(by_column.mul_(columns))
         result.diagonal(block.diagonal).copy_(self._of_matches[block.matched])
         return result
 
 
-def _part(shift: torch.Tensor | float, rows: slice) -> torch.Tensor | float:
-    return shift[rows] if isinstance(shift, torch.Tensor) else shift
-
-
-def _cross_entropies(others: torch.Tensor, matches: torch.Tensor) -> torch.Tensor:
-    """-log(exp(match) / (exp(match) + others)) for sums of exponentials (N,) float64, accurate near 0 too."""
-    return F.softplus(others.log() - matches, threshold=40)
+def _largest(tiles: Tiles) -> tuple[torch.Tensor, torch.Tensor]:
+    """The largest logit of each row (N,), and of each column (G,) over all ranks."""
+    rows, columns = tiles.new(len(tiles.images)) - math.inf, tiles.new(tiles.num_pairs) - math.inf
+    for block in tiles.blocks():
+        rows[block.rows] = torch.maximum(rows[block.rows], block.logits.amax(dim=1))
+        columns[block.columns] = torch.maximum(columns[block.columns], block.logits.amax(dim=0))
+    if len(tiles.counts) > 1:
+        columns = distributed.gather_rows(columns[None], [1] * len(tiles.counts)).amax(dim=0)
+    return rows, columns

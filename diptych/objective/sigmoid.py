@@ -23,8 +23,8 @@ def sigmoid_loss(
 ) -> torch.Tensor:
     """Cross-entropy of telling, for each image and each text alone, whether they belong together; summed per image.
 
-    -1/G times the sum over all i, j of log sigmoid(z_ij (scale * cosine_ij + bias)), where z is 1 for i = j and else -1.
-    Ranks, gradients and memory are as in contrastive_loss.
+    -1/G times the sum over all i, j of log sigmoid(z_ij (scale * cosine_ij + bias)), where z_ij is 1 for i = j and
+    otherwise -1. Ranks, gradients and memory are as in contrastive_loss.
 
     Args:
         image_embeddings: (N, E) float, unit L2 norm.
@@ -45,7 +45,7 @@ def sigmoid_loss(
 
 
 class _SigmoidLoss(torch.autograd.Function):
-    """Forward keeps nothing but its inputs, and the logits where they are one block."""
+    """Forward keeps nothing but its inputs, and the signed logits where they are one block."""
 
     @staticmethod
     def forward(
@@ -56,8 +56,8 @@ class _SigmoidLoss(torch.autograd.Function):
             tiles = Tiles(images, distributed.gather_rows(texts, counts), scale, counts, tile)
             total, ctx.kept = tiles.new(dtype=torch.float64), None
             for block in tiles.blocks():
-                ctx.kept = tiles.only(block)
                 wrong = _wrongness(block, bias)
+                ctx.kept = tiles.only(block)
                 total += F.softplus(wrong, threshold=_THRESHOLD).sum(dim=1).double().sum()
             ctx.save_for_backward(images, tiles.texts, scale, bias)
             ctx.counts, ctx.tile = counts, tile
@@ -73,7 +73,7 @@ class _SigmoidLoss(torch.autograd.Function):
             of_bias = tiles.new(dtype=torch.float64)
 
             def derivative(block: Block) -> torch.Tensor:
-                result = _wrongness(block, bias).sigmoid_()
+                result = _wrongness(block, bias).sigmoid_() if ctx.kept is None else ctx.kept.sigmoid()
                 result.diagonal(block.diagonal).neg_()
                 of_bias.add_(result.sum(dim=1).double().sum())
                 return result
@@ -83,7 +83,7 @@ class _SigmoidLoss(torch.autograd.Function):
 
 
 def _wrongness(block: Block, bias: torch.Tensor) -> torch.Tensor:
-    """-z (scale * cosine + bias) of a block, a new tensor (r, c): large where the model is wrong."""
-    result = block.logits + bias
+    """-z (scale * cosine + bias) of a block (r, c), in the place of its logits: large where the model is wrong."""
+    result = block.logits.add_(bias)
     result.diagonal(block.diagonal).neg_()
     return result

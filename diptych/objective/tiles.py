@@ -1,7 +1,7 @@
 """The similarity matrix block by block: what both losses share, on one rank and on many.
 
-Each rank holds the rows of its own images; the columns are the texts of all ranks, gathered once. A loss passes over the
-blocks, and backward passes over them again: products of embeddings cost less than the memory that they would fill.
+Each rank has the rows of its own images; the columns are the texts of all ranks, gathered once. A loss passes over
+the blocks, and backward passes over them again: products of embeddings cost less than the memory that they would fill.
 
 Legend: N pairs of this rank, G pairs of all ranks, E embedding; r and c are the rows and columns of one block.
 """
@@ -26,7 +26,8 @@ class Block(NamedTuple):
         columns: of all ranks' texts.
         images: (r, E) in the precision of the loss.
         texts: (c, E) likewise.
-        logits: (r, c), scale times the products; the next block may overwrite it, and nobody else may.
+        logits: (r, c), scale times the products, in memory that may be changed and that the next block uses again; or
+            what was kept.
         diagonal: which diagonal of the block holds the pairs that belong together, see torch.diagonal.
     """
 
@@ -76,7 +77,7 @@ class Tiles:
         """All blocks, row by row.
 
         Args:
-            kept: the logits of the only block, from an earlier pass.
+            kept: what was made of the only block in an earlier pass: that spares its product.
         """
         height, width = min(self._tile, len(self.images)), min(self._tile, self.num_pairs)
         memory = torch.empty(0 if kept is not None else height * width, dtype=self.dtype, device=self.images.device)
@@ -94,7 +95,7 @@ class Tiles:
                 yield Block(rows, columns, images, texts, logits, self._first + top - left)
 
     def only(self, block: Block) -> torch.Tensor | None:
-        """The block's logits, to be kept for backward, if there is no other block: that saves a product."""
+        """The block's memory, to be kept for backward, if there is no other block."""
         return block.logits if block.logits.numel() == len(self.images) * self.num_pairs else None
 
     def gradients(
@@ -103,7 +104,7 @@ class Tiles:
         """The gradients of this rank's images and texts, and this rank's share of the scale's.
 
         Args:
-            derivative: gives the derivative (r, c) of the loss, but for `factor`, after the logits of a block.
+            derivative: gives the derivative (r, c) of the loss, but for `factor`, with respect to a block's logits.
             factor: () by which to multiply.
             kept: see `blocks`.
         Returns:

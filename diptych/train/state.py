@@ -96,4 +96,3 @@ def _place(value: Any, like: torch.Tensor) -> Any:
 
 def _placed(state: Mapping[str, Any], like: Mapping[str, Any]) -> dict[str, Any]:
     return {name: _place(value, like[name]) if name in like else value for name, value in state.items()}
-
