@@ -1,4 +1,4 @@
-"""Disks that are full or cannot be written, for tests: real ones where mounting is allowed, or limits like them."""
+"""Disks that are full or cannot be written, for tests: real ones where one may mount, or limits that act alike."""
 
 import contextlib
 import ctypes

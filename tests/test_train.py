@@ -1,17 +1,14 @@
 """The training loop: it learns, stops and goes on exactly, and fails with words."""
 
-import contextlib
 import dataclasses
 import json
 import math
 import os
 import random
-import resource
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,13 +16,12 @@ import torch
 from training import MODEL, tiny_config
 
 from diptych.data.loader import LoaderConfig
-from diptych.errors import ConfigError, NonFiniteLossError, TrainingError
+from diptych.errors import ConfigError, NonFiniteLossError
 from diptych.model.clip import CLIP
 from diptych.model.config import ViTConfig
 from diptych.records import Result
 from diptych.train import CheckpointConfig, OptimizerConfig, ScheduleConfig, fit, read_log
 from diptych.train.checkpoint import Checkpoints
-from diptych.train.log import TrainLog
 from diptych.train.optimizer import build_optimizer, learning_rate_share
 
 TESTS = Path(__file__).parent
@@ -54,19 +50,6 @@ loader = dataclasses.replace(config.loader, num_workers={num_workers})
 fit(dataclasses.replace(config, loader=loader), resume={resume})
 """
     return in_another_process(code, **kwargs)
-
-
-@contextlib.contextmanager
-def limited_file_size(num_bytes: int) -> Iterator[None]:
-    """Writing past so many bytes fails, as on a full disk."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-        signal.signal(signal.SIGXFSZ, before)
 
 
 def wait_for_step(folder: Path, step: int, process: subprocess.Popen) -> None:
@@ -205,15 +188,6 @@ def test_sigterm_to_the_whole_group_ends_with_a_checkpoint_too(tmp_path):
     os.killpg(process.pid, signal.SIGTERM)
     assert process.wait(60) == 0, process.stderr.read()
     assert Checkpoints(tmp_path / "run" / "checkpoints", CheckpointConfig()).newest()["step"] >= 3
-
-
-def test_a_full_disk_under_the_log_is_an_error_in_words(tmp_path):
-    log = TrainLog(tmp_path, 10, 0)
-    row = dict.fromkeys(("loss", "lr", "scale", "gradient_norm", "pairs_per_second", "share_waiting"), 0.5)
-    with limited_file_size(100), pytest.raises(TrainingError, match=r"cannot write .*log\.jsonl.*--resume"):
-        for step in range(1, 10):
-            log.row({"step": step, **row})
-    log.close()
 
 
 def test_a_finished_run_without_checkpoints_is_not_begun_again(tmp_path):

@@ -146,7 +146,7 @@ def _network(config: TrainConfig, tokenizer: Tokenizer, device: torch.device, dt
     return network
 
 
-def _step(network: torch.nn.Module, config: TrainConfig, dtype: torch.dtype) -> Step:
+def _step(network: Any, config: TrainConfig, dtype: torch.dtype) -> Step:
     if config.objective == "prediction":
         return PredictiveStep(network, config, dtype)
     return ContrastiveStep(Towers(network, config.parallel, dtype), config)
