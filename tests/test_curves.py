@@ -1,5 +1,6 @@
 """Charts: where points fall, which ticks stand, and that hostile text stays text."""
 
+import itertools
 import math
 import re
 import xml.etree.ElementTree as ElementTree
@@ -28,7 +29,7 @@ def test_doublings_are_evenly_spaced_on_an_axis_of_base_two_and_a_power_law_is_s
 
     law = Series("", [1, 10, 1000], [54 * x**-0.1 for x in (1, 10, 1000)])
     (line,) = points(line_chart(Chart("t", "x", "y", [law], x_base=10, y_base=10)), "s0")
-    slopes = [(b[1] - a[1]) / (b[0] - a[0]) for a, b in zip(line, line[1:], strict=False)]
+    slopes = [(b[1] - a[1]) / (b[0] - a[0]) for a, b in itertools.pairwise(line)]
     assert slopes[0] == pytest.approx(slopes[1], rel=0.01)
 
 
@@ -43,7 +44,7 @@ def test_a_logarithmic_axis_leaves_out_what_it_cannot_show():
 def test_ticks():
     assert linear_ticks(0, 47, 5) == [0, 10, 20, 30, 40]
     assert log_ticks(0.003, 0.25) == pytest.approx([0.005, 0.01, 0.02, 0.05, 0.1, 0.2])
-    assert log_ticks(30.0, 45.0) == pytest.approx([30, 32.5, 35, 37.5, 40, 42.5, 45])
+    assert log_ticks(30.0, 45.0) == pytest.approx([30, 35, 40, 45])
     assert doublings(1875, 60_000) == [1875, 3750, 7500, 15_000, 30_000, 60_000]
     assert len(doublings(1, 2**20)) <= 8
 
@@ -73,7 +74,7 @@ def page_words(content):
 
 def test_the_files_are_a_picture_and_a_page_that_load_nothing(tmp_path):
     drawn, paged = write_figure(page("harmless"), tmp_path / "new", "figure")
-    root = ElementTree.fromstring(drawn.read_text())  # noqa: S314  (our own)
+    root = ElementTree.fromstring(drawn.read_text())
     assert root.get("viewBox") == "0 0 1120 400"
     assert sorted(path.name for path in drawn.parent.iterdir()) == ["figure.html", "figure.svg"]
     html = paged.read_text()

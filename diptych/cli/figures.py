@@ -4,8 +4,6 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from diptych.cli.common import Option, Seed, Workers, examples, show
 from diptych.cli.paper import paper_app
 from diptych.cli.training import Settings
