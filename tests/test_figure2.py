@@ -38,6 +38,13 @@ def test_a_ratio_by_hand():
     assert ratio_in_words(dataclasses.replace(found, bound=">=", low=1.0, high=3.0)) == "at least 2.0 (1.0 to 3.0)"
 
 
+def test_a_ratio_at_chance_is_marked():
+    flat, rising = ([1, 2, 4], [0.12, 0.09, 0.1]), ([1, 2, 4], [0.1, 0.2, 0.4])
+    assert not efficiency(rising, flat, n=500, chance=0.1).above_chance
+    assert ratio_in_words(efficiency(rising, flat, n=500, chance=0.1)) == "?"
+    assert efficiency(rising, flat, n=500, chance=0.02).above_chance
+
+
 def test_the_interval_of_a_ratio_narrows_with_the_pictures():
     fast, slow = ([1, 2, 4], [0.2, 0.4, 0.8]), ([1, 2, 4], [0.1, 0.2, 0.4])
     few, many = efficiency(fast, slow, n=100), efficiency(fast, slow, n=10_000)

@@ -170,7 +170,7 @@ def _numbers(
             "gflops_and_error_percent": FIGURE_9,
             "law": {"a": paper.a, "b": paper.b, "b_interval_95": paper.exponent_interval()},
         },
-        "run": run_record("diptych paper figure9"),
+        "run": run_record(),
     }
 
 
@@ -222,7 +222,7 @@ def _page(
         ],
         notes=_NOTES,
         facts={
-            **{key: str(value) for key, value in run_record("diptych paper figure9").items() if value},
+            **{key: str(value) for key, value in run_record().items() if value},
             "pairs, batch": f"{base.num_pairs:,} of {', '.join(base.data)}, {base.global_batch_size}, the same for all",
             "seed": str(base.seed),
         },
