@@ -185,12 +185,9 @@ def _page(
     paper = fit_power_law(*published)
     span = max(compute) / min(compute)
     base = next(iter(configs.values()))
-    thin = [
-        Series("", compute, [100 * (1 - right / n) for right, n in per_set], colour=4, form="thin")
-        for per_set in zip(*(one.sets.values() for one in measured.values()), strict=True)
-    ]
+    thin = [_thin(name, compute, measured, min(errors) / 4) for name in _sets(measured)]
     return FigurePage(
-        title=f"Over {span:.0f} times the compute, zero-shot error falls as its {law.b:.3f}th power",
+        title=f"Over {span:.0f} times the compute, zero-shot error goes from {errors[0]:.1f} to {errors[-1]:.1f} %",
         summary=f"Here {law.in_words()}; the paper's points give {paper.in_words()}. In brackets the 95 % interval of "
         "the exponent. Both axes are logarithmic.",
         charts=[
@@ -234,6 +231,13 @@ def _published() -> tuple[list[float], list[float]]:
     return [x for x, _ in FIGURE_9.values()], [y for _, y in FIGURE_9.values()]
 
 
+def _thin(name: str, compute: list[float], measured: dict[str, Measured], least: float) -> Series:
+    """One set's errors, as far as they are at least `least` percent: a solved set would stretch the axis."""
+    errors = [100 * (1 - right / n) for right, n in (one.sets[name] for one in measured.values())]
+    kept = [(x, y) for x, y in zip(compute, errors, strict=True) if y >= least]
+    return Series("", [x for x, _ in kept], [y for _, y in kept], colour=4, form="thin")
+
+
 def _sets(measured: dict[str, Measured]) -> list[str]:
     return list(next(iter(measured.values())).sets)
 
@@ -242,7 +246,7 @@ def _chart(title: str, compute: list[float], errors: list[float], law: PowerLaw,
     places = np.geomspace(min(compute), max(compute), 33).tolist()
     lows, highs = zip(*(law.band(place) for place in places), strict=True)
     line = Series(law.in_words(), places, [law(x) for x in places], lows, highs, colour=1, form="line", band=True)
-    points = Series("mean over the sets", compute, errors, colour=0)
+    points = Series("mean over the sets", compute, errors, colour=0, form="markers")
     return Chart(
         title,
         "GFLOPs of the image tower, per picture",
@@ -255,7 +259,8 @@ def _chart(title: str, compute: list[float], errors: list[float], law: PowerLaw,
 
 
 _NOTES = (
-    "Error is the mean over the sets, each a thin line, of the share of wrong answers with the set's first template. "
+    "Error is the mean over the sets of the share of wrong answers with the set's first template. Each set is a thin "
+    "line, as far as its error is above a quarter of the smallest mean. "
     "The line is fitted by least squares to the logarithms; its band is the 95 % interval of the fitted line "
     "(Student's distribution), under the assumption that the models scatter independently about it.",
     "Width, resolution and depth of the image tower grow so that each brings the same factor of compute, and of the "
