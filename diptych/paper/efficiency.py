@@ -9,6 +9,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from diptych.errors import ShapeError
+from diptych.evaluate.statistics import clopper_pearson
+
+Curve = tuple[Sequence[float], Sequence[float]]
+"""Images, increasing, and the accuracy after each."""
 
 _DRAWS = 2000
 
@@ -21,7 +25,8 @@ class Efficiency:
         ratio: images that the slow curve needs, divided by those of the fast one, at `accuracy`.
         bound: "" where both counts are known; ">=" or "<=" where a curve was above `accuracy` at its first point, so
             that its true count may be smaller still.
-        accuracy: where the curves are compared: the highest that both reach, a fraction.
+        accuracy: where the curves are compared: where the lower of the two ends, a fraction.
+        above_chance: whether `accuracy` can be told from guessing; a ratio at chance means nothing.
         low, high: of the middle 99.5 % of ratios when every point is drawn anew from its binomial distribution; None
             without numbers of pictures.
     """
@@ -31,6 +36,7 @@ class Efficiency:
     accuracy: float
     low: float | None = None
     high: float | None = None
+    above_chance: bool = True
 
 
 def images_needed(images: Sequence[float], accuracy: Sequence[float], wanted: float) -> tuple[float, bool] | None:
@@ -48,15 +54,15 @@ def images_needed(images: Sequence[float], accuracy: Sequence[float], wanted: fl
     return None
 
 
-def efficiency(
-    fast: tuple[Sequence[float], Sequence[float]], slow: tuple[Sequence[float], Sequence[float]], n: int | None = None
-) -> Efficiency:
+def efficiency(fast: Curve, slow: Curve, n: int | None = None, chance: float = 0.0) -> Efficiency:
     """Compare two curves where the lower one ends, as the paper does at 400 million images.
 
     Args:
         fast, slow: (images, accuracy) of each, images increasing, accuracy as fractions. Where the "fast" one turns out
             lower, the comparison is made where it ends, and the ratio comes out below 1.
         n: pictures behind each accuracy, for the interval.
+        chance: accuracy of guessing; where the lower bound (Clopper-Pearson, 99.5 %) of the compared accuracy is not
+            above it, the ratio is marked.
     Raises:
         ShapeError: a curve is empty or its columns differ in length.
     """
@@ -72,16 +78,14 @@ def efficiency(
         again = [(images, (random.binomial(n, np.asarray(shares)) / n).tolist()) for images, shares in (fast, slow)]
         drawn.append(_compare(again[0], again[1]).ratio)
     low, high = np.quantile(drawn, [0.0025, 0.9975])
-    return dataclasses.replace(result, low=float(low), high=float(high))
+    surely = clopper_pearson(round(result.accuracy * n), n)[0]
+    return dataclasses.replace(result, low=float(low), high=float(high), above_chance=surely > chance)
 
 
-def _compare(
-    fast: tuple[Sequence[float], Sequence[float]], slow: tuple[Sequence[float], Sequence[float]]
-) -> Efficiency:
-    tops = [max(accuracy) for _, accuracy in (fast, slow)]
-    wanted = min(tops)
+def _compare(fast: Curve, slow: Curve) -> Efficiency:
+    wanted = min(accuracy[-1] for _, accuracy in (fast, slow))
     quick, late = images_needed(*fast, wanted), images_needed(*slow, wanted)
-    assert quick is not None and late is not None  # both reach the lower of their tops
+    assert quick is not None and late is not None  # both reach the lower of their ends
     (few, few_at_once), (many, many_at_once) = quick, late
     bound = {(True, False): ">=", (False, True): "<="}.get((few_at_once, many_at_once), "")
     return Efficiency(many / few, bound, wanted)

@@ -110,10 +110,10 @@ def run_figure2(
     if not all_finished(runs):
         return None
     curves = {name: read_measured(Path(config.out), config.global_batch_size) for name, config in configs.items()}
-    ratios = {(fast, slow): _compared(curves[fast], curves[slow]) for fast, slow in COMPARED}
     first = curves[TRANSFORMER][-1].sets
     classes = {one.name: len(one.class_names) for one in benchmarks}
     chance = sum(n / classes[name] for name, (_, n) in first.items()) / sum(n for _, n in first.values())
+    ratios = {(fast, slow): _compared(curves[fast], curves[slow], chance) for fast, slow in COMPARED}
     numbers = out / "figure2.json"
     numbers.write_text(json.dumps(_numbers(curves, ratios, chance, configs), indent=2) + "\n", encoding="utf-8")
     drawn, page = write_figure(_page(curves, ratios, chance, configs), out, "figure2")
@@ -127,13 +127,15 @@ def evaluators(config: TrainConfig, benchmarks: Sequence[Benchmark]) -> list[Eva
     return [ZeroShot(one, protocols=("single",)) for one in benchmarks]
 
 
-def _compared(fast: list[Measured], slow: list[Measured]) -> Efficiency:
+def _compared(fast: list[Measured], slow: list[Measured], chance: float) -> Efficiency:
     columns = [([float(one.pairs) for one in curve], [one.accuracy for one in curve]) for curve in (fast, slow)]
-    return efficiency(columns[0], columns[1], n=fast[-1].n)
+    return efficiency(columns[0], columns[1], n=fast[-1].n, chance=chance)
 
 
 def ratio_in_words(found: Efficiency) -> str:
-    """3.2 (2.6 to 4.1), "at least 5.0 (...)" where only a bound is known."""
+    """3.2 (2.6 to 4.1), "at least 5.0 (...)" where only a bound is known, "?" where one is not above chance."""
+    if not found.above_chance:
+        return "?"
     bound = {">=": "at least ", "<=": "at most "}.get(found.bound, "")
     spread = "" if found.low is None or found.high is None else f" ({found.low:.1f} to {found.high:.1f})"
     return f"{bound}{found.ratio:.1f}{spread}"
@@ -162,7 +164,7 @@ def _numbers(
         "seconds": {name: _seconds(config) for name, config in configs.items()},
         "parameters": {name: config.model.num_parameters() for name, config in configs.items()},
         "paper": {"source": "CLIP paper, figure 2, read off the plot", "millions_of_images_and_percent": FIGURE_2},
-        "run": run_record("diptych paper figure2"),
+        "run": run_record(),
     }
 
 
@@ -194,9 +196,10 @@ def _page(
         for name, points in FIGURE_2.items()
     ]
     y_label = "zero-shot accuracy, %"
-    lead, base = ratios[WORDS, DECODER], configs[TRANSFORMER]
+    best, last, base = curves[TRANSFORMER][-1], curves[DECODER][-1], configs[TRANSFORMER]
     return FigurePage(
-        title=f"A bag of words needs {ratio_in_words(lead)} times fewer pictures than the caption word by word",
+        title=f"{percent(best.accuracy)} after {number(best.pairs)} pairs with CLIP's objective; "
+        f"{percent(last.accuracy)} where the caption is predicted word by word",
         summary="Zero-shot accuracy against pictures seen, with 99.5 % intervals, for objectives that share image "
         "tower, data, order, batch and schedule; beside it the paper's figure 2. " + _comparisons(ratios),
         charts=[
@@ -216,7 +219,7 @@ def _page(
         ],
         notes=_NOTES,
         facts={
-            **{key: str(value) for key, value in run_record("diptych paper figure2").items() if value},
+            **{key: str(value) for key, value in run_record().items() if value},
             "image tower": str(base.model.vision),
             "pairs, batch": f"{base.num_pairs:,} of {', '.join(base.data)}, {base.global_batch_size}",
             "sets": ", ".join(f"{name} ({n})" for name, (_, n) in curves[TRANSFORMER][-1].sets.items()),
@@ -228,6 +231,9 @@ def _page(
 def _comparisons(ratios: dict[tuple[str, str], Efficiency]) -> str:
     sentences = []
     for (fast, slow), found in ratios.items():
+        if not found.above_chance:
+            sentences.append(f"“{fast}” and “{slow}”: one ended at chance, so there is no ratio.")
+            continue
         paper = f"; in the paper {EFFICIENCY[fast, slow]:g}" if (fast, slow) in EFFICIENCY else ""
         text = f"“{fast}” needs {ratio_in_words(found)} times fewer pictures than “{slow}” at {percent(found.accuracy)}"
         sentences.append(f"{text}{paper}.")
@@ -235,7 +241,7 @@ def _comparisons(ratios: dict[tuple[str, str], Efficiency]) -> str:
 
 
 _NOTES = (
-    "Ratios are taken at the highest accuracy that both curves reach, accuracy being linear between points in the "
+    "Ratios are taken at the accuracy with which the lower curve ends, accuracy being linear between points in the "
     "logarithm of the pictures; the range in brackets redraws every point from its binomial distribution (99.5 %). "
     "One seed: it says nothing about another run.",
     "“Caption, predicted”: the picture as 4 prefix tokens of a causal Transformer of the text encoder's size; loss: "

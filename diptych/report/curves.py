@@ -33,7 +33,7 @@ class Series:
         x, y: its points, finite; those that an axis cannot show (0 on a logarithmic one) are left out.
         low, high: interval of each point, or None.
         colour: 0 to 4; it chooses the marker too.
-        form: "points" (markers, joined), "line", "dashed", or "thin"; all but the first without markers.
+        form: "points" (markers, joined), "markers" (not joined), "line", "dashed", or "thin".
         band: draw the intervals as one band, not as a whisker at each point.
     """
 
@@ -198,8 +198,9 @@ def _curve(series: Series, x: _Axis, y: _Axis) -> Markup:
             whisker = f"whisker s{series.colour}"
             parts += [_line(a, b, c, d, whisker) for (a, b), (c, d) in zip(lows, highs, strict=True)]
     form = {"dashed": " dashed", "thin": " thin"}.get(series.form, "")
-    parts.append(Markup('<polyline class="curve s{}{}" points="{}"/>').format(series.colour, form, _points(places)))
-    if series.form == "points":
+    if series.form != "markers":
+        parts.append(Markup('<polyline class="curve s{}{}" points="{}"/>').format(series.colour, form, _points(places)))
+    if series.form in ("points", "markers"):
         parts += [_marker(a, b, series.colour) for a, b in places]
     return Markup("").join(parts)
 
@@ -213,8 +214,9 @@ def _legend(chart: Chart) -> Markup:
     for place, one in enumerate(named):
         height = y + place * _LEGEND_LINE
         form = {"dashed": " dashed", "thin": " thin"}.get(one.form, "")
-        parts.append(_line(x, height - 4, x + 24, height - 4, f"curve s{one.colour}{form}"))
-        if one.form == "points":
+        if one.form != "markers":
+            parts.append(_line(x, height - 4, x + 24, height - 4, f"curve s{one.colour}{form}"))
+        if one.form in ("points", "markers"):
             parts.append(_marker(x + 12, height - 4, one.colour))
         parts.append(_text(x + 34, height, one.label))
     return Markup("").join(parts)
