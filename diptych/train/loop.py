@@ -10,12 +10,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from diptych import distributed
 from diptych.data.loader import Loader
 from diptych.data.sources import Source
-from diptych.data.tokenizer import Tokenizer
 from diptych.embed.encoder import Evaluator
 from diptych.embed.folder import check_can_save
 from diptych.embed.model import Model
@@ -28,21 +25,17 @@ from diptych.train.averaging import WeightAverage
 from diptych.train.checkpoint import Checkpoints, mean_score
 from diptych.train.config import TrainConfig, check_same_run
 from diptych.train.guard import SpikeGuard
-from diptych.train.initial import initialise, locked_modules
 from diptych.train.inputs import open_pairs, prepare_tokenizer
 from diptych.train.log import TrainLog, open_log
 from diptych.train.meter import Meter
+from diptych.train.network import Step, build_network, build_step
 from diptych.train.optimizer import build_optimizer, learning_rate_share
-from diptych.train.parallel import Towers
 from diptych.train.precision import choose_dtype
 from diptych.train.signals import quick_switching, stop_on_signal
 from diptych.train.state import Training, is_sharded, whole_state
-from diptych.train.step import ContrastiveStep, PredictiveStep
-from diptych.train.stochastic_rounding import full_precision, prepare_weights
+from diptych.train.stochastic_rounding import full_precision
 
 logger = logging.getLogger(__name__)
-
-Step = ContrastiveStep | PredictiveStep
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,11 +96,19 @@ def fit(
     source = pairs or open_pairs(config.data, config.preprocessing.image_size, config.loader.seed)
     tokenizer = distributed.on_main(lambda: prepare_tokenizer(config, source, folder))
     dtype = choose_dtype(config.precision, device)
-    network = _network(config, tokenizer, device, dtype)
-    ranks = {"rank": distributed.rank(), "world_size": distributed.world_size()}
-    loader = Loader(source, tokenizer, config.preprocessing, config.loader, config.augmentation, **ranks)
+    network = build_network(config, tokenizer, device, dtype)
+    loader = Loader(
+        source,
+        tokenizer,
+        config.preprocessing,
+        config.loader,
+        config.augmentation,
+        rank=distributed.rank(),
+        world_size=distributed.world_size(),
+        pin_memory=device.type == "cuda",
+    )
     model = Model(network, tokenizer, config.preprocessing, name=folder.name)  # also sets the memory format
-    step = _step(network, config, dtype)
+    step = build_step(network, config, dtype)
     average = None if config.average_decay is None else WeightAverage(network, config.average_decay)
     optimizer = build_optimizer(network, config.optimizer, config.seed)
     training = Training(network, optimizer, loader, SpikeGuard(config.guard), average)
@@ -130,26 +131,6 @@ def fit(
             results = _evaluate(training, model, evaluators, log)
             distributed.on_main(lambda: _write_anew(results, folder / "results.jsonl"))
     return Run(folder, model, training.step, finished, training.seconds, results)
-
-
-def _network(config: TrainConfig, tokenizer: Tokenizer, device: torch.device, dtype: torch.dtype) -> Any:
-    """The network on its device with its first weights, the same in every rank."""
-    torch.manual_seed(config.seed)
-    network = build_model(config.model)
-    initialise(network, config.init, tokenizer)
-    network = network.to(device).train()
-    prepare_weights(network, config.optimizer.stochastic_rounding, dtype)
-    for module in locked_modules(network, config.init):
-        module.eval()
-    if config.activation_checkpointing:
-        network.checkpoint_activations(True)
-    return network
-
-
-def _step(network: Any, config: TrainConfig, dtype: torch.dtype) -> Step:
-    if config.objective == "prediction":
-        return PredictiveStep(network, config, dtype)
-    return ContrastiveStep(Towers(network, config.parallel, dtype), config)
 
 
 def _train(
@@ -247,7 +228,7 @@ def _measured(training: Training, model: Model) -> Iterator[Model]:
 
 def _assembled(model: Model) -> Model:
     """The same model with the weights of all ranks put together."""
-    network = build_model(model.clip.config)
+    network: Any = build_model(model.clip.config)
     network.load_state_dict(whole_state(model.clip))
     return Model(network.to(model.device).eval(), model.tokenizer, model.preprocessing, name=model.name)
 

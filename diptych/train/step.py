@@ -84,6 +84,7 @@ class ContrastiveStep:
         texts = torch.empty_like(texts).index_copy(0, text_rows.to(texts.device), texts)
         scale = self._clip.logit_scale.exp()
         if self._config.objective == "sigmoid":
+            assert self._clip.logit_bias is not None  # TrainConfig has seen to it
             return sigmoid_loss(images, texts, scale, self._clip.logit_bias)
         return contrastive_loss(images, texts, scale)
 
