@@ -9,8 +9,8 @@ from torch.distributed.tensor import DTensor
 
 from diptych.train.stochastic_rounding import round_into
 
-# What a processor works through at a time: four fp32 buffers of this many numbers stay in its cache.
-_CHUNK = 2**16
+# What a processor works through at a time: a few fp32 buffers of this many numbers stay in its cache.
+_CHUNK = 2**18
 # Cuts of the noise begin anywhere among so many places.
 _SPARE_NOISE = 2**14
 _MOMENTS = ("exp_avg", "exp_avg_sq")
@@ -173,9 +173,11 @@ def _in_chunks(
     buffers = [torch.empty(min(size, len(t)), device=t.device) if t.dtype != torch.float32 else None for t in flat]
     for pieces in zip(*(t.split(size) for t in flat), strict=True):
         wide = [
-            piece if buffer is None else buffer[: len(piece)].copy_(piece)
-            for piece, buffer in zip(pieces, buffers, strict=True)
+            piece if buffer is None else buffer[: len(piece)] for piece, buffer in zip(pieces, buffers, strict=True)
         ]
+        narrow = [index for index, buffer in enumerate(buffers) if buffer is not None]
+        # As a list, because that way of copying uses a processor's vectors here.
+        torch._foreach_copy_([wide[index] for index in narrow], [pieces[index] for index in narrow])
         _fused([[*wide, step]], group, divisor)
         parameter, _, mean, square = pieces
         if mean.dtype == torch.bfloat16:
