@@ -41,7 +41,7 @@ def text_flops(config: CLIPConfig, caption_tokens: float) -> float:
     """
     text = config.text
     if not isinstance(text, TextConfig):
-        raise ConfigError(f"operations are counted for a text Transformer alone, not for {text}")
+        raise ConfigError(f"operations are counted for a text Transformer alone, not for {type(text).__name__}")
     if not 1 <= caption_tokens <= text.context_length:
         raise ConfigError(f"captions have from 1 to {text.context_length} tokens, not {caption_tokens}")
     return _transformer(text.width, text.layers, caption_tokens) + 2 * text.width * config.embed_dim
