@@ -164,7 +164,8 @@ def reference_log_probabilities(model, image, ids):
         mask = torch.full((x.shape[1], x.shape[1]), -math.inf).triu(1)
         weights = (q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5 + mask).softmax(dim=-1)
         x = x + attention.out_proj((weights @ v).transpose(1, 2).flatten(2))
-        x = x + block.mlp(block.ln_2(x))
+        hidden = block.mlp.c_fc(block.ln_2(x))
+        x = x + block.mlp.c_proj(hidden * torch.sigmoid(1.702 * hidden))
     logits = model.ln_final(x[0, model.prefix_tokens :]) @ model.token_embedding.weight.T
     return logits.log_softmax(dim=-1)[torch.arange(len(ids) - 1), ids[1:]]
 

@@ -143,12 +143,12 @@ class CaptionDecoder(ImageHalf):
 
 def _block_over_tree(block: Block, x: torch.Tensor, n: int, seen: torch.Tensor) -> torch.Tensor:
     """A block on n sequences of one length, (n · L, W) -> (n · L, W); `seen`, bool (L, L), says who sees whom."""
-    attention, length, width = block.attn, len(seen), x.shape[-1]
-    qkv = F.linear(block.ln_1(x), attention.in_proj_weight, attention.in_proj_bias)
+    attention, length, width, dtype = block.attn, len(seen), x.shape[-1], block.mlp.c_fc.weight.dtype
+    qkv = F.linear(block.ln_1(x).to(dtype), attention.in_proj_weight, attention.in_proj_bias)
     q, k, v = qkv.view(n, length, 3, attention.heads, width // attention.heads).permute(2, 0, 3, 1, 4)
     attended = attend(q, k, v, seen=seen[None, None]).transpose(1, 2).reshape(n * length, width)
     x = x + attention.out_proj(attended)
-    return x + block.mlp(block.ln_2(x))
+    return x + block.mlp(block.ln_2(x).to(dtype))
 
 
 @dataclasses.dataclass
