@@ -52,20 +52,19 @@ def test_what_cannot_be_fitted_is_refused():
 
 def test_compute_by_hand():
     # conv1: 27·16·16² ; stages of 16, 32 at 16² and 8²: see diptych.model.compact_resnet; pooling and projection.
-    vision = rung(1, PRESETS["playground-rn"]).vision
     convolutions = 27 * 16 * 256 + 2 * 9 * 16 * 16 * 256
     convolutions += (9 * 16 * 32 + 9 * 32 * 32 + 16 * 32) * 64 + (9 * 32 * 64 + 9 * 64 * 64 + 32 * 64) * 16
     pooling = 64 * 64 + 2 * 17 * 64 * 64 + 2 * 17 * 64 + 64 * 256
-    assert gflops(vision, 256) * 1e9 == pytest.approx(convolutions + pooling, rel=1e-3)
+    assert gflops(rung(1, PRESETS["playground-rn"])) * 1e9 == pytest.approx(convolutions + pooling, rel=1e-3)
 
 
 def test_compute_is_the_papers_within_a_few_percent():
-    assert gflops(PRESETS["RN50"].vision, 1024) == pytest.approx(FIGURE_9["RN50"][0], rel=0.06)
+    assert gflops(PRESETS["RN50"]) == pytest.approx(FIGURE_9["RN50"][0], rel=0.06)
 
 
 def test_the_ladder_spans_what_the_paper_spans_and_splits_compute_evenly():
     base = PRESETS["playground-rn"]
-    compute = [gflops(rung(size, base).vision, 256) for size in SIZES]
+    compute = [gflops(rung(size, base)) for size in SIZES]
     assert compute == sorted(compute) and compute[-1] / compute[0] > 44
     small, large = (rung(size, base) for size in (1, 2))
     assert large.vision.image_size == 2 * small.vision.image_size

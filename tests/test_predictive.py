@@ -22,9 +22,10 @@ from diptych.model.text_config import BagOfWordsConfig, CaptionDecoderConfig, Wo
 
 V = 560
 BAG = dataclasses.replace(MODEL, text=BagOfWordsConfig(32, V, 48))
+BIASED = dataclasses.replace(BAG, logit_bias=-10.0)
 WORDS = dataclasses.replace(MODEL, text=WordPredictionConfig(32, V))
 DECODER = dataclasses.replace(MODEL, text=CaptionDecoderConfig(32, V, 64, layers=2, prefix_tokens=3))
-OTHERS = pytest.mark.parametrize("config", [BAG, WORDS, DECODER], ids=["bag", "words", "decoder"])
+OTHERS = pytest.mark.parametrize("config", [BAG, BIASED, WORDS, DECODER], ids=["bag", "biased", "words", "decoder"])
 
 
 def made(config, seed=0):
@@ -72,6 +73,11 @@ def test_the_transformers_description_stays_as_it_was():
 def test_an_impossible_text_side_is_refused(text, words):
     with pytest.raises(ConfigError, match=words):
         CLIPConfig.from_dict(MODEL.to_dict() | {"text": text})
+
+
+def test_a_bias_of_the_logits_needs_logits():
+    with pytest.raises(ConfigError, match="logit_bias belongs to a contrastive model"):
+        dataclasses.replace(WORDS, logit_bias=-10.0)
 
 
 @OTHERS
@@ -164,7 +170,8 @@ def reference_log_probabilities(model, image, ids):
         mask = torch.full((x.shape[1], x.shape[1]), -math.inf).triu(1)
         weights = (q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5 + mask).softmax(dim=-1)
         x = x + attention.out_proj((weights @ v).transpose(1, 2).flatten(2))
-        x = x + block.mlp(block.ln_2(x))
+        hidden = block.mlp.c_fc(block.ln_2(x))
+        x = x + block.mlp.c_proj(hidden * torch.sigmoid(1.702 * hidden))
     logits = model.ln_final(x[0, model.prefix_tokens :]) @ model.token_embedding.weight.T
     return logits.log_softmax(dim=-1)[torch.arange(len(ids) - 1), ids[1:]]
 
@@ -226,6 +233,18 @@ def test_captions_longer_than_the_context_are_refused():
     model = made(DECODER)
     with pytest.raises(ShapeError, match="exceed the context of 32"):
         model.losses(pictures(1), *texts(list(range(40))))
+
+
+@pytest.mark.parametrize("config", [WORDS, DECODER], ids=["words", "decoder"])
+def test_activations_computed_again_give_the_same_gradients(config):
+    model, images, (tokens, lengths) = made(config).train(), pictures(5), texts([1], [2, 3], [4], [5, 6, 7], [])
+    found = []
+    for on in (False, True):
+        model.checkpoint_activations(on)
+        model.zero_grad()
+        model.losses(images, tokens, lengths).mean().backward()
+        found.append([parameter.grad.clone() for parameter in model.parameters()])
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
 
 
 # ---- learning: each contestant, in a loop of its own, comes to know four colours

@@ -5,15 +5,13 @@ A bag is the set of a caption's different words. The words are the tokenizer's, 
 Source: CLIP paper, section 2.3 and figure 2; prediction as in Joulin et al. 2016 (arXiv 1511.02251).
 """
 
-import math
-
 import torch
 from torch import nn
 
 from diptych.errors import ConfigError, ShapeError
-from diptych.model.clip import INITIAL_TEMPERATURE, MAX_LOGIT_SCALE, normalised
+from diptych.model.clip import DualEncoder
 from diptych.model.config import CLIPConfig
-from diptych.model.image_half import ImageHalf
+from diptych.model.image_half import ImageHalf, build_image_tower
 from diptych.model.text_config import BagOfWordsConfig, WordPredictionConfig
 
 
@@ -43,21 +41,17 @@ def bag_of_words(tokens: torch.Tensor, lengths: torch.Tensor | None = None) -> t
     return words.clamp(min=0), shares
 
 
-class BagOfWordsCLIP(ImageHalf):
-    """A CLIP whose text encoder is the mean of a caption's word vectors, and a linear projection.
-
-    Attributes:
-        logit_scale: () t of the paper; logits are cosines times exp(t).
-    """
+class BagOfWordsCLIP(DualEncoder):
+    """A CLIP whose text encoder is the mean of a caption's word vectors, and a linear projection."""
 
     def __init__(self, config: CLIPConfig) -> None:
-        super().__init__(config)
+        super().__init__()
         if not isinstance(config.text, BagOfWordsConfig):
             raise ConfigError(f"a BagOfWordsCLIP needs a BagOfWordsConfig as its text, not {config.text}")
         width = config.text.width
+        self._add_images_and_temperature(config)
         self.token_embedding = nn.Embedding(config.text.vocab_size, width)
         self.text_projection = nn.Parameter(torch.empty(width, config.embed_dim))
-        self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / INITIAL_TEMPERATURE)))
         nn.init.normal_(self.token_embedding.weight, std=width**-0.5)
         nn.init.normal_(self.text_projection, std=width**-0.5)
 
@@ -66,18 +60,6 @@ class BagOfWordsCLIP(ImageHalf):
         words, shares = bag_of_words(tokens, lengths)
         vectors = self.token_embedding(words)
         return torch.bmm(shares.to(vectors.dtype)[:, None], vectors)[:, 0] @ self.text_projection
-
-    def forward(
-        self, images: torch.Tensor, tokens: torch.Tensor, lengths: torch.Tensor | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Both sides of a batch of pairs: unit embeddings (N, E) and (N, E), and exp(t) (); see CLIP.forward."""
-        image_embeddings = normalised(self.encode_image(images))
-        return image_embeddings, normalised(self.encode_text(tokens, lengths)), self.logit_scale.exp()
-
-    @torch.no_grad()
-    def clip_logit_scale(self) -> None:
-        """Clip t in place so that logits are never scaled by more than 100 (section 2.5); call after each update."""
-        self.logit_scale.clamp_(max=math.log(MAX_LOGIT_SCALE))
 
 
 class WordPrediction(ImageHalf):
@@ -88,9 +70,11 @@ class WordPrediction(ImageHalf):
     """
 
     def __init__(self, config: CLIPConfig) -> None:
-        super().__init__(config)
+        super().__init__()
         if not isinstance(config.text, WordPredictionConfig):
             raise ConfigError(f"a WordPrediction needs a WordPredictionConfig as its text, not {config.text}")
+        self.config = config
+        self.visual = build_image_tower(config)
         # Named as a table of embeddings, which the optimizer treats as one.
         self.token_embedding = nn.Linear(config.embed_dim, config.text.vocab_size)
         nn.init.normal_(self.token_embedding.weight, std=config.embed_dim**-0.5)

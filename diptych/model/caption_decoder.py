@@ -13,8 +13,9 @@ from torch.nn import functional as F
 from diptych.errors import ConfigError, ShapeError
 from diptych.model.attention import Block, Transformer, attend
 from diptych.model.config import CLIPConfig
-from diptych.model.image_half import ImageHalf
+from diptych.model.image_half import ImageHalf, build_image_tower
 from diptych.model.packing import pack_texts
+from diptych.model.recompute import recomputed
 from diptych.model.text_config import CaptionDecoderConfig
 from diptych.model.text_transformer import initialise_block
 
@@ -30,10 +31,12 @@ class CaptionDecoder(ImageHalf):
     """
 
     def __init__(self, config: CLIPConfig) -> None:
-        super().__init__(config)
+        super().__init__()
         text = config.text
         if not isinstance(text, CaptionDecoderConfig):
             raise ConfigError(f"a CaptionDecoder needs a CaptionDecoderConfig as its text, not {text}")
+        self.config = config
+        self.visual = build_image_tower(config)
         self.prefix_tokens = text.prefix_tokens
         self.prefix = nn.Linear(config.embed_dim, text.prefix_tokens * text.width)
         self.token_embedding = nn.Embedding(text.vocab_size, text.width)
@@ -73,7 +76,7 @@ class CaptionDecoder(ImageHalf):
             targets.append(tokens[texts, 1 : longest + 1][predicts])
         x = torch.cat(rows)
         for block in self._blocks():
-            x = block(x, packing)
+            x = recomputed(block, x, packing) if self.transformer.checkpointing else block(x, packing)
         logits = F.linear(self.ln_final(x[torch.cat(kept)]), self.token_embedding.weight)
         each = F.cross_entropy(logits.float(), torch.cat(targets), reduction="none")
         owner = torch.arange(len(tokens), device=tokens.device).repeat_interleave(read)
@@ -143,12 +146,12 @@ class CaptionDecoder(ImageHalf):
 
 def _block_over_tree(block: Block, x: torch.Tensor, n: int, seen: torch.Tensor) -> torch.Tensor:
     """A block on n sequences of one length, (n · L, W) -> (n · L, W); `seen`, bool (L, L), says who sees whom."""
-    attention, length, width = block.attn, len(seen), x.shape[-1]
-    qkv = F.linear(block.ln_1(x), attention.in_proj_weight, attention.in_proj_bias)
+    attention, length, width, dtype = block.attn, len(seen), x.shape[-1], block.mlp.c_fc.weight.dtype
+    qkv = F.linear(block.ln_1(x).to(dtype), attention.in_proj_weight, attention.in_proj_bias)
     q, k, v = qkv.view(n, length, 3, attention.heads, width // attention.heads).permute(2, 0, 3, 1, 4)
     attended = attend(q, k, v, seen=seen[None, None]).transpose(1, 2).reshape(n * length, width)
     x = x + attention.out_proj(attended)
-    return x + block.mlp(block.ln_2(x))
+    return x + block.mlp(block.ln_2(x).to(dtype))
 
 
 @dataclasses.dataclass

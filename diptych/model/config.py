@@ -215,6 +215,8 @@ class CLIPConfig:
             raise ConfigError(f"model.activation must be one of {', '.join(ACTIVATIONS)}, not {self.activation!r}")
         if self.logit_bias is not None:
             object.__setattr__(self, "logit_bias", _check_number("model.logit_bias", self.logit_bias))
+            if isinstance(self.text, PREDICTIVE):
+                raise ConfigError("model.logit_bias belongs to a contrastive model; this text side predicts captions")
         if self.num_parameters() > MAX_PARAMETERS:
             raise ConfigError(
                 f"a model of {self.num_parameters():,} parameters is above the limit of {MAX_PARAMETERS:,}: "

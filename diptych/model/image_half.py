@@ -3,14 +3,17 @@
 import torch
 from torch import nn
 
-from diptych.errors import ShapeError
+from diptych.errors import ConfigError, ShapeError
+from diptych.model.attention import Transformer
 from diptych.model.compact_resnet import CompactResNet
 from diptych.model.config import CLIPConfig, CompactResNetConfig, ViTConfig
 from diptych.model.modified_resnet import ModifiedResNet
 from diptych.model.vision_transformer import VisionTransformer
 
+ImageTower = VisionTransformer | ModifiedResNet | CompactResNet
 
-def build_image_tower(config: CLIPConfig) -> VisionTransformer | ModifiedResNet | CompactResNet:
+
+def build_image_tower(config: CLIPConfig) -> ImageTower:
     """The image tower that the configuration names, with its projection to embed_dim."""
     if isinstance(config.vision, ViTConfig):
         return VisionTransformer(config.vision, config.embed_dim, config.activation)
@@ -20,24 +23,51 @@ def build_image_tower(config: CLIPConfig) -> VisionTransformer | ModifiedResNet 
 
 
 class ImageHalf(nn.Module):
-    """An abstract half: the image tower under CLIP's names, so that all contestants of figure 2 share it.
+    """An abstract half; what inherits from it sets `config` and `visual`, the latter with build_image_tower.
 
     Attributes:
         visual: the image tower.
     """
 
-    def __init__(self, config: CLIPConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.visual = build_image_tower(config)
+    config: CLIPConfig
+    visual: ImageTower
 
-    def image_features(self, images: torch.Tensor) -> torch.Tensor:
-        """Normalised images (N, 3, R, R) -> (N, W), the image tower's output before its projection."""
+    def image_features(self, images: torch.Tensor, kept: torch.Tensor | None = None) -> torch.Tensor:
+        """Normalised images (N, 3, R, R) -> (N, W), the image tower's output before its projection.
+
+        With `kept` see encode_image.
+        """
         size = self.config.vision.image_size
         if images.shape[1:] != (3, size, size):
             raise ShapeError(f"images must have the shape (N, 3, {size}, {size}), not {tuple(images.shape)}")
-        return self.visual.features(images.to(self.visual.conv1.weight.dtype))
+        images = images.to(self.visual.conv1.weight.dtype)
+        if kept is None:
+            return self.visual.features(images)
+        if not isinstance(self.visual, VisionTransformer):
+            raise ConfigError("patches can be left out of a Vision Transformer only: a ResNet needs the whole picture")
+        if kept.ndim != 2 or len(kept) != len(images):
+            raise ShapeError(f"kept must be (N, K) for {len(images)} pictures, not {tuple(kept.shape)}")
+        return self.visual.features(images, kept)
 
-    def encode_image(self, images: torch.Tensor) -> torch.Tensor:
-        """Normalised images (N, 3, R, R) -> (N, E), not of unit norm."""
-        return self.visual.project(self.image_features(images))
+    def encode_image(self, images: torch.Tensor, kept: torch.Tensor | None = None) -> torch.Tensor:
+        """Normalised images (N, 3, R, R) -> (N, E), points of the shared space, not yet of unit norm.
+
+        Args:
+            images: float (N, 3, R, R), normalised.
+            kept: int64 (N, K), the patches of each picture that are computed, counted by rows from 0 (see
+                draw_kept_patches); the others cost nothing. None for all.
+        Raises:
+            ConfigError: `kept` is given and the image tower is a ResNet.
+            ShapeError: the sizes do not fit the architecture.
+        """
+        return self.visual.project(self.image_features(images, kept))
+
+    def checkpoint_activations(self, on: bool) -> None:
+        """Keep no activations inside the blocks of both towers while training, and compute them again for gradients.
+
+        The gradients are the same to the last bit in fp32; a step takes about a third longer.
+        """
+        visual = self.visual
+        (visual.transformer if isinstance(visual, VisionTransformer) else visual).checkpointing = on
+        if isinstance(transformer := getattr(self, "transformer", None), Transformer):
+            transformer.checkpointing = on

@@ -12,15 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from diptych.data.benchmarks import Benchmark
 from diptych.errors import ConfigError
 from diptych.evaluate import ZeroShot
 from diptych.evaluate.provenance import run_record
-from diptych.model.config import CLIPConfig, CompactResNetConfig, TextConfig, VisionConfig
-from diptych.model.image_half import ImageHalf
+from diptych.model.config import CLIPConfig, CompactResNetConfig, TextConfig
+from diptych.model.flops import image_flops
 from diptych.paper.power_law import PowerLaw, fit_power_law
 from diptych.paper.published import FIGURE_9
 from diptych.paper.runs import Measured, all_finished, claim, read_measured, train_once
@@ -33,12 +31,9 @@ SIZES = (1.0, 1.25, 1.5, 1.75, 2.0)
 _PIXELS, _WIDTH, _BLOCKS, _TEXT_WIDTH = 32, 16, 3, 64  # of size 1
 
 
-def gflops(vision: VisionConfig, embed_dim: int, activation: str = "quick_gelu") -> float:
+def gflops(config: CLIPConfig) -> float:
     """Billions of multiply-adds of the image tower for one picture: 5.8 for an RN50, for which the paper prints 6.1."""
-    tower = ImageHalf(CLIPConfig(embed_dim, vision, TextConfig(2, 1, 64, layers=1), activation)).eval()
-    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        tower.encode_image(torch.zeros(1, 3, vision.image_size, vision.image_size))
-    return counter.get_total_flops() / 2e9
+    return image_flops(config) / 2e9
 
 
 def rung(size: float, model: CLIPConfig) -> CLIPConfig:
@@ -115,7 +110,7 @@ def run_figure9(
     if not all_finished(runs):
         return None
     measured = {name: read_measured(Path(one.out), one.global_batch_size)[-1] for name, one in configs.items()}
-    compute = [gflops(one.model.vision, one.model.embed_dim) for one in configs.values()]
+    compute = [gflops(one.model) for one in configs.values()]
     errors = [100 * _mean_error(one) for one in measured.values()]
     law = fit_power_law(compute, errors)
     numbers = out / "figure9.json"
