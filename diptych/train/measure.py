@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,7 @@ from diptych.train.optimizer import Optimizer, build_optimizer
 from diptych.train.precision import choose_dtype
 
 _PROBE = 2  # pairs, and twice as many: what an update needs beside its pairs, and for each of them
-_PATIENCE = 60.0  # seconds that all real updates together may take
+_PATIENCE = 30.0  # seconds that one measurement may take, its repetitions included
 _UPDATES = 3  # the first one warms up
 _USABLE = 0.8  # of the memory that is free
 
@@ -47,8 +48,8 @@ class Cost:
 def measure(config: TrainConfig, lengths: torch.Tensor, device: torch.device, world_size: int = 1) -> Cost:
     """Make a few updates on pictures of noise and see what they take.
 
-    A micro-batch that would not fit into the free memory is not tried: its cost is that of a few pairs, scaled. Where
-    an update would take more than a minute together with its repetition, it is added up from micro-batches.
+    A micro-batch that would not fit into the free memory, or would take more than half a minute, is not tried: its time
+    is that of fewer pairs, scaled. An update of several micro-batches is added up from one.
 
     Args:
         lengths: int64 (n,), tokens of some captions of the data.
@@ -68,21 +69,26 @@ def measure(config: TrainConfig, lengths: torch.Tensor, device: torch.device, wo
     bench = _Bench(config, lengths, device)
     memory["gradients"], memory["moments"] = bench.first_update(_PROBE)
     memory["activations"] = bench.activations(micro)
-    notes = [f"time of {micro} pairs at once on {device}; reading, decoding, evaluation and exchanges come on top"]
-    if free is not None and sum(memory.values()) > _USABLE * free:
-        notes.append(
-            f"{micro} pairs at once do not fit into the {free / 2**30:.1f} GiB that are free: "
-            f"set micro_batch_size to {bench.largest(_USABLE * free - sum(memory.values()) + memory['activations'])}"
-        )
-        scale, tried = micro / (2 * _PROBE), 2 * _PROBE
-        notes[0] = f"scaled from {tried} pairs on {device}"
-    else:
-        scale, tried = 1.0, micro
-    seconds = bench.pieces(tried, num_micro, scale)
-    if num_micro == 1 and scale == 1.0 and _UPDATES * seconds <= _PATIENCE:
+    room = math.inf if free is None else _USABLE * free - (sum(memory.values()) - memory["activations"])
+    tried = bench.affordable(micro, room)
+    if tried > _PROBE:
+        seconds = bench.pieces(tried, num_micro, micro / tried)
+    else:  # the first update took long already: of each pair computed twice, the first time is a third
+        seconds = bench.first_seconds * (micro / _PROBE) * (num_micro + (num_micro - 1) / 3)
+    whole = num_micro == 1 and tried == micro and _UPDATES * seconds <= _PATIENCE
+    if whole:
         seconds = bench.updates(micro)
-    elif num_micro > 1:
+    notes = [
+        f"time of {'whole updates' if whole else f'{tried} pairs at once'} on {device}"
+        f"{'' if tried == micro else f', scaled to {micro}'}; reading, decoding, evaluation and exchanges come on top"
+    ]
+    if num_micro > 1:
         notes.append(f"an update is added up from {num_micro} micro-batches, each computed twice but the last")
+    if memory["activations"] > room:
+        notes.append(
+            f"{micro} pairs at once do not fit into the {(free or 0) / 2**30:.1f} GiB that are free: "
+            f"set micro_batch_size to {bench.largest(room)}"
+        )
     if config.compile != "off":
         notes.append("measured without torch.compile")
     return Cost(memory, seconds, tuple(notes))
@@ -103,11 +109,13 @@ class _Bench:
         for module in locked_modules(self._clip, config.init):
             module.eval()
         self._optimizer: Optimizer = build_optimizer(self._clip, config.optimizer)
-        self._per_pair, self._fixed = 0, 0
+        self._per_pair, self._fixed, self.first_seconds = 0, 0, 0.0
 
     def first_update(self, num_pairs: int) -> tuple[int, int]:
         """Make one update; returns the bytes of the gradients and of the optimizer's state."""
+        began = self._now()
         self._update(self._batch(num_pairs), 0)
+        self.first_seconds = self._now() - began
         gradients = [p.grad for p in self._clip.parameters() if p.grad is not None]
         states = [state for part in self._optimizer.parts.values() for state in part.state.values()]
         moments = [value for state in states for value in state.values() if isinstance(value, torch.Tensor)]
@@ -123,9 +131,18 @@ class _Bench:
     def largest(self, memory: float) -> int:
         """Pairs whose activations fit: a power of two, at least 1."""
         number = 1
-        while self._fixed + 2 * number * self._per_pair <= memory:
+        while number < 2**20 and self._fixed + 2 * number * self._per_pair <= memory:
             number *= 2
         return number
+
+    def affordable(self, num_pairs: int, room: float) -> int:
+        """So many pairs, or fewer where the memory does not suffice or the time would be long."""
+        if num_pairs <= _PROBE or self.first_seconds > _PATIENCE / _UPDATES:
+            return _PROBE
+        batch = self._batch(2 * _PROBE)
+        seconds = self._seconds(lambda: self._loss(batch).backward()) / (2 * _PROBE)
+        most = min(self.largest(room), int(_PATIENCE / (_UPDATES * seconds)))
+        return num_pairs if num_pairs <= most else max(_PROBE, most)
 
     def pieces(self, num_pairs: int, num_micro: int, scale: float) -> float:
         """Seconds of an update, added up: all micro-batches but one are computed a first time without a graph."""
@@ -188,12 +205,12 @@ class _Bench:
         return Batch(images, tokens, lengths, tuple(map(str, range(num_pairs))))
 
     def _seconds(self, function: Callable[[], object]) -> float:
-        """Of the second call; of the first, where it takes more than a minute."""
+        """Of the second call; of the first, where that takes long."""
         for _ in range(2):
             began = self._now()
             function()
             taken = self._now() - began
-            if taken > _PATIENCE:
+            if taken > _PATIENCE / 2:
                 break
         return taken
 
