@@ -47,10 +47,35 @@ def test_a_kernel_counts_as_the_matrix_of_its_filters():
     torch.manual_seed(0)
     kernel, gradient = torch.randn(8, 4, 3, 3), torch.randn(8, 4, 3, 3)
     one, flat = torch.nn.Parameter(kernel.clone()), torch.nn.Parameter(kernel.flatten(1).clone())
-    one.grad, flat.grad = gradient, gradient.flatten(1)
+    one.grad, flat.grad = gradient.clone(), gradient.flatten(1)
     for parameter in (one, flat):
         Muon([parameter], lr=0.1).step()
     assert torch.equal(one.flatten(1), flat)
+
+
+def test_matrices_of_all_shapes_together_are_those_alone():
+    torch.manual_seed(0)
+    shapes = [(16, 40), (40, 16), (24, 24), (16, 40), (8, 4, 3, 3), (4, 8, 3, 3), (24, 24), (1, 7)]
+    start, gradients = ([torch.randn(shape) for shape in shapes] for _ in range(2))
+    gradients[4] = gradients[4].contiguous(memory_format=torch.channels_last)
+    start[4] = start[4].contiguous(memory_format=torch.channels_last)
+    ours = [torch.nn.Parameter(tensor.clone()) for tensor in start]
+    for parameter, gradient in zip(ours, gradients, strict=True):
+        parameter.grad = 2 * gradient
+    Muon(ours, lr=0.1, weight_decay=0.5).step(divisor=torch.tensor(2.0))
+    for parameter, before, gradient in zip(ours, start, gradients, strict=True):
+        direction = newton_schulz(1.95 * gradient.flatten(1)).view(gradient.shape)
+        size = 0.2 * max(gradient.flatten(1).shape) ** 0.5
+        assert torch.allclose(parameter, before * 0.95 - 0.1 * size * direction, atol=0.1 * size * 0.02)
+
+
+def newton_schulz(matrix: torch.Tensor) -> torch.Tensor:
+    """The iteration in float64, one matrix at a time, as its authors write it."""
+    x = matrix.double() / matrix.double().norm()
+    for _ in range(5):
+        gram = x @ x.T
+        x = 3.4445 * x + (-4.7750 * gram + 2.0315 * gram @ gram) @ x
+    return x.float()
 
 
 @pytest.mark.parametrize("config", [MODEL, COMPACT])
@@ -70,7 +95,7 @@ def test_muon_takes_the_inner_matrices_and_adamw_the_rest(config):
 
 def test_both_follow_one_schedule():
     optimizer = build_optimizer(CLIP(COMPACT), OptimizerConfig(learning_rate=0.1, muon_learning_rate=0.4))
-    assert optimizer.step(0.5) == 0.05
+    assert optimizer.step(0.5)[1] == 0.05
     assert [part.param_groups[0]["lr"] for part in optimizer.parts.values()] == [0.05, 0.2]
 
 

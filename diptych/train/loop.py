@@ -214,10 +214,10 @@ def update(
     loss = contrastive_loss(image_embeddings, text_embeddings, scale)
     optimizer.zero_grad()
     loss.backward()
-    norm = torch.nn.utils.clip_grad_norm_(clip.parameters(), config.optimizer.clip_norm or float("inf"))
-    rate = optimizer.step(learning_rate_share(step, config.num_steps, config.schedule))
+    share = learning_rate_share(step, config.num_steps, config.schedule)
+    norm, rate = optimizer.step(share, config.optimizer.clip_norm)
     clip.clip_logit_scale()
-    return loss.detach(), norm.detach(), rate
+    return loss.detach(), norm, rate
 
 
 class _Meter:

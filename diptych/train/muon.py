@@ -1,6 +1,6 @@
 """Muon: momentum whose matrices are made orthogonal, so that every direction of a weight learns at the same pace."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -16,34 +16,55 @@ class Muon(torch.optim.Optimizer):
 
     The direction of a step is the momentum's orthogonal factor, U Vᵀ of U S Vᵀ, found by a few matrix products. A
     kernel (O, I, k, k) counts as the matrix (O, I · k · k). Learning rates and decay have the sizes of AdamW's.
+    Matrices of one shape, lying or standing, are multiplied together: small ones keep a processor busy only so.
 
     Source: Jordan et al. 2024 (kellerjordan.github.io/posts/muon); the scale is of Liu et al. 2025, arXiv 2502.16982.
     """
 
-    def __init__(
-        self, params: Iterable[torch.Tensor], lr: float, momentum: float = 0.95, weight_decay: float = 0.0
-    ) -> None:
+    def __init__(self, params: Iterable[Any], lr: float, momentum: float = 0.95, weight_decay: float = 0.0) -> None:
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
-        """One update of all parameters that have a gradient."""
+    def step(  # type: ignore[override]
+        self, closure: Callable[[], float] | None = None, *, divisor: torch.Tensor | None = None
+    ) -> None:
+        """One update of all parameters that have a gradient.
+
+        Args:
+            divisor: () float32, what gradients are divided by first; None for one. Muon uses their memory up.
+        """
         if closure is not None:
             raise NotImplementedError("Muon takes no closure: it evaluates the loss once a step")
         for group in self.param_groups:
-            for parameter in group["params"]:
-                if parameter.grad is not None:
-                    self._update(parameter, parameter.grad, group)
+            if parameters := [parameter for parameter in group["params"] if parameter.grad is not None]:
+                self._update(parameters, group, divisor)
 
-    def _update(self, parameter: torch.Tensor, gradient: torch.Tensor, group: dict[str, Any]) -> None:
-        state = self.state[parameter]
-        if not state:
-            state["momentum"] = torch.zeros_like(gradient)
-        momentum = state["momentum"].mul_(group["momentum"]).add_(gradient)
-        direction = orthogonalised(gradient.add(momentum, alpha=group["momentum"]).flatten(1))  # Nesterov's
-        parameter.mul_(1 - group["lr"] * group["weight_decay"])
-        size = _SCALE * max(direction.shape) ** 0.5
-        parameter.add_(direction.view_as(parameter), alpha=-group["lr"] * size)
+    def _update(self, parameters: list[torch.Tensor], group: dict[str, Any], divisor: torch.Tensor | None) -> None:
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        if divisor is not None:
+            torch._foreach_mul_(gradients, divisor.reciprocal())
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            if not self.state[parameter]:
+                self.state[parameter]["momentum"] = torch.zeros_like(gradient)
+        momenta = [self.state[parameter]["momentum"] for parameter in parameters]
+        torch._foreach_mul_(momenta, group["momentum"])
+        torch._foreach_add_(momenta, gradients)
+        # Nesterov's, where the gradients are: fresh memory would take a processor longer than the sums.
+        torch._foreach_add_(gradients, momenta, alpha=group["momentum"])
+        torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
+        directions = [_as_matrix(gradient) for gradient in gradients]
+        targets = [_as_matrix(parameter) for parameter in parameters]
+        for indices, stack in orthogonalised_stacks(directions):
+            for index, direction in zip(indices, stack, strict=True):
+                target = targets[index] if targets[index].shape == direction.shape else targets[index].T
+                target.add_(direction, alpha=-group["lr"] * _SCALE * max(direction.shape) ** 0.5)
+
+
+def _as_matrix(tensor: torch.Tensor) -> torch.Tensor:
+    """A view (O, I · k · k) of a kernel; its columns in the order of the memory, which makes no difference here."""
+    if tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last):
+        return tensor.permute(0, 2, 3, 1).view(len(tensor), -1)
+    return tensor.view(len(tensor), -1)
 
 
 def orthogonalised(matrix: torch.Tensor) -> torch.Tensor:
@@ -51,11 +72,44 @@ def orthogonalised(matrix: torch.Tensor) -> torch.Tensor:
 
     Newton and Schulz's iteration; a matrix of zeros stays one.
     """
+    _, (direction,) = next(orthogonalised_stacks([matrix]))
+    return (direction if direction.shape == matrix.shape else direction.T).to(matrix.dtype, copy=True)
+
+
+def orthogonalised_stacks(matrices: list[torch.Tensor]) -> Iterator[tuple[list[int], torch.Tensor]]:
+    """`orthogonalised` of several (A, B), those of one shape together; standing ones are laid down.
+
+    Yields:
+        which matrices, and theirs bf16 (n, min(A, B), max(A, B)), good until the next.
+    """
+    stacks: dict[tuple[int, int], list[int]] = {}
+    for index, matrix in enumerate(matrices):
+        stacks.setdefault((min(matrix.shape), max(matrix.shape)), []).append(index)
+    if not stacks:
+        return
+    # One piece of memory for all: two stacks and two of their squares.
+    largest = max(len(indices) * rows * max(rows, columns) for (rows, columns), indices in stacks.items())
+    memory = torch.empty(4, largest, dtype=torch.bfloat16, device=matrices[0].device)
+    for (rows, columns), indices in stacks.items():
+        n = len(indices)
+        x, y = (part[: n * rows * columns].view(n, rows, columns) for part in memory[:2])
+        gram, square = (part[: n * rows * rows].view(n, rows, rows) for part in memory[2:])
+        for place, index in zip(x, indices, strict=True):
+            place.copy_(matrices[index] if matrices[index].shape == place.shape else matrices[index].T)
+        yield indices, _iterate(x, y, gram, square)
+
+
+def _iterate(x: torch.Tensor, y: torch.Tensor, gram: torch.Tensor, square: torch.Tensor) -> torch.Tensor:
+    """The steps for bf16 (n, A, B), A at most B, in the memory given; returns x or y."""
     a, b, c = _COEFFICIENTS
-    wide = matrix.shape[0] <= matrix.shape[1]
-    x = (matrix if wide else matrix.T).bfloat16()
-    x = x / (x.norm() + 1e-7)
+    x.div_(x.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    multiply_add: Callable[..., torch.Tensor] = torch.baddbmm
+    if len(x) == 1:  # alone, a plain product is faster
+        multiply_add = torch.addmm
+        x, y, gram, square = x[0], y[0], gram[0], square[0]
     for _ in range(_STEPS):
-        gram = x @ x.T
-        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return (x if wide else x.T).to(matrix.dtype)
+        torch.matmul(x, x.mT, out=gram)
+        multiply_add(gram, gram, gram, beta=b, alpha=c, out=square)
+        multiply_add(x, square, x, beta=a, out=y)
+        x, y = y, x
+    return x if x.ndim == 3 else x[None]

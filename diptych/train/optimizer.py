@@ -2,12 +2,17 @@
 
 import dataclasses
 import math
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, cast
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 
 from diptych.errors import ConfigError
+from diptych.model.config import CLIPConfig
+from diptych.train.adamw import AdamW
+from diptych.train.layers import layer_depth
 from diptych.train.muon import Muon
 
 
@@ -22,6 +27,11 @@ class OptimizerConfig:
         clip_norm: largest norm of the whole gradient; None leaves it as it is. The paper does not state one.
         muon_learning_rate: at the end of the warm-up, for the matrices and kernels inside both towers, which Muon then
             updates in AdamW's place; None leaves all to AdamW. What it brought small models stands in docs/log.md.
+        layer_decay: factor on the learning rate for each layer down from a tower's top, for fine-tuning; see
+            diptych.train.layers. 1 for none.
+        moments: "fp32", or "bf16": Adam's statistics in half the memory (section 2.5).
+        stochastic_rounding: keep the text tower's matrices in bf16 and update them with stochastic rounding
+            (section 2.5); needs bf16 precision and replicated weights.
     """
 
     learning_rate: float = 5e-4
@@ -30,6 +40,9 @@ class OptimizerConfig:
     eps: float = 1e-6
     clip_norm: float | None = 1.0
     muon_learning_rate: float | None = None
+    layer_decay: float = 1.0
+    moments: str = "fp32"
+    stochastic_rounding: bool = False
 
     def __post_init__(self) -> None:
         if not (0 < self.learning_rate < math.inf and 0 <= self.weight_decay < math.inf):
@@ -43,6 +56,12 @@ class OptimizerConfig:
             )
         if self.clip_norm is not None and not self.clip_norm > 0:
             raise ConfigError(f"clip_norm is {self.clip_norm}; give a norm above 0, or None for no clipping")
+        if not 0 < self.layer_decay <= 1:
+            raise ConfigError(f"layer_decay is {self.layer_decay}; give a factor above 0 and at most 1")
+        if self.moments not in ("fp32", "bf16"):
+            raise ConfigError(f"moments is {self.moments!r}; Adam's statistics are kept in fp32 or bf16")
+        if self.stochastic_rounding and self.muon_learning_rate is not None:
+            raise ConfigError("stochastic_rounding is AdamW's: leave muon_learning_rate out, or train without it")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,22 +100,38 @@ class Optimizer:
         parts: "adamw", and "muon" where there is one.
     """
 
-    def __init__(self, adamw: torch.optim.AdamW, muon: Muon | None) -> None:
-        self.parts: dict[str, torch.optim.Optimizer] = {"adamw": adamw} | ({"muon": muon} if muon else {})
-        self._peaks = {name: part.param_groups[0]["lr"] for name, part in self.parts.items()}
+    def __init__(self, adamw: AdamW, muon: Muon | None, learning_rate: float) -> None:
+        self.parts: dict[str, AdamW | Muon] = {"adamw": adamw} | ({"muon": muon} if muon else {})
+        self._learning_rate = learning_rate
+        self._peaks = {name: [group["lr"] for group in part.param_groups] for name, part in self.parts.items()}
 
     def zero_grad(self) -> None:
         """Forget the gradients."""
         for part in self.parts.values():
             part.zero_grad(set_to_none=True)
 
-    def step(self, share: float) -> float:
-        """Update all parameters at `share` of the peak learning rates; returns AdamW's."""
+    def step(self, share: float, clip: float | None = None) -> tuple[torch.Tensor, float]:
+        """Update all parameters.
+
+        Args:
+            share: of the peak learning rates.
+            clip: largest norm of the whole gradient: a longer one is scaled down to it. None leaves it as it is.
+        Returns:
+            norm of the gradient () before clipping, over all ranks where weights are sharded, and the learning rate of
+            AdamW at full depth. Where the norm is no number, the weights are none any more: check it.
+        """
+        norm = gradient_norm(
+            [p for part in self.parts.values() for group in part.param_groups for p in group["params"]]
+        )
+        divisor = None if clip is None else ((norm + 1e-6) / clip).clamp(min=1.0).float()
+        # On a processor the norm is at hand: most steps need no scaling, and then gradients are not written again.
+        if divisor is not None and divisor.device.type == "cpu" and divisor.item() == 1:
+            divisor = None
         for name, part in self.parts.items():
-            for group in part.param_groups:
-                group["lr"] = share * self._peaks[name]
-            part.step()
-        return share * self._peaks["adamw"]
+            for group, peak in zip(part.param_groups, self._peaks[name], strict=True):
+                group["lr"] = share * peak
+            part.step(divisor=divisor)
+        return norm, share * self._learning_rate
 
     def state_dict(self) -> dict[str, Any]:
         """The moments and the momentum, for a checkpoint."""
@@ -108,24 +143,75 @@ class Optimizer:
             part.load_state_dict(state[name])
 
 
-def build_optimizer(model: nn.Module, config: OptimizerConfig) -> Optimizer:
+@torch.no_grad()
+def gradient_norm(parameters: Iterable[torch.Tensor]) -> torch.Tensor:
+    """() L2 norm of all gradients together, in one pass over them; 0 where there are none.
+
+    Of sharded gradients each rank sums its part, and the ranks add up: all must call.
+    """
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    sharded = [g for g in gradients if isinstance(g, DTensor)]
+    norms = _norms([g for g in gradients if not isinstance(g, DTensor)])
+    if sharded:
+        norms.append(torch.nn.utils.get_total_norm(sharded).full_tensor())  # type: ignore[attr-defined]
+    return torch.linalg.vector_norm(torch.stack(norms)) if norms else torch.zeros(())
+
+
+def _norms(gradients: list[torch.Tensor]) -> list[torch.Tensor]:
+    """The norm () of each; of those in bf16 in fp32."""
+    halves = [g for g in gradients if g.dtype == torch.bfloat16]
+    wholes = [g for g in gradients if g.dtype != torch.bfloat16]
+    return [
+        *(torch._foreach_norm(wholes, 2.0) if wholes else ()),
+        *(torch._foreach_norm(halves, 2.0, torch.float32) if halves else ()),
+    ]
+
+
+def build_optimizer(model: nn.Module, config: OptimizerConfig, seed: int = 0) -> Optimizer:
     """AdamW with decay on matrices, kernels and embeddings, and none on gains, biases and the temperature.
 
     Vectors and scalars are exactly the gains, the biases, the class token and the temperature. Muon, where it is asked
     for, takes all matrices and kernels but the tables of embeddings and the image tower's first layer, whose rows and
-    columns stand for tokens, places and colours.
+    columns stand for tokens, places and colours. Frozen parameters get neither.
+
+    Args:
+        model: a CLIP, or anything with its parameter names; layer_decay needs `model.config`, a CLIPConfig.
+        seed: of the stochastic rounding.
+    Raises:
+        ConfigError: Muon is to update sharded weights, or nothing is left to train.
     """
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    matrices = {} if config.muon_learning_rate is None else {n: p for n, p in parameters.items() if _is_inner(n, p)}
-    rest = [p for name, p in parameters.items() if name not in matrices]
-    groups = [
-        {"params": [p for p in rest if p.ndim >= 2], "weight_decay": config.weight_decay},
-        {"params": [p for p in rest if p.ndim < 2], "weight_decay": 0.0},
+    if not parameters:
+        raise ConfigError("all weights are locked: leave one tower, or the temperature, to train")
+    by_adamw: dict[tuple[bool, int], list[nn.Parameter]] = {}
+    by_muon: dict[tuple[bool, int], list[nn.Parameter]] = {}
+    for name, parameter in parameters.items():
+        muons = config.muon_learning_rate is not None and _is_inner(name, parameter)
+        if muons and isinstance(parameter, DTensor):
+            raise ConfigError("Muon needs whole matrices: use parallel.weights=replicated, or AdamW alone")
+        depth = layer_depth(name, cast(CLIPConfig, model.config)) if config.layer_decay < 1 else 0
+        (by_muon if muons else by_adamw).setdefault((parameter.ndim >= 2, depth), []).append(parameter)
+    moments = torch.bfloat16 if config.moments == "bf16" else torch.float32
+    groups = _settings(by_adamw, config.learning_rate, config)
+    adamw = AdamW(groups, config.learning_rate, config.betas, config.eps, moments, seed)
+    muon = None
+    if config.muon_learning_rate is not None and by_muon:
+        muon = Muon(_settings(by_muon, config.muon_learning_rate, config), config.muon_learning_rate)
+    return Optimizer(adamw, muon, config.learning_rate)
+
+
+def _settings(
+    groups: dict[tuple[bool, int], list[nn.Parameter]], learning_rate: float, config: OptimizerConfig
+) -> list[dict[str, Any]]:
+    """Torch's groups from (decayed or not, depth) -> parameters: those with decay first, those on top first."""
+    return [
+        {
+            "params": parameters,
+            "lr": learning_rate * config.layer_decay**depth,
+            "weight_decay": config.weight_decay if decayed else 0.0,
+        }
+        for (decayed, depth), parameters in sorted(groups.items(), key=lambda item: (not item[0][0], item[0][1]))
     ]
-    adamw = torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.betas, eps=config.eps, fused=True)
-    if config.muon_learning_rate is None:
-        return Optimizer(adamw, None)
-    return Optimizer(adamw, Muon(matrices.values(), lr=config.muon_learning_rate, weight_decay=config.weight_decay))
 
 
 def _is_inner(name: str, parameter: nn.Parameter) -> bool:

@@ -1,0 +1,199 @@
+"""Where the time of a training step goes, and what share of the machine's rate it reaches.
+
+profile = profile_training(get_recipe("compact-rn")(("playground:2000",), "out", 10**6), repeats=10)
+profile.parts                      # [("data", 0.01), ("image tower", 0.2), ...], seconds
+"""
+
+import dataclasses
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import torch
+
+from diptych import distributed
+from diptych.data.loader import Loader
+from diptych.data.transforms import normalise
+from diptych.errors import ConfigError
+from diptych.model.clip import CLIP, normalised
+from diptych.model.device import choose_device
+from diptych.model.flops import flops_per_pair
+from diptych.objective import contrastive_loss
+from diptych.records import Batch
+from diptych.train.config import TrainConfig
+from diptych.train.inputs import open_pairs, prepare_tokenizer
+from diptych.train.optimizer import Optimizer, build_optimizer
+from diptych.train.precision import choose_dtype
+from diptych.train.stochastic_rounding import prepare_weights
+
+PARTS = ("data", "image tower", "text tower", "loss", "optimizer", "communication")
+_BUCKET = 25 * 2**20 // 4  # fp32 numbers that DistributedDataParallel exchanges at once
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingProfile:
+    """What a step of one process costs.
+
+    Attributes:
+        parts: (name, median seconds) for each of PARTS, forward and backward together. Data is the wait for the loader,
+            the transfer and the normalisation; communication what several processes exchange, not hidden behind others.
+        num_pairs: pairs of this step.
+        caption_tokens: mean of them.
+        flops_per_pair: operations, forward and backward; see diptych.model.flops.
+        machine_rate: operations per second of a large matrix product in the run's number format.
+    """
+
+    parts: list[tuple[str, float]]
+    num_pairs: int
+    caption_tokens: float
+    flops_per_pair: float
+    machine_rate: float
+
+    @property
+    def pairs_per_second(self) -> float:
+        """Of this process, where nothing overlaps but the loader."""
+        return self.num_pairs / sum(seconds for _, seconds in self.parts)
+
+    @property
+    def share_of_rate(self) -> float:
+        """What the step reaches of the machine's matrix-product rate."""
+        return self.pairs_per_second * self.flops_per_pair / self.machine_rate
+
+
+def profile_training(config: TrainConfig, repeats: int = 10, rate: float | None = None) -> TrainingProfile:
+    """Time the parts of a step with the run's own model, loader and optimizer; nothing is left on disk.
+
+    The step is that of `fit` with its parts one after the other. With micro_batch_size, a step on one micro-batch. Two
+    steps before the measured ones warm up. Under torchrun each rank measures itself.
+
+    Args:
+        config: the run; data "playground:NUM" needs no files. Compilation and activation checkpointing are left out.
+        repeats: measured steps.
+        rate: of the machine, where it has been measured already.
+    Raises:
+        ConfigError: repeats is below 1.
+        DataError: the data cannot be read.
+    """
+    if repeats < 1:
+        raise ConfigError(f"repeats is {repeats}; at least one step must be measured")
+    device = distributed.start(choose_device(config.device))
+    dtype = choose_dtype(config.precision, device)
+    num_pairs = min(config.loader.local_batch_size, config.micro_batch_size or config.loader.local_batch_size)
+    torch.manual_seed(config.seed)
+    clip = CLIP(config.model).to(device).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    prepare_weights(clip, config.optimizer.stochastic_rounding, dtype)
+    optimizer = build_optimizer(clip, config.optimizer, config.seed)
+    source = open_pairs(config.data, config.preprocessing.image_size, config.loader.seed)
+    with tempfile.TemporaryDirectory() as folder:
+        tokenizer = prepare_tokenizer(config, source, Path(folder))
+    settings = dataclasses.replace(config.loader, local_batch_size=num_pairs)
+    loader = Loader(source, tokenizer, config.preprocessing, settings, config.augmentation)
+    measured: dict[str, list[float]] = {name: [] for name in PARTS}
+    tokens: list[float] = []
+    try:
+        batches = iter(loader)
+        for repeat in range(repeats + 2):
+            clock = _Clock(device)
+            tokens.append(_step(clip, optimizer, batches, config, dtype, clock))
+            if repeat >= 2:
+                for name in PARTS:
+                    measured[name].append(clock.seconds.get(name, 0.0))
+    finally:
+        loader.close()
+    mean_tokens = statistics.mean(tokens[2:])
+    return TrainingProfile(
+        parts=[(name, statistics.median(measured[name])) for name in PARTS],
+        num_pairs=num_pairs,
+        caption_tokens=mean_tokens,
+        flops_per_pair=flops_per_pair(config.model, mean_tokens, config.patch_dropout.share),
+        machine_rate=rate or machine_rate(dtype, device),
+    )
+
+
+def machine_rate(dtype: torch.dtype, device: torch.device, seconds: float = 1.0) -> float:
+    """Operations per second of products of large square matrices, the best of those that fit into `seconds`.
+
+    A multiplication and an addition are two operations. The rate a step could have, not the data sheet's.
+    """
+    size = 2048 if device.type == "cpu" else 8192
+    a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    best, end = 0.0, time.perf_counter() + seconds
+    torch.mm(a, b)
+    while not best or time.perf_counter() < end:
+        _synchronise(device)
+        began = time.perf_counter()
+        torch.mm(a, b)
+        _synchronise(device)
+        best = max(best, 2 * size**3 / (time.perf_counter() - began))
+    return best
+
+
+class _Clock:
+    """Seconds since the last mark, added to the part that they went to."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device, self.seconds = device, dict.fromkeys(PARTS, 0.0)
+        _synchronise(device)
+        self._last = time.perf_counter()
+
+    def mark(self, part: str) -> None:
+        _synchronise(self._device)
+        now = time.perf_counter()
+        self.seconds[part] += now - self._last
+        self._last = now
+
+
+def _step(
+    clip: CLIP, optimizer: Optimizer, batches: Iterator[Batch], config: TrainConfig, dtype: torch.dtype, clock: _Clock
+) -> float:
+    """One update, with a mark after each part; returns the mean number of tokens."""
+    device = clip.logit_scale.device
+    batch = next(batches)
+    images = normalise(batch.images.to(device, non_blocking=True), config.preprocessing)
+    images = images.contiguous(memory_format=torch.channels_last)
+    tokens = batch.tokens.to(device, non_blocking=True)
+    clock.mark("data")
+    # Each tower by itself: the loss sees copies of the embeddings, and its gradients are handed back.
+    runs: dict[str, Callable[[], torch.Tensor]] = {
+        "image tower": lambda: clip.encode_image(images),
+        "text tower": lambda: clip.encode_text(tokens, batch.lengths),
+    }
+    embeddings = {}
+    for part, run in runs.items():
+        with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
+            embeddings[part] = normalised(run())
+        clock.mark(part)
+    image_leaf, text_leaf = leaves = [one.detach().requires_grad_() for one in embeddings.values()]
+    optimizer.zero_grad()
+    clock.mark("optimizer")
+    contrastive_loss(image_leaf, text_leaf, clip.logit_scale.exp()).backward()
+    clock.mark("loss")
+    for (part, one), leaf in zip(embeddings.items(), leaves, strict=True):
+        one.backward(leaf.grad)
+        clock.mark(part)
+    _exchange(clip, leaves)
+    clock.mark("communication")
+    optimizer.step(1e-6, config.optimizer.clip_norm)  # so little that the model stays as it is
+    clip.clip_logit_scale()
+    clock.mark("optimizer")
+    return batch.lengths.float().mean().item()
+
+
+@torch.no_grad()
+def _exchange(clip: CLIP, embeddings: list[torch.Tensor]) -> None:
+    """What the ranks tell each other in a step: both sides of their pairs, and the mean of the gradients."""
+    if distributed.world_size() == 1:
+        return
+    counts = distributed.gather_counts(len(embeddings[0]))
+    for one in embeddings:
+        distributed.gather_rows(one, counts)
+    gradients = torch.cat([p.grad.flatten().float() for p in clip.parameters() if p.grad is not None])
+    for bucket in gradients.split(_BUCKET):
+        distributed.sum_over_ranks(bucket)
+
+
+def _synchronise(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
