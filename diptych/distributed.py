@@ -10,12 +10,17 @@ those of processors, NCCL those of GPUs.
 
 import datetime
 import os
-from typing import Any
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 
 from diptych.errors import ConfigError
+
+T = TypeVar("T")
 
 # A rank that waits longer than this for the others gives up, so that torchrun can start all of them anew.
 _TIMEOUT = datetime.timedelta(minutes=10)
@@ -38,13 +43,53 @@ def start(device: torch.device) -> torch.device:
             )
         device = torch.device("cuda", local)
         torch.cuda.set_device(device)
-    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=_TIMEOUT)
+    store, rank, world_size = next(dist.rendezvous("env://", timeout=_TIMEOUT))
+    dist.init_process_group(
+        "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
+        store=_among_the_living(store, rank, world_size),
+        rank=rank,
+        world_size=world_size,
+        timeout=_TIMEOUT,
+    )
     return device
+
+
+def _among_the_living(store: dist.Store, rank: int, world_size: int) -> dist.Store:
+    """A part of torchrun's store that holds nothing of processes that are gone.
+
+    torchrun hands the same store to the processes that it starts again, where the addresses of those that died still
+    stand, and the new ones would wait for them (pytorch issue 135712). Its count of restarts differs between machines.
+    So each process says hello under a name of its own; rank 0 offers its own as the group's name to whoever says hello,
+    until all ranks have accepted it: the dead accept nothing.
+    """
+    me = uuid.uuid4().hex
+    if rank > 0:
+        store.set(f"diptych/hello/{rank}", me)
+        group = store.get(f"diptych/offer/{me}").decode()
+        store.set(f"diptych/accepted/{group}/{rank}", "yes")
+        return dist.PrefixStore(group, store)
+    missing, offered = set(range(1, world_size)), dict.fromkeys(range(world_size), "")
+    deadline = time.monotonic() + _TIMEOUT.total_seconds()
+    while missing:
+        if time.monotonic() > deadline:
+            raise ConfigError(f"processes {sorted(missing)} of {world_size} did not come; see their output")
+        for other in sorted(missing):
+            if not store.check([f"diptych/hello/{other}"]):
+                continue
+            name = store.get(f"diptych/hello/{other}").decode()
+            if offered[other] != name:
+                offered[other] = name
+                store.set(f"diptych/offer/{name}", me)
+            if store.check([f"diptych/accepted/{me}/{other}"]):
+                missing.remove(other)
+        time.sleep(0.01)
+    return dist.PrefixStore(me, store)
 
 
 def stop() -> None:
     """Leave the other processes; nothing where there are none."""
     if dist.is_initialized():
+        barrier()  # who leaves while others still exchange would end them
         dist.destroy_process_group()
 
 
@@ -127,3 +172,19 @@ def from_main(value: Any) -> Any:
     values = [value]
     dist.broadcast_object_list(values, src=0)
     return values[0]
+
+
+def on_main(work: Callable[[], T]) -> T:
+    """Let rank 0 do it and tell the others: its result or its error comes out in every rank, so that none waits."""
+    if world_size() == 1:
+        return work()
+    outcome: tuple[Any, BaseException | None] = (None, None)
+    if is_main():
+        try:
+            outcome = (work(), None)
+        except Exception as error:
+            outcome = (None, error)
+    value, failure = from_main(outcome)
+    if failure is not None:
+        raise failure
+    return value

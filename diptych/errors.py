@@ -10,6 +10,7 @@ DiptychError
 │   └── WeightsError               a weight file or model folder is wrong or incomplete
 └── TrainingError                  training cannot go on
     ├── NonFiniteLossError         the loss became NaN or infinite
+    ├── LossSpikeError             the loss leapt far above its running mean
     └── CheckpointError            a checkpoint cannot be written or read
 
 Every message says what was wrong, where, and what to do. The command line prints it without a traceback.
@@ -54,6 +55,10 @@ class TrainingError(DiptychError):
 
 class NonFiniteLossError(TrainingError):
     """The loss became NaN or infinite."""
+
+
+class LossSpikeError(TrainingError):
+    """The loss leapt far above its running mean."""
 
 
 class CheckpointError(TrainingError):

@@ -74,8 +74,9 @@ def small_tokenizer() -> Tokenizer:
 
 
 def config(**changes: object) -> LoaderConfig:
+    """A small configuration, of one lane unless the test says otherwise."""
     values = {"global_batch_size": 7, "shuffle_buffer": 10, "num_workers": 0, "max_broken": 0.5, "chunk_size": 4}
-    return LoaderConfig(**{**values, **changes})
+    return LoaderConfig(**{**values, "lanes": 1, **changes})
 
 
 def take(loader: Loader, count: int) -> list:

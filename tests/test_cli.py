@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from embedding import make_vit
 from pictures import noise
 from training import SHORT, generated_pairs
 
+from diptych.cli.common import _resuming
 from diptych.data.shards import write_shards
 from diptych.errors import ConfigError
 from diptych.evaluate import read_predictions
@@ -169,15 +171,37 @@ def test_ctrl_c_ends_with_a_checkpoint_and_says_how_to_go_on(command, pairs, tmp
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
-    assert "Traceback" not in err and re.search(r"^stopped after step \d+; .*--resume$", err, re.MULTILINE)
+    assert process.returncode == 0, err
+    assert "Traceback" not in err
+    printed = re.search(r"^stopped after step \d+; go on with: diptych (.*)$", err, re.MULTILINE)
+    assert shlex.split(printed[1]) == ["train", "--resume", *map(str, words[1:])]
     assert "\nwarning: skipped 0/red\N{REPLACEMENT CHARACTER}[31m in shards/0.tar: " in err and "\x1b" not in err
     (checkpoint,) = Path("run/checkpoints").iterdir()
     stopped_at = int(re.sub(r"\D", "", checkpoint.stem))
     assert stopped_at < 40 and not Path("run/model").exists()
-    resumed = command(*words, "--resume")
+    resumed = command(*shlex.split(printed[1]))
     assert resumed.status == 0 and f"at step {stopped_at} of 40" in resumed.log
     assert read_log("run")[-1]["step"] == 40 and Path("run/model").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("argv", "printed"),
+    [
+        (
+            ["/elsewhere/bin/diptych", "train", "a b.tar", "--out", "run"],
+            "/elsewhere/bin/diptych train --resume 'a b.tar'",
+        ),
+        (["-c", "quickstart", "--resume"], "diptych quickstart --resume"),
+        (
+            ["/site-packages/diptych/__main__.py", "train", "--", "x"],
+            f"{sys.executable} -m diptych train --resume -- x",
+        ),
+    ],
+)
+def test_the_command_to_go_on_is_complete(monkeypatch, argv, printed):
+    assert _resuming(argv).startswith(printed)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    assert _resuming(argv) == "the same torchrun command with --resume"
 
 
 def test_a_full_disk_is_one_line(tmp_path):

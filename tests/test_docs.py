@@ -48,6 +48,7 @@ ONLY_PARSED = {
     "python benchmarks/": "measures for minutes",
     "python models/": "trains for an hour; tests/test_default_model.py runs it on a miniature",
     "python docs/": "writes into the pages, and needs a browser",
+    "diptych paper figure": "trains for half an hour; tests/test_figure2.py and test_figure9.py run miniatures",
     "diptych quickstart": "trains for minutes; tests/test_quickstart.py runs a short one",
     "--recipe ViT-B/32": "needs more than a test's machine",
 }

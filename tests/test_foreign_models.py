@@ -127,6 +127,8 @@ def test_an_open_clip_folder_keeps_its_activation(pictures, tmp_path, quick_gelu
         images = theirs.encode_image(normalise(pixels, loaded.preprocessing), normalize=True)
     assert distance(loaded.encode_texts(TEXTS), texts) < 1e-5
     assert distance(loaded.encode_images(pictures), images) < 1e-5
+    values["model_cfg"]["init_logit_bias"] = -10
+    assert read_open_clip(values)[0].logit_bias == -10
     values["model_cfg"]["text_cfg"]["hf_model_name"] = "roberta-base"
     (tmp_path / "open_clip_config.json").write_text(json.dumps(values))
     with pytest.raises(ConfigError, match="hf_model_name"):

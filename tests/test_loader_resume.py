@@ -47,8 +47,10 @@ def check_resume(make_loader, count: int, stops: list[int], workers: tuple[int, 
         loader.close()
         assert_equal(rest, batches[stop:])
         for state, expected in zip(later, states[stop:], strict=True):
-            assert state["tally"] == expected["tally"] and state["num_seen"] == expected["num_seen"]
-            assert state["epoch"] == expected["epoch"]
+            assert state["num_seen"] == expected["num_seen"] and state["lanes"].keys() == expected["lanes"].keys()
+            for lane, values in state["lanes"].items():
+                assert values["tally"] == expected["lanes"][lane]["tally"]
+                assert values["position"]["epoch"] == expected["lanes"][lane]["position"]["epoch"]
 
 
 RESUMES = {
@@ -62,6 +64,9 @@ RESUMES = {
     "chunk larger than the set": ([6, 5], {"chunk_size": 64, "global_batch_size": 4}),
     "empty shards": ([0, 9, 0, 0, 7, 0], {}),
     "one sample": ([1], {"global_batch_size": 2}),
+    "lanes": ([13, 5, 9, 21, 2], {"lanes": 3}),
+    "more lanes than a batch has pairs": ([13, 5, 9, 21, 2], {"lanes": 5, "global_batch_size": 3}),
+    "lanes with empty shards": ([0, 9, 0, 7], {"lanes": 4}),
 }
 
 
@@ -77,11 +82,11 @@ def test_resume_at_every_batch(tokenizer, name, broken_every):
     check_resume(make_loader, 14, list(range(15)), (0,))
 
 
-@pytest.mark.parametrize("saving_workers", [1, 2])
-def test_resume_across_numbers_of_workers(tokenizer, saving_workers):
+@pytest.mark.parametrize(("saving_workers", "lanes"), [(1, 1), (2, 1), (2, 3)])
+def test_resume_across_numbers_of_workers(tokenizer, saving_workers, lanes):
     def make_loader(num_workers):
         source = make([13, 5, 0, 9, 21], broken_every=4)
-        return Loader(source, tokenizer, PREPROCESSING, config(num_workers=num_workers), AUGMENTATION)
+        return Loader(source, tokenizer, PREPROCESSING, config(num_workers=num_workers, lanes=lanes), AUGMENTATION)
 
     batches, states = take(make_loader(0), 16)
     with contextlib.closing(make_loader(saving_workers)) as loader:
@@ -126,6 +131,7 @@ def test_resume_at_random(tokenizer, seed):
         "shuffle_buffer": int(rng.integers(0, 60)),
         "chunk_size": int(rng.integers(1, 30)),
         "seed": int(rng.integers(0, 2**60)),
+        "lanes": int(rng.integers(1, 5)),
     }
     broken_every = int(rng.choice([0, 3, 5, 11]))
 
@@ -146,7 +152,8 @@ def test_resume_beside_a_shard_that_breaks_off(tokenizer):
 
     check_resume(make_loader, 14, list(range(15)), (0,))
     states = take(make_loader(0), 14)[1]
-    assert {state["tally"]["lost_in_epoch"] for state in states} == {0, 1}
+    lost = [dict(state["lanes"]["0"]["tally"]["lost"]) for state in states]
+    assert lost[0] == {} and lost[-1] == {0: 1, 1: 1}  # once in each epoch
 
 
 def weighted(rng: np.random.Generator, count: int) -> list[Sample]:
@@ -193,7 +200,8 @@ def test_chunks_of_large_pictures_are_small_and_change_no_batch(tokenizer, monke
     monkeypatch.setattr("diptych.data.stream._MAX_CHUNK_BYTES", 1500)  # three of these pictures
     ours, later = take(make_loader(0), 10)
     assert_equal(ours, batches)
-    assert max(state["used"] for state in later) <= 5 < max(state["used"] for state in states)
+    used = [max(state["lanes"]["0"]["used"] for state in run) for run in (later, states)]
+    assert used[0] <= 5 < used[1]
     check_resume(make_loader, 10, list(range(11)), (0,))
 
 
@@ -213,20 +221,19 @@ def test_resume_rereads_only_the_shards_it_needs(tokenizer):
 
 def test_a_state_that_does_not_belong_is_refused(tokenizer):
     def make_loader(**changes):
-        return Loader(make([9]), tokenizer, PREPROCESSING, config(**changes))
+        return Loader(make([9, 1, 1]), tokenizer, PREPROCESSING, config(**changes))
 
     state = make_loader().state_dict()
-    for name in ("seed", "global_batch_size", "shuffle_buffer", "shuffle_buffer_bytes", "chunk_size"):
+    for name in ("seed", "global_batch_size", "shuffle_buffer", "shuffle_buffer_bytes", "chunk_size", "lanes"):
         with pytest.raises(ConfigError, match=f"{name} was .* and is 3"):
             make_loader(**{name: 3}).load_state_dict(state)
     others = [
         (
-            Loader(make([9], fingerprint="other"), tokenizer, PREPROCESSING, config()),
+            Loader(make([9, 1, 1], fingerprint="other"), tokenizer, PREPROCESSING, config()),
             "source was 'shards' and is 'other'",
         ),
         (Loader(make([9]), tokenizer, Preprocessing(16), config()), "preprocessing"),
         (Loader(make([9]), tokenizer, PREPROCESSING, config(), AUGMENTATION), "augmentation"),
-        (Loader(make([9, 9]), tokenizer, PREPROCESSING, config(), rank=1, world_size=2), "rank was 0 and is 1"),
     ]
     for loader, says in others:
         with pytest.raises(ConfigError, match=says):

@@ -1,6 +1,8 @@
 """What the commands share: the app, their common options, and printing."""
 
 import os
+import shlex
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -47,10 +49,24 @@ def is_main() -> bool:
 
 
 def exit_if_stopped(run: "Run") -> None:
-    """After Ctrl-C or SIGTERM: say how to go on, and leave with a shell's status for an interrupted command."""
+    """After Ctrl-C or SIGTERM: all is saved, so say how to go on, and leave with status 0."""
     if not run.finished:
-        print(f"stopped after step {run.step}; go on with the same command and --resume", file=sys.stderr)
-        raise typer.Exit(130)
+        if os.environ.get("RANK", "0") == "0":
+            print(f"stopped after step {run.step}; go on with: {_resuming(sys.argv)}", file=sys.stderr)
+        raise typer.Exit(0)
+
+
+def _resuming(argv: list[str]) -> str:
+    """The command line that goes on with the run of this one, for a shell."""
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        return "the same torchrun command with --resume"  # its workers cannot know how it was called
+    program, *words = argv
+    if Path(program).name == "__main__.py":
+        command = [sys.executable, "-m", "diptych"]
+    else:
+        command = ["diptych" if program in ("-c", shutil.which("diptych")) else program]
+    # Not at the end: all words after a "--" are paths.
+    return shlex.join([*command, words[0], *([] if "--resume" in words else ["--resume"]), *words[1:]])
 
 
 def refuse_unwritable(out: Path) -> None:

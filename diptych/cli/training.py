@@ -202,7 +202,7 @@ def tune(
     show(trials_table(found))
     if not found.finished:
         print(f"stopped after {len(found.trials)} trials; go on with the same command and --resume", file=sys.stderr)
-        raise typer.Exit(130)
+        raise typer.Exit(0)
     if found.best is None:
         raise InputError("no trial came to its end: search lower learning rates, or see the runs in the folder")
     print(f"best: {' '.join(f'--set {one}' for one in found.best.settings)}")

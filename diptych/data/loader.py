@@ -1,26 +1,27 @@
-"""Batches of pairs from a source: one deterministic stream, whatever the number of workers, restartable at every batch.
+"""Batches of pairs from a source: the same ones whatever the number of processes and workers, restartable at each.
 
     loader = Loader(open_source(["shards/*.tar"]), tokenizer, Preprocessing(64), LoaderConfig(global_batch_size=256))
     for batch in loader: ...                                  # endless
     state = loader.state_dict()                               # ... and in another process
     loader.load_state_dict(state)                             # goes on with the batch after the last one yielded
 
-A thread reads raw samples into the shuffle buffer and cuts the stream into chunks (stream.py); workers decode chunks
-(workers.py); here good samples are joined into batches of exactly global_batch_size, across chunks and epochs.
+The data is cut into lanes (lanes.py), of which each process serves some. A thread reads each lane's raw samples into
+its shuffle buffer and cuts them into chunks (stream.py); workers decode chunks (workers.py); here good samples are
+joined into batches (assembly.py), across chunks and epochs.
 """
 
 import collections
 import contextlib
 import dataclasses
-import itertools
 import time
 import weakref
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 
+from diptych.data.assembly import Assembly
+from diptych.data.lanes import LaneReader, check_lanes, count_lanes, dealt, lanes_of_rank, most_shards
 from diptych.data.sources import Source
 from diptych.data.stream import Chunk, ChunkStream, Position, read_ahead
 from diptych.data.tally import Tally
@@ -29,8 +30,9 @@ from diptych.data.workers import DecodedChunk, EvaluationDecoder, Tokenize, Trai
 from diptych.errors import ConfigError
 from diptych.records import Batch
 
-_VERSION = 2
+_VERSION = 3
 _MAX_AHEAD = 256  # chunks in flight: each holds one file descriptor of shared memory
+_AHEAD_BYTES = 512 << 20  # that their pixels may take
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +41,11 @@ class LoaderConfig:
 
     Attributes:
         global_batch_size: pairs per batch, over all processes.
-        shuffle_buffer: raw samples (encoded files, in memory) that the next one is drawn from; 0: no shuffling at all.
+        lanes: streams that the data is cut into, at most one for each shard: at least as many as processes, best a
+            multiple of them and a divisor of the batch. It settles the order of samples, the number of processes does
+            not.
+        shuffle_buffer: raw samples (encoded files, in memory) that the next ones are drawn from, over all lanes; 0: no
+            shuffling at all, and with one lane the source's own order.
         shuffle_buffer_bytes: what these may weigh together; where they reach it, fewer of them wait.
         num_workers: processes that decode; 0 decodes in the training process. It changes no batch.
         max_broken: the share of samples that may be broken, and of shards that may break off in the middle, before the
@@ -51,6 +57,7 @@ class LoaderConfig:
     """
 
     global_batch_size: int = 256
+    lanes: int = 8
     shuffle_buffer: int = 4096
     shuffle_buffer_bytes: int = 2**30
     num_workers: int = 1
@@ -61,6 +68,7 @@ class LoaderConfig:
     def __post_init__(self) -> None:
         limits = {
             "global_batch_size": (1, 2**20),
+            "lanes": (1, 2**16),
             "shuffle_buffer": (0, 2**24),
             "shuffle_buffer_bytes": (1, 2**50),
             "num_workers": (0, 1024),
@@ -75,34 +83,54 @@ class LoaderConfig:
             raise ConfigError(f"LoaderConfig.max_broken is {self.max_broken!r}; it must be a share from 0 to 1")
 
 
-@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+@dataclasses.dataclass(frozen=True, slots=True)
 class _Place:
-    """Where the last sample yielded came from: the chunk after `position`, of which `used` good samples are out."""
+    """Where a lane stands: after `used` good samples of the chunk at `position`; and what was counted until then."""
 
-    position: Position = dataclasses.field(default_factory=Position)
-    used: int = 0
+    position: Position
+    used: int
+    tally: Mapping[str, Any]
+
+
+@dataclasses.dataclass(slots=True, eq=False)
+class _Part:
+    """A decoded chunk of which `used` good samples are out."""
+
+    position: Position
+    lane: int
+    epoch: int
+    last: bool
+    content: DecodedChunk
+    used: int
+    counted: bool
 
 
 class Loader:
     """Endless batches of pairs.
 
-    Each sample comes once per epoch, with one of its captions drawn anew and its picture augmented anew. Broken
-    samples are counted, logged and skipped. Iterating again goes on after the last batch yielded.
+    Each sample comes once per epoch of its lane, with one of its captions drawn anew and its picture augmented anew.
+    Broken samples are counted, logged and skipped. Iterating again goes on after the last batch yielded, also after an
+    error.
+
+    The batches of all ranks, one behind the other in the order of the ranks, are the batch that a single process gets.
+    The loader keeps no batch: whoever lets go of the last one before asking for the next holds one at a time.
 
     Args:
         source: where samples come from.
         tokenizer: texts to ids; captions beyond the context are cut.
         preprocessing: the model's.
-        config: sizes, workers, seed.
+        config: sizes, lanes, workers, seed.
         augmentation: of the pictures.
-        rank: this process among world_size, each with its own shards.
+        rank: this process among world_size, each with its own lanes. Its batches may differ by a few pairs in size.
         world_size: number of processes.
+        pin_memory: hold batches where a GPU can fetch them while it computes; without CUDA it means nothing.
     Attributes:
-        epoch: of the last sample yielded, from 0.
-        num_seen: pairs yielded.
+        num_seen: pairs yielded, over all processes.
         seconds_waited: time that the consumer waited for data.
     Raises:
-        DataError: from the iteration, if too many samples are broken or none is usable.
+        ConfigError: there are fewer lanes than processes, or fewer pairs in a batch of several processes than lanes.
+        DataError: from the iteration, if a shard cannot be read, too many samples are broken or none is usable. The
+            state is then that of the last batch yielded.
     """
 
     def __init__(
@@ -115,20 +143,33 @@ class Loader:
         *,
         rank: int = 0,
         world_size: int = 1,
+        pin_memory: bool = False,
     ) -> None:
         if not 0 <= rank < world_size:
             raise ConfigError(f"rank is {rank}; it must be from 0 to world_size - 1 = {world_size - 1}")
-        self.source, self.config = source, config
-        self._decoder = TrainingDecoder(tokenizer, preprocessing, augmentation, config.seed, rank)
-        self._rank, self._world_size = rank, world_size
-        self._place = _Place()
-        self._tally = Tally(config.max_broken, num_shards=len(range(rank, len(source.shards), world_size)))
+        num_shards = len(source.shards)
+        self._num_lanes = count_lanes(config.lanes, num_shards)
+        check_lanes(self._num_lanes, config.lanes, num_shards, config.global_batch_size, world_size)
+        self.source, self.config, self._pin_memory = source, config, pin_memory
+        self._fingerprint = (
+            source.fingerprint
+        )  # now, while the files are there: a run that lost them can still be saved
+        self._decoder = TrainingDecoder(tokenizer, preprocessing, augmentation, config.seed)
+        self._lanes = lanes_of_rank(rank, world_size, self._num_lanes)
+        mine = most_shards(num_shards, self._lanes, self._num_lanes)
+        self._tally = Tally(config.max_broken, mine, self._lanes, self._num_lanes)
+        self._places = {lane: _Place(Position(), 0, self._tally.state_dict(lane)) for lane in self._lanes}
         self._batches: weakref.ref[Generator[Batch]] | None = None
-        self.epoch, self.num_seen, self.seconds_waited = 0, 0, 0.0
+        self.num_seen, self.seconds_waited = 0, 0.0
+
+    @property
+    def epoch(self) -> int:
+        """Of the last samples yielded, from 0: the lowest among this process's lanes."""
+        return min(place.position.epoch for place in self._places.values())
 
     @property
     def broken(self) -> dict[str, int]:
-        """Reason -> number of samples skipped for it; digits in reasons stand as N."""
+        """Reason -> number of samples skipped for it in this process's lanes; digits in reasons stand as N."""
         return dict(self._tally.reasons)
 
     def __iter__(self) -> Generator[Batch]:
@@ -145,22 +186,21 @@ class Loader:
         self._batches = None
 
     def state_dict(self) -> dict[str, Any]:
-        """The point after the last batch yielded, as plain ints, strings, lists and one tensor."""
-        return {
-            "version": _VERSION,
-            "must_match": self._must_match(),
-            "position": self._place.position.to_dict(),
-            "used": self._place.used,
-            "epoch": self.epoch,
-            "num_seen": self.num_seen,
-            "tally": self._tally.state_dict(),
+        """The point after the last batch yielded, of this process's lanes: plain ints, strings, lists and tensors."""
+        lanes = {
+            str(lane): {"position": place.position.to_dict(), "used": place.used, "tally": dict(place.tally)}
+            for lane, place in self._places.items()
         }
+        return {"version": _VERSION, "must_match": self._must_match(), "num_seen": self.num_seen, "lanes": lanes}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go to a saved point; the number of workers may differ from the run that saved it.
+        """Go to a saved point; the numbers of processes and workers may differ from the run that saved it.
 
+        Args:
+            state: of all lanes (`merge_states`), or at least of those of this process.
         Raises:
-            ConfigError: the state belongs to another source, seed or configuration; names each difference.
+            ConfigError: the state belongs to another source, seed or configuration; names each difference. Or lanes of
+                this process are missing in it.
         """
         if state.get("version") != _VERSION:
             raise ConfigError(f"the loader's state has version {state.get('version')!r}; this one reads {_VERSION}")
@@ -172,91 +212,138 @@ class Loader:
         ]
         if different:
             raise ConfigError("the loader's state belongs to another run: " + "; ".join(different))
+        if missing := [lane for lane in self._lanes if str(lane) not in state["lanes"]]:
+            raise ConfigError(
+                f"the loader's state has no lane {missing[0]}: it is that of one process among several; join those of "
+                "all with merge_states"
+            )
         self.close()
-        self._place = _Place(Position.from_dict(state["position"]), state["used"])
-        self._tally.load_state_dict(state["tally"])
-        self.epoch, self.num_seen = state["epoch"], state["num_seen"]
+        for lane in self._lanes:
+            values = state["lanes"][str(lane)]
+            self._places[lane] = _Place(Position.from_dict(values["position"]), values["used"], values["tally"])
+            self._tally.load_state_dict(lane, values["tally"])
+        self.num_seen = state["num_seen"]
 
     def _must_match(self) -> dict[str, Any]:
         """What decides which pairs and pixels come."""
         ours = ("global_batch_size", "shuffle_buffer", "shuffle_buffer_bytes", "seed", "chunk_size")
         return {
-            "source": self.source.fingerprint,
+            "source": self._fingerprint,
             "preprocessing": self._decoder.preprocessing.to_dict(),
             "augmentation": self._decoder.augmentation.to_dict(),
             **{name: getattr(self.config, name) for name in ours},
-            "rank": self._rank,
-            "world_size": self._world_size,
+            "lanes": self._num_lanes,
         }
 
     def _iterate(self) -> Generator[Batch]:
-        size = self.config.global_batch_size
-        pieces: list[tuple[DecodedChunk, int, int]] = []
-        missing, used = size, self._place.used
+        for lane, place in self._places.items():
+            self._tally.load_state_dict(lane, place.tally)  # an error may have come in the middle of a batch
+        waiting: dict[int, collections.deque[_Part]] = {lane: collections.deque() for lane in self._lanes}
         with contextlib.closing(self._decoded()) as parts:
-            for position, epoch, part in parts:
-                while used < len(part.keys):
-                    take = min(missing, len(part.keys) - used)
-                    pieces.append((part, used, used + take))
-                    used, missing = used + take, missing - take
-                    if missing == 0:
-                        batch = _join(pieces)
-                        self._place, self.epoch, self.num_seen = _Place(position, used), epoch, self.num_seen + size
-                        pieces, missing = [], size
-                        yield batch
-                used = 0
+            while True:
+                yield self._next_batch(parts, waiting)  # in no variable: the consumer alone holds it
 
-    def _decoded(self) -> Generator[tuple[Position, int, DecodedChunk]]:
-        """Position before, epoch and content of each decoded chunk, counted, from the current place on."""
+    def _next_batch(self, parts: Iterator[_Part], waiting: dict[int, collections.deque[_Part]]) -> Batch:
+        """What waits of each lane and then what comes, put in its place; then the loader stands behind this batch."""
+        size = self.config.global_batch_size
+        counts = {lane: dealt(self.num_seen, size, lane, self._num_lanes) for lane in self._lanes}
+        batch = Assembly(counts, self._decoder.preprocessing.image_size, pin_memory=self._pin_memory)
+        reached: dict[int, tuple[Position, int]] = {}
+
+        def use(lane: int) -> None:
+            while batch.missing[lane] and waiting[lane]:
+                part = waiting[lane][0]
+                if not part.counted:
+                    content = part.content
+                    self._tally.add(len(content.keys), content.broken, part.epoch, part.last, lane)
+                    part.counted = True
+                if part.used < len(part.content.keys):
+                    part.used += batch.add(lane, part.content, part.used)
+                    reached[lane] = part.position, part.used
+                if part.used == len(part.content.keys):
+                    waiting[lane].popleft()
+
+        for lane in self._lanes:
+            use(lane)
+        while not batch.complete:
+            part = next(parts)
+            waiting[part.lane].append(part)
+            use(part.lane)
+        for lane, (position, used) in reached.items():
+            self._places[lane] = _Place(position, used, self._tally.state_dict(lane))
+        self.num_seen += size
+        return batch.finish()
+
+    def _decoded(self) -> Generator[_Part]:
+        """The decoded chunks of all lanes from their places on; what was used of the first ones is marked."""
         config = self.config
-        stream = ChunkStream(
-            self.source,
-            seed=config.seed,
-            shuffle_buffer=config.shuffle_buffer,
-            shuffle_buffer_bytes=config.shuffle_buffer_bytes,
-            chunk_size=config.chunk_size,
-            rank=self._rank,
-            world_size=self._world_size,
-            position=self._place.position,
-        )
-        in_work: collections.deque[tuple[Position, int, bool]] = collections.deque()
+        streams = {
+            lane: ChunkStream(
+                self.source,
+                seed=config.seed,
+                # Of all lanes together there are as many as configured.
+                shuffle_buffer=dealt(0, config.shuffle_buffer, lane, self._num_lanes) or min(1, config.shuffle_buffer),
+                shuffle_buffer_bytes=max(1, config.shuffle_buffer_bytes // self._num_lanes),
+                chunk_size=config.chunk_size,
+                lane=lane,
+                num_lanes=self._num_lanes,
+                position=place.position,
+            )
+            for lane, place in self._places.items()
+        }
+        used = {lane: place.used for lane, place in self._places.items()}
+        reader = LaneReader(streams, used)
+        in_work: collections.deque[tuple[Position, Chunk]] = collections.deque()
 
         def send() -> Generator[Chunk]:
-            with contextlib.closing(read_ahead(stream, depth=4)) as chunks:
+            with contextlib.closing(read_ahead(reader, depth=4)) as chunks:
                 for position, chunk in chunks:
-                    in_work.append((position, chunk.epoch, chunk.last))
+                    in_work.append((position, dataclasses.replace(chunk, items=[])))
                     yield chunk
 
-        # Two batches ahead: one to be taken at once, one that ripens while the model works.
-        ahead = min(_MAX_AHEAD, -(-2 * config.global_batch_size // config.chunk_size))
-        counted = self._place.used > 0  # the run that saved this place has counted its chunk already
         began = time.perf_counter()
-        with contextlib.closing(decode_chunks(send(), self._decoder, config.num_workers, ahead)) as parts:
-            for part in parts:
+        with contextlib.closing(
+            decode_chunks(send(), self._decoder, config.num_workers, self._chunks_ahead())
+        ) as contents:
+            for content in contents:
                 self.seconds_waited += time.perf_counter() - began
-                position, epoch, epoch_ends = in_work.popleft()
-                if not counted:
-                    self._tally.add(len(part.keys), part.broken, epoch, epoch_ends)
-                counted = False
-                yield position, epoch, part
+                position, chunk = in_work.popleft()
+                reader.count_broken(chunk.lane, len(content.broken))
+                first = used.pop(chunk.lane, 0)
+                # The run that saved a place has counted its chunk already.
+                yield _Part(position, chunk.lane, chunk.epoch, chunk.last, content, first, counted=first > 0)
                 began = time.perf_counter()
 
+    def _chunks_ahead(self) -> int:
+        """Two batches, one to be taken at once and one that ripens while the model works, if they are not too large."""
+        size, mine = self.config.chunk_size, len(self._lanes)
+        pairs = -(-self.config.global_batch_size * mine // self._num_lanes)
+        bytes_per_chunk = size * 3 * self._decoder.preprocessing.image_size**2
+        # The lanes' chunks may all be used up with the same batch, so each counts for one more.
+        return max(1, min(_MAX_AHEAD, mine - (-2 * pairs // size), _AHEAD_BYTES // bytes_per_chunk))
 
-def _join(pieces: list[tuple[DecodedChunk, int, int]]) -> Batch:
-    """One batch from rows begin to end of each chunk; tokens are padded to the longest caption among them."""
-    lengths = torch.from_numpy(np.concatenate([part.lengths[begin:end] for part, begin, end in pieces]))
-    tokens = torch.zeros((len(lengths), int(lengths.max())), dtype=torch.int32)
-    row = 0
-    for part, begin, end in pieces:
-        width = min(tokens.shape[1], part.tokens.shape[1])
-        tokens[row : row + end - begin, :width] = torch.from_numpy(part.tokens[begin:end, :width])
-        row += end - begin
-    return Batch(
-        images=torch.cat([part.images[begin:end] for part, begin, end in pieces]),
-        tokens=tokens,
-        lengths=lengths,
-        keys=tuple(itertools.chain.from_iterable(part.keys[begin:end] for part, begin, end in pieces)),
-    )
+
+def merge_states(states: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The states of all ranks' loaders as one, from which loaders of any number of ranks go on.
+
+    Args:
+        states: `Loader.state_dict()` of every rank, after the same batch.
+    Raises:
+        ConfigError: they are of different runs or batches, or not of all lanes.
+    """
+    first = states[0]
+    lanes: dict[str, Any] = {}
+    for state in states:
+        differing = [name for name in ("version", "must_match", "num_seen") if state[name] != first[name]]
+        if differing or lanes.keys() & state["lanes"].keys():
+            what = differing[0] if differing else "the lanes of one process came twice"
+            raise ConfigError(f"the states of the processes' loaders do not belong together: {what}")
+        lanes.update(state["lanes"])
+    if len(lanes) < first["must_match"]["lanes"]:
+        raise ConfigError(
+            f"the loaders' states have {len(lanes)} of {first['must_match']['lanes']} lanes; hand in those of all ranks"
+        )
+    return {**first, "lanes": dict(sorted(lanes.items(), key=lambda item: int(item[0])))}
 
 
 def evaluation_batches(

@@ -1,8 +1,8 @@
-"""The one stream of raw samples that all workers share: shuffled, endless, and restartable at every chunk.
+"""A lane's stream of raw samples: shuffled, endless, and restartable at every chunk.
 
-Which sample comes when depends on seed, epoch and source alone, never on workers or timing. A `Position` says where
-the stream stands without holding any picture: the shuffle buffer is a list of (shard, item) references, so a restart
-rereads the shards it names and decodes nothing.
+Which sample comes when depends on seed, epoch, lane and source alone, never on processes, workers or timing. A
+`Position` says where the stream stands without holding any picture: the shuffle buffer is a list of (shard, item)
+references, so a restart rereads the shards it names and decodes nothing.
 """
 
 import contextlib
@@ -31,7 +31,7 @@ class Position:
     """Where a stream stands.
 
     Attributes:
-        epoch: passes over the source that are complete.
+        epoch: passes over the lane's part of the source that are complete.
         shard: place in the epoch's order of the shard being read.
         item: items of that shard already read.
         emitted: items that the epoch has already given out.
@@ -56,23 +56,28 @@ class Position:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Chunk:
-    """Neighbours in the stream, decoded together by one worker.
+    """Neighbours in a lane's stream, decoded together by one worker.
 
     Attributes:
         epoch: that all items belong to.
         start: index of the first item in the epoch's stream.
-        items: each with the name of its shard.
-        last: the epoch ends here.
+        items: each with the name of its shard; none where the lane's shards of an epoch are empty.
+        last: the lane's epoch ends here.
+        lane: whose stream it is.
     """
 
     epoch: int
     start: int
     items: list[tuple[str, Sample | Broken]]
     last: bool
+    lane: int = 0
 
 
 class ChunkStream:
-    """Endless chunks of a source in seeded order; iterating gives (position before the chunk, chunk).
+    """Endless chunks of one lane of a source, in seeded order; iterating gives (position before the chunk, chunk).
+
+    The shards of all epochs, one order after the other, are dealt to the lanes in turn. So in each epoch every shard
+    belongs to one lane, and no lane ever gets more than one shard beyond another.
 
     Args:
         source: where samples come from.
@@ -80,11 +85,11 @@ class ChunkStream:
         shuffle_buffer: samples that wait to be drawn from; 0 keeps the source's own order, shards included.
         shuffle_buffer_bytes: no sample is added to a buffer that holds this much; the last one may go beyond it.
         chunk_size: items per chunk; the last one of an epoch, and those of large files, may be smaller.
-        rank: this process among world_size; each takes every world_size-th shard of the epoch's order.
-        world_size: number of processes.
+        lane: of num_lanes.
+        num_lanes: at most the number of shards.
         position: where to start.
     Raises:
-        DataError: there are fewer shards than processes, an epoch has no item, or the source changed since `position`.
+        DataError: a shard cannot be read, the lane has no item, or the source changed since `position`.
     """
 
     def __init__(
@@ -95,20 +100,16 @@ class ChunkStream:
         shuffle_buffer: int,
         shuffle_buffer_bytes: int,
         chunk_size: int,
-        rank: int = 0,
-        world_size: int = 1,
+        lane: int = 0,
+        num_lanes: int = 1,
         position: Position | None = None,
     ) -> None:
-        if len(source.shards) < world_size:
-            raise DataError(
-                f"{len(source.shards)} shards cannot be shared by {world_size} processes; "
-                "write the data into more shards, or start fewer processes"
-            )
         self._source, self._seed, self._chunk_size = source, seed, chunk_size
         self._shuffle, self._capacity = shuffle_buffer > 0, max(1, shuffle_buffer)
         # Of the items in the buffer alone, so that a restart, which has the same ones, goes on filling it as before.
         self._bytes, self._max_bytes = 0, shuffle_buffer_bytes
-        self._rank, self._world_size = rank, world_size
+        self._lane, self._num_lanes = lane, num_lanes
+        self._empty_epochs = 0  # in a row
         self._items: list[tuple[str, Sample | Broken]] = []
         self._references = np.zeros((self._capacity, 2), dtype=np.int32)
         self._begin(0)
@@ -126,9 +127,9 @@ class ChunkStream:
             # Filled here and not at the next draw, because only reading on tells whether this was the epoch's end.
             self._fill()
             last = not self._items
-            if last and self._emitted == 0:
-                raise DataError(f"the source has no samples: {len(self._order)} shards, none with an item")
-            yield before, Chunk(before.epoch, before.emitted, items, last)
+            if last:
+                self._check_not_empty()
+            yield before, Chunk(before.epoch, before.emitted, items, last, self._lane)
             if last:
                 self._begin(self._epoch + 1)
 
@@ -137,14 +138,28 @@ class ChunkStream:
         references = torch.from_numpy(self._references[: len(self._items)].copy())
         return Position(self._epoch, self._shard, self._item, self._emitted, references)
 
+    def _check_not_empty(self) -> None:
+        """Called at an epoch's end."""
+        self._empty_epochs = self._empty_epochs + 1 if self._emitted == 0 else 0
+        if self._empty_epochs < enough_epochs(self._num_lanes):
+            return
+        if self._num_lanes == 1:
+            raise DataError(f"the source has no samples: {len(self._order)} shards, none with an item")
+        raise DataError(
+            f"the source has too few samples: in {self._empty_epochs} epochs lane {self._lane} got none "
+            f"({len(self._source.shards)} shards, {self._num_lanes} lanes); leave out empty shards, or use fewer lanes"
+        )
+
     def _begin(self, epoch: int, emitted: int = 0) -> None:
         """Start an epoch: its order of shards, and its draws from the buffer, of which `emitted` are used up."""
-        order, draws = np.random.SeedSequence([self._seed, epoch]).spawn(2)
+        order, *draws = np.random.SeedSequence([self._seed, epoch]).spawn(2 + self._lane)
         count = len(self._source.shards)
         shards = np.random.default_rng(order).permutation(count) if self._shuffle else np.arange(count)
-        self._order = [int(shard) for shard in shards[self._rank :: self._world_size]]
+        # Dealing goes on where the epoch before ended, which is at shard epoch * count of all that were ever dealt.
+        first = (self._lane - epoch * count) % self._num_lanes
+        self._order = [int(shard) for shard in shards[first :: self._num_lanes]]
         # One step of the generator per draw: a position needs the number of draws and no generator state.
-        self._rng = np.random.Generator(np.random.PCG64(draws).advance(emitted))
+        self._rng = np.random.Generator(np.random.PCG64(draws[-1]).advance(emitted))
         self._epoch, self._emitted = epoch, emitted
         self._shard, self._item = 0, 0
         self._reader: Iterator[Sample | Broken] | None = None
@@ -152,9 +167,7 @@ class ChunkStream:
     def _read(self) -> tuple[str, Sample | Broken] | None:
         """The next item of the shards in order; None at their end."""
         while self._shard < len(self._order):
-            if self._reader is None:
-                self._reader = iter(self._source.read(self._order[self._shard]))
-            item = next(self._reader, None)
+            item = self._read_shard(self._order[self._shard])
             if item is not None:
                 self._item += 1
                 if isinstance(item, Sample) and item.metadata:
@@ -163,6 +176,20 @@ class ChunkStream:
                 return self._source.shards[self._order[self._shard]], item
             self._shard, self._item, self._reader = self._shard + 1, 0, None
         return None
+
+    def _read_shard(self, index: int) -> Sample | Broken | None:
+        """The next item of the shard that is open, or is opened here; None at its end."""
+        try:
+            if self._reader is None:
+                self._reader = iter(self._source.read(index))
+            return next(self._reader, None)
+        except (DataError, OSError) as error:
+            name, said = self._source.shards[index], str(error)
+            where = "" if name in said else f"cannot read the shard {name}: "
+            raise DataError(
+                f"{where}{said}. Put it back or mend the disk, then start again: a training run that is resumed "
+                "(--resume) goes on where it stopped"
+            ) from error
 
     def _fill(self) -> None:
         while len(self._items) < self._capacity and self._bytes < self._max_bytes:
@@ -210,6 +237,15 @@ class ChunkStream:
         self._items = [found[slot] for slot in range(len(position.buffer))]
         self._references[: len(self._items)] = position.buffer.numpy()
         self._bytes = sum(_size(item) for _, item in self._items)
+
+
+def enough_epochs(num_lanes: int) -> int:
+    """Epochs without a sample after which a lane expects none.
+
+    A single lane has met every shard in one. Of several, each meets a random part: if a single shard had samples, it
+    would have come the way of the lane with probability 1 - exp(-16).
+    """
+    return 1 if num_lanes == 1 else 16 * num_lanes
 
 
 def _size(item: Sample | Broken) -> int:

@@ -59,20 +59,20 @@ class DecodedChunk:
 class TrainingDecoder(Dataset[DecodedChunk]):
     """Chunk -> augmented pixels and the tokens of one caption per picture.
 
-    The draws of a sample depend on seed, epoch and its place in the epoch's stream alone.
+    The draws of a sample depend on seed, epoch, lane and its place in the lane's epoch alone.
     """
 
     def __init__(
-        self, tokenizer: Tokenize, preprocessing: Preprocessing, augmentation: Augmentation, seed: int, rank: int
+        self, tokenizer: Tokenize, preprocessing: Preprocessing, augmentation: Augmentation, seed: int
     ) -> None:
         self.tokenizer, self.preprocessing, self.augmentation = tokenizer, preprocessing, augmentation
-        self.seed, self.rank = seed, rank
+        self.seed = seed
         self.target = augmentation.decoding_target(preprocessing.image_size)
 
     def __getitem__(self, chunk: Chunk) -> DecodedChunk:
         def decode(place: int, sample: Sample) -> tuple[torch.Tensor, str]:
             # Philox is counter-based: each sample has its own stretch of one stream, cheaper than a seeding of its own.
-            rng = np.random.Generator(np.random.Philox(key=[self.seed, chunk.epoch], counter=[0, place, self.rank, 0]))
+            rng = np.random.Generator(np.random.Philox(key=[self.seed, chunk.epoch], counter=[0, place, chunk.lane, 0]))
             caption = _draw_caption(sample, rng)
             picture = decode_image(sample.image, target=self.target)
             return training_pixels(picture, self.preprocessing, self.augmentation, rng), caption

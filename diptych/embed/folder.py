@@ -40,7 +40,7 @@ A CLIP model: an image encoder and a text encoder into one space of {embed_dim} 
 | text encoder | {text} |
 | activation | {activation} |
 | preprocessing | {preprocessing} |
-| logit scale | {logit_scale:.4g} |
+| logit scale | {logit_scale} |
 
 ```python
 import diptych
@@ -189,7 +189,7 @@ def _write_files(
         text=config.text,
         activation=config.activation,
         preprocessing=preprocessing,
-        logit_scale=clip.logit_scale.exp().item(),
+        logit_scale=f"{clip.logit_scale.exp().item():.4g}" if hasattr(clip, "logit_scale") else "none",
     )
     (folder / CARD).write_text(card, encoding="utf-8")
     if tokenizer:

@@ -78,7 +78,8 @@ def read_open_clip(values: Mapping[str, Any]) -> tuple[CLIPConfig, Preprocessing
     Raises:
         ConfigError: it describes a model that is no CLIP of the paper's form.
     """
-    model = _object(values, "model_cfg", ("embed_dim", "vision_cfg", "text_cfg", "quick_gelu", "custom_text"))
+    known = ("embed_dim", "vision_cfg", "text_cfg", "quick_gelu", "custom_text", "init_logit_bias")
+    model = _object(values, "model_cfg", known)
     vision = _VISION_DEFAULTS | _object(model, "vision_cfg", tuple(_VISION_DEFAULTS))
     text = _object(model, "text_cfg", tuple(field.name for field in dataclasses.fields(TextConfig)))
     pictures = _object(
@@ -93,7 +94,11 @@ def read_open_clip(values: Mapping[str, Any]) -> tuple[CLIPConfig, Preprocessing
         else:
             tower = ViTConfig(**vision, heads=vision["width"] // head_width)
         config = CLIPConfig(
-            model.get("embed_dim", 0), tower, TextConfig(**text), "quick_gelu" if model.get("quick_gelu") else "gelu"
+            model.get("embed_dim", 0),
+            tower,
+            TextConfig(**text),
+            "quick_gelu" if model.get("quick_gelu") else "gelu",
+            model.get("init_logit_bias"),
         )
         preprocessing = Preprocessing(
             tower.image_size,

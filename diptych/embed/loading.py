@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -15,6 +15,7 @@ from diptych.embed.folder import CONFIG, TOKENIZER, WEIGHTS, find_folder, read_d
 from diptych.embed.foreign import OPEN_CLIP_CONFIG, huggingface_preprocessing, read_open_clip
 from diptych.embed.model import Model
 from diptych.errors import ConfigError, DataError, WeightsError
+from diptych.model.build import build_model
 from diptych.model.clip import CLIP
 from diptych.model.config import CLIPConfig
 from diptych.model.device import choose_device, has_fast_bf16
@@ -86,10 +87,11 @@ def _dtype(precision: str, device: torch.device) -> torch.dtype:
 
 
 def _cast(clip: CLIP, dtype: torch.dtype) -> None:
-    """Cast the weights; the temperature and BatchNorm's statistics stay exact, they cost nothing."""
-    logit_scale = clip.logit_scale.data
+    """Cast the weights; the temperature, the bias and BatchNorm's statistics stay exact, they cost nothing."""
+    exact = {name: one.data for name, one in clip.named_parameters(recurse=False) if one.ndim == 0}
     clip.to(dtype)
-    clip.logit_scale.data = logit_scale
+    for name, value in exact.items():
+        clip.get_parameter(name).data = value
     for module in clip.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.float()
@@ -123,7 +125,7 @@ def _first(folder: Path, *names: str) -> Path:
 
 def _build(config: CLIPConfig, tensors: Tensors, where: Path) -> CLIP:
     with torch.device("meta"), _NoInitialisation():
-        clip = CLIP(config)
+        clip = cast(CLIP, build_model(config))  # or one of figure 2's, which a Model takes as well
     load_tensors(clip, tensors, where)
     return clip
 

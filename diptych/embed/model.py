@@ -15,7 +15,7 @@ from diptych.data.tokenizer import Tokenizer
 from diptych.data.transforms import Preprocessing, decode_image, evaluation_pixels, normalise
 from diptych.embed.encoder import Picture
 from diptych.embed.folder import write_folder
-from diptych.errors import ImageError, ShapeError, WeightsError
+from diptych.errors import ConfigError, ImageError, ShapeError, WeightsError
 from diptych.model.clip import CLIP, normalised
 
 BATCH_SIZE = 256
@@ -58,7 +58,7 @@ class Model:
     @property
     def device(self) -> torch.device:
         """Where the network computes."""
-        return self.clip.logit_scale.device
+        return self.clip.visual.conv1.weight.device
 
     @property
     def logit_scale(self) -> float:
@@ -115,7 +115,10 @@ class Model:
         Raises:
             TextError: a text is longer than the context.
             WeightsError: the model came without a tokenizer.
+            ConfigError: it predicts captions and has no embeddings of them.
         """
+        if not hasattr(self.clip, "encode_text"):
+            raise ConfigError(f"{self.name} predicts captions and embeds none: measure it with PredictiveZeroShot")
         if self.tokenizer is None:
             raise WeightsError(f"{self.name} came without a tokenizer: put its tokenizer.json beside the weights")
         tokens, lengths = self.tokenizer(texts, truncate=truncate)
@@ -167,20 +170,20 @@ class Model:
         return normalised(self.clip.encode_text(tokens.to(self.device), lengths))
 
     def _normalise(self, images: torch.Tensor) -> torch.Tensor:
-        dtype = self.clip.text_projection.dtype
+        dtype = self.clip.visual.conv1.weight.dtype
         images = normalise(images.to(self.device, non_blocking=True), self.preprocessing, dtype)
         return images.contiguous(memory_format=torch.channels_last)
 
     def _embed(self, batches: Iterator, function: Callable[..., torch.Tensor], dim: int) -> torch.Tensor:
         """Run function over the batches and put the results, float32 on the CPU, under each other."""
-        with _evaluating(self.clip), torch.inference_mode():
+        with evaluating(self.clip), torch.inference_mode():
             parts = [function(batch).float().cpu() for batch in batches]
         # A clone is an ordinary tensor, which a caller may train on; those made in inference mode are not.
         return torch.cat(parts).clone() if parts else torch.empty(0, dim)
 
 
 @contextmanager
-def _evaluating(clip: CLIP) -> Iterator[None]:
+def evaluating(clip: CLIP) -> Iterator[None]:
     """The network in evaluation mode; a trainer's network is put back."""
     was_training = clip.training
     clip.eval()

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from diptych import distributed
 from diptych.data.benchmarks import Benchmark
 from diptych.data.decoding import decode_image
 from diptych.data.loader import evaluation_batches
@@ -23,6 +24,7 @@ MAX_BROKEN = 0.01
 
 
 _Batch = tuple[tuple[str, ...], torch.Tensor, np.ndarray]
+"""Keys, embeddings, labels."""
 
 
 @runtime_checkable
@@ -37,10 +39,13 @@ class PixelEncoder(Protocol):
         """uint8 (N, 3, R, R) -> (N, E) float32, unit norm."""
 
 
-def encode_benchmark(encoder: Encoder, benchmark: Benchmark, batch_size: int, num_workers: int = 0) -> Iterator[_Batch]:
+def encode_benchmark(
+    encoder: Encoder, benchmark: Benchmark, batch_size: int, num_workers: int = 0
+) -> Iterator[tuple[np.ndarray, tuple[str, ...], torch.Tensor, np.ndarray]]:
     """Encode the pictures of a set, each once and in its order.
 
-    Broken samples are left out, named in the log, and counted.
+    Broken samples are left out, named in the log, and counted. Of several ranks each encodes its share, every
+    world_size-th sample; all must iterate to the end.
 
     Args:
         encoder: gives the pictures' embeddings; where it has `encode_pixels`, workers decode and resize for it.
@@ -48,7 +53,7 @@ def encode_benchmark(encoder: Encoder, benchmark: Benchmark, batch_size: int, nu
         batch_size: the most pictures per batch.
         num_workers: processes that decode; it changes nothing in the result.
     Yields:
-        keys (N,), embeddings float32 (N, E), labels int64 (N,).
+        places int64 (N,) among the samples of the whole set, keys (N,), embeddings float32 (N, E), labels int64 (N,).
     Raises:
         DataError: the set is empty, a shard breaks off in the middle, more than MAX_BROKEN of the samples are broken,
             or a label is none of its classes.
@@ -60,14 +65,15 @@ def encode_benchmark(encoder: Encoder, benchmark: Benchmark, batch_size: int, nu
     else:
         batches = _from_pictures(encoder, source, batch_size)
     num_good = 0
-    for keys, embeddings, labels in batches:
+    for keys, embeddings, labels in _unless_empty(batches, source):
         if labels.min() < 0 or labels.max() >= num_classes:
             index = int(np.argmax((labels < 0) | (labels >= num_classes)))
             raise DataError(
                 f"{where}: sample {keys[index]!r} has the label {labels[index]}, but there are {num_classes} classes"
             )
         num_good += len(keys)
-        yield keys, embeddings, labels
+        yield np.array([source.places[key] for key in keys], dtype=np.int64), keys, embeddings, labels
+    num_good = int(distributed.sum_over_ranks(torch.tensor(num_good)))
     num_items = sum(source.num_items.values())
     if num_items - num_good > MAX_BROKEN * num_items:
         raise DataError(
@@ -76,16 +82,31 @@ def encode_benchmark(encoder: Encoder, benchmark: Benchmark, batch_size: int, nu
         )
 
 
+def _unless_empty(batches: Iterator[_Batch], source: "_CountedSource") -> Iterator[_Batch]:
+    """The batches; none where the set is smaller than the number of ranks and this one has no sample of it."""
+    try:
+        yield from batches
+    except DataError:
+        if source.places or not sum(source.num_items.values()):
+            raise
+
+
 class _CountedSource:
     """A source that remembers how many items each shard holds; the loader reads ahead, into the next pass too.
 
-    It refuses a shard of which the rest is lost: how much is missing, no count can tell.
+    It refuses a shard of which the rest is lost: how much is missing, no count can tell. Of several ranks each sees
+    its own share of the items alone.
+
+    Attributes:
+        num_items: of each shard, all ranks' together.
+        places: of this rank's keys, among the items of the whole set.
     """
 
     def __init__(self, source: Source, where: str) -> None:
         self._source, self._where = source, where
         self.shards, self.fingerprint = source.shards, source.fingerprint
         self.num_items: dict[int, int] = {}
+        self.places: dict[str, int] = {}
 
     def read(self, index: int) -> Iterator[Sample | Broken]:
         count = 0
@@ -95,8 +116,11 @@ class _CountedSource:
                     f"{self._where}: {item.reason} ({item.shard}); fetch the shard again, or a number would not stand "
                     "for the set"
                 )
+            place = sum(self.num_items[shard] for shard in range(index)) + count
             count += 1
-            yield item
+            if place % distributed.world_size() == distributed.rank():
+                self.places[item.key] = place
+                yield item
         self.num_items[index] = count
 
 

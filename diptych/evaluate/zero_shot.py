@@ -4,6 +4,7 @@ Source: CLIP paper, sections 3.1.2 and 3.1.4.
 """
 
 import dataclasses
+import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from diptych import distributed
 from diptych.data.benchmarks import DEFAULT_TEMPLATES, Benchmark
 from diptych.data.tokenizer import Tokenizer
 from diptych.embed.encoder import Encoder
@@ -199,7 +201,7 @@ class ZeroShot:
         """
         results = []
         for protocol, predictions in self.predict(encoder).items():
-            if self.predictions_folder is not None:
+            if self.predictions_folder is not None and distributed.is_main():
                 write_predictions(predictions, self.predictions_path(encoder.name, protocol))
             results += self._results(encoder, protocol, predictions)
         return results
@@ -208,18 +210,21 @@ class ZeroShot:
         """Predictions of each protocol, in the order of the set."""
         classifiers = self._classifiers(encoder)
         k = min(self.top_k, len(self.benchmark.class_names))
-        keys: list[str] = []
-        labels: list[np.ndarray] = []
-        found: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {protocol: [] for protocol in classifiers}
+        rows: list[tuple[Any, ...]] = []
         batches = encode_benchmark(encoder, self.benchmark, _PICTURES_PER_BATCH, self.num_workers)
-        for batch_keys, embeddings, batch_labels in progress_bar(batches, f"{self.benchmark.name} (batches)"):
-            keys += batch_keys
-            labels.append(batch_labels)
-            for protocol, classes in classifiers.items():
-                found[protocol].append(top_k_classes(zero_shot_logits(embeddings, classes, _logit_scale(encoder)), k))
+        for places, keys, embeddings, labels in progress_bar(batches, f"{self.benchmark.name} (batches)"):
+            best = [
+                top_k_classes(zero_shot_logits(embeddings, classes, _logit_scale(encoder)), k)
+                for classes in classifiers.values()
+            ]
+            rows += zip(places.tolist(), keys, labels.tolist(), zip(*itertools.chain(*best), strict=True), strict=True)
+        # Every rank has classified its share of the pictures; all count all of them.
+        rows = sorted(itertools.chain(*distributed.gather_objects(rows)), key=lambda row: row[0])
+        columns = [np.stack(column) for column in zip(*(found for *_, found in rows), strict=True)]
+        all_keys, all_labels = tuple(row[1] for row in rows), np.array([row[2] for row in rows], dtype=np.int64)
         return {
-            protocol: Predictions(tuple(keys), np.concatenate(labels), *map(np.concatenate, zip(*blocks, strict=True)))
-            for protocol, blocks in found.items()
+            protocol: Predictions(all_keys, all_labels, columns[2 * place], columns[2 * place + 1])
+            for place, protocol in enumerate(classifiers)
         }
 
     def predictions_path(self, model: str, protocol: str) -> Path:

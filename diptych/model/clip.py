@@ -6,9 +6,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from diptych.errors import ShapeError
+from diptych.errors import ConfigError, ShapeError
 from diptych.model.compact_resnet import CompactResNet
-from diptych.model.config import CLIPConfig, CompactResNetConfig, ViTConfig
+from diptych.model.config import CLIPConfig, CompactResNetConfig, TextConfig, ViTConfig
 from diptych.model.modified_resnet import ModifiedResNet
 from diptych.model.text_transformer import TextTransformer
 from diptych.model.vision_transformer import VisionTransformer
@@ -23,10 +23,13 @@ class CLIP(TextTransformer):
     Attributes:
         visual: the image tower.
         logit_scale: () t of the paper; logits are cosines times exp(t).
+        logit_bias: () what SigLIP's sigmoid loss adds to the logits; None where the configuration has none.
     Source: CLIP paper, sections 2.3 to 2.5.
     """
 
     def __init__(self, config: CLIPConfig) -> None:
+        if not isinstance(config.text, TextConfig):
+            raise ConfigError(f"a CLIP needs a TextConfig as its text, not {config.text}: build_model builds all")
         super().__init__(config.text, config.embed_dim, config.activation)
         self.config = config
         self.visual: VisionTransformer | ModifiedResNet | CompactResNet
@@ -37,6 +40,8 @@ class CLIP(TextTransformer):
         else:
             self.visual = ModifiedResNet(config.vision, config.embed_dim)
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / INITIAL_TEMPERATURE)))
+        bias = config.logit_bias
+        self.logit_bias = None if bias is None else nn.Parameter(torch.tensor(bias))
 
     def image_features(self, images: torch.Tensor) -> torch.Tensor:
         """Normalised images (N, 3, R, R) -> (N, W), the image tower's output before its projection."""

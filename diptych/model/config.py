@@ -9,40 +9,21 @@ from collections.abc import Mapping
 from typing import Any
 
 from diptych.errors import ConfigError
+from diptych.model.sizes import check_heads, check_size, num_block_parameters
+from diptych.model.text_config import KINDS, PREDICTIVE, OtherTextConfig
 
 ACTIVATIONS = ("quick_gelu", "gelu")
 MAX_PARAMETERS = 20_000_000_000
-HEAD_DIM = 64
 RESNET_STRIDE = 32
 _MAX_STAGES = 8
-
-_LIMITS = {
-    "image_size": 4096,
-    "patch_size": 4096,
-    "width": 65_536,
-    "layers": 1024,
-    "heads": 1024,
-    "context_length": 65_536,
-    "vocab_size": 10_000_000,
-    "embed_dim": 65_536,
-}
+_MAX_NUMBER = 1e30  # holds in float32
 
 
-def _check_size(owner: str, name: str, value: object) -> int:
-    """Return value if it is a usable size; name the field otherwise."""
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise ConfigError(f"{owner}.{name} must be a whole number, not {value!r}")
-    if not 1 <= value <= _LIMITS[name]:
-        raise ConfigError(f"{owner}.{name} must lie between 1 and {_LIMITS[name]}, not {value}")
-    return value
-
-
-def _check_heads(owner: str, width: int, heads: int) -> int:
-    """Return the number of heads, width // 64 where it is 0; heads must divide the width."""
-    heads = _check_size(owner, "heads", heads or max(1, width // HEAD_DIM))
-    if width % heads:
-        raise ConfigError(f"{owner}.heads = {heads} must divide the attention's width {width}")
-    return heads
+def _check_number(name: str, value: object) -> float:
+    """Return value if it is a finite number; name the field otherwise."""
+    if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) <= _MAX_NUMBER:
+        raise ConfigError(f"{name} must be a finite number, not {value!r}")
+    return float(value)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -61,8 +42,8 @@ class ViTConfig:
 
     def __post_init__(self) -> None:
         for name in ("image_size", "patch_size", "width", "layers"):
-            _check_size("vision", name, getattr(self, name))
-        object.__setattr__(self, "heads", _check_heads("vision", self.width, self.heads))
+            check_size("vision", name, getattr(self, name))
+        object.__setattr__(self, "heads", check_heads("vision", self.width, self.heads))
         if self.image_size % self.patch_size:
             raise ConfigError(f"vision.patch_size {self.patch_size} must divide vision.image_size {self.image_size}")
 
@@ -80,7 +61,7 @@ class ViTConfig:
         """Parameters of the tower with its projection to embed_dim."""
         tokens = self.grid**2 + 1
         patches = 3 * self.patch_size**2 * self.width
-        return patches + self.width * (1 + tokens + 4 + embed_dim) + _num_block_parameters(self.width, self.layers)
+        return patches + self.width * (1 + tokens + 4 + embed_dim) + num_block_parameters(self.width, self.layers)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -100,11 +81,11 @@ class ResNetConfig:
 
     def __post_init__(self) -> None:
         for name in ("image_size", "width"):
-            _check_size("vision", name, getattr(self, name))
+            check_size("vision", name, getattr(self, name))
         if not isinstance(self.layers, list | tuple) or len(self.layers) != 4:
             raise ConfigError(f"vision.layers of a ResNet must be four numbers, not {self.layers!r}")
-        object.__setattr__(self, "layers", tuple(_check_size("vision", "layers", layer) for layer in self.layers))
-        object.__setattr__(self, "heads", _check_heads("vision", self.features_dim, self.heads))
+        object.__setattr__(self, "layers", tuple(check_size("vision", "layers", layer) for layer in self.layers))
+        object.__setattr__(self, "heads", check_heads("vision", self.features_dim, self.heads))
         if self.width % 2:
             raise ConfigError(f"vision.width of a ResNet must be even (the stem has half as many), not {self.width}")
         if self.image_size % RESNET_STRIDE:
@@ -150,15 +131,15 @@ class CompactResNetConfig:
     heads: int = 0
 
     def __post_init__(self) -> None:
-        _check_size("vision", "image_size", self.image_size)
+        check_size("vision", "image_size", self.image_size)
         for name in ("widths", "layers"):
             values, limit = getattr(self, name), "width" if name == "widths" else name
             if not isinstance(values, list | tuple) or not 1 <= len(values) <= _MAX_STAGES:
                 raise ConfigError(f"vision.{name} must be 1 to {_MAX_STAGES} numbers, one a stage, not {values!r}")
-            object.__setattr__(self, name, tuple(_check_size("vision", limit, value) for value in values))
+            object.__setattr__(self, name, tuple(check_size("vision", limit, value) for value in values))
         if len(self.widths) != len(self.layers):
             raise ConfigError(f"vision.widths {self.widths} and vision.layers {self.layers} must be of the same length")
-        object.__setattr__(self, "heads", _check_heads("vision", self.features_dim, self.heads))
+        object.__setattr__(self, "heads", check_heads("vision", self.features_dim, self.heads))
         if self.image_size % 2 ** len(self.widths):
             raise ConfigError(
                 f"{len(self.widths)} stages halve the picture as many times: "
@@ -198,13 +179,13 @@ class TextConfig:
 
     def __post_init__(self) -> None:
         for name in ("context_length", "vocab_size", "width", "layers"):
-            _check_size("text", name, getattr(self, name))
-        object.__setattr__(self, "heads", _check_heads("text", self.width, self.heads))
+            check_size("text", name, getattr(self, name))
+        object.__setattr__(self, "heads", check_heads("text", self.width, self.heads))
 
     def num_parameters(self, embed_dim: int) -> int:
         """Parameters of the tower with its projection to embed_dim."""
         outside = self.width * (self.vocab_size + self.context_length + 2 + embed_dim)
-        return outside + _num_block_parameters(self.width, self.layers)
+        return outside + num_block_parameters(self.width, self.layers)
 
 
 VisionConfig = ViTConfig | ResNetConfig | CompactResNetConfig
@@ -215,20 +196,25 @@ class CLIPConfig:
     """Both towers, the size of the space they share, and the activation of their Transformers.
 
     Attributes:
+        text: the Transformer, or what stands in its place in the paper's figure 2 (diptych.model.text_config).
         activation: "quick_gelu" (all of OpenAI's weights) or "gelu" (most of open_clip's).
+        logit_bias: where the bias of SigLIP's sigmoid loss starts (-10 there); None for a model without one.
     """
 
     embed_dim: int
     vision: VisionConfig
-    text: TextConfig = TextConfig()
+    text: TextConfig | OtherTextConfig = TextConfig()
     activation: str = "quick_gelu"
+    logit_bias: float | None = None
 
     def __post_init__(self) -> None:
-        _check_size("model", "embed_dim", self.embed_dim)
-        if not isinstance(self.vision, VisionConfig) or not isinstance(self.text, TextConfig):
-            raise ConfigError("model.vision must be a vision tower's config, and model.text a TextConfig")
+        check_size("model", "embed_dim", self.embed_dim)
+        if not isinstance(self.vision, VisionConfig) or not isinstance(self.text, TextConfig | OtherTextConfig):
+            raise ConfigError("model.vision must be a vision tower's config, and model.text a text side's")
         if self.activation not in ACTIVATIONS:
             raise ConfigError(f"model.activation must be one of {', '.join(ACTIVATIONS)}, not {self.activation!r}")
+        if self.logit_bias is not None:
+            object.__setattr__(self, "logit_bias", _check_number("model.logit_bias", self.logit_bias))
         if self.num_parameters() > MAX_PARAMETERS:
             raise ConfigError(
                 f"a model of {self.num_parameters():,} parameters is above the limit of {MAX_PARAMETERS:,}: "
@@ -236,14 +222,21 @@ class CLIPConfig:
             )
 
     def num_parameters(self) -> int:
-        """Number of parameters of the whole model, the temperature included; nothing is allocated."""
-        return self.vision.num_parameters(self.embed_dim) + self.text.num_parameters(self.embed_dim) + 1
+        """Number of parameters of the whole model, temperature and bias included; nothing is allocated."""
+        towers = self.vision.num_parameters(self.embed_dim) + self.text.num_parameters(self.embed_dim)
+        return towers + (not isinstance(self.text, PREDICTIVE)) + (self.logit_bias is not None)
 
     def to_dict(self) -> dict[str, Any]:
-        """The configuration as plain JSON types; vision carries its kind."""
+        """The configuration as plain JSON types.
+
+        Vision carries its kind, and so does text that is no Transformer; a bias is there only if the model has one.
+        """
         result = dataclasses.asdict(self)
+        if self.logit_bias is None:
+            del result["logit_bias"]
         vision = {key: list(value) if isinstance(value, tuple) else value for key, value in result["vision"].items()}
-        return result | {"vision": {"kind": _kind(self.vision)} | vision}
+        text_kind = next(({"kind": name} for name, kind in KINDS.items() if isinstance(self.text, kind)), {})
+        return result | {"vision": {"kind": _kind(self.vision)} | vision, "text": text_kind | result["text"]}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "CLIPConfig":
@@ -258,8 +251,7 @@ class CLIPConfig:
         if kind is None:
             raise ConfigError(f"model.vision must be an object of kind {' or '.join(_KINDS)}, not {vision!r}")
         tower = kind(**_fields(kind, {key: value for key, value in vision.items() if key != "kind"}, "vision"))
-        text = TextConfig(**_fields(TextConfig, values.pop("text", {}), "text"))
-        return cls(vision=tower, text=text, **values)
+        return cls(vision=tower, text=_text_side(values.pop("text", {})), **values)
 
 
 _KINDS: dict[str, type[VisionConfig]] = {
@@ -273,9 +265,14 @@ def _kind(vision: VisionConfig) -> str:
     return next(name for name, kind in _KINDS.items() if isinstance(vision, kind))
 
 
-def _num_block_parameters(width: int, layers: int) -> int:
-    """Parameters of a stack of Transformer blocks: attention 4w² + 4w, MLP 8w² + 5w, two LayerNorms 4w."""
-    return layers * (12 * width**2 + 13 * width)
+def _text_side(values: object) -> TextConfig | OtherTextConfig:
+    """The text side that an object of config.json describes."""
+    if not isinstance(values, Mapping) or "kind" not in values:
+        return TextConfig(**_fields(TextConfig, values, "text"))
+    kind = KINDS.get(str(values["kind"]))
+    if kind is None:
+        raise ConfigError(f"model.text.kind must be {' or '.join(KINDS)}, or not there, not {values['kind']!r}")
+    return kind(**_fields(kind, {key: value for key, value in values.items() if key != "kind"}, "text"))
 
 
 def _num_pool_parameters(grid: int, width: int, embed_dim: int) -> int:

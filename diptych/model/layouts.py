@@ -80,9 +80,9 @@ def to_huggingface(tensors: Mapping[str, torch.Tensor], config: CLIPConfig) -> T
     """Diptych's state dict of a ViT model -> that of transformers' CLIPModel; the tensors are copies.
 
     Raises:
-        ConfigError: the image tower is a ResNet.
+        ConfigError: the image tower is a ResNet, the text side no Transformer, or the logits have a bias.
     """
-    _require_vit(config)
+    _require_towers(config)
     result: Tensors = {}
     for name, tensor in tensors.items():
         if name in _HF_OUTSIDE:
@@ -100,7 +100,13 @@ def to_huggingface(tensors: Mapping[str, torch.Tensor], config: CLIPConfig) -> T
 
 
 def to_custom_text(tensors: Mapping[str, torch.Tensor]) -> Tensors:
-    """Diptych's state dict -> that of open_clip's CustomTextCLIP, whose text tower has the prefix "text."."""
+    """Diptych's state dict -> that of open_clip's CustomTextCLIP, whose text tower has the prefix "text.".
+
+    Raises:
+        ConfigError: the text side is no Transformer with a projection.
+    """
+    if not all(any(name.startswith(part) for name in tensors) for part in _TEXT_NAMES):
+        raise ConfigError("only Diptych's own layout has a text side that is no Transformer: keep the model in it")
     return {f"text.{name}" if name.startswith(_TEXT_NAMES) else name: tensor for name, tensor in tensors.items()}
 
 
@@ -154,7 +160,7 @@ def infer_config(tensors: Mapping[str, torch.Tensor], activation: str = "quick_g
     """The architecture that a state dict in Diptych's names belongs to, from shapes alone.
 
     Shapes do not tell the number of heads, which is taken to be width / 64 as in all of the paper's models, nor the
-    activation.
+    activation. A bias starts where it stands.
 
     Raises:
         WeightsError: a tensor that tells the architecture is missing or has an impossible shape.
@@ -164,7 +170,14 @@ def infer_config(tensors: Mapping[str, torch.Tensor], activation: str = "quick_g
     vocab_size, width = _shape(tensors, "token_embedding.weight", 2)
     _, embed_dim = _shape(tensors, "text_projection", 2)
     text = TextConfig(context_length, vocab_size, width, layers=_count(tensors, "transformer.resblocks"))
-    return CLIPConfig(embed_dim, _infer_vision(tensors), text, activation)
+    return CLIPConfig(embed_dim, _infer_vision(tensors), text, activation, _infer_bias(tensors))
+
+
+def _infer_bias(tensors: Mapping[str, torch.Tensor]) -> float | None:
+    if "logit_bias" not in tensors:
+        return None
+    _shape(tensors, "logit_bias", 0)
+    return tensors["logit_bias"].item()
 
 
 def _infer_vision(tensors: Mapping[str, torch.Tensor]) -> VisionConfig:
@@ -213,9 +226,9 @@ def huggingface_config(config: CLIPConfig) -> dict[str, Any]:
     """The config.json of transformers' CLIPModel for this architecture.
 
     Raises:
-        ConfigError: the image tower is a ResNet.
+        ConfigError: the image tower is a ResNet, the text side no Transformer, or the logits have a bias.
     """
-    vision, text = _require_vit(config), config.text
+    vision, text = _require_towers(config)
     return {
         "architectures": ["CLIPModel"],
         "model_type": "clip",
@@ -266,6 +279,13 @@ def config_from_huggingface(values: Mapping[str, Any]) -> CLIPConfig:
     vision, text = (_HF_DEFAULTS[name] | dict(tower) for name, tower in zip(("vision", "text"), towers, strict=True))
     if vision["hidden_act"] != text["hidden_act"]:
         raise ConfigError(f"hidden_act differs between the towers: {vision['hidden_act']}, {text['hidden_act']}")
+    text_side = TextConfig(
+        text["max_position_embeddings"],
+        text["vocab_size"],
+        text["hidden_size"],
+        text["num_attention_heads"],
+        text["num_hidden_layers"],
+    )
     config = CLIPConfig(
         values.get("projection_dim", 512),
         ViTConfig(
@@ -275,16 +295,10 @@ def config_from_huggingface(values: Mapping[str, Any]) -> CLIPConfig:
             vision["num_hidden_layers"],
             vision["num_attention_heads"],
         ),
-        TextConfig(
-            text["max_position_embeddings"],
-            text["vocab_size"],
-            text["hidden_size"],
-            text["num_attention_heads"],
-            text["num_hidden_layers"],
-        ),
+        text_side,
         text["hidden_act"],
     )
-    for name, tower, width in (("vision", vision, vision["hidden_size"]), ("text", text, config.text.width)):
+    for name, tower, width in (("vision", vision, vision["hidden_size"]), ("text", text, text_side.width)):
         expected = {"intermediate_size": 4 * width, "layer_norm_eps": 1e-5, "num_channels": 3}
         for field in expected.keys() & tower.keys():
             if tower[field] != expected[field]:
@@ -292,8 +306,14 @@ def config_from_huggingface(values: Mapping[str, Any]) -> CLIPConfig:
     return config
 
 
-def _require_vit(config: CLIPConfig) -> ViTConfig:
+def _require_towers(config: CLIPConfig) -> tuple[ViTConfig, TextConfig]:
+    if not isinstance(config.text, TextConfig):
+        raise ConfigError(
+            f"only Diptych's own layout has a text side of this kind, {config.text}: keep the model in it"
+        )
     if not isinstance(config.vision, ViTConfig):
         others = "Diptych's or open_clip's" if isinstance(config.vision, ResNetConfig) else "Diptych's"
         raise ConfigError(f"the Hugging Face layout has no ResNet image tower; keep the model in {others}")
-    return config.vision
+    if config.logit_bias is not None:
+        raise ConfigError("the Hugging Face layout has no logit_bias; keep the model in Diptych's or open_clip's")
+    return config.vision, config.text

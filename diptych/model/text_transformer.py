@@ -30,7 +30,7 @@ class TextTransformer(nn.Module):
         nn.init.normal_(self.positional_embedding, std=0.01)
         nn.init.normal_(self.text_projection, std=config.width**-0.5)
         for block in self.transformer.resblocks:
-            _initialise(cast(Block, block), config.width, config.layers)
+            initialise_block(cast(Block, block), config.width, config.layers)
 
     def encode_text(self, tokens: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
         """Texts to points of the shared space, not yet of unit norm.
@@ -61,7 +61,8 @@ class TextTransformer(nn.Module):
         return torch.empty_like(pooled).index_copy(0, order, pooled)
 
 
-def _initialise(block: Block, width: int, layers: int) -> None:
+def initialise_block(block: Block, width: int, layers: int) -> None:
+    """The reference code's initial weights of a block in a text Transformer of `layers` layers."""
     out_std = width**-0.5 * (2 * layers) ** -0.5
     nn.init.normal_(block.attn.in_proj_weight, std=width**-0.5)
     nn.init.normal_(block.attn.out_proj.weight, std=out_std)

@@ -1,21 +1,34 @@
-"""Checkpoints that are whole or absent, and that a killed run continues from."""
+"""Checkpoints that are whole or absent, and that a killed run continues from.
+
+    checkpoints/step-000001000.pt                    all in one file, or
+    checkpoints/step-000001000/rank-0-of-8.pt ...    what each rank held
+    checkpoints/scores.json                          what the evaluators measured of each
+
+All ranks call `due`, `measured`, `write` and `newest` together, and go on or fail together. They share one file system.
+"""
 
 import contextlib
+import json
 import logging
+import math
 import os
+import re
 import shutil
 import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from diptych.errors import CheckpointError
+from diptych import distributed
+from diptych.errors import CheckpointError, ConfigError
+from diptych.records import Result
 from diptych.train.config import CheckpointConfig
+from diptych.train.sharded_state import gathered, read_file, read_shards, write_file, write_shard
 
 logger = logging.getLogger(__name__)
 
-_PATTERN = "step-*.pt"
+_NAME = re.compile(r"step-(\d+)(\.pt)?")
+_SCORES = "scores.json"
 
 
 class Checkpoints:
@@ -25,58 +38,102 @@ class Checkpoints:
         self.folder = folder
         self.config = config
         self._last_time = time.monotonic()
+        self._best_so_far: int | None = None
+        self._scores = self._read_scores()
 
     def paths(self) -> list[Path]:
-        """Checkpoints on disk, oldest first."""
-        return sorted(self.folder.glob(_PATTERN))
+        """Checkpoints on disk, oldest first: files, and folders of shards."""
+        found = [path for path in self.folder.glob("step-*") if _NAME.fullmatch(path.name)]
+        return sorted(found, key=lambda path: (_step(path), path.name))
 
     def due(self, step: int) -> bool:
-        """Whether the run should write one after `step` updates."""
-        minutes = (time.monotonic() - self._last_time) / 60
-        return step % self.config.every_steps == 0 or minutes >= self.config.every_minutes
+        """Whether the run should write one after `step` updates; the same answer in all ranks.
 
-    def write(self, step: int, state: dict[str, Any]) -> Path:
-        """Write the state after `step` updates and remove what is older than the newest `keep`.
-
-        Raises:
-            CheckpointError: the disk is full or not writable; the checkpoints before stay as they were.
+        It is due every so many steps, every so many minutes, and after the best measurement so far.
         """
-        path = self.folder / f"step-{step:09d}.pt"
-        partial = path.with_suffix(".partial")
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            with partial.open("wb") as file:
-                torch.save({**state, "step": step}, file)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
-            _sync(self.folder)
-        # torch reports a failed write as RuntimeError, the file system as OSError.
-        except (OSError, RuntimeError) as error:
-            partial.unlink(missing_ok=True)
-            raise CheckpointError(self._cannot_write(path, error)) from error
-        for old in (*self.paths()[: -self.config.keep], *self.folder.glob("*.partial")):
-            old.unlink(missing_ok=True)
+        if step % self.config.every_steps == 0:
+            return True
+        minutes = (time.monotonic() - self._last_time) / 60
+        return distributed.any_rank(minutes >= self.config.every_minutes or self._best_so_far == step)
+
+    def measured(self, step: int, score: float) -> None:
+        """Remember what the evaluators said of the weights after `step` updates, for `keep_best`.
+
+        Args:
+            score: higher is better; one that is no number counts as not measured.
+        Raises:
+            CheckpointError: the disk is full or not writable.
+        """
+        if self.config.keep_best is None or math.isnan(score):
+            return
+        on_disk = {_step(path) for path in self.paths()} - {step}
+        self._scores = {known: value for known, value in self._scores.items() if known in on_disk}
+        if all(score > value for value in self._scores.values()):
+            self._best_so_far = step
+        self._scores[step] = score
+        self._together(self.folder / _SCORES, self._write_scores)
+
+    def write(self, step: int, state: dict[str, Any] | None, *, score: float | None = None) -> Path:
+        """Write the state after `step` updates, and remove what the configuration does not keep.
+
+        Args:
+            state: nested dicts, lists and tuples of tensors and plain values. DTensors are gathered, or written as the
+                shards they are; of all else rank 0's is kept. In one file, ranks without DTensors may hand in None.
+            score: as for `measured`.
+        Returns:
+            the checkpoint.
+        Raises:
+            CheckpointError: in all ranks, where the disk of one is full or not writable; the checkpoints before stay
+                as they were.
+        """
+        if score is not None:
+            self.measured(step, score)
+        path = self.folder / (f"step-{step:09d}" if self.config.sharded else f"step-{step:09d}.pt")
+        partial = self.folder / f"step-{step:09d}.partial"
+        state = None if state is None else {**state, "step": step}
+        if self.config.sharded:
+            if state is None:
+                raise ValueError("a sharded checkpoint needs the state of every rank")
+            self._together(path, lambda: self._make_room(partial))
+            self._together(path, lambda: write_shard(partial, state), in_all=True)
+            self._together(path, lambda: self._publish(partial, path))
+        else:
+            whole = gathered(state)
+
+            def write() -> None:
+                self._make_room()
+                write_file(partial, whole)
+                self._publish(partial, path)
+
+            self._together(path, write)
         self._last_time = time.monotonic()
         return path
 
     def newest(self) -> dict[str, Any] | None:
-        """The newest checkpoint that can be read, or None where there is none.
+        """The newest checkpoint that can be read, whole and in CPU tensors, or None where there is none.
 
         Raises:
-            CheckpointError: there are checkpoints, and none can be read.
+            CheckpointError: in all ranks; there are checkpoints and none can be read, memory does not suffice, or a
+                rank cannot read what rank 0 can.
         """
-        damaged: list[str] = []
-        for path in reversed(self.paths()):
+        names: list[str] = distributed.from_main([path.name for path in self.paths()])
+        for name in reversed(names):
+            path, state, failure = self.folder / name, None, None
             try:
-                # mmap=False: the file may be pruned while its tensors are still in use.
-                return torch.load(path, map_location="cpu", weights_only=True, mmap=False)
+                # A file is read into memory (no mmap): it may be pruned while its tensors are still in use.
+                state = read_shards(path) if path.is_dir() else read_file(path)
             except Exception as error:  # a damaged file can fail in any way; the one before it may be whole
-                logger.warning("cannot read checkpoint %s (%s); trying the one before it", path, error)
-                # Out of the way: it must not be counted as one to keep, nor be named as good.
-                path.replace(path.with_suffix(".damaged"))
-                damaged.append(path.name)
-        if damaged:
+                failure = f"{type(error).__name__}: {error}"
+                if isinstance(error, MemoryError) or "allocate memory" in failure:
+                    failure = "out of memory"
+            failures = distributed.gather_objects(failure)
+            if not any(failures):
+                return state
+            self._explain(path, failures)
+            if distributed.is_main():
+                logger.warning("cannot read checkpoint %s (%s); trying the one before it", path, failures[0])
+                _set_aside(path)
+        if names:
             raise CheckpointError(f"no checkpoint in {self.folder} can be read; start the run anew in another folder")
         return None
 
@@ -85,13 +142,133 @@ class Checkpoints:
         paths = self.paths()
         return f"the last good checkpoint is {paths[-1]}" if paths else "there is no checkpoint yet"
 
+    def _explain(self, path: Path, failures: list[str | None]) -> None:
+        """Raise where it is not the checkpoint that is damaged, and the one before would fail alike."""
+        rank = next(rank for rank, failure in enumerate(failures) if failure)
+        if "out of memory" in failures:
+            raise CheckpointError(f"memory does not suffice to read checkpoint {path}; start fewer processes here")
+        if failures[0] is None:
+            raise CheckpointError(
+                f"process {rank} cannot read checkpoint {path}, which process 0 can ({failures[rank]}): the run's "
+                "folder (--out) must lie on a file system that all machines share"
+            )
+
+    def _together(self, path: Path, act: Callable[[], None], *, in_all: bool = False) -> None:
+        """Act in rank 0, or in all; what fails in one is the same error in all, and no rank waits for another."""
+        failure = cause = None
+        if in_all or distributed.is_main():
+            try:
+                act()
+            # torch reports a failed write as RuntimeError, the file system as OSError.
+            except (OSError, RuntimeError) as error:
+                failure, cause = self._cannot_write(path, error), error
+        failures = [one for one in distributed.gather_objects(failure) if one]
+        if failures:
+            if distributed.is_main():
+                with contextlib.suppress(OSError):  # of the two errors, the first tells more
+                    self._remove_partial()
+            raise CheckpointError(failures[0]) from cause
+
+    def _make_room(self, partial: Path | None = None) -> None:
+        """Make the folders, and remove what a killed write has left."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self._remove_partial()
+        if partial is not None:
+            partial.mkdir()
+
+    def _publish(self, partial: Path, path: Path) -> None:
+        """Give a complete write its name, and remove older ones."""
+        if path.is_dir():  # the same step again; a folder cannot be replaced in one go
+            path.rename(path.with_name(f"{path.name}.old.partial"))
+        if partial.is_dir():
+            _sync(partial)
+        partial.replace(path)
+        _sync(self.folder)
+        for old in self._not_kept():
+            # Half removed, a folder must not look like a checkpoint.
+            _remove(old.rename(old.with_name(f"{old.name}.partial")) if old.is_dir() else old)
+        self._remove_partial()
+
+    def _not_kept(self) -> list[Path]:
+        """What `keep`, `keep_every_steps` and `keep_best` do not ask for; of equally good ones the first stays."""
+        paths, every = self.paths(), self.config.keep_every_steps
+        scores = {_step(path): self._scores[_step(path)] for path in paths if _step(path) in self._scores}
+        best = max(scores, key=lambda step: (scores[step], -step)) if self.config.keep_best and scores else None
+        older = paths[: -self.config.keep]
+        return [path for path in older if _step(path) != best and not (every and _step(path) % every == 0)]
+
+    def _remove_partial(self) -> None:
+        for leftover in self.folder.glob("*.partial"):
+            _remove(leftover)
+
+    def _read_scores(self) -> dict[int, float]:
+        """Scores of an earlier call of this run; none where another metric was kept, or the file is broken."""
+        try:
+            saved = json.loads((self.folder / _SCORES).read_text(encoding="utf-8"))
+            if saved["metric"] == self.config.keep_best:
+                return {int(step): float(score) for step, score in saved["scores"].items()}
+        except OSError:
+            pass
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            logger.warning("cannot read %s (%s); the best checkpoint is unknown", self.folder / _SCORES, error)
+        return {}
+
+    def _write_scores(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        partial = self.folder / "scores.partial"
+        text = json.dumps({"metric": self.config.keep_best, "scores": self._scores}, indent=2) + "\n"
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(self.folder / _SCORES)
+
     def _cannot_write(self, path: Path, error: Exception) -> str:
-        existing = next(folder for folder in (self.folder, *self.folder.parents) if folder.exists())
+        existing = next(folder for folder in (self.folder, *self.folder.parents) if folder.is_dir())
         free = shutil.disk_usage(existing).free / 2**20
+        if distributed.rank() > 0 and isinstance(error, FileNotFoundError):
+            return (
+                f"cannot write checkpoint {path}: process {distributed.rank()} does not see the folder that process 0 "
+                f"made; it must lie on a file system that all machines share (--out). {self.last_good()}"
+            )
         return (
             f"cannot write checkpoint {path}: {error} ({free:.0f} MiB free there). "
             f"Free some space and go on with --resume; {self.last_good()}"
         )
+
+
+def mean_score(results: Iterable[Result], metric: str) -> float:
+    """The mean of a metric over all results that have it, to choose the best checkpoint by.
+
+    Raises:
+        ConfigError: none has it; the message names those there are.
+    """
+    results = list(results)
+    values = [result.value for result in results if result.metric == metric]
+    if not values:
+        known = ", ".join(sorted({result.metric for result in results})) or "nothing"
+        raise ConfigError(f"checkpoint.keep_best is {metric!r}, but the evaluators measure {known}")
+    return sum(values) / len(values)
+
+
+def _step(path: Path) -> int:
+    return int(path.name.removeprefix("step-").removesuffix(".pt"))
+
+
+def _set_aside(path: Path) -> None:
+    """Rename a damaged checkpoint: it must not be counted as one to keep, nor be named as good."""
+    damaged = path.with_suffix(".damaged")
+    with contextlib.suppress(OSError):  # in a folder that cannot be written, nothing is counted either
+        _remove(damaged)
+        path.replace(damaged)
+
+
+def _remove(path: Path) -> None:
+    """Remove a file or a folder, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _sync(folder: Path) -> None:

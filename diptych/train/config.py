@@ -1,6 +1,7 @@
 """What a training run is: a frozen tree of the components' own configs."""
 
 import dataclasses
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,7 +20,9 @@ class CheckpointConfig:
         keep: newest ones that stay.
         keep_every_steps: those at multiples of this stay for good, too; None for none.
         keep_best: name of a metric of the evaluators, e.g. "accuracy"; the checkpoint with its highest mean stays, too.
-        sharded: every rank writes what it holds into one folder; else rank 0 gathers all into one file.
+            A measurement better than all before it makes a checkpoint due.
+        sharded: every rank writes what it holds into one folder; else rank 0 gathers all into one file. Either is read
+            by any number of ranks.
     """
 
     every_steps: int = 1000
@@ -29,6 +32,20 @@ class CheckpointConfig:
     keep_best: str | None = None
     sharded: bool = False
 
+    def __post_init__(self) -> None:
+        if self.every_steps < 1 or self.keep < 1:
+            raise ConfigError(
+                f"checkpoint.every_steps is {self.every_steps} and checkpoint.keep {self.keep}; both must be at least 1"
+            )
+        if not self.every_minutes > 0:
+            raise ConfigError(f"checkpoint.every_minutes is {self.every_minutes}; it must be above 0")
+        if self.keep_every_steps is not None and self.keep_every_steps < 1:
+            raise ConfigError(
+                f"checkpoint.keep_every_steps is {self.keep_every_steps}; it must be at least 1, or None for none"
+            )
+        if self.keep_best == "":
+            raise ConfigError('checkpoint.keep_best is empty; name a metric, e.g. "accuracy", or None for none')
+
 
 @dataclasses.dataclass(frozen=True)
 class GuardConfig:
@@ -36,7 +53,8 @@ class GuardConfig:
 
     Attributes:
         spike: "off", "skip" (that update is left out) or "stop" (the run ends with a checkpoint before it).
-        factor: a loss is a spike where it exceeds the running mean by so many of its standard deviations.
+        factor: a loss is a spike where it exceeds the running mean by so many of its standard deviations. In mode
+            "skip", one that is no number is a spike at once.
         window_steps: of that running mean; before so many steps nothing counts as a spike.
         max_skipped: updates left out in a row before the run stops nevertheless.
     """
@@ -45,6 +63,16 @@ class GuardConfig:
     factor: float = 6.0
     window_steps: int = 100
     max_skipped: int = 10
+
+    def __post_init__(self) -> None:
+        if self.spike not in ("off", "skip", "stop"):
+            raise ConfigError(f"guard.spike is {self.spike!r}; a guard knows off, skip and stop")
+        if not 0 < self.factor < math.inf:
+            raise ConfigError(f"guard.factor is {self.factor}; it must be above 0 and finite")
+        if self.window_steps < 2:
+            raise ConfigError(f"guard.window_steps is {self.window_steps}; a deviation needs at least 2 losses")
+        if self.max_skipped < 1:
+            raise ConfigError(f"guard.max_skipped is {self.max_skipped}; it must be at least 1")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +131,7 @@ class TrainConfig:
             not the gradient, except that BatchNorm normalises within micro-batches.
         activation_checkpointing: forget activations and compute them again in the backward pass.
         compile: "off", "auto" (where it pays and a compiler is there) or "on".
-        average_decay: of the exponential moving average of the weights, which is what is measured and saved; None for none.
+        average_decay: of the moving average of the weights, which is what is measured and saved; None for none.
         precision: "auto" (bf16 where the processor has it), "bf16" or "fp32".
         device: "auto", "cpu", "cuda", ...
         log_steps: steps between two rows of log.jsonl.
@@ -150,10 +178,8 @@ class TrainConfig:
                 f"preprocessing makes pictures of {self.preprocessing.image_size} pixels, "
                 f"but the image encoder takes {self.model.vision.image_size}"
             )
-        if min(self.log_steps, self.checkpoint.every_steps, self.checkpoint.keep) < 1:
-            raise ConfigError("log_steps, checkpoint.every_steps and checkpoint.keep must be at least 1")
-        if not self.checkpoint.every_minutes > 0:
-            raise ConfigError(f"checkpoint.every_minutes is {self.checkpoint.every_minutes}; it must be above 0")
+        if self.log_steps < 1:
+            raise ConfigError(f"log_steps is {self.log_steps}; it must be at least 1")
         if self.evaluate_steps is not None and self.evaluate_steps < 1:
             raise ConfigError(f"evaluate_steps is {self.evaluate_steps}; it must be at least 1, or None")
 

@@ -29,7 +29,7 @@ def layer_depth(name: str, config: CLIPConfig) -> int:
     """
     vision = config.vision
     vision_layers = vision.layers if isinstance(vision, ViTConfig) else len(vision.layers)
-    layers = vision_layers if name.startswith("visual.") else config.text.layers
+    layers = vision_layers if name.startswith("visual.") else getattr(config.text, "layers", 0)
     if _ABOVE.match(name):
         return 0
     if block := _BLOCK.match(name):

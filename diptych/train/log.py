@@ -5,6 +5,7 @@ import dataclasses
 import json
 import logging
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from diptych import distributed
 from diptych.errors import TrainingError
 from diptych.records import Result
 
@@ -30,9 +32,11 @@ class TrainLog:
         self._path = folder / "log.jsonl"
         self._evaluations = folder / "evaluations.jsonl"
         for path in (self._path, self._evaluations):
-            _forget_rows_after(path, first_step)
-        self._file = self._path.open("a", encoding="utf-8")
-        self._writer = _tensorboard(folder / "tensorboard", first_step)
+            with _errors_in_words(path):
+                _forget_rows_after(path, first_step)
+        with _errors_in_words(self._path):
+            self._file = self._path.open("a", encoding="utf-8")
+        self._tensorboard = _TensorBoard(folder / "tensorboard", first_step)
         self._bar = _Bar(num_steps, first_step)
 
     def row(self, row: dict[str, Any]) -> None:
@@ -41,24 +45,25 @@ class TrainLog:
         Raises:
             TrainingError: the disk is full.
         """
-        try:
+        with _errors_in_words(self._path):
             self._file.write(json.dumps(row) + "\n")
             self._file.flush()
-        except OSError as error:
-            raise TrainingError(
-                f"cannot write {self._path}: {error.strerror}. Free some space and go on with --resume"
-            ) from error
         self._bar.update(row)
         for name in ("loss", "lr", "scale", "gradient_norm", "pairs_per_second", "share_waiting"):
-            self._point(name, row[name], row["step"])
+            self._tensorboard.point(name, row[name], row["step"])
 
     def results(self, step: int, results: list[Result]) -> None:
-        """Numbers measured on the way: rows of evaluations.jsonl with their step, and points in TensorBoard."""
-        with self._evaluations.open("a", encoding="utf-8") as file:
+        """Numbers measured on the way: rows of evaluations.jsonl with their step, and points in TensorBoard.
+
+        Raises:
+            TrainingError: the disk is full.
+        """
+        with _errors_in_words(self._evaluations), self._evaluations.open("a", encoding="utf-8") as file:
             for result in results:
                 file.write(json.dumps({"step": step, **dataclasses.asdict(result)}) + "\n")
         for result in results:
-            self._point(f"{result.task}/{result.dataset}/{result.metric}/{result.protocol}", result.value, step)
+            name = f"{result.task}/{result.dataset}/{result.metric}/{result.protocol}"
+            self._tensorboard.point(name, result.value, step)
 
     def step(self, step: int) -> None:
         """Move the bar; cheap enough for every step."""
@@ -77,18 +82,83 @@ class TrainLog:
         # A full disk has been reported by `row`; here it would only hide that error.
         with contextlib.suppress(OSError):
             self._file.close()
-        with contextlib.suppress(OSError):
-            if self._writer is not None:
-                self._writer.close()
+        self._tensorboard.close()
 
-    def _point(self, name: str, value: float, step: int) -> None:
-        """A point in TensorBoard. Its writer gives up on a full disk; log.jsonl is what counts."""
+
+class _TensorBoard:
+    """Points for TensorBoard, where it is installed. A full disk ends them with a warning: log.jsonl holds the same."""
+
+    def __init__(self, folder: Path, first_step: int) -> None:
+        self._writer: Any = None
+        self._hook = threading.excepthook
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            logger.info("no TensorBoard log; to have one: pip install 'diptych[tensorboard]'")
+            return
+        # It writes in a thread of its own, whose errors Python would print with a traceback.
+        threading.excepthook = self._on_error_in_thread
+        try:
+            self._writer = SummaryWriter(str(folder), purge_step=first_step + 1)
+        except OSError as error:
+            self._give_up(error)
+
+    def point(self, name: str, value: float, step: int) -> None:
+        """A point of one curve."""
         try:
             if self._writer is not None:
                 self._writer.add_scalar(name, value, step)
         except OSError as error:
-            logger.warning("no more TensorBoard log: %s", error)
-            self._writer = None
+            self._give_up(error)
+
+    def close(self) -> None:
+        """Write what waits, and close the file."""
+        try:
+            if self._writer is not None:
+                self._writer.close()
+        except OSError as error:
+            self._give_up(error)
+        if threading.excepthook == self._on_error_in_thread:
+            threading.excepthook = self._hook
+
+    def _give_up(self, error: OSError) -> None:
+        self._writer = None
+        logger.warning("no more TensorBoard log: %s", error)
+
+    def _on_error_in_thread(self, error: threading.ExceptHookArgs) -> None:
+        """Leave out what the next call of the writer raises here anyway; all else is as it was."""
+        if type(error.thread).__module__.startswith("tensorboard") and isinstance(error.exc_value, OSError):
+            return
+        self._hook(error)
+
+
+class SilentLog(TrainLog):
+    """What the ranks that write nothing have in its place."""
+
+    def __init__(self) -> None:
+        pass
+
+    def row(self, row: dict[str, Any]) -> None:
+        """Nothing."""
+
+    def results(self, step: int, results: list[Result]) -> None:
+        """Nothing."""
+
+    def step(self, step: int) -> None:
+        """Nothing."""
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Nothing."""
+        yield
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+def open_log(folder: Path, num_steps: int, first_step: int) -> TrainLog:
+    """The log of a run, or in all ranks but the first a silent one."""
+    return TrainLog(folder, num_steps, first_step) if distributed.is_main() else SilentLog()
 
 
 class _Bar:
@@ -155,21 +225,26 @@ def _read_rows(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
+@contextlib.contextmanager
+def _errors_in_words(path: Path) -> Iterator[None]:
+    """What a full disk does to a file, as an error that says what to do."""
+    try:
+        yield
+    except OSError as error:
+        raise TrainingError(
+            f"cannot write {path}: {error.strerror}. Free some space and go on with --resume"
+        ) from error
+
+
 def _forget_rows_after(path: Path, step: int) -> None:
     """A resumed run makes the rows after its checkpoint again: they must not stand twice."""
     if not path.exists():
         return
     kept = [json.dumps(row) + "\n" for row in _read_rows(path) if row["step"] <= step]
     partial = path.with_suffix(".partial")
-    partial.write_text("".join(kept), encoding="utf-8")
-    partial.replace(path)
-
-
-def _tensorboard(folder: Path, first_step: int) -> Any:
-    """A TensorBoard writer, or None where tensorboard is not installed: log.jsonl holds the same."""
     try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        logger.info("no TensorBoard log; to have one: pip install 'diptych[tensorboard]'")
-        return None
-    return SummaryWriter(str(folder), purge_step=first_step + 1)
+        partial.write_text("".join(kept), encoding="utf-8")
+        partial.replace(path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise

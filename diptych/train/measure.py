@@ -15,7 +15,7 @@ from diptych.objective import contrastive_loss
 from diptych.records import Batch
 from diptych.train.config import TrainConfig
 from diptych.train.initial import locked_modules, locked_parameters
-from diptych.train.loop import update
+from diptych.train.network import build_step
 from diptych.train.optimizer import Optimizer, build_optimizer
 from diptych.train.precision import choose_dtype
 
@@ -108,6 +108,7 @@ class _Bench:
             parameter.requires_grad_(False)
         for module in locked_modules(self._clip, config.init):
             module.eval()
+        self._step = build_step(self._clip, config, self._dtype)
         self._optimizer: Optimizer = build_optimizer(self._clip, config.optimizer)
         self._per_pair, self._fixed, self.first_seconds = 0, 0, 0.0
 
@@ -165,7 +166,9 @@ class _Bench:
         return (self._now() - began) / (_UPDATES - 1)
 
     def _update(self, batch: Batch, step: int) -> None:
-        update(self._clip, self._optimizer, batch, step, self._config, self._dtype)
+        self._optimizer.zero_grad()
+        self._step(batch, step)
+        self._optimizer.step(0.0, self._config.optimizer.clip_norm)
 
     def _loss(self, batch: Batch) -> torch.Tensor:
         images = normalise(batch.images.to(self._device), self._config.preprocessing)

@@ -1,0 +1,104 @@
+"""Commands that draw figures 2 and 9 of the paper, from models that they train."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+from diptych.cli.common import Option, Seed, Workers, examples, show
+from diptych.cli.paper import paper_app
+from diptych.cli.training import Settings
+
+Data = Annotated[
+    list[str] | None, Option("--data", help="Pairs as for diptych train; the embedded playground by default.")
+]
+Sets = Annotated[list[str] | None, Option("--evaluate", help="Evaluation set, needed with --data; may be repeated.")]
+RecipeName = Annotated[str | None, Option("--recipe", help="Hyper-parameters; quickstart, or compact-rn with --data.")]
+Pictures = Annotated[int | None, Option(min=1, help="Pictures of each set to measure on, evenly spread.")]
+Template = Annotated[str, Option(help="Prompt with {c} for sets given by --evaluate.")]
+BatchSize = Annotated[int | None, Option(min=1, help="Pairs per update.")]
+
+
+@paper_app.command(
+    epilog=examples(
+        "diptych paper figure2",
+        "diptych paper figure2 --data tiny-imagenet/train --evaluate tiny-imagenet --out runs/figure2-photos",
+    )
+)
+def figure2(
+    out: Annotated[Path, Option(help="Folder of the figure and of its runs.")] = Path("runs/figure2"),
+    data: Data = None,
+    evaluate: Sets = None,
+    recipe: RecipeName = None,
+    pairs: Annotated[int | None, Option(help="Pairs per contestant; 60,000, or 200,000 with --data.")] = None,
+    batch_size: BatchSize = None,
+    pictures: Pictures = None,
+    template: Template = "a photo of a {c}.",
+    seed: Seed = 0,
+    workers: Workers = None,
+    settings: Settings = None,
+) -> None:
+    """Compare predictive and contrastive objectives: accuracy against pictures seen, at doubling numbers.
+
+    Four trainings one after another. Stopped by Ctrl-C or SIGTERM, the same command goes on.
+    """
+    from diptych.paper.figure2 import run_figure2
+    from diptych.paper.setting import base_run, sets
+    from diptych.paper.tables import figure2_tables
+
+    pairs = pairs or (200_000 if data else 60_000)
+    base = base_run(recipe, data, out, pairs, batch_size=batch_size, seed=seed, workers=workers, settings=settings)
+    limit = pictures or (2000 if data else 250)
+    done = run_figure2(base, sets(data, evaluate, template, limit, base.model.vision.image_size, seed), out)
+    if done is None:
+        _say_how_to_go_on()
+        return
+    for table in figure2_tables(done):
+        show(table)
+    print(f"the figure:  {done.picture}\nthe page:    {done.page}\nthe numbers: {done.numbers}")
+
+
+@paper_app.command(
+    epilog=examples(
+        "diptych paper figure9",
+        "diptych paper figure9 --pairs 60000 --size 1 --size 1.5 --size 2 --out runs/short-ladder",
+    )
+)
+def figure9(
+    out: Annotated[Path, Option(help="Folder of the figure and of its runs.")] = Path("runs/figure9"),
+    data: Data = None,
+    evaluate: Sets = None,
+    recipe: RecipeName = None,
+    pairs: Annotated[int | None, Option(help="Pairs per model; 100,000, or 300,000 with --data.")] = None,
+    batch_size: BatchSize = None,
+    size: Annotated[
+        list[float] | None, Option(help="Factor on width and resolution, its square on depth; may be repeated.")
+    ] = None,
+    pictures: Pictures = None,
+    template: Template = "a photo of a {c}.",
+    seed: Seed = 0,
+    workers: Workers = None,
+    settings: Settings = None,
+) -> None:
+    """Train a ladder of image towers and fit error against compute with a power law.
+
+    Five trainings one after another. Stopped by Ctrl-C or SIGTERM, the same command goes on.
+    """
+    from diptych.paper.figure9 import SIZES, run_figure9
+    from diptych.paper.setting import base_run, sets
+    from diptych.paper.tables import figure9_table
+
+    pairs = pairs or (300_000 if data else 100_000)
+    base = base_run(recipe, data, out, pairs, batch_size=batch_size, seed=seed, workers=workers, settings=settings)
+    limit = pictures or (None if data else 1000)
+    done = run_figure9(
+        base, lambda pixels: sets(data, evaluate, template, limit, pixels, seed), out, sizes=tuple(size or SIZES)
+    )
+    if done is None:
+        _say_how_to_go_on()
+        return
+    show(figure9_table(done))
+    print(f"the figure:  {done.picture}\nthe page:    {done.page}\nthe numbers: {done.numbers}")
+
+
+def _say_how_to_go_on() -> None:
+    print("stopped; all is saved, and the same command goes on", file=sys.stderr)

@@ -1,0 +1,153 @@
+"""The similarity matrix block by block: what both losses share, on one rank and on many.
+
+Each rank has the rows of its own images; the columns are the texts of all ranks, gathered once. A loss passes over
+the blocks, and backward passes over them again: products of embeddings cost less than the memory that they would fill.
+
+Legend: N pairs of this rank, G pairs of all ranks, E embedding; r and c are the rows and columns of one block.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import torch
+
+from diptych import distributed
+from diptych.errors import ConfigError, ShapeError
+
+# Both blocks that a loss works on stay in the caches of a processor; a GPU wants fewer and larger launches.
+_CPU_TILE, _GPU_TILE = 1024, 4096
+
+
+class Block(NamedTuple):
+    """One block of the similarity matrix.
+
+    Attributes:
+        rows: of this rank's images.
+        columns: of all ranks' texts.
+        images: (r, E) in the precision of the loss.
+        texts: (c, E) likewise.
+        logits: (r, c), scale times the products, in memory that may be changed and that the next block uses again; or
+            what was kept.
+        diagonal: which diagonal of the block holds the pairs that belong together, see torch.diagonal.
+    """
+
+    rows: slice
+    columns: slice
+    images: torch.Tensor
+    texts: torch.Tensor
+    logits: torch.Tensor
+    diagonal: int
+
+    @property
+    def matched(self) -> slice:
+        """The rows of this rank whose own text stands in the block."""
+        start = self.rows.start + max(0, -self.diagonal)
+        return slice(start, start + self.logits.diagonal(self.diagonal).numel())
+
+
+class Tiles:
+    """The products of this rank's images with the texts of all ranks.
+
+    Attributes:
+        images: (N, E), as handed in.
+        texts: (G, E), of all ranks.
+        counts: N of each rank.
+        dtype: of all arithmetic: float32, or float64 for embeddings of that type.
+    """
+
+    def __init__(
+        self, images: torch.Tensor, texts: torch.Tensor, scale: torch.Tensor, counts: list[int], tile: int
+    ) -> None:
+        self.images, self.texts, self.scale, self.counts = images, texts, scale, counts
+        self.dtype = precision(images)
+        self.num_pairs = len(texts)
+        self._first = sum(counts[: distributed.rank()])
+        self._tile = tile
+
+    @property
+    def own(self) -> slice:
+        """The rows of `texts` that belong to this rank's images."""
+        return slice(self._first, self._first + len(self.images))
+
+    def new(self, *shape: int, dtype: torch.dtype | None = None) -> torch.Tensor:
+        """Zeros in the precision of the loss, or another."""
+        return torch.zeros(shape, dtype=dtype or self.dtype, device=self.images.device)
+
+    def blocks(self, kept: torch.Tensor | None = None) -> Iterator[Block]:
+        """All blocks, row by row.
+
+        Args:
+            kept: what was made of the only block in an earlier pass: that spares its product.
+        """
+        height, width = min(self._tile, len(self.images)), min(self._tile, self.num_pairs)
+        memory = torch.empty(0 if kept is not None else height * width, dtype=self.dtype, device=self.images.device)
+        for top in range(0, len(self.images), self._tile):
+            rows = slice(top, min(top + self._tile, len(self.images)))
+            images = self.images[rows].to(self.dtype)
+            scaled = images * self.scale
+            for left in range(0, self.num_pairs, self._tile):
+                columns = slice(left, min(left + self._tile, self.num_pairs))
+                texts = self.texts[columns].to(self.dtype)
+                logits = kept
+                if logits is None:
+                    logits = memory[: len(images) * len(texts)].view(len(images), len(texts))
+                    torch.mm(scaled, texts.T, out=logits)
+                yield Block(rows, columns, images, texts, logits, self._first + top - left)
+
+    def only(self, block: Block) -> torch.Tensor | None:
+        """The block's memory, to be kept for backward, if there is no other block."""
+        return block.logits if block.logits.numel() == len(self.images) * self.num_pairs else None
+
+    def gradients(
+        self, derivative: Callable[[Block], torch.Tensor], factor: torch.Tensor, kept: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The gradients of this rank's images and texts, and this rank's share of the scale's.
+
+        Args:
+            derivative: gives the derivative (r, c) of the loss, but for `factor`, with respect to a block's logits.
+            factor: () by which to multiply.
+            kept: see `blocks`.
+        Returns:
+            (N, E), (N, E) and ().
+        """
+        of_images, of_texts = self.new(*self.images.shape), self.new(*self.texts.shape)
+        for block in self.blocks(kept):
+            derivatives = derivative(block)
+            of_images[block.rows].addmm_(derivatives, block.texts)
+            of_texts[block.columns].addmm_(derivatives.T, block.images)
+        # logits = scale * products: the sum over derivative * product is that over image * (derivative @ texts).
+        of_scale = self.new(dtype=torch.float64)
+        for top in range(0, len(self.images), self._tile):
+            rows = slice(top, top + self._tile)
+            of_scale += (of_images[rows] * self.images[rows]).sum(dim=1).double().sum()
+        of_texts = distributed.sum_over_ranks(of_texts)[self.own] if len(self.counts) > 1 else of_texts
+        factors, dtype = factor * self.scale.double(), self.images.dtype
+        return of_images.mul_(factors).to(dtype), of_texts.mul_(factors).to(dtype), (of_scale * factor).to(self.dtype)
+
+
+def precision(images: torch.Tensor) -> torch.dtype:
+    """The precision of the loss for embeddings of this type."""
+    return torch.promote_types(images.dtype, torch.float32)
+
+
+def checked_tile(loss: str, images: torch.Tensor, texts: torch.Tensor, tile: int | None) -> int:
+    """Check what a loss was given, and choose the size of its blocks.
+
+    Raises:
+        ShapeError: the two sides differ in N or E, or are not matrices.
+        ConfigError: the tile is less than 1.
+    """
+    if images.ndim != 2 or images.shape != texts.shape:
+        raise ShapeError(
+            f"{loss} needs two (N, E) matrices of one shape; got {tuple(images.shape)} and {tuple(texts.shape)}"
+        )
+    if tile is None:
+        return _CPU_TILE if images.device.type == "cpu" else _GPU_TILE
+    if tile < 1:
+        raise ConfigError(f"{loss}: tile must be at least 1, not {tile}")
+    return tile
+
+
+def as_scalar(value: torch.Tensor | float, images: torch.Tensor) -> torch.Tensor:
+    """A number or a tensor of one element as a tensor () in the precision and on the device of the loss."""
+    return torch.as_tensor(value).to(images.device, precision(images)).reshape(())

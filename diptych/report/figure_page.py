@@ -1,0 +1,65 @@
+"""A page about one figure: charts, their numbers as a table, and how they came about."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import jinja2
+
+from diptych.report.curves import STYLE, Chart, line_chart, picture
+from diptych.report.formats import readable
+
+
+@dataclasses.dataclass(frozen=True)
+class FigurePage:
+    """What the page says.
+
+    Attributes:
+        title: what was found, one sentence.
+        summary: a few sentences under it.
+        charts: drawn beside each other in the picture, under each other on the page.
+        columns, rows: a table; its first column names the row.
+        notes: how it was measured, a sentence or two each.
+        facts: command, commit, machine, ...
+    """
+
+    title: str
+    summary: str
+    charts: Sequence[Chart]
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    notes: Sequence[str] = ()
+    facts: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+
+def render_figure_page(page: FigurePage) -> str:
+    """The page as HTML text: no script, nothing from the network, every text escaped."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("figure.html.j2").render(
+        title=readable(page.title, 240),
+        summary=readable(page.summary, 1000),
+        charts=[(chart.title, line_chart(chart)) for chart in page.charts],
+        columns=[readable(cell) for cell in page.columns],
+        rows=[[readable(cell) for cell in row] for row in page.rows],
+        notes=[readable(note, 600) for note in page.notes],
+        facts={readable(name): readable(value, 400) for name, value in page.facts.items()},
+        chart_style=STYLE,
+        heat_levels=10,
+    )
+
+
+def write_figure(page: FigurePage, folder: Path, name: str) -> tuple[Path, Path]:
+    """Write folder/name.svg and folder/name.html, each whole or not at all; returns their paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn, paged = folder / f"{name}.svg", folder / f"{name}.html"
+    for path, text in ((drawn, picture(page.charts)), (paged, render_figure_page(page))):
+        partial = path.with_name(f".{path.name}.part")
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    return drawn, paged

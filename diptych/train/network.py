@@ -1,0 +1,44 @@
+"""The network of a run with its first weights, and what turns a batch into its gradients."""
+
+from typing import Any
+
+import torch
+
+from diptych.data.tokenizer import Tokenizer
+from diptych.model.build import build_model
+from diptych.train.config import TrainConfig
+from diptych.train.initial import initialise, locked_modules
+from diptych.train.parallel import Towers
+from diptych.train.step import ContrastiveStep, PredictiveStep
+from diptych.train.stochastic_rounding import prepare_weights
+
+Step = ContrastiveStep | PredictiveStep
+
+
+def build_network(config: TrainConfig, tokenizer: Tokenizer, device: torch.device, dtype: torch.dtype) -> Any:
+    """The network on its device in training mode, the same in every rank.
+
+    Args:
+        config: model, seed, where the weights begin, which towers are locked.
+        tokenizer: the run's, to be compared with that of the weights.
+        dtype: what the forward pass multiplies in.
+    Returns:
+        what `build_model` makes.
+    """
+    torch.manual_seed(config.seed)
+    network: Any = build_model(config.model)
+    initialise(network, config.init, tokenizer)
+    network = network.to(device).train()
+    prepare_weights(network, config.optimizer.stochastic_rounding, dtype)
+    for module in locked_modules(network, config.init):
+        module.eval()
+    if config.activation_checkpointing:
+        network.checkpoint_activations(True)
+    return network
+
+
+def build_step(network: Any, config: TrainConfig, dtype: torch.dtype) -> Step:
+    """What makes gradients of a batch: over ranks, in micro-batches, under the run's objective."""
+    if config.objective == "prediction":
+        return PredictiveStep(network, config, dtype)
+    return ContrastiveStep(Towers(network, config.parallel, dtype), config)

@@ -1,0 +1,135 @@
+"""The two towers as a training step calls them: alone, replicated over ranks (DDP), or cut up over them (FSDP2).
+
+Convention: the loss of a rank leaves gradients whose mean over the ranks is the gradient of the global loss. DDP and
+FSDP2 take that mean, and `Towers.finish` takes it for what belongs to no tower: the temperature.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from diptych import distributed
+from diptych.model.clip import CLIP, normalised
+from diptych.model.synchronised_batch_norm import synchronise_batch_norm
+from diptych.train.config import ParallelConfig
+
+
+class _ImageTower(nn.Module):
+    """The image tower as a module of its own, so that DDP sees its parameters and no others."""
+
+    def __init__(self, clip: CLIP, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.visual = clip.visual
+        self._clip, self._dtype = (clip,), dtype  # in a tuple: not a part of this module
+
+    def forward(self, images: torch.Tensor, kept: torch.Tensor | None) -> torch.Tensor:
+        with _autocast(images.device, self._dtype):
+            return normalised(self._clip[0].encode_image(images, *(() if kept is None else (kept,))))
+
+
+class _TextTower(nn.Module):
+    """The text tower likewise: all of CLIP but the image tower and the scalars."""
+
+    def __init__(self, clip: CLIP, dtype: torch.dtype) -> None:
+        super().__init__()
+        for name, child in clip.named_children():
+            if name != "visual":
+                self.add_module(name, child)
+        for name, parameter in clip.named_parameters(recurse=False):
+            if parameter.ndim > 0:
+                self.register_parameter(name, parameter)
+        self._clip, self._dtype = (clip,), dtype
+
+    def forward(self, tokens: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        with _autocast(tokens.device, self._dtype):
+            return normalised(self._clip[0].encode_text(tokens, lengths))
+
+
+class Towers:
+    """Both towers, ready for one forward and backward pass after another.
+
+    Args:
+        clip: the network, on its device; for "sharded" its parameters become DTensors in place.
+        config: how ranks share the work.
+        dtype: of the products.
+    """
+
+    def __init__(self, clip: CLIP, config: ParallelConfig, dtype: torch.dtype) -> None:
+        self.clip = clip
+        if distributed.world_size() > 1 and config.batch_norm == "synchronised":
+            synchronise_batch_norm(clip, clip.logit_scale.device)
+        towers: tuple[nn.Module, nn.Module] = (_ImageTower(clip, dtype), _TextTower(clip, dtype))
+        self.sharded = distributed.world_size() > 1 and config.weights == "sharded"
+        if self.sharded:
+            shard(clip, dtype)
+        elif distributed.world_size() > 1:
+            towers = (_replicated(towers[0]), _replicated(towers[1]))
+        self._image, self._text = towers
+
+    def images(self, images: torch.Tensor, kept: torch.Tensor | None = None) -> torch.Tensor:
+        """Normalised images (n, 3, R, R) -> (n, E), float32, unit norm; `kept` as in CLIP.encode_image."""
+        return self._image(images, kept)
+
+    def texts(self, tokens: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        """Tokens (n, L) and lengths (n,) -> (n, E), float32, unit norm."""
+        return self._text(tokens, lengths)
+
+    @contextlib.contextmanager
+    def apart(self) -> Iterator[None]:
+        """Passes whose gradients only pile up here; the pass after them takes the mean of all that did."""
+        with contextlib.ExitStack() as stack:
+            for tower in (self._image, self._text):
+                if isinstance(tower, DistributedDataParallel):
+                    stack.enter_context(tower.no_sync())
+            yield
+
+    def finish(self) -> None:
+        """Take the mean over ranks of the gradients of the scalars; after the last backward pass."""
+        for parameter in self.clip.parameters(recurse=False):
+            if parameter.ndim == 0 and parameter.grad is not None:
+                parameter.grad = distributed.sum_over_ranks(parameter.grad) / distributed.world_size()
+
+
+def _replicated(tower: nn.Module) -> nn.Module:
+    """The tower under DDP; one that is locked stays as it is, there is nothing to exchange."""
+    if not any(parameter.requires_grad for parameter in tower.parameters()):
+        return tower
+    # Running statistics need no broadcast: synchronised ones are equal, local ones are averaged when saved.
+    return DistributedDataParallel(tower, broadcast_buffers=False, gradient_as_bucket_view=True)
+
+
+def shard(clip: CLIP, dtype: torch.dtype) -> None:
+    """FSDP2: each block, then the rest, cut along the first dimension over all ranks; in place."""
+    from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+
+    scalars = {name: parameter for name, parameter in clip.named_parameters(recurse=False) if parameter.ndim == 0}
+    for name in scalars:  # FSDP2 takes no scalars; they stay whole in every rank
+        del clip._parameters[name]
+    for block in _blocks(clip):
+        fully_shard(block)
+        if hasattr(block, "read"):
+            register_fsdp_forward_method(block, "read")
+    fully_shard(clip)
+    for method in ("encode_image", "encode_text", "image_features"):
+        register_fsdp_forward_method(clip, method)
+    for name, parameter in scalars.items():
+        clip.register_parameter(name, parameter)
+
+
+def _blocks(clip: CLIP) -> list[nn.Module]:
+    """What is gathered at once while it computes: Transformer blocks, stages of ResNets."""
+    blocks: list[nn.Module] = list(clip.transformer.resblocks)
+    visual: Any = clip.visual
+    if hasattr(visual, "transformer"):
+        return blocks + list(visual.transformer.resblocks)
+    if hasattr(visual, "stages"):
+        return blocks + list(visual.stages)
+    return [*blocks, visual.layer1, visual.layer2, visual.layer3, visual.layer4]
+
+
+def _autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
+    return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)

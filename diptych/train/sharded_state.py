@@ -1,0 +1,167 @@
+"""A run's state as the shards that its ranks hold, put together again by any number of ranks.
+
+    write_shard(folder, state)      # every rank: rank-R-of-W.pt with its own rows; rank 0 adds what all ranks share
+    read_shards(folder)             # the whole state, whoever wrote it
+    gathered(state)                 # every rank; rank 0 gets the whole state, the others None
+
+Not torch.distributed.checkpoint: its .metadata file is a pickle, which could run code when it is read. Here every
+file is read with weights_only, and says by itself which rows of which tensors it holds.
+"""
+
+import copy
+import os
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from diptych import distributed
+
+# Where a value stands in the nested state: the keys and indices that lead to it.
+_Place = tuple[str | int, ...]
+
+
+def write_file(path: Path, value: Any) -> None:
+    """Write plain data and tensors, down to the disk itself.
+
+    Raises:
+        OSError, RuntimeError: the disk is full; torch reports it as the latter.
+    """
+    with path.open("wb") as file:
+        torch.save(value, file)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def read_file(path: Path, *, mmap: bool = False) -> Any:
+    """The inverse of write_file, on the CPU.
+
+    Args:
+        mmap: leave the tensors in the file; it must stay as long as they are in use.
+    Raises:
+        Exception: of many kinds, where the file is cut short or damaged.
+    """
+    # torch.load does not compare the checksums that torch.save wrote; a rotten bit would become a weight.
+    with zipfile.ZipFile(path) as archive:
+        if (damaged := archive.testzip()) is not None:
+            raise zipfile.BadZipFile(f"the checksum of {damaged} is wrong")
+    return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+
+
+def write_shard(folder: Path, state: dict[str, Any]) -> None:
+    """Write what this rank holds: its rows of the sharded tensors; rank 0 adds all that is no DTensor or is replicated.
+
+    Args:
+        folder: exists, and is the same in all ranks.
+        state: nested dicts, lists and tuples of tensors, DTensors and plain values. What is no DTensor must be the
+            same in all ranks: rank 0's is kept.
+    Raises:
+        OSError, RuntimeError: the disk is full.
+    """
+    rank, ranks = distributed.rank(), distributed.world_size()
+    rows: dict[_Place, dict[str, Any]] = {}
+
+    def keep(place: _Place, value: Any) -> Any:
+        if not _is_dtensor(value):
+            return value
+        if (shard := _rows_here(value)) is None:  # replicated, or cut along another dimension: whole in rank 0
+            return _whole(value)
+        rows[place] = shard
+        return None
+
+    rest = _changed(state, keep)
+    shard = {"rank": rank, "ranks": ranks, "step": state["step"], "rows": rows, "rest": rest if rank == 0 else None}
+    write_file(folder / _name(rank, ranks), shard)
+
+
+def read_shards(folder: Path) -> dict[str, Any]:
+    """The whole state in CPU tensors, from the shards of however many ranks.
+
+    Raises:
+        Exception: of many kinds, where a shard is missing, cut short, damaged or of another step.
+    """
+    first = next(iter(sorted(folder.glob(_name(0, "*")))), folder / _name(0, "*"))
+    main = read_file(first)
+    whole: dict[_Place, torch.Tensor] = {}
+    filled: dict[_Place, int] = {}
+    for rank in range(main["ranks"]):
+        # Copied at once, and so read where it lies: no shard is in memory as a whole.
+        shard = read_file(folder / _name(rank, main["ranks"]), mmap=True)
+        if (shard["rank"], shard["ranks"], shard["step"]) != (rank, main["ranks"], main["step"]):
+            raise ValueError(f"{_name(rank, main['ranks'])} is of rank {shard['rank']} and step {shard['step']}")
+        for place, part in shard["rows"].items():
+            tensor, begin = part["tensor"], part["begin"]
+            if place not in whole:
+                whole[place] = torch.empty(part["shape"], dtype=tensor.dtype)
+            whole[place][begin : begin + len(tensor)] = tensor
+            filled[place] = filled.get(place, 0) + len(tensor)
+    if short := [place for place, tensor in whole.items() if filled[place] != len(tensor)]:
+        raise ValueError(f"rows are missing of {len(short)} tensors, the first is {short[0]}")
+    return _changed(main["rest"], lambda place, value: whole.get(place, value))
+
+
+def gathered(state: dict[str, Any] | None) -> dict[str, Any] | None:
+    """The state with whole CPU tensors in place of DTensors; in rank 0, None in the others.
+
+    All ranks call it, with the same DTensors. Those whose state holds none may hand in None.
+    """
+    whole = _changed(state, lambda _, value: _whole(value) if _is_dtensor(value) else value)
+    return whole if distributed.is_main() else None
+
+
+def _name(rank: int, ranks: int | str) -> str:
+    return f"rank-{rank}-of-{ranks}.pt"
+
+
+def _is_dtensor(value: Any) -> bool:
+    """Whether the tensor is spread over ranks; one alone need not load torch's module for it, which takes a second."""
+    if not dist.is_initialized():
+        return False
+    from torch.distributed.tensor import DTensor
+
+    return isinstance(value, DTensor)
+
+
+def _whole(value: Any) -> torch.Tensor | None:
+    """A DTensor gathered from all ranks, on the CPU of rank 0; the others forget it at once."""
+    tensor = value.full_tensor()
+    return tensor.cpu() if distributed.is_main() else None
+
+
+def _rows_here(value: Any) -> dict[str, Any] | None:
+    """The rows of a DTensor that this rank holds; None unless it is cut along dimension 0 once, and not otherwise.
+
+    Where groups of ranks hold copies of the same rows (hybrid sharding), those of the first group count.
+    """
+    cut = [index for index, placement in enumerate(value.placements) if not placement.is_replicate()]
+    if len(cut) != 1 or type(value.placements[cut[0]]).__name__ != "Shard" or value.placements[cut[0]].dim != 0:
+        return None
+    place = value.device_mesh.get_coordinate()
+    # As torch.chunk cuts: all shards are equally long but the last ones, which may be shorter or empty.
+    length = -(-len(value) // value.device_mesh.size(cut[0]))
+    begin = min(place[cut[0]] * length, len(value))
+    end = min(begin + length, len(value))
+    tensor = value.to_local().detach()
+    if len(tensor) != end - begin:
+        raise RuntimeError(f"a shard of {len(value)} rows has {len(tensor)} in rank {distributed.rank()}")
+    if any(coordinate for index, coordinate in enumerate(place) if index != cut[0]):
+        tensor = tensor[:0]
+    # A view is written with all of the memory that it looks into.
+    if tensor.untyped_storage().nbytes() > 2 * tensor.nbytes:
+        tensor = tensor.clone()
+    return {"tensor": tensor, "begin": begin, "shape": list(value.shape)}
+
+
+def _changed(tree: Any, change: Callable[[_Place, Any], Any], place: _Place = ()) -> Any:
+    """A copy of nested dicts, lists and tuples with every value in them changed."""
+    if isinstance(tree, dict):
+        copied = copy.copy(tree)  # also of an OrderedDict with what hangs on it
+        for key, value in tree.items():
+            copied[key] = _changed(value, change, (*place, key))
+        return copied
+    if isinstance(tree, list | tuple):
+        return type(tree)(_changed(value, change, (*place, index)) for index, value in enumerate(tree))
+    return change(place, tree)

@@ -1,0 +1,98 @@
+"""All that changes while a run goes; a checkpoint is exactly this."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import nn
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from diptych import distributed
+from diptych.data.loader import Loader, merge_states
+from diptych.model.synchronised_batch_norm import average_batch_norm
+from diptych.train.averaging import WeightAverage
+from diptych.train.guard import SpikeGuard
+from diptych.train.optimizer import Optimizer
+
+
+@dataclasses.dataclass
+class Training:
+    """Weights, moments, place in the data, and counters.
+
+    Attributes:
+        average: the moving average of the weights, where the run keeps one.
+        step: updates made, skipped ones included.
+        seconds: of training, over all calls of fit.
+    """
+
+    network: nn.Module
+    optimizer: Optimizer
+    loader: Loader
+    guard: SpikeGuard
+    average: WeightAverage | None = None
+    step: int = 0
+    seconds: float = 0.0
+
+    def state_dict(self) -> dict[str, Any]:
+        """The state as nested dicts, what is cut up over ranks as DTensors; all ranks call it together."""
+        average_batch_norm(self.network)
+        return {
+            "model": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
+            "loader": merge_states(distributed.gather_objects(self.loader.state_dict())),
+            "guard": self.guard.state_dict(),
+            "random": torch.get_rng_state(),
+            "seconds": self.seconds,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """The inverse of state_dict, of a run on any number of ranks."""
+        self.network.load_state_dict(_placed(state["model"], self.network.state_dict()))
+        self.optimizer.load_state_dict(self._placed_moments(state["optimizer"]))
+        if self.average is not None:
+            self.average.load_state_dict(_placed(state["average"], self.average.state_dict()))
+        self.loader.load_state_dict(state["loader"])
+        self.guard.load_state_dict(state["guard"])
+        torch.set_rng_state(state["random"])
+        self.step, self.seconds = state["step"], state["seconds"]
+
+    def _placed_moments(self, saved: Mapping[str, Any]) -> dict[str, Any]:
+        """The optimizer's state with each moment cut up as its parameter is."""
+        placed = {}
+        for name, part in self.optimizer.parts.items():
+            parameters = [parameter for group in part.param_groups for parameter in group["params"]]
+            indices = [index for group in saved[name]["param_groups"] for index in group["params"]]
+            like = dict(zip(indices, parameters, strict=True))
+            moments = {
+                index: {key: _place(value, like[index]) for key, value in values.items()}
+                for index, values in saved[name]["state"].items()
+            }
+            placed[name] = {**saved[name], "state": moments}
+        return placed
+
+
+def is_sharded(network: nn.Module) -> bool:
+    """Whether its weights are cut up over ranks."""
+    return any(isinstance(parameter, DTensor) for parameter in network.parameters())
+
+
+def whole_state(network: nn.Module) -> dict[str, torch.Tensor]:
+    """The weights put together, on the CPU, in every rank; all ranks call it."""
+    return {name: _whole(tensor).detach().cpu() for name, tensor in network.state_dict().items()}
+
+
+def _whole(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def _place(value: Any, like: torch.Tensor) -> Any:
+    """A whole tensor cut up as `like` is, where they are of one shape; anything else as it is."""
+    if isinstance(like, DTensor) and isinstance(value, torch.Tensor) and value.shape == like.shape:
+        return distribute_tensor(value.to(like.device), like.device_mesh, like.placements)
+    return value
+
+
+def _placed(state: Mapping[str, Any], like: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _place(value, like[name]) if name in like else value for name, value in state.items()}

@@ -1,0 +1,202 @@
+"""The gradient of one global batch, whatever of it fits into memory at once.
+
+A batch that fits is encoded, and the loss runs backwards through both towers. A larger one takes two passes (gradient
+caching, Gao et al. 2021, arXiv 2101.06983): all embeddings without a graph, micro-batch by micro-batch; the loss once,
+over the whole global batch, back to the embeddings; then each micro-batch again, with its graph, and back from its
+embeddings' gradients to the weights. The gradient is that of the whole batch. Nothing in the towers is random except
+the choice of patches, which is drawn once a step and handed to both passes.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import nn
+
+from diptych import distributed
+from diptych.data.transforms import normalise
+from diptych.model.patch_dropout import draw_kept_patches
+from diptych.objective import contrastive_loss, sigmoid_loss
+from diptych.records import Batch
+from diptych.train.config import TrainConfig
+from diptych.train.parallel import Towers
+
+
+class ContrastiveStep:
+    """From a batch to the gradients of all weights, for a dual encoder under one of the two contrastive objectives.
+
+    Args:
+        towers: the network as it is called here.
+        config: objective, micro-batches, patch dropout, preprocessing.
+    """
+
+    def __init__(self, towers: Towers, config: TrainConfig) -> None:
+        self._towers, self._config, self._clip = towers, config, towers.clip
+        self._device = towers.clip.logit_scale.device
+        kinds = nn.modules.batchnorm._BatchNorm
+        self._batch_norms = [one for one in self._clip.modules() if isinstance(one, kinds) and one.training]
+
+    def __call__(self, batch: Batch, step: int) -> torch.Tensor:
+        """Add the gradient of the global batch's loss to the parameters' gradients.
+
+        Args:
+            batch: this rank's share of the global batch.
+            step: number of the update, from 0; the patches left out are drawn from it.
+        Returns:
+            () the loss of the global batch, the same in every rank, detached.
+        """
+        num_pieces = _num_pieces(len(batch), self._config.micro_batch_size)
+        kept = self._draw_patches(len(batch), step)
+        pieces = torch.arange(len(batch)).tensor_split(num_pieces)
+        # Captions of like length together: each micro-batch of texts is only as long as its longest.
+        text_pieces = batch.lengths.sort(stable=True).indices.tensor_split(num_pieces)
+        if num_pieces == 1:
+            loss = self._loss(self._images(batch, pieces[0], kept), self._texts(batch, text_pieces[0]), text_pieces[0])
+            loss.backward()
+        else:
+            loss = self._in_two_passes(batch, list(zip(pieces, text_pieces, strict=True)), kept)
+        self._towers.finish()
+        return loss.detach()
+
+    def _in_two_passes(
+        self, batch: Batch, pieces: list[tuple[torch.Tensor, torch.Tensor]], kept: torch.Tensor | None
+    ) -> torch.Tensor:
+        with torch.no_grad():
+            found = []
+            for rows, text_rows in self._counting_once(pieces):
+                found.append((self._images(batch, rows, kept), self._texts(batch, text_rows)))
+        images, texts = (torch.cat(parts).requires_grad_() for parts in zip(*found, strict=True))
+        loss = self._loss(images, texts, torch.cat([text_rows for _, text_rows in pieces]))
+        loss.backward()
+        assert images.grad is not None and texts.grad is not None
+        image_gradients = images.grad.split([len(rows) for rows, _ in pieces])
+        text_gradients = texts.grad.split([len(rows) for _, rows in pieces])
+        with self._statistics_as_they_are():
+            for number, (rows, text_rows) in enumerate(pieces):
+                with self._towers.apart() if number < len(pieces) - 1 else contextlib.nullcontext():
+                    _backward(self._images(batch, rows, kept), image_gradients[number])
+                    _backward(self._texts(batch, text_rows), text_gradients[number])
+        return loss
+
+    def _loss(self, images: torch.Tensor, texts: torch.Tensor, text_rows: torch.Tensor) -> torch.Tensor:
+        """The loss of image embeddings in the batch's order and text embeddings in the order of `text_rows`."""
+        texts = torch.empty_like(texts).index_copy(0, text_rows.to(texts.device), texts)
+        scale = self._clip.logit_scale.exp()
+        if self._config.objective == "sigmoid":
+            assert self._clip.logit_bias is not None  # TrainConfig has seen to it
+            return sigmoid_loss(images, texts, scale, self._clip.logit_bias)
+        return contrastive_loss(images, texts, scale)
+
+    def _images(self, batch: Batch, rows: torch.Tensor, kept: torch.Tensor | None) -> torch.Tensor:
+        pixels = _rows(batch.images, rows).to(self._device, non_blocking=True)
+        images = normalise(pixels, self._config.preprocessing).contiguous(memory_format=torch.channels_last)
+        return self._towers.images(images, None if kept is None else kept[rows].to(self._device, non_blocking=True))
+
+    def _texts(self, batch: Batch, rows: torch.Tensor) -> torch.Tensor:
+        lengths = batch.lengths[rows]
+        tokens = batch.tokens[rows, : int(lengths.max()) if len(rows) else 0]
+        return self._towers.texts(tokens.to(self._device, non_blocking=True), lengths)
+
+    def _draw_patches(self, n: int, step: int) -> torch.Tensor | None:
+        """Which patches of each picture are computed, int64 (n, K); None for all of them."""
+        dropout, vision = self._config.patch_dropout, self._config.model.vision
+        masked_steps = round(self._config.num_steps * (1 - dropout.unmasked_share))
+        if dropout.share == 0 or step >= masked_steps:
+            return None
+        # Drawn for the whole global batch, of which this rank takes its rows: the same with any number of ranks.
+        counts = distributed.gather_counts(n)
+        before = sum(counts[: distributed.rank()])
+        generator = torch.Generator().manual_seed((self._config.seed << 32) + step)
+        return draw_kept_patches(sum(counts), vision.grid**2, dropout.share, generator)[before : before + n]
+
+    def _counting_once(self, pieces: list[Any]) -> Iterator[Any]:
+        """The pieces, with a momentum of BatchNorm under which all of them together advance its statistics one step.
+
+        After K micro-batches r becomes (1 - m) r + m · (their mean weighted by size), as one batch would make it.
+        """
+        total, seen = sum(len(rows) for rows, _ in pieces), 0
+        usual = [one.momentum for one in self._batch_norms]
+        try:
+            for rows, text_rows in pieces:
+                seen += len(rows)
+                for one, momentum in zip(self._batch_norms, usual, strict=True):
+                    share = 0.1 if momentum is None else momentum
+                    one.momentum = share * len(rows) / (total - share * (total - seen))
+                yield rows, text_rows
+        finally:
+            for one, momentum in zip(self._batch_norms, usual, strict=True):
+                one.momentum = momentum
+                if one.num_batches_tracked is not None:
+                    one.num_batches_tracked.sub_(len(pieces) - 1)
+
+    @contextlib.contextmanager
+    def _statistics_as_they_are(self) -> Iterator[None]:
+        """Normalise by each micro-batch's own statistics without counting it a second time."""
+        usual = [(one, one.momentum, one.num_batches_tracked) for one in self._batch_norms]
+        tracked = [None if number is None else number.clone() for _, _, number in usual]
+        for one in self._batch_norms:
+            one.momentum = 0.0
+        try:
+            yield
+        finally:
+            for (one, momentum, number), before in zip(usual, tracked, strict=True):
+                one.momentum = momentum
+                if number is not None and before is not None:
+                    number.copy_(before)
+
+
+class PredictiveStep:
+    """From a batch to the gradients, for a model whose loss is a sum over pairs (the baselines of figure 2).
+
+    Args:
+        model: has `losses(images, tokens, lengths) -> (n,)`, nats per pair.
+        config: micro-batches, preprocessing.
+        dtype: of the products.
+    """
+
+    def __init__(self, model: nn.Module, config: TrainConfig, dtype: torch.dtype) -> None:
+        self._model, self._config, self._dtype = model, config, dtype
+        self._device = next(model.parameters()).device
+
+    def __call__(self, batch: Batch, step: int) -> torch.Tensor:
+        """Add the gradient of the global batch's mean loss to the parameters' gradients; returns that loss ()."""
+        total = distributed.world_size() * len(batch) / sum(distributed.gather_counts(len(batch)))
+        loss = torch.zeros((), device=self._device)
+        for rows in torch.arange(len(batch)).tensor_split(_num_pieces(len(batch), self._config.micro_batch_size)):
+            pixels = _rows(batch.images, rows).to(self._device, non_blocking=True)
+            images = normalise(pixels, self._config.preprocessing).contiguous(memory_format=torch.channels_last)
+            lengths = batch.lengths[rows]
+            tokens = batch.tokens[rows, : int(lengths.max())].to(self._device, non_blocking=True)
+            with torch.autocast(self._device.type, dtype=self._dtype, enabled=self._dtype != torch.float32):
+                losses = self._model.losses(images, tokens, lengths)  # type: ignore[operator]
+            part = losses.sum() * total / len(batch)
+            part.backward()
+            loss += part.detach()
+        if distributed.world_size() > 1:
+            for parameter in self._model.parameters():
+                if parameter.grad is not None:
+                    parameter.grad = distributed.sum_over_ranks(parameter.grad) / distributed.world_size()
+        return distributed.sum_over_ranks(loss) / distributed.world_size()
+
+
+def _num_pieces(n: int, micro_batch_size: int | None) -> int:
+    """Micro-batches of a step; the same in all ranks, because towers that are cut up are gathered by all at once.
+
+    None of them is empty in any rank: where one has very few pairs, the others' micro-batches grow.
+    """
+    if micro_batch_size is None:
+        return 1
+    counts = distributed.gather_counts(n)
+    return max(1, min(-(-max(counts) // micro_batch_size), *counts))
+
+
+def _rows(tensor: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """Neighbouring rows, without a copy; pinned memory stays pinned."""
+    return tensor[int(rows[0]) : int(rows[-1]) + 1] if len(rows) else tensor[:0]
+
+
+def _backward(embeddings: torch.Tensor, gradient: torch.Tensor) -> None:
+    """From embeddings to weights; a tower that is locked has none to reach."""
+    if embeddings.requires_grad:
+        embeddings.backward(gradient)

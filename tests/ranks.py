@@ -1,0 +1,54 @@
+"""Several ranks on this machine, for tests: each a process of its own, joined by gloo."""
+
+import multiprocessing
+import tempfile
+import traceback
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+# Torch is imported once, in the server that the ranks are forked from.
+PROCESSES = multiprocessing.get_context("forkserver")
+PROCESSES.set_forkserver_preload(["torch.distributed.fsdp", "diptych.train", "training", "pytest"])
+
+
+def run_ranks(world_size: int, function: Callable[..., Any], *arguments: Any, timeout: float = 120) -> list[Any]:
+    """What the function returns in each rank; its first exception is raised here, with the rank's traceback.
+
+    Args:
+        function: of a module that the ranks can import; called with the arguments, the process group being ready.
+        timeout: seconds for each rank; one that hangs fails the test.
+    """
+    pipes, processes = [], []
+    with tempfile.TemporaryDirectory() as folder:
+        for rank in range(world_size):
+            here, there = PROCESSES.Pipe(duplex=False)
+            words = (there, f"file://{folder}/rendezvous", rank, world_size, function, arguments)
+            processes.append(PROCESSES.Process(target=_rank, args=words))
+            processes[-1].start()
+            there.close()
+            pipes.append(here)
+        try:
+            answers = [pipe.recv() if pipe.poll(timeout) else ("a rank hangs", None) for pipe in pipes]
+        finally:
+            for process in processes:
+                process.join(5)
+                process.kill()
+    for error, _ in answers:
+        if error:
+            raise AssertionError(error)
+    return [value for _, value in answers]
+
+
+def _rank(pipe: Connection, rendezvous: str, rank: int, world_size: int, function: Callable, arguments: tuple) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=world_size)
+    try:
+        pipe.send((None, function(*arguments)))
+    except BaseException:
+        pipe.send((f"rank {rank}: {traceback.format_exc()}", None))
+    finally:
+        dist.destroy_process_group()
