@@ -7,20 +7,17 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
-from torch import nn
 
 from diptych.data.tokenizer import Tokenizer
 from diptych.errors import DataError
-from diptych.model.clip import CLIP
-from diptych.model.config import CLIPConfig
 from diptych.model.device import choose_device
+from diptych.model.flops import flops_per_pair
 from diptych.train.config import TrainConfig
 from diptych.train.initial import initial_tokenizer
 from diptych.train.inputs import open_pairs, spread_captions
 from diptych.train.measure import Cost, measure
 
 _CAPTIONS = 1000  # enough for their mean length
-_ADAM_MOMENTS = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,31 +60,11 @@ def make_plan(config: TrainConfig) -> Plan:
     lengths = _caption_lengths(config)
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     mean = lengths.double().mean().item()
-    with torch.device("meta"):
-        clip = CLIP(config.model)
-    image, text = _num_parameters(clip.visual), _num_parameters(clip)
-    others = sum(parameter.numel() for name, parameter in clip.named_parameters() if name.startswith("logit_"))
-    flops = flops_per_pair(config.model, mean)
+    model = config.model
+    image, text = model.vision.num_parameters(model.embed_dim), model.text.num_parameters(model.embed_dim)
+    flops = flops_per_pair(model, mean, config.patch_dropout.share)
     cost = measure(config, lengths, choose_device(config.device), world_size)
-    return Plan(config, image, text - image - others, mean, flops, cost, world_size)
-
-
-def flops_per_pair(config: CLIPConfig, caption_tokens: float) -> float:
-    """Floating-point operations of one pair, forward and backward; a multiply-add counts as two.
-
-    The backward pass has two products for each one of the forward pass. Counted on tensors without contents.
-    """
-    from torch.utils.flop_counter import FlopCounterMode
-
-    with torch.device("meta"):
-        clip = CLIP(config)
-        images = torch.empty(1, 3, config.vision.image_size, config.vision.image_size)
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        clip.encode_image(images)
-    text, width, length = config.text, config.text.width, caption_tokens
-    # 12 w² weights of a block meet each token; scores and their use cost 2 w a token and token before it.
-    of_text = 2 * text.layers * length * (12 * width**2 + 2 * width * length) + 2 * width * config.embed_dim
-    return 3 * (counter.get_total_flops() + of_text)
+    return Plan(config, image, text, mean, flops, cost, world_size)
 
 
 def _caption_lengths(config: TrainConfig) -> torch.Tensor:
@@ -109,10 +86,6 @@ def _tokenizer(config: TrainConfig, captions: list[str]) -> Tokenizer:
     if config.tokenizer == "init":
         return initial_tokenizer(config.init)
     return Tokenizer.from_file(config.tokenizer, context_length=text.context_length)
-
-
-def _num_parameters(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
 
 
 # ---- in words
