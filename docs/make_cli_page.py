@@ -34,18 +34,24 @@ class _Parameter(NamedTuple):
 
 def page() -> str:
     """The whole page."""
-    return "\n".join([_HEAD, *(line for command in app.registered_commands for line in _section(command))])
+    lines = [line for command in app.registered_commands for line in _section(command)]
+    for group in app.registered_groups:
+        assert group.typer_instance is not None
+        commands = group.typer_instance.registered_commands
+        lines += [line for command in commands for line in _section(command, f"{group.name} ")]
+    return "\n".join([_HEAD, *lines])
 
 
-def _section(command: CommandInfo) -> Iterator[str]:
+def _section(command: CommandInfo, group: str = "") -> Iterator[str]:
     function = command.callback
     assert function is not None
+    name = group + function.__name__
     rows = list(_parameters(function))
     arguments = [f"{row.name}..." for row in rows if not row.name.startswith("-")]
     required = [f"{row.name} {row.takes.upper()}" for row in rows if row.name.startswith("-") and not row.default]
-    yield f"## diptych {function.__name__}\n"
+    yield f"## diptych {name}\n"
     yield inspect.getdoc(function) or ""
-    yield f"\n```\ndiptych {' '.join([function.__name__, *arguments, *required, '[OPTIONS]'])}\n```\n"
+    yield f"\n```\ndiptych {' '.join([name, *arguments, *required, '[OPTIONS]'])}\n```\n"
     yield "| argument or option | takes | default | what |\n| --- | --- | --- | --- |"
     for row in rows:
         yield f"| `{row.name}` | {row.takes} | {row.default or 'required'} | {row.text} |"

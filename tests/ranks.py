@@ -1,5 +1,6 @@
 """Several ranks on this machine, for tests: each a process of its own, joined by gloo."""
 
+import io
 import multiprocessing
 import tempfile
 import traceback
@@ -19,7 +20,8 @@ def run_ranks(world_size: int, function: Callable[..., Any], *arguments: Any, ti
     """What the function returns in each rank; its first exception is raised here, with the rank's traceback.
 
     Args:
-        function: of a module that the ranks can import; called with the arguments, the process group being ready.
+        function: of a module that the ranks can import; called with the arguments, the process group being ready. It
+            returns tensors, numbers, strings, and lists and dicts of them.
         timeout: seconds for each rank; one that hangs fails the test.
     """
     pipes, processes = [], []
@@ -37,18 +39,19 @@ def run_ranks(world_size: int, function: Callable[..., Any], *arguments: Any, ti
             for process in processes:
                 process.join(5)
                 process.kill()
-    for error, _ in answers:
-        if error:
-            raise AssertionError(error)
-    return [value for _, value in answers]
+    if errors := [error for error, _ in answers if error]:
+        raise AssertionError("\n".join(errors))
+    return [torch.load(io.BytesIO(value), weights_only=True) for _, value in answers]
 
 
 def _rank(pipe: Connection, rendezvous: str, rank: int, world_size: int, function: Callable, arguments: tuple) -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=world_size)
     try:
-        pipe.send((None, function(*arguments)))
+        answer = io.BytesIO()  # a tensor in a pipe would be a promise of shared memory, which ends with its process
+        torch.save(function(*arguments), answer)
+        pipe.send((None, answer.getvalue()))
     except BaseException:
-        pipe.send((f"rank {rank}: {traceback.format_exc()}", None))
+        pipe.send((f"rank {rank} of {world_size}:\n{traceback.format_exc()}", None))
     finally:
         dist.destroy_process_group()

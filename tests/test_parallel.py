@@ -34,7 +34,7 @@ whole = batch_of(sum(rows))
 begin = sum(rows[: distributed.rank()])
 mine = slice(begin, begin + rows[distributed.rank()]) if distributed.world_size() > 1 else slice(None)
 batch = Batch(whole.images[mine], whole.tokens[mine], whole.lengths[mine], whole.keys[mine])
-step = ContrastiveStep(Towers(clip, ParallelConfig(weights, batch_norm), torch.float32), config)
+step = ContrastiveStep(Towers(clip, ParallelConfig(weights, batch_norm), torch.float64), config)
 for repeat in range(2):  # gradients add up until they are forgotten: the second time shows that nothing is left over
     for parameter in clip.parameters():
         parameter.grad = None

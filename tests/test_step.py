@@ -43,7 +43,7 @@ def network(config: CLIPConfig) -> CLIP:
 
 def step_of(clip: CLIP, tmp_path, **changes) -> ContrastiveStep:
     config = tiny_config(tmp_path, model=clip.config, **changes)
-    return ContrastiveStep(Towers(clip, ParallelConfig(), torch.float32), config)
+    return ContrastiveStep(Towers(clip, ParallelConfig(), torch.float64), config)
 
 
 def gradients(clip: CLIP) -> dict[str, torch.Tensor]:

@@ -47,7 +47,7 @@ def paper(name: str, data: tuple[str, ...], out: str, num_pairs: int) -> TrainCo
         num_pairs=num_pairs,
         preprocessing=Preprocessing(image_size=model.vision.image_size),
         tokenizer="openai",
-        loader=LoaderConfig(global_batch_size=32_768, num_workers=8, **_lanes()),
+        loader=LoaderConfig(global_batch_size=32_768, num_workers=8, lanes=_LANES),
         optimizer=OptimizerConfig(learning_rate=PAPER_LEARNING_RATES[name], weight_decay=0.2, **adam),
         schedule=ScheduleConfig(warmup_steps=2000),
         micro_batch_size=_MICRO_BATCH_SIZE,
@@ -78,7 +78,3 @@ def yfcc(data: tuple[str, ...], out: str, num_pairs: int) -> TrainConfig:
     `diptych paper table12`.
     """
     return paper("RN50", data, out, num_pairs)
-
-
-def _lanes() -> dict[str, Any]:
-    return {"lanes": _LANES} if "lanes" in {field.name for field in dataclasses.fields(LoaderConfig)} else {}

@@ -95,7 +95,7 @@ class Found:
 def search_hyperparameters(plan: Search, *, resume: bool = False) -> Found:
     """Run the trials.
 
-    A trial whose loss is no number, or is worse than chance after a quarter of its steps, is pruned.
+    A trial whose loss is no number, or half way is twice that of chance, is pruned.
 
     Args:
         resume: go on with the search in the folder; trials that were cut off are made again.
@@ -193,15 +193,15 @@ def _open_study(optuna: Any, plan: Search, dimensions: list[Dimension], chance_l
         storage = JournalStorage(JournalFileBackend(str(journal)))
     except OSError as error:
         raise ConfigError(f"cannot write to {folder}: {error.strerror}; choose another folder (--out)") from error
-    seed, quarter, samplers = plan.config.seed, plan.config.num_steps // _ROUNDS, optuna.samplers
+    seed, half, samplers = plan.config.seed, plan.config.num_steps // 2, optuna.samplers
     study = optuna.create_study(
         storage=storage,
         study_name=_STUDY,
         load_if_exists=True,
         direction="minimize" if plan.objective == "loss" else "maximize",
         sampler=samplers.TPESampler(seed=seed) if plan.sampler == "tpe" else samplers.RandomSampler(seed=seed),
-        # Reported is always the loss; at chance after a quarter of its steps, a run will not come back.
-        pruner=optuna.pruners.ThresholdPruner(upper=1.01 * chance_loss, n_warmup_steps=quarter),
+        # Reported is always the loss. Early in a run it may well be above that of chance; half way, twice that is lost.
+        pruner=optuna.pruners.ThresholdPruner(upper=2 * chance_loss, n_warmup_steps=half),
     )
     about = json.dumps([plan.config.to_dict(), plan.space, plan.sampler, plan.objective, plan.held_out], sort_keys=True)
     known = study.user_attrs.get("about")

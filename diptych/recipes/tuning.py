@@ -4,7 +4,6 @@ diptych train pairs/ --recipe finetune --init runs/mine/model --epochs 5 --out r
 """
 
 import dataclasses
-from typing import Any
 
 from diptych.data.loader import LoaderConfig
 from diptych.embed import load
@@ -37,7 +36,7 @@ def finetune(data: tuple[str, ...], out: str, num_pairs: int, init: str | None =
         preprocessing=model.preprocessing,
         tokenizer="init",
         loader=LoaderConfig(global_batch_size=256, num_workers=1),
-        optimizer=OptimizerConfig(learning_rate=1e-5, weight_decay=0.1, **_layer_decay(0.75)),
+        optimizer=OptimizerConfig(learning_rate=1e-5, weight_decay=0.1, layer_decay=0.75),
         schedule=ScheduleConfig(warmup_steps=100),
         init=InitConfig(weights=init),
     )
@@ -57,8 +56,3 @@ def lit(data: tuple[str, ...], out: str, num_pairs: int, init: str | None = None
         optimizer=OptimizerConfig(learning_rate=1e-4, weight_decay=1e-4),
         init=dataclasses.replace(config.init, lock_image=True),
     )
-
-
-def _layer_decay(decay: float) -> dict[str, Any]:
-    known = {field.name for field in dataclasses.fields(OptimizerConfig)}
-    return {"layer_decay": decay} if "layer_decay" in known else {}

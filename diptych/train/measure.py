@@ -2,24 +2,22 @@
 
 import contextlib
 import dataclasses
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
-from diptych.data.transforms import normalise
-from diptych.model.clip import CLIP
-from diptych.objective import contrastive_loss
 from diptych.records import Batch
-from diptych.train.config import TrainConfig
+from diptych.train.config import InitConfig, TrainConfig
 from diptych.train.initial import locked_modules, locked_parameters
-from diptych.train.network import build_step
+from diptych.train.network import build_network, build_step
 from diptych.train.optimizer import Optimizer, build_optimizer
 from diptych.train.precision import choose_dtype
 
 _PROBE = 2  # pairs, and twice as many: what an update needs beside its pairs, and for each of them
-_PATIENCE = 60.0  # seconds that all real updates together may take
+_PATIENCE = 30.0  # seconds that one measurement may take, its repetitions included
 _UPDATES = 3  # the first one warms up
 _USABLE = 0.8  # of the memory that is free
 
@@ -47,8 +45,8 @@ class Cost:
 def measure(config: TrainConfig, lengths: torch.Tensor, device: torch.device, world_size: int = 1) -> Cost:
     """Make a few updates on pictures of noise and see what they take.
 
-    A micro-batch that would not fit into the free memory is not tried: its cost is that of a few pairs, scaled. Where
-    an update would take more than a minute together with its repetition, it is added up from micro-batches.
+    A micro-batch that would not fit into the free memory, or would take more than half a minute, is not tried: its time
+    is that of fewer pairs, scaled. An update of several micro-batches is added up from one.
 
     Args:
         lengths: int64 (n,), tokens of some captions of the data.
@@ -66,25 +64,21 @@ def measure(config: TrainConfig, lengths: torch.Tensor, device: torch.device, wo
     if free is not None and sum(memory.values()) > _USABLE * free:
         return Cost(memory, None, (f"not measured: {free / 2**30:.1f} GiB are free on {device}",))
     bench = _Bench(config, lengths, device)
-    memory["gradients"], memory["moments"] = bench.first_update(_PROBE)
+    memory["gradients"], memory["moments"] = bench.first_update()
     memory["activations"] = bench.activations(micro)
-    notes = [f"time of {micro} pairs at once on {device}; reading, decoding, evaluation and exchanges come on top"]
-    if free is not None and sum(memory.values()) > _USABLE * free:
+    room = math.inf if free is None else _USABLE * free - (sum(memory.values()) - memory["activations"])
+    tried = bench.affordable(micro, room)
+    seconds = bench.added_up(tried, local, num_micro > 1)
+    whole = tried == micro and _UPDATES * seconds <= _PATIENCE
+    if whole:
+        seconds = bench.updates(local, micro)
+    what = f"{_UPDATES - 1} updates" if whole else f"a micro-batch of {tried} pairs, scaled to {local:,}"
+    notes = [f"time of {what} on {device}; reading, decoding, evaluation and exchanges come on top"]
+    if memory["activations"] > room:
         notes.append(
-            f"{micro} pairs at once do not fit into the {free / 2**30:.1f} GiB that are free: "
-            f"set micro_batch_size to {bench.largest(_USABLE * free - sum(memory.values()) + memory['activations'])}"
+            f"{micro} pairs at once do not fit into the {(free or 0) / 2**30:.1f} GiB that are free: "
+            f"set micro_batch_size to {bench.largest(room)}"
         )
-        scale, tried = micro / (2 * _PROBE), 2 * _PROBE
-        notes[0] = f"scaled from {tried} pairs on {device}"
-    else:
-        scale, tried = 1.0, micro
-    seconds = bench.pieces(tried, num_micro, scale)
-    if num_micro == 1 and scale == 1.0 and _UPDATES * seconds <= _PATIENCE:
-        seconds = bench.updates(micro)
-    elif num_micro > 1:
-        notes.append(f"an update is added up from {num_micro} micro-batches, each computed twice but the last")
-    if config.compile != "off":
-        notes.append("measured without torch.compile")
     return Cost(memory, seconds, tuple(notes))
 
 
@@ -94,22 +88,25 @@ class _Bench:
     def __init__(self, config: TrainConfig, lengths: torch.Tensor, device: torch.device) -> None:
         self._config, self._lengths, self._device = config, lengths, device
         self._dtype = choose_dtype(config.precision, device)
-        state = torch.get_rng_state()
-        self._clip = CLIP(config.model).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        torch.set_rng_state(state)
-        self._clip.train()
-        for parameter in locked_parameters(self._clip, config.init):
+        random = torch.get_rng_state()
+        # What the weights are does not matter for the time; what of them is trained does.
+        self._network = build_network(dataclasses.replace(config, init=InitConfig()), None, device, self._dtype)
+        torch.set_rng_state(random)
+        for parameter in locked_parameters(self._network, config.init):
             parameter.requires_grad_(False)
-        for module in locked_modules(self._clip, config.init):
+        for module in locked_modules(self._network, config.init):
             module.eval()
-        self._step = build_step(self._clip, config, self._dtype)
-        self._optimizer: Optimizer = build_optimizer(self._clip, config.optimizer)
-        self._per_pair, self._fixed = 0, 0
+        self._network.to(memory_format=torch.channels_last)
+        self._optimizer: Optimizer = build_optimizer(self._network, config.optimizer)
+        self._per_pair, self._fixed, self._first_seconds = 0, 0, 0.0
 
-    def first_update(self, num_pairs: int) -> tuple[int, int]:
+    def first_update(self) -> tuple[int, int]:
         """Make one update; returns the bytes of the gradients and of the optimizer's state."""
-        self._update(self._batch(num_pairs), 0)
-        gradients = [p.grad for p in self._clip.parameters() if p.grad is not None]
+        began = self._now()
+        self._gradient(_PROBE, _PROBE)
+        self._first_seconds = self._now() - began
+        self._optimizer.step(0.0, self._config.optimizer.clip_norm)
+        gradients = [p.grad for p in self._network.parameters() if p.grad is not None]
         states = [state for part in self._optimizer.parts.values() for state in part.state.values()]
         moments = [value for state in states for value in state.values() if isinstance(value, torch.Tensor)]
         return sum(g.nbytes for g in gradients), sum(m.nbytes for m in moments)
@@ -124,45 +121,43 @@ class _Bench:
     def largest(self, memory: float) -> int:
         """Pairs whose activations fit: a power of two, at least 1."""
         number = 1
-        while self._fixed + 2 * number * self._per_pair <= memory:
+        while number < 2**20 and self._fixed + 2 * number * self._per_pair <= memory:
             number *= 2
         return number
 
-    def pieces(self, num_pairs: int, num_micro: int, scale: float) -> float:
-        """Seconds of an update, added up: all micro-batches but one are computed a first time without a graph."""
-        batch = self._batch(num_pairs)
-        both = scale * self._seconds(lambda: self._loss(batch).backward())
-        forward = 0.0
-        if num_micro > 1:
-            with torch.no_grad():
-                forward = scale * self._seconds(lambda: self._loss(batch))
-        step = self._seconds(lambda: self._optimizer.step(0.0))
-        return (num_micro - 1) * forward + num_micro * both + step
+    def affordable(self, num_pairs: int, room: float) -> int:
+        """So many pairs, or fewer where the memory does not suffice or the time would be long."""
+        few = min(num_pairs, _PROBE)
+        if self._first_seconds > _PATIENCE / _UPDATES:
+            return few
+        seconds = self._seconds(lambda: self._gradient(2 * _PROBE, 2 * _PROBE)) / (2 * _PROBE)
+        most = min(self.largest(room), int(_PATIENCE / (_UPDATES * seconds)))
+        return num_pairs if num_pairs <= most else max(few, most)
 
-    def updates(self, num_pairs: int) -> float:
+    def added_up(self, tried: int, num_pairs: int, in_two_passes: bool) -> float:
+        """Seconds of an update of `num_pairs`, from one micro-batch, or two where each is computed twice."""
+        some = 2 * tried if in_two_passes else tried
+        gradient = self._seconds(lambda: self._gradient(some, tried)) / some
+        step = self._seconds(lambda: self._optimizer.step(0.0, self._config.optimizer.clip_norm))
+        return num_pairs * gradient + step
+
+    def updates(self, num_pairs: int, micro: int) -> float:
         """Seconds of a real update, the mean of those after the first."""
-        batches = [self._batch(num_pairs) for _ in range(_UPDATES)]
-        self._update(batches[0], 1)
-        began = self._now()
-        for step, batch in enumerate(batches[1:], start=2):
-            self._update(batch, step)
+        for number in range(_UPDATES):
+            if number == 1:
+                began = self._now()
+            self._optimizer.zero_grad()
+            self._gradient(num_pairs, micro)
+            self._optimizer.step(0.0, self._config.optimizer.clip_norm)
         return (self._now() - began) / (_UPDATES - 1)
 
-    def _update(self, batch: Batch, step: int) -> None:
-        self._optimizer.zero_grad()
-        self._step(batch, step)
-        self._optimizer.step(0.0, self._config.optimizer.clip_norm)
-
-    def _loss(self, batch: Batch) -> torch.Tensor:
-        images = normalise(batch.images.to(self._device), self._config.preprocessing)
-        images = images.contiguous(memory_format=torch.channels_last)
-        tokens = batch.tokens.to(self._device)
-        with torch.autocast(self._device.type, dtype=self._dtype, enabled=self._dtype != torch.float32):
-            sides = self._clip(images, tokens, batch.lengths)
-        return contrastive_loss(*sides[:3])
+    def _gradient(self, num_pairs: int, micro: int) -> None:
+        """What the training does with a batch of so many pairs, cut into micro-batches of so many."""
+        config = dataclasses.replace(self._config, micro_batch_size=min(micro, num_pairs))
+        build_step(self._network, config, self._dtype)(self._batch(num_pairs), 0)
 
     def _kept(self, num_pairs: int) -> int:
-        own = {parameter.untyped_storage().data_ptr() for parameter in self._clip.parameters()}
+        own = {parameter.untyped_storage().data_ptr() for parameter in self._network.parameters()}
         kept: dict[int, int] = {}
 
         def note(tensor: torch.Tensor) -> torch.Tensor:
@@ -171,10 +166,8 @@ class _Bench:
                 kept[storage.data_ptr()] = storage.nbytes()
             return tensor
 
-        batch = self._batch(num_pairs)
         with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-            loss = self._loss(batch)
-        del loss
+            self._gradient(num_pairs, num_pairs)
         return sum(kept.values())
 
     def _batch(self, num_pairs: int) -> Batch:
@@ -191,12 +184,12 @@ class _Bench:
         return Batch(images, tokens, lengths, tuple(map(str, range(num_pairs))))
 
     def _seconds(self, function: Callable[[], object]) -> float:
-        """Of the second call; of the first, where it takes more than a minute."""
+        """Of the second call; of the first, where that takes long."""
         for _ in range(2):
             began = self._now()
             function()
             taken = self._now() - began
-            if taken > _PATIENCE:
+            if taken > _PATIENCE / 2:
                 break
         return taken
 

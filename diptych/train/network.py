@@ -15,7 +15,7 @@ from diptych.train.stochastic_rounding import prepare_weights
 Step = ContrastiveStep | PredictiveStep
 
 
-def build_network(config: TrainConfig, tokenizer: Tokenizer, device: torch.device, dtype: torch.dtype) -> Any:
+def build_network(config: TrainConfig, tokenizer: Tokenizer | None, device: torch.device, dtype: torch.dtype) -> Any:
     """The network on its device in training mode, the same in every rank.
 
     Args:

@@ -16,25 +16,32 @@ from diptych import distributed
 from diptych.model.clip import CLIP, normalised
 from diptych.model.synchronised_batch_norm import synchronise_batch_norm
 from diptych.train.config import ParallelConfig
+from diptych.train.precision import WorkingWeights
 
 
 class _ImageTower(nn.Module):
     """The image tower as a module of its own, so that DDP sees its parameters and no others."""
 
-    def __init__(self, clip: CLIP, dtype: torch.dtype) -> None:
+    def __init__(self, clip: CLIP, dtype: torch.dtype, sharded: bool) -> None:
         super().__init__()
         self.visual = clip.visual
         self._clip, self._dtype = (clip,), dtype  # in a tuple: not a part of this module
+        self.weights = None if sharded else WorkingWeights(self, dtype)
 
     def forward(self, images: torch.Tensor, kept: torch.Tensor | None) -> torch.Tensor:
-        with _autocast(images.device, self._dtype):
-            return normalised(self._clip[0].encode_image(images, *(() if kept is None else (kept,))))
+        if self.weights is not None:
+            return self.weights.run("encode", images, kept)
+        with torch.autocast(images.device.type, dtype=self._dtype, enabled=self._dtype.itemsize == 2):
+            return self.encode(images, kept)
+
+    def encode(self, images: torch.Tensor, kept: torch.Tensor | None) -> torch.Tensor:
+        return normalised(self._clip[0].encode_image(images, *(() if kept is None else (kept,))))
 
 
 class _TextTower(nn.Module):
     """The text tower likewise: all of CLIP but the image tower and the scalars."""
 
-    def __init__(self, clip: CLIP, dtype: torch.dtype) -> None:
+    def __init__(self, clip: CLIP, dtype: torch.dtype, sharded: bool) -> None:
         super().__init__()
         for name, child in clip.named_children():
             if name != "visual":
@@ -43,10 +50,16 @@ class _TextTower(nn.Module):
             if parameter.ndim > 0:
                 self.register_parameter(name, parameter)
         self._clip, self._dtype = (clip,), dtype
+        self.weights = None if sharded else WorkingWeights(self, dtype)
 
     def forward(self, tokens: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        with _autocast(tokens.device, self._dtype):
-            return normalised(self._clip[0].encode_text(tokens, lengths))
+        if self.weights is not None:
+            return self.weights.run("encode", tokens, lengths)
+        with torch.autocast(tokens.device.type, dtype=self._dtype, enabled=self._dtype.itemsize == 2):
+            return self.encode(tokens, lengths)
+
+    def encode(self, tokens: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        return normalised(self._clip[0].encode_text(tokens, lengths))
 
 
 class Towers:
@@ -62,13 +75,19 @@ class Towers:
         self.clip = clip
         if distributed.world_size() > 1 and config.batch_norm == "synchronised":
             synchronise_batch_norm(clip, clip.logit_scale.device)
-        towers: tuple[nn.Module, nn.Module] = (_ImageTower(clip, dtype), _TextTower(clip, dtype))
-        self.sharded = distributed.world_size() > 1 and config.weights == "sharded"
-        if self.sharded:
-            shard(clip, dtype)
-        elif distributed.world_size() > 1:
-            towers = (_replicated(towers[0]), _replicated(towers[1]))
-        self._image, self._text = towers
+        sharded = distributed.world_size() > 1 and config.weights == "sharded"
+        if sharded:
+            shard(clip)
+        plain = _ImageTower(clip, dtype, sharded), _TextTower(clip, dtype, sharded)
+        self._weights = [tower.weights for tower in plain if tower.weights is not None]
+        alone = sharded or distributed.world_size() == 1
+        self._image: nn.Module = plain[0] if alone else _replicated(plain[0])
+        self._text: nn.Module = plain[1] if alone else _replicated(plain[1])
+
+    def refresh(self) -> None:
+        """Take over what the optimizer made of the weights; before each update."""
+        for weights in self._weights:
+            weights.refresh()
 
     def images(self, images: torch.Tensor, kept: torch.Tensor | None = None) -> torch.Tensor:
         """Normalised images (n, 3, R, R) -> (n, E), float32, unit norm; `kept` as in CLIP.encode_image."""
@@ -102,13 +121,15 @@ def _replicated(tower: nn.Module) -> nn.Module:
     return DistributedDataParallel(tower, broadcast_buffers=False, gradient_as_bucket_view=True)
 
 
-def shard(clip: CLIP, dtype: torch.dtype) -> None:
+def shard(clip: CLIP) -> None:
     """FSDP2: each block, then the rest, cut along the first dimension over all ranks; in place."""
     from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
     scalars = {name: parameter for name, parameter in clip.named_parameters(recurse=False) if parameter.ndim == 0}
     for name in scalars:  # FSDP2 takes no scalars; they stay whole in every rank
         del clip._parameters[name]
+    for parameter in clip.parameters():  # kernels lie channels last; FSDP2 cuts rows of contiguous tensors
+        parameter.data = parameter.data.contiguous()
     for block in _blocks(clip):
         fully_shard(block)
         if hasattr(block, "read"):
@@ -129,7 +150,3 @@ def _blocks(clip: CLIP) -> list[nn.Module]:
     if hasattr(visual, "stages"):
         return blocks + list(visual.stages)
     return [*blocks, visual.layer1, visual.layer2, visual.layer3, visual.layer4]
-
-
-def _autocast(device: torch.device, dtype: torch.dtype) -> torch.autocast:
-    return torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32)

@@ -7,11 +7,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
-from torch import nn
 
 from diptych.data.tokenizer import Tokenizer
 from diptych.errors import DataError
-from diptych.model.clip import CLIP
 from diptych.model.device import choose_device
 from diptych.model.flops import flops_per_pair
 from diptych.train.config import TrainConfig
@@ -20,7 +18,6 @@ from diptych.train.inputs import open_pairs, spread_captions
 from diptych.train.measure import Cost, measure
 
 _CAPTIONS = 1000  # enough for their mean length
-_ADAM_MOMENTS = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,13 +60,11 @@ def make_plan(config: TrainConfig) -> Plan:
     lengths = _caption_lengths(config)
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     mean = lengths.double().mean().item()
-    with torch.device("meta"):
-        clip = CLIP(config.model)
-    image, text = _num_parameters(clip.visual), _num_parameters(clip)
-    others = sum(parameter.numel() for name, parameter in clip.named_parameters() if name.startswith("logit_"))
-    flops = flops_per_pair(config.model, mean, config.patch_dropout.share)
+    model = config.model
+    image, text = model.vision.num_parameters(model.embed_dim), model.text.num_parameters(model.embed_dim)
+    flops = flops_per_pair(model, mean, config.patch_dropout.share)
     cost = measure(config, lengths, choose_device(config.device), world_size)
-    return Plan(config, image, text - image - others, mean, flops, cost, world_size)
+    return Plan(config, image, text, mean, flops, cost, world_size)
 
 
 def _caption_lengths(config: TrainConfig) -> torch.Tensor:
@@ -91,10 +86,6 @@ def _tokenizer(config: TrainConfig, captions: list[str]) -> Tokenizer:
     if config.tokenizer == "init":
         return initial_tokenizer(config.init)
     return Tokenizer.from_file(config.tokenizer, context_length=text.context_length)
-
-
-def _num_parameters(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
 
 
 # ---- in words

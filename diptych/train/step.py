@@ -46,6 +46,7 @@ class ContrastiveStep:
         Returns:
             () the loss of the global batch, the same in every rank, detached.
         """
+        self._towers.refresh()
         num_pieces = _num_pieces(len(batch), self._config.micro_batch_size)
         kept = self._draw_patches(len(batch), step)
         pieces = torch.arange(len(batch)).tensor_split(num_pieces)
