@@ -1,7 +1,6 @@
 """Layouts and weight files: lossless both ways, exchanged with transformers and open_clip, and everything hostile."""
 
 import copy
-import dataclasses
 import io
 import json
 import pickle
@@ -93,38 +92,6 @@ def test_a_compact_tower_is_inferred(layers):
     clip = CLIP(CLIPConfig(32, CompactResNetConfig(32, (16, 64, 128), layers), TEXT))
     assert infer_config(clip.state_dict()) == clip.config
     assert sum(one.numel() for one in clip.parameters()) == clip.config.num_parameters()
-
-
-def test_a_bias_is_kept_in_all_layouts_that_have_one():
-    clip = CLIP(dataclasses.replace(VIT, logit_bias=-10))
-    weights = clip.state_dict()
-    assert weights["logit_bias"] == -10 and weights["logit_bias"].shape == ()
-    assert sum(one.numel() for one in clip.parameters()) == clip.config.num_parameters() == VIT.num_parameters() + 1
-    for form in (dict, to_custom_text, wrapped):
-        assert same(to_diptych(form(weights)), weights)
-    assert infer_config(weights) == clip.config == CLIPConfig.from_dict(clip.config.to_dict())
-    for convert in (lambda: to_huggingface(weights, clip.config), lambda: huggingface_config(clip.config)):
-        with pytest.raises(ConfigError, match="logit_bias"):
-            convert()
-    for bad in (torch.zeros(1), torch.tensor(torch.nan)):
-        with pytest.raises((WeightsError, ConfigError), match="logit_bias"):
-            infer_config(weights | {"logit_bias": bad})
-
-
-def test_a_model_without_a_bias_does_not_speak_of_it():
-    assert "logit_bias" not in VIT.to_dict() and CLIP(VIT).logit_bias is None
-    assert not [name for name in CLIP(VIT).state_dict() if "bias" in name and "logit" in name]
-
-
-@torch.no_grad()
-def test_open_clip_has_the_same_bias():
-    open_clip = pytest.importorskip("open_clip")
-    clip = CLIP(dataclasses.replace(VIT, logit_bias=-10))
-    vision, text = {"image_size": 64, "width": 192, "layers": 3, "patch_size": 16}, {"vocab_size": 300, "width": 128}
-    theirs = open_clip.CLIP(64, vision, text | {"heads": 2, "layers": 2}, quick_gelu=True, init_logit_bias=-10)
-    assert theirs.state_dict()["logit_bias"] == -10
-    theirs.load_state_dict(clip.state_dict())
-    assert same(to_diptych(theirs.state_dict()), clip.state_dict())
 
 
 @pytest.mark.parametrize("name", ["RN50x16", "ViT-L/14@336px"])

@@ -43,16 +43,35 @@ class CLIP(TextTransformer):
         bias = config.logit_bias
         self.logit_bias = None if bias is None else nn.Parameter(torch.tensor(bias))
 
-    def image_features(self, images: torch.Tensor) -> torch.Tensor:
-        """Normalised images (N, 3, R, R) -> (N, W), the image tower's output before its projection."""
+    def image_features(self, images: torch.Tensor, kept: torch.Tensor | None = None) -> torch.Tensor:
+        """Normalised images (N, 3, R, R) -> (N, W), the image tower's output before its projection.
+
+        With `kept` see encode_image.
+        """
         size = self.config.vision.image_size
         if images.shape[1:] != (3, size, size):
             raise ShapeError(f"images must have the shape (N, 3, {size}, {size}), not {tuple(images.shape)}")
-        return self.visual.features(images.to(self.visual.conv1.weight.dtype))
+        images = images.to(self.visual.conv1.weight.dtype)
+        if kept is None:
+            return self.visual.features(images)
+        if not isinstance(self.visual, VisionTransformer):
+            raise ConfigError("patches can be left out of a Vision Transformer only: a ResNet needs the whole picture")
+        if kept.ndim != 2 or len(kept) != len(images):
+            raise ShapeError(f"kept must be (N, K) for {len(images)} pictures, not {tuple(kept.shape)}")
+        return self.visual.features(images, kept)
 
-    def encode_image(self, images: torch.Tensor) -> torch.Tensor:
-        """Normalised images (N, 3, R, R) -> (N, E), points of the shared space, not yet of unit norm."""
-        return self.visual.project(self.image_features(images))
+    def encode_image(self, images: torch.Tensor, kept: torch.Tensor | None = None) -> torch.Tensor:
+        """Normalised images (N, 3, R, R) -> (N, E), points of the shared space, not yet of unit norm.
+
+        Args:
+            images: float (N, 3, R, R), normalised.
+            kept: int64 (N, K), the patches of each picture that are computed, counted by rows from 0 (see
+                draw_kept_patches); the others cost nothing. None for all.
+        Raises:
+            ConfigError: `kept` is given and the image tower is a ResNet.
+            ShapeError: the sizes do not fit the architecture.
+        """
+        return self.visual.project(self.image_features(images, kept))
 
     def forward(
         self, images: torch.Tensor, tokens: torch.Tensor, lengths: torch.Tensor | None = None
@@ -70,6 +89,15 @@ class CLIP(TextTransformer):
         image_embeddings = normalised(self.encode_image(images))
         text_embeddings = normalised(self.encode_text(tokens, lengths))
         return image_embeddings, text_embeddings, self.logit_scale.exp()
+
+    def checkpoint_activations(self, on: bool) -> None:
+        """Keep no activations inside the blocks of both towers while training, and compute them again for gradients.
+
+        The gradients are the same to the last bit in fp32; a step takes about a third longer.
+        """
+        self.transformer.checkpointing = on
+        visual = self.visual
+        (visual.transformer if isinstance(visual, VisionTransformer) else visual).checkpointing = on
 
     @torch.no_grad()
     def clip_logit_scale(self) -> None:

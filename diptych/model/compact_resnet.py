@@ -1,6 +1,7 @@
 """A ResNet for small pictures and processors without a GPU: plain 3x3 convolutions, halved early, attention pooling."""
 
 from itertools import pairwise
+from typing import cast
 
 import torch
 from torch import nn
@@ -8,6 +9,7 @@ from torch.nn import functional as F
 
 from diptych.model.config import CompactResNetConfig
 from diptych.model.modified_resnet import AttentionPool
+from diptych.model.recompute import recomputed
 
 
 class BasicBlock(nn.Module):
@@ -37,6 +39,8 @@ class CompactResNet(nn.Module):
     On a processor the bottlenecks and the deep stem of the paper's ResNets wait for memory more than they compute. In
     the same time per picture this tower sees twice their resolution, and learns more from as many pairs (docs/log.md).
 
+    Attributes:
+        checkpointing: compute each block again in the backward pass rather than keep its activations.
     Source: basic blocks as in He et al. 2015; anti-aliased strides and attention pooling as in CLIP paper, section 2.4.
     """
 
@@ -48,17 +52,20 @@ class CompactResNet(nn.Module):
         stages = zip(pairwise((widths[0], *widths)), config.layers, strict=True)
         self.stages = nn.ModuleList(_stage(channels, planes, blocks) for (channels, planes), blocks in stages)
         self.attnpool = AttentionPool(config.grid, config.features_dim, config.heads, embed_dim)
+        self.checkpointing = False
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """Normalised images (N, 3, R, R) -> (N, W), the pooled attention before its output projection."""
         x = F.relu(self.bn1(self.conv1(images)), inplace=True)
         for number, stage in enumerate(self.stages):
-            x = stage(F.avg_pool2d(x, 2) if number else x)
+            x = F.avg_pool2d(x, 2) if number else x
+            for block in cast(nn.Sequential, stage):
+                x = recomputed(block, x) if self.checkpointing else block(x)
         return self.attnpool(x)
 
     def project(self, features: torch.Tensor) -> torch.Tensor:
         """(N, W) -> (N, E)."""
-        return self.attnpool.c_proj(features)
+        return self.attnpool.c_proj(features.to(self.attnpool.c_proj.weight.dtype))
 
 
 def _stage(channels: int, planes: int, blocks: int) -> nn.Sequential:

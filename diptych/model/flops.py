@@ -1,7 +1,7 @@
 """How many operations a pair costs: the matrix products and convolutions of both towers, counted from the config."""
 
 from diptych.errors import ConfigError
-from diptych.model.config import CLIPConfig, CompactResNetConfig, ResNetConfig, ViTConfig
+from diptych.model.config import CLIPConfig, CompactResNetConfig, ResNetConfig, TextConfig, ViTConfig
 
 
 def flops_per_pair(config: CLIPConfig, caption_tokens: float, patch_dropout: float = 0.0) -> float:
@@ -37,9 +37,11 @@ def text_flops(config: CLIPConfig, caption_tokens: float) -> float:
     """Operations of the text tower, forward, for one caption of so many tokens.
 
     Raises:
-        ConfigError: a caption has not so many tokens.
+        ConfigError: a caption has not so many tokens, or the text side is no Transformer.
     """
     text = config.text
+    if not isinstance(text, TextConfig):
+        raise ConfigError(f"operations are counted for a text Transformer alone, not for {type(text).__name__}")
     if not 1 <= caption_tokens <= text.context_length:
         raise ConfigError(f"captions have from 1 to {text.context_length} tokens, not {caption_tokens}")
     return _transformer(text.width, text.layers, caption_tokens) + 2 * text.width * config.embed_dim

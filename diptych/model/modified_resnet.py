@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from diptych.model.attention import attend
 from diptych.model.config import ResNetConfig
+from diptych.model.recompute import recomputed
 
 EXPANSION = 4
 
@@ -64,6 +65,7 @@ class AttentionPool(nn.Module):
         x = x.flatten(2).transpose(1, 2)
         n, _, width = x.shape
         x = torch.cat([x.mean(dim=1, keepdim=True), x], dim=1) + self.positional_embedding
+        x = x.to(self.q_proj.weight.dtype)
         q = self.q_proj(x[:, :1]).view(n, 1, self.heads, -1).transpose(1, 2)
         k, v = (
             project(x).view(n, -1, self.heads, width // self.heads).transpose(1, 2)
@@ -75,6 +77,8 @@ class AttentionPool(nn.Module):
 class ModifiedResNet(nn.Module):
     """The paper's ResNets, RN50 to RN50x64.
 
+    Attributes:
+        checkpointing: compute each block again in the backward pass rather than keep its activations.
     Source: CLIP paper, section 2.4; initialised as the reference code does.
     """
 
@@ -94,6 +98,7 @@ class ModifiedResNet(nn.Module):
             for channels, planes, blocks, stride in zip(inputs, widths, config.layers, (1, 2, 2, 2), strict=True)
         )
         self.attnpool = AttentionPool(config.grid, config.features_dim, config.heads, embed_dim)
+        self.checkpointing = False
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """Normalised images (N, 3, R, R) -> (N, 32 · width), the pooled attention before its output projection."""
@@ -102,12 +107,13 @@ class ModifiedResNet(nn.Module):
         x = F.relu(self.bn3(self.conv3(x)), inplace=True)
         x = F.avg_pool2d(x, 2)
         for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
-            x = stage(x)
+            for block in stage:
+                x = recomputed(block, x) if self.checkpointing else block(x)
         return self.attnpool(x)
 
     def project(self, features: torch.Tensor) -> torch.Tensor:
         """(N, W) -> (N, E)."""
-        return self.attnpool.c_proj(features)
+        return self.attnpool.c_proj(features.to(self.attnpool.c_proj.weight.dtype))
 
 
 def _stage(channels: int, planes: int, blocks: int, stride: int) -> nn.Sequential:

@@ -57,7 +57,7 @@ class TextTransformer(nn.Module):
                 for _, texts, _, length in packing.spans()
             ]
         )
-        pooled = self.ln_final(self.transformer(x, packing)) @ self.text_projection
+        pooled = self.ln_final(self.transformer(x, packing)).to(self.text_projection.dtype) @ self.text_projection
         return torch.empty_like(pooled).index_copy(0, order, pooled)
 
 

@@ -28,20 +28,28 @@ class VisionTransformer(nn.Module):
         for parameter in (self.class_embedding, self.positional_embedding, self.proj):
             nn.init.normal_(parameter, std=width**-0.5)
 
-    def features(self, images: torch.Tensor) -> torch.Tensor:
-        """Normalised images (N, 3, R, R) -> (N, W), the class token before the projection."""
+    def features(self, images: torch.Tensor, kept: torch.Tensor | None = None) -> torch.Tensor:
+        """Normalised images (N, 3, R, R) -> (N, W), the class token before the projection.
+
+        With `kept`, int64 (N, K), only those patches of each picture are computed, and the class token always.
+        """
         n, patch = images.shape[0], self.conv1.kernel_size[0]
         grid = images.shape[-1] // patch
         # Patches do not overlap: the convolution is a matrix product over flattened patches, faster forward and back.
-        patches = images.view(n, 3, grid, patch, grid, patch).permute(0, 2, 4, 1, 3, 5).reshape(n, grid**2, -1)
-        x = F.linear(patches, self.conv1.weight.flatten(1))
-        class_token = self.class_embedding.to(x.dtype).expand(n, 1, -1)
-        x = torch.cat([class_token, x], dim=1) + self.positional_embedding
-        x = self.ln_pre(x)
+        patches = images.view(n, 3, grid, patch, grid, patch).permute(0, 2, 4, 1, 3, 5)
+        positions = self.positional_embedding[1:]
+        if kept is None:
+            patches = patches.reshape(n, grid**2, -1)
+        else:
+            patches = patches[torch.arange(n, device=kept.device)[:, None], kept // grid, kept % grid].flatten(2)
+            positions = positions[kept]
+        x = F.linear(patches, self.conv1.weight.flatten(1)) + positions
+        class_token = (self.class_embedding + self.positional_embedding[0]).expand(n, 1, -1)
+        x = self.ln_pre(torch.cat([class_token, x], dim=1))
         # Only the class token of the last block is read.
         packing = Packing(((n, x.shape[1]),), torch.zeros(n, dtype=torch.long, device=x.device), causal=False)
         return self.ln_post(self.transformer(x.flatten(0, 1), packing))
 
     def project(self, features: torch.Tensor) -> torch.Tensor:
         """(N, W) -> (N, E)."""
-        return features @ self.proj
+        return features.to(self.proj.dtype) @ self.proj

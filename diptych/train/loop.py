@@ -10,13 +10,15 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from diptych import distributed
 from diptych.data.loader import Loader
 from diptych.data.sources import Source
 from diptych.embed.encoder import Evaluator
 from diptych.embed.folder import check_can_save
 from diptych.embed.model import Model
-from diptych.errors import ConfigError, DiptychError, LossSpikeError
+from diptych.errors import ConfigError, DataError, DiptychError, LossSpikeError
 from diptych.model.build import build_model
 from diptych.model.device import choose_device
 from diptych.model.synchronised_batch_norm import average_batch_norm
@@ -152,14 +154,16 @@ def _train(
     with stop_on_signal() as stopped, quick_switching():
         batches = iter(training.loader)
         while training.step < config.num_steps:
-            batch = _next_unless_stopped(batches, stopped)
-            if batch is None:
-                break
             try:
+                batch = _next_unless_stopped(batches, stopped)
+                if batch is None:
+                    break
                 update(training, step, batch, config, meter)
-            except LossSpikeError:
-                save()  # the weights are those before the spike
+            except (DataError, LossSpikeError):
+                if meter.num_updates:
+                    save()  # nothing of the updates before is lost
                 raise
+            del batch  # or two of them are in memory while the next one comes
             training.step += 1
             last = training.step == config.num_steps
             if training.step % config.log_steps == 0 or last:
@@ -196,6 +200,9 @@ def _next_unless_stopped(batches: Iterator[Batch], stopped: threading.Event) -> 
     """The next batch; None in all ranks once a signal came to one of them.
 
     A signal to the whole process group ends the workers too: no error then.
+
+    Raises:
+        DiptychError: in all ranks, where one of them could not read its data.
     """
     batch, failure = None, None
     if not stopped.is_set():
@@ -203,10 +210,11 @@ def _next_unless_stopped(batches: Iterator[Batch], stopped: threading.Event) -> 
             batch = next(batches)
         except (DiptychError, RuntimeError) as error:
             failure = error
-    if distributed.any_rank(stopped.is_set()):
+    signals, failures = distributed.sum_over_ranks(torch.tensor([stopped.is_set(), failure is not None]).int()).tolist()
+    if signals:
         return None
-    if failure is not None:
-        raise failure
+    if failures:
+        raise failure or DataError("another process could not read its data; its output says why")
     return batch
 
 

@@ -1,0 +1,75 @@
+"""Activation checkpointing: forget what a block computed and compute it again in the backward pass."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+# A module, the name of one of its parameters, and the tensor that stands there.
+Slot = tuple[nn.Module, str, torch.Tensor]
+
+
+def slots(module: nn.Module) -> list[Slot]:
+    """Where the parameters of `module` and of all that is in it stand at the moment."""
+    return [
+        (owner, name, tensor)
+        for owner in module.modules()
+        for name, tensor in owner._parameters.items()
+        if tensor is not None
+    ]
+
+
+@contextmanager
+def installed(weights: Sequence[Slot]) -> Iterator[None]:
+    """Have these tensors stand for the parameters for a while."""
+    before = [(owner, name, owner._parameters[name]) for owner, name, _ in weights]
+    try:
+        for owner, name, tensor in weights:
+            owner._parameters[name] = tensor  # type: ignore[assignment]
+        yield
+    finally:
+        for owner, name, parameter in before:
+            owner._parameters[name] = parameter
+
+
+@contextmanager
+def untracked_statistics(module: nn.Module) -> Iterator[None]:
+    """Let every BatchNorm in `module` normalise as always, but leave its running statistics as they are."""
+    tracked = [
+        (layer, dict(layer._buffers))
+        for layer in module.modules()
+        if isinstance(layer, nn.modules.batchnorm._BatchNorm)
+    ]
+    try:
+        for layer, buffers in tracked:
+            layer._buffers.update({name: None if old is None else old.clone() for name, old in buffers.items()})
+        yield
+    finally:
+        for layer, buffers in tracked:
+            layer._buffers.update(buffers)
+
+
+def recomputed(block: nn.Module, *inputs: Any) -> torch.Tensor:
+    """block(*inputs), whose activations are computed again in the backward pass.
+
+    With the weights of the first time, which may be copies that stand in for the parameters (diptych.train.precision);
+    running statistics advance once.
+    """
+    weights = slots(block)
+
+    def forward(*inputs: Any) -> torch.Tensor:
+        with installed(weights):
+            result: torch.Tensor = block(*inputs)
+        return result
+
+    outcome: torch.Tensor = checkpoint(
+        forward,
+        *inputs,
+        use_reentrant=False,
+        preserve_rng_state=False,  # nothing in a block is random
+        context_fn=lambda: (nullcontext(), untracked_statistics(block)),
+    )
+    return outcome
