@@ -39,6 +39,7 @@ BLOCK = re.compile(r"^```(sh|bash|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL
 SMALLER = {
     "--pairs 300000": "--pairs 256",
     "num_pairs=300_000": "num_pairs=256",
+    "--pairs 20000 --trials 20": "--pairs 256 --trials 1 --held-out 0.3",
     "playground:50000": "playground:200",
 }
 # Commands that are not run: their programs, files, targets and options are checked.
@@ -86,7 +87,8 @@ def write_model(folder: Path) -> None:
     model.save(folder / "runs" / "quickstart" / "model")
     interval = (0.4, 0.6, "clopper-pearson 99.5%")
     result = Result("zero_shot", "shape", "test", "accuracy", 0.5, 100, *interval, "ensemble", "quickstart")
-    write_results([result], folder / "runs" / "quickstart" / "results.jsonl")
+    for path in ("runs/quickstart/results.jsonl", "yfcc.jsonl", "sample.jsonl"):
+        write_results([result], folder / path)
     torch.save(model.clip.state_dict(), folder / "ViT-B-32.pt")
     tokenizer.save(folder / "tokenizer.json")
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import signal
 import sys
 from pathlib import Path
 
@@ -194,3 +195,20 @@ def test_the_command_prints_the_best_as_options(command):
     *_, best = outcome.out.splitlines()
     assert best.startswith("best: --set optimizer.learning_rate=0.00") and "complete" in outcome.out
     command("tune", "playground:100", *words, *search).is_error("tune holds a search", "--resume")
+
+
+def test_a_signal_ends_the_search_and_its_trial_is_made_again(config, monkeypatch):
+    measure, signals = HeldOutPairs.__call__, [signal.SIGTERM]
+
+    def measured(self, encoder):
+        if signals:  # as from outside, in the middle of a trial
+            signal.raise_signal(signals.pop())
+        return measure(self, encoder)
+
+    monkeypatch.setattr(HeldOutPairs, "__call__", measured)
+    plan = Search(config, ("optimizer.learning_rate=1e-3,2e-3",), sampler="grid", held_out=0.3)
+    stopped = search_hyperparameters(plan)
+    assert not stopped.finished and [trial.state for trial in stopped.trials] == ["failed"] and stopped.best is None
+    found = search_hyperparameters(plan, resume=True)
+    assert found.finished and sorted(trial.state for trial in found.trials) == ["complete", "complete", "failed"]
+    assert len({trial.settings for trial in found.trials}) == 2

@@ -48,9 +48,8 @@ def test_rows_means_and_wins_by_hand():
 
 
 def test_per_class_means_and_ensembles_are_preferred_where_the_paper_does():
-    first = measured("a", {"flowers": 0.1, "gtsrb": 0.2}) + measured(
-        "a", {"flowers": 0.3}, metric="mean_per_class_accuracy"
-    )
+    first = measured("a", {"flowers": 0.1, "gtsrb": 0.2})
+    first += measured("a", {"flowers": 0.3}, metric="mean_per_class_accuracy")
     first += measured("a", {"gtsrb": 0.9}, protocol="single") + measured("a", {"birdsnap": 0.4}, protocol="single")
     rows = {row.name: row.zero_shot[0] for row in table12_rows(first, measured("b", {"gtsrb": 0.1}))}
     assert (rows["Flowers102"], rows["GTSRB"], rows["Birdsnap"]) == (0.3, 0.2, 0.4)

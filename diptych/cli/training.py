@@ -147,8 +147,8 @@ def _train(config: "TrainConfig", sets: list[str], resume: bool) -> None:
 
 @app.command(
     epilog=examples(
-        "diptych tune photos/ --pairs 20000 --search optimizer.learning_rate=log:1e-4..1e-2 --out runs/tune",
-        "diptych tune photos/ --pairs 20000 --sampler grid --search schedule.warmup_steps=50,100,200 --out runs/grid",
+        "diptych tune photos/ --pairs 20000 --trials 20 --search optimizer.lr=log:1e-4..1e-2 --out runs/tune",
+        "diptych tune photos/ --pairs 20000 --trials 20 --sampler grid --search optimizer.lr=1e-4,1e-3 --out runs/grid",
     )
 )
 def tune(
