@@ -10,6 +10,7 @@ those of processors, NCCL those of GPUs.
 
 import datetime
 import os
+import sys
 import time
 import uuid
 from collections.abc import Callable
@@ -91,6 +92,21 @@ def stop() -> None:
     if dist.is_initialized():
         barrier()  # who leaves while others still exchange would end them
         dist.destroy_process_group()
+
+
+def leave(status: int | str | None) -> None:
+    """End a process of several with that status; returns where there is only one.
+
+    The interpreter's own end is left out: gloo's threads may abort it (torch 2.13, "terminate called without an active
+    exception"), and torchrun would take a run that is done for one that failed.
+    """
+    if world_size() == 1:
+        return
+    if not status:
+        stop()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status if isinstance(status, int) else bool(status))
 
 
 def rank() -> int:

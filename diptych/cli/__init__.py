@@ -38,6 +38,17 @@ def _one_line(error: Exception) -> str:
 
 def main() -> None:
     """Entry point: errors of ours are one line, not a traceback; DIPTYCH_DEBUG=1 shows it all."""
+    try:
+        _run()
+    except SystemExit as end:
+        if "diptych.distributed" in sys.modules:
+            from diptych import distributed
+
+            distributed.leave(end.code)
+        raise
+
+
+def _run() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[_LogHandler()])
     logging.getLogger("diptych").setLevel(logging.INFO if is_main() else logging.ERROR)
     try:

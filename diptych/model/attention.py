@@ -45,6 +45,13 @@ def _prefers_products(x: torch.Tensor) -> bool:
     return x.device.type == "cpu" and x.dtype == torch.bfloat16 and torch.is_grad_enabled()
 
 
+def _computes_as_given(x: torch.Tensor) -> bool:
+    """Whether products take their types from the tensors, and nobody only records them."""
+    return (
+        x.device.type in ("cpu", "cuda") and not torch.is_autocast_enabled(x.device.type) and not torch.jit.is_tracing()
+    )
+
+
 class Attention(nn.Module):
     """Multi-head self-attention with one matrix for queries, keys and values, initialised as nn.MultiheadAttention."""
 
@@ -95,7 +102,7 @@ class MLP(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(T, W) -> (T, W)."""
         c_fc, c_proj = self.c_fc, self.c_proj
-        if self.activation == "quick_gelu" and not torch.is_autocast_enabled(x.device.type):
+        if self.activation == "quick_gelu" and _computes_as_given(x):
             return QuickGELUMLP.apply(x, c_fc.weight, c_fc.bias, c_proj.weight, c_proj.bias)
         return c_proj(ACTIVATION_FUNCTIONS[self.activation](c_fc(x)))
 

@@ -13,6 +13,7 @@ from diptych.model.text_transformer import TextTransformer
 
 MAX_LOGIT_SCALE = 100.0
 INITIAL_TEMPERATURE = 0.07
+SIGMOID_SCALE = 10.0
 
 
 class DualEncoder(ImageHalf):
@@ -26,8 +27,10 @@ class DualEncoder(ImageHalf):
     def _add_images_and_temperature(self, config: CLIPConfig) -> None:
         self.config = config
         self.visual = build_image_tower(config)
-        self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / INITIAL_TEMPERATURE)))
         bias = config.logit_bias
+        # With a bias it is SigLIP (arXiv 2303.15343, section 3.2), which begins with a scale of 10.
+        scale = 1 / INITIAL_TEMPERATURE if bias is None else SIGMOID_SCALE
+        self.logit_scale = nn.Parameter(torch.tensor(math.log(scale)))
         self.logit_bias = None if bias is None else nn.Parameter(torch.tensor(bias))
 
     def encode_text(self, tokens: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 from torch.utils.checkpoint import checkpoint
 
 # A module, the name of one of its parameters, and the tensor that stands there.
@@ -58,7 +59,8 @@ def recomputed(block: nn.Module, *inputs: Any) -> torch.Tensor:
     With the weights of the first time, which may be copies that stand in for the parameters (diptych.train.precision);
     running statistics advance once.
     """
-    weights = slots(block)
+    # FSDP2 gathers the weights of a block anew by itself; what stands there now is this rank's part.
+    weights = [slot for slot in slots(block) if not isinstance(slot[2], DTensor)]
 
     def forward(*inputs: Any) -> torch.Tensor:
         with installed(weights):

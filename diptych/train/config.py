@@ -8,7 +8,8 @@ from typing import Any
 from diptych.data.loader import LoaderConfig
 from diptych.data.transforms import Augmentation, Preprocessing
 from diptych.errors import ConfigError
-from diptych.model.config import CLIPConfig
+from diptych.model.build import is_predictive
+from diptych.model.config import CLIPConfig, ViTConfig
 from diptych.train.optimizer import OptimizerConfig, ScheduleConfig
 
 
@@ -87,6 +88,12 @@ class ParallelConfig:
     weights: str = "replicated"
     batch_norm: str = "synchronised"
 
+    def __post_init__(self) -> None:
+        if self.weights not in ("replicated", "sharded"):
+            raise ConfigError(f"parallel.weights is {self.weights!r}; choose replicated or sharded")
+        if self.batch_norm not in ("synchronised", "local"):
+            raise ConfigError(f"parallel.batch_norm is {self.batch_norm!r}; choose synchronised or local")
+
 
 @dataclasses.dataclass(frozen=True)
 class InitConfig:
@@ -113,6 +120,13 @@ class PatchDropout:
 
     share: float = 0.0
     unmasked_share: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (0 <= self.share < 1 and 0 <= self.unmasked_share <= 1):
+            raise ConfigError(
+                f"patch_dropout.share is {self.share} and unmasked_share {self.unmasked_share}; "
+                "the first must be at least 0 and below 1, the second a share from 0 to 1"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,6 +196,33 @@ class TrainConfig:
             raise ConfigError(f"log_steps is {self.log_steps}; it must be at least 1")
         if self.evaluate_steps is not None and self.evaluate_steps < 1:
             raise ConfigError(f"evaluate_steps is {self.evaluate_steps}; it must be at least 1, or None")
+        if self.micro_batch_size is not None and self.micro_batch_size < 1:
+            raise ConfigError(f"micro_batch_size is {self.micro_batch_size}; it must be at least 1, or None")
+        if self.average_decay is not None and not 0 < self.average_decay < 1:
+            raise ConfigError(f"average_decay is {self.average_decay}; it must lie between 0 and 1, or be None")
+        if self.compile not in ("off", "auto", "on"):
+            raise ConfigError(f"compile is {self.compile!r}; choose off, auto or on")
+        self._check_together()
+
+    def _check_together(self) -> None:
+        """Refuse what parts ask of each other and cannot have."""
+        if self.objective not in OBJECTIVES:
+            raise ConfigError(f"objective is {self.objective!r}; choose one of {', '.join(OBJECTIVES)}")
+        if is_predictive(self.model) != (self.objective == "prediction"):
+            kind = type(self.model.text).__name__
+            raise ConfigError(f"objective {self.objective} does not suit a model whose text side is a {kind}")
+        if (self.objective == "sigmoid") != (self.model.logit_bias is not None):
+            raise ConfigError(
+                f"objective is {self.objective} and model.logit_bias {self.model.logit_bias}: the sigmoid loss needs a "
+                "bias (it begins with -10), and the others have none; see the recipe siglip"
+            )
+        if self.patch_dropout.share and not isinstance(self.model.vision, ViTConfig):
+            raise ConfigError("patch_dropout leaves out patches of a Vision Transformer; a ResNet has none")
+        if self.optimizer.stochastic_rounding and self.parallel.weights == "sharded":
+            raise ConfigError(
+                "optimizer.stochastic_rounding keeps some weights in bf16, and FSDP2 cuts up weights of one type only: "
+                "use parallel.weights=replicated"
+            )
 
     @property
     def global_batch_size(self) -> int:
@@ -196,8 +237,14 @@ class TrainConfig:
         return {**dataclasses.asdict(self), "model": self.model.to_dict()}
 
 
-# What may differ between the run that wrote a checkpoint and the one that resumes it: nothing that changes a number.
-MAY_CHANGE = ("out", "checkpoint", "log_steps", "evaluate_steps", "loader.num_workers", "loader.max_broken")
+OBJECTIVES = ("contrastive", "sigmoid", "prediction")
+
+# What may differ between the run that wrote a checkpoint and the one that resumes it. The first row changes no number;
+# how the work is cut up changes how sums are rounded, and the guard decides about losses to come.
+MAY_CHANGE = (
+    *("out", "checkpoint", "log_steps", "evaluate_steps", "loader.num_workers", "loader.max_broken"),
+    *("micro_batch_size", "activation_checkpointing", "compile", "parallel.weights", "guard"),
+)
 
 
 def check_same_run(saved: dict[str, Any], config: TrainConfig) -> None:

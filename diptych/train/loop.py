@@ -15,10 +15,12 @@ import torch
 from diptych import distributed
 from diptych.data.loader import Loader
 from diptych.data.sources import Source
+from diptych.data.tokenizer import Tokenizer
 from diptych.embed.encoder import Evaluator
 from diptych.embed.folder import check_can_save
 from diptych.embed.model import Model
 from diptych.errors import ConfigError, DataError, DiptychError, LossSpikeError
+from diptych.model.allocator import keep_freed_memory
 from diptych.model.build import build_model
 from diptych.model.device import choose_device
 from diptych.model.synchronised_batch_norm import average_batch_norm
@@ -91,14 +93,41 @@ def fit(
     folder = Path(config.out)
     checkpoints = Checkpoints(folder / "checkpoints", config.checkpoint)
     saved = checkpoints.newest() if resume else None
-    check_can_save(folder / "model")
     distributed.on_main(lambda: _claim(folder, checkpoints, config, saved))
 
     # ---- what it learns from, and what learns
     source = pairs or open_pairs(config.data, config.preprocessing.image_size, config.loader.seed)
     tokenizer = distributed.on_main(lambda: prepare_tokenizer(config, source, folder))
+    training, model, step = _prepare(config, source, tokenizer, device, saved)
+    for evaluator in evaluators:
+        getattr(evaluator, "check", lambda _: None)(model)
+
+    # ---- train, save, measure
+    with contextlib.ExitStack() as stack:
+        stack.callback(training.loader.close)
+        log = stack.enter_context(contextlib.closing(open_log(folder, config.num_steps, training.step)))
+        _train(training, step, model, evaluators, config, checkpoints, log)
+        results: list[Result] = []
+        if finished := training.step >= config.num_steps:
+            with _measured(training, model) as final:
+                distributed.on_main(lambda: final.save(folder / "model"))
+            results = _evaluate(training, model, evaluators, log)
+            distributed.on_main(lambda: _write_anew(results, folder / "results.jsonl"))
+    return Run(folder, model, training.step, finished, training.seconds, results)
+
+
+def _prepare(
+    config: TrainConfig, source: Source, tokenizer: Tokenizer, device: torch.device, saved: dict[str, Any] | None
+) -> tuple[Training, Model, Step]:
+    """Network, optimizer and loader, as they are before the first update or were at the checkpoint."""
+    if device.type == "cpu":
+        keep_freed_memory()
     dtype = choose_dtype(config.precision, device)
-    network = build_network(config, tokenizer, device, dtype)
+    network = build_network(config, tokenizer, device, dtype, resumed=saved is not None)
+    model = Model(network, tokenizer, config.preprocessing, name=Path(config.out).name)  # also sets the memory format
+    step = build_step(network, config, dtype)
+    average = None if config.average_decay is None else WeightAverage(network, config.average_decay)
+    optimizer = build_optimizer(network, config.optimizer, config.seed)
     loader = Loader(
         source,
         tokenizer,
@@ -109,30 +138,11 @@ def fit(
         world_size=distributed.world_size(),
         pin_memory=device.type == "cuda",
     )
-    model = Model(network, tokenizer, config.preprocessing, name=folder.name)  # also sets the memory format
-    step = build_step(network, config, dtype)
-    average = None if config.average_decay is None else WeightAverage(network, config.average_decay)
-    optimizer = build_optimizer(network, config.optimizer, config.seed)
     training = Training(network, optimizer, loader, SpikeGuard(config.guard), average)
     if saved is not None:
         training.load_state_dict(saved)
-        logger.info("resuming %s at step %d of %d", folder, training.step, config.num_steps)
-
-    for evaluator in evaluators:
-        getattr(evaluator, "check", lambda _: None)(model)
-
-    # ---- train, save, measure
-    with contextlib.ExitStack() as stack:
-        stack.callback(loader.close)
-        log = stack.enter_context(contextlib.closing(open_log(folder, config.num_steps, training.step)))
-        _train(training, step, model, evaluators, config, checkpoints, log)
-        results: list[Result] = []
-        if finished := training.step >= config.num_steps:
-            with _measured(training, model) as final:
-                distributed.on_main(lambda: final.save(folder / "model"))
-            results = _evaluate(training, model, evaluators, log)
-            distributed.on_main(lambda: _write_anew(results, folder / "results.jsonl"))
-    return Run(folder, model, training.step, finished, training.seconds, results)
+        logger.info("resuming %s at step %d of %d", config.out, training.step, config.num_steps)
+    return training, model, step
 
 
 def _train(
@@ -259,6 +269,7 @@ def _claim(folder: Path, checkpoints: Checkpoints, config: TrainConfig, saved: d
 
     A run that was ended before its first checkpoint has nothing to lose and is begun again.
     """
+    check_can_save(folder / "model")
     if saved is not None:
         check_same_run(saved["config"], config)
         return

@@ -7,7 +7,7 @@ import torch
 from diptych.data.tokenizer import Tokenizer
 from diptych.model.build import build_model
 from diptych.train.config import TrainConfig
-from diptych.train.initial import initialise, locked_modules
+from diptych.train.initial import initialise, lock_towers, locked_modules
 from diptych.train.parallel import Towers
 from diptych.train.step import ContrastiveStep, PredictiveStep
 from diptych.train.stochastic_rounding import prepare_weights
@@ -15,19 +15,25 @@ from diptych.train.stochastic_rounding import prepare_weights
 Step = ContrastiveStep | PredictiveStep
 
 
-def build_network(config: TrainConfig, tokenizer: Tokenizer | None, device: torch.device, dtype: torch.dtype) -> Any:
+def build_network(
+    config: TrainConfig, tokenizer: Tokenizer | None, device: torch.device, dtype: torch.dtype, *, resumed: bool = False
+) -> Any:
     """The network on its device in training mode, the same in every rank.
 
     Args:
         config: model, seed, where the weights begin, which towers are locked.
         tokenizer: the run's, to be compared with that of the weights.
         dtype: what the forward pass multiplies in.
+        resumed: the weights come from a checkpoint; the model that the run began with may be gone.
     Returns:
         what `build_model` makes.
     """
     torch.manual_seed(config.seed)
     network: Any = build_model(config.model)
-    initialise(network, config.init, tokenizer)
+    if resumed:
+        lock_towers(network, config.init)
+    else:
+        initialise(network, config.init, tokenizer)
     network = network.to(device).train()
     prepare_weights(network, config.optimizer.stochastic_rounding, dtype)
     for module in locked_modules(network, config.init):

@@ -142,11 +142,10 @@ def shard(clip: CLIP) -> None:
 
 
 def _blocks(clip: CLIP) -> list[nn.Module]:
-    """What is gathered at once while it computes: Transformer blocks, stages of ResNets."""
-    blocks: list[nn.Module] = list(clip.transformer.resblocks)
+    """What is gathered at once while it computes: blocks of Transformers and of ResNets."""
+    blocks: list[nn.Module] = list(clip.transformer.resblocks) if hasattr(clip, "transformer") else []
     visual: Any = clip.visual
     if hasattr(visual, "transformer"):
         return blocks + list(visual.transformer.resblocks)
-    if hasattr(visual, "stages"):
-        return blocks + list(visual.stages)
-    return [*blocks, visual.layer1, visual.layer2, visual.layer3, visual.layer4]
+    stages = visual.stages if hasattr(visual, "stages") else [getattr(visual, f"layer{n}") for n in range(1, 5)]
+    return blocks + [block for stage in stages for block in stage]

@@ -17,7 +17,7 @@ from diptych import distributed
 from diptych.data.loader import Loader
 from diptych.data.transforms import normalise
 from diptych.errors import ConfigError
-from diptych.model.clip import CLIP, normalised
+from diptych.model.clip import CLIP
 from diptych.model.device import choose_device
 from diptych.model.flops import flops_per_pair
 from diptych.objective import contrastive_loss
@@ -25,6 +25,7 @@ from diptych.records import Batch
 from diptych.train.config import TrainConfig
 from diptych.train.inputs import open_pairs, prepare_tokenizer
 from diptych.train.optimizer import Optimizer, build_optimizer
+from diptych.train.parallel import Towers
 from diptych.train.precision import choose_dtype
 from diptych.train.stochastic_rounding import prepare_weights
 
@@ -80,15 +81,16 @@ def profile_training(config: TrainConfig, repeats: int = 10, rate: float | None 
         raise ConfigError(f"repeats is {repeats}; at least one step must be measured")
     device = distributed.start(choose_device(config.device))
     dtype = choose_dtype(config.precision, device)
-    num_pairs = min(config.loader.local_batch_size, config.micro_batch_size or config.loader.local_batch_size)
+    num_pairs = min(config.loader.global_batch_size, config.micro_batch_size or config.loader.global_batch_size)
     torch.manual_seed(config.seed)
     clip = CLIP(config.model).to(device).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     prepare_weights(clip, config.optimizer.stochastic_rounding, dtype)
     optimizer = build_optimizer(clip, config.optimizer, config.seed)
+    towers = Towers(clip, dataclasses.replace(config.parallel, weights="replicated"), dtype)
     source = open_pairs(config.data, config.preprocessing.image_size, config.loader.seed)
     with tempfile.TemporaryDirectory() as folder:
         tokenizer = prepare_tokenizer(config, source, Path(folder))
-    settings = dataclasses.replace(config.loader, local_batch_size=num_pairs)
+    settings = dataclasses.replace(config.loader, global_batch_size=num_pairs)
     loader = Loader(source, tokenizer, config.preprocessing, settings, config.augmentation)
     measured: dict[str, list[float]] = {name: [] for name in PARTS}
     tokens: list[float] = []
@@ -96,7 +98,8 @@ def profile_training(config: TrainConfig, repeats: int = 10, rate: float | None 
         batches = iter(loader)
         for repeat in range(repeats + 2):
             clock = _Clock(device)
-            tokens.append(_step(clip, optimizer, batches, config, dtype, clock))
+            with towers.apart():  # the exchange has a part of its own
+                tokens.append(_step(towers, optimizer, batches, config, clock))
             if repeat >= 2:
                 for name in PARTS:
                     measured[name].append(clock.seconds.get(name, 0.0))
@@ -145,25 +148,24 @@ class _Clock:
         self._last = now
 
 
-def _step(
-    clip: CLIP, optimizer: Optimizer, batches: Iterator[Batch], config: TrainConfig, dtype: torch.dtype, clock: _Clock
-) -> float:
+def _step(towers: Towers, optimizer: Optimizer, batches: Iterator[Batch], config: TrainConfig, clock: _Clock) -> float:
     """One update, with a mark after each part; returns the mean number of tokens."""
-    device = clip.logit_scale.device
+    clip, device = towers.clip, towers.clip.logit_scale.device
     batch = next(batches)
     images = normalise(batch.images.to(device, non_blocking=True), config.preprocessing)
     images = images.contiguous(memory_format=torch.channels_last)
     tokens = batch.tokens.to(device, non_blocking=True)
     clock.mark("data")
+    towers.refresh()
+    clock.mark("optimizer")
     # Each tower by itself: the loss sees copies of the embeddings, and its gradients are handed back.
     runs: dict[str, Callable[[], torch.Tensor]] = {
-        "image tower": lambda: clip.encode_image(images),
-        "text tower": lambda: clip.encode_text(tokens, batch.lengths),
+        "image tower": lambda: towers.images(images),
+        "text tower": lambda: towers.texts(tokens, batch.lengths),
     }
     embeddings = {}
     for part, run in runs.items():
-        with torch.autocast(device.type, dtype=dtype, enabled=dtype != torch.float32):
-            embeddings[part] = normalised(run())
+        embeddings[part] = run()
         clock.mark(part)
     image_leaf, text_leaf = leaves = [one.detach().requires_grad_() for one in embeddings.values()]
     optimizer.zero_grad()

@@ -11,6 +11,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -108,7 +109,9 @@ class ContrastiveStep:
         # Drawn for the whole global batch, of which this rank takes its rows: the same with any number of ranks.
         counts = distributed.gather_counts(n)
         before = sum(counts[: distributed.rank()])
-        generator = torch.Generator().manual_seed((self._config.seed << 32) + step)
+        # torch's generator takes 32 bits of a seed alone: both numbers are hashed into them.
+        seed = int(np.random.SeedSequence([self._config.seed, step]).generate_state(1)[0])
+        generator = torch.Generator().manual_seed(seed)
         return draw_kept_patches(sum(counts), vision.grid**2, dropout.share, generator)[before : before + n]
 
     def _counting_once(self, pieces: list[Any]) -> Iterator[Any]:
