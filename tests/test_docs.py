@@ -51,7 +51,9 @@ ONLY_PARSED = {
     "python docs/": "writes into the pages, and needs a browser",
     "diptych paper figure": "trains for half an hour; tests/test_figure2.py and test_figure9.py run miniatures",
     "diptych quickstart": "trains for minutes; tests/test_quickstart.py runs a short one",
+    "diptych benchmark": "measures for a minute; tests/test_profile.py measures a miniature",
     "--recipe ViT-B/32": "needs more than a test's machine",
+    "--recipe ViT-B/16": "needs more than a test's machine",
 }
 # Numbers there were measured on data and machines that a test does not have.
 PAGES_ONLY_PARSED = ("docs/results.md",)
@@ -155,6 +157,8 @@ def check(words: list[str]) -> None:
     if program == "diptych":
         group = typer.main.get_command(app)
         group.commands[rest[0]].make_context(rest[0], rest[1:])  # raises for what the command does not know
+    elif program == "torchrun":  # only parsed: the recipe needs GPUs
+        check(words[words.index("diptych") :])
     elif program == "make":
         targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
         assert not [target for target in rest if "=" not in target and target not in targets], words

@@ -10,8 +10,10 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
+from rich.table import Table
 
 from diptych import distributed
 from diptych.data.loader import Loader
@@ -61,6 +63,28 @@ class TrainingProfile:
     def share_of_rate(self) -> float:
         """What the step reaches of the machine's matrix-product rate."""
         return self.pairs_per_second * self.flops_per_pair / self.machine_rate
+
+    def to_dict(self) -> dict[str, Any]:
+        """The figures as plain data."""
+        derived = {"pairs_per_second": self.pairs_per_second, "share_of_rate": self.share_of_rate}
+        return {**dataclasses.asdict(self), "parts": dict(self.parts), **derived}
+
+
+def profile_table(profile: TrainingProfile) -> Table:
+    """The profile for people: a row for each part, and the whole."""
+    whole = sum(seconds for _, seconds in profile.parts)
+    rate, reached = profile.machine_rate / 1e9, profile.share_of_rate
+    table = Table(
+        title=f"a step of {profile.num_pairs} pairs, captions of {profile.caption_tokens:.1f} tokens",
+        caption=f"{profile.pairs_per_second:,.1f} pairs/s, {profile.flops_per_pair / 1e9:,.2f} GFLOPs a pair: "
+        f"{reached:.0%} of the {rate:,.0f} GFLOP/s of a large matrix product",
+    )
+    table.add_column("part")
+    table.add_column("ms", justify="right")
+    table.add_column("share", justify="right")
+    for name, seconds in [*profile.parts, ("whole", whole)]:
+        table.add_row(name, f"{1000 * seconds:,.1f}", f"{seconds / whole:.1%}")
+    return table
 
 
 def profile_training(config: TrainConfig, repeats: int = 10, rate: float | None = None) -> TrainingProfile:
