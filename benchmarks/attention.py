@@ -1,4 +1,4 @@
-"""Attention, forward and backward in bf16 on the CPU: our products against torch's fused kernel.
+"""Attention, forward and backward in bf16 on the CPU: our products against torch's fused kernel, from rows to rows.
 
 python benchmarks/attention.py --peer torch_fused --json
 """
@@ -7,7 +7,7 @@ import common
 import torch
 from torch.nn import functional as F
 
-from diptych.model.attention import attend
+from diptych.model.fused import JointAttention
 
 # (N, H, L, D, causal): captions of 14 and 77 tokens, 64 px in patches of 8, ViT-B/32 and ViT-B/16 at 224 px.
 CASES = {
@@ -33,21 +33,16 @@ def main() -> None:
 
 def measure(n: int, heads: int, length: int, width: int, causal: bool, repeats: int) -> tuple[float, float]:
     """Sequences per second of both, on the same tensors."""
-    q, k, v = (
-        torch.randn(n, length, heads, width, dtype=torch.bfloat16).transpose(1, 2).requires_grad_() for _ in range(3)
-    )
-
-    gradient = torch.randn(n, length, heads * width, dtype=torch.bfloat16)
-
-    def backward(attended: torch.Tensor) -> None:
-        # As in a block: the heads are joined before the output projection, whose gradient comes back dense.
-        attended.transpose(1, 2).reshape(n, length, heads * width).backward(gradient)
+    qkv = torch.randn(n * length, 3 * heads * width, dtype=torch.bfloat16).requires_grad_()
+    gradient = torch.randn(n * length, heads * width, dtype=torch.bfloat16)
 
     def ours() -> None:
-        backward(attend(q, k, v, causal))
+        JointAttention.apply(qkv, length, heads, width, causal).backward(gradient)
 
     def peer() -> None:
-        backward(F.scaled_dot_product_attention(q, k, v, is_causal=causal))
+        q, k, v = qkv.view(n, length, 3, heads, width).permute(2, 0, 3, 1, 4)
+        attended = F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+        attended.transpose(1, 2).reshape(n * length, -1).backward(gradient)
 
     ours(), peer()
     seconds, peer_seconds = common.time_alternately(ours, peer, repeats)

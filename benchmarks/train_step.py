@@ -1,105 +1,215 @@
 """One update of the weights, forward to optimizer, on the CPU: ours against open_clip's model and loss.
 
-    python benchmarks/train_step.py --peer open_clip --json
-    python benchmarks/train_step.py --model ViT-B/32 --batch 64 --repeats 3
+    python benchmarks/train_step.py --model ViT-B/32 --batch 64 --peer open_clip --json
+    python benchmarks/train_step.py --model RN50 --batch 32 --context 16 --peer-compile
+    python benchmarks/train_step.py                                  # the tiny ViT at 64 px, batch 256
 
-Both sides see the same pictures and captions of 17 tokens, in autocast bf16 where the processor has it, with AdamW.
-open_clip computes its texts at the full context of 77, as its trainer does; ours only up to the longest caption.
+Both sides see the same pictures and captions of 6 to 22 tokens, 14 on average, in bf16 where the processor has it, with
+fused AdamW and the gradient clipped at 1. open_clip runs as its trainer does with --precision amp_bf16: autocast, and
+texts computed at the full context of 77. With --context 16 it is measured once more with --force-context-length 16,
+which cuts longer captions; with --peer-compile also compiled. Each side has a process of its own, as trainers have, and
+they work in turn; the headline is the peer's fastest variant at its full context. --one-thread counts the processor's
+time of a single thread: for machines that have other work to do.
 """
 
+import argparse
+import dataclasses
+import itertools
+import statistics
+import subprocess
 import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
 
 import common
 import torch
 
-sys.path.insert(0, str(common.ROOT / "tests"))
-import peers  # noqa: F401  (before open_clip)
-from open_clip import CLIP as PeerCLIP
-from open_clip import ClipLoss
-
-from diptych.model.clip import CLIP
-from diptych.model.config import CLIPConfig, ViTConfig
+from diptych.model.allocator import keep_freed_memory
+from diptych.model.clip import CLIP, normalised
+from diptych.model.config import CLIPConfig, CompactResNetConfig, ViTConfig
 from diptych.model.device import has_fast_bf16
 from diptych.model.presets import get_preset
 from diptych.objective import contrastive_loss
+from diptych.train.optimizer import OptimizerConfig, build_optimizer
+from diptych.train.precision import WorkingWeights
 
-CAPTION = 17
+SHORTEST, LONGEST = 6, 22
+NUM_BATCHES = 4
+OURS, PEER, COMPILED = "diptych", "open_clip", "open_clip compiled"
 
 
 def main() -> None:
-    """Time updates of both, in turn."""
+    """Time updates of all sides, in turn."""
     parser = common.parser(__doc__, peers=["open_clip"])
-    parser.add_argument("--model", default="tiny-vit", help="a ViT preset (%(default)s)")
+    parser.add_argument("--model", default="tiny-vit", help="a preset of a ViT or a ResNet (%(default)s)")
     parser.add_argument("--batch", type=int, default=256, help="pairs per update (%(default)s)")
+    parser.add_argument("--context", type=int, help="measure the peer with captions cut to so many tokens, too")
+    parser.add_argument("--peer-compile", action="store_true", help="measure the peer compiled by torch, too")
+    parser.add_argument("--one-thread", action="store_true", help="count the processor's seconds of a single thread")
+    parser.add_argument("--side", help=argparse.SUPPRESS)  # one side, in a process of its own
     arguments = parser.parse_args()
+    if arguments.side:
+        work(arguments)
+        return
+    sides = [OURS, PEER] + [COMPILED] * arguments.peer_compile
+    sides += [f"{side}, context {arguments.context}" for side in sides[1:] if arguments.context]
+    rates = measure(sides, arguments)
+    for side, rate in rates.items():
+        print(f"{side:32} {rate:8.1f} pairs/s, ours is {rates[OURS] / rate:.2f} times as fast", flush=True)
+    common.report(
+        arguments,
+        benchmark="train_step",
+        unit="pairs/s",
+        ours=rates[OURS],
+        peer=max(rates.get(side, 0.0) for side in (PEER, COMPILED)),
+        model=arguments.model,
+        batch=arguments.batch,
+        caption_tokens=(SHORTEST + LONGEST) / 2,
+        rates=rates,
+    )
+
+
+def measure(sides: list[str], arguments: argparse.Namespace) -> dict[str, float]:
+    """Pairs per second of each side: the median over the repeats, each of which has all sides take one step."""
+    command = [sys.executable, __file__, "--model", arguments.model, "--batch", str(arguments.batch)]
+    if arguments.context:
+        command += ["--context", str(arguments.context)]
+    command += ["--one-thread"] * arguments.one_thread
+    processes = {}
+    seconds: dict[str, list[float]] = {side: [] for side in sides}
+    try:
+        for side in sides:  # one after the other: each warms up undisturbed
+            processes[side] = subprocess.Popen(
+                [*command, "--side", side], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            )
+            one_step(processes[side], side)
+        for repeat in range(arguments.repeats):
+            for side in sides if repeat % 2 == 0 else reversed(sides):
+                seconds[side].append(one_step(processes[side], side))
+    finally:
+        for process in processes.values():
+            process.kill()
+            process.wait()
+    return {side: arguments.batch / statistics.median(values) for side, values in seconds.items()}
+
+
+def one_step(process: subprocess.Popen, side: str) -> float:
+    """Have a side make one step; the seconds that it took."""
+    assert process.stdin and process.stdout
+    process.stdin.write("\n")
+    process.stdin.flush()
+    for line in process.stdout:
+        if line.startswith("seconds "):
+            return float(line.split()[1])
+    sys.exit(f"{side} ended before its step")
+
+
+def work(arguments: argparse.Namespace) -> None:
+    """One side: for each line on stdin one step, and a line with its seconds."""
     config = get_preset(arguments.model)
-    ours, peer = our_update(config, arguments.batch), peer_update(config, arguments.batch)
-    ours(), peer()
-    seconds, peer_seconds = common.time_alternately(ours, peer, arguments.repeats)
-    rates = {"ours": arguments.batch / seconds, "peer": arguments.batch / peer_seconds}
-    details = {"model": arguments.model, "batch": arguments.batch, "caption_tokens": CAPTION}
-    common.report(arguments, benchmark="train_step", unit="pairs/s", **rates, **details)
-
-
-def our_update(config: CLIPConfig, batch: int):
-    """A function that makes one update of our model."""
-    model = CLIP(config).to(memory_format=torch.channels_last).train()
-    images, tokens = pairs(config, batch)
-    cut = tokens[:, :CAPTION].contiguous()
-    return update(model, lambda: contrastive_loss(*model(images, cut)))
-
-
-def peer_update(config: CLIPConfig, batch: int):
-    """A function that makes one update of open_clip's model of the same architecture."""
-    vision, text = config.vision, config.text
-    assert isinstance(vision, ViTConfig), "give a ViT preset"
-    model = PeerCLIP(
-        config.embed_dim,
-        vision_cfg={
-            "image_size": vision.image_size,
-            "patch_size": vision.patch_size,
-            "width": vision.width,
-            "layers": vision.layers,
-            "head_width": vision.width // vision.heads,
-        },
-        text_cfg={
-            "context_length": text.context_length,
-            "vocab_size": text.vocab_size,
-            "width": text.width,
-            "heads": text.heads,
-            "layers": text.layers,
-        },
-        quick_gelu=config.activation == "quick_gelu",
-    ).train()
-    loss = ClipLoss()
-    images, tokens = pairs(config, batch)
-    return update(model, lambda: loss(*model(images, tokens)[:3]))
-
-
-def pairs(config: CLIPConfig, batch: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Random pictures and captions of CAPTION tokens, zero-padded to the context."""
     torch.manual_seed(0)
-    size, text = config.vision.image_size, config.text
-    tokens = torch.zeros(batch, text.context_length, dtype=torch.long)
-    tokens[:, :CAPTION] = torch.randint(1, text.vocab_size - 2, (batch, CAPTION))
-    tokens[:, CAPTION - 1] = text.vocab_size - 1
-    return torch.randn(batch, 3, size, size), tokens
+    clock = time.perf_counter
+    if arguments.one_thread:
+        torch.set_num_threads(1)
+        clock = time.process_time
+    if arguments.side == OURS:
+        step = our_step(config, arguments.batch)
+    else:
+        context = arguments.context if "context" in arguments.side else config.text.context_length
+        step = peer_step(config, arguments.batch, context, compiled=COMPILED in arguments.side)
+    for _ in range(NUM_BATCHES if COMPILED in arguments.side else 2):
+        step()
+    for _ in sys.stdin:
+        start = clock()
+        step()
+        print("seconds", clock() - start, flush=True)
 
 
-def update(model: torch.nn.Module, loss_of):
-    """The update that both trainers make."""
+def our_step(config: CLIPConfig, batch: int) -> Callable[[], None]:
+    """A function that makes one update of our model."""
+    keep_freed_memory()
+    model = CLIP(config).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    working = WorkingWeights(model, torch.bfloat16 if has_fast_bf16(torch.device("cpu")) else torch.float32)
+    optimizer = build_optimizer(model, OptimizerConfig(learning_rate=1e-4))
+    batches = itertools.cycle(pairs(config, batch))
+
+    def step() -> None:
+        images, tokens, lengths = next(batches)
+        working.refresh()
+        images = images.contiguous(memory_format=torch.channels_last)
+        image_embeddings = normalised(working.run("encode_image", images))
+        text_embeddings = normalised(working.run("encode_text", tokens, lengths))
+        loss = contrastive_loss(image_embeddings, text_embeddings, model.logit_scale.exp())
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step(1.0)
+        model.clip_logit_scale()
+
+    return step
+
+
+def peer_step(config: CLIPConfig, batch: int, context: int, compiled: bool) -> Callable[[], None]:
+    """A function that makes one update of open_clip's model of the same architecture."""
+    model, loss_of = peer_model(config, context)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
     bf16 = has_fast_bf16(torch.device("cpu"))
+    batches = itertools.cycle([(images, cut(tokens, context)) for images, tokens, _ in pairs(config, batch)])
+    forward = torch.compile(model) if compiled else model
 
-    def run() -> None:
+    def step() -> None:
+        images, tokens = next(batches)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
-            loss = loss_of()
+            loss = loss_of(*forward(images, tokens)[:3])
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
+        with torch.no_grad():
+            model.logit_scale.clamp_(0, 4.6052)
 
-    return run
+    return step
+
+
+def peer_model(config: CLIPConfig, context: int) -> tuple[torch.nn.Module, Callable[..., torch.Tensor]]:
+    """open_clip's model and loss."""
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+    import peers  # noqa: F401  (before open_clip)
+
+    from open_clip import CLIP as PeerCLIP  # isort: skip
+    from open_clip import ClipLoss  # isort: skip
+
+    vision = config.vision
+    assert not isinstance(vision, CompactResNetConfig), "open_clip has no such model: give a ViT or a ResNet"
+    sizes = {"image_size": vision.image_size, "width": vision.width, "layers": vision.layers}
+    if isinstance(vision, ViTConfig):
+        sizes |= {"patch_size": vision.patch_size, "head_width": vision.width // vision.heads}
+    text = dataclasses.asdict(config.text) | {"context_length": context}
+    model = PeerCLIP(config.embed_dim, sizes, text, quick_gelu=config.activation == "quick_gelu").train()
+    return model, ClipLoss()
+
+
+def pairs(config: CLIPConfig, batch: int) -> list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    """Some batches of random pictures (N, 3, R, R), tokens (N, 77) padded with zeros, and their lengths (N,)."""
+    generator = torch.Generator().manual_seed(0)
+    size, text = config.vision.image_size, config.text
+    batches = []
+    for _ in range(NUM_BATCHES):
+        lengths = torch.randint(SHORTEST, LONGEST + 1, (batch,), generator=generator)
+        tokens = torch.randint(1, text.vocab_size - 2, (batch, text.context_length), generator=generator)
+        tokens[torch.arange(text.context_length) >= lengths[:, None]] = 0
+        tokens[torch.arange(batch), lengths - 1] = text.vocab_size - 1
+        batches.append((torch.randn(batch, 3, size, size, generator=generator), tokens, lengths))
+    return batches
+
+
+def cut(tokens: torch.Tensor, context: int) -> torch.Tensor:
+    """Tokens (N, L) -> (N, context), longer texts ended where they are cut."""
+    shorter = tokens[:, :context].clone()
+    longer = tokens[:, context:].any(dim=1)
+    shorter[longer, -1] = tokens.amax(dim=1)[longer]
+    return shorter
 
 
 if __name__ == "__main__":

@@ -37,7 +37,7 @@ def test_joint_attention(causal, length):
     (qkv,) = leaves((3 * length, 3 * 16))
     q, k, v = qkv.view(3, length, 3, 2, 8).permute(2, 0, 3, 1, 4)
     expected = F.scaled_dot_product_attention(q, k, v, is_causal=causal).transpose(1, 2).reshape(3 * length, 16)
-    ours = JointAttention.apply(qkv, length, 2, causal)
+    ours = JointAttention.apply(qkv, length, 2, 8, causal)
     assert distance(ours, expected) < 1e-14
     (grad,) = leaves((3 * length, 16), seed=1)
     mine, right = (torch.autograd.grad(out, qkv, grad)[0] for out in (ours, expected))

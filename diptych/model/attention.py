@@ -57,7 +57,7 @@ class Attention(nn.Module):
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
-        self.heads = heads
+        self.heads, self.depth = heads, width // heads
         self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
         self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
         self.out_proj = nn.Linear(width, width)
@@ -71,9 +71,9 @@ class Attention(nn.Module):
         attended = []
         for rows, _, n, length in packing.spans():
             if _prefers_products(qkv):
-                attended.append(JointAttention.apply(qkv[rows], length, self.heads, packing.causal))
+                attended.append(JointAttention.apply(qkv[rows], length, self.heads, self.depth, packing.causal))
             else:
-                q, k, v = qkv[rows].view(n, length, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
+                q, k, v = qkv[rows].view(n, length, 3, self.heads, self.depth).permute(2, 0, 3, 1, 4)
                 attended.append(attend(q, k, v, causal=packing.causal).transpose(1, 2).reshape(n * length, width))
         return self.out_proj(torch.cat(attended) if len(attended) > 1 else attended[0])
 
@@ -84,8 +84,8 @@ class Attention(nn.Module):
         kv = F.linear(x, self.in_proj_weight[width:], self.in_proj_bias[width:])
         attended = []
         for span, sequences, n, length in packing.spans():
-            k, v = kv[span].view(n, length, 2, self.heads, width // self.heads).permute(2, 0, 3, 1, 4)
-            query = q[sequences].view(n, 1, self.heads, width // self.heads).transpose(1, 2)
+            k, v = kv[span].view(n, length, 2, self.heads, self.depth).permute(2, 0, 3, 1, 4)
+            query = q[sequences].view(n, 1, self.heads, self.depth).transpose(1, 2)
             attended.append(attend(query, k, v, seen=packing.seen(sequences, length)).reshape(n, width))
         return self.out_proj(torch.cat(attended) if len(attended) > 1 else attended[0])
 

@@ -55,19 +55,19 @@ class JointAttention(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, qkv: torch.Tensor, length: int, heads: int, causal: bool) -> torch.Tensor:
-        """qkv (N · L, 3 W) -> (N · L, W)."""
-        width = qkv.shape[1] // 3
-        n, depth = len(qkv) // length, width // heads
+    def forward(ctx: Any, qkv: torch.Tensor, length: int, heads: int, depth: int, causal: bool) -> torch.Tensor:
+        """qkv (N · L, 3 W) -> (N · L, W), where W is heads times depth."""
+        n = qkv.shape[0] // length
         q, k, v = qkv.view(n, length, 3, heads, depth).permute(2, 0, 3, 1, 4).reshape(3, n * heads, length, depth)
         mask = qkv.new_zeros(length, length)
         if causal:
-            mask.fill_(float("-inf")).triu_(1)
+            places = torch.arange(length, device=qkv.device)
+            mask = mask.masked_fill(places > places[:, None], float("-inf"))
         logits = torch.baddbmm(mask, q, k.transpose(1, 2), alpha=depth**-0.5)
         weights = logits.softmax(dim=-1)
         ctx.save_for_backward(q, k, v, weights)
         ctx.shape = n, length, heads, depth
-        return torch.bmm(weights, v).view(n, heads, length, depth).transpose(1, 2).reshape(n * length, width)
+        return torch.bmm(weights, v).view(n, heads, length, depth).transpose(1, 2).reshape(n * length, heads * depth)
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
@@ -84,4 +84,4 @@ class JointAttention(torch.autograd.Function):
         torch.baddbmm(none, grad_logits, k, alpha=depth**-0.5, beta=0, out=grads[0])
         torch.baddbmm(none, grad_logits.transpose(1, 2), q, alpha=depth**-0.5, beta=0, out=grads[1])
         rows = grads.view(3, n, heads, length, depth).permute(1, 3, 0, 2, 4).reshape(n * length, -1)
-        return rows, None, None, None
+        return rows, None, None, None, None

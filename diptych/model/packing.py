@@ -5,10 +5,10 @@ from collections.abc import Iterator
 
 import torch
 
-# Texts are sorted and cut into this many groups, each as long as its longest. More groups save little more:
-# each brings kernel launches of its own.
+# Texts are sorted and cut into this many groups, each as long as its longest. More groups, or smaller ones, save
+# nothing more: each brings kernel launches of its own.
 _MAX_GROUPS = 4
-_MIN_GROUP = 32
+_MIN_GROUP = 16
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -1,0 +1,67 @@
+"""torch.compile for the Transformers of a model, block by block, where there is a compiler and where it pays."""
+
+import logging
+
+import torch
+from torch import nn
+
+from diptych.errors import ConfigError
+from diptych.model.attention import Block
+from diptych.model.clip import CLIP
+
+logger = logging.getLogger(__name__)
+
+MODES = ("off", "auto", "on")
+
+
+def compile_towers(clip: CLIP, mode: str) -> bool:
+    """Have torch compile the Transformers' blocks at their first use; names and weights stay as they are.
+
+    One block is compiled for all of its kind, so that the start costs seconds and not minutes, and again for another
+    number of groups of texts; their sizes and lengths may be any. ResNets run as they are: compiled, their blocks take
+    two to four times as long on a CPU.
+
+    Args:
+        clip: on the device where it will compute.
+        mode: "off"; "on"; or "auto", which compiles on a GPU with a compiler. On a CPU the hand-written passes of
+            diptych.model.fused gain what a compiler would, without its wait.
+    Returns:
+        whether the blocks will be compiled.
+    Raises:
+        ConfigError: the mode is unknown, or it is "on" and no compiler works here.
+    """
+    if mode not in MODES:
+        raise ConfigError(f"compile is {mode!r}; it must be one of {', '.join(MODES)}")
+    device = clip.logit_scale.device
+    if mode == "off" or (mode == "auto" and not pays_on(device)):
+        return False
+    failure = compiler_failure(device)
+    if failure:
+        needed = "a C++ compiler (g++ or clang++)" if device.type == "cpu" else "triton and a C compiler (gcc)"
+        if mode == "on":
+            raise ConfigError(f"torch.compile does not work here: {failure}. Install {needed}, or set compile to off")
+        logger.info("running without torch.compile: %s; with %s it would be faster", failure, needed)
+        return False
+    for module in clip.modules():
+        if isinstance(module, Block):
+            module.compile()
+    return True
+
+
+def pays_on(device: torch.device) -> bool:
+    """Whether "auto" compiles there."""
+    return device.type != "cpu"
+
+
+def compiler_failure(device: torch.device) -> str | None:
+    """Why torch.compile cannot work on `device`, found by compiling one line; None where it works."""
+    try:
+        compiled = torch.compile(_one_line)
+        compiled(torch.ones(8, device=device))
+    except Exception as error:  # whatever a missing or broken compiler raises
+        return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return None
+
+
+def _one_line(x: torch.Tensor) -> torch.Tensor:
+    return nn.functional.silu(x) + 1
