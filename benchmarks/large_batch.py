@@ -22,7 +22,6 @@ from types import SimpleNamespace
 import common
 import torch
 
-from diptych.model.clip import CLIP
 from diptych.model.config import CLIPConfig, TextConfig, ViTConfig
 from diptych.model.presets import get_preset
 from diptych.records import Batch
@@ -110,11 +109,11 @@ def our_update(config: CLIPConfig, batch: Batch, micro: int) -> None:
     """One update as `fit` makes it."""
     from diptych.data.loader import LoaderConfig
     from diptych.data.transforms import Preprocessing
+    from diptych.model.allocator import keep_freed_memory
     from diptych.train import TrainConfig
+    from diptych.train.network import build_network, build_step
     from diptych.train.optimizer import build_optimizer
-    from diptych.train.parallel import Towers
     from diptych.train.precision import choose_dtype
-    from diptych.train.step import ContrastiveStep
 
     run = TrainConfig(
         model=config,
@@ -125,10 +124,12 @@ def our_update(config: CLIPConfig, batch: Batch, micro: int) -> None:
         loader=LoaderConfig(global_batch_size=len(batch)),
         micro_batch_size=micro,
     )
-    clip = CLIP(config).train().to(memory_format=torch.channels_last)
+    device = torch.device("cpu")
+    dtype = choose_dtype("auto", device)
+    keep_freed_memory()
+    clip = build_network(run, None, device, dtype).to(memory_format=torch.channels_last)
     optimizer = build_optimizer(clip, run.optimizer)
-    step = ContrastiveStep(Towers(clip, run.parallel, choose_dtype("auto", torch.device("cpu"))), run)
-    step(batch, 0)
+    build_step(clip, run, dtype)(batch, 0)
     optimizer.step(1e-3, run.optimizer.clip_norm)
 
 
@@ -140,9 +141,8 @@ def peer_update(config: CLIPConfig, batch: Batch, micro: int) -> None:
     from diptych.model.device import has_fast_bf16
 
     import open_clip_train.train as trainer  # isort: skip
-    from open_clip import ClipLoss
 
-    model = peer_model(config)
+    model, loss = peer_model(config, config.text.context_length)
     model.output_dict = True
     texts = torch.zeros(len(batch), config.text.context_length, dtype=torch.long)
     texts[:, : batch.tokens.shape[1]] = batch.tokens
@@ -177,7 +177,7 @@ def peer_update(config: CLIPConfig, batch: Batch, micro: int) -> None:
     )
     data = {"train": SimpleNamespace(dataloader=Data(), set_epoch=lambda _: None)}
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6, fused=True)
-    trainer.train_one_epoch(model, data, ClipLoss(), 0, optimizer, None, None, None, arguments)
+    trainer.train_one_epoch(model, data, loss, 0, optimizer, None, None, None, arguments)
 
 
 if __name__ == "__main__":

@@ -25,14 +25,17 @@ from pathlib import Path
 import common
 import torch
 
+from diptych.data.loader import LoaderConfig
+from diptych.data.transforms import Preprocessing
 from diptych.model.allocator import keep_freed_memory
-from diptych.model.clip import CLIP, normalised
 from diptych.model.config import CLIPConfig, CompactResNetConfig, ViTConfig
 from diptych.model.device import has_fast_bf16
 from diptych.model.presets import get_preset
-from diptych.objective import contrastive_loss
+from diptych.records import Batch
+from diptych.train import TrainConfig
+from diptych.train.network import build_network, build_step
 from diptych.train.optimizer import OptimizerConfig, build_optimizer
-from diptych.train.precision import WorkingWeights
+from diptych.train.precision import choose_dtype
 
 SHORTEST, LONGEST = 6, 22
 NUM_BATCHES = 4
@@ -127,25 +130,30 @@ def work(arguments: argparse.Namespace) -> None:
 
 
 def our_step(config: CLIPConfig, batch: int) -> Callable[[], None]:
-    """A function that makes one update of our model."""
+    """A function that makes one update of our model, as `fit` does."""
     keep_freed_memory()
-    model = CLIP(config).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
-    working = WorkingWeights(model, torch.bfloat16 if has_fast_bf16(torch.device("cpu")) else torch.float32)
-    optimizer = build_optimizer(model, OptimizerConfig(learning_rate=1e-4))
-    batches = itertools.cycle(pairs(config, batch))
+    run = TrainConfig(
+        config, ("",), "", batch, Preprocessing(config.vision.image_size), loader=LoaderConfig(global_batch_size=batch)
+    )
+    device = torch.device("cpu")
+    dtype = choose_dtype("auto", device)
+    network = build_network(run, None, device, dtype).to(memory_format=torch.channels_last)
+    step_on = build_step(network, run, dtype)
+    optimizer = build_optimizer(network, OptimizerConfig(learning_rate=1e-4))
+    # Pixels as the loader hands them out, so that ours also pays for their normalisation.
+    batches = itertools.cycle(
+        [
+            Batch((40 * images + 128).clamp(0, 255).byte(), tokens[:, : int(lengths.max())], lengths, ("",) * batch)
+            for images, tokens, lengths in pairs(config, batch)
+        ]
+    )
+    numbers = itertools.count()
 
     def step() -> None:
-        images, tokens, lengths = next(batches)
-        working.refresh()
-        images = images.contiguous(memory_format=torch.channels_last)
-        image_embeddings = normalised(working.run("encode_image", images))
-        text_embeddings = normalised(working.run("encode_text", tokens, lengths))
-        loss = contrastive_loss(image_embeddings, text_embeddings, model.logit_scale.exp())
         optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step(1.0)
-        model.clip_logit_scale()
+        step_on(next(batches), next(numbers))
+        optimizer.step(1.0, 1.0)
+        network.clip_logit_scale()
 
     return step
 

@@ -7,14 +7,13 @@ from torch import nn
 
 from diptych.errors import ConfigError
 from diptych.model.attention import Block
-from diptych.model.clip import CLIP
 
 logger = logging.getLogger(__name__)
 
 MODES = ("off", "auto", "on")
 
 
-def compile_towers(clip: CLIP, mode: str) -> bool:
+def compile_towers(clip: nn.Module, mode: str) -> bool:
     """Have torch compile the Transformers' blocks at their first use; names and weights stay as they are.
 
     One block is compiled for all of its kind, so that the start costs seconds and not minutes, and again for another
@@ -32,7 +31,7 @@ def compile_towers(clip: CLIP, mode: str) -> bool:
     """
     if mode not in MODES:
         raise ConfigError(f"compile is {mode!r}; it must be one of {', '.join(MODES)}")
-    device = clip.logit_scale.device
+    device = next(clip.parameters()).device
     if mode == "off" or (mode == "auto" and not pays_on(device)):
         return False
     failure = compiler_failure(device)

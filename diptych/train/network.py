@@ -6,6 +6,7 @@ import torch
 
 from diptych.data.tokenizer import Tokenizer
 from diptych.model.build import build_model
+from diptych.model.compiling import compile_towers
 from diptych.train.config import TrainConfig
 from diptych.train.initial import initialise, lock_towers, locked_modules
 from diptych.train.parallel import Towers
@@ -40,6 +41,7 @@ def build_network(
         module.eval()
     if config.activation_checkpointing:
         network.checkpoint_activations(True)
+    compile_towers(network, config.compile)
     return network
 
 
