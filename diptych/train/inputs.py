@@ -75,7 +75,9 @@ def _captions(source: Source, shard: int) -> Iterator[str]:
 
 
 def count_pairs(source: Source) -> int:
-    """Usable samples in a source, found by reading it once."""
+    """Usable samples in a source, found by reading it once; those that are drawn need not be."""
+    if isinstance(source, Playground):
+        return source.num_samples
     return sum(isinstance(item, Sample) for index in range(len(source.shards)) for item in source.read(index))
 
 
