@@ -43,11 +43,11 @@ def main() -> None:
         return
     ours = in_fresh_process("ours", arguments.model, arguments.batch, arguments.micro)
     peer_batch, tried = arguments.peer_batch or arguments.batch, {}
-    if arguments.peer_batch is None:
-        while "error" in (
-            tried.setdefault(peer_batch, in_fresh_process("peer-probe", arguments.model, peer_batch, arguments.micro))
-        ):
-            peer_batch //= 2
+    while arguments.peer_batch is None and peer_batch >= arguments.micro:
+        tried[peer_batch] = in_fresh_process("peer-probe", arguments.model, peer_batch, arguments.micro)
+        if "error" not in tried[peer_batch]:
+            break
+        peer_batch //= 2
     peer = in_fresh_process("peer", arguments.model, peer_batch, arguments.micro)
     common.report(
         arguments,
@@ -140,9 +140,9 @@ def peer_update(config: CLIPConfig, batch: Batch, micro: int) -> None:
     from diptych.data.transforms import Preprocessing, normalise
     from diptych.model.device import has_fast_bf16
 
+    model, loss = peer_model(config, config.text.context_length)  # also prepares the import of open_clip
     import open_clip_train.train as trainer  # isort: skip
 
-    model, loss = peer_model(config, config.text.context_length)
     model.output_dict = True
     texts = torch.zeros(len(batch), config.text.context_length, dtype=torch.long)
     texts[:, : batch.tokens.shape[1]] = batch.tokens
