@@ -71,3 +71,13 @@ def test_a_folder_gives_it_back_exact(tmp_path, precision):
     model.save(tmp_path / "mine")
     loaded = load(tmp_path / "mine", precision=precision)
     assert torch.equal(loaded.clip.logit_bias, model.clip.logit_bias) and loaded.clip.config == BIASED
+
+
+def test_with_a_bias_the_scale_begins_where_siglip_s_does():
+    assert first_scale(None) == pytest.approx(1 / 0.07)
+    assert first_scale(-10.0) == pytest.approx(10.0)
+
+
+def first_scale(bias: float | None) -> float:
+    """exp(t) of a new model."""
+    return CLIP(dataclasses.replace(VIT, logit_bias=bias)).logit_scale.exp().item()

@@ -11,7 +11,7 @@ from diptych.model.presets import get_preset
 from diptych.train import CheckpointConfig, OptimizerConfig, ScheduleConfig, TrainConfig
 
 # Where the bias of SigLIP's logits begins, so that the many pairs that do not match cost little at first (arXiv
-# 2303.15343, section 3.2). The scale begins at 10 there, here where CLIP's does, at 1 / 0.07.
+# 2303.15343, section 3.2). With a bias the scale begins at 10, too.
 SIGLIP_BIAS = -10.0
 
 
