@@ -111,7 +111,7 @@ class Block(nn.Module):
     """A pre-norm residual block.
 
     The stream between the blocks keeps the type it comes in, fp32 in training: a stream in bf16 makes the gradient's
-    error three to eight times as large. What is added to it is computed in the type of the weights.
+    error larger, up to ten times. What is added to it is computed in the type of the weights.
     """
 
     def __init__(self, width: int, heads: int, activation: str) -> None:

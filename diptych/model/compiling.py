@@ -23,7 +23,7 @@ def compile_towers(clip: nn.Module, mode: str) -> bool:
     Args:
         clip: on the device where it will compute.
         mode: "off"; "on"; or "auto", which compiles on a GPU with a compiler. On a CPU the hand-written passes of
-            diptych.model.fused gain what a compiler would, without its wait.
+            diptych.model.fused gain about as much, without the wait.
     Returns:
         whether the blocks will be compiled.
     Raises:

@@ -89,7 +89,8 @@ def fit(
     """
     # ---- where the run lives
     device = distributed.start(choose_device(config.device))
-    resume = resume or int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+    # Each machine's torchrun counts for itself: one that started its processes again is enough.
+    resume = distributed.any_rank(resume or int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0)
     folder = Path(config.out)
     checkpoints = Checkpoints(folder / "checkpoints", config.checkpoint)
     saved = checkpoints.newest() if resume else None
