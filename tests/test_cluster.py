@@ -111,9 +111,11 @@ def test_two_hosts_train_together_and_one_loses_its_rank(tmp_path):
     assert whole.wait(300) == 0, messages(tmp_path)
     with two_hosts() as hosts:
         jobs = []
-        for prefix, address, interface in hosts:
+        for number, (prefix, address, interface) in enumerate(hosts):
             options = ("--nnodes", "2", "--nproc-per-node", "1", "--max-restarts", "2", "--local-addr", address)
             rendezvous = ("--rdzv-backend", "c10d", "--rdzv-endpoint", f"{hosts[0][1]}:29400", "--rdzv-id", "test")
+            # The first one keeps the list of who takes part; by itself torchrun knows that from a host's name only.
+            rendezvous += ("--rdzv-conf", f"is_host={int(number == 0)}")
             jobs.append(
                 start(
                     tmp_path,

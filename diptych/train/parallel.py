@@ -5,6 +5,7 @@ FSDP2 take that mean, and `Towers.finish` takes it for what belongs to no tower:
 """
 
 import contextlib
+import inspect
 from collections.abc import Iterator
 from typing import Any
 
@@ -118,7 +119,10 @@ def _replicated(tower: nn.Module) -> nn.Module:
     if not any(parameter.requires_grad for parameter in tower.parameters()):
         return tower
     # Running statistics need no broadcast: synchronised ones are equal, local ones are averaged when saved.
-    return DistributedDataParallel(tower, broadcast_buffers=False, gradient_as_bucket_view=True)
+    known = inspect.signature(DistributedDataParallel).parameters
+    name = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"  # that up to torch 2.12
+    option: dict[str, Any] = {name: False}
+    return DistributedDataParallel(tower, gradient_as_bucket_view=True, **option)
 
 
 def shard(clip: CLIP) -> None:
