@@ -18,6 +18,7 @@ from torch import nn
 from diptych import distributed
 from diptych.data.transforms import normalise
 from diptych.model.patch_dropout import draw_kept_patches
+from diptych.model.recompute import untracked_statistics
 from diptych.objective import contrastive_loss, sigmoid_loss
 from diptych.records import Batch
 from diptych.train.config import TrainConfig
@@ -74,7 +75,7 @@ class ContrastiveStep:
         assert images.grad is not None and texts.grad is not None
         image_gradients = images.grad.split([len(rows) for rows, _ in pieces])
         text_gradients = texts.grad.split([len(rows) for _, rows in pieces])
-        with self._statistics_as_they_are():
+        with untracked_statistics(self._clip):  # they have counted in the first pass
             for number, (rows, text_rows) in enumerate(pieces):
                 with self._towers.apart() if number < len(pieces) - 1 else contextlib.nullcontext():
                     _backward(self._images(batch, rows, kept), image_gradients[number])
@@ -133,21 +134,6 @@ class ContrastiveStep:
                 one.momentum = momentum
                 if one.num_batches_tracked is not None:
                     one.num_batches_tracked.sub_(len(pieces) - 1)
-
-    @contextlib.contextmanager
-    def _statistics_as_they_are(self) -> Iterator[None]:
-        """Normalise by each micro-batch's own statistics without counting it a second time."""
-        usual = [(one, one.momentum, one.num_batches_tracked) for one in self._batch_norms]
-        tracked = [None if number is None else number.clone() for _, _, number in usual]
-        for one in self._batch_norms:
-            one.momentum = 0.0
-        try:
-            yield
-        finally:
-            for (one, momentum, number), before in zip(usual, tracked, strict=True):
-                one.momentum = momentum
-                if number is not None and before is not None:
-                    number.copy_(before)
 
 
 class PredictiveStep:
