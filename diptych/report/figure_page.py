@@ -4,10 +4,9 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import jinja2
-
 from diptych.report.curves import STYLE, Chart, line_chart, picture
 from diptych.report.formats import readable
+from diptych.report.page import render_template
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,15 +32,9 @@ class FigurePage:
 
 
 def render_figure_page(page: FigurePage) -> str:
-    """The page as HTML text: no script, nothing from the network, every text escaped."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("figure.html.j2").render(
+    """The page as HTML text."""
+    return render_template(
+        "figure.html.j2",
         title=readable(page.title, 240),
         summary=readable(page.summary, 1000),
         charts=[(chart.title, line_chart(chart)) for chart in page.charts],

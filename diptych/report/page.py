@@ -3,6 +3,7 @@
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import jinja2
 
@@ -10,8 +11,8 @@ from diptych.report.contents import QuickstartReport
 from diptych.report.views import page_view
 
 
-def render_report(report: QuickstartReport) -> str:
-    """The page as HTML text: no script, nothing from the network, every text escaped."""
+def render_template(name: str, **values: Any) -> str:
+    """A page as HTML text: no script, nothing from the network, every text escaped."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
@@ -19,7 +20,12 @@ def render_report(report: QuickstartReport) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("quickstart.html.j2").render(page_view(report))
+    return environment.get_template(name).render(**values)
+
+
+def render_report(report: QuickstartReport) -> str:
+    """The quickstart's page as HTML text."""
+    return render_template("quickstart.html.j2", **page_view(report))
 
 
 def write_report(report: QuickstartReport, path: str | Path) -> Path:
