@@ -1,6 +1,7 @@
 """Several processes and several hosts: torchrun's rendezvous, a rank killed in the middle, the job that goes on."""
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -10,7 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from training import SHORT
 
+from diptych import load
 from diptych.train import read_log
 
 TESTS = Path(__file__).parent
@@ -76,6 +79,31 @@ def test_a_killed_rank_is_started_again_by_torchrun_and_the_losses_are_the_same(
         disturbed.terminate()
     assert len(losses(tmp_path / "undisturbed")) == NUM_STEPS
     assert losses(tmp_path / "disturbed") == losses(tmp_path / "undisturbed")
+
+
+@pytest.mark.long
+def test_the_command_line_under_torchrun_trains_one_model(tmp_path):
+    command = [*TORCHRUN, "--standalone", "--nproc-per-node", "2", "-m", "diptych", "train", "playground:4000"]
+    together, alone = tmp_path / "together", tmp_path / "alone"
+    done = subprocess.run(
+        [*command, *SHORT, "--out", str(together)], env=environment(), capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    subprocess.run(
+        [sys.executable, "-m", "diptych", "train", "playground:4000", *SHORT, "--out", str(alone)],
+        env=environment(),
+        check=True,
+        capture_output=True,
+        timeout=300,
+    )
+    # One rank writes: a log without doubled rows, one model, one set of results; the curve is that of one process.
+    steps = [row["step"] for row in read_log(together)]
+    assert steps == sorted(set(steps)) == [row["step"] for row in read_log(alone)]
+    assert losses(together) == pytest.approx(losses(alone), rel=0.02)
+    results = [[json.loads(line) for line in (folder / "results.jsonl").open()] for folder in (together, alone)]
+    assert [one["dataset"] for one in results[0]] == [one["dataset"] for one in results[1]]
+    assert load(together / "model").clip.config == load(alone / "model").clip.config
+    assert (done.stdout + done.stderr).count("step 8/8") == 1
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from ranks import run_ranks
+from test_predictive import DECODER, WORDS, made
 from test_step import RESNET, VIT, batch_of, network
 from training import tiny_config
 
@@ -11,7 +12,7 @@ from diptych.records import Batch
 from diptych.train.config import ParallelConfig
 from diptych.train.parallel import Towers
 from diptych.train.state import whole_state
-from diptych.train.step import ContrastiveStep
+from diptych.train.step import ContrastiveStep, PredictiveStep
 
 
 def gradients(model: str, parallel: ParallelConfig, micro: int | None, rows: list[int], objective: str) -> dict:
@@ -70,3 +71,28 @@ def test_local_batch_norm_differs_and_still_counts_the_loss_of_all():
     one, (two, other) = gradients(*words), run_ranks(2, gradients, *words)
     assert two["loss"] == other["loss"] != one["loss"]
     assert two["loss"] == pytest.approx(one["loss"].item(), rel=0.5)
+
+
+def predictive_gradients(config, training: bool, micro: int | None, rows: list[int]) -> dict:
+    """Loss and gradients of a model that predicts captions, of which each rank takes its rows, uneven ones."""
+    model = made(config).double().train(training)
+    whole = batch_of(sum(rows))
+    begin = sum(rows[: distributed.rank()])
+    mine = slice(begin, begin + rows[distributed.rank()]) if distributed.world_size() > 1 else slice(None)
+    batch = Batch(whole.images[mine], whole.tokens[mine], whole.lengths[mine], whole.keys[mine])
+    run = tiny_config("run", model=config, objective="prediction", micro_batch_size=micro)
+    loss = PredictiveStep(model, run, torch.float64)(batch, 0)
+    gradients = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
+    return {"loss": loss, "gradients": gradients}
+
+
+@pytest.mark.parametrize("config", [WORDS, DECODER], ids=["words", "decoder"])
+@pytest.mark.parametrize(("micro", "rows"), [(None, [6, 5]), (2, [5, 2, 4])])
+def test_ranks_that_predict_leave_the_gradient_of_one_process(config, micro, rows):
+    training = micro is None  # each micro-batch has a BatchNorm of its own
+    one = predictive_gradients(config, training, None, rows)
+    assert one["gradients"]
+    for found in run_ranks(len(rows), predictive_gradients, config, training, micro, rows):
+        torch.testing.assert_close(found["loss"], one["loss"], rtol=1e-6, atol=0)
+        # Losses are summed in fp32, whatever the weights are.
+        torch.testing.assert_close(found["gradients"], one["gradients"], rtol=1e-4, atol=1e-7)

@@ -6,6 +6,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from ranks import run_ranks
 from test_predictive import DECODER, WORDS, made
 from training import MODEL
 
@@ -108,3 +109,25 @@ def test_an_untrained_decoder_finds_all_words_about_alike(tokenizer):
     scores = class_scores(model, torch.randn(1, 32), ("circle", "square"), ("a {c}.",))
     _, lengths = tokenizer(["a circle.", "a square."])
     assert scores[0].tolist() == pytest.approx((-(lengths - 1) * math.log(560)).tolist(), rel=0.05)
+
+
+def measured(config, size: int) -> dict:
+    """What one rank finds: it classifies its share of the pictures, and knows the answers of all."""
+    captions = [text for sample in Playground(200, size=32).read(0) for text in sample.texts]
+    model = model_of(config, Tokenizer.train(captions, vocab_size=560, context_length=32))
+    task = next(task for task in playground_tasks(size=32, num_samples=size) if task.name == "shape")
+    evaluator = PredictiveZeroShot(task)
+    labels, best = evaluator.predict(model)
+    return {
+        "labels": torch.from_numpy(labels),
+        "classes": torch.from_numpy(best["single"]),
+        "values": [[one.value, one.n] for one in evaluator(model)],
+    }
+
+
+@pytest.mark.parametrize(("config", "size"), [(WORDS, 23), (DECODER, 23), (WORDS, 2)], ids=["words", "decoder", "few"])
+def test_ranks_count_as_one_process_does(config, size):
+    alone, ranks = measured(config, size), run_ranks(3, measured, config, size)
+    for one in ranks:
+        assert torch.equal(one["labels"], alone["labels"]) and torch.equal(one["classes"], alone["classes"])
+        assert one["values"] == alone["values"]

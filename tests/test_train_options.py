@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from test_predictive import WORDS
 from test_step import VIT
 from training import MODEL, tiny_config
 
@@ -91,6 +92,7 @@ def test_micro_batches_may_change_on_the_way(tmp_path):
         ({"objective": "triplet"}, "contrastive, sigmoid, prediction"),
         ({"objective": "sigmoid"}, "logit_bias"),
         ({"objective": "prediction"}, "does not suit"),
+        ({"model": WORDS, "objective": "prediction", "parallel": ParallelConfig("sharded")}, "replicated weights only"),
         ({"micro_batch_size": 0}, "at least 1"),
         ({"average_decay": 1.0}, "between 0 and 1"),
         ({"compile": "yes"}, "off, auto or on"),

@@ -216,6 +216,8 @@ class TrainConfig:
                 f"objective is {self.objective} and model.logit_bias {self.model.logit_bias}: the sigmoid loss needs a "
                 "bias (it begins with -10), and the others have none; see the recipe siglip"
             )
+        if self.objective == "prediction" and self.parallel.weights == "sharded":
+            raise ConfigError("objective prediction trains replicated weights only: use parallel.weights=replicated")
         if self.patch_dropout.share and not isinstance(self.model.vision, ViTConfig):
             raise ConfigError("patch_dropout leaves out patches of a Vision Transformer; a ResNet has none")
         if self.optimizer.stochastic_rounding and self.parallel.weights == "sharded":

@@ -19,6 +19,7 @@ from diptych import distributed
 from diptych.data.transforms import normalise
 from diptych.model.patch_dropout import draw_kept_patches
 from diptych.model.recompute import untracked_statistics
+from diptych.model.synchronised_batch_norm import synchronise_batch_norm
 from diptych.objective import contrastive_loss, sigmoid_loss
 from diptych.records import Batch
 from diptych.train.config import TrainConfig
@@ -148,6 +149,8 @@ class PredictiveStep:
     def __init__(self, model: nn.Module, config: TrainConfig, dtype: torch.dtype) -> None:
         self._model, self._config, self._dtype = model, config, dtype
         self._device = next(model.parameters()).device
+        if distributed.world_size() > 1 and config.parallel.batch_norm == "synchronised":
+            synchronise_batch_norm(model, self._device)
 
     def __call__(self, batch: Batch, step: int) -> torch.Tensor:
         """Add the gradient of the global batch's mean loss to the parameters' gradients; returns that loss ()."""
@@ -158,7 +161,7 @@ class PredictiveStep:
             images = normalise(pixels, self._config.preprocessing).contiguous(memory_format=torch.channels_last)
             lengths = batch.lengths[rows]
             tokens = batch.tokens[rows, : int(lengths.max())].to(self._device, non_blocking=True)
-            with torch.autocast(self._device.type, dtype=self._dtype, enabled=self._dtype != torch.float32):
+            with torch.autocast(self._device.type, dtype=self._dtype, enabled=self._dtype.itemsize == 2):
                 losses = self._model.losses(images, tokens, lengths)  # type: ignore[operator]
             part = losses.sum() * total / len(batch)
             part.backward()
