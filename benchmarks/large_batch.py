@@ -7,11 +7,13 @@ Random pictures, captions of 6 to 22 tokens, AdamW, gradients clipped at 1, auto
 processor has it. Each side is one fresh process under the same limit of memory. Ours is `ContrastiveStep` of a run with
 `micro_batch_size`; open_clip's is its own `train_one_epoch` with as many micro-batches of the same size. It keeps every
 picture as floats and computes the loss of the whole batch anew for each micro-batch, with its matrix of similarities:
-the largest batch that fits is found with a model of one thin layer first, halving from --batch. Rates of both are pairs
-per second of the update.
+the largest batch that fits is found by halving from --batch, with a model of one thin layer until the first backward
+pass is through, which is when the most is held. Rates of both are pairs per second of the update.
 """
 
 import argparse
+import contextlib
+import itertools
 import json
 import resource
 import subprocess
@@ -42,13 +44,14 @@ def main() -> None:
         measure(arguments)
         return
     ours = in_fresh_process("ours", arguments.model, arguments.batch, arguments.micro)
-    peer_batch, tried = arguments.peer_batch or arguments.batch, {}
-    while arguments.peer_batch is None and peer_batch >= arguments.micro:
-        tried[peer_batch] = in_fresh_process("peer-probe", arguments.model, peer_batch, arguments.micro)
-        if "error" not in tried[peer_batch]:
-            break
+    peer_batch, peer, tried = arguments.peer_batch or arguments.batch, {}, {}
+    while "seconds" not in peer and peer_batch >= arguments.micro:
+        for side in ["peer-probe"] * (arguments.peer_batch is None) + ["peer"]:
+            peer = in_fresh_process(side, arguments.model, peer_batch, arguments.micro)
+            if "error" in peer:
+                tried[peer_batch] = peer["error"]
+                break
         peer_batch //= 2
-    peer = in_fresh_process("peer", arguments.model, peer_batch, arguments.micro)
     common.report(
         arguments,
         benchmark="large_batch",
@@ -59,7 +62,7 @@ def main() -> None:
         micro_batch=arguments.micro,
         ours_run=ours,
         peer_run=peer,
-        peer_memory_probes=tried,
+        peer_ran_out_of_memory=tried,
     )
 
 
@@ -88,7 +91,10 @@ def measure(arguments: argparse.Namespace) -> None:
     torch.manual_seed(0)
     batch = random_batch(config, arguments.batch)
     began = time.perf_counter()
-    (our_update if arguments.side == "ours" else peer_update)(config, batch, arguments.micro)
+    if arguments.side == "ours":
+        our_update(config, batch, arguments.micro)
+    else:
+        peer_update(config, batch, arguments.micro, first_pass_only=arguments.side == "peer-probe")
     seconds = time.perf_counter() - began
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     rate = arguments.batch / seconds
@@ -133,7 +139,11 @@ def our_update(config: CLIPConfig, batch: Batch, micro: int) -> None:
     optimizer.step(1e-3, run.optimizer.clip_norm)
 
 
-def peer_update(config: CLIPConfig, batch: Batch, micro: int) -> None:
+class FirstPassDone(Exception):
+    """The peer's first micro-batch has gone backwards, and its second one has come to the loss."""
+
+
+def peer_update(config: CLIPConfig, batch: Batch, micro: int, *, first_pass_only: bool = False) -> None:
     """One update by open_clip's own train_one_epoch."""
     from train_step import peer_model
 
@@ -177,7 +187,15 @@ def peer_update(config: CLIPConfig, batch: Batch, micro: int) -> None:
     )
     data = {"train": SimpleNamespace(dataloader=Data(), set_epoch=lambda _: None)}
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-6, fused=True)
-    trainer.train_one_epoch(model, data, loss, 0, optimizer, None, None, None, arguments)
+    calls = itertools.count()
+
+    def counted_loss(**inputs):
+        if first_pass_only and next(calls) == 1:
+            raise FirstPassDone
+        return loss(**inputs)
+
+    with contextlib.suppress(FirstPassDone):
+        trainer.train_one_epoch(model, data, counted_loss, 0, optimizer, None, None, None, arguments)
 
 
 if __name__ == "__main__":
