@@ -28,6 +28,7 @@ from diptych.records import Batch, Result, write_results
 from diptych.train.averaging import WeightAverage
 from diptych.train.checkpoint import Checkpoints, mean_score
 from diptych.train.config import TrainConfig, check_same_run
+from diptych.train.folder_lock import FolderLock
 from diptych.train.guard import SpikeGuard
 from diptych.train.inputs import open_pairs, prepare_tokenizer
 from diptych.train.log import TrainLog, open_log
@@ -80,7 +81,8 @@ def fit(
     Returns:
         the Run; its model is saved in out/model.
     Raises:
-        ConfigError: the run exists and `resume` is False, or it was made by another configuration.
+        ConfigError: the run exists and `resume` is False, it was made by another configuration, or another process is
+            training in its folder.
         DataError: the data cannot be read, or too large a share of it is broken.
         NonFiniteLossError: the loss became NaN or infinite; names the step and the last good checkpoint.
         LossSpikeError: the loss leapt, and `config.guard` says to stop.
@@ -92,19 +94,20 @@ def fit(
     # Each machine's torchrun counts for itself: one that started its processes again is enough.
     resume = distributed.any_rank(resume or int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0)
     folder = Path(config.out)
-    checkpoints = Checkpoints(folder / "checkpoints", config.checkpoint)
+    checkpoints, lock = Checkpoints(folder / "checkpoints", config.checkpoint), FolderLock(folder)
     saved = checkpoints.newest() if resume else None
-    distributed.on_main(lambda: _claim(folder, checkpoints, config, saved))
-
-    # ---- what it learns from, and what learns
-    source = pairs or open_pairs(config.data, config.preprocessing.image_size, config.loader.seed)
-    tokenizer = distributed.on_main(lambda: prepare_tokenizer(config, source, folder))
-    training, model, step = _prepare(config, source, tokenizer, device, saved)
-    for evaluator in evaluators:
-        getattr(evaluator, "check", lambda _: None)(model)
-
-    # ---- train, save, measure
     with contextlib.ExitStack() as stack:
+        stack.callback(lock.release)
+        distributed.on_main(lambda: _claim(folder, lock, checkpoints, config, saved))
+
+        # ---- what it learns from, and what learns
+        source = pairs or open_pairs(config.data, config.preprocessing.image_size, config.loader.seed)
+        tokenizer = distributed.on_main(lambda: prepare_tokenizer(config, source, folder))
+        training, model, step = _prepare(config, source, tokenizer, device, saved)
+        for evaluator in evaluators:
+            getattr(evaluator, "check", lambda _: None)(model)
+
+        # ---- train, save, measure
         stack.callback(training.loader.close)
         log = stack.enter_context(contextlib.closing(open_log(folder, config.num_steps, training.step)))
         _train(training, step, model, evaluators, config, checkpoints, log)
@@ -265,7 +268,9 @@ def _write_anew(results: list[Result], path: Path) -> None:
     write_results(results, path)
 
 
-def _claim(folder: Path, checkpoints: Checkpoints, config: TrainConfig, saved: dict[str, Any] | None) -> None:
+def _claim(
+    folder: Path, lock: FolderLock, checkpoints: Checkpoints, config: TrainConfig, saved: dict[str, Any] | None
+) -> None:
     """Make the folder this run's, or say why it cannot be.
 
     A run that was ended before its first checkpoint has nothing to lose and is begun again.
@@ -273,17 +278,18 @@ def _claim(folder: Path, checkpoints: Checkpoints, config: TrainConfig, saved: d
     check_can_save(folder / "model")
     if saved is not None:
         check_same_run(saved["config"], config)
-        return
-    if checkpoints.paths():
+    elif checkpoints.paths():
         raise ConfigError(f"{folder} holds a run already: go on with it (--resume), or choose another folder (--out)")
-    if (folder / "model").exists():
+    elif (folder / "model").exists():
         raise ConfigError(
             f"{folder} holds a trained model and no checkpoint to go on from: choose another folder (--out)"
         )
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for leftover in ("log.jsonl", "evaluations.jsonl", "results.jsonl", "tokenizer.json"):
-            (folder / leftover).unlink(missing_ok=True)
-        (folder / "config.json").write_text(json.dumps(config.to_dict(), indent=2) + "\n", encoding="utf-8")
+        lock.acquire()
+        if saved is None:
+            for leftover in ("log.jsonl", "evaluations.jsonl", "results.jsonl", "tokenizer.json"):
+                (folder / leftover).unlink(missing_ok=True)
+            (folder / "config.json").write_text(json.dumps(config.to_dict(), indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"cannot write to {folder}: {error.strerror}; choose another folder (--out)") from error
