@@ -66,11 +66,13 @@ def main() -> None:
 def of_model(name: str, batch: int, repeats: int, rate: float) -> dict:
     """Ours and the peer's best variant, timed in turn."""
     config = get_preset(name)
-    chosen = {}
-    for side, make in (("ours", our_update), ("peer", peer_update)):
-        found = [best_fit(make, config, batch, compiled) for compiled in (False, True)]
-        chosen[side] = max((one for one in found if one), key=lambda one: one["rate"], default=None)
-    updates = {side: one.pop("update") for side, one in chosen.items() if one}
+    sides = {"ours": our_update, "peer": peer_update}
+    chosen = {side: best_variant(make, config, batch) for side, make in sides.items()}
+    updates = {
+        side: sides[side](config, batch, one["micro_batch"], one["compiled"]) for side, one in chosen.items() if one
+    }
+    for update in updates.values():
+        update()
     seconds: dict[str, list[float]] = {side: [] for side in updates}
     for _ in range(repeats):
         for side, update in updates.items():
@@ -87,8 +89,14 @@ def of_model(name: str, batch: int, repeats: int, rate: float) -> dict:
     }
 
 
+def best_variant(make: Callable, config, batch: int) -> dict | None:
+    """Eager or compiled, whichever is faster; None where neither runs."""
+    found = [best_fit(make, config, batch, compiled) for compiled in (False, True)]
+    return max((one for one in found if one), key=lambda one: one["rate"], default=None)
+
+
 def best_fit(make: Callable, config, batch: int, compiled: bool) -> dict | None:
-    """The update with the largest micro-batch that fits into memory; None where the side is not here."""
+    """What the update does with the largest micro-batch that fits into memory; None where it does not run here."""
     for micro in MICRO_BATCHES:
         try:
             torch.cuda.empty_cache()
@@ -97,11 +105,11 @@ def best_fit(make: Callable, config, batch: int, compiled: bool) -> dict | None:
             for _ in range(3):
                 update()
             rate, peak = batch / timed(update), torch.cuda.max_memory_allocated() / 2**30
-            return {"micro_batch": micro, "compiled": compiled, "rate": rate, "peak_gib": peak, "update": update}
+            return {"micro_batch": micro, "compiled": compiled, "rate": rate, "peak_gib": peak}
         except torch.OutOfMemoryError:
             continue
-        except ImportError as error:
-            print(f"not measured: {error}", file=sys.stderr)
+        except (ImportError, RuntimeError) as error:
+            print(f"not measured ({make.__name__}, compiled {compiled}): {error}", file=sys.stderr)
             return None
     return None
 
@@ -162,7 +170,7 @@ def peer_update(config, batch: int, micro: int, compiled: bool) -> Callable[[], 
             for part, words in zip(images.split(micro), tokens.split(micro), strict=True)
         ]
         optimizer.zero_grad(set_to_none=True)
-        with torch.autocast("cuda", dtype=torch.bfloat16):
+        with torch.autocast(DEVICE.type, dtype=torch.bfloat16):
             if len(sides) == 1:
                 loss_of(*forward(*sides[0])[:3]).backward()
             else:
