@@ -1,6 +1,6 @@
 """One update with a very large batch on a small machine: time and peak memory, ours against open_clip's --accum-freq.
 
-    python benchmarks/large_batch.py --json   # ViT-B/32, 32,768 pairs: 55 minutes on two cores
+    python benchmarks/large_batch.py --json   # ViT-B/32, 32,768 pairs: an hour on two cores
     python benchmarks/large_batch.py --model tiny-vit --batch 2048 --micro 128 --peer-batch 2048
 
 Random pictures, captions of 6 to 22 tokens, AdamW, gradients clipped at 1, autocast or weights in bf16 where the
