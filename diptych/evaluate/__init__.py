@@ -2,11 +2,20 @@
 
 from diptych.embed.encoder import Evaluator
 from diptych.evaluate.commands import Classified, classify_pictures, evaluate_benchmarks, print_classified
-from diptych.evaluate.metrics import accuracy, accuracy_top_k, confusion_matrix, mean_per_class_accuracy
+from diptych.evaluate.comparison import Paired, as_good_as_best, bootstrap, paired_test
+from diptych.evaluate.geography import great_circle_km, share_within
+from diptych.evaluate.metrics import (
+    accuracy,
+    accuracy_top_k,
+    confusion_matrix,
+    mean_of_top_1_and_5,
+    mean_per_class_accuracy,
+)
 from diptych.evaluate.predictions import read_predictions, write_predictions
 from diptych.evaluate.predictive import PredictiveZeroShot
 from diptych.evaluate.prompts import read_labels, read_templates
 from diptych.evaluate.provenance import run_record
+from diptych.evaluate.ranking import average_precision_11_point, mean_average_precision, recall_at_k, roc_auc
 from diptych.evaluate.statistics import clopper_pearson
 from diptych.evaluate.tables import zero_shot_table
 from diptych.evaluate.zero_shot import ZeroShot, ZeroShotClassifier
@@ -14,21 +23,32 @@ from diptych.evaluate.zero_shot import ZeroShot, ZeroShotClassifier
 __all__ = [
     "Classified",
     "Evaluator",
+    "Paired",
     "PredictiveZeroShot",
     "ZeroShot",
     "ZeroShotClassifier",
     "accuracy",
     "accuracy_top_k",
+    "as_good_as_best",
+    "average_precision_11_point",
+    "bootstrap",
     "classify_pictures",
     "clopper_pearson",
     "confusion_matrix",
     "evaluate_benchmarks",
+    "great_circle_km",
+    "mean_average_precision",
+    "mean_of_top_1_and_5",
     "mean_per_class_accuracy",
+    "paired_test",
     "print_classified",
     "read_labels",
     "read_predictions",
     "read_templates",
+    "recall_at_k",
+    "roc_auc",
     "run_record",
+    "share_within",
     "write_predictions",
     "zero_shot_table",
 ]

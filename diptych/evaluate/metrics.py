@@ -41,6 +41,11 @@ def accuracy_top_k(labels: ArrayLike, predictions: ArrayLike, k: int) -> float:
     return float(np.mean(rank < k))
 
 
+def mean_of_top_1_and_5(labels: ArrayLike, predictions: ArrayLike) -> float:
+    """The mean of top-1 and top-5 accuracy, which the paper's table 9 names for Kinetics700; see accuracy_top_k."""
+    return (accuracy_top_k(labels, predictions, 1) + accuracy_top_k(labels, predictions, 5)) / 2
+
+
 def mean_per_class_accuracy(labels: ArrayLike, predictions: ArrayLike) -> float:
     """Mean over classes of the accuracy inside each class; classes without samples are left out."""
     labels, classes = _best_classes(labels, predictions)

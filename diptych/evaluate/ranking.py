@@ -1,0 +1,114 @@
+"""Metrics of a ranking: how far above the wrong ones the right ones stand.
+
+All of them return fractions in [0, 1], and raise ShapeError where arrays do not fit together and InputError where a
+score is NaN or a side has no sample.
+"""
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from diptych.errors import InputError, ShapeError
+
+_RECALLS = np.linspace(0, 1, 11)
+
+
+def average_precision_11_point(relevant: ArrayLike, scores: ArrayLike, counted: ArrayLike | None = None) -> float:
+    """VOC2007's average precision of a class: the mean over recalls 0, 0.1, ..., 1 of the best precision from there on.
+
+    Samples of equal score enter together, so that their order does not matter.
+
+    Args:
+        relevant: bool (N,), whether the picture shows the class.
+        scores: float (N,), higher is surer.
+        counted: bool (N,), False for pictures that are left out (VOC's "difficult"); all count by default.
+    Source: Everingham et al. (2010), section 4.2; CLIP paper, table 9.
+    """
+    right, surety = _two_sides(relevant, scores, counted, wrong_needed=False)
+    order = np.argsort(-surety, kind="stable")
+    found = np.cumsum(right[order])
+    ends = np.append(np.flatnonzero(np.diff(surety[order])), len(surety) - 1)
+    precision, recall = found[ends] / (ends + 1), found[ends] / found[-1]
+    # The tolerance: 3 of 10 is a recall of 0.3, whatever the last bit of either says.
+    return float(np.mean([precision[recall >= least - 1e-9].max() for least in _RECALLS]))
+
+
+def mean_average_precision(relevant: ArrayLike, scores: ArrayLike, counted: ArrayLike | None = None) -> float:
+    """The mean over classes of `average_precision_11_point`.
+
+    Args:
+        relevant: bool (N, C). scores: float (N, C). counted: bool (N, C).
+    """
+    right, surety = np.asarray(relevant), np.asarray(scores)
+    kept = np.ones(right.shape, bool) if counted is None else np.asarray(counted)
+    if right.ndim != 2 or right.shape != surety.shape or right.shape != kept.shape or not right.size:
+        shapes = f"{right.shape}, {surety.shape} and {kept.shape}"
+        raise ShapeError(f"relevant, scores and counted must share one shape (N, C); got {shapes}")
+    return float(np.mean([average_precision_11_point(*one) for one in zip(right.T, surety.T, kept.T, strict=True)]))
+
+
+def roc_auc(relevant: ArrayLike, scores: ArrayLike) -> float:
+    """The chance that a relevant sample has a higher score than another one, ties counting half.
+
+    Args:
+        relevant: bool (N,), both values present.
+        scores: float (N,).
+    """
+    from sklearn.metrics import roc_auc_score  # imported here: it takes longer to load than most runs of it
+
+    return float(roc_auc_score(*_two_sides(relevant, scores, None, wrong_needed=True)))
+
+
+def recall_at_k(scores: ArrayLike, query_owner: ArrayLike, item_owner: ArrayLike, k: int) -> float:
+    """Share of queries with a right item among the k best; of equal scores the lower index is better.
+
+    With five captions a picture, both directions are this: a query or an item belongs to the picture that it is, or
+    that it describes.
+
+    Args:
+        scores: float (Q, G), of each query with each item.
+        query_owner: int (Q,). item_owner: int (G,): an item is right for a query of the same owner.
+        k: at least 1.
+    Raises:
+        InputError: also where a query has no right item.
+    Source: CLIP paper, section E.1 and table 13.
+    """
+    table, queries, items = np.asarray(scores), np.asarray(query_owner), np.asarray(item_owner)
+    if table.ndim != 2 or table.shape != (*queries.shape, *items.shape) or not table.size:
+        raise ShapeError(f"scores of shape {table.shape} do not fit {queries.shape} queries and {items.shape} items")
+    if k < 1:
+        raise InputError(f"k must be at least 1; got {k}")
+    _check_scores(table)
+    if missing := np.setdiff1d(queries, items).tolist():
+        raise InputError(f"{len(missing)} owners of queries have no item, the first one {missing[0]}")
+    right = queries[:, None] == items[None, :]
+    best = np.where(right, table, -np.inf).max(axis=1)
+    place = np.argmax(right & (table == best[:, None]), axis=1)
+    before = np.arange(len(items)) < place[:, None]
+    rank = ((table > best[:, None]) | ((table == best[:, None]) & before)).sum(axis=1)
+    return float(np.mean(rank < k))
+
+
+def _two_sides(
+    relevant: ArrayLike, scores: ArrayLike, counted: ArrayLike | None, *, wrong_needed: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """Both arrays without what is not counted, checked."""
+    right, surety = np.asarray(relevant), np.asarray(scores, dtype=np.float64)
+    if right.ndim != 1 or right.shape != surety.shape:
+        raise ShapeError(f"relevant and scores must both have the shape (N,); got {right.shape} and {surety.shape}")
+    if not np.isin(right, (0, 1)).all():
+        raise InputError("relevant must hold True and False, or 1 and 0")
+    right = right.astype(bool)
+    if counted is not None:
+        kept = np.asarray(counted)
+        if kept.shape != right.shape or kept.dtype != bool:
+            raise ShapeError(f"counted must be bool of shape {right.shape}; got {kept.dtype} {kept.shape}")
+        right, surety = right[kept], surety[kept]
+    _check_scores(surety)
+    if not right.any() or (wrong_needed and right.all()):
+        raise InputError(f"{int(right.sum())} of {len(right)} samples are relevant: there is nothing to rank")
+    return right, surety
+
+
+def _check_scores(scores: np.ndarray) -> None:
+    if num_broken := int(np.isnan(scores).sum()):
+        raise InputError(f"{num_broken} scores are NaN")
