@@ -1,8 +1,9 @@
 """Commands that draw figures 2 and 9 of the paper, from models that they train."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from diptych.cli.common import Option, Seed, Workers, examples, show
 from diptych.cli.paper import paper_app
@@ -49,12 +50,7 @@ def figure2(
     base = base_run(recipe, data, out, pairs, batch_size=batch_size, seed=seed, workers=workers, settings=settings)
     limit = pictures or (2000 if data else 250)
     done = run_figure2(base, sets(data, evaluate, template, limit, base.model.vision.image_size, seed), out)
-    if done is None:
-        _say_how_to_go_on()
-        return
-    for table in figure2_tables(done):
-        show(table)
-    print(f"the figure:  {done.picture}\nthe page:    {done.page}\nthe numbers: {done.numbers}")
+    _show(done, figure2_tables)
 
 
 @paper_app.command(
@@ -93,12 +89,14 @@ def figure9(
     done = run_figure9(
         base, lambda pixels: sets(data, evaluate, template, limit, pixels, seed), out, sizes=tuple(size or SIZES)
     )
+    _show(done, lambda found: [figure9_table(found)])
+
+
+def _show(done: Any, tables: Callable[[Any], list[Any]]) -> None:
+    """A Figure2's or Figure9's tables and files; where it was stopped, how to go on."""
     if done is None:
-        _say_how_to_go_on()
+        print("stopped; all is saved, and the same command goes on", file=sys.stderr)
         return
-    show(figure9_table(done))
+    for table in tables(done):
+        show(table)
     print(f"the figure:  {done.picture}\nthe page:    {done.page}\nthe numbers: {done.numbers}")
-
-
-def _say_how_to_go_on() -> None:
-    print("stopped; all is saved, and the same command goes on", file=sys.stderr)
