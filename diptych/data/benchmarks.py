@@ -15,6 +15,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from diptych.data.cards.card import Card
 from diptych.data.samples import decode_text, read_file
 from diptych.data.shards import TAR_SUFFIXES, TarSource
 from diptych.data.sources import Source
@@ -44,6 +45,9 @@ class Benchmark:
         templates: T prompts, with {c} where a class's name goes.
         source: samples whose label is in [0, C); those without are Broken.
         fingerprint: SHA-256 over names, templates, and the source's shards.
+        names: all names of each class; empty where each class has the one in `class_names` alone.
+        single: the template to use alone; None for the first.
+        card: of a set of the paper; None for others.
     """
 
     name: str
@@ -52,6 +56,9 @@ class Benchmark:
     templates: tuple[str, ...]
     source: Source
     fingerprint: str
+    names: tuple[tuple[str, ...], ...] = ()
+    single: str | None = None
+    card: Card | None = None
 
 
 def open_benchmark(path: str | Path, split: str = "test") -> Benchmark:
@@ -74,15 +81,26 @@ def open_benchmark(path: str | Path, split: str = "test") -> Benchmark:
         class_names, templates, source = _open_wds(path, split)
     else:
         class_names, templates, source = _open_class_folders(path, split)
-    return _checked(path.resolve().name, split, class_names, templates, source)
+    return check_benchmark(path.resolve().name, split, class_names, templates, source)
 
 
-def _checked(name: str, split: str, class_names: Sequence[str], templates: Sequence[str], source: Source) -> Benchmark:
-    """Check names and templates, and join them with a labelled source.
+def check_benchmark(
+    name: str,
+    split: str,
+    class_names: Sequence[str],
+    templates: Sequence[str],
+    source: Source,
+    names: Sequence[Sequence[str]] = (),
+    single: str | None = None,
+    card: Card | None = None,
+) -> Benchmark:
+    """Check names and templates, and join them with a labelled source. Sets whose card has no classes have neither.
 
     Raises:
         DataError: fewer than two different classes, one without a name, no template, or one without {c}.
     """
+    if card is not None and not card.num_classes:
+        return Benchmark(name, split, (), (), source, source.fingerprint, card=card)
     first: dict[str, int] = {}
     for index, class_name in enumerate(class_names):
         if not class_name.strip():
@@ -103,10 +121,12 @@ def _checked(name: str, split: str, class_names: Sequence[str], templates: Seque
     for template in templates:
         if "{c}" not in template:
             raise DataError(f'{name}: the template "{template}" has no {{c}} where the class\'s name goes')
-    content = json.dumps([split, list(class_names), list(templates), source.fingerprint])
-    digest = hashlib.sha256(content.encode("utf-8", "surrogatepass")).hexdigest()
+    several = tuple(map(tuple, names)) if any(len(one) > 1 for one in names) else ()
+    content: list[object] = [split, list(class_names), list(templates), source.fingerprint]
+    content += [several, single] if several or single else []
+    digest = hashlib.sha256(json.dumps(content).encode("utf-8", "surrogatepass")).hexdigest()
     source = LabelledSource(source, len(class_names))
-    return Benchmark(name, split, tuple(class_names), tuple(templates), source, digest)
+    return Benchmark(name, split, tuple(class_names), tuple(templates), source, digest, several, single, card)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,106 @@
+"""From a card and a folder of evaluation sets to a Benchmark, whatever form the set has there."""
+
+import dataclasses
+import logging
+import re
+from pathlib import Path
+
+from diptych.data.benchmarks import CLASS_NAMES_FILE, Benchmark, check_benchmark, open_benchmark
+from diptych.data.cards.card import Card
+from diptych.data.cards.layouts import LAYOUTS
+from diptych.data.cards.prompts import Prompts, get_prompts
+from diptych.data.cards.sources import RelabelledSource
+from diptych.data.sources import Source
+from diptych.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+
+def open_card(card: Card, root: str | Path, split: str = "test") -> Benchmark:
+    """Open a split of a paper's set below a folder of sets.
+
+    The form is found out: the clip-benchmark/wds layout, parquet files with an image and a label column, the original
+    archive, or a folder per class. Class names and templates are the card's; where the set's own class names are the
+    same ones in another order its labels are exchanged, and where they are others the set's own stay, with a notice.
+
+    Args:
+        card: which set.
+        root: the folder that holds the sets, each in a folder called like its card or one of `card.folders`.
+        split: "train", "val" or "test".
+    Raises:
+        DataError: the set is not there (with where to get it), it has no such split, or it is none of the forms.
+    """
+    folder = find_folder(card, root)
+    if folder is None:
+        raise DataError(missing(card, root))
+    if (folder / CLASS_NAMES_FILE).exists():
+        return with_card(open_benchmark(folder, split), card)
+    layouts = LAYOUTS.get(card.name, ())
+    for layout in layouts:
+        if layout.fits(folder):
+            return from_source(card, layout.read(folder, split), split)
+    try:
+        return with_card(open_benchmark(folder, split), card)
+    except DataError as error:
+        wanted = " or ".join(", ".join(layout.needs) for layout in layouts)
+        raise DataError(
+            f"{folder} is not {card.title} as published ({wanted or card.homepage}), and {error}"
+        ) from error
+
+
+def find_folder(card: Card, root: str | Path) -> Path | None:
+    """The set's folder below root: named like the card or one of its `folders`, in any case of letters."""
+    root = Path(root).expanduser()
+    if not root.is_dir():
+        raise DataError(f"there is no folder {root} of evaluation sets")
+    wanted = [name.lower() for name in (card.name, *card.folders)]
+    found = {entry.name.lower(): entry for entry in sorted(root.iterdir()) if entry.is_dir()}
+    return next((found[name] for name in wanted if name in found), None)
+
+
+def missing(card: Card, root: str | Path) -> str:
+    """Words for a set that is not there: what it should be called, and where to get it."""
+    names = " or ".join(dict.fromkeys((card.name, *card.folders)))
+    hub = f", or the hub's {card.hub}" if card.hub else ""
+    return f"{card.title} is not in {root}: put it into a folder {names} there; get it from {card.homepage}{hub}"
+
+
+def from_source(card: Card, source: Source, split: str) -> Benchmark:
+    """A Benchmark of samples whose labels count the classes in the card's order."""
+    words = get_prompts(card.prompts) if card.prompts else Prompts((), (), "")
+    first = [names[0] for names in words.class_names]
+    single = None if words.single in words.templates[:1] else words.single
+    return check_benchmark(card.name, split, first, words.templates, source, words.class_names, single, card)
+
+
+def with_card(found: Benchmark, card: Card) -> Benchmark:
+    """A Benchmark in another layout under its card's name, with the card's words where the classes are the card's."""
+    if not card.prompts:
+        return dataclasses.replace(found, name=card.name, card=card)
+    words = get_prompts(card.prompts)
+    ours = [plain_name(names[0]) for names in words.class_names]
+    theirs = [plain_name(name) for name in found.class_names]
+    source = found.source
+    if ours != theirs:
+        if len(set(ours)) == len(ours) == len(theirs) and set(ours) == set(theirs):
+            source = RelabelledSource(source, tuple(ours.index(name) for name in theirs))
+        else:
+            if len(ours) != len(theirs):
+                raise DataError(
+                    f"{card.title} has {len(ours)} classes, but {found.name} has {len(theirs)}: is it another set?"
+                )
+            different = next(place for place, name in enumerate(ours) if name != theirs[place])
+            logger.warning(
+                "%s: the set has class names and an order of its own, which are used: class %d is %r, the paper has %r",
+                card.title,
+                different,
+                found.class_names[different],
+                words.class_names[different][0],
+            )
+            return dataclasses.replace(found, name=card.name, card=card, templates=words.templates)
+    return from_source(card, source, found.split)
+
+
+def plain_name(name: str) -> str:
+    """A class name for comparison: lower case, letters and digits alone."""
+    return re.sub(r"[^a-z0-9]+", "", name.lower())

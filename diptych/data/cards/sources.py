@@ -1,0 +1,141 @@
+"""Sources that a layout's reader hands over: files with labels, or pixels out of an array."""
+
+import dataclasses
+import functools
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diptych.data.samples import read_file
+from diptych.data.sources import Source
+from diptych.errors import DataError
+from diptych.records import Broken, Sample
+
+_PER_SHARD = 1000
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Entry:
+    """A picture file of a set and what is known about it.
+
+    Attributes:
+        file: relative to the set's folder, with "/"; it is the sample's key too, unless `key` is given.
+        label: class index; 0 in sets without classes.
+        texts: captions.
+        metadata: what the measurement needs beside: {"labels": (2, 5), "ignored": (7,)} of a multi_label set,
+            {"latitude", "longitude"} of geolocation, {"clip": name} of frames.
+    """
+
+    file: str
+    label: int = 0
+    texts: tuple[str, ...] = ()
+    metadata: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    key: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class ListedSource:
+    """Picture files that a list names, in the order of the list.
+
+    Attributes:
+        root: the set's folder.
+        entries: one per sample. A file that is missing becomes Broken.
+        load: from a path to the sample's image; by default the file's bytes. It raises DataError for a broken file.
+    """
+
+    root: Path
+    entries: Sequence[Entry]
+    load: Callable[[Path], bytes | np.ndarray] = read_file
+
+    @functools.cached_property
+    def shards(self) -> tuple[str, ...]:
+        """<root>:<number of its first picture>."""
+        return tuple(f"{self.root}:{first}" for first in range(0, len(self.entries), _PER_SHARD))
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over the entries and the files' sizes."""
+        digest = hashlib.sha256()
+        for entry in self.entries:
+            path = self.root / entry.file
+            size = path.stat().st_size if path.exists() else None
+            digest.update(json.dumps([dataclasses.astuple(entry), size], default=str).encode("utf-8", "surrogatepass"))
+        return digest.hexdigest()
+
+    def read(self, index: int) -> Iterator[Sample | Broken]:
+        """Up to 1000 samples."""
+        for entry in self.entries[index * _PER_SHARD : (index + 1) * _PER_SHARD]:
+            key = entry.key or entry.file
+            try:
+                image = self.load(self.root / entry.file)
+            except DataError as error:
+                yield Broken(key, self.shards[index], str(error))
+            else:
+                yield Sample(key, image, entry.texts, entry.label, entry.metadata)
+
+
+@dataclasses.dataclass(frozen=True)
+class ArraySource:
+    """Pixels that lie in one file, which is read slice by slice.
+
+    Attributes:
+        name: of the file, for keys and messages.
+        pixels: from the first and last number (exclusive) to uint8 (n, height, width, 3).
+        labels: int64 (N,).
+        digest: changes with the content: file names and sizes are enough.
+    """
+
+    name: str
+    pixels: Callable[[int, int], np.ndarray]
+    labels: np.ndarray
+    digest: str
+
+    @functools.cached_property
+    def shards(self) -> tuple[str, ...]:
+        """<name>:<number of its first picture>."""
+        return tuple(f"{self.name}:{first}" for first in range(0, len(self.labels), _PER_SHARD))
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over the digest and the labels."""
+        return hashlib.sha256(self.digest.encode() + np.asarray(self.labels, np.int64).tobytes()).hexdigest()
+
+    def read(self, index: int) -> Iterator[Sample | Broken]:
+        """Up to 1000 samples; their keys are <name>:<number>."""
+        first, last = index * _PER_SHARD, min((index + 1) * _PER_SHARD, len(self.labels))
+        for number, picture in enumerate(self.pixels(first, last), first):
+            yield Sample(f"{self.name}:{number}", picture, (), int(self.labels[number]))
+
+
+@dataclasses.dataclass(frozen=True)
+class RelabelledSource:
+    """Another source with its labels exchanged, where a set counts its classes in another order than its card.
+
+    Attributes:
+        source: the other one.
+        new: the new label of each old one.
+    """
+
+    source: Source
+    new: tuple[int, ...]
+
+    @property
+    def shards(self) -> Sequence[str]:
+        """The source's own."""
+        return self.source.shards
+
+    @property
+    def fingerprint(self) -> str:
+        """The source's own, and the exchange."""
+        return hashlib.sha256(f"{self.source.fingerprint} {self.new}".encode()).hexdigest()
+
+    def read(self, index: int) -> Iterator[Sample | Broken]:
+        """The source's items; a label that is out of range stays as it is, and is found out later."""
+        for item in self.source.read(index):
+            if isinstance(item, Sample) and item.label is not None and 0 <= item.label < len(self.new):
+                item = dataclasses.replace(item, label=self.new[item.label])
+            yield item

@@ -1,0 +1,49 @@
+"""What the suite runs: a task measures an encoder on one set of the paper and yields Results."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+from diptych.data.cards.card import Card
+from diptych.embed.encoder import Encoder
+from diptych.records import Result
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """Where the sets are, and where what was computed is kept.
+
+    Attributes:
+        data: folder of evaluation sets, one folder each.
+        cache: encoded pictures and classifiers are kept there; None keeps nothing.
+        predictions: per-sample Predictions are written there; None writes none.
+        num_workers: processes that decode pictures; it changes no number.
+        seed: of every draw (few-shot samples, splits, resamples).
+    """
+
+    data: Path
+    cache: Path | None = None
+    predictions: Path | None = None
+    num_workers: int = 0
+    seed: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """One kind of measurement.
+
+    Attributes:
+        name: the `task` of its Results, and its name on the command line.
+        applies: whether it can measure on a set.
+        splits: the splits of a set that it reads.
+        measure: one Result per number.
+        version: raised whenever the same model on the same data would give another number.
+        needs_texts: whether it calls `encode_texts`; an encoder of pictures alone does without.
+    """
+
+    name: str
+    applies: Callable[[Card], bool]
+    splits: Callable[[Card], tuple[str, ...]]
+    measure: Callable[[Encoder, Card, Setting], list[Result]]
+    version: int = 1
+    needs_texts: bool = True

@@ -1,0 +1,45 @@
+"""A table or figure of the paper, made from measured Results and the paper's own numbers."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+from diptych.records import Result
+from diptych.report.bars import BarChart
+from diptych.report.curves import Chart
+from diptych.report.table import NumberTable
+
+
+@dataclasses.dataclass(frozen=True)
+class Shown:
+    """What an exhibit shows.
+
+    Attributes:
+        title: what was found, one sentence.
+        summary: a few sentences under it.
+        tables: with the paper's values marked.
+        charts: drawn one after another.
+        notes: how it was measured, and where it differs from the paper.
+    """
+
+    title: str
+    summary: str = ""
+    tables: Sequence[NumberTable] = ()
+    charts: Sequence[Chart | BarChart] = ()
+    notes: Sequence[str] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Exhibit:
+    """A table or figure of the paper.
+
+    Attributes:
+        name: "table11", "figure7": its command, too.
+        about: one sentence for --help.
+        needs: (task, card names) pairs that must be measured for it; sets that are missing leave their cells empty.
+        build: from the Results of any number of models to what is shown; with no Results it shows the paper's numbers.
+    """
+
+    name: str
+    about: str
+    needs: Sequence[tuple[str, Sequence[str]]]
+    build: Callable[[Sequence[Result]], Shown]
