@@ -9,7 +9,7 @@ from diptych.report.svg import text
 Box = tuple[float, float, float, float]
 """Left, top, right and bottom of a rectangle."""
 
-_LETTER, _LINE = 6.3, 12.0  # width and height of a letter of the class "name", generously
+_LETTER, _LINE = 6.6, 12.0  # width and height of a letter of the class "name", generously
 _POINT = 6.0  # half of what a marker covers
 # Where a name may start, from its point: beside it first, then above and below, then farther off.
 _SPOTS = (

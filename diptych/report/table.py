@@ -12,6 +12,7 @@ from diptych.errors import ShapeError
 from diptych.report.formats import NOTHING, readable
 
 _MANY_COLUMNS = 12  # with more, the names of the columns are set upright
+_MANY_ROWS = 30  # with more, a page shows them in a window of their own, under the names of the columns
 _LEGEND = {"published": "the paper's own number", "bold": "inside the 99.5 % interval of the best of its column"}
 
 
@@ -101,9 +102,10 @@ def to_latex(table: NumberTable) -> str:
 
 
 def to_html(table: NumberTable) -> Markup:
-    """A table of the class "numbers-table" with its caption, and under it a legend and the notes.
+    """A figure of the class "table": the title, the table in a region that scrolls, a legend and the notes.
 
-    The paper's numbers are of the class "published", the best of each column of the class "best".
+    The paper's numbers are of the class "published", the best of each column of the class "best"; the page's style must
+    include templates/tables.css.
     """
     head = Markup("").join(
         Markup('<th scope="col"><span>{}</span></th>').format(readable(column, 60)) for column in table.columns
@@ -118,11 +120,13 @@ def to_html(table: NumberTable) -> Markup:
     under = [Markup("{}: {}").format(marks[kind], _LEGEND[kind]) for kind in _kinds(table)]
     under += [Markup("{}").format(readable(note, 600)) for note in table.notes]
     return Markup(
-        '<table class="numbers-table{}"><caption>{}</caption>\n<thead><tr>{}</tr></thead>\n'
-        "<tbody>\n{}</tbody></table>\n{}"
+        '<figure class="table"><figcaption>{0}</figcaption>\n'
+        '<div class="scroll{1}" tabindex="0" role="region" aria-label="{0}"><table class="numbers-table{2}">\n'
+        "<thead><tr>{3}</tr></thead>\n<tbody>\n{4}</tbody></table></div>\n{5}</figure>"
     ).format(
-        " upright" if len(table.columns) > _MANY_COLUMNS else "",
         readable(table.title, 240),
+        " tall" if len(table.rows) > _MANY_ROWS else "",
+        " upright" if len(table.columns) > _MANY_COLUMNS else "",
         head,
         body,
         Markup("").join(Markup('<p class="note">{}</p>\n').format(note) for note in under),
