@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import gzip
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -160,6 +160,23 @@ def read_stl10(folder: Path, split: str) -> Source:
     return ArraySource(split, pixels, _labels(classes, order, 1, str(labels)), digest)
 
 
+def read_stl10_fold(folder: Path, split: str, fold: int) -> Source:
+    """The same with the training pictures of one fold, of 1 to 10, alone; the test set is that of all.
+
+    Raises:
+        DataError: as `read_stl10`, or there is no such fold.
+    """
+    whole = read_stl10(folder, split)
+    folds = stl10_folds(folder)
+    if not 1 <= fold <= len(folds):
+        raise DataError(f"STL-10 has the folds 1 to {len(folds)}, not {fold}")
+    if split == "test" or not isinstance(whole, ArraySource):
+        return whole
+    chosen = folds[fold - 1]
+    pixels = _Chosen(whole.pixels, tuple(chosen.tolist()))
+    return ArraySource(f"{split}-fold-{fold}", pixels, whole.labels[chosen], f"{whole.digest} {chosen.tolist()}")
+
+
 def stl10_folds(folder: str | Path) -> list[np.ndarray]:
     """The ten predefined folds of STL-10's training pictures.
 
@@ -185,6 +202,17 @@ def _labels(numbers: np.ndarray, order: tuple[int, ...], first: int, where: str)
     if len(wrong := np.flatnonzero((places < 0) | (places >= len(order)))):
         raise DataError(f"{where}: picture {wrong[0]} has class {places[wrong[0]] + first}, not one of {len(order)}")
     return np.array(order, np.int64)[places]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Chosen:
+    """Slices of some pictures of a whole."""
+
+    whole: Callable[[int, int], np.ndarray]
+    places: tuple[int, ...]
+
+    def __call__(self, first: int, last: int) -> np.ndarray:
+        return np.concatenate([self.whole(place, place + 1) for place in self.places[first:last]])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -257,7 +285,13 @@ register(
             for need in ("cifar10.1_v*_data.npy", "cifar10.1_v*_labels.npy", "datasets/cifar10.1_v*_data.npy")
         ),
         "MNIST": either(
-            read_mnist, "t10k-images*", "train-images*", "t10k-labels*", "train-labels*", "MNIST/raw", "raw"
+            read_mnist,
+            "t10k-images*",
+            "train-images*",
+            "t10k-labels*",
+            "train-labels*",
+            "MNIST/raw/*ubyte*",
+            "raw/*ubyte*",
         ),
         "STL10": either(read_stl10, "class_names.txt", "test_X.bin", "train_X.bin", "stl10_binary"),
     }

@@ -52,7 +52,8 @@ def read_fer2013(folder: Path, split: str) -> Source:
             start += len(line)
     if not labels:
         raise DataError(f"{path} has no row whose Usage is {_USAGE[split]}")
-    return ArraySource(split, _Faces(path, pixels, tuple(offsets)), np.array(labels), fingerprint([path], [path.name]))
+    digest = fingerprint([path], [path.name], split)
+    return ArraySource(split, _Faces(path, pixels, tuple(offsets)), np.array(labels), digest)
 
 
 @dataclasses.dataclass(frozen=True)

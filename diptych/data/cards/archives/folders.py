@@ -67,13 +67,14 @@ def read_eurosat(folder: Path, split: str) -> Source:
     """2750 (the RGB archive): 1,000 pictures of each class for training, 500 others for test."""
     check_split(split, "EuroSAT", "train", "test")
     base = inner(folder, "2750", "EuroSAT/2750", "EuroSAT_RGB")
-    return _divided(base, split, ClassIndex("EuroSAT", EUROSAT_NAMES), _shares("EuroSAT", 1000, 500))
+    return _divided(base, split, ClassIndex("EuroSAT", EUROSAT_NAMES), _shares("EuroSAT", 1000, 500), 1500)
 
 
 def read_resisc45(folder: Path, split: str) -> Source:
     """NWPU-RESISC45: 70 pictures of each class for training, 560 others for test; 70 of each stay unused."""
     check_split(split, "RESISC45", "train", "test")
-    return _divided(inner(folder, "NWPU-RESISC45"), split, ClassIndex("RESISC45"), _shares("RESISC45", 70, 560))
+    base = inner(folder, "NWPU-RESISC45")
+    return _divided(base, split, ClassIndex("RESISC45"), _shares("RESISC45", 70, 560), 630)
 
 
 def _shares(title: str, train: int, test: int) -> Callable[[str, int], tuple[int, int]]:
@@ -84,24 +85,38 @@ def _shares(title: str, train: int, test: int) -> Callable[[str, int], tuple[int
             return train, test
         if found < 2:
             raise DataError(f"{title}: the class {name} has {found or 'no'} picture; it needs {train + test}")
-        logger.warning("%s: class %s has %d pictures of the %d that it needs", title, name, found, train + test)
         part = min(max(1, found * train // (train + test)), found - 1)
         return part, found - part
 
     return divide
 
 
-def _divided(base: Path, split: str, classes: ClassIndex, divide: Callable[[str, int], tuple[int, int]]) -> Source:
+def _divided(
+    base: Path,
+    split: str,
+    classes: ClassIndex,
+    divide: Callable[[str, int], tuple[int, int]],
+    complete: int = 0,
+) -> Source:
     """The pictures of a split: of each class the first ones of its seeded order for training, the next for test."""
     names = sorted(entry.name for entry in base.iterdir() if entry.is_dir() and not entry.name.startswith("."))
     labels = classes.order(names, str(base))
-    entries = []
+    entries, short = [], []
     for name, label in zip(names, labels, strict=True):
         stray = [_STRAY] if name == "BACKGROUND_Google" and _is_jpeg(base / name / _STRAY) else []
         files = shuffled(f"{name}/{picture}" for picture in pictures(base / name) + stray)
         train, test = divide(name, len(files))
         chosen = files[:train] if split == "train" else files[train : train + test]
         entries += [Entry(file, label) for file in sorted(chosen)]
+        short += [name] if len(files) < complete else []
+    if short:
+        logger.warning(
+            "%s is incomplete: %d classes have fewer than the %d pictures that the rule needs, first of them %s",
+            base,
+            len(short),
+            complete,
+            short[0],
+        )
     return ListedSource(base, entries)
 
 

@@ -108,16 +108,17 @@ def read_voc2007(folder: Path, split: str) -> Source:
     folder = inner(folder, "VOCdevkit/VOC2007", "VOC2007")
     found: dict[str, tuple[list[int], list[int]]] = {}
     for label, (name, *_) in enumerate(get_prompts("VOC2007").class_names):
-        path, count = find(folder, f"ImageSets/Main/{name}_{split}.txt"), 0
-        for count, (where, line) in enumerate(lines(path), 1):
+        path = find(folder, f"ImageSets/Main/{name}_{split}.txt")
+        listed = list(lines(path))
+        for where, line in listed:
             parts = line.split()
             if len(parts) != 2 or (label and parts[0] not in found):
                 raise corrupt(where, line)
             labels, ignored = found.setdefault(safe(parts[0], where), ([], []))
             if (sign := number(parts[1], where, -1, 1)) >= 0:
                 (labels if sign else ignored).append(label)
-        if count != len(found):
-            raise DataError(f"{path} lists {count} pictures; the classes before list {len(found)}")
+        if len(listed) != len(found):
+            raise DataError(f"{path} lists {len(listed)} pictures; the classes before list {len(found)}")
     return ListedSource(
         folder,
         [

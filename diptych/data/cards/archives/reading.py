@@ -45,16 +45,19 @@ def find(folder: Path, *names: str) -> Path:
     raise DataError(f"{folder} lacks {' or '.join(names)}: unpack the whole archive there")
 
 
-def lines(path: Path) -> Iterator[tuple[str, str]]:
-    """The lines of a list that are not blank, stripped, each after "<path>:<its number>".
+def lines(path: Path, ends: str | None = None) -> Iterator[tuple[str, str]]:
+    """The lines of a list that are not blank, without these ends, each after "<path>:<its number>".
 
+    Args:
+        path: UTF-8.
+        ends: the characters to strip; all white space if None.
     Raises:
         DataError: the file is missing, over 256 MiB, or not UTF-8.
     """
     text = decode_text(read_file(path, _MAX_LIST_BYTES), str(path)).removeprefix("\ufeff")
     for number, line in enumerate(text.split("\n"), 1):
         if line.strip():
-            yield f"{path}:{number}", line.strip()
+            yield f"{path}:{number}", line.strip(ends)
 
 
 def table(path: Path, columns: Sequence[str], separator: str) -> Iterator[tuple[str, tuple[str, ...]]]:
@@ -63,7 +66,7 @@ def table(path: Path, columns: Sequence[str], separator: str) -> Iterator[tuple[
     Raises:
         DataError: the file is missing, a column is, or a row has too few.
     """
-    rows = lines(path)
+    rows = lines(path, "\r\n")  # empty fields at the ends count
     where, first = next(rows, (str(path), ""))
     header = [name.strip() for name in first.split(separator)]
     if absent := [name for name in columns if name not in header]:
