@@ -237,7 +237,7 @@ class _Digits:
 
 def _npy(path: Path) -> np.ndarray:
     try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
+        return np.load(path, mmap_mode="r")  # refuses pickled objects, as NumPy does unless told otherwise
     except (OSError, ValueError, EOFError) as error:
         raise DataError(f"{path} cannot be read as an .npy file: {error}") from None
 
