@@ -2,13 +2,12 @@
 
 import dataclasses
 import logging
-import re
 from pathlib import Path
 
 from diptych.data.benchmarks import CLASS_NAMES_FILE, Benchmark, check_benchmark, open_benchmark
+from diptych.data.cards.archives import LAYOUTS
 from diptych.data.cards.card import Card
-from diptych.data.cards.layouts import LAYOUTS
-from diptych.data.cards.prompts import Prompts, get_prompts
+from diptych.data.cards.prompts import Prompts, get_prompts, plain_name
 from diptych.data.cards.sources import RelabelledSource
 from diptych.data.sources import Source
 from diptych.errors import DataError
@@ -99,8 +98,3 @@ def with_card(found: Benchmark, card: Card) -> Benchmark:
             )
             return dataclasses.replace(found, name=card.name, card=card, templates=words.templates)
     return from_source(card, source, found.split)
-
-
-def plain_name(name: str) -> str:
-    """A class name for comparison: lower case, letters and digits alone."""
-    return re.sub(r"[^a-z0-9]+", "", name.lower())
