@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import re
 from pathlib import Path
 
 from diptych.errors import InputError
@@ -53,3 +54,8 @@ def get_prompts(name: str) -> Prompts:
         return prompts_table()[name]
     except KeyError:
         raise InputError(f"there are no prompts for {name!r}; there are for {', '.join(prompts_table())}") from None
+
+
+def plain_name(name: str) -> str:
+    """A class name for comparison: lower case, letters and digits alone."""
+    return re.sub(r"[^a-z0-9]+", "", name.lower())
