@@ -7,7 +7,6 @@ from diptych.data.cards.annotations import (
     choose_split,
     class_folders,
     field,
-    find_file,
     inside,
     prompts_index,
     read_lines,
@@ -22,240 +21,22 @@ from diptych.errors import DataError
 _SPLITS = {"train": "train", "val": "valid", "test": "test"}
 
 # ISO 3166 codes in the order of the published names.
-_COUNTRIES = [
-    "AD",
-    "AE",
-    "AF",
-    "AG",
-    "AI",
-    "AL",
-    "AM",
-    "AO",
-    "AQ",
-    "AR",
-    "AT",
-    "AU",
-    "AW",
-    "AX",
-    "AZ",
-    "BA",
-    "BB",
-    "BD",
-    "BE",
-    "BF",
-    "BG",
-    "BH",
-    "BJ",
-    "BM",
-    "BN",
-    "BO",
-    "BQ",
-    "BR",
-    "BS",
-    "BT",
-    "BW",
-    "BY",
-    "BZ",
-    "CA",
-    "CD",
-    "CF",
-    "CH",
-    "CI",
-    "CK",
-    "CL",
-    "CM",
-    "CN",
-    "CO",
-    "CR",
-    "CU",
-    "CV",
-    "CW",
-    "CY",
-    "CZ",
-    "DE",
-    "DK",
-    "DM",
-    "DO",
-    "DZ",
-    "EC",
-    "EE",
-    "EG",
-    "ES",
-    "ET",
-    "FI",
-    "FJ",
-    "FK",
-    "FO",
-    "FR",
-    "GA",
-    "GB",
-    "GD",
-    "GE",
-    "GF",
-    "GG",
-    "GH",
-    "GI",
-    "GL",
-    "GM",
-    "GP",
-    "GR",
-    "GS",
-    "GT",
-    "GU",
-    "GY",
-    "HK",
-    "HN",
-    "HR",
-    "HT",
-    "HU",
-    "ID",
-    "IE",
-    "IL",
-    "IM",
-    "IN",
-    "IQ",
-    "IR",
-    "IS",
-    "IT",
-    "JE",
-    "JM",
-    "JO",
-    "JP",
-    "KE",
-    "KG",
-    "KH",
-    "KN",
-    "KP",
-    "KR",
-    "KW",
-    "KY",
-    "KZ",
-    "LA",
-    "LB",
-    "LC",
-    "LI",
-    "LK",
-    "LR",
-    "LT",
-    "LU",
-    "LV",
-    "LY",
-    "MA",
-    "MC",
-    "MD",
-    "ME",
-    "MF",
-    "MG",
-    "MK",
-    "ML",
-    "MM",
-    "MN",
-    "MO",
-    "MQ",
-    "MR",
-    "MT",
-    "MU",
-    "MV",
-    "MW",
-    "MX",
-    "MY",
-    "MZ",
-    "NA",
-    "NC",
-    "NG",
-    "NI",
-    "NL",
-    "NO",
-    "NP",
-    "NZ",
-    "OM",
-    "PA",
-    "PE",
-    "PF",
-    "PG",
-    "PH",
-    "PK",
-    "PL",
-    "PR",
-    "PS",
-    "PT",
-    "PW",
-    "PY",
-    "QA",
-    "RE",
-    "RO",
-    "RS",
-    "RU",
-    "RW",
-    "SA",
-    "SB",
-    "SC",
-    "SD",
-    "SE",
-    "SG",
-    "SH",
-    "SI",
-    "SJ",
-    "SK",
-    "SL",
-    "SM",
-    "SN",
-    "SO",
-    "SS",
-    "SV",
-    "SX",
-    "SY",
-    "SZ",
-    "TG",
-    "TH",
-    "TJ",
-    "TL",
-    "TM",
-    "TN",
-    "TO",
-    "TR",
-    "TT",
-    "TW",
-    "TZ",
-    "UA",
-    "UG",
-    "US",
-    "UY",
-    "UZ",
-    "VA",
-    "VE",
-    "VG",
-    "VI",
-    "VN",
-    "VU",
-    "WS",
-    "XK",
-    "YE",
-    "ZA",
-    "ZM",
-    "ZW",
-]
-
-_YAHOO = (
-    "bag",
-    "building",
-    "carriage",
-    "centaur",
-    "donkey",
-    "goat",
-    "jetski",
-    "monkey",
-    "mug",
-    "statue",
-    "wolf",
-    "zebra",
+_COUNTRIES = (
+    "AD AE AF AG AI AL AM AO AQ AR AT AU AW AX AZ BA BB BD BE BF BG BH BJ BM BN BO BQ BR BS BT BW BY BZ CA CD CF CH CI "
+    "CK CL CM CN CO CR CU CV CW CY CZ DE DK DM DO DZ EC EE EG ES ET FI FJ FK FO FR GA GB GD GE GF GG GH GI GL GM GP GR "
+    "GS GT GU GY HK HN HR HT HU ID IE IL IM IN IQ IR IS IT JE JM JO JP KE KG KH KN KP KR KW KY KZ LA LB LC LI LK LR LT "
+    "LU LV LY MA MC MD ME MF MG MK ML MM MN MO MQ MR MT MU MV MW MX MY MZ NA NC NG NI NL NO NP NZ OM PA PE PF PG PH PK "
+    "PL PR PS PT PW PY QA RE RO RS RU RW SA SB SC SD SE SG SH SI SJ SK SL SM SN SO SS SV SX SY SZ TG TH TJ TL TM TN TO "
+    "TR TT TW TZ UA UG US UY UZ VA VE VG VI VN VU WS XK YE ZA ZM ZW"
 )
+
+_YAHOO = "bag building carriage centaur donkey goat jetski monkey mug statue wolf zebra"
 _YAHOO_PICTURES = "ayahoo_test_images"
 _SUN_CLASSES = 723
 
 
 def _country(folder: Path, split: str) -> Source:
-    codes = {code: index for index, code in enumerate(_COUNTRIES)}
+    codes = {code: index for index, code in enumerate(_COUNTRIES.split())}
     return class_folders(folder / choose_split("Country211", split, _SPLITS), codes.get, len(codes))
 
 
@@ -289,28 +70,28 @@ def _sun_name(folder: str) -> str:
 def _yahoo(folder: Path, split: str) -> Source:
     """aYahoo: a list gives each picture's class; without it the file names do ("bag_227.jpg")."""
     choose_split("aYahoo", split, {"test": "all"})
-    find_file(folder, _YAHOO_PICTURES)
+    place = "" if any(folder.glob("bag_*")) else f"{_YAHOO_PICTURES}/"
     table = folder / "attribute_data" / "ayahoo_test.txt"
     classes: dict[str, str] = {}
     if table.exists():
         for line in read_lines(table):
-            picture, name = (line.split() + [""])[:2]
+            picture, name = [*line.split(), ""][:2]
             if classes.setdefault(inside(picture, str(table)), name) != name:
                 raise DataError(f"{table} gives {picture} two classes, {classes[picture]} and {name}")
     else:
-        classes = {name: name.rpartition("_")[0] for name in walk_pictures(folder / _YAHOO_PICTURES)}
-    index = {name: label for label, name in enumerate(_YAHOO)}
+        classes = {name: name.rpartition("_")[0] for name in walk_pictures(folder / place)}
+    index = {name: label for label, name in enumerate(_YAHOO.split())}
     entries = []
     for picture, name in sorted(classes.items()):
         label = field(index, plain_name(name), int, f"aYahoo's {picture}, of class {name!r:.40}")
-        entries.append(Entry(f"{_YAHOO_PICTURES}/{picture}", label))
+        entries.append(Entry(f"{place}{picture}", label))
     if not entries:
-        raise DataError(f"{folder / _YAHOO_PICTURES} has no pictures")
+        raise DataError(f"{folder / place} has no pictures")
     return ListedSource(folder, tuple(entries))
 
 
 def _yahoo_words(folder: Path) -> Prompts:
-    names = tuple(("jet ski" if name == "jetski" else name,) for name in _YAHOO)
+    names = tuple(("jet ski" if name == "jetski" else name,) for name in _YAHOO.split())
     return Prompts(names, ("a photo of a {c}.",), "a photo of a {c}.")
 
 
@@ -319,6 +100,6 @@ register(
         "Country211": below(_country, ["*/[A-Z][A-Z]"], ["country211"]),
         "RenderedSST2": below(_review, ["*/negative", "*/positive"], ["rendered-sst2"]),
         "SUN": below(_sun, ["[a-z]/*/*"], ["images", "SUN*"], _sun_words),
-        "aYahoo": Layout(_yahoo, (_YAHOO_PICTURES,), _yahoo_words),
+        "aYahoo": (Layout(_yahoo, (_YAHOO_PICTURES,), _yahoo_words), Layout(_yahoo, ("bag_*",), _yahoo_words)),
     }
 )

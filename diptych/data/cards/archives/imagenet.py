@@ -79,7 +79,7 @@ def _devkit_ids(folder: Path) -> dict[int, int]:
     """Class index by the development kit's number, from meta.mat, or map_clsloc.txt ("n02119789 1 kit_fox")."""
     path = find_file(folder, "meta.mat", "map_clsloc.txt")
     if path.suffix == ".txt":
-        pairs = [(line.split() + ["", ""])[:2] for line in read_lines(path)]
+        pairs = [[*line.split(), "", ""][:2] for line in read_lines(path)]
     else:
         from scipy.io import loadmat
 

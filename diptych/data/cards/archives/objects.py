@@ -24,11 +24,7 @@ def _read(folder: Path, split: str) -> Source:
     path = find_file(folder, f"mappings/{_MAPPING}", _MAPPING)
     mapping = read_json(path)
     names = object_net_names()
-    known = (
-        set(mapping.values())
-        if isinstance(mapping, dict) and all(isinstance(v, str) for v in mapping.values())
-        else set()
-    )
+    known = list(mapping.values()) if isinstance(mapping, dict) else []
     if absent := [name for name in names if name not in known]:
         raise DataError(f"{path} is damaged: it should name ObjectNet's classes by folder, {absent[:3]} among them")
     labels = {place: names.index(name) for place, name in mapping.items() if name in names}

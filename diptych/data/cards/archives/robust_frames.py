@@ -55,7 +55,8 @@ def _annotated(folder: Path, split: str) -> Source:
     """
     choose_split("Youtube-BB", split, {"test": "all"})
     path = find_file(folder, "metadata/anchor_labels.json", "ytbb-robust_metadata/anchor_labels.json")
-    found, similar, bad = _good_anchors(path), {}, set()
+    found, bad = _good_anchors(path), set()
+    similar: dict[str, set[str]] = {}
     for key, marks in _annotations(path.parent / "pmk_labels.json"):
         anchor, _, neighbour = key.partition(",")
         if "bad-anchor" in marks:
@@ -68,9 +69,8 @@ def _annotated(folder: Path, split: str) -> Source:
         unknown += anchor not in bad and not labels
         if anchor in bad or not labels:
             continue
-        near = {
-            _frame_number(frame, anchor) - _frame_number(anchor, anchor): frame for frame in similar.get(anchor, ())
-        }
+        place = _frame_number(anchor, anchor)
+        near = {_frame_number(frame, anchor) - place: frame for frame in similar.get(anchor, ())}
         frames = {offset: frame for offset, frame in near.items() if 0 < abs(offset) <= _REACH}
         entries += _entries("ytbb_videos/", anchor, frames, dict.fromkeys((anchor, *frames.values()), labels))
     if unknown:
