@@ -1,20 +1,13 @@
-"""What ImageNet and its natural shifts have in common: WordNet ids, classes that belong together, and words."""
+"""What ImageNet and its natural shifts have in common: WordNet ids, and which classes belong together."""
 
 import functools
 import json
 from pathlib import Path
 from typing import Any
 
-from diptych.data.cards.prompts import Prompts, get_prompts
 from diptych.errors import InputError
 
 _ASSETS = Path(__file__).parents[2] / "assets"
-
-# As its authors call them, in the order of their class index; they publish no prompts.
-_VID_NAMES = (
-    "airplane,antelope,bear,bicycle,bird,bus,car,cattle,dog,domestic cat,elephant,fox,giant panda,hamster,horse,lion,"
-    "lizard,monkey,motorcycle,rabbit,red panda,sheep,snake,squirrel,tiger,train,turtle,watercraft,whale,zebra"
-)
 
 
 @functools.cache
@@ -42,25 +35,6 @@ def shift_classes(name: str) -> tuple[tuple[int, ...], ...]:
     if name in ("ImageNetV2", "ImageNet-Sketch"):
         return tuple((index,) for index in range(1000))
     return tuple(map(tuple, _shift(name)["classes"]))
-
-
-def shift_words(name: str) -> Prompts:
-    """A natural shift's own class names, with ImageNet's templates: the adapted classifier of section 3.3.
-
-    ObjectNet, ImageNet-Vid and Youtube-BB have names by their authors; the others bear ImageNet's names.
-
-    Raises:
-        InputError: no such shift.
-    """
-    imagenet = get_prompts("ImageNet")
-    names: tuple[tuple[str, ...], ...]
-    if name == "ImageNet-Vid":
-        names = tuple((one,) for one in _VID_NAMES.split(","))
-    elif name in ("ObjectNet", "Youtube-BB"):
-        names = tuple((one.lower() if name == "ObjectNet" else one,) for one in _shift(name)["class_names"])
-    else:
-        names = tuple(imagenet.class_names[first] for (first,) in shift_classes(name))
-    return Prompts(names, imagenet.templates, imagenet.single)
 
 
 def youtube_ids() -> tuple[int, ...]:

@@ -90,16 +90,11 @@ def _yahoo(folder: Path, split: str) -> Source:
     return ListedSource(folder, tuple(entries))
 
 
-def _yahoo_words(folder: Path) -> Prompts:
-    names = tuple(("jet ski" if name == "jetski" else name,) for name in _YAHOO.split())
-    return Prompts(names, ("a photo of a {c}.",), "a photo of a {c}.")
-
-
 register(
     {
         "Country211": below(_country, ["*/[A-Z][A-Z]"], ["country211"]),
         "RenderedSST2": below(_review, ["*/negative", "*/positive"], ["rendered-sst2"]),
         "SUN": below(_sun, ["[a-z]/*/*"], ["images", "SUN*"], _sun_words),
-        "aYahoo": (Layout(_yahoo, (_YAHOO_PICTURES,), _yahoo_words), Layout(_yahoo, ("bag_*",), _yahoo_words)),
+        "aYahoo": (Layout(_yahoo, (_YAHOO_PICTURES,)), Layout(_yahoo, ("bag_*",))),
     }
 )

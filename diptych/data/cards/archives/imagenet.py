@@ -14,9 +14,8 @@ from diptych.data.cards.annotations import (
     read_lines,
     read_rows,
 )
-from diptych.data.cards.imagenet import shift_classes, shift_words, wordnet_index
+from diptych.data.cards.imagenet import shift_classes, wordnet_index
 from diptych.data.cards.layouts import Layout, register
-from diptych.data.cards.prompts import Prompts
 from diptych.data.cards.sources import Entry, ListedSource
 from diptych.data.sources import Source
 from diptych.errors import DataError
@@ -120,14 +119,7 @@ def _shift(name: str, folder: Path, split: str) -> Source:
 
 
 def _layouts(name: str, *inner: str) -> tuple[Layout, ...]:
-    words = functools.partial(_words, name)
-    if name == "ImageNetV2":
-        return below(_version_2, ["[0-9]*/*"], inner, words)
-    return below(functools.partial(_shift, name), ["n[0-9]*/*"], inner, words)
-
-
-def _words(name: str, folder: Path) -> Prompts:
-    return shift_words(name)
+    return below(functools.partial(_shift, name), ["n[0-9]*/*"], inner)
 
 
 register(
@@ -137,7 +129,9 @@ register(
             for place, prefix in (("", ""), ("ILSVRC/Data/CLS-LOC", "ILSVRC/Data/CLS-LOC/"))
             for part in ("val", "train/n[0-9]*")
         ),
-        "ImageNetV2": _layouts("ImageNetV2", "imagenetv2-matched-frequency*", "ImageNetV2-matched-frequency*"),
+        "ImageNetV2": below(
+            _version_2, ["[0-9]*/*"], ["[Ii]mage[Nn]et[Vv]2-matched-frequency*"]
+        ),
         "ImageNet-Sketch": _layouts("ImageNet-Sketch", "sketch"),
         "ImageNet-A": _layouts("ImageNet-A", "imagenet-a"),
         "ImageNet-R": _layouts("ImageNet-R", "imagenet-r"),

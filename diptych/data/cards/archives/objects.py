@@ -5,9 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from diptych.data.cards.annotations import below, choose_split, find_file, folders_of, read_json
-from diptych.data.cards.imagenet import object_net_names, shift_words
+from diptych.data.cards.imagenet import object_net_names
 from diptych.data.cards.layouts import register
-from diptych.data.cards.prompts import Prompts
 from diptych.data.cards.sources import Entry, ListedSource
 from diptych.data.decoding import decode_image
 from diptych.data.samples import read_file
@@ -55,8 +54,4 @@ def without_border(path: Path) -> np.ndarray:
     return np.ascontiguousarray(pixels[_BORDER:-_BORDER, _BORDER:-_BORDER])
 
 
-def _words(folder: Path) -> Prompts:
-    return shift_words("ObjectNet")
-
-
-register({"ObjectNet": below(_read, ["images/*/*"], ["objectnet-1.0*"], _words)})
+register({"ObjectNet": below(_read, ["images/*/*"], ["objectnet-1.0*"])})

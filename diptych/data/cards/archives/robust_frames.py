@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from diptych.data.cards.annotations import below, choose_split, field, find_file, inside, read_json, read_rows
-from diptych.data.cards.imagenet import shift_words, youtube_ids
+from diptych.data.cards.imagenet import shift_classes, youtube_ids
 from diptych.data.cards.layouts import Layout, register
-from diptych.data.cards.prompts import Prompts
 from diptych.data.cards.sources import Entry, ListedSource
 from diptych.data.sources import Source
 from diptych.errors import DataError
@@ -125,7 +124,7 @@ def _frame_number(frame: str, where: str) -> int:
 
 def _labels(name: str, valid: Sequence[Any], where: str) -> tuple[int, ...]:
     """Class indices; Youtube-BB's numbers are exchanged for ours, and those that ImageNet does not know left out."""
-    known = youtube_ids() if name == "Youtube-BB" else tuple(range(len(shift_words(name).class_names)))
+    known = youtube_ids() if name == "Youtube-BB" else tuple(range(len(shift_classes(name))))
     highest = 23 if name == "Youtube-BB" else len(known) - 1
     if not all(isinstance(number, int) and 0 <= number <= highest for number in valid):
         raise DataError(f"{where}: {str(valid)[:80]} are no labels from 0 to {highest}")
@@ -150,19 +149,14 @@ def _source(folder: Path, entries: list[Entry]) -> ListedSource:
     return ListedSource(folder, tuple(entries))
 
 
-def _layouts(name: str, *inner: str) -> tuple[Layout, ...]:
-    words = functools.partial(_words, name)
-    return below(functools.partial(_listed, name), ["metadata/pmsets.json"], inner, words)
-
-
-def _words(name: str, folder: Path) -> Prompts:
-    return shift_words(name)
+def _layouts(name: str, inner: str) -> tuple[Layout, ...]:
+    return below(functools.partial(_listed, name), ["metadata/pmsets.json"], [inner])
 
 
 register(
     {
         "ImageNet-Vid": _layouts("ImageNet-Vid", "imagenet-vid-robust"),
         "Youtube-BB": _layouts("Youtube-BB", "ytbb-robust")
-        + below(_annotated, ["*metadata/anchor_labels.json"], ["ytbb-robust"], functools.partial(_words, "Youtube-BB")),
+        + below(_annotated, ["*metadata/anchor_labels.json"], ["ytbb-robust"]),
     }
 )
