@@ -192,8 +192,7 @@ def test_raw_pixels_are_the_pixels(tmp_path):
         RawPixels(0)
     with pytest.raises(ImageError):
         encoder.image_features([b"no picture"])
-    with pytest.raises(InputError, match="pictures alone"):
-        encoder.encode_texts(["red"])
+    assert not hasattr(encoder, "encode_texts")  # which is how the suite knows that it can only be probed
 
 
 def test_raw_pixels_of_a_set_are_kept_by_size(tmp_path):

@@ -9,12 +9,12 @@ from PIL import Image
 
 from diptych.data.decoding import decode_image
 from diptych.embed.encoder import Picture
-from diptych.errors import ConfigError, InputError
+from diptych.errors import ConfigError
 
 
 @dataclasses.dataclass(frozen=True)
 class RawPixels:
-    """An encoder of pictures alone, for probes: `image_features` are pixels, and there are no texts.
+    """An encoder of pictures alone, for probes: `image_features` are pixels, and it has no `encode_texts`.
 
     Attributes:
         size: side of the square that a picture is resized to; 28 leaves MNIST as it is.
@@ -57,11 +57,3 @@ class RawPixels:
     def encode_images(self, pictures: Sequence[Picture]) -> torch.Tensor:
         """The same with unit norm; a black picture stays 0."""
         return torch.nn.functional.normalize(self.image_features(pictures), dim=1)
-
-    def encode_texts(self, texts: Sequence[str]) -> torch.Tensor:
-        """There are none.
-
-        Raises:
-            InputError: always.
-        """
-        raise InputError(f"{self.name} knows pictures alone: it can be probed, not measured with {len(texts)} texts")
