@@ -121,6 +121,7 @@ def test_table_14_tells_probes_from_zero_shot():
         result("zero_shot", "MNIST", "accuracy", 0.5, "ensemble"),
         result("zero_shot", "HatefulMemes", "accuracy", 0.6, "ensemble"),
         result("zero_shot", "HatefulMemes", "roc_auc", 0.55, "ensemble"),
+        result("lexicon", "IIIT5K", "accuracy", 0.75, "own lexicon"),
         result("linear_probe", "MNIST", "accuracy", 0.925, "features", "raw-pixels/28"),
         result("linear_probe", "MNIST", "accuracy", 0.9, "features"),
     ]
@@ -128,6 +129,7 @@ def test_table_14_tells_probes_from_zero_shot():
     rows = cells(table)
     assert list(rows)[:3] == ["ours (linear)", "ours (zero-shot)", "raw-pixels/28 (linear)"]
     assert rows["ours (zero-shot)"]["HatefulMemes"].value == pytest.approx(55)
+    assert rows["ours (zero-shot)"]["IIIT5K"].value == 75
     assert rows["raw-pixels/28 (linear)"]["MNIST"].value == rows["Raw Pixels (linear)"]["MNIST"].value == 92.5
 
 
