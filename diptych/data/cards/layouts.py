@@ -1,7 +1,7 @@
 """The registry of layouts: how the original archive of each set is read."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from diptych.data.sources import Source
@@ -27,3 +27,9 @@ class Layout:
 
 LAYOUTS: dict[str, tuple[Layout, ...]] = {}
 """By the card's name; several where the archive is published in several forms, tried in this order."""
+
+
+def register(layouts: Mapping[str, Layout | tuple[Layout, ...]]) -> None:
+    """Add layouts by the card's name, behind those that are there."""
+    for name, given in layouts.items():
+        LAYOUTS[name] = LAYOUTS.get(name, ()) + (given if isinstance(given, tuple) else (given,))

@@ -2,14 +2,16 @@
 
 import dataclasses
 import logging
-import re
+from collections.abc import Iterable
 from pathlib import Path
 
-from diptych.data.benchmarks import CLASS_NAMES_FILE, Benchmark, check_benchmark, open_benchmark
+from diptych.data.benchmarks import CLASS_NAMES_FILE, DEFAULT_TEMPLATES, Benchmark, check_benchmark, open_benchmark
+from diptych.data.cards.archives import LAYOUTS
 from diptych.data.cards.card import Card
-from diptych.data.cards.layouts import LAYOUTS
-from diptych.data.cards.prompts import Prompts, get_prompts
+from diptych.data.cards.parquet import distinct_labels, open_parquet, parquet_splits, split_files
+from diptych.data.cards.prompts import Prompts, get_prompts, plain_name
 from diptych.data.cards.sources import RelabelledSource
+from diptych.data.parquet import ParquetSource
 from diptych.data.sources import Source
 from diptych.errors import DataError
 
@@ -35,6 +37,9 @@ def open_card(card: Card, root: str | Path, split: str = "test") -> Benchmark:
         raise DataError(missing(card, root))
     if (folder / CLASS_NAMES_FILE).exists():
         return with_card(open_benchmark(folder, split), card)
+    if found := parquet_splits(folder):
+        there = _split_there(card, folder, split, found)
+        return dataclasses.replace(from_parquet(card, folder, there), split=split)
     layouts = LAYOUTS.get(card.name, ())
     for layout in layouts:
         if layout.fits(folder):
@@ -73,6 +78,38 @@ def from_source(card: Card, source: Source, split: str) -> Benchmark:
     return check_benchmark(card.name, split, first, words.templates, source, words.class_names, single, card)
 
 
+def from_parquet(card: Card, folder: Path, split: str) -> Benchmark:
+    """A Benchmark of parquet files: with their own class names, or the card's where theirs are not in the files.
+
+    Raises:
+        DataError: the set has several classes per picture, or labels without names that are not those of the card.
+    """
+    if not card.num_classes:
+        return from_source(card, ParquetSource.open(split_files(folder, split)), split)
+    if card.task == "multi_label":
+        raise DataError(f"{card.title}'s pictures have several classes each, which is read from the archive alone")
+    names, source = open_parquet(folder, split)
+    if names is not None:
+        named = check_benchmark(card.name, split, [name.replace("_", " ") for name in names], DEFAULT_TEMPLATES, source)
+        return with_card(named, card)
+    labels = distinct_labels(split_files(folder, split))
+    if labels != set(range(card.num_classes)):
+        missing_names = f"the {split} labels of {folder} have no names"
+        raise DataError(
+            f"{missing_names}, and they are {len(labels)} different ones where {card.title} has {card.num_classes} "
+            f"classes (0 to {card.num_classes - 1}): is it another set? Else write the names into {CLASS_NAMES_FILE}"
+        )
+    return from_source(card, source, split)
+
+
+def _split_there(card: Card, folder: Path, split: str, found: Iterable[str]) -> str:
+    """The split, or "val" for the test of a set whose authors keep the test labels back: many copies call it so."""
+    if split == "test" and "test" not in found and "val" in found and "val" not in card.splits:
+        logger.warning("%s: %s has no test split; its validation split is taken", card.title, folder)
+        return "val"
+    return split
+
+
 def with_card(found: Benchmark, card: Card) -> Benchmark:
     """A Benchmark in another layout under its card's name, with the card's words where the classes are the card's."""
     if not card.prompts:
@@ -99,8 +136,3 @@ def with_card(found: Benchmark, card: Card) -> Benchmark:
             )
             return dataclasses.replace(found, name=card.name, card=card, templates=words.templates)
     return from_source(card, source, found.split)
-
-
-def plain_name(name: str) -> str:
-    """A class name for comparison: lower case, letters and digits alone."""
-    return re.sub(r"[^a-z0-9]+", "", name.lower())
