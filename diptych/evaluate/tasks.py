@@ -4,10 +4,16 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
 from diptych.errors import ConfigError
+from diptych.evaluate.geolocation import GEOLOCATION
+from diptych.evaluate.human import HUMAN
+from diptych.evaluate.lexicon import LEXICON
+from diptych.evaluate.retrieval import RETRIEVAL
 from diptych.evaluate.task import Task
+from diptych.evaluate.video import VIDEO
 from diptych.evaluate.zero_shot_task import ZERO_SHOT
 
-TASKS: Mapping[str, Task] = MappingProxyType({task.name: task for task in (ZERO_SHOT,)})
+_ALL = (ZERO_SHOT, RETRIEVAL, VIDEO, LEXICON, GEOLOCATION, HUMAN)
+TASKS: Mapping[str, Task] = MappingProxyType({task.name: task for task in _ALL})
 
 
 def get_tasks(names: Sequence[str]) -> list[Task]:
