@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from diptych.data.cards.prompts import Prompts
 from diptych.data.sources import Source
 
 
@@ -15,10 +16,15 @@ class Layout:
         read: from the set's folder and "train", "val" or "test" to labelled samples, in the card's order of classes.
             It raises DataError where a file is missing or broken, or the set has no such split.
         needs: what must be there for the folder to be this archive, relative to it; "*" may stand for a name.
+        words: from the folder to class names and templates, where the card has no prompts of its own.
+        read_fold: like `read`, of the fold with a number (from 1), where the authors publish several; `read` has the
+            first one.
     """
 
     read: Callable[[Path, str], Source]
     needs: tuple[str, ...]
+    words: Callable[[Path], Prompts] | None = None
+    read_fold: Callable[[Path, str, int], Source] | None = None
 
     def fits(self, folder: Path) -> bool:
         """Whether the folder has what this archive has."""
