@@ -15,6 +15,8 @@ from test_archives import items, read
 
 from diptych.data.cards.archives.binary import read_stl10_fold, stl10_folds
 from diptych.data.cards.archives.reading import shuffled
+from diptych.data.cards.opening import open_card
+from diptych.data.cards.table import get_card
 from diptych.errors import DataError
 from diptych.records import Sample
 
@@ -120,7 +122,10 @@ def test_cifar10_1_without_pickles_and_in_its_older_version(tmp_path):
 
 
 def test_the_ten_folds_of_stl10(tmp_path):
+    tmp_path = tmp_path / "STL10"
     miniatures.build("STL10", tmp_path)
+    opened = open_card(get_card("STL10"), tmp_path.parent, "train", fold=4)
+    assert [item.label for item in items(opened.source)] == [3, 4]
     folds = stl10_folds(tmp_path)
     assert [fold.tolist() for fold in folds] == [[n, (n + 1) % 10] for n in range(10)]
     whole = items(read("STL10", tmp_path, "train"))
