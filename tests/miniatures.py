@@ -4,20 +4,14 @@
 labels are known without the package's own mapping. `picture(key)` is the content of the file of that key.
 """
 
-import functools
 import gzip
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import scipy.io
-from pictures import encoded
-from PIL import Image
-
-from diptych.data.cards import get_prompts
-
-Expected = dict[str, list[tuple[str, int]]]
+from miniature_files import Expected, arrays, names, planes, write, write_list
+from miniatures_text import iiit5k, svhn
 
 
 def _words(text: str) -> list[str]:
@@ -43,34 +37,6 @@ forest/needleleaf gazebo/exterior lake/natural moat/water poolroom/establishment
 stadium/football subway_station/platform temple/east_asia temple/south_asia theater/indoor_procenium
 theater/indoor_seats train_station/platform underwater/coral_reef waterfall/block waterfall/fan waterfall/plunge
 wine_cellar/barrel_storage wine_cellar/bottle_storage""")
-
-
-@functools.cache
-def _encoded(number: int, format: str) -> bytes:
-    return encoded(Image.new("RGB", (8, 8), (number, 255 - number, number // 2)), format)
-
-
-def picture(key: str) -> bytes:
-    """The content of a picture's file; its colour comes from its key."""
-    format = {"png": "PNG", "ppm": "PPM"}.get(key.rsplit(".", 1)[-1], "JPEG")
-    return _encoded(zlib.crc32(key.encode()) % 251, format)
-
-
-def names(row: str) -> list[str]:
-    return [several[0] for several in get_prompts(row).class_names]
-
-
-def write(folder: Path, keys: Sequence[str]) -> None:
-    """Picture files."""
-    for parent in {(folder / key).parent for key in keys}:
-        parent.mkdir(parents=True, exist_ok=True)
-    for key in keys:
-        (folder / key).write_bytes(picture(key))
-
-
-def write_list(path: Path, rows: Sequence[str]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(f"{row}\n" for row in rows))
 
 
 def build(name: str, folder: Path) -> Expected:
@@ -243,23 +209,13 @@ def resisc45(folder: Path) -> Expected:
     return {"train": [("", n) for n in range(45)], "test": [("", n) for n in range(45) for _ in range(8)]}
 
 
-def _planes(number: int, height: int, width: int, planes: int = 3) -> np.ndarray:
-    """(planes, height, width): red counts columns, green rows, blue has the number."""
-    rows, columns = np.mgrid[:height, :width]
-    return np.stack([columns, rows, np.full((height, width), number)][:planes]).astype(np.uint8)
-
-
-def _arrays(split: str, labels: Sequence[int]) -> list[tuple[str, int]]:
-    return [(f"{split}:{number}", label) for number, label in enumerate(labels)]
-
-
 def _cifar(folder: Path, files: Sequence[str], classes: int, coarse: bytes) -> list[int]:
     """One picture of each class over the files, the last class first. Picture n of all is n in blue."""
     labels = [classes - 1 - number for number in range(classes)]
     part = classes // len(files)
     for place, name in enumerate(files):
         own = range(place * part, (place + 1) * part)
-        (folder / name).write_bytes(b"".join(coarse + bytes([labels[n]]) + _planes(n, 32, 32).tobytes() for n in own))
+        (folder / name).write_bytes(b"".join(coarse + bytes([labels[n]]) + planes(n, 32, 32).tobytes() for n in own))
     return labels
 
 
@@ -267,27 +223,27 @@ def cifar10(folder: Path) -> Expected:
     base = folder / "cifar-10-batches-bin"
     write_list(base / "batches.meta.txt", [*names("CIFAR10"), ""])
     train = _cifar(base, [f"data_batch_{n}.bin" for n in range(1, 6)], 10, b"")
-    return {"train": _arrays("train", train), "test": _arrays("test", _cifar(base, ["test_batch.bin"], 10, b""))}
+    return {"train": arrays("train", train), "test": arrays("test", _cifar(base, ["test_batch.bin"], 10, b""))}
 
 
 def cifar100(folder: Path) -> Expected:
     base = folder / "cifar-100-binary"
     write_list(base / "fine_label_names.txt", [name.replace(" ", "_") for name in names("CIFAR100")])
-    return {split: _arrays(split, _cifar(base, [f"{split}.bin"], 100, b"\x07")) for split in ("train", "test")}
+    return {split: arrays(split, _cifar(base, [f"{split}.bin"], 100, b"\x07")) for split in ("train", "test")}
 
 
 def cifar10_1(folder: Path) -> Expected:
-    pixels = np.stack([_planes(number, 32, 32).transpose(1, 2, 0) for number in range(20)])
+    pixels = np.stack([planes(number, 32, 32).transpose(1, 2, 0) for number in range(20)])
     np.save(folder / "cifar10.1_v6_data.npy", pixels)
     np.save(folder / "cifar10.1_v6_labels.npy", np.arange(20, dtype=np.int32) % 10)
-    return {"test": _arrays("cifar10.1_v6_data", [n % 10 for n in range(20)])}
+    return {"test": arrays("cifar10.1_v6_data", [n % 10 for n in range(20)])}
 
 
 def mnist(folder: Path) -> Expected:
     """The training files are packed, those for test are not."""
     expected = {}
     for split, first, count, end in (("train", "train", 20, ".gz"), ("test", "t10k", 10, "")):
-        pixels = b"".join(_planes(0, 28, 28, 2)[n % 2].tobytes() for n in range(count))
+        pixels = b"".join(planes(0, 28, 28, 2)[n % 2].tobytes() for n in range(count))
         head = bytes([0, 0, 8, 3]) + b"".join(side.to_bytes(4, "big") for side in (count, 28, 28))
         labels = bytes(n % 10 for n in range(count))
         for kind, data in (
@@ -295,7 +251,7 @@ def mnist(folder: Path) -> Expected:
             ("labels-idx1", bytes([0, 0, 8, 1]) + count.to_bytes(4, "big") + labels),
         ):
             (folder / f"{first}-{kind}-ubyte{end}").write_bytes(gzip.compress(data) if end else data)
-        expected[split] = _arrays(split, list(labels))
+        expected[split] = arrays(split, list(labels))
     return expected
 
 
@@ -305,10 +261,10 @@ def stl10(folder: Path) -> Expected:
     write_list(base / "class_names.txt", names("STL10"))
     write_list(base / "fold_indices.txt", [f"{n} {(n + 1) % 10} " for n in range(10)])
     for split in ("train", "test"):
-        pictures = [_planes(n, 96, 96).transpose(0, 2, 1).tobytes() for n in range(10)]
+        pictures = [planes(n, 96, 96).transpose(0, 2, 1).tobytes() for n in range(10)]
         (base / f"{split}_X.bin").write_bytes(b"".join(pictures))
         (base / f"{split}_y.bin").write_bytes(bytes(n + 1 for n in range(10)))
-        expected[split] = _arrays(split, range(10))
+        expected[split] = arrays(split, range(10))
     return expected
 
 
@@ -318,57 +274,12 @@ def fer2013(folder: Path, header: str = "emotion,pixels,Usage") -> Expected:
     rows, expected = [], Expected()
     for usage, split in (("Training", "train"), ("PublicTest", "val"), ("PrivateTest", "test")):
         for n in range(7):
-            face = _planes(0, 48, 48)[0].ravel()
+            face = planes(0, 48, 48)[0].ravel()
             face[0] = n
             row = {"emotion": str(6 - n), "pixels": " ".join(map(str, face)), "Usage": usage}
             rows.append(",".join(row[name] for name in order))
-        expected[split] = _arrays(split, [6 - n for n in range(7)])
+        expected[split] = arrays(split, [6 - n for n in range(7)])
     write_list(folder / ("fer2013.csv" if order[1] == "pixels" else "icml_face_data.csv"), [header, *rows])
-    return expected
-
-
-def svhn(folder: Path) -> Expected:
-    import h5py
-
-    numbers, expected = ["5", "210", "03"], Expected()
-    for split in ("train", "test"):
-        (folder / split).mkdir()
-        with h5py.File(folder / split / "digitStruct.mat", "w") as file:
-            held = file.create_group("#refs#")
-            table = file.create_group("digitStruct")
-            for column in ("name", "bbox"):
-                table.create_dataset(column, (len(numbers), 1), h5py.ref_dtype)
-            for n, digits in enumerate(numbers):
-                title = np.frombuffer(f"{n + 1}.png".encode(), np.uint8).astype(np.uint16)[:, None]
-                held[f"name{n}"] = title
-                box = held.create_group(f"box{n}")
-                values = [float(int(digit) or 10) for digit in digits]
-                if len(values) == 1:
-                    box["label"] = np.array([values])
-                else:
-                    for place, value in enumerate(values):
-                        held[f"digit{n}_{place}"] = np.array([[value]])
-                    places = [[held[f"digit{n}_{place}"].ref] for place in range(len(values))]
-                    box.create_dataset("label", data=np.array(places, h5py.ref_dtype), dtype=h5py.ref_dtype)
-                table["name"][n, 0], table["bbox"][n, 0] = held[f"name{n}"].ref, box.ref
-        expected[split] = [(f"{split}/{n + 1}.png", int(digits)) for n, digits in enumerate(numbers)]
-        write(folder, [key for key, _ in expected[split]])
-    return expected
-
-
-def iiit5k(folder: Path) -> Expected:
-    base, expected = folder / "IIIT5K", Expected()
-    base.mkdir()
-    for split in ("train", "test"):
-        words = ["PRIVATE", "parking", "12"]
-        fields = np.zeros((1, 3), [(name, object) for name in ("ImgName", "GroundTruth", "smallLexi", "mediumLexi")])
-        for place, word in enumerate(words):
-            lexicon = np.empty((1, 4), object)
-            lexicon[0] = ["EXIT", "PRIVATE", "PARKING", "12"]
-            fields[0, place] = (f"{split}/{place}_1.png", word, lexicon[:, :2], lexicon)
-        scipy.io.savemat(base / f"{split}data.mat", {f"{split}data": fields})
-        expected[split] = [(f"{split}/{place}_1.png", place + 1) for place in range(3)]
-        write(base, [key for key, _ in expected[split]])
     return expected
 
 

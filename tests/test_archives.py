@@ -7,19 +7,20 @@ from pathlib import Path
 import miniatures
 import numpy as np
 import pytest
+from miniature_files import picture
 from miniatures import MINIATURES
 
-from diptych.data.cards import Card, get_prompts
+from diptych.data.cards import get_prompts
 from diptych.data.cards.layouts import LAYOUTS
 from diptych.data.cards.opening import open_card
 from diptych.data.cards.prompts import plain_name
 from diptych.data.cards.sources import ListedSource
+from diptych.data.cards.table import get_card
 from diptych.data.sources import Source
 from diptych.errors import DataError
 from diptych.records import Broken, Sample
 
 NAMES = tuple(MINIATURES)
-WITH_VALIDATION = {"FGVCAircraft", "VOC2007", "DTD", "Flowers102", "FER2013"}
 # Without one file that its reader needs: the file, and the word of the message.
 MISSING = {
     "Food101": "meta/test.txt",
@@ -37,7 +38,7 @@ MISSING = {
     "STL10": "stl10_binary/test_y.bin",
     "GTSRB": "GT-final_test.csv",
     "CIFAR10.1": "cifar10.1_v6_labels.npy",
-    "SVHN": "test/digitStruct.mat",
+    "SVHN": "test_32x32.mat",
     "IIIT5K": "IIIT5K/testdata.mat",
 }
 # Archives whose top folder may have been lost: that folder.
@@ -70,13 +71,6 @@ def items(source: Source) -> list[Sample | Broken]:
     return [item for shard in range(len(source.shards)) for item in source.read(shard)]
 
 
-def stand_in(name: str) -> Card:
-    row = {"CIFAR10.1": "CIFAR10"}.get(name, name)
-    prompts = None if name in ("SVHN", "IIIT5K") else row
-    classes = len(get_prompts(row).class_names) if prompts else 0
-    return Card(name, name, "classification", classes, {}, "accuracy", None, prompts, (), "https://x", None, "")
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_an_archive_has_these_samples_with_these_labels(trees, name):
     root, expected = trees
@@ -88,7 +82,7 @@ def test_an_archive_has_these_samples_with_these_labels(trees, name):
         if rows[0][0]:
             assert [item.key for item in found] == [key for key, _ in rows]
         if isinstance(source, ListedSource):
-            assert [item.image for item in found] == [miniatures.picture(item.key) for item in found]
+            assert [item.image for item in found] == [picture(item.key) for item in found]
         else:
             assert {(item.image.dtype, item.image.ndim, item.image.shape[2]) for item in found} == {
                 (np.dtype("uint8"), 3, 3)
@@ -98,7 +92,7 @@ def test_an_archive_has_these_samples_with_these_labels(trees, name):
 @pytest.mark.parametrize("name", NAMES)
 def test_the_splits_are_those_of_the_authors(trees, name):
     root, expected = trees
-    assert ("val" in expected[name]) == (name in WITH_VALIDATION)
+    assert set(expected[name]) == set(get_card(name).splits)
     for split in {"train", "val", "test", "dev"} - set(expected[name]):
         with pytest.raises(DataError, match=f"no split '{split}'; it has"):
             read(name, root / name, split)
@@ -107,9 +101,9 @@ def test_the_splits_are_those_of_the_authors(trees, name):
 @pytest.mark.parametrize("name", NAMES)
 def test_it_is_opened_as_a_card_with_the_cards_words(trees, name):
     root, expected = trees
-    benchmark = open_card(stand_in(name), root, "test")
+    benchmark = open_card(get_card(name), root, "test")
     assert len([item for item in items(benchmark.source) if isinstance(item, Sample)]) == len(expected[name]["test"])
-    if name not in ("SVHN", "IIIT5K"):
+    if name != "IIIT5K":
         words = get_prompts({"CIFAR10.1": "CIFAR10"}.get(name, name))
         assert benchmark.class_names == tuple(several[0] for several in words.class_names)
         assert benchmark.templates == words.templates
@@ -130,23 +124,23 @@ def test_a_missing_file_is_named(tmp_path, name):
     miniatures.build(name, tmp_path / name)
     (tmp_path / name / MISSING[name]).unlink()
     with pytest.raises(DataError, match=re.escape(Path(MISSING[name]).name)):
-        open_card(stand_in(name), tmp_path, "test")
+        open_card(get_card(name), tmp_path, "test")
 
 
 @pytest.mark.parametrize("name", TOPS)
 def test_the_archives_top_folder_may_be_lost(trees, tmp_path, name):
     root, expected = trees
     (tmp_path / name).symlink_to(root / name / TOPS[name])
-    assert [item.label for item in items(open_card(stand_in(name), tmp_path, "test").source)] == [
+    assert [item.label for item in items(open_card(get_card(name), tmp_path, "test").source)] == [
         label for _, label in expected[name]["test"]
     ]
 
 
-@pytest.mark.parametrize("name", ["Food101", "GTSRB", "StanfordCars", "SVHN"])
+@pytest.mark.parametrize("name", ["Food101", "GTSRB", "StanfordCars", "IIIT5K"])
 def test_a_missing_picture_is_counted_as_broken(tmp_path, name):
     (key, _), *_ = miniatures.build(name, tmp_path / name)["test"]
-    (tmp_path / name / {"GTSRB": "GTSRB"}.get(name, "") / key).unlink()
-    first, *others = items(open_card(stand_in(name), tmp_path, "test").source)
+    (tmp_path / name / {"GTSRB": "GTSRB", "IIIT5K": "IIIT5K"}.get(name, "") / key).unlink()
+    first, *others = items(open_card(get_card(name), tmp_path, "test").source)
     assert isinstance(first, Broken) and first.key == key
     assert others and all(isinstance(item, Sample) for item in others)
 

@@ -107,7 +107,7 @@ def test_no_matlab_list_leads_out_of_the_folder(tmp_path, name):
         ("StanfordCars", "cars_test_annos_withlabels.mat"),
         ("Flowers102", "setid.mat"),
         ("IIIT5K", "IIIT5K/testdata.mat"),
-        ("SVHN", "test/digitStruct.mat"),
+        ("SVHN", "test_32x32.mat"),
         ("CIFAR10.1", "cifar10.1_v6_labels.npy"),
         ("CIFAR10.1", "cifar10.1_v6_data.npy"),
         ("MNIST", "t10k-images-idx3-ubyte"),

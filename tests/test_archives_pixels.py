@@ -8,17 +8,24 @@ import shutil
 import miniatures
 import numpy as np
 import pytest
+import scipy.io
+from miniature_files import picture
+from miniatures_text import svhn_numbers
 from test_archives import items, read
 
 from diptych.data.cards.archives.binary import read_stl10_fold, stl10_folds
 from diptych.data.cards.archives.reading import shuffled
+from diptych.data.cards.opening import open_card
+from diptych.data.cards.table import get_card
 from diptych.errors import DataError
 from diptych.records import Sample
 
 ROWS, COLUMNS = np.mgrid[:96, :96].astype(np.uint8)
 
 
-@pytest.mark.parametrize(("name", "side"), [("CIFAR10", 32), ("CIFAR100", 32), ("CIFAR10.1", 32), ("STL10", 96)])
+@pytest.mark.parametrize(
+    ("name", "side"), [("CIFAR10", 32), ("CIFAR100", 32), ("CIFAR10.1", 32), ("STL10", 96), ("SVHN", 32)]
+)
 def test_red_counts_columns_green_rows_and_blue_the_pictures(tmp_path, name, side):
     """Painted so: planes, rows and columns in the wrong order would show, and so would lost bytes."""
     miniatures.build(name, tmp_path)
@@ -115,7 +122,10 @@ def test_cifar10_1_without_pickles_and_in_its_older_version(tmp_path):
 
 
 def test_the_ten_folds_of_stl10(tmp_path):
+    tmp_path = tmp_path / "STL10"
     miniatures.build("STL10", tmp_path)
+    opened = open_card(get_card("STL10"), tmp_path.parent, "train", fold=4)
+    assert [item.label for item in items(opened.source)] == [3, 4]
     folds = stl10_folds(tmp_path)
     assert [fold.tolist() for fold in folds] == [[n, (n + 1) % 10] for n in range(10)]
     whole = items(read("STL10", tmp_path, "train"))
@@ -165,15 +175,26 @@ def test_voc_has_the_classes_and_the_difficult_ones(tmp_path):
 
 
 def test_svhn_is_the_whole_number_with_its_zeros(tmp_path):
-    miniatures.build("SVHN", tmp_path)
-    found = [(item.label, item.metadata["text"]) for item in items(read("SVHN", tmp_path, "test"))]
-    assert found == [(5, "5"), (210, "210"), (3, "03")]
-
-
-def test_the_cropped_digits_of_svhn_are_refused(tmp_path):
-    (tmp_path / "test_32x32.mat").write_bytes(b"")
-    with pytest.raises(DataError, match=r"cropped digits of SVHN \(format 2\).*get format 1"):
+    expected = svhn_numbers(tmp_path)
+    for split, rows in expected.items():
+        found = items(read("SVHN-Numbers", tmp_path, split))
+        assert [(item.key, item.label) for item in found] == rows
+        assert [item.metadata["text"] for item in found] == ["5", "210", "03"]
+        assert [item.image for item in found] == [picture(key) for key, _ in rows]
+    with pytest.raises(DataError, match=r"get the single digits, train_32x32.mat and test_32x32.mat"):
         read("SVHN", tmp_path, "test")
+    (tmp_path / "test/digitStruct.mat").write_bytes(b"whatever")
+    with pytest.raises(DataError, match=r"digitStruct.mat cannot be read as the digitStruct of SVHN"):
+        read("SVHN-Numbers", tmp_path, "test")
+
+
+def test_svhn_with_a_label_of_zero_or_with_other_pixels(tmp_path):
+    scipy.io.savemat(tmp_path / "test_32x32.mat", {"X": np.zeros((32, 32, 3, 2), np.uint8), "y": [[0], [1]]})
+    with pytest.raises(DataError, match="y should be a column of numbers from 1 to 10"):
+        read("SVHN", tmp_path, "test")
+    scipy.io.savemat(tmp_path / "test_32x32.mat", {"X": np.zeros((32, 32, 3, 3), np.uint8), "y": [[2], [1]]})
+    with pytest.raises(DataError, match=r"X is uint8 \(32, 32, 3, 3\), not uint8 \(32, 32, 3, 2\)"):
+        items(read("SVHN", tmp_path, "test"))
 
 
 def test_an_iiit5k_word_comes_with_its_lexicon(tmp_path):
@@ -258,7 +279,7 @@ def test_caltechs_picture_without_an_ending_counts(tmp_path):
     stray = tmp_path / "101_ObjectCategories/BACKGROUND_Google/tmp"
     stray.write_bytes(b"no picture")
     assert len(items(read("Caltech101", tmp_path, "test"))) == 102
-    stray.write_bytes(miniatures.picture("tmp.jpg"))
+    stray.write_bytes(picture("tmp.jpg"))
     found = items(read("Caltech101", tmp_path, "test")) + items(read("Caltech101", tmp_path, "train"))
     assert len(found) == 102 * 31 + 1
     assert "BACKGROUND_Google/tmp" in {item.key for item in found if isinstance(item, Sample)}

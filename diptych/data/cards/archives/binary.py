@@ -293,6 +293,9 @@ register(
             "MNIST/raw/*ubyte*",
             "raw/*ubyte*",
         ),
-        "STL10": either(read_stl10, "class_names.txt", "test_X.bin", "train_X.bin", "stl10_binary"),
+        "STL10": tuple(
+            Layout(read_stl10, (need,), read_fold=read_stl10_fold)
+            for need in ("class_names.txt", "test_X.bin", "train_X.bin", "stl10_binary")
+        ),
     }
 )

@@ -1,21 +1,43 @@
-"""Archives of text in pictures, for table 14: SVHN (full numbers), IIIT5K."""
+"""Archives of text in pictures, for table 14: SVHN, as single digits and as whole numbers, and IIIT5K."""
 
+import dataclasses
+import functools
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from diptych.data.cards.archives.reading import check_split, either, find, inner, load_mat, safe
-from diptych.data.cards.layouts import Layout, register
-from diptych.data.cards.sources import Entry, ListedSource
+from diptych.data.cards.layouts import register
+from diptych.data.cards.sources import ArraySource, Entry, ListedSource
+from diptych.data.samples import fingerprint
 from diptych.data.sources import Source
 from diptych.errors import DataError
 
 
 def read_svhn(folder: Path, split: str) -> Source:
+    """Format 2 of SVHN: train_32x32.mat and test_32x32.mat, single digits of 32 x 32 pixels, in which 10 means zero."""
+    check_split(split, "SVHN", "train", "test")
+    path = find(folder, f"{split}_32x32.mat")
+    [digits] = load_mat(path, "y")
+    labels = np.atleast_1d(digits).astype(np.int64)
+    if labels.ndim != 1 or labels.min(initial=1) < 1 or labels.max(initial=1) > 10:
+        raise DataError(f"{path}: y should be a column of numbers from 1 to 10")
+    return ArraySource(split, _Cropped(path, len(labels)), labels % 10, fingerprint([path], [path.name]))
+
+
+def not_the_digits(folder: Path, split: str) -> Source:
+    """Where SVHN's whole numbers are, but not the single digits that its card has: always an error that says so."""
+    raise DataError(
+        f"{folder} has SVHN's whole numbers (format 1), which have no common classes; get the single digits, "
+        "train_32x32.mat and test_32x32.mat (format 2), and put them there"
+    )
+
+
+def read_svhn_numbers(folder: Path, split: str) -> Source:
     """Format 1 of SVHN: train/1.png, ..., with train/digitStruct.mat, which is HDF5; the same in test.
 
-    The label is the whole number of the house, as the paper reads it, and so is metadata's "text" ("012" has label 12).
+    The label is the whole number of the house, which table 14 is about; metadata has it as "text" ("012" has label 12).
 
     Raises:
         DataError: h5py is not installed, digitStruct.mat is missing or broken, or no such split.
@@ -27,14 +49,6 @@ def read_svhn(folder: Path, split: str) -> Source:
         for name, text in _digit_struct(path)
     ]
     return ListedSource(folder, entries)
-
-
-def read_svhn_cropped(folder: Path, split: str) -> Source:
-    """Format 2 of SVHN has single digits, which the paper does not use: always an error that says so."""
-    raise DataError(
-        f"{folder} has the cropped digits of SVHN (format 2); the paper reads whole numbers: get format 1, "
-        "train.tar.gz and test.tar.gz, and unpack them there"
-    )
 
 
 def read_iiit5k(folder: Path, split: str) -> Source:
@@ -60,6 +74,25 @@ def read_iiit5k(folder: Path, split: str) -> Source:
         label = plain.index(text.lower())
         entries.append(Entry(safe(str(row["ImgName"]), where), label, metadata={"text": text, "lexicon": lexicon}))
     return ListedSource(folder, entries)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Cropped:
+    """Slices of the digits of a file that can be read as a whole only: up to 230 MB, held once in each process."""
+
+    path: Path
+    count: int
+
+    def __call__(self, first: int, last: int) -> np.ndarray:
+        return np.ascontiguousarray(_digits(self.path, self.count)[..., first:last].transpose(3, 0, 1, 2))
+
+
+@functools.lru_cache(maxsize=1)
+def _digits(path: Path, count: int) -> np.ndarray:
+    [pixels] = load_mat(path, "X")
+    if pixels.dtype != np.uint8 or pixels.size != count * 32 * 32 * 3 or pixels.shape[:3] != (32, 32, 3):
+        raise DataError(f"{path}: X is {pixels.dtype} {pixels.shape}, not uint8 (32, 32, 3, {count})")
+    return pixels.reshape(32, 32, 3, count)
 
 
 def _digit_struct(path: Path) -> list[tuple[str, str]]:
@@ -93,9 +126,11 @@ def _number(file: Any, labels: Any) -> str:
 register(
     {
         "SVHN": (
-            *either(read_svhn, "test/digitStruct.mat", "train/digitStruct.mat"),
-            Layout(read_svhn_cropped, ("*_32x32.mat",)),
+            *either(read_svhn, "test_32x32.mat", "train_32x32.mat"),
+            *either(not_the_digits, "test/digitStruct.mat", "train/digitStruct.mat"),
         ),
+        # Without a card: the paper prints 2,000 classes (figure 21), but not which.
+        "SVHN-Numbers": either(read_svhn_numbers, "test/digitStruct.mat", "train/digitStruct.mat"),
         "IIIT5K": either(read_iiit5k, "testdata.mat", "IIIT5K/testdata.mat", "IIIT5K-Word_V3.0/IIIT5K/testdata.mat"),
     }
 )
