@@ -4,10 +4,10 @@ import dataclasses
 import logging
 from pathlib import Path
 
-import diptych.data.cards.archives  # noqa: F401 (fills LAYOUTS)
 from diptych.data.benchmarks import CLASS_NAMES_FILE, Benchmark, check_benchmark, open_benchmark
+from diptych.data.cards.archives import LAYOUTS
 from diptych.data.cards.card import Card
-from diptych.data.cards.layouts import LAYOUTS, Layout
+from diptych.data.cards.layouts import Layout
 from diptych.data.cards.prompts import Prompts, get_prompts, plain_name
 from diptych.data.cards.sources import RelabelledSource
 from diptych.data.sources import Source
@@ -27,7 +27,7 @@ def open_card(card: Card, root: str | Path, split: str = "test", *, fold: int | 
         card: which set.
         root: the folder that holds the sets, each in a folder called like its card or one of `card.folders`.
         split: "train", "val" or "test".
-        fold: of a set whose authors publish several divisions, which one, from 1; None for the first.
+        fold: of a set whose authors publish several divisions, which one, from 1; None for the usual one.
     Raises:
         DataError: the set is not there (with where to get it), it has no such split or fold, or it is none of the
             forms.
