@@ -3,6 +3,7 @@
 import gzip
 import json
 
+import miniatures
 import numpy as np
 import pytest
 from miniatures_other import (
@@ -249,3 +250,11 @@ def test_imagenet_from_kaggle(tmp_path):
     write(folder / "LOC_val_solution.csv", ["ImageId,PredictionString", "../../x,n15075141 1 2 3 4"])
     with pytest.raises(DataError, match=r"row 2.* is no validation picture"):
         opened("ImageNet", tmp_path)
+
+
+def test_stl10_folds_are_opened_by_number(tmp_path):
+    miniatures.build("STL10", tmp_path / "STL10")
+    whole, first = (len(opened("STL10", tmp_path, "train", fold=fold)) for fold in (None, 1))
+    assert 0 < first < whole
+    with pytest.raises(DataError, match="has the folds 1 to 10, not 11"):
+        opened("STL10", tmp_path, "train", fold=11)

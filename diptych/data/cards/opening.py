@@ -30,7 +30,7 @@ def open_card(card: Card, root: str | Path, split: str = "test", *, fold: int | 
         card: which set.
         root: the folder that holds the sets, each in a folder called like its card or one of `card.folders`.
         split: "train", "val" or "test".
-        fold: of a set whose authors publish several divisions, which one, from 1; None for the first.
+        fold: of a set whose authors publish several divisions, which one, from 1; None for the usual one.
     Raises:
         DataError: the set is not there (with where to get it), it has no such split or fold, or it is none of the
             forms.

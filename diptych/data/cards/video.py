@@ -224,7 +224,7 @@ def open_frames(
         root: the folder that holds the sets, as for `open_card`.
         split: "train" or "test".
         num_frames: of each clip, spread evenly; a clip with fewer gives all that it has.
-        fold: which of the set's divisions, from 1; None for the first.
+        fold: which of the set's divisions, from 1; None for the usual one.
     Returns:
         A Benchmark whose samples have {"clip": the video's key} in their metadata. A damaged clip is one Broken.
     Raises:
