@@ -171,13 +171,12 @@ def shift_results(
 
 
 def subset_results(
-    encoder: Any, benchmark: Benchmark, encoded: Encoded, scorer: Scorer, *, task: str = "zero_shot", behind: str = ""
+    encoder: Any, benchmark: Benchmark, encoded: Encoded, scorer: Scorer, *, task: str = "zero_shot"
 ) -> list[Result]:
     """Accuracy on the pictures of ImageNet that belong to the classes of each of the five shifts with some of them.
 
     Args:
         scorer: of ImageNet's 1,000 classes.
-        behind: what follows "on ImageNet-A" in the protocol.
     """
     pooled = {name: shift_classes(name) for name in SUBSETS}
     right, seen = dict.fromkeys(SUBSETS, 0), dict.fromkeys(SUBSETS, 0)
@@ -196,7 +195,7 @@ def subset_results(
             task,
             *where,
             _counted(right[name], seen[name]),
-            protocol=f"on {name}{behind}",
+            protocol=f"on {name}",
             encoder=encoder,
             fingerprint=fingerprint,
         )
