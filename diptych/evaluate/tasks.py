@@ -8,11 +8,12 @@ from diptych.evaluate.geolocation import GEOLOCATION
 from diptych.evaluate.human import HUMAN
 from diptych.evaluate.lexicon import LEXICON
 from diptych.evaluate.retrieval import RETRIEVAL
+from diptych.evaluate.robustness import ROBUSTNESS
 from diptych.evaluate.task import Task
 from diptych.evaluate.video import VIDEO
 from diptych.evaluate.zero_shot_task import ZERO_SHOT
 
-_ALL = (ZERO_SHOT, RETRIEVAL, VIDEO, LEXICON, GEOLOCATION, HUMAN)
+_ALL = (ZERO_SHOT, RETRIEVAL, VIDEO, LEXICON, GEOLOCATION, HUMAN, ROBUSTNESS)
 TASKS: Mapping[str, Task] = MappingProxyType({task.name: task for task in _ALL})
 
 
