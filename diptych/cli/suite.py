@@ -23,6 +23,7 @@ def run_suite_command(
 ) -> None:
     """Measure each model by all tasks on all sets that are there, and write every exhibit."""
     from diptych.data.cards.opening import find_folder
+    from diptych.data.cards.own import own_cards
     from diptych.data.cards.table import CARDS, get_card
     from diptych.embed.others import open_encoder
     from diptych.evaluate.suite import read_all, run_suite
@@ -36,7 +37,8 @@ def run_suite_command(
         raise InputError("nothing to measure: diptych evaluate MODEL --suite paper --data-root FOLDER")
     setting = suite_setting(models, data_root, out, None, workers)
     chosen = get_tasks(tasks or list(TASKS))
-    cards = [get_card(name) for name in sets] if sets else list(CARDS.values())
+    own = {card.name: card for card in own_cards(setting.data)}
+    cards = [own.get(name) or get_card(name) for name in sets] if sets else [*CARDS.values(), *own.values()]
     present = [card for card in cards if find_folder(card, setting.data) is not None]
     typer.echo(f"{len(present)} of {len(cards)} sets are there: {', '.join(card.title for card in present) or 'none'}")
     skipped = []
