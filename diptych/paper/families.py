@@ -15,25 +15,25 @@ _COMPUTE_FAMILIES = {
     "EfficientNet Noisy Student": ("EfficientNet Noisy", 3),
     "ResNet": ("ResNet-", 4),
 }
-_SELF_SUPERVISED = ("SimCLR", "BYOL", "MoCo")
-_WITH_WORDS = ("VirTex", "LM RN50")
+_KINDS = (("CLIP", 0), ("with labels", 2), ("without labels", 3), ("with captions, others", 4))
 
 
 def family(row: str) -> tuple[str, int]:
     """Family and colour of a row of table 10, by what it learned from."""
+    clip, labels, alone, others = _KINDS
     if row.startswith("CLIP"):
-        return "CLIP", 0
-    if row.startswith(_SELF_SUPERVISED):
-        return "without labels", 3
-    return ("with captions, others", 4) if row.startswith(_WITH_WORDS) else ("with labels", 2)
+        return clip
+    if row.startswith(("SimCLR", "BYOL", "MoCo")):
+        return alone
+    return others if row.startswith(("VirTex", "LM RN50")) else labels
 
 
 def family_series(spots: Mapping[str, tuple[float, float | None]]) -> list[Series]:
     """Points of table 10's models, a series per family, with the models' names."""
-    groups: dict[tuple[str, int], list[tuple[str, float, float]]] = {}
+    groups: dict[tuple[str, int], list[tuple[str, float, float]]] = {key: [] for key in _KINDS}
     for row, (x, y) in spots.items():
         if y is not None:
-            groups.setdefault(family(row), []).append((row, x, y))
+            groups[family(row)].append((row, x, y))
     return [
         Series(
             label,
@@ -44,6 +44,7 @@ def family_series(spots: Mapping[str, tuple[float, float | None]]) -> list[Serie
             names=[n for n, *_ in some],
         )
         for (label, colour), some in groups.items()
+        if some
     ]
 
 
@@ -85,5 +86,5 @@ def set_charts(
         means = {model: mean(cells, sets) for model, cells in own.items()}
         label = "measured" if first else ""
         series += measured_points(means, compute, label=label, names=False)
-        charts.append(Chart(name, "GFLOPs", y_label, series, 10, y_from_zero=False, legend="bottom right"))
+        charts.append(Chart(name, "GFLOPs", y_label, series, 10, y_from_zero=first, legend="bottom right"))
     return charts

@@ -5,6 +5,7 @@ with replacement gives it to within 0.02.
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Sequence
 
@@ -62,6 +63,12 @@ def fit_line(x: Sequence[float], y: Sequence[float], *, level: float = LEVEL, se
     fits = across.shape == up.shape and across.ndim == 1 and across.size >= 3
     if not (fits and np.isfinite([across, up]).all() and np.ptp(across) > 0 and np.ptp(up) > 0):
         raise ShapeError(f"a line needs three or more finite points that differ; got {list(x)} and {list(y)}")
+    return _fitted(tuple(across.tolist()), tuple(up.tolist()), level, seed)
+
+
+@functools.lru_cache(maxsize=64)  # the paper's own lines are asked for again and again
+def _fitted(x: tuple[float, ...], y: tuple[float, ...], level: float, seed: int) -> LineFit:
+    across, up = np.asarray(x), np.asarray(y)
     slope = _slope(across, up)
     r = float(np.corrcoef(across, up)[0, 1])
     n = len(across)

@@ -82,6 +82,13 @@ def compared(model: str, scores: Scores, place: str) -> str:
     )
 
 
+def headline(sentences: Iterable[str]) -> str:
+    """What was found of the first two models, and how many more there are; "" without any."""
+    found = list(sentences)
+    rest = [f"{len(found) - 2} more below"] if len(found) > 2 else []
+    return "; ".join(found[:2] + rest)
+
+
 def missing_notes(found: Mapping[str, Mapping[str, Result]]) -> list[str]:
     """A sentence per model on the sets that were not measured, and on those of another size than the paper's."""
     notes = []

@@ -14,6 +14,7 @@ from diptych.paper.measured import (
     PAPER_27,
     SUITES,
     Scores,
+    headline,
     mean,
     measured,
     missing_notes,
@@ -48,7 +49,9 @@ def _correlation_chart(title: str, probes: Scores, zero_shot: Scores, fit: LineF
         ends = [min(x), max(x)]
         series.append(Series(fit.in_words(), ends, [fit(end) for end in ends], colour=1, form="line"))
     label = "linear probe on the same features, %"
-    return Chart(title, label, "zero-shot, %", series, x_from_zero=False, diagonal=True, legend="bottom right")
+    return Chart(
+        title, label, "zero-shot, %", series, x_from_zero=False, y_from_zero=False, diagonal=True, legend="bottom right"
+    )
 
 
 def _fit_row(fit: LineFit | None, sets: int, of_paper: bool) -> list[Cell | str]:
@@ -76,7 +79,7 @@ def _figure_8(results: Sequence[Result]) -> Shown:
     ]
     found = [f"{name}: {fit.in_words()}" for name, fit in fits.items() if fit and name in own]
     return Shown(
-        "; ".join(found) or f"Zero-shot scores follow those of probes on the same features: {paper_fit.in_words()}",
+        headline(found) or f"Zero-shot scores follow those of probes on the same features: {paper_fit.in_words()}",
         "Each point is a set; on the dashed line both scores are equal. In brackets the 95 % interval of the slope if "
         "sets are drawn again with replacement.",
         [
@@ -104,7 +107,7 @@ def _gap(both: tuple[Scores, Scores], name: str) -> float | None:
 
 def _figure_10(results: Sequence[Result]) -> Shown:
     own, paper = measured(results, "linear_probe", "features"), published("table 10")
-    compute, known = measured_gflops(results), paper_gflops()
+    compute, known, printed = measured_gflops(results), paper_gflops(), published("figure 4")
     charts = []
     for label in ("mean of 12", "mean of 27"):
         sets = SUITES[label]
@@ -112,13 +115,19 @@ def _figure_10(results: Sequence[Result]) -> Shown:
         series = compute_series({row: mean(paper[row], sets) for row in known if row in paper})
         series += measured_points(means, compute)
         y_label = f"linear probe, {label} sets, %"
-        charts.append(Chart(label, _COMPUTE, y_label, series, 10, y_from_zero=False, legend="bottom right"))
+        charts.append(Chart(label, _COMPUTE, y_label, series, 10, y_from_zero=False))
     rows: list[tuple[str, list[Cell | str]]] = [
         (model, [Cell(compute.get(model), digits=2), *(Cell(mean(percents(found), SUITES[label])) for label in _MEANS)])
         for model, found in own.items()
     ]
     rows += [
-        (row, [published_cell(value, digits=2), *(published_cell(mean(paper[row], SUITES[label])) for label in _MEANS)])
+        (
+            row,
+            [
+                Cell(value, published=row in printed, digits=2),
+                *(published_cell(mean(paper[row], SUITES[label])) for label in _MEANS),
+            ],
+        )
         for row, value in known.items()
         if row in paper
     ]
@@ -135,40 +144,63 @@ _MEANS = ("mean of 12", "mean of 27")
 
 
 def _figure_12(results: Sequence[Result]) -> Shown:
-    own, paper = measured(results, "linear_probe", "features"), published("table 10")
-    charts, above = [], {}
-    for label in ("mean of 12", "mean of 26"):
+    own = measured(results, "linear_probe", "features")
+    paper, mine = published("table 10"), {model: percents(found) for model, found in own.items()}
+    lines = {label: _line_of_others(paper, SUITES[label]) for label in _TRANSFER}
+    charts = []
+    for label in _TRANSFER:
         sets = SUITES[label]
-        spots = {row: (cells["ImageNet"], mean(cells, sets)) for row, cells in paper.items()}
-        series = family_series(spots)
-        mine = {model: percents(some) for model, some in own.items()}
-        known = [
-            (model, cells["ImageNet"], y)
-            for model, cells in mine.items()
-            if "ImageNet" in cells and (y := mean(cells, sets)) is not None
-        ]
+        series = family_series({row: (cells["ImageNet"], mean(cells, sets)) for row, cells in paper.items()})
+        known = [(model, *spot) for model, cells in mine.items() if (spot := _spot(cells, sets)) is not None]
         if known:
             models, across, up = zip(*known, strict=True)
             series.append(Series("measured", across, up, colour=MEASURED, form="markers", names=models))
-        above[label] = _residual(paper, sets)
         x_label, y_label = "linear probe on ImageNet, %", f"{label} sets, %"
         axes = {"x_from_zero": False, "y_from_zero": False, "diagonal": True}
         charts.append(Chart(f"Transfer: {label}", x_label, y_label, series, **axes))  # type: ignore[arg-type]
+    rows = [(model, _transfer_cells(cells, lines, of_paper=False)) for model, cells in mine.items()]
+    rows += [(row, _transfer_cells(cells, lines, of_paper=True)) for row, cells in paper.items()]
+    leads = [_height(cells, SUITES["mean of 26"], lines["mean of 26"]) or 0.0 for cells in _clip(paper)]
+    columns = ["model", "ImageNet", *(name for label in _TRANSFER for name in (label, "above the line"))]
     return Shown(
-        f"At equal scores on ImageNet CLIP's models score {above['mean of 26']:.1f} points more on 26 other sets",
+        f"At equal scores on ImageNet CLIP's models score {sum(leads) / len(leads):.1f} points more on 26 other sets",
         "Each point is a model of table 10: the mean over sets against the score on ImageNet. The lead is the mean "
         "height of CLIP's models above the line through all others.",
-        charts=charts,
-        notes=["The 26 sets are those of table 10 without ImageNet.", *missing_notes(own)],
+        [NumberTable("Transfer, %, and points above the line through models other than CLIP", columns, rows)],
+        charts,
+        ["The 26 sets are those of table 10 without ImageNet.", *missing_notes(own)],
     )
 
 
-def _residual(paper: Mapping[str, Scores], sets: Sequence[str]) -> float:
-    """Mean height of CLIP's models above the line through all others, points."""
-    spots = {row: (cells["ImageNet"], mean(cells, sets) or 0.0) for row, cells in paper.items()}
-    clip = [spot for row, spot in spots.items() if row.startswith("CLIP")]
-    fit = fit_line(*zip(*(spot for row, spot in spots.items() if not row.startswith("CLIP")), strict=True))
-    return sum(y - fit(x) for x, y in clip) / len(clip)
+_TRANSFER = ("mean of 12", "mean of 26")
+
+
+def _clip(paper: Mapping[str, Scores]) -> list[Scores]:
+    return [cells for row, cells in paper.items() if row.startswith("CLIP")]
+
+
+def _line_of_others(paper: Mapping[str, Scores], sets: Sequence[str]) -> LineFit:
+    """Means over sets by the score on ImageNet, of all models of table 10 but CLIP's."""
+    spots = [_spot(cells, sets) for row, cells in paper.items() if not row.startswith("CLIP")]
+    return fit_line(*zip(*(spot for spot in spots if spot is not None), strict=True))
+
+
+def _spot(cells: Scores, sets: Sequence[str]) -> tuple[float, float] | None:
+    """The score on ImageNet and the mean over sets, where both are known."""
+    height = mean(cells, sets)
+    return (cells["ImageNet"], height) if height is not None and "ImageNet" in cells else None
+
+
+def _height(cells: Scores, sets: Sequence[str], line: LineFit) -> float | None:
+    spot = _spot(cells, sets)
+    return spot[1] - line(spot[0]) if spot is not None else None
+
+
+def _transfer_cells(cells: Scores, lines: Mapping[str, LineFit], *, of_paper: bool) -> list[Cell | str]:
+    values = [cells.get("ImageNet")]
+    for label, line in lines.items():
+        values += [mean(cells, SUITES[label]), _height(cells, SUITES[label], line)]
+    return [Cell(value, published=of_paper) for value in values]
 
 
 def _figure_20(results: Sequence[Result]) -> Shown:

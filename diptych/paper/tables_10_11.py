@@ -11,6 +11,7 @@ from diptych.paper.measured import (
     PAPER_27,
     SUITES,
     compared,
+    headline,
     mean,
     measured,
     measured_cell,
@@ -53,7 +54,7 @@ def _counts(result: Result | None, n: int) -> bool:
     return result is not None and result.n >= _FULL * n
 
 
-def models_table(title: str, own: Measured, place: str, *, bold: bool, notes: Sequence[str] = ()) -> NumberTable:
+def models_table(title: str, own: Measured, place: str, *, bold: bool) -> NumberTable:
     """A row per model, measured ones first, and a column per set after the means over suites of them."""
     paper = published(place)
     flags = bold_cells(own, paper) if bold else set()
@@ -66,7 +67,7 @@ def models_table(title: str, own: Measured, place: str, *, bold: bool, notes: Se
         cells = [published_cell(mean(scores, sets)) for sets in SUITES.values()]
         cells += [published_cell(scores.get(name), bold=(f"paper:{row}", name) in flags) for name in PAPER_27]
         rows.append((row, cells))
-    return NumberTable(title, ["model", *SUITES, *PAPER_27], rows, notes)
+    return NumberTable(title, ["model", *SUITES, *PAPER_27], rows)
 
 
 def beside_table(title: str, own: Measured, place: str) -> NumberTable:
@@ -99,11 +100,10 @@ def _table_10(results: Sequence[Result]) -> Shown:
     own |= {f"{model}, projected": found for model, found in projected.items()}
     paper = published("table 10")
     best, rival = (mean(paper[row], PAPER_27) or 0.0 for row in (nearest_row("", paper), _RIVAL))
-    title = "; ".join(compared(model, percents(found), "table 10") for model, found in own.items())
+    title = headline(compared(model, percents(found), "table 10") for model, found in own.items())
     title = title or f"Of the paper's 66 models CLIP's best leads by {best - rival:.1f} points over 27 sets"
     tables = [beside_table("Linear probes, %, beside the paper's", own, "table 10")] if own else []
-    bold = "Bold scores lie inside the 99.5 % Clopper-Pearson interval of the best one of their column (appendix A.4)."
-    wide = models_table("Linear probes of all models, %", own, "table 10", bold=True, notes=[bold])
+    wide = models_table("Linear probes of all models, %", own, "table 10", bold=True)
     return Shown(
         title,
         "Logistic regression on frozen features, with the metric of each set: mean average precision for VOC2007, area "
@@ -121,7 +121,7 @@ def _table_10(results: Sequence[Result]) -> Shown:
 def _table_11(results: Sequence[Result]) -> Shown:
     own = measured(results, "zero_shot", "ensemble")
     paper = published("table 11")
-    title = "; ".join(compared(model, percents(found), "table 11") for model, found in own.items())
+    title = headline(compared(model, percents(found), "table 11") for model, found in own.items())
     means = {row: mean(scores, PAPER_27) or 0.0 for row, scores in paper.items()}
     title = title or (
         f"The paper's nine models classify without examples: from {min(means.values()):.1f} to "

@@ -11,7 +11,7 @@ from diptych.paper.compute import SOURCES, measured_gflops, paper_gflops
 from diptych.paper.efficiency import images_needed
 from diptych.paper.exhibit import Exhibit, Shown
 from diptych.paper.families import MEASURED, set_charts
-from diptych.paper.measured import PAPER_27, common_mean, measured, missing_notes, percents, published_cell
+from diptych.paper.measured import PAPER_27, common_mean, headline, measured, missing_notes, percents, published_cell
 from diptych.paper.numbers import READ_OFF, published
 from diptych.paper.power_law import PowerLaw, fit_power_law
 from diptych.records import Result
@@ -95,7 +95,7 @@ def _figure_4(results: Sequence[Result]) -> Shown:
         )
         for row, cells in paper.items()
     ]
-    found = "; ".join(
+    found = headline(
         f"{model}: prompts and ensembles bring {points((means[_ENSEMBLE] - means['class names']) / 100)} points over "
         f"{means['sets']:.0f} sets"
         for model, means in study.items()
@@ -148,7 +148,7 @@ def _figure_9(results: Sequence[Result]) -> Shown:
         series.append(
             Series("measured", across, list(drawn.values()), colour=MEASURED, form="markers", names=list(drawn))
         )
-        if len(set(across)) > 1:
+        if len(set(across)) > 2:
             own_law = fit_power_law(across, list(drawn.values()))
             series.append(_law_series(own_law, across, MEASURED))
             words = f"Measured: {own_law.in_words()}"

@@ -14,7 +14,10 @@ from diptych.report.formats import NOTHING, readable
 
 _MANY_COLUMNS = 12  # with more, the names of the columns are set upright
 _MANY_ROWS = 30  # with more, a page shows them in a window of their own, under the names of the columns
-_LEGEND = {"published": "the paper's own number", "bold": "inside the 99.5 % interval of the best of its column"}
+_LEGEND = {
+    "published": "the paper's, or computed from the paper's numbers alone",
+    "bold": "inside the 99.5 % interval of the best of its column",
+}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
