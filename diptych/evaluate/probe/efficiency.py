@@ -4,6 +4,7 @@ Source: CLIP paper, section 3.1.5 and figure 7.
 """
 
 import dataclasses
+import itertools
 import math
 import statistics
 from collections.abc import Iterable, Sequence
@@ -32,7 +33,7 @@ def examples_to_match(shots: Sequence[float], scores: Sequence[float], zero_shot
     """
     if not shots or len(shots) != len(scores):
         raise ShapeError(f"a few-shot curve has {len(shots)} counts of examples and {len(scores)} scores")
-    rising = all(one < next_one for one, next_one in zip(shots, shots[1:], strict=False))
+    rising = all(one < following for one, following in itertools.pairwise(shots))
     if not rising or not 0 < shots[0] < math.inf or not math.isfinite(shots[-1]):
         raise InputError(f"examples per class must increase from above 0; got {', '.join(map(str, shots))}")
     if not all(map(math.isfinite, [*scores, zero_shot])):
