@@ -1,4 +1,4 @@
-"""Few-shot classifiers on frozen vectors: seeded, nested draws; three ways to learn from them; no look at the test split.
+"""Few-shot classifiers on frozen vectors: seeded, nested draws, and three ways to learn from them.
 
 Three classifiers, all linear:
 
@@ -10,10 +10,13 @@ Three classifiers, all linear:
 
 The paper does not say how it chose the penalty with few examples. Here, with k examples per class:
 
-- k >= 4: among PENALTIES by cross-validation inside the draw: each class's examples are dealt in turn to FOLDS folds, and
-  the penalty with the lowest cross-entropy on held-out examples wins, the larger of equal ones. From k = 16 on one fold
-  is held out once, since more of them would seldom change the choice. Then all k examples are fitted.
-- k < 4: no example can be spared, so the penalty is FIXED_PENALTY and the share FIXED_SHARE.
+- k >= 4: among PENALTIES by cross-validation inside the draw: each class's examples are dealt in turn to FOLDS folds,
+  and the penalty with the lowest cross-entropy on held-out examples wins, the larger of equal ones. From k = 16 on one
+  fold alone is held out: there are enough examples in it. Then all k examples are fitted.
+- k < 4: no example can be spared, so the penalty is FIXED_PENALTY and the share FIXED_SHARE, round numbers near what is
+  chosen where something can be.
+
+The test split has no part in any choice, nor has a validation split: what is not drawn is not seen.
 
 Penalties are relative: lambda is the penalty times the mean squared distance of the examples from their mean, so that
 the choice does not change with the units of the vectors. The share is chosen among SHARES in the same way and on the
