@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -86,3 +87,8 @@ def get_prompts(name: str) -> Prompts:
     if found is None:
         raise InputError(f"there are no prompts for {name!r}; there are for {', '.join([*table, *_derived()])}")
     return found
+
+
+def plain_name(name: str) -> str:
+    """A class name for comparison: lower case, letters and digits alone."""
+    return re.sub(r"[^a-z0-9]+", "", name.lower())

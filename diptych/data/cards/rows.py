@@ -177,7 +177,7 @@ FIRST_12: tuple[Card, ...] = (
         (
             "No split is published: which 30 pictures the paper drew is not known.",
             "The class of background pictures counts: 102 classes, not 101.",
-            "Its background has a picture called tmp, without an ending: with it 6,085 are for test.",
+            "Its background has a picture without an ending, tmp: with it there are 6,085 test pictures, else 6,084.",
         ),
         metric=_MEAN,
     ),
