@@ -61,7 +61,7 @@ def _class_means(
     # Prompts of like length share a batch, since an encoder computes up to the longest of each.
     order = torch.tensor(sorted(range(len(prompts)), key=lambda index: len(prompts[index])))
     sums = torch.zeros(())
-    for rows in progress_bar(order.split(_PROMPTS_PER_BATCH), "prompts"):
+    for rows in progress_bar(order.split(_PROMPTS_PER_BATCH), "prompts", len(prompts), len):
         embeddings = encoder.encode_texts([prompts[index] for index in rows.tolist()]).double().cpu()
         if embeddings.ndim != 2 or len(embeddings) != len(rows):
             raise ShapeError(f"{encoder.name}: {len(rows)} texts gave embeddings of shape {tuple(embeddings.shape)}")
