@@ -80,6 +80,15 @@ class Model:
                 digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
         return digest.hexdigest()
 
+    @property
+    def image_fingerprint(self) -> str:
+        """Changes whenever a picture's embedding could: weights of the image tower, preprocessing, precision."""
+        digest = hashlib.sha256(f"{self.preprocessing} {self.clip.config}".encode())
+        for name, tensor in self.clip.visual.state_dict().items():
+            digest.update(name.encode() + str(tensor.dtype).encode())
+            digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+        return digest.hexdigest()
+
     def encode_images(self, pictures: Sequence[Picture], batch_size: int = BATCH_SIZE) -> torch.Tensor:
         """Embed pictures.
 
@@ -99,6 +108,17 @@ class Model:
             raise ShapeError(f"encode_pixels takes uint8 pixels, not {images.dtype}")
         batches = (batch for batch in images.split(batch_size) if len(batch))
         return self._embed(batches, self._image_embeddings, self.clip.config.embed_dim)
+
+    def pixel_features(self, images: torch.Tensor, batch_size: int = BATCH_SIZE) -> torch.Tensor:
+        """Features of what `evaluation_pixels` prepared: uint8 (N, 3, R, R) -> (N, W) float32 on the CPU."""
+        batches = (batch for batch in images.split(batch_size) if len(batch))
+        return self._embed(batches, self._image_features, self.clip.config.vision.features_dim)
+
+    def project_features(self, features: torch.Tensor, batch_size: int = 16 * BATCH_SIZE) -> torch.Tensor:
+        """From image features (N, W) to the embeddings (N, E) of encode_images: float32 on the CPU, unit norm."""
+        dtype = self.clip.visual.conv1.weight.dtype
+        batches = (batch.to(self.device, dtype) for batch in features.split(batch_size) if len(batch))
+        return self._embed(batches, lambda x: normalised(self.clip.visual.project(x)), self.clip.config.embed_dim)
 
     def image_features(self, pictures: Sequence[Picture], batch_size: int = BATCH_SIZE) -> torch.Tensor:
         """N pictures -> (N, W) float32 on the CPU: what the image tower says before the projection, for probes."""

@@ -23,13 +23,17 @@ _MAX_CACHE_BYTES = 2**31
 
 
 def class_embeddings(
-    encoder: Encoder, class_names: Sequence[str], templates: Sequence[str], *, cache_folder: str | Path | None = None
+    encoder: Encoder,
+    class_names: Sequence[str | Sequence[str]],
+    templates: Sequence[str],
+    *,
+    cache_folder: str | Path | None = None,
 ) -> torch.Tensor:
     """One vector per class: the mean of its prompts' unit embeddings, normalised again.
 
     Args:
         encoder: gives the texts' embeddings; where it has a `fingerprint`, the result can be cached on disk.
-        class_names: C names.
+        class_names: C classes, each with one name or several, which count alike.
         templates: T templates with {c}.
         cache_folder: where to keep the result; None keeps nothing.
     Returns:
@@ -41,23 +45,32 @@ def class_embeddings(
     path = _cache_path(cache_folder, getattr(encoder, "fingerprint", None), class_names, templates)
     if path is not None and (cached := _read_cache(path, len(class_names))) is not None:
         return cached
-    prompts = [fill_template(template, name) for name in class_names for template in templates]
+    names = [(one,) if isinstance(one, str) else tuple(one) for one in class_names]
+    prompts = [fill_template(template, name) for several in names for name in several for template in templates]
+    owner = [index for index, several in enumerate(names) for _ in range(len(several) * len(templates))]
+    embeddings = _class_means(encoder, prompts, torch.tensor(owner), [several[0] for several in names])
+    if path is not None:
+        _write_cache(embeddings, path)
+    return embeddings
+
+
+def _class_means(
+    encoder: Encoder, prompts: Sequence[str], owner: torch.Tensor, class_names: Sequence[str]
+) -> torch.Tensor:
+    """The normalised mean of each class's prompts, float32 (C, E); `owner` int64 has the class of each prompt."""
     # Prompts of like length share a batch, since an encoder computes up to the longest of each.
     order = torch.tensor(sorted(range(len(prompts)), key=lambda index: len(prompts[index])))
     sums = torch.zeros(())
-    for rows in progress_bar(order.split(_PROMPTS_PER_BATCH), "prompts"):
+    for rows in progress_bar(order.split(_PROMPTS_PER_BATCH), "prompts", len(prompts), len):
         embeddings = encoder.encode_texts([prompts[index] for index in rows.tolist()]).double().cpu()
         if embeddings.ndim != 2 or len(embeddings) != len(rows):
             raise ShapeError(f"{encoder.name}: {len(rows)} texts gave embeddings of shape {tuple(embeddings.shape)}")
         sums = sums if sums.ndim else torch.zeros(len(class_names), embeddings.shape[1], dtype=torch.float64)
-        sums.index_add_(0, rows // len(templates), torch.nn.functional.normalize(embeddings, dim=1))
+        sums.index_add_(0, owner[rows], torch.nn.functional.normalize(embeddings, dim=1))
     norms = sums.norm(dim=1, keepdim=True)
     if broken := [class_names[index] for index in (~(norms > 0)).nonzero()[:, 0].tolist()]:
         raise InputError(f"{encoder.name} gives no usable embedding (NaN or zero) for the class {broken[0]!r}")
-    embeddings = (sums / norms).float()
-    if path is not None:
-        _write_cache(embeddings, path)
-    return embeddings
+    return (sums / norms).float()
 
 
 def default_cache_folder() -> Path:
@@ -66,7 +79,10 @@ def default_cache_folder() -> Path:
 
 
 def _cache_path(
-    folder: str | Path | None, fingerprint: str | None, class_names: Sequence[str], templates: Sequence[str]
+    folder: str | Path | None,
+    fingerprint: str | None,
+    class_names: Sequence[str | Sequence[str]],
+    templates: Sequence[str],
 ) -> Path | None:
     if folder is None or not fingerprint:
         return None

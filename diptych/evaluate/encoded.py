@@ -1,16 +1,40 @@
-"""A set's pictures as vectors, computed once for all tasks and kept on disk."""
+"""A set's pictures as vectors, computed once for all tasks and kept on disk.
 
+    CACHE/pictures/<fingerprint>/ vectors.f32  rows.parquet  manifest.json
+
+The folder appears whole or not at all. Its name is a fingerprint of all that the vectors depend on, so another model,
+preprocessing or set never finds them.
+"""
+
+import contextlib
 import dataclasses
-from collections.abc import Mapping
+import hashlib
+import json
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
 
 from diptych.data.benchmarks import Benchmark
 from diptych.embed.encoder import Encoder
+from diptych.errors import ConfigError, DataError, InputError
+from diptych.evaluate.encoding import EncodedBatch, encode_benchmark
+from diptych.evaluate.progress import progress_bar
 
 KINDS = ("embeddings", "features")
+FORMAT = 1
+
+_log = logging.getLogger(__name__)
+_PICTURES_PER_BATCH = 256
+_ROWS_PER_BLOCK = 65_536
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,5 +63,184 @@ class Encoded:
 def encode_set(
     encoder: Encoder, benchmark: Benchmark, kind: str = "embeddings", *, cache: Path | None = None, num_workers: int = 0
 ) -> Encoded:
-    """Encode a split, or read what an earlier run kept."""
-    raise NotImplementedError
+    """Encode a split, or read what an earlier run kept.
+
+    Where vectors are kept and the encoder can project features (`project_features`), one pass over the pictures serves
+    both kinds. An encoder without `image_fingerprint` keeps nothing: nobody could tell when it changed.
+
+    Args:
+        encoder: the model.
+        benchmark: the split.
+        kind: "embeddings" (N, E) of unit norm, or "features" (N, W) before the projection.
+        cache: folder of kept vectors; None keeps nothing, and all vectors are held in memory.
+        num_workers: processes that decode pictures; it changes no number.
+    Raises:
+        ConfigError: there is no such kind, or the encoder gives none.
+        DataError: the set is empty or too broken, or the disk is full.
+        InputError: a vector is not finite.
+    """
+    if kind not in KINDS:
+        raise ConfigError(f"there are {' and '.join(KINDS)} of pictures, no {kind!r}")
+    mark = getattr(encoder, "image_fingerprint", None)
+    kept = cache is not None and bool(mark)
+    projects = kept and hasattr(encoder, "project_features")
+    computed = "features" if projects else kind
+    fingerprint = _fingerprint(mark or encoder.name, computed, benchmark)
+    folder = Path(cache) / "pictures" / fingerprint[:32] if cache is not None and kept else None
+    encoded = None if folder is None else _read(folder, fingerprint)
+    if encoded is None:
+        encoded = _encode(encoder, benchmark, computed, folder, fingerprint, num_workers)
+    if kind == computed or folder is None:
+        return encoded
+    mark_of_kind = _fingerprint(mark, kind, benchmark)
+    vectors = _projected(encoder, encoded.vectors, folder / f"{mark_of_kind[:16]}.f32")
+    return dataclasses.replace(encoded, vectors=vectors, fingerprint=mark_of_kind)
+
+
+def _projected(encoder: Any, features: np.ndarray, path: Path) -> np.ndarray:
+    """Embeddings of kept features, beside them on disk, made block by block."""
+    dim = encoder.project_features(torch.from_numpy(np.array(features[:1]))).shape[1]
+    if not path.exists() or path.stat().st_size != 4 * len(features) * dim:
+        part = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            with part.open("wb") as file:
+                for start in range(0, len(features), _ROWS_PER_BLOCK):
+                    block = torch.from_numpy(np.array(features[start : start + _ROWS_PER_BLOCK]))
+                    file.write(encoder.project_features(block).numpy().tobytes())
+            part.replace(path)
+        except OSError as error:
+            raise DataError(f"cannot keep vectors in {path.parent}: {error.strerror}; free some space") from error
+        finally:
+            part.unlink(missing_ok=True)
+    return np.memmap(path, np.float32, "r", shape=(len(features), dim))
+
+
+def _fingerprint(mark: Any, kind: str, benchmark: Benchmark) -> str:
+    content = [FORMAT, kind, mark, benchmark.split, benchmark.source.fingerprint]
+    return hashlib.sha256(json.dumps(content).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _encode(
+    encoder: Encoder, benchmark: Benchmark, kind: str, folder: Path | None, fingerprint: str, num_workers: int
+) -> Encoded:
+    """Encode into memory, or through a file into `folder`."""
+    batches = _Counted(encode_benchmark(encoder, benchmark, _PICTURES_PER_BATCH, num_workers, kind))
+    expected = (benchmark.card.splits.get(benchmark.split) if benchmark.card else None) or None
+    where = f"{benchmark.name}/{benchmark.split}"
+    shown = progress_bar(batches, f"{where} (pictures)", expected, lambda batch: len(batch.keys))
+    if folder is None:
+        rows = _Rows()
+        vectors = [rows.add(batch) for batch in shown]
+        return rows.encoded(np.concatenate(vectors), batches.num_broken, fingerprint)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+    except OSError as error:
+        raise DataError(f"cannot keep vectors in {folder.parent}: {error.strerror}; choose another cache") from error
+    try:
+        rows = _Rows()
+        with (part / "vectors.f32").open("wb") as file:
+            for batch in shown:
+                file.write(rows.add(batch).tobytes())
+        rows.write(part, batches.num_broken, fingerprint)
+        _put(part, folder)
+    except OSError as error:
+        raise DataError(f"cannot keep vectors in {folder}: {error.strerror or error}; free some space") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    encoded = _read(folder, fingerprint)
+    if encoded is None:
+        raise DataError(f"the vectors just written to {folder} cannot be read back; is the disk sound?")
+    return encoded
+
+
+def _put(part: Path, folder: Path) -> None:
+    """Give a finished folder its name; a broken one of that name makes way, a sound one of another process stays."""
+    if folder.exists():
+        shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.suppress(FileExistsError):
+        os.replace(part, folder)  # noqa: PTH105 (Path.replace would do; os.replace says that it is atomic)
+
+
+class _Counted:
+    """Batches, and how many samples were broken, known at their end."""
+
+    def __init__(self, batches: Any) -> None:
+        self._batches, self.num_broken = batches, 0
+
+    def __iter__(self) -> Iterator[EncodedBatch]:
+        self.num_broken = yield from self._batches
+
+
+class _Rows:
+    """What is known about the samples so far, without their vectors."""
+
+    def __init__(self) -> None:
+        self.keys: list[str] = []
+        self.labels: list[np.ndarray] = []
+        self.texts: list[tuple[str, ...]] = []
+        self.metadata: list[Mapping[str, Any]] = []
+        self.dim = 0
+
+    def add(self, batch: EncodedBatch) -> np.ndarray:
+        """Note a batch; returns its vectors, float32 (N, D)."""
+        vectors = batch.vectors.float().cpu().numpy()
+        if broken := np.flatnonzero(~np.isfinite(vectors).all(axis=1)).tolist():
+            raise InputError(
+                f"the vectors of {len(broken)} of {len(vectors)} pictures, first {batch.keys[broken[0]]!r}, are NaN or "
+                "infinite: are the weights sound?"
+            )
+        self.keys += batch.keys
+        self.labels.append(batch.labels)
+        self.texts += batch.texts
+        self.metadata += batch.metadata
+        self.dim = vectors.shape[1]
+        return np.ascontiguousarray(vectors)
+
+    def encoded(self, vectors: np.ndarray, num_broken: int, fingerprint: str) -> Encoded:
+        labels = np.concatenate(self.labels).astype(np.int64)
+        return Encoded(
+            tuple(self.keys), labels, vectors, tuple(self.texts), tuple(self.metadata), num_broken, fingerprint
+        )
+
+    def write(self, folder: Path, num_broken: int, fingerprint: str) -> None:
+        beside = [json.dumps(one, default=_plain) if one else "" for one in self.metadata]
+        columns = {
+            "key": pa.array(self.keys, pa.string()),
+            "label": pa.array(np.concatenate(self.labels).astype(np.int64)),
+            "texts": pa.array([list(texts) for texts in self.texts], pa.list_(pa.string())),
+            "metadata": pa.array(beside, pa.string()),
+        }
+        pq.write_table(pa.table(columns), folder / "rows.parquet")
+        manifest = {"fingerprint": fingerprint, "shape": [len(self.keys), self.dim], "num_broken": num_broken}
+        (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+
+
+def _plain(value: Any) -> Any:
+    """Metadata as JSON: arrays and numbers of numpy become lists and numbers."""
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    return str(value)
+
+
+def _read(folder: Path, fingerprint: str) -> Encoded | None:
+    """What an earlier run kept; None where it is not there, or, with a notice, where it is broken."""
+    if not folder.exists():
+        return None
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        if manifest["fingerprint"] != fingerprint:
+            raise ValueError("it belongs to something else")
+        shape = tuple(manifest["shape"])
+        vectors = np.memmap(folder / "vectors.f32", np.float32, "r", shape=shape)
+        rows = pq.read_table(folder / "rows.parquet")
+        labels = rows.column("label").to_numpy()
+        if len(labels) != shape[0] or (folder / "vectors.f32").stat().st_size != 4 * shape[0] * shape[1]:
+            raise ValueError("its files differ in length")
+        metadata = tuple(json.loads(one) if one else {} for one in rows.column("metadata").to_pylist())
+        texts = tuple(map(tuple, rows.column("texts").to_pylist()))
+        keys = tuple(rows.column("key").to_pylist())
+        return Encoded(keys, labels, vectors, texts, metadata, int(manifest["num_broken"]), fingerprint)
+    except (OSError, KeyError, ValueError, TypeError, pa.ArrowException) as error:
+        _log.warning("kept vectors in %s are broken (%s); they are computed again", folder, error)
+        return None

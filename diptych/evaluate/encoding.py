@@ -1,8 +1,8 @@
-"""From a labelled set to embeddings, batch by batch."""
+"""From a set of pictures to embeddings or features, batch by batch."""
 
 import itertools
-from collections.abc import Iterator
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable, Generator, Iterator, Mapping
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from diptych.data.sources import Source
 from diptych.data.tally import Tally
 from diptych.data.transforms import Preprocessing
 from diptych.embed.encoder import Encoder
-from diptych.errors import DataError, ImageError
+from diptych.errors import ConfigError, DataError, ImageError
 from diptych.records import Broken, Sample
 
 MAX_BROKEN = 0.01
@@ -24,7 +24,27 @@ MAX_BROKEN = 0.01
 
 
 _Batch = tuple[tuple[str, ...], torch.Tensor, np.ndarray]
-"""Keys, embeddings, labels."""
+"""Keys, vectors, labels."""
+
+
+class EncodedBatch(NamedTuple):
+    """Some samples of a set.
+
+    Attributes:
+        places: int64 (N,), among the samples of the whole set.
+        keys: N sample keys.
+        vectors: float32 (N, D), embeddings or features.
+        labels: int64 (N,).
+        texts: of each sample, its captions.
+        metadata: of each sample, what its reader knows beside.
+    """
+
+    places: np.ndarray
+    keys: tuple[str, ...]
+    vectors: torch.Tensor
+    labels: np.ndarray
+    texts: tuple[tuple[str, ...], ...]
+    metadata: tuple[Mapping[str, Any], ...]
 
 
 @runtime_checkable
@@ -40,39 +60,44 @@ class PixelEncoder(Protocol):
 
 
 def encode_benchmark(
-    encoder: Encoder, benchmark: Benchmark, batch_size: int, num_workers: int = 0
-) -> Iterator[tuple[np.ndarray, tuple[str, ...], torch.Tensor, np.ndarray]]:
+    encoder: Encoder, benchmark: Benchmark, batch_size: int, num_workers: int = 0, kind: str = "embeddings"
+) -> Generator[EncodedBatch, None, int]:
     """Encode the pictures of a set, each once and in its order.
 
     Broken samples are left out, named in the log, and counted. Of several ranks each encodes its share, every
     world_size-th sample; all must iterate to the end.
 
     Args:
-        encoder: gives the pictures' embeddings; where it has `encode_pixels`, workers decode and resize for it.
+        encoder: gives the pictures' vectors; where it has `encode_pixels`, workers decode and resize for it.
         benchmark: the set.
         batch_size: the most pictures per batch.
         num_workers: processes that decode; it changes nothing in the result.
+        kind: "embeddings" of unit norm, or "features", what the image tower says before its projection.
     Yields:
-        places int64 (N,) among the samples of the whole set, keys (N,), embeddings float32 (N, E), labels int64 (N,).
+        the samples, N >= 1 at a time.
+    Returns:
+        how many samples were broken.
     Raises:
         DataError: the set is empty, a shard breaks off in the middle, more than MAX_BROKEN of the samples are broken,
             or a label is none of its classes.
+        ConfigError: features are asked for, and the encoder has none.
     """
     where, num_classes = f"{benchmark.name}/{benchmark.split}", len(benchmark.class_names)
     source = _CountedSource(benchmark.source, where)
+    function = picture_function(encoder, kind)
     if isinstance(encoder, PixelEncoder):
-        batches = _from_pixels(encoder, source, batch_size, num_workers)
+        batches = _from_pixels(encoder, function, source, batch_size, num_workers)
     else:
-        batches = _from_pictures(encoder, source, batch_size)
+        batches = _from_pictures(function, source, batch_size)
     num_good = 0
-    for keys, embeddings, labels in _unless_empty(batches, source):
-        if labels.min() < 0 or labels.max() >= num_classes:
+    for keys, vectors, labels in _unless_empty(batches, source):
+        if num_classes and (labels.min() < 0 or labels.max() >= num_classes):
             index = int(np.argmax((labels < 0) | (labels >= num_classes)))
             raise DataError(
                 f"{where}: sample {keys[index]!r} has the label {labels[index]}, but there are {num_classes} classes"
             )
         num_good += len(keys)
-        yield np.array([source.places[key] for key in keys], dtype=np.int64), keys, embeddings, labels
+        yield source.batch(keys, vectors, labels)
     num_good = int(distributed.sum_over_ranks(torch.tensor(num_good)))
     num_items = sum(source.num_items.values())
     if num_items - num_good > MAX_BROKEN * num_items:
@@ -80,6 +105,22 @@ def encode_benchmark(
             f"{where}: {num_items - num_good} of {num_items} samples are broken, more than {MAX_BROKEN:.0%}; "
             "the log names them; repair the set, or a number would not stand for it"
         )
+    return num_items - num_good
+
+
+def picture_function(encoder: Encoder, kind: str) -> Callable[..., torch.Tensor]:
+    """What turns pictures (or pixels, for a PixelEncoder) into vectors of a kind.
+
+    Raises:
+        ConfigError: the encoder gives none of that kind.
+    """
+    pixels = isinstance(encoder, PixelEncoder)
+    names = {"embeddings": "encode_pixels" if pixels else "encode_images"}
+    names["features"] = "pixel_features" if pixels else "image_features"
+    found = getattr(encoder, names[kind], None)
+    if found is None:
+        raise ConfigError(f"{encoder.name} gives no {kind} of pictures: it lacks {names[kind]}")
+    return found
 
 
 def _unless_empty(batches: Iterator[_Batch], source: "_CountedSource") -> Iterator[_Batch]:
@@ -100,6 +141,7 @@ class _CountedSource:
     Attributes:
         num_items: of each shard, all ranks' together.
         places: of this rank's keys, among the items of the whole set.
+        beside: texts and metadata of the samples that are under way.
     """
 
     def __init__(self, source: Source, where: str) -> None:
@@ -107,6 +149,14 @@ class _CountedSource:
         self.shards, self.fingerprint = source.shards, source.fingerprint
         self.num_items: dict[int, int] = {}
         self.places: dict[str, int] = {}
+        self.beside: dict[str, tuple[tuple[str, ...], Mapping[str, Any]]] = {}
+
+    def batch(self, keys: tuple[str, ...], vectors: torch.Tensor, labels: np.ndarray) -> EncodedBatch:
+        """What is known about encoded samples, which is forgotten here."""
+        places = np.array([self.places[key] for key in keys], dtype=np.int64)
+        beside = [self.beside.pop(key, ((), {})) for key in keys]
+        texts, metadata = tuple(one[0] for one in beside), tuple(one[1] for one in beside)
+        return EncodedBatch(places, keys, vectors, labels, texts, metadata)
 
     def read(self, index: int) -> Iterator[Sample | Broken]:
         count = 0
@@ -120,16 +170,26 @@ class _CountedSource:
             count += 1
             if place % distributed.world_size() == distributed.rank():
                 self.places[item.key] = place
+                if isinstance(item, Sample) and (item.texts or item.metadata):
+                    self.beside[item.key] = (item.texts, item.metadata)
                 yield item
         self.num_items[index] = count
 
 
-def _from_pixels(encoder: PixelEncoder, source: Source, batch_size: int, num_workers: int) -> Iterator[_Batch]:
+def _from_pixels(
+    encoder: PixelEncoder,
+    function: Callable[[torch.Tensor], torch.Tensor],
+    source: Source,
+    batch_size: int,
+    num_workers: int,
+) -> Iterator[_Batch]:
     for keys, images, labels in evaluation_batches(source, encoder.preprocessing, batch_size, num_workers):
-        yield keys, encoder.encode_pixels(images), labels.numpy()
+        yield keys, function(images), labels.numpy()
 
 
-def _from_pictures(encoder: Encoder, source: Source, batch_size: int) -> Iterator[_Batch]:
+def _from_pictures(
+    function: Callable[[list[Image.Image]], torch.Tensor], source: Source, batch_size: int
+) -> Iterator[_Batch]:
     tally = Tally(max_broken=1.0, num_shards=len(source.shards))
     items = ((shard, item) for index, shard in enumerate(source.shards) for item in source.read(index))
     while chunk := list(itertools.islice(items, batch_size)):
@@ -143,8 +203,8 @@ def _from_pictures(encoder: Encoder, source: Source, batch_size: int) -> Iterato
                 good.append(opened)
         tally.add(len(good), broken, epoch=0, epoch_ends=False)
         if good:
-            embeddings = encoder.encode_images([picture for _, picture in good])
-            yield tuple(sample.key for sample, _ in good), embeddings, np.array([sample.label for sample, _ in good])
+            vectors = torch.as_tensor(function([picture for _, picture in good]))
+            yield tuple(sample.key for sample, _ in good), vectors, np.array([sample.label for sample, _ in good])
     tally.add(0, (), epoch=0, epoch_ends=True)
 
 

@@ -1,18 +1,41 @@
 """A progress bar on stderr, for people: none where stderr is no terminal."""
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import TypeVar
 
 from rich.console import Console
-from rich.progress import track
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 T = TypeVar("T")
 
 
-def progress_bar(items: Iterable[T], description: str, total: float | None = None) -> Iterator[T]:
-    """Yield items while a bar counts them; it vanishes at the end."""
+class _Rate(ProgressColumn):
+    """How many are done, of how many, and how many a second."""
+
+    def render(self, task: Task) -> Text:
+        of = f"/{task.total:,.0f}" if task.total else ""
+        rate = f"  {task.speed:,.0f}/s" if task.speed else ""
+        return Text(f"{task.completed:,.0f}{of}{rate}")
+
+
+def progress_bar(
+    items: Iterable[T], description: str, total: float | None = None, size: Callable[[T], int] = lambda item: 1
+) -> Iterator[T]:
+    """Yield items while a bar counts them, with their rate and the time left; it vanishes at the end.
+
+    Args:
+        total: how many are expected; by default the number of items, where they can be counted.
+        size: how many an item counts for: a batch of pictures is as many.
+    """
     if not sys.stderr.isatty():
         yield from items
         return
-    yield from track(items, description, total=total, console=Console(stderr=True), transient=True)
+    total = total or (len(items) if isinstance(items, Sized) else None)
+    columns = (TextColumn("{task.description}"), BarColumn(), _Rate(), TextColumn("left"), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        bar = progress.add_task(description, total=total)
+        for item in items:
+            yield item
+            progress.advance(bar, size(item))

@@ -212,7 +212,7 @@ class ZeroShot:
         k = min(self.top_k, len(self.benchmark.class_names))
         rows: list[tuple[Any, ...]] = []
         batches = encode_benchmark(encoder, self.benchmark, _PICTURES_PER_BATCH, self.num_workers)
-        for places, keys, embeddings, labels in progress_bar(batches, f"{self.benchmark.name} (batches)"):
+        for places, keys, embeddings, labels, *_ in progress_bar(batches, f"{self.benchmark.name} (batches)"):
             best = [
                 top_k_classes(zero_shot_logits(embeddings, classes, _logit_scale(encoder)), k)
                 for classes in classifiers.values()

@@ -30,13 +30,18 @@ def render_report(report: QuickstartReport) -> str:
 
 def write_report(report: QuickstartReport, path: str | Path) -> Path:
     """Write the page to a file, whole or not at all; the folder is made if it is missing."""
+    return write_page(render_report(report), path)
+
+
+def write_page(text: str, path: str | Path) -> Path:
+    """Write a text to a file, whole or not at all; the folder is made if it is missing."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    html = render_report(report).encode("utf-8")
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(html)
+            # A name of a file may hold half a surrogate pair, which UTF-8 has not.
+            file.write(text.encode("utf-8", "replace"))
         Path(temporary).chmod(0o644)
         Path(temporary).replace(path)
     except BaseException:

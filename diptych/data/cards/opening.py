@@ -2,21 +2,24 @@
 
 import dataclasses
 import logging
-import re
+from collections.abc import Iterable
 from pathlib import Path
 
-from diptych.data.benchmarks import CLASS_NAMES_FILE, Benchmark, check_benchmark, open_benchmark
+from diptych.data.benchmarks import CLASS_NAMES_FILE, DEFAULT_TEMPLATES, Benchmark, check_benchmark, open_benchmark
+from diptych.data.cards.archives import LAYOUTS
 from diptych.data.cards.card import Card
-from diptych.data.cards.layouts import LAYOUTS
-from diptych.data.cards.prompts import Prompts, get_prompts
+from diptych.data.cards.layouts import Layout
+from diptych.data.cards.parquet import distinct_labels, open_parquet, parquet_splits, split_files
+from diptych.data.cards.prompts import Prompts, get_prompts, plain_name
 from diptych.data.cards.sources import RelabelledSource
+from diptych.data.parquet import ParquetSource
 from diptych.data.sources import Source
 from diptych.errors import DataError
 
 logger = logging.getLogger(__name__)
 
 
-def open_card(card: Card, root: str | Path, split: str = "test") -> Benchmark:
+def open_card(card: Card, root: str | Path, split: str = "test", *, fold: int | None = None) -> Benchmark:
     """Open a split of a paper's set below a folder of sets.
 
     The form is found out: the clip-benchmark/wds layout, parquet files with an image and a label column, the original
@@ -27,18 +30,25 @@ def open_card(card: Card, root: str | Path, split: str = "test") -> Benchmark:
         card: which set.
         root: the folder that holds the sets, each in a folder called like its card or one of `card.folders`.
         split: "train", "val" or "test".
+        fold: of a set whose authors publish several divisions, which one, from 1; None for the usual one.
     Raises:
-        DataError: the set is not there (with where to get it), it has no such split, or it is none of the forms.
+        DataError: the set is not there (with where to get it), it has no such split or fold, or it is none of the
+            forms.
     """
     folder = find_folder(card, root)
     if folder is None:
         raise DataError(missing(card, root))
-    if (folder / CLASS_NAMES_FILE).exists():
+    if fold is None and (folder / CLASS_NAMES_FILE).exists():
         return with_card(open_benchmark(folder, split), card)
+    if fold is None and (found := parquet_splits(folder)):
+        there = _split_there(card, folder, split, found)
+        return dataclasses.replace(from_parquet(card, folder, there), split=split)
     layouts = LAYOUTS.get(card.name, ())
-    for layout in layouts:
-        if layout.fits(folder):
-            return from_source(card, layout.read(folder, split), split)
+    if (layout := find_layout(card, folder)) is not None:
+        words = layout.words(folder) if layout.words else None
+        return from_source(card, read_layout(card, layout, folder, split, fold), split, words)
+    if fold is not None:
+        raise DataError(f"{card.title} has folds in its original archive alone, which {folder} is not")
     try:
         return with_card(open_benchmark(folder, split), card)
     except DataError as error:
@@ -58,6 +68,22 @@ def find_folder(card: Card, root: str | Path) -> Path | None:
     return next((found[name] for name in wanted if name in found), None)
 
 
+def find_layout(card: Card, folder: Path) -> Layout | None:
+    """The set's original archive that the folder is; None where it is none, or in the clip-benchmark/wds layout."""
+    if (folder / CLASS_NAMES_FILE).exists():
+        return None
+    return next((layout for layout in LAYOUTS.get(card.name, ()) if layout.fits(folder)), None)
+
+
+def read_layout(card: Card, layout: Layout, folder: Path, split: str, fold: int | None = None) -> Source:
+    """A split of an original archive, or of one fold of it."""
+    if fold is None:
+        return layout.read(folder, split)
+    if layout.read_fold is None:
+        raise DataError(f"{card.title} has no folds; leave fold {fold} out")
+    return layout.read_fold(folder, split, fold)
+
+
 def missing(card: Card, root: str | Path) -> str:
     """Words for a set that is not there: what it should be called, and where to get it."""
     names = " or ".join(dict.fromkeys((card.name, *card.folders)))
@@ -65,12 +91,45 @@ def missing(card: Card, root: str | Path) -> str:
     return f"{card.title} is not in {root}: put it into a folder {names} there; get it from {card.homepage}{hub}"
 
 
-def from_source(card: Card, source: Source, split: str) -> Benchmark:
-    """A Benchmark of samples whose labels count the classes in the card's order."""
-    words = get_prompts(card.prompts) if card.prompts else Prompts((), (), "")
+def from_source(card: Card, source: Source, split: str, words: Prompts | None = None) -> Benchmark:
+    """A Benchmark of samples whose labels count the classes in the order of the words: the card's, unless given."""
+    if words is None:
+        words = get_prompts(card.prompts) if card.prompts else Prompts((), (), "")
     first = [names[0] for names in words.class_names]
     single = None if words.single in words.templates[:1] else words.single
     return check_benchmark(card.name, split, first, words.templates, source, words.class_names, single, card)
+
+
+def from_parquet(card: Card, folder: Path, split: str) -> Benchmark:
+    """A Benchmark of parquet files: with their own class names, or the card's where theirs are not in the files.
+
+    Raises:
+        DataError: the set has several classes per picture, or labels without names that are not those of the card.
+    """
+    if not card.num_classes:
+        return from_source(card, ParquetSource.open(split_files(folder, split)), split)
+    if card.task == "multi_label":
+        raise DataError(f"{card.title}'s pictures have several classes each, which is read from the archive alone")
+    names, source = open_parquet(folder, split)
+    if names is not None:
+        named = check_benchmark(card.name, split, [name.replace("_", " ") for name in names], DEFAULT_TEMPLATES, source)
+        return with_card(named, card)
+    labels = distinct_labels(split_files(folder, split))
+    if labels != set(range(card.num_classes)):
+        missing_names = f"the {split} labels of {folder} have no names"
+        raise DataError(
+            f"{missing_names}, and they are {len(labels)} different ones where {card.title} has {card.num_classes} "
+            f"classes (0 to {card.num_classes - 1}): is it another set? Else write the names into {CLASS_NAMES_FILE}"
+        )
+    return from_source(card, source, split)
+
+
+def _split_there(card: Card, folder: Path, split: str, found: Iterable[str]) -> str:
+    """The split, or "val" for the test of a set whose authors keep the test labels back: many copies call it so."""
+    if split == "test" and "test" not in found and "val" in found and "val" not in card.splits:
+        logger.warning("%s: %s has no test split; its validation split is taken", card.title, folder)
+        return "val"
+    return split
 
 
 def with_card(found: Benchmark, card: Card) -> Benchmark:
@@ -99,8 +158,3 @@ def with_card(found: Benchmark, card: Card) -> Benchmark:
             )
             return dataclasses.replace(found, name=card.name, card=card, templates=words.templates)
     return from_source(card, source, found.split)
-
-
-def plain_name(name: str) -> str:
-    """A class name for comparison: lower case, letters and digits alone."""
-    return re.sub(r"[^a-z0-9]+", "", name.lower())

@@ -1,0 +1,109 @@
+"""Video sets: UCF101, Kinetics-700 and RareAct; the middle frame of each clip, unless more are asked for."""
+
+from pathlib import Path
+
+from diptych.data.cards.annotations import (
+    below,
+    choose_split,
+    field,
+    find_file,
+    inside,
+    label_folders,
+    prompts_index,
+    read_lines,
+    read_rows,
+    walk_files,
+)
+from diptych.data.cards.layouts import register
+from diptych.data.cards.prompts import Prompts, plain_name
+from diptych.data.cards.sources import Entry
+from diptych.data.cards.video import VIDEO_SUFFIXES, VideoSource
+from diptych.data.sources import Source
+from diptych.errors import DataError
+
+_UCF_FOLDS = (1, 2, 3)
+
+
+def read_ucf101(folder: Path, split: str, fold: int = 1) -> Source:
+    """UCF101 by the lists of one of its three divisions; the paper takes the mean over them."""
+    part = choose_split("UCF101", split, {"train": "trainlist", "test": "testlist"})
+    if fold not in _UCF_FOLDS:
+        raise DataError(f"UCF101 has the folds 1, 2 and 3, not {fold}")
+    lists = f"{part}{fold:02d}.txt"
+    path = find_file(folder, f"ucfTrainTestlist/{lists}", lists)
+    videos = find_file(folder, "UCF-101").relative_to(folder).as_posix()
+    index = prompts_index("UCF101")
+    entries = []
+    for number, line in enumerate(read_lines(path), start=1):
+        where = f"{path}, line {number}"
+        name = inside(line.split()[0], where)
+        label = index.get(plain_name(name.split("/")[0]))
+        if label is None:
+            raise DataError(f"{where}: {line[:80]!r} is of none of UCF101's classes")
+        entries.append(Entry(f"{videos}/{name}", label, key=name))
+    return VideoSource(folder, tuple(entries))
+
+
+def _kinetics(folder: Path, split: str) -> Source:
+    """A folder of clips per class; the authors' validation clips are the paper's test set."""
+    base = folder / choose_split("Kinetics-700", split, {"train": "train", "test": "val"})
+    index = prompts_index("Kinetics700")
+    labels = label_folders(base, lambda name: index.get(plain_name(name)), 700)
+    files = [f"{name}/{file}" for name in labels for file in walk_files(base / name, VIDEO_SUFFIXES)]
+    if not files:
+        raise DataError(f"{base} has no videos ({', '.join(VIDEO_SUFFIXES)}) in its {len(labels)} folders of classes")
+    return VideoSource(base, tuple(Entry(file, labels[file.split("/")[0]]) for file in sorted(files)))
+
+
+def _rareact(folder: Path, split: str) -> Source:
+    """The annotated segments, in the table's order.
+
+    Metadata: "video", "start", "end" (seconds), "verb", "noun" and "annotation" (0 negative, 1 positive, 2 to 4 hard
+    negatives), from which the weighted average precision is computed.
+    """
+    choose_split("RareAct", split, {"test": "all"})
+    table = folder / "rareact.csv"
+    found = {Path(file).stem: file for file in walk_files(folder, VIDEO_SUFFIXES)}
+    entries = []
+    for number, row in enumerate(read_rows(table), start=2):
+        where = f"{table}, row {number}"
+        video = inside(field(row, "video_id", str, where), where)
+        metadata = {
+            "video": video,
+            "start": float(field(row, "start", float, where)),
+            "end": float(field(row, "end", float, where)),
+            "verb": field(row, "verb", str, where),
+            "noun": field(row, "noun", str, where),
+            "annotation": field(row, "annotation", int, where),
+        }
+        if metadata["annotation"] not in range(5):
+            raise DataError(f"{where}: the annotation is {metadata['annotation']}, it goes from 0 to 4")
+        # A video that is not there becomes Broken, under the name that it should have.
+        file, label = found.get(video, f"{video}.mp4"), field(row, "class_id", int, where)
+        entries.append(Entry(file, label, metadata=metadata, key=field(row, "id", str, where)))
+    return VideoSource(folder, tuple(entries))
+
+
+def _rareact_words(folder: Path) -> Prompts:
+    """Verb and noun of each class; the paper does not state its prompts, these are ours."""
+    table = folder / "rareact.csv"
+    names: dict[int, str] = {}
+    for number, row in enumerate(read_rows(table), start=2):
+        where = f"{table}, row {number}"
+        label, name = field(row, "class_id", int, where), f"{row.get('verb')} {row.get('noun')}"
+        if names.setdefault(label, name) != name:
+            raise DataError(f"{where}: class {label} is {name!r} here, and {names[label]!r} before")
+    if sorted(names) != list(range(len(names))):
+        raise DataError(f"{table}: the {len(names)} classes do not count from 0 to {len(names) - 1}")
+    templates = ("a photo of a person trying to {c}.", "a video of a person trying to {c}.")
+    return Prompts(tuple((names[label],) for label in range(len(names))), templates, templates[0])
+
+
+register(
+    {
+        "UCF101": below(read_ucf101, ["UCF-101"], ["ucf101", "UCF101"], None, read_ucf101),
+        "Kinetics700": below(_kinetics, ["val/*/*"], ["kinetics*", "k700*"])
+        + below(_kinetics, ["train/*/*"], ["kinetics*", "k700*"]),
+        "RareAct": below(_rareact, ["rareact.csv"], ["RareAct*", "rareact*"], _rareact_words),
+    }
+)

@@ -1,0 +1,240 @@
+"""Models of other libraries, and objects of one's own, as Encoders: whatever fills the protocol can be measured.
+
+    hf:FOLDER_OR_ID               any CLIP or SigLIP of Hugging Face's transformers
+    open_clip:NAME[@PRETRAINED]   any model of open_clip; PRETRAINED is one of its tags or a weight file
+    python:MODULE:NAME            an object (or a function that makes one) with encode_images and encode_texts
+
+CLIP's own architectures are better loaded as files (`diptych.load`): faster, and with features before the projection.
+"""
+
+import contextlib
+import hashlib
+import importlib
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from diptych.data.decoding import decode_image
+from diptych.embed.encoder import Encoder, Picture
+from diptych.embed.loading import load
+from diptych.errors import ConfigError, InputError, WeightsError
+from diptych.model.clip import normalised
+from diptych.model.device import choose_device
+
+BATCH_SIZE = 64
+
+
+def open_encoder(name: str | Path, device: str | torch.device | None = None, precision: str = "fp32") -> Encoder:
+    """A model by its name on the command line: what `diptych.load` takes, or one of the prefixes above.
+
+    Raises:
+        WeightsError: there is no such model, or it came without what its numbers depend on.
+        ConfigError: the library is not installed, or precision is another than fp32 for a foreign model.
+    """
+    library, _, rest = str(name).partition(":")
+    openers: dict[str, Callable[[str, torch.device], Encoder]] = {
+        "hf": open_huggingface,
+        "open_clip": open_open_clip,
+    }
+    if library == "python" and rest:
+        return open_python(rest)
+    if library not in openers or not rest:
+        return load(name, device, precision)
+    if precision not in ("fp32", "auto"):
+        raise ConfigError(f"models of other libraries compute in fp32 here, not in {precision}")
+    return openers[library](rest, choose_device(device))
+
+
+class ForeignEncoder:
+    """A model of another library, behind three functions of its own.
+
+    Attributes:
+        name: what results call it.
+        device: where it computes.
+        logit_scale: exp(t); 100 where the model has none.
+        fingerprint, image_fingerprint: of its weights, and of how pictures are prepared.
+    """
+
+    def __init__(
+        self,
+        network: torch.nn.Module,
+        name: str,
+        *,
+        prepare: Callable[[Any], torch.Tensor],
+        images: Callable[[torch.Tensor], torch.Tensor],
+        texts: Callable[[Sequence[str]], torch.Tensor] | None,
+        features: Callable[[torch.Tensor], torch.Tensor] | None,
+        preprocessing: str,
+    ) -> None:
+        """Wrap a network.
+
+        Args:
+            prepare: a PIL image in RGB -> (3, R, R) as the network takes it.
+            images, features: (N, 3, R, R) on the device -> (N, E) and (N, W), of any norm; None for no features.
+            texts: N texts -> (N, E), of any norm; None for a model of pictures alone.
+            preprocessing: how pictures are prepared, in words that change whenever it does.
+        """
+        self.name, self._network, self._prepare = name, network.eval(), prepare
+        self._images, self._texts, self._features = images, texts, features
+        self.device = next(network.parameters()).device
+        digest = hashlib.sha256(preprocessing.encode())
+        for key, tensor in network.state_dict().items():
+            digest.update(
+                key.encode() + tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
+            )
+        self.fingerprint = self.image_fingerprint = digest.hexdigest()
+        scale = getattr(network, "logit_scale", None)
+        self.logit_scale = float(scale.detach().exp()) if isinstance(scale, torch.Tensor) else 100.0
+
+    def encode_images(self, pictures: Sequence[Picture], /) -> torch.Tensor:
+        """N pictures -> (N, E) float32 on the CPU, unit norm."""
+        return normalised(self._each(self._images, pictures))
+
+    def image_features(self, pictures: Sequence[Picture], /) -> torch.Tensor:
+        """N pictures -> (N, W) float32 on the CPU, before the projection.
+
+        Raises:
+            ConfigError: the model's library has no way to them that is known here.
+        """
+        if self._features is None:
+            raise ConfigError(f"{self.name}: features before the projection are not to be had of this model")
+        return self._each(self._features, pictures)
+
+    def encode_texts(self, texts: Sequence[str], /) -> torch.Tensor:
+        """N texts -> (N, E) float32 on the CPU, unit norm.
+
+        Raises:
+            WeightsError: it is a model of pictures alone.
+        """
+        if self._texts is None:
+            raise WeightsError(f"{self.name} encodes pictures alone: probes can measure it, zero-shot cannot")
+        with torch.inference_mode():
+            parts = [self._texts(texts[at : at + BATCH_SIZE]).float().cpu() for at in range(0, len(texts), BATCH_SIZE)]
+        return normalised(torch.cat(parts)).clone()
+
+    def _each(self, function: Callable[[torch.Tensor], torch.Tensor], pictures: Sequence[Picture]) -> torch.Tensor:
+        parts = []
+        with torch.inference_mode():
+            for at in range(0, len(pictures), BATCH_SIZE):
+                prepared = [self._prepare(decode_image(one).convert("RGB")) for one in pictures[at : at + BATCH_SIZE]]
+                parts.append(function(torch.stack(prepared).to(self.device)).float().cpu())
+        return torch.cat(parts).clone()
+
+
+def open_huggingface(name: str, device: torch.device) -> ForeignEncoder:
+    """A CLIP or SigLIP of transformers, from a folder or the hub.
+
+    Raises:
+        ConfigError: transformers is not installed.
+        WeightsError: there is no such model, it is neither kind, or it lacks its preprocessor.
+    """
+    transformers = _library("transformers", "transformers")
+    try:
+        network = transformers.AutoModel.from_pretrained(name).to(device)
+        processor = transformers.AutoImageProcessor.from_pretrained(name, use_fast=False)
+    except (OSError, ValueError) as error:
+        raise WeightsError(f"hf:{name} cannot be loaded with its preprocessor: {_first_line(error)}") from error
+    if not hasattr(network, "get_image_features") or not hasattr(network, "vision_model"):
+        raise WeightsError(f"hf:{name} is a {type(network).__name__}; CLIP and SigLIP models can be measured")
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(name)
+    except (OSError, ValueError, TypeError):
+        tokenizer = None
+    length = getattr(network.config.text_config, "max_position_embeddings", 77)
+
+    def texts(some: Sequence[str]) -> torch.Tensor:
+        # SigLIP learned on texts that are filled up to the full length.
+        tokens = tokenizer(list(some), padding="max_length", truncation=True, max_length=length, return_tensors="pt")
+        return _tensor(network.get_text_features(**{key: value.to(device) for key, value in tokens.items()}))
+
+    return ForeignEncoder(
+        network,
+        Path(name).name,
+        prepare=lambda picture: processor(images=picture, return_tensors="pt")["pixel_values"][0],
+        images=lambda pixels: _tensor(network.get_image_features(pixel_values=pixels)),
+        texts=None if tokenizer is None else texts,
+        features=lambda pixels: network.vision_model(pixel_values=pixels).pooler_output,
+        preprocessing=str(processor.to_dict()),
+    )
+
+
+def open_open_clip(name: str, device: torch.device) -> ForeignEncoder:
+    """A model of open_clip: NAME, or NAME@PRETRAINED with one of its tags or a weight file.
+
+    Raises:
+        ConfigError: open_clip is not installed.
+        WeightsError: there is no such model, or no weights are named.
+    """
+    open_clip = _library("open_clip", "open_clip_torch")
+    architecture, _, pretrained = name.partition("@")
+    if not pretrained:
+        raise WeightsError(f"open_clip:{name} names no weights: add @TAG or @FILE, such as open_clip:ViT-B-32@openai")
+    try:
+        network, _, prepare = open_clip.create_model_and_transforms(architecture, pretrained=pretrained, device=device)
+        tokenize = open_clip.get_tokenizer(architecture)
+    except (RuntimeError, OSError, ValueError) as error:
+        raise WeightsError(f"open_clip:{name} cannot be loaded: {_first_line(error)}") from error
+    visual = network.visual
+
+    @contextlib.contextmanager
+    def without_projection() -> Iterator[None]:
+        projection, visual.proj = visual.proj, None
+        try:
+            yield
+        finally:
+            visual.proj = projection
+
+    def features(pixels: torch.Tensor) -> torch.Tensor:
+        with without_projection():
+            return network.encode_image(pixels)
+
+    return ForeignEncoder(
+        network,
+        f"{architecture} {Path(pretrained).stem}",
+        prepare=prepare,
+        images=network.encode_image,
+        texts=lambda some: network.encode_text(tokenize(list(some)).to(device)),
+        features=features if isinstance(getattr(visual, "proj", None), torch.nn.Parameter) else None,
+        preprocessing=str(prepare),
+    )
+
+
+def open_python(name: str) -> Encoder:
+    """The object MODULE:NAME, or what the function of that name returns; MODULE is found from the working folder too.
+
+    Raises:
+        InputError: there is none, or it has no encode_images.
+    """
+    module, _, attribute = name.partition(":")
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(f"python:{name} is not there ({error}); write python:MODULE:NAME") from error
+    encoder = found() if callable(found) and not hasattr(found, "encode_images") else found
+    encoder = encoder() if isinstance(encoder, type) else encoder
+    if not hasattr(encoder, "encode_images"):
+        raise InputError(f"python:{name} is a {type(encoder).__name__} without encode_images(pictures)")
+    if not getattr(encoder, "name", None):
+        encoder.name = attribute
+    return encoder
+
+
+def _library(module: str, package: str) -> Any:
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise ConfigError(f"this model needs {package}: pip install {package}") from error
+
+
+def _tensor(found: Any) -> torch.Tensor:
+    """The features: newer versions of transformers wrap them."""
+    return found if isinstance(found, torch.Tensor) else found.pooler_output
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0]

@@ -1,0 +1,141 @@
+"""A straight line between logit-scaled accuracies, and how far a model lies above it: effective robustness.
+
+Source: CLIP paper, section 3.3 and figure 13, after Taori et al. (2020). The paper does not say what was drawn again
+for its bands nor how often: here it is models, a thousand times.
+"""
+
+import dataclasses
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.special import expit, logit
+
+from diptych.errors import InputError, ShapeError
+
+LEVEL = 0.95
+RESAMPLES = 1000
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LogitLine:
+    """logit(y) = a * logit(x) + b, by least squares.
+
+    Attributes:
+        a, b: its coefficients.
+        draws: float64 (D, 2), the coefficients of lines through models drawn again.
+        num_models: fitted points.
+    """
+
+    a: float
+    b: float
+    draws: np.ndarray
+    num_models: int
+
+    def __call__(self, x: ArrayLike) -> np.ndarray:
+        """Accuracy under shift that the line expects at accuracy x; fractions, of the shape of x."""
+        return np.asarray(expit(self.a * logit(np.asarray(x, float)) + self.b))
+
+    def band(self, x: ArrayLike, level: float = LEVEL) -> tuple[np.ndarray, np.ndarray]:
+        """Percentile interval of the line itself at each x: (low, high), fractions, of the shape of x."""
+        at = logit(np.asarray(x, float))
+        heights = self.draws[:, 0].reshape(-1, *[1] * at.ndim) * at + self.draws[:, 1].reshape(-1, *[1] * at.ndim)
+        low, high = np.quantile(heights, [(1 - level) / 2, (1 + level) / 2], axis=0)
+        return np.asarray(expit(low)), np.asarray(expit(high))
+
+
+@dataclasses.dataclass(frozen=True)
+class Effective:
+    """Models beside the line of others; arrays (N,), fractions.
+
+    Attributes:
+        predicted: accuracy under shift that the line expects of each.
+        effective: what each has beyond that: y - predicted.
+        low, high: interval of `effective` by the line's band; the models' own intervals are not in it.
+        gap_closed: by which share the distance to y = x is smaller than the line's.
+    """
+
+    predicted: np.ndarray
+    effective: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    gap_closed: np.ndarray
+
+
+def fit_logit_line(x: ArrayLike, y: ArrayLike, *, resamples: int = RESAMPLES, seed: int = 0) -> LogitLine:
+    """Fit a line through models.
+
+    Args:
+        x: (N,) accuracies of the models on the usual set, fractions between 0 and 1, both excluded.
+        y: (N,) their accuracies under shift, likewise.
+        resamples: lines through N models drawn with replacement, for the band.
+        seed: of the draws.
+    Raises:
+        ShapeError: x and y are not two rows of one length.
+        InputError: fewer than two different x, or an accuracy that has no logit.
+    """
+    x, y = np.asarray(x, float), np.asarray(y, float)
+    if x.shape != y.shape or x.ndim != 1:
+        raise ShapeError(f"a line needs two rows of one length; got {x.shape} and {y.shape}")
+    _check(np.concatenate([x, y]))
+    if len(np.unique(x)) < 2:
+        raise InputError(f"a line needs models of at least two different accuracies; got {len(x)} models")
+    u, v = logit(x), logit(y)
+    a, b = (float(one[0]) for one in _lines(u, v, np.arange(len(u))[None]))
+    rows = np.random.default_rng(seed).integers(len(u), size=(resamples, len(u)))
+    draws = np.stack(_lines(u, v, rows), axis=1)
+    return LogitLine(a, b, draws[np.isfinite(draws).all(axis=1)], len(u))
+
+
+def _lines(u: np.ndarray, v: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Slope and height of the line through each row's points, (D,) each; NaN where all its points are one."""
+    u, v = u[rows], v[rows]
+    du = u - u.mean(axis=1, keepdims=True)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        slope = (du * v).sum(axis=1) / (du * du).sum(axis=1)
+    return slope, v.mean(axis=1) - slope * u.mean(axis=1)
+
+
+def effective_robustness(
+    x: ArrayLike,
+    y: ArrayLike,
+    baseline_x: ArrayLike,
+    baseline_y: ArrayLike,
+    *,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Effective:
+    """How much better models do under shift than standard ones of their accuracy.
+
+    Args:
+        x, y: (N,) accuracies of the models on the usual set and under shift, fractions.
+        baseline_x, baseline_y: (M,) those of the standard models.
+        resamples, seed: of the line's band.
+    Raises:
+        ShapeError, InputError: as `fit_logit_line`.
+    """
+    return above_line(fit_logit_line(baseline_x, baseline_y, resamples=resamples, seed=seed), x, y)
+
+
+def above_line(line: LogitLine, x: ArrayLike, y: ArrayLike) -> Effective:
+    """`effective_robustness` beside a line that is there already."""
+    x, y = np.asarray(x, float), np.asarray(y, float)
+    if x.shape != y.shape:
+        raise ShapeError(f"models need one accuracy each of both kinds; got {x.shape} and {y.shape}")
+    _check(np.concatenate([x.ravel(), y.ravel()]))
+    predicted, (low, high) = line(x), line.band(x)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        closed = 1 - (x - y) / (x - predicted)
+    return Effective(predicted, y - predicted, y - high, y - low, closed)
+
+
+def relative_robustness(after: ArrayLike, before: ArrayLike) -> np.ndarray:
+    """What a change to a model gains under shift, whatever it does to the usual accuracy: after - before."""
+    return np.asarray(after, float) - np.asarray(before, float)
+
+
+def _check(values: np.ndarray) -> None:
+    if bad := [value for value in values.tolist() if not 0 < value < 1]:
+        raise InputError(
+            f"logits need accuracies between 0 and 1, both excluded; {len(bad)} are not, such as {bad[0]}; "
+            "leave these models out"
+        )

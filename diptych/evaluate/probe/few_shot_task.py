@@ -1,0 +1,253 @@
+"""Few-shot learning measured on a paper's set: several draws, their mean and their range.
+
+A natural shift of ImageNet has no training split of its own. There the examples are ImageNet's, and the classifier of
+1,000 classes is measured on the shift as the static zero-shot classifier is (figure 15).
+
+Source: CLIP paper, sections 3.1.5 and 3.3, figures 6, 7 and 15.
+"""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+
+from diptych.data.benchmarks import Benchmark
+from diptych.data.cards.card import Card
+from diptych.data.cards.imagenet import shift_classes
+from diptych.data.cards.opening import open_card
+from diptych.data.cards.table import get_card
+from diptych.embed.encoder import Encoder
+from diptych.errors import DataError, InputError
+from diptych.evaluate.class_embeddings import class_embeddings
+from diptych.evaluate.encoded import Encoded, encode_set
+from diptych.evaluate.metrics import accuracy, accuracy_top_k, mean_per_class_accuracy
+from diptych.evaluate.probe.few_shot import CLASSIFIERS, Fit, draw_ranks, drawn_rows, fit_few_shot, possible_shots
+from diptych.evaluate.ranking import roc_auc
+from diptych.evaluate.results import make_result
+from diptych.evaluate.robustness import judge, shift_results, subset_results
+from diptych.evaluate.score import Score
+from diptych.evaluate.task import Setting, Task
+from diptych.evaluate.testbed import SUBSETS
+from diptych.evaluate.zero_shot_task import words
+from diptych.records import Result
+
+NUM_SEEDS = 3
+VERSION = 1
+"""Of draws and choices; raised when the same vectors would give other classifiers."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Pool:
+    """The examples that draws are made from.
+
+    Attributes:
+        train: the training split's vectors.
+        num_classes: C.
+        zero_shot: float32 (C, E), class embeddings times logit_scale; None for classifiers that do without.
+        cache: folder of learned classifiers; None keeps none.
+    """
+
+    train: Encoded
+    num_classes: int
+    zero_shot: np.ndarray | None = None
+    cache: Path | None = None
+
+    def learn(self, classifier: str, shots: int, seed: int) -> Fit:
+        """Learn one of the CLASSIFIERS from the seed's k-shot draw, or read what an earlier run kept."""
+        path = self._path(classifier, shots, seed)
+        if path is not None and (kept := _read(path)) is not None:
+            return kept
+        labels = self.train.labels
+        rows = drawn_rows(draw_ranks(self.train.keys, labels, seed), labels, shots)
+        vectors = np.array(self.train.vectors[np.sort(rows)])[np.argsort(np.argsort(rows))]  # a file is read forwards
+        fit = fit_few_shot(classifier, vectors, labels[rows], self.num_classes, shots, zero_shot=self.zero_shot)
+        if path is not None:
+            _write(fit, path)
+        return fit
+
+    def _path(self, classifier: str, shots: int, seed: int) -> Path | None:
+        if self.cache is None:
+            return None
+        start = None if self.zero_shot is None else hashlib.sha256(self.zero_shot.tobytes()).hexdigest()
+        content = [VERSION, self.train.fingerprint, self.num_classes, start, classifier, shots, seed]
+        return self.cache / f"{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]}.safetensors"
+
+
+def few_shot_results(
+    encoder: Encoder, pool: Pool, benchmark: Benchmark, test: Encoded, classifiers: Sequence[str], seed: int = 0
+) -> list[Result]:
+    """Learn from NUM_SEEDS draws of each size that the training examples allow, and measure each on a test split.
+
+    Args:
+        encoder: whose vectors these are.
+        pool: training examples.
+        benchmark: the test split; a natural shift of ImageNet where the pool is ImageNet's.
+        test: its vectors, of the pool's kind.
+        classifiers: some of CLASSIFIERS, all on vectors of the pool's kind.
+        seed: the draws' seeds count up from it.
+    Returns:
+        by metric and protocol ("probe 16-shot") the mean over the draws; low and high are their range.
+    """
+    sizes = np.bincount(pool.train.labels, minlength=pool.num_classes)
+    results = []
+    for shots in possible_shots(pool.train.labels):
+        for classifier in classifiers:
+            fits = [pool.learn(classifier, shots, seed + draw) for draw in range(NUM_SEEDS)]
+            settings: dict[str, Any] = {
+                "shots": shots,
+                "seeds": [seed + draw for draw in range(NUM_SEEDS)],
+                "lambda": [fit.penalty for fit in fits],
+                "choice": fits[0].choice,
+                "train_examples": len(pool.train.labels),
+                "examples_per_class": float(sizes[sizes > 0].mean()),
+                "width": int(pool.train.vectors.shape[1]),
+            }
+            if fits[0].share is not None:
+                settings["share"] = [fit.share for fit in fits]
+            protocol = f"{classifier} {shots}-shot"
+            measured = [_measured(encoder, benchmark, test, fit, protocol) for fit in fits]
+            results += [over_draws(one, settings) for one in zip(*measured, strict=True)]
+    return results
+
+
+def over_draws(results: Sequence[Result], settings: dict[str, Any]) -> Result:
+    """One Result of those of several draws: their mean, with their range as its interval."""
+    values = [result.value for result in results]
+    run = {**results[0].run, "settings": {**results[0].run.get("settings", {}), **settings, "values": values}}
+    return dataclasses.replace(
+        results[0],
+        value=float(np.mean(values)),
+        low=min(values),
+        high=max(values),
+        interval=f"range of {len(values)} seeds",
+        run=run,
+    )
+
+
+def _measured(encoder: Encoder, benchmark: Benchmark, test: Encoded, fit: Fit, protocol: str) -> Iterator[Result]:
+    """What one classifier gives: the card's metric; on ImageNet also the parts that match its shifts."""
+    card = benchmark.card
+    if card is not None and card.group == "shift":
+        judged = judge(test.vectors, fit.scores, shift_classes(card.name) if card.name in SUBSETS else None)
+        yield from shift_results(encoder, benchmark, test, judged, protocol, task="few_shot")
+        return
+    metric = card.metric if card else "accuracy"
+    found = Score(point(metric, test.labels, fit.scores(test.vectors)), len(test.labels))
+    where = ("few_shot", benchmark.name, benchmark.split, metric, found)
+    settings = {"broken": test.num_broken} if test.num_broken else None
+    yield make_result(*where, protocol=protocol, encoder=encoder, fingerprint=benchmark.fingerprint, settings=settings)
+    if benchmark.name == "ImageNet":
+        for result in subset_results(encoder, benchmark, test, fit.scores, task="few_shot"):
+            yield dataclasses.replace(result, protocol=f"{protocol} {result.protocol}")
+
+
+def point(metric: str, labels: np.ndarray, scores: np.ndarray) -> float:
+    """A metric without its interval, for which the draws stand; top 5 of fewer classes is all of them.
+
+    Raises:
+        InputError: it is none of the metrics of classification, or a score is not finite.
+    """
+    if not np.isfinite(scores).all():
+        raise InputError("scores of a few-shot classifier hold NaN or infinity; are the vectors sound?")
+    if metric == "accuracy":
+        return accuracy(labels, scores)
+    if metric == "mean_per_class_accuracy":
+        return mean_per_class_accuracy(labels, scores)
+    if metric == "mean_of_top_1_and_5":
+        return (accuracy(labels, scores) + accuracy_top_k(labels, scores, min(5, scores.shape[1]))) / 2
+    if metric == "roc_auc" and scores.shape[1] == 2:
+        return roc_auc(labels == 1, scores[:, 1] - scores[:, 0])
+    raise InputError(f"few-shot learning of {scores.shape[1]} classes is not measured by {metric}")
+
+
+def _measure(encoder: Encoder, card: Card, setting: Setting, classifiers: Sequence[str]) -> list[Result]:
+    home = get_card("ImageNet") if card.group == "shift" else card
+    train, test = open_card(home, setting.data, "train"), open_card(card, setting.data, "test")
+    num_classes = len(train.class_names)
+    if card.group != "shift" and len(test.class_names) != num_classes:
+        raise DataError(f"{card.title}: {num_classes} classes in train, {len(test.class_names)} in test")
+    cache = setting.cache if getattr(encoder, "image_fingerprint", None) else None
+    zero_shot = None
+    if classifiers != ("probe",):
+        chosen = words(train, "ensemble")
+        folder = setting.cache / "classifiers" if setting.cache else None
+        made = class_embeddings(encoder, chosen.names, chosen.ensembles[0], cache_folder=folder)
+        zero_shot = made.numpy() * np.float32(getattr(encoder, "logit_scale", 100.0))
+    has_features = hasattr(encoder, "image_features") or hasattr(encoder, "pixel_features")
+    kind = "features" if zero_shot is None and has_features else "embeddings"
+    pictures = [
+        encode_set(encoder, split, kind, cache=setting.cache, num_workers=setting.num_workers)
+        for split in (train, test)
+    ]
+    pool = Pool(pictures[0], num_classes, zero_shot, cache / "few_shot" if cache else None)
+    return few_shot_results(encoder, pool, test, pictures[1], classifiers, setting.seed)
+
+
+def _applies(card: Card) -> bool:
+    if card.group == "shift":
+        return True
+    return card.task in ("classification", "video") and card.num_classes > 1 and "train" in card.splits
+
+
+def _splits(card: Card) -> tuple[str, ...]:
+    return ("test",) if card.group == "shift" else ("train", "test")
+
+
+FEW_SHOT = Task(
+    name="few_shot",
+    applies=_applies,
+    splits=_splits,
+    measure=lambda encoder, card, setting: _measure(encoder, card, setting, CLASSIFIERS[:1]),
+    needs_texts=False,
+)
+"""The probe on features (on embeddings where an encoder has no features); an encoder of pictures alone will do."""
+
+FEW_SHOT_FROM_TEXTS = Task(
+    name="few_shot_from_texts",
+    applies=_applies,
+    splits=_splits,
+    measure=lambda encoder, card, setting: _measure(encoder, card, setting, CLASSIFIERS[1:]),
+)
+"""The two classifiers that begin at zero-shot, on embeddings. Their Results have the task "few_shot" too."""
+
+
+def _write(fit: Fit, path: Path) -> None:
+    """Keep a classifier; one that cannot be kept costs time, not the result."""
+    about = {"penalty": repr(fit.penalty), "share": json.dumps(fit.share), "choice": fit.choice}
+    tensors = {"weights": torch.from_numpy(fit.weights), "bias": torch.from_numpy(fit.bias)}
+    unfinished = path.with_name(f".{path.stem}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished.write_bytes(safetensors.torch.save(tensors, metadata=about))
+        unfinished.replace(path)
+    except OSError as error:
+        _log.warning("a few-shot classifier is not kept for the next run: %s", error)
+        with contextlib.suppress(OSError):
+            unfinished.unlink()
+
+
+def _read(path: Path) -> Fit | None:
+    if not path.exists():
+        return None
+    try:
+        with safetensors.safe_open(path, "numpy") as file:
+            about = file.metadata()
+            weights, bias = file.get_tensor("weights"), file.get_tensor("bias")
+        if weights.ndim != 2 or bias.shape != weights.shape[:1]:
+            raise ValueError(f"shapes {weights.shape} and {bias.shape}")
+        return Fit(weights, bias, float(about["penalty"]), json.loads(about["share"]), about["choice"])
+    except (OSError, KeyError, ValueError, TypeError, safetensors.SafetensorError) as error:
+        _log.warning("the kept few-shot classifier %s is broken (%s); it is learned again", path, error)
+        return None

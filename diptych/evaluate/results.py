@@ -1,0 +1,48 @@
+"""From a Score to a Result, with where it comes from."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from diptych.evaluate.provenance import run_record
+from diptych.evaluate.score import Score
+from diptych.records import Result
+
+
+def make_result(
+    task: str,
+    dataset: str,
+    split: str,
+    metric: str,
+    score: Score,
+    *,
+    protocol: str,
+    encoder: Any,
+    fingerprint: str | None,
+    settings: Mapping[str, Any] | None = None,
+) -> Result:
+    """One measured number.
+
+    Args:
+        task, dataset, split, metric, protocol: see Result.
+        score: value, n and interval.
+        encoder: its `name` is the result's model, its `device` part of the machine.
+        fingerprint: of the data that was measured on.
+        settings: what was chosen on the way, e.g. {"lambda": 0.3}; it lands in run["settings"].
+    """
+    run = run_record(fingerprint=fingerprint, device=getattr(encoder, "device", None))
+    if settings:
+        run["settings"] = dict(settings)
+    return Result(
+        task=task,
+        dataset=dataset,
+        split=split,
+        metric=metric,
+        value=score.value,
+        n=score.n,
+        low=score.low,
+        high=score.high,
+        interval=score.interval,
+        protocol=protocol,
+        model=encoder.name,
+        run=run,
+    )

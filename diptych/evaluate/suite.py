@@ -1,0 +1,194 @@
+"""The paper's evaluation of one model: every task on every set that is there, resumed where it was stopped.
+
+    OUT/results.jsonl                          all Results of all models measured into OUT
+    OUT/parts/<model>/<dataset>-<task>.json    one measurement: what it depended on, and its Results
+
+A part is used again only where all that it depended on is the same: weights, preprocessing, data, task and its version.
+"""
+
+import dataclasses
+import hashlib
+import json
+import logging
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from diptych.data.cards.card import Card
+from diptych.data.cards.opening import find_folder, missing, open_card
+from diptych.embed.encoder import Encoder
+from diptych.errors import ConfigError, DataError, InputError
+from diptych.evaluate.task import Setting, Task
+from diptych.records import Result
+
+FORMAT = 1
+
+_log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Skipped:
+    """A measurement that could not be made.
+
+    Attributes:
+        task, dataset: which.
+        reason: why, and what to do.
+        absent: the set is not there; otherwise something went wrong.
+    """
+
+    task: str
+    dataset: str
+    reason: str
+    absent: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """What a run of the suite left: its Results, and what it skipped."""
+
+    results: list[Result]
+    skipped: list[Skipped]
+
+
+def run_suite(
+    encoder: Encoder,
+    tasks: Sequence[Task],
+    cards: Sequence[Card],
+    setting: Setting,
+    out: Path,
+    *,
+    announce: Callable[[str], None] = lambda line: None,
+) -> Measured:
+    """Measure a model by each task on each set that the task applies to.
+
+    What stands in `out` from an earlier run and still holds is not measured again. A set that is missing, or that
+    cannot be measured, is named among what was skipped; the others go on.
+
+    Args:
+        encoder: the model.
+        tasks, cards: what to measure.
+        setting: where the sets are, and the cache.
+        out: folder of the Results; after each measurement it holds all so far.
+        announce: called with a line before each measurement.
+    Raises:
+        ConfigError: nothing is to be measured, or `out` holds results of another version of Diptych.
+        DataError: the Results cannot be written.
+    """
+    pairs = [(task, card) for card in cards for task in tasks if task.applies(card)]
+    if not pairs:
+        raise ConfigError("none of these tasks applies to any of these sets")
+    read_all(out)  # another version's results are an error here, before any work
+    there = {card.name: find_folder(card, setting.data) is not None for _, card in pairs}
+    absent = [(task, card) for task, card in pairs if not there[card.name]]
+    present = [(task, card) for task, card in pairs if there[card.name]]
+    skipped = [Skipped(task.name, card.name, missing(card, setting.data), absent=True) for task, card in absent]
+    results: list[Result] = []
+    for number, (task, card) in enumerate(present, start=1):
+        line = f"[{number}/{len(present)}] {task.name} on {card.title}"
+        if task.needs_texts and not hasattr(encoder, "encode_texts"):
+            skipped.append(Skipped(task.name, card.name, f"{encoder.name} encodes no texts"))
+            continue
+        try:
+            found = _measure(encoder, task, card, setting, out, lambda line=line: announce(line))  # type: ignore[misc]
+        except InputError as error:
+            _log.warning("%s is left out: %s", line, error)
+            skipped.append(Skipped(task.name, card.name, str(error)))
+            continue
+        results += found
+        write_all(out)
+    return Measured(results, skipped)
+
+
+def _measure(
+    encoder: Encoder, task: Task, card: Card, setting: Setting, out: Path, announce: Callable[[], None]
+) -> list[Result]:
+    mark = fingerprint(encoder, task, card, setting)
+    path = part_path(out, encoder.name, card.name, task.name)
+    kept = read_part(path)
+    if kept is not None and mark is not None and kept["fingerprint"] == mark:
+        return kept["results"]
+    announce()
+    found = task.measure(encoder, card, setting)
+    write_part(path, mark, found)
+    return found
+
+
+def fingerprint(encoder: Encoder, task: Task, card: Card, setting: Setting) -> str | None:
+    """Of all that a measurement depends on; None for an encoder that does not say when it changes."""
+    marks = [getattr(encoder, "image_fingerprint", None)]
+    marks += [getattr(encoder, "fingerprint", None)] if task.needs_texts else []
+    if not all(marks):
+        return None
+    data = [open_card(card, setting.data, split).fingerprint for split in task.splits(card)]
+    scale = float(getattr(encoder, "logit_scale", 100.0)) if task.needs_texts else None
+    content = [FORMAT, task.name, task.version, card.name, card.metric, setting.seed, marks, scale, data]
+    return hashlib.sha256(json.dumps(content).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def part_path(out: Path, model: str, dataset: str, task: str) -> Path:
+    """Where one measurement stands; other characters than letters, digits and ._@+- become "-"."""
+    folder, name = (re.sub(r"[^\w.@+-]", "-", part).strip(".") or "-" for part in (model, f"{dataset}-{task}"))
+    return Path(out) / "parts" / folder / f"{name}.json"
+
+
+def write_part(path: Path, mark: str | None, results: Sequence[Result]) -> None:
+    """Keep a measurement, whole or not at all.
+
+    Raises:
+        DataError: the disk is full, or the folder cannot be written.
+    """
+    content = {"format": FORMAT, "fingerprint": mark, "results": [dataclasses.asdict(one) for one in results]}
+    _write(path, json.dumps(content, ensure_ascii=True, indent=1))
+
+
+def read_part(path: Path) -> dict[str, Any] | None:
+    """{"fingerprint", "results"} of a measurement; None where there is none, or, with a notice, a broken one.
+
+    Raises:
+        ConfigError: another version of Diptych wrote it.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError) as error:
+        _log.warning("%s is broken (%s); it is measured again", path, error)
+        return None
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise ConfigError(
+            f"{path} was written by another version of Diptych; give another --out, or move the folder parts away"
+        )
+    try:
+        return {"fingerprint": content["fingerprint"], "results": [Result(**row) for row in content["results"]]}
+    except (KeyError, TypeError) as error:
+        _log.warning("%s is broken (%r); it is measured again", path, error)
+        return None
+
+
+def read_all(out: Path) -> list[Result]:
+    """The Results of all measurements in a folder, of all models, sorted by their files' names."""
+    return [result for path in _parts(out) if (part := read_part(path)) is not None for result in part["results"]]
+
+
+def write_all(out: Path) -> Path:
+    """OUT/results.jsonl from all parts, whole or not at all."""
+    path = Path(out) / "results.jsonl"
+    _write(path, "".join(json.dumps(dataclasses.asdict(result)) + "\n" for result in read_all(out)))
+    return path
+
+
+def _parts(out: Path) -> Iterator[Path]:
+    yield from sorted((Path(out) / "parts").glob("*/*.json"))
+
+
+def _write(path: Path, text: str) -> None:
+    part = path.with_name(f".{path.name}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(text, encoding="utf-8")
+        part.replace(path)
+    except OSError as error:
+        raise DataError(f"cannot write {path}: {error.strerror}; free some space or choose another folder") from error
+    finally:
+        part.unlink(missing_ok=True)

@@ -1,0 +1,203 @@
+"""Tables and figures of the paper as one page, and each of them as files of several forms."""
+
+import dataclasses
+import json
+import math
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from diptych.errors import ConfigError
+from diptych.report.bars import BarChart, bar_drawing
+from diptych.report.curves import SMALL, Chart, chart_drawing
+from diptych.report.examples import Example
+from diptych.report.formats import data_uri, percent, readable
+from diptych.report.page import render_template, write_page
+from diptych.report.svg import STYLE, Drawing, element, svg_file
+from diptych.report.table import Cell, NumberTable, to_html, to_latex, to_markdown
+
+FORMS = ("html", "md", "tex", "svg", "json")
+_MANY_CHARTS = 6  # more than these are drawn small, beside each other
+
+
+class ShownLike(Protocol):
+    """What an exhibit shows: `paper.exhibit.Shown`, or anything with the same parts.
+
+    One that has `examples` too (a sequence of Example) has them shown under its charts.
+    """
+
+    @property
+    def title(self) -> str:
+        """What was found, one sentence."""
+
+    @property
+    def summary(self) -> str:
+        """A few sentences under it."""
+
+    @property
+    def tables(self) -> Sequence[NumberTable]:
+        """With the paper's values marked."""
+
+    @property
+    def charts(self) -> Sequence[Chart | BarChart]:
+        """Drawn one after another."""
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """How it was measured."""
+
+
+def render_exhibits(
+    shown: Sequence[tuple[str, ShownLike]], facts: Mapping[str, str], title: str = "The paper's evaluation"
+) -> str:
+    """A page as HTML text: contents, and a section per exhibit with its charts, tables and notes.
+
+    Args:
+        shown: names such as "table11", which become anchors and labels, and what they show.
+        facts: command, commit, machine, ... at the end of the page.
+        title: of the page.
+    """
+    return render_template(
+        "exhibits.html.j2",
+        title=readable(title, 240),
+        exhibits=[_view(name, one) for name, one in shown],
+        facts={readable(name): readable(value, 400) for name, value in facts.items()},
+        chart_style=STYLE,
+        heat_levels=10,
+    )
+
+
+def write_exhibits(
+    shown: Sequence[tuple[str, ShownLike]],
+    path: str | Path,
+    facts: Mapping[str, str],
+    title: str = "The paper's evaluation",
+) -> Path:
+    """Write the page of `render_exhibits`, whole or not at all; the folder is made if it is missing."""
+    return write_page(render_exhibits(shown, facts, title), path)
+
+
+def write_exhibit(
+    name: str,
+    shown: ShownLike,
+    folder: str | Path,
+    forms: Sequence[str] = FORMS,
+    facts: Mapping[str, str] | None = None,
+) -> list[Path]:
+    """Write folder/name.html, .md, .tex, .svg and .json, each whole or not at all.
+
+    Args:
+        forms: some of FORMS; "svg" is left out where there is no chart, "tex" where there is no table.
+        facts: command, commit, machine, ..., for the page and the numbers.
+    Returns:
+        what was written, in the order of `forms`.
+    Raises:
+        ConfigError: there is no such form.
+    """
+    if unknown := [form for form in forms if form not in FORMS]:
+        raise ConfigError(f"there is no form {', '.join(unknown)}; there are {', '.join(FORMS)}")
+    facts, written = facts or {}, []
+    for form in forms:
+        if (form == "svg" and not shown.charts) or (form == "tex" and not shown.tables):
+            continue
+        if form == "html":
+            words = render_exhibits([(name, shown)], facts, shown.title)
+        elif form == "md":
+            words = exhibit_markdown(name, shown, picture="svg" in forms)
+        elif form == "tex":
+            words = "\n".join(map(to_latex, shown.tables))
+        elif form == "svg":
+            words = exhibit_svg(shown)
+        else:
+            words = (
+                json.dumps(_plain({**_fields(shown), "name": name, "facts": facts}), indent=1, allow_nan=False) + "\n"
+            )
+        written.append(write_page(words, Path(folder) / f"{name}.{form}"))
+    return written
+
+
+def exhibit_svg(shown: ShownLike) -> str:
+    """All charts of an exhibit as the text of one SVG file."""
+    many = len(shown.charts) > _MANY_CHARTS
+    columns = math.ceil(math.sqrt(len(shown.charts))) if many else min(2, len(shown.charts))
+    return svg_file([_drawing(chart, many) for chart in shown.charts], columns)
+
+
+def exhibit_markdown(name: str, shown: ShownLike, *, picture: bool = False) -> str:
+    """An exhibit as Markdown; with `picture` it refers to name.svg beside it."""
+    parts = [f"## {exhibit_label(name)}: {readable(shown.title, 240)}", readable(shown.summary, 1500)]
+    parts += [f"![{readable(shown.charts[0].title)}]({name}.svg)"] if picture and shown.charts else []
+    parts += [to_markdown(table).rstrip("\n") for table in shown.tables]
+    parts += [readable(note, 800) for note in shown.notes]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def exhibit_label(name: str) -> str:
+    """ "table11" as "Table 11", "figure9-paper" as "Figure 9, paper"."""
+    found = re.fullmatch(r"(table|figure)-?(\d+)[-_]?(.*)", name)
+    if not found:
+        return readable(name, 60)
+    kind, number, rest = found.groups()
+    return f"{kind.capitalize()} {number}" + (f", {readable(rest, 40)}" if rest else "")
+
+
+def _view(name: str, shown: ShownLike) -> dict[str, Any]:
+    """What the template needs of one exhibit."""
+    many = len(shown.charts) > _MANY_CHARTS
+    return {
+        "anchor": re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "exhibit",
+        "label": exhibit_label(name),
+        "title": readable(shown.title, 240),
+        "summary": readable(shown.summary, 1500),
+        "many": many,
+        "charts": [(chart.title, element(_drawing(chart, many))) for chart in shown.charts],
+        "tables": [to_html(table) for table in shown.tables],
+        "examples": [_example(one) for one in getattr(shown, "examples", ())],
+        "notes": [readable(note, 800) for note in shown.notes],
+    }
+
+
+def _drawing(chart: Chart | BarChart, small: bool) -> Drawing:
+    if isinstance(chart, BarChart):
+        return bar_drawing(chart)
+    return chart_drawing(chart, SMALL) if small else chart_drawing(chart)
+
+
+def _example(example: Example) -> dict[str, Any]:
+    return {
+        "heading": readable(example.dataset),
+        "words": readable(example.in_words(), 200),
+        "picture": data_uri(example.picture) if example.picture is not None else None,
+        "answers": [
+            (readable(name), percent(probability), place == example.right)
+            for place, (name, probability) in enumerate(example.answers)
+        ],
+    }
+
+
+def _fields(shown: ShownLike) -> dict[str, Any]:
+    names = ("title", "summary", "tables", "charts", "notes", "examples")
+    return {name: getattr(shown, name) for name in names if getattr(shown, name, None)}
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON knows it: fields that are empty or None are left out, pictures and what is not finite, too."""
+    if isinstance(value, Cell):
+        return {
+            name: kept for name, kept in dataclasses.asdict(value).items() if kept is not None and kept is not False
+        }
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {name: kept for name, kept in fields.items() if kept not in (None, [])}
+    if isinstance(value, Mapping):
+        return {str(name): _plain(kept) for name, kept in value.items()}
+    if isinstance(value, np.ndarray):
+        return None
+    if isinstance(value, list | tuple):
+        return [_plain(one) for one in value]
+    if isinstance(value, float | np.floating):
+        return float(value) if math.isfinite(value) else None
+    return int(value) if isinstance(value, np.integer) else value

@@ -1,0 +1,250 @@
+"""Few-shot learning on sets on disk: means over draws, kept classifiers, and ImageNet's classifier on a shift."""
+
+import dataclasses
+import logging
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from diptych.data.benchmarks import Benchmark
+from diptych.data.cards.table import get_card
+from diptych.errors import DataError, InputError
+from diptych.evaluate.encoded import Encoded
+from diptych.evaluate.metrics import mean_of_top_1_and_5, mean_per_class_accuracy
+from diptych.evaluate.probe.few_shot import draw_ranks, drawn_rows, fit_few_shot
+from diptych.evaluate.probe.few_shot_task import FEW_SHOT, FEW_SHOT_FROM_TEXTS, Pool, few_shot_results, point
+from diptych.evaluate.ranking import roc_auc
+from diptych.evaluate.suite import run_suite
+from diptych.evaluate.task import Setting
+from diptych.records import Sample
+
+NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+COLOURS = {name: np.random.default_rng(index).integers(30, 225, 3) for index, name in enumerate(NAMES)}
+
+
+class Colours:
+    """Sees the mean colour of a picture, and reads it from a class's name."""
+
+    name = "colours"
+    logit_scale = 30.0
+
+    def __init__(self, mark="weights"):
+        self.image_fingerprint = self.fingerprint = mark
+
+    def encode_images(self, pictures):
+        return self._points([np.asarray(picture.convert("RGB")).mean(axis=(0, 1)) for picture in pictures])
+
+    def encode_texts(self, texts):
+        return self._points([next(COLOURS[name] for name in NAMES if name in text) for text in texts])
+
+    def _points(self, colours):
+        points = torch.tensor(np.stack(colours), dtype=torch.float32) / 128 - 1
+        return torch.nn.functional.normalize(torch.cat([points, torch.full((len(points), 1), 0.5)], dim=1), dim=1)
+
+
+class ImagesOnly:
+    """The same without texts, with features before a projection."""
+
+    name, image_fingerprint = "colours alone", "weights"
+
+    def encode_images(self, pictures):
+        return Colours().encode_images(pictures)
+
+    def image_features(self, pictures):
+        return torch.cat([7 * self.encode_images(pictures), torch.ones(len(pictures), 1)], dim=1)
+
+
+def write_set(root, sizes):
+    for split, per_class in sizes.items():
+        for index, (name, colour) in enumerate(COLOURS.items()):
+            folder = root / "CIFAR10" / split / name
+            folder.mkdir(parents=True)
+            for number in range(per_class):
+                rng = np.random.default_rng([split == "test", index, number])
+                shade = np.clip(colour + rng.normal(0, 25, 3), 0, 255).astype(np.uint8)
+                Image.fromarray(np.broadcast_to(shade, (4, 4, 3)).copy()).save(folder / f"{split}{number}.png")
+
+
+@pytest.fixture
+def data(tmp_path):
+    write_set(tmp_path / "data", {"train": 5, "test": 4})
+    return tmp_path / "data"
+
+
+def measure(data, tmp_path, encoder, task, **options):
+    setting = Setting(data, cache=tmp_path / "cache", **options)
+    return run_suite(encoder, [task], [get_card("CIFAR10")], setting, tmp_path / "out")
+
+
+def test_the_probe_of_an_encoder_of_pictures_alone(data, tmp_path):
+    found = measure(data, tmp_path, ImagesOnly(), FEW_SHOT)
+    assert not found.skipped
+    assert [result.protocol for result in found.results] == ["probe 1-shot", "probe 2-shot", "probe 4-shot"]
+    for result in found.results:
+        settings = result.run["settings"]
+        assert (result.task, result.dataset, result.split, result.metric, result.n) == (
+            "few_shot",
+            "CIFAR10",
+            "test",
+            "accuracy",
+            40,
+        )
+        assert result.value == pytest.approx(np.mean(settings["values"]))
+        assert (result.low, result.high) == (min(settings["values"]), max(settings["values"]))
+        assert result.interval == "range of 3 seeds"
+        assert settings["seeds"] == [0, 1, 2] and len(settings["lambda"]) == 3
+        assert settings["examples_per_class"] == 5 and settings["train_examples"] == 50
+        assert settings["width"] == 5  # features and not embeddings
+    assert len(set(found.results[0].run["settings"]["values"])) > 1  # the draws do differ
+    one, _, four = (result.value for result in found.results)
+    assert 0.1 < one < four
+    assert [one.dataset for one in measure(data, tmp_path, ImagesOnly(), FEW_SHOT_FROM_TEXTS).skipped] == ["CIFAR10"]
+
+
+def test_classifiers_that_begin_at_zero_shot(data, tmp_path):
+    found = measure(data, tmp_path, Colours(), FEW_SHOT_FROM_TEXTS)
+    by_protocol = {result.protocol: result for result in found.results}
+    kinds = ("zero-shot-initialised", "interpolated")
+    assert set(by_protocol) == {f"{kind} {shots}-shot" for kind in kinds for shots in (1, 2, 4)}
+    assert by_protocol["interpolated 1-shot"].run["settings"]["share"] == [0.5] * 3
+    assert "share" not in by_protocol["zero-shot-initialised 1-shot"].run["settings"]
+    assert by_protocol["zero-shot-initialised 4-shot"].run["settings"]["choice"] == "4-fold cross-validation"
+    probe = measure(data, tmp_path, Colours(), FEW_SHOT).results[0]
+    assert probe.run["settings"]["width"] == 4  # it has no features: embeddings
+    assert by_protocol["zero-shot-initialised 1-shot"].value > probe.value  # here the texts know the colours
+
+
+def test_the_same_seed_gives_the_same_numbers_with_and_without_kept_classifiers(data, tmp_path):
+    first = measure(data, tmp_path, Colours(), FEW_SHOT)
+    kept = list((tmp_path / "cache/few_shot").glob("*.safetensors"))
+    assert len(kept) == 9
+    kept[0].write_bytes(b"broken")
+    setting = Setting(data, cache=tmp_path / "cache")
+    again = FEW_SHOT.measure(Colours(), get_card("CIFAR10"), setting)
+    without = FEW_SHOT.measure(Colours(), get_card("CIFAR10"), Setting(data))
+    values = [[result.value for result in results] for results in (first.results, again, without)]
+    assert values[0] == values[1] == values[2]
+    other = FEW_SHOT.measure(Colours(), get_card("CIFAR10"), Setting(data, seed=3))
+    assert other[0].run["settings"]["seeds"] == [3, 4, 5]
+    assert other[0].run["settings"]["values"] != first.results[0].run["settings"]["values"]
+
+
+def test_a_broken_kept_classifier_is_named(data, tmp_path, caplog):
+    setting = Setting(data, cache=tmp_path / "cache")
+    before = FEW_SHOT.measure(Colours(), get_card("CIFAR10"), setting)
+    for path in (tmp_path / "cache/few_shot").glob("*.safetensors"):
+        path.write_bytes(b"broken")
+    with caplog.at_level(logging.WARNING):
+        after = FEW_SHOT.measure(Colours(), get_card("CIFAR10"), setting)
+    assert caplog.text.count("is learned again") == 9
+    assert [result.value for result in before] == [result.value for result in after]
+
+
+def test_other_weights_never_meet_kept_classifiers(data, tmp_path):
+    class Darker(Colours):
+        def encode_images(self, pictures):
+            return super().encode_images(pictures)[:, [1, 0, 3, 2]]
+
+    setting = Setting(data, cache=tmp_path / "cache")
+    FEW_SHOT.measure(Colours("a"), get_card("CIFAR10"), setting)
+    FEW_SHOT.measure(Darker("b"), get_card("CIFAR10"), setting)
+    assert len(list((tmp_path / "cache/few_shot").iterdir())) == 18
+
+
+def test_a_set_without_a_training_split_is_skipped_with_the_reason(tmp_path):
+    write_set(tmp_path / "data", {"test": 2})
+    found = measure(tmp_path / "data", tmp_path, Colours(), FEW_SHOT)
+    assert not found.results and "train" in found.skipped[0].reason
+
+
+def test_what_it_applies_to():
+    applies = {
+        name: FEW_SHOT.applies(get_card(name)) for name in ("CIFAR10", "UCF101", "VOC2007", "Flickr30k", "IM2GPS")
+    }
+    assert applies == {"CIFAR10": True, "UCF101": True, "VOC2007": False, "Flickr30k": False, "IM2GPS": False}
+    assert FEW_SHOT.applies(get_card("ImageNet-A")) and FEW_SHOT.splits(get_card("ImageNet-A")) == ("test",)
+
+
+@dataclasses.dataclass(frozen=True)
+class Nothing:
+    fingerprint: str = "nothing"
+    shards: tuple[str, ...] = ()
+
+    def read(self, index):
+        yield Sample("", None, (), 0, {})
+
+
+def encoded(labels, seed, metadata=None):
+    rng = np.random.default_rng(seed)
+    centres = np.random.default_rng(5).normal(size=(1000, 16))
+    vectors = (centres[labels] + 0.8 * rng.normal(size=(len(labels), 16))).astype(np.float32)
+    keys = tuple(f"{seed}-{row}" for row in range(len(labels)))
+    return Encoded(
+        keys, np.asarray(labels), vectors, ((),) * len(labels), metadata or ({},) * len(labels), 0, f"{seed}"
+    )
+
+
+def test_imagenet_s_classifier_is_measured_on_the_classes_of_a_shift():
+    """20 of ImageNet's classes are learned; pooling over a shift's classes is done by hand here."""
+    classes = np.array([1, 2, 4, 6, 11, 13, 15, 17, 22, 23, 404, 351, 352, 353, 294, 295, 296, 297, 444, 671])
+    train = encoded(np.repeat(classes, 2), 1)
+    pool = Pool(train, 1000)
+    # ImageNet-Vid: class 0 is {404}, 1 is {351, 352, 353}, 2 is {294 to 297}, 3 is {444, 671}.
+    members = np.array([404, 351, 352, 353, 294, 295, 296, 297, 444, 671] * 5)
+    groups = np.array([0, 1, 1, 1, 2, 2, 2, 2, 3, 3] * 5)
+    shift = dataclasses.replace(encoded(members, 2), labels=groups)
+    names = tuple(map(str, range(30)))
+    benchmark = Benchmark("ImageNet-Vid", "test", names, ("{c}",), Nothing(), "x", card=get_card("ImageNet-Vid"))
+    found = few_shot_results(Colours(), pool, benchmark, shift, ["probe"])
+    assert [(result.protocol, result.metric) for result in found] == [
+        ("probe 1-shot", "accuracy_pm_0"),
+        ("probe 2-shot", "accuracy_pm_0"),
+    ]
+    values = []
+    for seed in range(3):
+        rows = drawn_rows(draw_ranks(train.keys, train.labels, seed), train.labels, 2)
+        scores = fit_few_shot("probe", train.vectors[rows], train.labels[rows], 1000, 2).scores(shift.vectors)
+        learned = [[404], [351, 352, 353], [294, 295, 296, 297], [444, 671], [11, 13, 15, 17, 22, 23]]  # 4: birds
+        pooled = np.stack([scores[:, own].max(axis=1) for own in learned], axis=1)
+        # Classes without an example score lower than all others here, so that the other 25 groups never win.
+        values.append(np.mean(pooled.argmax(axis=1) == groups))
+    assert found[1].run["settings"]["values"] == pytest.approx(values)
+    assert found[1].value > 0.5
+
+
+def test_imagenet_itself_gives_the_parts_that_match_its_shifts():
+    classes = np.array([1, 2, 4, 6, 11, 13, 15, 17, 22, 23])
+    test = encoded(np.repeat(classes, 3), 2)
+    benchmark = Benchmark("ImageNet", "test", tuple(map(str, range(1000))), ("{c}",), Nothing(), "x")
+    benchmark = dataclasses.replace(benchmark, card=get_card("ImageNet"))
+    found = few_shot_results(Colours(), Pool(encoded(classes, 1), 1000), benchmark, test, ["probe"])
+    parts = {result.protocol: result.n for result in found}
+    assert parts["probe 1-shot"] == 30
+    assert parts["probe 1-shot on ImageNet-A"] == 3 * 7  # 6, 11, 13, 15, 17, 22, 23
+    assert parts["probe 1-shot on ImageNet-R"] == 3 * 8  # 1, 2, 4, 6, 11, 13, 22, 23
+    assert all(result.interval == "range of 3 seeds" for result in found)
+
+
+def test_points_are_those_of_the_metrics():
+    rng = np.random.default_rng(0)
+    labels, scores = rng.integers(0, 6, 50), rng.normal(size=(50, 6)).astype(np.float32)
+    assert point("accuracy", labels, scores) == np.mean(scores.argmax(axis=1) == labels)
+    assert point("mean_per_class_accuracy", labels, scores) == mean_per_class_accuracy(labels, scores)
+    assert point("mean_of_top_1_and_5", labels, scores) == mean_of_top_1_and_5(labels, scores)
+    two = labels % 2
+    assert point("roc_auc", two, scores[:, :2]) == roc_auc(two == 1, scores[:, 1] - scores[:, 0])
+    assert point("mean_of_top_1_and_5", two, scores[:, :2]) == (point("accuracy", two, scores[:, :2]) + 1) / 2
+    for metric, given in (("recall_at_1", scores), ("roc_auc", scores), ("accuracy", scores * np.nan)):
+        with pytest.raises(InputError):
+            point(metric, labels, given)
+
+
+def test_splits_of_different_classes_are_refused(tmp_path):
+    write_set(tmp_path / "data", {"train": 2, "test": 2})
+    for number in range(2):
+        (tmp_path / f"data/CIFAR10/train/cat/train{number}.png").unlink()
+    (tmp_path / "data/CIFAR10/train/cat").rmdir()
+    with pytest.raises(DataError, match="classes"):
+        FEW_SHOT.measure(Colours(), get_card("CIFAR10"), Setting(tmp_path / "data"))

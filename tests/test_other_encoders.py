@@ -1,0 +1,135 @@
+"""Models of other libraries as Encoders: the numbers are the libraries' own."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from diptych.data.tokenizer import Tokenizer
+from diptych.embed.others import open_encoder
+from diptych.errors import InputError, WeightsError
+from tests import peers  # noqa: F401  (before open_clip)
+from tests.pictures import noise
+
+transformers = pytest.importorskip("transformers")
+PICTURES = [noise(50, 40, seed) for seed in range(3)]
+TEXTS = ["a cat", "a dog on a red car"]
+
+
+def small(config, text, vision):
+    sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
+    torch.manual_seed(0)
+    return config(
+        text_config=text(**sizes, vocab_size=600, max_position_embeddings=16).to_dict(),
+        vision_config=vision(**sizes, image_size=32, patch_size=8).to_dict(),
+    )
+
+
+@pytest.fixture(scope="module", params=["clip", "siglip"])
+def folder(request, tmp_path_factory):
+    """A small model with preprocessor and tokenizer, saved as transformers saves it."""
+    path = tmp_path_factory.mktemp(request.param)
+    if request.param == "clip":
+        config = small(transformers.CLIPConfig, transformers.CLIPTextConfig, transformers.CLIPVisionConfig)
+        network, kind = transformers.CLIPModel(config), "CLIPImageProcessor"
+    else:
+        config = small(transformers.SiglipConfig, transformers.SiglipTextConfig, transformers.SiglipVisionConfig)
+        network, kind = transformers.SiglipModel(config), "SiglipImageProcessor"
+    network.save_pretrained(path)
+    size = {"shortest_edge": 32} if request.param == "clip" else {"height": 32, "width": 32}
+    processor = {"image_processor_type": kind, "size": size, "crop_size": {"height": 32, "width": 32}}
+    (path / "preprocessor_config.json").write_text(json.dumps(processor))
+    Tokenizer.train(["a cat", "a dog on a red car", "blue"] * 3, 600).save(path / "tokenizer.json")
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "<|endoftext|>", "model_max_length": 16}
+    (path / "tokenizer_config.json").write_text(json.dumps(settings))
+    return path
+
+
+def test_a_model_of_transformers_gives_its_own_numbers(folder):
+    encoder = open_encoder(f"hf:{folder}", "cpu")
+    network = transformers.AutoModel.from_pretrained(folder).eval()
+    processor = transformers.AutoImageProcessor.from_pretrained(folder, backend="pil")
+    with torch.inference_mode():
+        pixels = processor(images=PICTURES, return_tensors="pt")["pixel_values"]
+        pooled = network.vision_model(pixel_values=pixels).pooler_output
+        theirs = network.get_image_features(pixel_values=pixels)
+        theirs = theirs if isinstance(theirs, torch.Tensor) else theirs.pooler_output
+    torch.testing.assert_close(
+        encoder.encode_images(PICTURES), torch.nn.functional.normalize(theirs, dim=1), atol=1e-5, rtol=0
+    )
+    torch.testing.assert_close(encoder.image_features(PICTURES), pooled, atol=1e-5, rtol=0)
+    texts = encoder.encode_texts(TEXTS)
+    assert texts.shape == (2, encoder.encode_images(PICTURES).shape[1])
+    torch.testing.assert_close(texts.norm(dim=1), torch.ones(2))
+    assert encoder.name == folder.name and encoder.logit_scale >= 1
+
+
+def test_the_fingerprint_changes_with_weights_and_preprocessing(folder, tmp_path):
+    first = open_encoder(f"hf:{folder}", "cpu")
+    assert first.image_fingerprint == open_encoder(f"hf:{folder}", "cpu").image_fingerprint
+    for name in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    processor = json.loads((folder / "preprocessor_config.json").read_text()) | {"image_mean": [0.1, 0.2, 0.3]}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(processor))
+    assert first.image_fingerprint != open_encoder(f"hf:{tmp_path}", "cpu").image_fingerprint
+
+
+def test_unknown_preprocessing_is_an_error(folder, tmp_path):
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    with pytest.raises(WeightsError, match="cannot be loaded with its preprocessor"):
+        open_encoder(f"hf:{tmp_path}", "cpu")
+
+
+def test_a_model_of_open_clip_gives_its_own_numbers(tmp_path, monkeypatch):
+    open_clip = pytest.importorskip("open_clip")
+    config = {
+        "embed_dim": 16,
+        "vision_cfg": {"image_size": 32, "layers": 1, "width": 64, "patch_size": 16},
+        "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 1},
+    }
+    (tmp_path / "tiny-test.json").write_text(json.dumps(config))
+    open_clip.add_model_config(tmp_path / "tiny-test.json")
+    network, _, prepare = open_clip.create_model_and_transforms("tiny-test")
+    torch.save(network.state_dict(), tmp_path / "weights.pt")
+    encoder = open_encoder(f"open_clip:tiny-test@{tmp_path / 'weights.pt'}", "cpu")
+    with torch.inference_mode():
+        theirs = network.eval().encode_image(torch.stack([prepare(picture) for picture in PICTURES]), normalize=True)
+        their_texts = network.encode_text(open_clip.get_tokenizer("tiny-test")(TEXTS), normalize=True)
+    torch.testing.assert_close(encoder.encode_images(PICTURES), theirs, atol=1e-5, rtol=0)
+    torch.testing.assert_close(encoder.encode_texts(TEXTS), their_texts, atol=1e-5, rtol=0)
+    features = encoder.image_features(PICTURES)
+    assert features.shape == (3, 64)
+    projected = torch.nn.functional.normalize(features @ network.visual.proj, dim=1)
+    torch.testing.assert_close(projected, theirs, atol=1e-5, rtol=0)
+    with pytest.raises(WeightsError, match="names no weights"):
+        open_encoder("open_clip:tiny-test", "cpu")
+    with pytest.raises(WeightsError, match="cannot be loaded"):
+        open_encoder("open_clip:no-such@openai", "cpu")
+
+
+def test_an_object_of_one_s_own(tmp_path, monkeypatch):
+    (tmp_path / "mine_for_test.py").write_text(
+        "import torch\n"
+        "class Mine:\n"
+        "    def encode_images(self, pictures):\n"
+        "        return torch.nn.functional.normalize(torch.ones(len(pictures), 4), dim=1)\n"
+        "ready = Mine()\n"
+        "number = 3\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    for name in ("Mine", "ready"):
+        encoder = open_encoder(f"python:mine_for_test:{name}")
+        assert encoder.name == name
+        assert np.allclose(encoder.encode_images([Image.new("RGB", (4, 4))]), 0.5)
+    for wrong in ("python:mine_for_test:absent", "python:no_such_module_here:x", "python:mine_for_test:number"):
+        with pytest.raises(InputError, match=r"python:"):
+            open_encoder(wrong)
+
+
+def test_other_names_are_diptych_s_own():
+    assert open_encoder("default").name == "default"
+    with pytest.raises(WeightsError, match="there is no model folder"):
+        open_encoder("hf:")

@@ -1,0 +1,242 @@
+"""Natural shifts: pooling, limiting and pm-k solved by hand; the whole task on sets whose every answer is known."""
+
+import functools
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from diptych.data.cards.card import Card
+from diptych.data.cards.imagenet import shift_classes
+from diptych.data.cards.prompts import get_prompts
+from diptych.data.shards import write_shards
+from diptych.errors import ShapeError
+from diptych.evaluate.predictions import read_predictions
+from diptych.evaluate.prompts import fill_template
+from diptych.evaluate.robustness import (
+    OWN_NAMES,
+    ROBUSTNESS,
+    accuracy_pm_k,
+    judge,
+    limited,
+    max_pooled,
+)
+from diptych.evaluate.statistics import clopper_pearson
+from diptych.evaluate.task import Setting
+from diptych.evaluate.testbed import SHIFT_NAMES, SUBSETS
+from diptych.records import Sample
+
+# ------------------------------------------------------------------ by hand
+
+
+def test_max_pooling():
+    scores = np.array([[0.1, 0.5, 0.2, 0.9], [0.3, 0.0, 0.4, 0.35]])
+    assert max_pooled(scores, ((0, 1), (3,), (2,))).tolist() == [[0.5, 0.9, 0.2], [0.3, 0.35, 0.4]]
+    for classes in (((0,), (4,)), ((0,), ()), ((-1,),)):
+        with pytest.raises(ShapeError):
+            max_pooled(scores, classes)
+
+
+def test_limiting_keeps_the_samples_of_the_shifts_classes():
+    rows, labels = limited(np.array([5, 0, 7, 2, 0, 9]), ((0, 2), (9,), (4,)))
+    assert rows.tolist() == [1, 3, 4, 5] and labels.tolist() == [0, 0, 0, 1]
+    rows, labels = limited(np.array([5]), ((0,),))
+    assert rows.shape == labels.shape == (0,)
+
+
+def test_pm_k():
+    # Anchor a: all right. b: wrong at +2. c: wrong itself. d: its own frame is missing. e: alone.
+    frames = [
+        *(("a", offset, True) for offset in (-2, -1, 0, 1, 2)),
+        *(("b", offset, offset != 2) for offset in (-2, -1, 0, 1, 2)),
+        *(("c", offset, offset != 0) for offset in (-1, 0, 1)),
+        ("d", 1, True),
+        ("e", 0, True),
+    ]
+    anchors, offsets, right = (list(column) for column in zip(*frames, strict=True))
+    values = [accuracy_pm_k(right, anchors, offsets, k) for k in (0, 1, 2, 10)]
+    assert [one.value for one in values] == [0.75, 0.75, 0.5, 0.5] and all(one.n == 4 for one in values)
+    assert (values[2].low, values[2].high) == clopper_pearson(2, 4)
+    backwards = accuracy_pm_k(right[::-1], anchors[::-1], offsets[::-1], 2)
+    assert backwards == values[2]
+
+
+def test_pm_k_without_an_anchor_is_refused():
+    with pytest.raises(ShapeError, match="anchor"):
+        accuracy_pm_k([True], ["a"], [3], 10)
+    with pytest.raises(ShapeError, match="2 frames"):
+        accuracy_pm_k([True, True], ["a"], [0], 0)
+
+
+def test_judging_in_blocks_is_judging_at_once(monkeypatch):
+    vectors = np.random.default_rng(0).normal(size=(23, 7)).astype(np.float32)
+    whole = judge(vectors, lambda block: block, ((0, 6), (1,), (3, 4)))
+    assert whole.classes[:, 0].tolist() == max_pooled(vectors, ((0, 6), (1,), (3, 4))).argmax(axis=1).tolist()
+    monkeypatch.setattr("diptych.evaluate.robustness._ROWS_PER_BLOCK", 4)
+    parts = judge(vectors, lambda block: block, ((0, 6), (1,), (3, 4)))
+    assert (parts.classes == whole.classes).all() and np.allclose(parts.sureties, whole.sureties)
+    assert whole.sureties.sum(axis=1) == pytest.approx(1)
+
+
+def test_pooled_classes_are_disjoint():
+    for name in SUBSETS:
+        indices = [index for own in shift_classes(name) for index in own]
+        assert len(indices) == len(set(indices)) and set(indices) <= set(range(1000))
+
+
+# ------------------------------------------------------------------ the whole task
+
+DIM = 16
+NAMES = get_prompts("ImageNet").class_names
+FILLS = [functools.partial(fill_template, template) for template in get_prompts("ImageNet").templates]
+IMAGENET = {fill(names[0]): row for row, names in enumerate(NAMES) for fill in FILLS}
+
+
+class Known:
+    """An encoder with one direction per ImageNet class; a picture's red and green say which class it shows.
+
+    Blue tells how far the picture leans to the class after it: above 128 the zero-shot answer is that class.
+    """
+
+    name = fingerprint = "known"
+
+    def __init__(self, extra=()):
+        table = torch.randn(1000 + len(extra), DIM, generator=torch.Generator().manual_seed(0))
+        self.table = torch.nn.functional.normalize(table, dim=1)
+        own = {fill(name): 1000 + place for place, (name, _) in enumerate(extra) for fill in FILLS}
+        self.index = IMAGENET | own
+        for row, (_, shown) in enumerate(extra, start=1000):  # an own name means just these of ImageNet's classes
+            self.table[row] = torch.nn.functional.normalize(self.table[list(shown)].sum(0), dim=0)
+
+    def encode_texts(self, texts):
+        return self.table[[self.index[text] for text in texts]]
+
+    def encode_images(self, pictures):
+        colours = np.array([np.asarray(picture.convert("RGB"))[0, 0] for picture in pictures]).astype(int)
+        index, lean = 256 * colours[:, 0] + colours[:, 1], torch.from_numpy(colours[:, 2] / 255).float()[:, None]
+        mixed = (1 - lean) * self.table[index] + lean * self.table[(index + 1) % 1000]
+        return torch.nn.functional.normalize(mixed, dim=1)
+
+
+def shows(index: int, lean: int = 0) -> bytes:
+    stream = io.BytesIO()
+    Image.new("RGB", (4, 4), (index // 256, index % 256, lean)).save(stream, "PNG")
+    return stream.getvalue()
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory) -> Path:
+    """A cache: the classifier of 80,000 prompts is made once for all tests."""
+    return tmp_path_factory.mktemp("cache")
+
+
+def card(name: str, num_classes: int, task: str = "classification") -> Card:
+    group = "shift" if name in SHIFT_NAMES else "paper27"
+    return Card(name, name, task, num_classes, {}, "accuracy", None, None, (), "", None, "", (), group)
+
+
+def write_set(root: Path, name: str, samples: list[Sample], class_names) -> None:
+    write_shards(samples, root / name / "test", shard_size=1000)
+    (root / name / "classnames.txt").write_text("\n".join(class_names) + "\n")
+    (root / name / "zeroshot_classification_templates.txt").write_text("a photo of a {c}.\n")
+
+
+def measured(results):
+    return {(one.dataset, one.protocol, one.metric): (one.value, one.n) for one in results}
+
+
+def test_imagenet_a_counts_its_200_classes_alone(tmp_path, kept):
+    classes = [own for (own,) in shift_classes("ImageNet-A")]
+    # Sub-class 6's neighbour 7 is none of the 200: leaning there cannot mislead. 307 to 311 are all among them.
+    place = classes.index(307)
+    samples = [
+        Sample("right", shows(6), (), 0),
+        Sample("outside", shows(6, 120), (), 0),
+        Sample("leaning", shows(307, 200), (), place),
+        Sample("fine", shows(307, 60), (), place),
+    ]
+    write_set(tmp_path, "ImageNet-A", samples, [NAMES[index][0] for index in classes])
+    results = ROBUSTNESS.measure(Known(), card("ImageNet-A", 200), Setting(tmp_path, kept, tmp_path / "kept"))
+    assert measured(results) == {("ImageNet-A", "static", "accuracy"): (0.75, 4)}
+    assert (results[0].task, results[0].interval, results[0].model) == ("zero_shot", "clopper-pearson 99.5%", "known")
+    kept = read_predictions(next((tmp_path / "kept").rglob("*.parquet")))
+    assert (kept.classes[:, 0] == kept.labels).tolist() == [True, True, False, True]
+
+
+def test_imagenet_v2_counts_all_1000(tmp_path, kept):
+    samples = [Sample("a", shows(6), (), 6), Sample("b", shows(6, 200), (), 6), Sample("c", shows(999), (), 999)]
+    write_set(tmp_path, "ImageNetV2", samples, [f"{index} {names[0]}" for index, names in enumerate(NAMES)])
+    found = measured(ROBUSTNESS.measure(Known(), card("ImageNetV2", 1000), Setting(tmp_path, kept)))
+    assert found == {("ImageNetV2", "static", "accuracy"): (2 / 3, 3)}
+
+
+def test_videos_before_and_after_the_adaptation_to_their_classes(tmp_path, kept):
+    """One anchor is right with all its neighbours, one is right itself, one only once the class has its own name."""
+    classes = shift_classes("ImageNet-Vid")
+    names = [f"thing {number}" for number in range(30)]
+    dog, cat = (
+        next(n for n, own in enumerate(classes) if 151 in own),
+        next(n for n, own in enumerate(classes) if 281 in own),
+    )
+    taxi = 99  # of ImageNet's geese, which are birds
+    bird = next(n for n, own in enumerate(classes) if taxi in own)
+
+    def frame(key, index, label, anchor, offset, labels=()):
+        metadata = {"anchor": anchor, "offset": offset, **({"labels": list(labels)} if labels else {})}
+        return Sample(key, shows(index), (), label, metadata)
+
+    samples = [
+        *(frame(f"a{offset}", 151 + abs(offset), dog, "a", offset) for offset in (-10, -5, 0, 5, 10)),
+        *(frame(f"b{offset}", 281 if offset < 9 else 151, cat, "b", offset) for offset in (-1, 0, 1, 10)),
+        frame("c", 151, cat, "c", 0),
+        *(frame(f"d{offset}", 281, dog, "d", offset, labels=(dog, cat)) for offset in (0, 1)),
+        frame("e", taxi, bird, "e", 0),
+        frame("e11", 151, bird, "e", 11),
+    ]
+    write_set(tmp_path, "ImageNet-Vid", samples, names)
+    encoder = Known([(name, own) for name, own in zip(names, classes, strict=True)])
+    found = measured(ROBUSTNESS.measure(encoder, card("ImageNet-Vid", 30, "video"), Setting(tmp_path, kept)))
+    assert found["ImageNet-Vid", "static", "accuracy_pm_0"] == (0.8, 5)
+    assert found["ImageNet-Vid", "static", "accuracy_pm_10"] == (0.6, 5)
+    assert {protocol for _, protocol, _ in found} == {"static", "adaptive"} and len(found) == 4
+
+
+def test_object_net_by_its_own_names(tmp_path, kept):
+    classes = shift_classes("ObjectNet")
+    names = [f"object {number}" for number in range(113)]
+    assert len(classes[0]) == 2
+    samples = [Sample(f"s{index}", shows(index), (), 0) for index in classes[0]]
+    samples += [Sample("two", shows(classes[2][0]), (), 2)]
+    write_set(tmp_path, "ObjectNet", samples, names)
+    meant = [classes[1], classes[0], *classes[2:]]  # the first two names mean each other's things
+    encoder = Known(list(zip(names, meant, strict=True)))
+    found = measured(ROBUSTNESS.measure(encoder, card("ObjectNet", 113), Setting(tmp_path, kept)))
+    assert found == {
+        ("ObjectNet", "static", "accuracy"): (1.0, 3),
+        ("ObjectNet", "adaptive", "accuracy"): (1 / 3, 3),
+    }
+
+
+def test_imagenet_on_each_shifts_classes(tmp_path, kept):
+    # 6 is in A and R, 7 in neither but a bird; 6 that leans to 7 is right where 7 cannot be chosen.
+    samples = [Sample(f"s{number}", shows(6, lean), (), 6) for number, lean in enumerate((0, 140))]
+    samples += [Sample("cock", shows(7), (), 7)]
+    write_set(tmp_path, "ImageNet", samples, [f"{index} {names[0]}" for index, names in enumerate(NAMES)])
+    results = ROBUSTNESS.measure(Known(), card("ImageNet", 1000), Setting(tmp_path, kept))
+    found = measured(results)
+    assert found["ImageNet", "on ImageNet-A", "accuracy"] == (1.0, 2)
+    for name in SUBSETS:
+        inside = [sum(index in own for own in shift_classes(name)) for index in (6, 6, 7)]
+        got = found.get(("ImageNet", f"on {name}", "accuracy"))
+        assert (got[1] if got else 0) == sum(inside)
+
+
+def test_which_sets_it_is_for():
+    assert ROBUSTNESS.applies(card("ImageNet", 1000)) and not ROBUSTNESS.applies(card("Food101", 101))
+    assert all(ROBUSTNESS.applies(card(name, 1000)) for name in SHIFT_NAMES)
+    assert set(OWN_NAMES) == {"ObjectNet", "ImageNet-Vid", "Youtube-BB"} and ROBUSTNESS.splits(
+        card("ImageNet", 1000)
+    ) == ("test",)
