@@ -219,7 +219,10 @@ class _Draw:
             tolerance=_TOLERANCE,
             device=self.device,
         )
-        return [Fit(one.weights.astype(np.float32), one.bias.astype(np.float32), one.penalty, None, "given") for one in fitted]
+        return [
+            Fit(one.weights.astype(np.float32), one.bias.astype(np.float32), one.penalty, None, "given")
+            for one in fitted
+        ]
 
     def loss(self, rows: np.ndarray, fit: Fit) -> float:
         """Summed cross-entropy of some of the examples."""
