@@ -31,7 +31,7 @@ def test_markdown():
         "| CLIP RN50 | *81.1* | ***90.0*** |  |",
         "| absent |  | 0.0 | – |",
         "",
-        "*italic*: the paper's own number",
+        "*italic*: the paper's, or computed from the paper's numbers alone",
         "",
         "**bold**: inside the 99.5 % interval of the best of its column",
         "",
@@ -53,7 +53,7 @@ def test_latex():
     assert r"ours \& theirs\_1 & \textbf{45.6} & $-$3.05 & 50 \% of \$1 \\" in text
     assert r"CLIP RN50 & \textit{81.1} & \textbf{\textit{90.0}} &  \\" in text
     assert text.index("\\toprule") < text.index("\\midrule") < text.index("\\bottomrule") and "{lrrr}" in text
-    assert "rotatebox" not in text and r"\textit{italic}: the paper's own number" in text
+    assert "rotatebox" not in text and r"\textit{italic}: the paper's, or computed" in text
     assert text.count("{") - text.count(r"\{") == text.count("}") - text.count(r"\}")
     wide = NumberTable("t", ["model", *"abcdefghijklm"], [("x", [Cell(1)] * 13)])
     assert to_latex(wide).count("\\rotatebox{90}") == 13 and "graphicx" in to_latex(wide)
@@ -65,7 +65,7 @@ def test_html_marks_what_is_the_papers_and_says_so():
     html = str(to_html(TABLE))
     assert '<td class="best">45.6<small>44.2–47.0</small></td>' in html
     assert '<td class="published">81.1</td>' in html and '<td class="published best">90.0</td>' in html
-    assert "ours &amp; theirs_1" in html and "the paper&#39;s own number" in html
+    assert "ours &amp; theirs_1" in html and "the paper&#39;s, or computed" in html
     assert re.findall(r'<th scope="row">([^<]*)', html) == ["ours &amp; theirs_1", "CLIP RN50", "absent"]  # given order
     assert "published" not in to_html(NumberTable("t", ["a", "b"], [("x", [Cell(1)])]))
     hostile = to_html(NumberTable("<script>", ["<script>"] * 2, [("<script>", ["<script>"])], ["<script>"]))
@@ -82,7 +82,7 @@ def test_a_terminal_shows_every_number():
         "−3.05",
         "81.1†",
         "90.0†",
-        "†: the paper's own number",
+        "†: the paper's, or computed",
         "Measured on *one*",
     ):
         assert words in shown

@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 
-from diptych.cli import benchmark, figures, paper, training, use  # noqa: F401  (their commands join the app)
+from diptych.cli import benchmark, data, exhibits, figures, paper, training, use  # noqa: F401  (their commands join the app)
 from diptych.cli.common import app, is_main
 from diptych.errors import DiptychError
 

@@ -4,6 +4,7 @@ import os
 import shlex
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +14,8 @@ from rich.console import Console
 from diptych.errors import InputError
 
 if TYPE_CHECKING:
+    from diptych.evaluate.suite import Skipped
+    from diptych.evaluate.task import Setting
     from diptych.train import Run
 
 # torch takes seconds to import; each command imports what it needs, so that --help answers at once.
@@ -82,3 +85,28 @@ def refuse_unwritable(out: Path) -> None:
 def show(table: Any) -> None:
     """A table on stdout: as wide as the terminal, or wide enough for all of it in a file."""
     Console(width=None if sys.stdout.isatty() else 120).print(table)
+
+
+def suite_setting(
+    models: Sequence[str] | None, data_root: Path | None, out: Path, cache: Path | None, workers: int | None
+) -> "Setting":
+    """Where the suite finds its sets and keeps what it computes; without models nothing is read."""
+    from diptych.evaluate.task import Setting
+
+    if models and data_root is None:
+        raise InputError(
+            "name the folder of evaluation sets: --data-root FOLDER (diptych data check says what is there)"
+        )
+    if data_root is not None and not data_root.is_dir():
+        raise InputError(f"there is no folder {data_root} of evaluation sets (--data-root)")
+    return Setting(data_root or Path(), cache or out / "cache", out / "predictions", workers or 0)
+
+
+def print_skipped(skipped: "Sequence[Skipped]") -> None:
+    """What was not measured, on stderr: missing sets in one line, the others with their reasons."""
+    absent = dict.fromkeys(one.dataset for one in skipped if one.absent)
+    if absent:
+        print(f"not there: {', '.join(absent)} (diptych data check says where to get them)", file=sys.stderr)
+    for one in skipped:
+        if not one.absent:
+            print(f"not measured: {one.task} on {one.dataset}: {one.reason}", file=sys.stderr)

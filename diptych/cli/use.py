@@ -16,6 +16,7 @@ from diptych.cli.common import (
     refuse_unwritable,
     show,
 )
+from diptych.cli.suite import run_suite_command
 from diptych.errors import InputError
 
 
@@ -23,30 +24,54 @@ from diptych.errors import InputError
     epilog=examples(
         "diptych evaluate runs/quickstart/model cifar10/ --out results.jsonl",
         "diptych evaluate imagenet/ cifar10/ --model ViT-B-32.pt --split test",
+        "diptych evaluate hf:openai/clip-vit-base-patch32 cifar10/",
+        "diptych evaluate ViT-B-32.pt --suite paper --data-root sets/ --out runs/paper",
     )
 )
 def evaluate(
     model_and_datasets: Annotated[list[str], typer.Argument(help=SETS_HELP)],
     model: ModelOption = None,
-    out: Annotated[Path, Option(help="Results are appended here; Predictions go beside it.")] = Path("results.jsonl"),
+    out: Annotated[
+        Path | None,
+        Option(help="Results are appended here, Predictions go beside it; results.jsonl. A folder with --suite."),
+    ] = None,
     split: Annotated[str, Option(help="Which split to measure.")] = "test",
     workers: Workers = 1,
     precision: Annotated[
         str, Option(help="fp32 (exact), bf16, or auto (the fastest that the machine does well).")
     ] = "fp32",
     device: Device = "auto",
+    suite: Annotated[
+        str | None,
+        Option(help="paper: every task of the paper on every set of --data-root; all words are models then."),
+    ] = None,
+    data_root: Annotated[Path | None, Option(help="Folder of evaluation sets for --suite.")] = None,
+    task: Annotated[list[str] | None, Option(help="With --suite: this task only; may be repeated.")] = None,
+    dataset: Annotated[list[str] | None, Option("--set", help="With --suite: this set only; may be repeated.")] = None,
 ) -> None:
-    """Measure zero-shot accuracy: single template against the ensemble, with 99.5 % intervals."""
+    """Measure zero-shot accuracy, or with --suite paper all that the paper measures, with 99.5 % intervals.
+
+    On sets: single template against the ensemble. With --suite: zero-shot, linear and few-shot probes, retrieval,
+    robustness and the rest, resumed where it was stopped, in one report with the paper's own numbers beside.
+    """
     from diptych.data.benchmarks import open_benchmark
-    from diptych.embed import load
+    from diptych.embed.others import open_encoder
     from diptych.evaluate import evaluate_benchmarks, zero_shot_table
 
+    if suite is not None:
+        models = [*([] if model is None else [model]), *model_and_datasets]
+        folder = out or Path("runs/paper")
+        run_suite_command(suite, models, data_root, folder, task, dataset, precision, workers, device)
+        return
+    if data_root or task or dataset:
+        raise InputError("--data-root, --task and --set belong to --suite paper")
+    out = out or Path("results.jsonl")
     name, *datasets = model_and_datasets if model is None else [model, *model_and_datasets]
     if not datasets:
         raise InputError(f"nothing to measure {name} on: diptych evaluate MODEL DATASET_DIR ...")
     benchmarks = [open_benchmark(dataset, split) for dataset in datasets]
     refuse_unwritable(out)
-    encoder = load(name, device=None if device == "auto" else device, precision=precision)
+    encoder = open_encoder(name, None if device == "auto" else device, precision)
     results = evaluate_benchmarks(encoder, benchmarks, out, num_workers=workers or 0)
     show(zero_shot_table(results, benchmarks))
     print(f"results: {out}")

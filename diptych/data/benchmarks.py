@@ -1,9 +1,10 @@
 """Evaluation sets: pictures with one label each, the classes' names and the templates of their prompts.
 
-Two layouts are read: that of the clip-benchmark/wds_* sets,
+Three layouts are read: that of the clip-benchmark/wds_* sets,
 
     classnames.txt  zeroshot_classification_templates.txt  {split}/nshards.txt  {split}/{0,1,...}.tar or .tar.gz
 
+parquet files with pictures and labels, data/{split}-00000-of-00001.parquet and the like, as on the Hugging Face hub,
 and a folder of pictures per class, {split}/{class}/*.jpg or, without splits, {class}/*.jpg.
 """
 
@@ -16,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from diptych.data.cards.card import Card
+from diptych.data.cards.parquet import open_parquet, parquet_splits
 from diptych.data.samples import decode_text, read_file
 from diptych.data.shards import TAR_SUFFIXES, TarSource
 from diptych.data.sources import Source
@@ -62,10 +64,11 @@ class Benchmark:
 
 
 def open_benchmark(path: str | Path, split: str = "test") -> Benchmark:
-    """Open an evaluation set in the wds layout, or with a folder per class.
+    """Open an evaluation set in the wds layout, as parquet files, or with a folder per class.
 
-    In class folders the classes are the folders, sorted, or links to folders; underscores in their names become spaces,
-    and the template is "a photo of a {c}.". A class without pictures stays a class and is named in the log.
+    Parquet files name their classes themselves, or classnames.txt beside them does. In class folders the classes are
+    the folders, sorted, or links to folders; a class without pictures stays a class and is named in the log. In both
+    underscores in names become spaces, and the template is "a photo of a {c}." where no file gives others.
 
     Raises:
         DataError: a file or a shard is missing, there are fewer than two classes, a template has no {c}, or a list is
@@ -77,7 +80,9 @@ def open_benchmark(path: str | Path, split: str = "test") -> Benchmark:
     if (path / SHARD_COUNT_FILE).exists():
         raise DataError(f"{path} is one split of a set; name the set, {path.parent}, and the split, {path.name}")
     named = [path / CLASS_NAMES_FILE, path / TEMPLATES_FILE, path / split / SHARD_COUNT_FILE]
-    if any(file.exists() for file in named):
+    if parquet_splits(path):
+        class_names, templates, source = _open_parquet(path, split)
+    elif any(file.exists() for file in named):
         class_names, templates, source = _open_wds(path, split)
     else:
         class_names, templates, source = _open_class_folders(path, split)
@@ -187,6 +192,15 @@ def _read_lines(path: Path) -> list[str]:
     """The stripped lines, without empty ones at the end."""
     text = decode_text(read_file(path, _MAX_LIST_BYTES), str(path)).removeprefix("\ufeff")
     return [line.strip() for line in text.rstrip().split("\n")]
+
+
+def _open_parquet(path: Path, split: str) -> tuple[list[str], list[str], Source]:
+    names, source = open_parquet(path, split)
+    if names is None and not (path / CLASS_NAMES_FILE).exists():
+        raise DataError(f"{path}: its parquet files do not name their classes; write the names into {CLASS_NAMES_FILE}")
+    class_names = _read_lines(path / CLASS_NAMES_FILE) if names is None else [name.replace("_", " ") for name in names]
+    templates = _read_lines(path / TEMPLATES_FILE) if (path / TEMPLATES_FILE).exists() else DEFAULT_TEMPLATES
+    return class_names, [line for line in templates if line], source
 
 
 def _open_class_folders(path: Path, split: str) -> tuple[list[str], list[str], Source]:

@@ -28,7 +28,7 @@ from diptych.records import Broken, Sample
 MAX_GROUP_BYTES = 8 << 30  # one row group, uncompressed
 _BATCH_ROWS, _BATCH_BYTES = 64, 64 << 20
 _IMAGE_COLUMNS = ("image", "img", "picture", "jpg", "jpeg", "png", "webp", "image_bytes")
-_LABEL_COLUMNS = ("label", "cls")
+_LABEL_COLUMNS = ("label", "cls", "fine_label")  # the last is CIFAR-100's
 _PARQUET_ERRORS = (
     pa.ArrowException,
     OSError,
@@ -46,19 +46,21 @@ class ParquetSource:
     Attributes:
         files: in reading order.
         num_groups: row groups of each file.
+        with_texts: whether captions are read; evaluation sets with labels may have a text column that is none.
     """
 
     files: tuple[Path, ...]
     num_groups: tuple[int, ...]
+    with_texts: bool = True
 
     @classmethod
-    def open(cls, files: Sequence[Path]) -> "ParquetSource":
+    def open(cls, files: Sequence[Path], with_texts: bool = True) -> "ParquetSource":
         """Check columns and sizes, from the files' metadata alone.
 
         Raises:
             DataError: a file is no parquet file, has no picture or text column, or would not fit into memory.
         """
-        return cls(tuple(files), tuple(_check_parquet(path) for path in files))
+        return cls(tuple(files), tuple(_check_parquet(path) for path in files), with_texts)
 
     @functools.cached_property
     def _groups(self) -> tuple[tuple[Path, str, int], ...]:
@@ -83,9 +85,10 @@ class ParquetSource:
         """
         path, name, group = self._groups[index]
         row = 0
-        with _open_parquet(path) as file:
-            with _told(path):
-                columns = _find_columns(path, file.schema_arrow)
+        with open_parquet_file(path) as file:
+            with reading(path):
+                columns = find_columns(path, file.schema_arrow)
+                columns = columns if self.with_texts else columns.without_text()
                 rows = _rows_at_a_time(file.metadata.row_group(group), columns)
             try:
                 for batch in file.iter_batches(rows, row_groups=[group], columns=list(columns.wanted)):
@@ -98,7 +101,7 @@ class ParquetSource:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Columns:
+class Columns:
     """Which columns of a parquet file are read, and what for; `wanted` are their names as the reader takes them."""
 
     image: str
@@ -107,14 +110,25 @@ class _Columns:
     other: tuple[str, ...]
     wanted: tuple[str, ...]
 
+    def without_text(self) -> "Columns":
+        """The same without its text column, where a label stands for it."""
+        if self.text is None or self.label is None:
+            return self
+        return dataclasses.replace(self, text=None, wanted=tuple(name for name in self.wanted if name != self.text))
 
-def _open_parquet(path: Path) -> pq.ParquetFile:
-    with _told(path):
+
+def open_parquet_file(path: Path) -> pq.ParquetFile:
+    """Open a file; its checksums are verified while it is read.
+
+    Raises:
+        DataError: it is no parquet file, or cut off.
+    """
+    with reading(path):
         return pq.ParquetFile(path, buffer_size=1 << 20, page_checksum_verification=True)
 
 
 @contextlib.contextmanager
-def _told(path: Path) -> Iterator[None]:
+def reading(path: Path) -> Iterator[None]:
     """Whatever Arrow raises over a file becomes a DataError that names it."""
     try:
         yield
@@ -125,8 +139,8 @@ def _told(path: Path) -> Iterator[None]:
 
 
 def _check_parquet(path: Path) -> int:
-    with _open_parquet(path) as file, _told(path):
-        columns = _find_columns(path, file.schema_arrow)
+    with open_parquet_file(path) as file, reading(path):
+        columns = find_columns(path, file.schema_arrow)
         for index in range(file.num_row_groups):
             group = file.metadata.row_group(index)
             packed, size = (sum(sizes) for sizes in zip(*_chunk_sizes(group, columns), strict=True))
@@ -138,24 +152,29 @@ def _check_parquet(path: Path) -> int:
         return file.num_row_groups
 
 
-def _chunk_sizes(group: pq.RowGroupMetaData, columns: _Columns) -> list[tuple[int, int]]:
+def _chunk_sizes(group: pq.RowGroupMetaData, columns: Columns) -> list[tuple[int, int]]:
     """Compressed and uncompressed bytes of each wanted column."""
     chunks = (group.column(index) for index in range(group.num_columns))
     read = [chunk for chunk in chunks if _is_wanted(chunk.path_in_schema, columns)]
     return [(chunk.total_compressed_size, chunk.total_uncompressed_size) for chunk in read]
 
 
-def _is_wanted(path: str, columns: _Columns) -> bool:
+def _is_wanted(path: str, columns: Columns) -> bool:
     return any(path == name or path.startswith(name + ".") for name in columns.wanted)
 
 
-def _rows_at_a_time(group: pq.RowGroupMetaData, columns: _Columns) -> int:
+def _rows_at_a_time(group: pq.RowGroupMetaData, columns: Columns) -> int:
     """So few that they fit into memory, even where every row repeats one value as large as the column."""
     largest = max(1, *(size for _, size in _chunk_sizes(group, columns)))
     return max(1, min(_BATCH_ROWS, _BATCH_BYTES // largest))
 
 
-def _find_columns(path: Path, schema: pa.Schema) -> _Columns:
+def find_columns(path: Path, schema: pa.Schema) -> Columns:
+    """Which columns of a file are the picture, the text and the label.
+
+    Raises:
+        DataError: there is no column of pictures, or neither texts nor labels.
+    """
     names = {name.lower(): name for name in schema.names}
 
     def first(candidates: Sequence[str], fits: Any) -> str | None:
@@ -173,7 +192,7 @@ def _find_columns(path: Path, schema: pa.Schema) -> _Columns:
         raise DataError(f"{path} has no text column: one of {', '.join(TEXT_COLUMNS)}")
     other = tuple(field.name for field in schema if field.name not in (image, text, label) and _is_plain(field.type))
     leaf = f"{image}.bytes" if pt.is_struct(schema.field(image).type) else image
-    return _Columns(image, text, label, other, tuple(name for name in (leaf, text, label, *other) if name))
+    return Columns(image, text, label, other, tuple(name for name in (leaf, text, label, *other) if name))
 
 
 def _bytes_of(kind: pa.DataType) -> pa.DataType | None:
@@ -200,7 +219,7 @@ def _value_of(kind: pa.DataType) -> pa.DataType:
     return kind.value_type if pt.is_list(kind) or pt.is_large_list(kind) else kind
 
 
-def _rows(batch: pa.RecordBatch, columns: _Columns) -> Iterator[dict[str, Any]]:
+def _rows(batch: pa.RecordBatch, columns: Columns) -> Iterator[dict[str, Any]]:
     """{"image", "text", "label", "other"} of each row; texts as bytes, since Arrow does not check their UTF-8."""
     images = batch.column(columns.image)
     images = pc.struct_field(images, "bytes") if pt.is_struct(images.type) else images

@@ -83,7 +83,7 @@ class TarSource:
         group, empty = _Group("", name, shard), True
         try:
             for member in self._members(index):
-                key, extension = _key_and_extension(member)
+                key, extension = key_and_extension(member)
                 if not key:
                     continue
                 empty = False
@@ -95,7 +95,7 @@ class TarSource:
             if empty:
                 yield Broken(name, shard, "empty shard: it holds no samples")
         except DamagedArchiveError as error:
-            if _key_and_extension(Member(error.member))[0] != group.key:
+            if key_and_extension(Member(error.member))[0] != group.key:
                 yield from (item for item in group.finish() if isinstance(item, Sample))
             yield Broken(f"{name}/{error.member}", shard, f"the rest of the shard is lost: {error}", rest_lost=True)
         except OSError as error:
@@ -112,7 +112,7 @@ class TarSource:
                 logger.warning("%s has %s", self.shards[index], error)
 
 
-def _key_and_extension(member: Member) -> tuple[str, str]:
+def key_and_extension(member: Member) -> tuple[str, str]:
     """("", "") for members that webdataset passes over, too; one that is refused stands for itself."""
     match = _KEY_AND_EXTENSION.fullmatch(member.name)
     if match and not (member.name.startswith("__") and member.name.endswith("__")):

@@ -28,6 +28,8 @@ VERSION = 1
 
 _MEDIAN_SIDE = 96  # pixels of the short side at which medians are taken, at most
 
+FAMILIES = ("noise", "blur", "light and colour", "form", "rendition")
+
 Apply = Callable[[np.ndarray, float, np.random.Generator], np.ndarray]
 """From pixels uint8 (height, width, 3), the strength and the sample's draws to pixels, uint8 or float of that shape."""
 
@@ -40,13 +42,13 @@ class Shift:
         about: what it does, one line.
         strengths: the parameter at severity 1, 2, ...; a rendition has one severity alone.
         apply: the change itself.
-        kind: "corruption" or "rendition".
+        family: one of FAMILIES; the last one's are drawn anew, the others' corrupted.
     """
 
     about: str
     strengths: tuple[float, ...]
     apply: Apply
-    kind: str = "corruption"
+    family: str
 
     @property
     def severities(self) -> tuple[int, ...]:
@@ -310,19 +312,31 @@ SHIFTS: dict[str, Shift] = {
         "normal noise is added to each value; standard deviation as a share of white",
         (0.04, 0.08, 0.12, 0.18, 0.26),
         _gaussian_noise,
+        "noise",
     ),
-    "shot noise": Shift("photons are counted; how many make white", (60, 25, 12, 6, 3), _shot_noise),
-    "gaussian blur": Shift("normal weights; standard deviation", (0.015, 0.03, 0.045, 0.06, 0.08), _gaussian_blur),
-    "defocus blur": Shift("the mean over a disc; radius", (0.02, 0.035, 0.05, 0.07, 0.09), _defocus_blur),
-    "motion blur": Shift("the mean along a line in any direction; length", (0.06, 0.1, 0.15, 0.22, 0.3), _motion_blur),
-    "brightness": Shift("each value is raised; by which share of white", (0.1, 0.2, 0.3, 0.4, 0.5), _brightness),
+    "shot noise": Shift("photons are counted; how many make white", (60, 25, 12, 6, 3), _shot_noise, "noise"),
+    "gaussian blur": Shift(
+        "normal weights; standard deviation", (0.015, 0.03, 0.045, 0.06, 0.08), _gaussian_blur, "blur"
+    ),
+    "defocus blur": Shift("the mean over a disc; radius", (0.02, 0.035, 0.05, 0.07, 0.09), _defocus_blur, "blur"),
+    "motion blur": Shift(
+        "the mean along a line in any direction; length", (0.06, 0.1, 0.15, 0.22, 0.3), _motion_blur, "blur"
+    ),
+    "brightness": Shift(
+        "each value is raised; by which share of white", (0.1, 0.2, 0.3, 0.4, 0.5), _brightness, "light and colour"
+    ),
     "contrast": Shift(
-        "each channel is drawn to its mean; what is left of the distance", (0.6, 0.45, 0.3, 0.2, 0.1), _contrast
+        "each channel is drawn to its mean; what is left of the distance",
+        (0.6, 0.45, 0.3, 0.2, 0.1),
+        _contrast,
+        "light and colour",
     ),
-    "pixelate": Shift("coarse blocks; how many along the short side", (24, 20, 16, 12, 8), _pixelate),
-    "jpeg": Shift("JPEG compression, 4:2:0; quality of libjpeg's scale", (40, 25, 15, 10, 5), _jpeg),
-    "saturation": Shift("colours are moved away from grey; by which factor", (1.5, 2, 3, 5, 8), _saturation),
-    "rotation": Shift("turned to either side, mirrored at the edges; degrees", (6, 12, 20, 30, 45), _rotation),
+    "pixelate": Shift("coarse blocks; how many along the short side", (24, 20, 16, 12, 8), _pixelate, "form"),
+    "jpeg": Shift("JPEG compression, 4:2:0; quality of libjpeg's scale", (40, 25, 15, 10, 5), _jpeg, "form"),
+    "saturation": Shift(
+        "colours are moved away from grey; by which factor", (1.5, 2, 3, 5, 8), _saturation, "light and colour"
+    ),
+    "rotation": Shift("turned to either side, mirrored at the edges; degrees", (6, 12, 20, 30, 45), _rotation, "form"),
     "sketch": Shift("black lines on white where edges are; smoothing before", (0.012,), _sketch, "rendition"),
     "cartoon": Shift("few flat colours with dark outlines; side of the median", (0.04,), _cartoon, "rendition"),
     "greyscale": Shift("without colours", (1,), _greyscale, "rendition"),

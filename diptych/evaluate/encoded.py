@@ -125,7 +125,7 @@ def _encode(
 ) -> Encoded:
     """Encode into memory, or through a file into `folder`."""
     batches = _Counted(encode_benchmark(encoder, benchmark, _PICTURES_PER_BATCH, num_workers, kind))
-    expected = benchmark.card.splits.get(benchmark.split) if benchmark.card else None
+    expected = (benchmark.card.splits.get(benchmark.split) if benchmark.card else None) or None
     where = f"{benchmark.name}/{benchmark.split}"
     shown = progress_bar(batches, f"{where} (pictures)", expected, lambda batch: len(batch.keys))
     if folder is None:

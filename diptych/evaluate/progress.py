@@ -1,7 +1,7 @@
 """A progress bar on stderr, for people: none where stderr is no terminal."""
 
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import TypeVar
 
 from rich.console import Console
@@ -32,7 +32,7 @@ def progress_bar(
     if not sys.stderr.isatty():
         yield from items
         return
-    total = total or (len(items) if hasattr(items, "__len__") else None)
+    total = total or (len(items) if isinstance(items, Sized) else None)
     columns = (TextColumn("{task.description}"), BarColumn(), _Rate(), TextColumn("left"), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         bar = progress.add_task(description, total=total)

@@ -128,8 +128,13 @@ def text_scorer(encoder: Encoder, names: Sequence[Sequence[str]], setting: Setti
     """Zero-shot scores from class names in all of ImageNet's templates."""
     cache = setting.cache / "classifiers" if setting.cache else None
     made = class_embeddings(encoder, names, get_prompts("ImageNet").templates, cache_folder=cache)
+    return vector_scorer(encoder, made)
+
+
+def vector_scorer(encoder: Encoder, classes: torch.Tensor) -> Scorer:
+    """Scores from a vector per class, (C, E) of unit norm: scaled cosines."""
     scale = float(getattr(encoder, "logit_scale", 100.0))
-    return lambda vectors: zero_shot_logits(torch.from_numpy(np.array(vectors)), made, scale).numpy()
+    return lambda vectors: zero_shot_logits(torch.from_numpy(np.array(vectors)), classes, scale).numpy()
 
 
 def shift_results(

@@ -186,7 +186,9 @@ def _fields(shown: ShownLike) -> dict[str, Any]:
 def _plain(value: Any) -> Any:
     """A value as JSON knows it: fields that are empty or None are left out, pictures and what is not finite, too."""
     if isinstance(value, Cell):
-        return {name: kept for name, kept in dataclasses.asdict(value).items() if kept is not None and kept is not False}
+        return {
+            name: kept for name, kept in dataclasses.asdict(value).items() if kept is not None and kept is not False
+        }
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
         return {name: kept for name, kept in fields.items() if kept not in (None, [])}

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 from rich.box import SIMPLE_HEAD
+from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
@@ -13,7 +14,10 @@ from diptych.report.formats import NOTHING, readable
 
 _MANY_COLUMNS = 12  # with more, the names of the columns are set upright
 _MANY_ROWS = 30  # with more, a page shows them in a window of their own, under the names of the columns
-_LEGEND = {"published": "the paper's own number", "bold": "inside the 99.5 % interval of the best of its column"}
+_LEGEND = {
+    "published": "the paper's, or computed from the paper's numbers alone",
+    "bold": "inside the 99.5 % interval of the best of its column",
+}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -133,8 +137,30 @@ def to_html(table: NumberTable) -> Markup:
     )
 
 
-def to_rich(table: NumberTable) -> Table:
-    """A table for a terminal, without intervals; the paper's numbers are in italics and have a dagger."""
+def to_rich(table: NumberTable, most_columns: int = 9) -> Group:
+    """A table for a terminal, without intervals; the paper's numbers are in italics and have a dagger.
+
+    One with more columns than `most_columns` is cut into several, under each other.
+    """
+    columns, step = table.columns[1:], max(1, most_columns - 1)
+    if len(columns) <= step:
+        return Group(_rich_table(table))
+    parts = []
+    for start in range(0, len(columns), step):
+        rows = [(name, cells[start : start + step]) for name, cells in table.rows]
+        last = start + step >= len(columns)
+        parts.append(
+            NumberTable(
+                table.title if not start else "",
+                [table.columns[0], *columns[start : start + step]],
+                rows,
+                table.notes if last else (),
+            )
+        )
+    return Group(*map(_rich_table, parts))
+
+
+def _rich_table(table: NumberTable) -> Table:
     marks = {"published": "†: {}", "bold": "bold: {}"}
     under = [*(marks[kind].format(_LEGEND[kind]) for kind in _kinds(table)), *table.notes]
     shown = Table(

@@ -17,8 +17,7 @@ class Layout:
             It raises DataError where a file is missing or broken, or the set has no such split.
         needs: what must be there for the folder to be this archive, relative to it; "*" may stand for a name.
         words: from the folder to class names and templates, where the card has no prompts of its own.
-        read_fold: like `read`, of the fold with a number (from 1), where the authors publish several; `read` has the
-            first one.
+        read_fold: like `read`, of the fold with a number (from 1), where the authors publish several.
     """
 
     read: Callable[[Path, str], Source]

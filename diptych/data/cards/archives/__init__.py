@@ -1,13 +1,43 @@
-"""The original archives, in modules of sets that are alike; importing this package registers them all."""
+"""Readers of the sets' original archives. Importing this makes them known: each module registers its own."""
 
-import diptych.data.cards.archives.captions
-import diptych.data.cards.archives.class_folders
-import diptych.data.cards.archives.driving
-import diptych.data.cards.archives.imagenet
-import diptych.data.cards.archives.memes
-import diptych.data.cards.archives.objects
-import diptych.data.cards.archives.pathology
-import diptych.data.cards.archives.places
-import diptych.data.cards.archives.robust_frames
-import diptych.data.cards.archives.scenes
-import diptych.data.cards.archives.videos  # noqa: F401
+from diptych.data.cards.archives import (
+    binary,
+    captions,
+    class_folders,
+    driving,
+    faces,
+    folders,
+    imagenet,
+    lists,
+    matlab,
+    memes,
+    objects,
+    pathology,
+    places,
+    robust_frames,
+    scenes,
+    text_in_pictures,
+    videos,
+)
+from diptych.data.cards.layouts import LAYOUTS
+
+__all__ = [
+    "LAYOUTS",
+    "binary",
+    "captions",
+    "class_folders",
+    "driving",
+    "faces",
+    "folders",
+    "imagenet",
+    "lists",
+    "matlab",
+    "memes",
+    "objects",
+    "pathology",
+    "places",
+    "robust_frames",
+    "scenes",
+    "text_in_pictures",
+    "videos",
+]

@@ -129,9 +129,7 @@ register(
             for place, prefix in (("", ""), ("ILSVRC/Data/CLS-LOC", "ILSVRC/Data/CLS-LOC/"))
             for part in ("val", "train/n[0-9]*")
         ),
-        "ImageNetV2": below(
-            _version_2, ["[0-9]*/*"], ["[Ii]mage[Nn]et[Vv]2-matched-frequency*"]
-        ),
+        "ImageNetV2": below(_version_2, ["[0-9]*/*"], ["[Ii]mage[Nn]et[Vv]2-matched-frequency*"]),
         "ImageNet-Sketch": _layouts("ImageNet-Sketch", "sketch"),
         "ImageNet-A": _layouts("ImageNet-A", "imagenet-a"),
         "ImageNet-R": _layouts("ImageNet-R", "imagenet-r"),

@@ -1,0 +1,65 @@
+"""Commands for evaluation sets: what is there, how to get it, and the sets that the paper derives from others."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from diptych.cli.common import Option, Seed, app, examples, show
+
+data_app = typer.Typer(
+    help="Evaluation sets of the paper: check them, fetch them, derive them.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+)
+app.add_typer(data_app, name="data")
+
+Root = Annotated[Path, typer.Argument(help="Folder of evaluation sets, each in a folder of its own.")]
+Sets = Annotated[list[str] | None, Option("--set", help="This set only; may be repeated.")]
+
+
+@data_app.command(epilog=examples("diptych data check sets/", "diptych data check sets/ --set CIFAR10 --set Food101"))
+def check(root: Root, sets: Sets = None) -> None:
+    """Say which sets of the paper are there, whole and of the paper's size, and where to get the others."""
+    from diptych.data.cards.checking import check_data, states_table
+
+    states = check_data(root, sets)
+    show(states_table(states))
+    if any(state.problems for state in states):
+        raise typer.Exit(1)
+
+
+@data_app.command(
+    epilog=examples(
+        "diptych data prepare RenderedSST2 sst2/ sets/RenderedSST2",
+        "diptych data prepare KITTI kitti/ sets/KITTI --seed 0",
+    )
+)
+def prepare(
+    name: Annotated[str, typer.Argument(help="The set to derive; a wrong name lists all.")],
+    source: Annotated[Path, typer.Argument(help="What it is made from, as its authors publish it.")],
+    out: Annotated[Path, typer.Argument(help="Folder for the set; it appears whole or not at all.")],
+    seed: Seed = 0,
+) -> None:
+    """Make a set that the paper derives from another one, by seeded rules."""
+    from diptych.data.cards.preparing import prepare
+
+    print(f"the set: {prepare(name, source, out, seed=seed)}")
+
+
+@data_app.command(epilog=examples("diptych data fetch CIFAR10 sets/CIFAR10"))
+def fetch(
+    name: Annotated[str, typer.Argument(help="A set of the paper with a place on the hub, or a hub id OWNER/NAME.")],
+    out: Annotated[Path, typer.Argument(help="Folder for it; a broken-off download goes on.")],
+    endpoint: Annotated[str | None, Option(help="Another hub than huggingface.co.")] = None,
+    revision: Annotated[str | None, Option(help="Branch, tag or commit.")] = None,
+) -> None:
+    """Download a set from the Hugging Face hub: pictures in shards or parquet files, never code."""
+    from diptych.data.cards.hub import fetch
+    from diptych.data.cards.table import get_card
+    from diptych.errors import InputError
+
+    repo = name if "/" in name else get_card(name).hub
+    if repo is None:
+        raise InputError(f"{name} is not on the hub in a form that is read here: {get_card(name).homepage}")
+    print(f"the set: {fetch(repo, out, endpoint=endpoint, revision=revision)}")

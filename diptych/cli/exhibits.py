@@ -1,0 +1,97 @@
+"""Commands for the tables and figures of the paper that need no training: measure models, print, write pages."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from diptych.cli.common import Device, Option, Workers, examples, print_skipped, show, suite_setting
+from diptych.cli.paper import paper_app
+
+# Words of its own, because the exhibits themselves load torch, and --help should answer at once.
+ABOUT = {
+    "table1": "Zero-shot beside Visual N-Grams, on aYahoo, ImageNet and SUN.",
+    "table2": "Zero-shot beside people, on Oxford-IIIT Pets.",
+    "table10": "Linear probes on 27 sets, with the paper's 66 models, and the rule for bold.",
+    "table11": "Zero-shot on 27 sets, beside the paper's nine models.",
+    "table13": "Retrieval on Flickr30k and MSCOCO, zero-shot, in both directions.",
+    "table14": "Reading: MNIST, SVHN, IIIT5K, Hateful Memes and SST-2.",
+    "table15": "Actions: UCF101, Kinetics-700 and RareAct, averaged over frames.",
+    "table16": "ImageNet and its seven natural shifts.",
+    "table17": "Where was it taken? Nearest neighbours of IM2GPS.",
+    "figure4": "What prompts and their ensembles bring over bare class names.",
+    "figure5": "Zero-shot minus a linear probe on ResNet-50's features, set by set.",
+    "figure6": "Few-shot probes beside zero-shot.",
+    "figure7": "How many labelled examples per class zero-shot is worth.",
+    "figure8": "Zero-shot against the linear probe, with fit and correlation.",
+    "figure9-paper": "The paper's figure 9 from its own points (figure9 trains a ladder of your own).",
+    "figure10": "Mean probe score against compute.",
+    "figure11": "The probe minus Noisy Student EfficientNet-L2's, set by set.",
+    "figure12": "Transfer against ImageNet score.",
+    "figure13": "Accuracy under natural shift against ImageNet, with 335 models of others.",
+    "figure14": "What adapting to ImageNet, and to the shift's classes, changes.",
+    "figure15": "Few-shot robustness.",
+    "figure16": "Breeds of pets by difficulty, for the model and for people.",
+    "figure20": "Linear probes set by set, against compute.",
+    "figure21": "Examples, drawn at random, with the top five and the rank of the truth.",
+    "figure22": "Zero-shot set by set, against compute.",
+}
+
+Models = Annotated[
+    list[str] | None,
+    typer.Argument(help="Models: a folder, file, default, hf:ID, open_clip:NAME@TAG, python:MODULE:NAME. None: paper."),
+]
+DataRoot = Annotated[Path | None, Option("--data-root", help="Folder of evaluation sets; see diptych data check.")]
+Out = Annotated[Path, Option(help="Folder of Results, pages and pictures; what it holds is not measured again.")]
+Precision = Annotated[str, Option(help="fp32 (exact), bf16, or auto (the fastest that the machine does well).")]
+Cache = Annotated[Path | None, Option(help="Encoded pictures and classifiers; OUT/cache by default.")]
+
+
+def _make(name: str, about: str) -> None:
+    """Register the command of one exhibit."""
+
+    def command(
+        models: Models = None,
+        data_root: DataRoot = None,
+        out: Out = Path("runs/paper"),
+        precision: Precision = "fp32",
+        workers: Workers = 1,
+        cache: Cache = None,
+        device: Device = "auto",
+    ) -> None:
+        run_exhibits([name], models, data_root, out, precision, workers, cache, device)
+
+    command.__doc__ = about
+    lines = [f"diptych paper {name}", f"diptych paper {name} ViT-B-32.pt --data-root sets/ --out runs/paper"]
+    paper_app.command(name, epilog=examples(*lines))(command)
+
+
+for _name, _about in ABOUT.items():
+    _make(_name, _about)
+
+
+def run_exhibits(
+    names: list[str],
+    models: list[str] | None,
+    data_root: Path | None,
+    out: Path,
+    precision: str,
+    workers: int | None,
+    cache: Path | None,
+    device: str,
+) -> None:
+    """Measure, print the tables, say where the pages are."""
+    from diptych.embed.others import open_encoder
+    from diptych.paper.run import get_exhibits, make_exhibits
+    from diptych.report.table import to_rich
+
+    exhibits = get_exhibits(names)
+    setting = suite_setting(models, data_root, out, cache, workers)
+    where = None if device == "auto" else device
+    encoders = [open_encoder(model, where, precision) for model in models or []]
+    made = make_exhibits(exhibits, encoders, setting, out, announce=typer.echo)
+    for _, shown in made.shown:
+        for table in shown.tables:
+            show(to_rich(table))
+    print_skipped(made.skipped)
+    print(f"the page: {made.page}")

@@ -1,0 +1,136 @@
+"""Archives of text in pictures, for table 14: SVHN, as single digits and as whole numbers, and IIIT5K."""
+
+import dataclasses
+import functools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diptych.data.cards.archives.reading import check_split, either, find, inner, load_mat, safe
+from diptych.data.cards.layouts import register
+from diptych.data.cards.sources import ArraySource, Entry, ListedSource
+from diptych.data.samples import fingerprint
+from diptych.data.sources import Source
+from diptych.errors import DataError
+
+
+def read_svhn(folder: Path, split: str) -> Source:
+    """Format 2 of SVHN: train_32x32.mat and test_32x32.mat, single digits of 32 x 32 pixels, in which 10 means zero."""
+    check_split(split, "SVHN", "train", "test")
+    path = find(folder, f"{split}_32x32.mat")
+    [digits] = load_mat(path, "y")
+    labels = np.atleast_1d(digits).astype(np.int64)
+    if labels.ndim != 1 or labels.min(initial=1) < 1 or labels.max(initial=1) > 10:
+        raise DataError(f"{path}: y should be a column of numbers from 1 to 10")
+    return ArraySource(split, _Cropped(path, len(labels)), labels % 10, fingerprint([path], [path.name]))
+
+
+def not_the_digits(folder: Path, split: str) -> Source:
+    """Where SVHN's whole numbers are, but not the single digits that its card has: always an error that says so."""
+    raise DataError(
+        f"{folder} has SVHN's whole numbers (format 1), which have no common classes; get the single digits, "
+        "train_32x32.mat and test_32x32.mat (format 2), and put them there"
+    )
+
+
+def read_svhn_numbers(folder: Path, split: str) -> Source:
+    """Format 1 of SVHN: train/1.png, ..., with train/digitStruct.mat, which is HDF5; the same in test.
+
+    The label is the whole number of the house, which table 14 is about; metadata has it as "text" ("012" has label 12).
+
+    Raises:
+        DataError: h5py is not installed, digitStruct.mat is missing or broken, or no such split.
+    """
+    check_split(split, "SVHN", "train", "test")
+    path = find(folder, f"{split}/digitStruct.mat")
+    entries = [
+        Entry(f"{split}/{safe(name, str(path))}", int(text), metadata={"text": text})
+        for name, text in _digit_struct(path)
+    ]
+    return ListedSource(folder, entries)
+
+
+def read_iiit5k(folder: Path, split: str) -> Source:
+    """IIIT5K: traindata.mat or testdata.mat, with the words, and for each picture lexicons of 50 and of 1,000 words.
+
+    The label is the word's place in the picture's lexicon of 1,000, which metadata has as "lexicon", beside "text".
+    """
+    check_split(split, "IIIT5K", "train", "test")
+    folder = inner(folder, "IIIT5K", "IIIT5K-Word_V3.0/IIIT5K")
+    path = find(folder, f"{split}data.mat")
+    [rows] = load_mat(path, f"{split}data")
+    known: dict[str, str] = {}  # the lexicons share their words: one copy of each
+    entries = []
+    for count, row in enumerate([rows] if isinstance(rows, dict) else rows, 1):
+        where = f"{path}, word {count}"
+        if not isinstance(row, dict) or not {"ImgName", "GroundTruth", "mediumLexi"} <= set(row):
+            raise DataError(f"{where} lacks ImgName, GroundTruth or mediumLexi")
+        text = str(row["GroundTruth"])
+        lexicon = tuple(known.setdefault(word, word) for word in map(str, np.atleast_1d(row["mediumLexi"])))
+        plain = [word.lower() for word in lexicon]
+        if text.lower() not in plain:
+            raise DataError(f"{where}: its lexicon lacks the word itself, {text[:40]!r}")
+        label = plain.index(text.lower())
+        entries.append(Entry(safe(str(row["ImgName"]), where), label, metadata={"text": text, "lexicon": lexicon}))
+    return ListedSource(folder, entries)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Cropped:
+    """Slices of the digits of a file that can be read as a whole only: up to 230 MB, held once in each process."""
+
+    path: Path
+    count: int
+
+    def __call__(self, first: int, last: int) -> np.ndarray:
+        return np.ascontiguousarray(_digits(self.path, self.count)[..., first:last].transpose(3, 0, 1, 2))
+
+
+@functools.lru_cache(maxsize=1)
+def _digits(path: Path, count: int) -> np.ndarray:
+    [pixels] = load_mat(path, "X")
+    if pixels.dtype != np.uint8 or pixels.size != count * 32 * 32 * 3 or pixels.shape[:3] != (32, 32, 3):
+        raise DataError(f"{path}: X is {pixels.dtype} {pixels.shape}, not uint8 (32, 32, 3, {count})")
+    return pixels.reshape(32, 32, 3, count)
+
+
+def _digit_struct(path: Path) -> list[tuple[str, str]]:
+    """The name and the number of each picture."""
+    try:
+        import h5py
+    except ImportError:
+        raise DataError(f"{path} is HDF5: pip install 'diptych[hdf5]'") from None
+    try:
+        with h5py.File(path, "r") as file:
+            names, boxes = file["digitStruct/name"], file["digitStruct/bbox"]
+            if len(names) != len(boxes):
+                raise ValueError(f"{len(names)} names, {len(boxes)} boxes")
+            return [
+                ("".join(map(chr, file[name][()].ravel())), _number(file, file[box]["label"]))
+                for [name], [box] in zip(names[()], boxes[()], strict=True)
+            ]
+    except Exception as error:  # h5py raises whatever it meets
+        raise DataError(f"{path} cannot be read as the digitStruct of SVHN: {error}") from None
+
+
+def _number(file: Any, labels: Any) -> str:
+    """The digits of a house number: one of them is there itself, several by references; ten means zero."""
+    values = labels[()].ravel()
+    digits = [int(file[one][()].item()) for one in values] if labels.shape[0] > 1 else [int(values.item())]
+    if not all(0 <= digit <= 10 for digit in digits):
+        raise ValueError(f"a digit is {digits}")
+    return "".join(str(digit % 10) for digit in digits)
+
+
+register(
+    {
+        "SVHN": (
+            *either(read_svhn, "test_32x32.mat", "train_32x32.mat"),
+            *either(not_the_digits, "test/digitStruct.mat", "train/digitStruct.mat"),
+        ),
+        # Without a card: the paper prints 2,000 classes (figure 21), but not which.
+        "SVHN-Numbers": either(read_svhn_numbers, "test/digitStruct.mat", "train/digitStruct.mat"),
+        "IIIT5K": either(read_iiit5k, "testdata.mat", "IIIT5K/testdata.mat", "IIIT5K-Word_V3.0/IIIT5K/testdata.mat"),
+    }
+)

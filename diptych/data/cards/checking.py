@@ -1,0 +1,262 @@
+"""Which of the paper's sets are there, in which form, whole or not: counted without decoding a picture."""
+
+import dataclasses
+import tarfile
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from diptych.data.benchmarks import CLASS_NAMES_FILE, Benchmark
+from diptych.data.cards.card import Card
+from diptych.data.cards.layouts import LAYOUTS
+from diptych.data.cards.opening import find_folder, missing, open_card
+from diptych.data.cards.parquet import count_rows, distinct_labels, parquet_splits
+from diptych.data.cards.prompts import get_prompts
+from diptych.data.cards.sources import ArraySource, ListedSource
+from diptych.data.cards.table import CARDS, get_card
+from diptych.data.parquet import ParquetSource
+from diptych.data.shards import TarSource, key_and_extension
+from diptych.data.sources import Source
+from diptych.data.tables import FolderSource
+from diptych.data.tar import DamagedArchiveError, Member, read_members
+from diptych.errors import DataError
+
+_ZEROS = b"\0" * 512
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SetState:
+    """What was found of a set.
+
+    Attributes:
+        card: of the set.
+        folder: where it lies; None where it is missing.
+        form: "wds", "parquet", "archive" (the original one) or "class folders"; "" where it is missing.
+        sizes: samples by split, of those that could be counted.
+        num_classes: of what is there; None where that is not known.
+        problems: what is missing, broken, or differs in size or classes from the paper's set, one sentence each.
+        notes: what is worth knowing but wrong with nothing.
+        where: words for where to put the set and where to get it.
+    """
+
+    card: Card
+    folder: Path | None
+    form: str
+    sizes: Mapping[str, int]
+    num_classes: int | None
+    problems: tuple[str, ...]
+    notes: tuple[str, ...]
+    where: str
+
+    @property
+    def present(self) -> bool:
+        """Whether there is a folder for it."""
+        return self.folder is not None
+
+    @property
+    def equal(self) -> bool:
+        """Whether it is whole, and of the sizes and classes of its card."""
+        return self.present and not self.problems
+
+
+def check_data(root: str | Path, names: Iterable[str] | None = None) -> list[SetState]:
+    """Look for the paper's sets below a folder, and count what is there; every set that is asked for has a state.
+
+    Args:
+        root: the folder that holds the sets.
+        names: of cards; by default all.
+    Raises:
+        DataError: there is no such folder.
+        InputError: there is no card of a name.
+    """
+    cards = list(CARDS.values()) if names is None else [get_card(name) for name in names]
+    return [check_set(card, root) for card in cards]
+
+
+def check_set(card: Card, root: str | Path) -> SetState:
+    """The state of one set; whatever is wrong with it becomes one of its problems."""
+    folder, where = find_folder(card, root), missing(card, root)
+    if folder is None:
+        return SetState(card, None, "", {}, None, ("it is not there",), (), where)
+    sizes: dict[str, int] = {}
+    problems: list[str] = []
+    notes: list[str] = []
+    num_classes = None
+    for split in card.splits or {"test": 0}:
+        try:
+            benchmark = open_card(card, root, split)
+        except DataError as error:
+            problems.append(f"{split}: {error}")
+            continue
+        num_classes = len(benchmark.class_names) if card.num_classes else None
+        count, found = count_samples(benchmark.source)
+        problems += [f"{split}: {problem}" for problem in (*found, *_label_problems(benchmark, card))]
+        notes += [note for note in _name_notes(benchmark, card) if note not in notes]
+        if count is None:
+            notes.append(f"{split}: its samples cannot be counted without reading them")
+        else:
+            sizes[split] = count
+    problems, more = _compare(card, sizes, problems)
+    if num_classes is not None and num_classes != card.num_classes:
+        problems.append(f"it has {num_classes} classes, the paper's set {card.num_classes}")
+    return SetState(card, folder, _form(card, folder), sizes, num_classes, tuple(problems), (*notes, *more), where)
+
+
+def count_samples(source: Source) -> tuple[int | None, list[str]]:
+    """How many samples a source has, as far as that shows without decoding, and what is wrong with its files.
+
+    Tar shards are passed over from header to header, parquet files are asked for their metadata, files for their sizes.
+    """
+    source = _innermost(source)
+    if isinstance(source, TarSource):
+        counts = [_count_tar(path) for path in source.files]
+        return sum(count for count, _ in counts), [problem for _, problem in counts if problem]
+    if isinstance(source, ParquetSource):
+        return count_rows(source.files), []
+    if isinstance(source, ArraySource):
+        return len(source.labels), []
+    if isinstance(source, FolderSource):
+        return len(source.names), _file_problems(source.root / name for name in source.names)
+    entries = getattr(source, "entries", None)
+    if entries is None:
+        return None, []
+    if isinstance(source, ListedSource):
+        return len(entries), _file_problems(source.root / entry.file for entry in entries)
+    return len(entries), []
+
+
+def states_table(states: Sequence[SetState]) -> Table:
+    """The states as a table: sizes beside those of the card where they differ, and what to do about problems."""
+    there, equal = sum(state.present for state in states), sum(state.equal for state in states)
+    table = Table(title=f"{there} of {len(states)} sets are there, {equal} as in the paper", title_justify="left")
+    table.add_column("set", no_wrap=True)
+    table.add_column("form")
+    for split in ("train", "val", "test", "classes"):
+        table.add_column(split, justify="right")
+    table.add_column("state", overflow="fold")
+    for state in states:
+        card = state.card
+        numbers = [_beside(state.sizes.get(split), card.splits.get(split)) for split in ("train", "val", "test")]
+        said = "as in the paper" if state.equal else "; ".join(state.problems)
+        words = "\n".join([said if state.present else f"missing: {state.where}", *state.notes])
+        classes = _beside(state.num_classes, card.num_classes or None)
+        table.add_row(card.name, state.form, *numbers, classes, words)
+    return table
+
+
+def _beside(found: int | None, wanted: int | None) -> str:
+    if found is None:
+        return "" if wanted is None else f"of {wanted:,}"
+    return f"{found:,}" if wanted is None or found == wanted else f"{found:,} of {wanted:,}"
+
+
+def _form(card: Card, folder: Path) -> str:
+    """What open_card takes the folder for."""
+    if parquet_splits(folder):
+        return "parquet"
+    if (folder / CLASS_NAMES_FILE).exists():
+        return "wds"
+    return "archive" if any(layout.fits(folder) for layout in LAYOUTS.get(card.name, ())) else "class folders"
+
+
+def _compare(card: Card, sizes: Mapping[str, int], problems: list[str]) -> tuple[list[str], list[str]]:
+    """The problems with those of sizes; and notes."""
+    wanted = card.splits.get("train", 0) + card.splits.get("val", 0)
+    if "val" in card.splits and "val" not in sizes and sizes.get("train") == wanted:
+        others = [problem for problem in problems if not problem.startswith("val: ")]
+        rest = [problem for problem in _compare(card, {**sizes, "train": card.splits["train"]}, others)[0]]
+        return rest, ["its training pictures contain the validation pictures"]
+    differing = [
+        f"{split} has {sizes[split]:,} samples, the paper's set {size:,}"
+        for split, size in card.splits.items()
+        if split in sizes and sizes[split] != size
+    ]
+    return problems + differing, []
+
+
+def _name_notes(benchmark: Benchmark, card: Card) -> list[str]:
+    if not card.prompts or not benchmark.class_names:
+        return []
+    ours = [names[0] for names in get_prompts(card.prompts).class_names]
+    differing = sum(one != other for one, other in zip(ours, benchmark.class_names, strict=False))
+    return [f"{differing} of its class names are its own, not the paper's"] if differing else []
+
+
+def _label_problems(benchmark: Benchmark, card: Card) -> list[str]:
+    """Labels out of range, missing ones, and classes without samples, where labels can be had without the pictures."""
+    labels = _labels(_innermost(benchmark.source))
+    if not card.num_classes or labels is None or card.task == "multi_label":
+        return []
+    classes = set(range(len(benchmark.class_names)))
+    problems = []
+    if outside := sorted(label for label in labels if label is not None and label not in classes):
+        problems.append(f"labels go up to {outside[-1]}, but the classes from 0 to {len(classes) - 1}")
+    if None in labels:
+        problems.append("some samples have no label")
+    if len(classes & labels) < min(2, len(classes)):
+        problems.append("all samples are of one class" if classes & labels else "no sample has a label")
+    elif empty := classes - labels:
+        problems.append(f"{len(empty)} of {len(classes)} classes have no samples")
+    return problems
+
+
+def _labels(source: Source) -> set[int | None] | None:
+    """The labels that occur, or None where only reading everything would tell."""
+    if isinstance(source, ParquetSource):
+        return distinct_labels(source.files)
+    if isinstance(source, ArraySource):
+        return set(np.unique(source.labels).tolist())
+    if isinstance(source, FolderSource) and source.classes is not None:
+        return {source.classes[name.split("/", 1)[0]] for name in source.names}
+    return {entry.label for entry in source.entries} if isinstance(source, ListedSource) else None
+
+
+def _innermost(source: Any) -> Any:
+    """The source below those that check or exchange labels."""
+    while (inner := getattr(source, "source", None)) is not None:
+        source = inner
+    return source
+
+
+def _file_problems(paths: Iterable[Path]) -> list[str]:
+    lost, empty = [], []
+    for path in paths:
+        try:
+            if path.stat().st_size == 0:
+                empty.append(path)
+        except OSError:
+            lost.append(path)
+    said = [f"{len(lost):,} files are missing, such as {lost[0]}"] if lost else []
+    return said + ([f"{len(empty):,} files are empty, such as {empty[0]}"] if empty else [])
+
+
+def _count_tar(path: Path) -> tuple[int, str]:
+    """The samples of a shard, and what is wrong with it; consecutive members of one key are a sample, as in reading."""
+    count, last = 0, ""
+    try:
+        for name in _names_of_members(path):
+            key = key_and_extension(Member(name))[0]
+            count += bool(key) and key != last
+            last = key or last
+    except (DamagedArchiveError, tarfile.TarError, OSError, EOFError, ValueError) as error:
+        return count, f"{path} breaks off: {str(error)[:200]}"
+    return count, "" if count else f"{path} holds no samples"
+
+
+def _names_of_members(path: Path) -> Iterator[str]:
+    with path.open("rb") as file:
+        if file.read(2) == b"\x1f\x8b":  # nothing can be passed over in a gzipped archive
+            yield from (member.name for member in read_members(path))
+            return
+        file.seek(0)
+        with tarfile.open(fileobj=file, mode="r:") as archive:
+            while (member := archive.next()) is not None:
+                if member.isfile():
+                    yield member.name.removeprefix("./")
+                archive.members = []  # type: ignore[attr-defined]  # tarfile would keep them all
+            file.seek(archive.offset)
+            if file.read(len(_ZEROS)) != _ZEROS:
+                raise DamagedArchiveError(f"no end-of-archive mark at byte {archive.offset}")

@@ -1,0 +1,138 @@
+"""RareAct's two metrics: average precision of rare interactions ("microwave a phone") among hard negatives.
+
+A clip is annotated for one action, a verb and a noun: 1, it shows it; 0, it does not; 2, only the verb is right; 3,
+only the noun is; 4, both are seen, but not together. Of an action,
+
+    positives       are its own clips annotated 1,
+    hard negatives  its own clips annotated 2, 3 or 4, and positives of actions with the same verb or the same noun,
+    negatives       its own clips annotated 0, and positives of all other actions.
+
+Many clips may come from one video. In the weighted form those of one video and one group share the weight 1; in the
+sampled form one of them is drawn, and the average precision is the mean over draws.
+
+Source: Miech et al. (2020), RareAct, arXiv 2008.01018, and the definitions of its published evaluation; CLIP paper,
+table 15, where the two are called mWAP and mWSAP.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from diptych.errors import InputError, ShapeError
+
+_DRAWS = 100
+
+
+@dataclasses.dataclass(frozen=True)
+class Annotated:
+    """What is known about N clips.
+
+    Attributes:
+        classes: int64 (N,), the action that each was annotated for.
+        verbs, nouns: N words each; those of one class are the same throughout.
+        annotations: int64 (N,), 0 to 4.
+        videos: N names, where each was cut from.
+    """
+
+    classes: np.ndarray
+    verbs: Sequence[str]
+    nouns: Sequence[str]
+    annotations: np.ndarray
+    videos: Sequence[str]
+
+    def __post_init__(self) -> None:
+        lengths = {len(self.classes), len(self.verbs), len(self.nouns), len(self.annotations), len(self.videos)}
+        if len(lengths) != 1:
+            raise ShapeError(f"classes, verbs, nouns, annotations and videos must be of one length; got {lengths}")
+        if not np.isin(self.annotations, range(5)).all():
+            raise InputError(f"annotations must be 0 to 4; found {sorted(set(np.asarray(self.annotations).tolist()))}")
+
+
+def mean_weighted_average_precision(scores: np.ndarray, annotated: Annotated) -> float:
+    """mWAP: the mean over actions with a positive of their weighted average precision, a fraction.
+
+    Args:
+        scores: float (N, C), of each clip for each action; equal scores enter together.
+    Raises:
+        ShapeError: scores and annotations do not fit together.
+        InputError: a score is not finite, or no clip is a positive.
+    """
+    from sklearn.metrics import average_precision_score  # imported here: it takes longer to load than to run
+
+    found = []
+    for action, groups in _actions(scores, annotated):
+        rows, right = _joined(groups)
+        weights = np.concatenate([_shares(group, annotated.videos) for group in groups])
+        found.append(average_precision_score(right, scores[rows, action], sample_weight=weights))
+    return float(np.mean(found))
+
+
+def mean_sampled_average_precision(
+    scores: np.ndarray, annotated: Annotated, *, draws: int = _DRAWS, seed: int = 0
+) -> float:
+    """mWSAP: the same with one clip drawn of each video and group, the mean over draws, then over actions.
+
+    Args:
+        scores: float (N, C).
+        draws: at least 1; the authors take 100.
+        seed: the same seed draws the same clips.
+    Raises:
+        ShapeError: scores and annotations do not fit together.
+        InputError: a score is not finite, no clip is a positive, or draws is below 1.
+    """
+    from sklearn.metrics import average_precision_score
+
+    if draws < 1:
+        raise InputError(f"draws must be at least 1; got {draws}")
+    rng, found = np.random.default_rng(seed), []
+    for action, groups in _actions(scores, annotated):
+        clips = [_by_video(group, annotated.videos) for group in groups]
+        values = []
+        for _ in range(draws):
+            drawn = [np.array([rng.choice(own) for own in group], np.int64) for group in clips]
+            rows, right = _joined(drawn)
+            values.append(average_precision_score(right, scores[rows, action]))
+        found.append(np.mean(values))
+    return float(np.mean(found))
+
+
+def _actions(scores: np.ndarray, annotated: Annotated) -> list[tuple[int, list[np.ndarray]]]:
+    """Of each action with positives its class and the rows of positives, negatives and hard negatives."""
+    classes, annotations = np.asarray(annotated.classes), np.asarray(annotated.annotations)
+    if scores.ndim != 2 or len(scores) != len(classes) or not len(classes) or classes.max() >= scores.shape[1]:
+        raise ShapeError(f"scores of shape {scores.shape} do not fit {len(classes)} clips and their classes")
+    if broken := int((~np.isfinite(scores)).any(axis=1).sum()):
+        raise InputError(f"the scores of {broken} of {len(scores)} clips hold NaN or infinity")
+    verbs, nouns = np.asarray(annotated.verbs), np.asarray(annotated.nouns)
+    found = []
+    for action in np.unique(classes):
+        own, shown = classes == action, annotations == 1
+        first = int(own.argmax())
+        elsewhere = shown & ~own
+        near = elsewhere & ((verbs == verbs[first]) | (nouns == nouns[first]))
+        positive, negative = own & shown, (own & (annotations == 0)) | (elsewhere & ~near)
+        groups = [positive, negative, (own & (annotations > 1)) | near]
+        if positive.any():
+            found.append((int(action), [np.flatnonzero(group) for group in groups]))
+    if not found:
+        raise InputError("no clip shows its action: there is nothing to rank")
+    return found
+
+
+def _joined(groups: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """All rows, and which of them are positives, the first group."""
+    rows = np.concatenate(groups)
+    return rows, np.arange(len(rows)) < len(groups[0])
+
+
+def _by_video(rows: np.ndarray, videos: Sequence[str]) -> list[list[int]]:
+    of_video: dict[str, list[int]] = {}
+    for row in rows.tolist():
+        of_video.setdefault(videos[row], []).append(row)
+    return list(of_video.values())
+
+
+def _shares(rows: np.ndarray, videos: Sequence[str]) -> np.ndarray:
+    share = {row: 1 / len(own) for own in _by_video(rows, videos) for row in own}
+    return np.array([share[row] for row in rows.tolist()])

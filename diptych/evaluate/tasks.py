@@ -1,0 +1,28 @@
+"""All tasks of the suite, by name."""
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+from diptych.errors import ConfigError
+from diptych.evaluate.geolocation import GEOLOCATION
+from diptych.evaluate.human import HUMAN
+from diptych.evaluate.lexicon import LEXICON
+from diptych.evaluate.retrieval import RETRIEVAL
+from diptych.evaluate.robustness import ROBUSTNESS
+from diptych.evaluate.task import Task
+from diptych.evaluate.video import VIDEO
+from diptych.evaluate.zero_shot_task import ZERO_SHOT
+
+_ALL = (ZERO_SHOT, RETRIEVAL, VIDEO, LEXICON, GEOLOCATION, HUMAN, ROBUSTNESS)
+TASKS: Mapping[str, Task] = MappingProxyType({task.name: task for task in _ALL})
+
+
+def get_tasks(names: Sequence[str]) -> list[Task]:
+    """Tasks by their names.
+
+    Raises:
+        ConfigError: there is no such task; the message lists all.
+    """
+    if unknown := [name for name in names if name not in TASKS]:
+        raise ConfigError(f"there is no task {unknown[0]!r}; there are {', '.join(TASKS)}")
+    return [TASKS[name] for name in dict.fromkeys(names)]

@@ -1,0 +1,97 @@
+"""From models and a folder of evaluation sets to tables and figures of the paper."""
+
+import dataclasses
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from diptych.data.cards.card import Card
+from diptych.data.cards.table import CARDS, get_card
+from diptych.embed.encoder import Encoder
+from diptych.errors import ConfigError
+from diptych.evaluate.provenance import run_record
+from diptych.evaluate.suite import Skipped, read_all, run_suite
+from diptych.evaluate.task import Setting
+from diptych.evaluate.tasks import get_tasks
+from diptych.paper.exhibit import Exhibit, Shown
+from diptych.paper.exhibits import EXHIBITS
+from diptych.records import Result
+from diptych.report.exhibit_page import FORMS, write_exhibit, write_exhibits
+
+
+@dataclasses.dataclass(frozen=True)
+class Made:
+    """What a command made.
+
+    Attributes:
+        shown: name and contents of each exhibit.
+        page: the page of all of them.
+        skipped: what could not be measured.
+    """
+
+    shown: list[tuple[str, Shown]]
+    page: Path
+    skipped: list[Skipped]
+
+
+def get_exhibits(names: Sequence[str]) -> list[Exhibit]:
+    """Exhibits by their names.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    if unknown := [name for name in names if name not in EXHIBITS]:
+        raise ConfigError(f"there is no {unknown[0]!r}; there are {', '.join(EXHIBITS)}")
+    return [EXHIBITS[name] for name in names]
+
+
+def needs(exhibits: Sequence[Exhibit]) -> dict[str, list[Card]]:
+    """What must be measured for exhibits: the cards of each task, in the order of the cards' table."""
+    wanted: dict[str, set[str]] = {}
+    for exhibit in exhibits:
+        for task, names in exhibit.needs:
+            wanted.setdefault(task, set()).update(get_card(name).name for name in names)
+    return {task: [card for card in CARDS.values() if card.name in names] for task, names in wanted.items()}
+
+
+def make_exhibits(
+    exhibits: Sequence[Exhibit],
+    encoders: Sequence[Encoder],
+    setting: Setting,
+    out: Path,
+    *,
+    announce: Callable[[str], None] = lambda line: None,
+) -> Made:
+    """Measure what exhibits need, and write them.
+
+    Args:
+        exhibits: which tables and figures.
+        encoders: the models; none of them shows the paper's own numbers alone.
+        setting: where the sets are.
+        out: folder for Results, pages and pictures. Models that were measured into it before are shown beside.
+        announce: called with a line before each measurement.
+    """
+    skipped: list[Skipped] = []
+    for encoder in encoders:
+        for task, cards in needs(exhibits).items():
+            skipped += run_suite(encoder, get_tasks([task]), cards, setting, out, announce=announce).skipped
+    return write(exhibits, read_all(out), out, skipped)
+
+
+def write(exhibits: Sequence[Exhibit], results: Sequence[Result], out: Path, skipped: Sequence[Skipped] = ()) -> Made:
+    """Exhibits of Results as one page, and each as files of all forms."""
+    shown = [(exhibit.name, exhibit.build(results)) for exhibit in exhibits]
+    for name, one in shown:
+        write_exhibit(name, one, out, FORMS)
+    record = run_record()
+    facts = {"command": record["command"], "commit": record["commit"], "machine": record["machine"]}
+    facts |= {"models": ", ".join(sorted({result.model for result in results})) or "none: the paper's own numbers"}
+    if skipped:
+        facts["not measured"] = "; ".join(f"{one.task} on {one.dataset}: {_short(one)}" for one in skipped)
+    page = out / ("exhibits.html" if len(shown) > 1 else f"{shown[0][0]}.html")
+    write_exhibits(shown, page, facts)
+    return Made(shown, page, list(skipped))
+
+
+def _short(one: Skipped) -> str:
+    return "the set is missing" if one.absent else re.split(r"[:;]", one.reason)[0]

@@ -1,0 +1,126 @@
+"""Places of photographs by their nearest neighbours."""
+
+import numpy as np
+import pytest
+from colours import NAMES, ColourEncoder, encoded, picture
+
+from diptych.data.cards import Card
+from diptych.data.cards.layouts import LAYOUTS, Layout
+from diptych.data.cards.sources import Entry, ListedSource
+from diptych.errors import DataError, InputError, ShapeError
+from diptych.evaluate.geography import great_circle_km, share_within
+from diptych.evaluate.geolocation import GEOLOCATION, distance_scores
+from diptych.evaluate.similarity import nearest
+from diptych.evaluate.statistics import clopper_pearson
+from diptych.evaluate.task import Setting
+
+CARD = Card("IM2GPS", "IM2GPS", "geolocation", 0, {}, "within_25_km", None, None, (), "", None, "", group="other")
+# Each colour has a place of its own.
+PLACES = {colour: (10.0 * number - 30, 25.0 * number - 80) for number, colour in enumerate(NAMES)}
+
+
+def test_the_nearest_neighbour_is_exact_in_every_block_size():
+    rng = np.random.default_rng(0)
+    queries, reference = rng.normal(size=(37, 8)).astype(np.float32), rng.normal(size=(211, 8)).astype(np.float32)
+    whole = (queries.astype(np.float64) @ reference.astype(np.float64).T).argmax(axis=1)
+    for block in (1, 5, 37, 1000):
+        assert np.array_equal(nearest(queries, reference, block), whole)
+
+
+def test_of_equal_neighbours_the_first_is_taken(monkeypatch):
+    monkeypatch.setattr("diptych.evaluate.similarity._WIDE", 2)
+    reference = np.array([[0, 1], [1, 0], [0.6, 0.8], [1, 0], [0, 1]], np.float32)
+    assert nearest(np.array([[1, 0], [0, 1], [0.7, 0.7]], np.float32), reference).tolist() == [1, 0, 2]
+
+
+def test_nothing_to_be_near_to_is_an_error():
+    with pytest.raises(InputError, match="reference set is empty"):
+        nearest(np.eye(2), np.zeros((0, 2)))
+    with pytest.raises(ShapeError, match="do not fit"):
+        nearest(np.eye(2), np.eye(3))
+    with pytest.raises(InputError, match="NaN"):
+        nearest(np.eye(2), np.array([[1, np.nan]]))
+
+
+def test_shares_and_median_are_those_of_the_distances():
+    errors = np.array([0.5, 1.0, 20, 199, 700, 2400, 9000, 12000.0])
+    found = distance_scores(errors)
+    assert {f"within_{radius}_km": share for radius, share in share_within(errors).items()} == {
+        name: score.value for name, score in found.items() if name.startswith("within")
+    }
+    assert found["within_1_km"].value == 2 / 8
+    assert (found["within_200_km"].low, found["within_200_km"].high) == clopper_pearson(4, 8)
+    median = found["median_error_km"]
+    assert median.value == (199 + 700) / 2 and median.low <= median.value <= median.high
+    assert distance_scores(errors) == found and {score.n for score in found.values()} == {8}
+    assert distance_scores(np.array([3.0]))["median_error_km"].low is None
+
+
+@pytest.mark.parametrize("errors", [[], [1.0, float("nan")], [-1.0]])
+def test_what_is_no_distance_is_an_error(errors):
+    with pytest.raises(InputError, match="distances"):
+        distance_scores(np.array(errors))
+
+
+def write(folder, split, num, seed):
+    """Photographs of coloured places; those of the test lie a little beside the reference's."""
+    entries = []
+    for number in range(num):
+        colour = NAMES[number % len(NAMES)]
+        name = f"{split}{number}.png"
+        (folder / name).write_bytes(encoded(picture(colour, seed + number)))
+        latitude, longitude = PLACES[colour]
+        entries.append(Entry(name, metadata={"latitude": latitude + 0.05 * (split == "test"), "longitude": longitude}))
+    return tuple(entries)
+
+
+@pytest.fixture
+def sets(tmp_path, monkeypatch):
+    folder = tmp_path / "IM2GPS"
+    folder.mkdir()
+    entries = {"train": write(folder, "train", 35, 100), "test": write(folder, "test", 14, 900)}
+    layout = Layout(lambda folder, split: ListedSource(folder, entries[split]), ("*.png",))
+    monkeypatch.setitem(LAYOUTS, "IM2GPS", (layout,))
+    return entries
+
+
+class PicturesOnly:
+    """Has pictures alone, no texts."""
+
+    name = "pictures"
+
+    def encode_images(self, pictures):
+        return ColourEncoder().encode_images(pictures)
+
+
+def test_the_task_places_pictures_where_their_neighbours_are(tmp_path, sets):
+    results = GEOLOCATION.measure(PicturesOnly(), CARD, Setting(tmp_path))
+    assert {(r.task, r.protocol, r.dataset, r.split, r.n) for r in results} == {
+        ("geolocation", "nearest neighbour", "IM2GPS", "test", 14)
+    }
+    values = {r.metric: r.value for r in results}
+    assert list(values) == [*(f"within_{radius}_km" for radius in (1, 25, 200, 750, 2500)), "median_error_km"]
+    # The same by hand.
+    encoder, root = ColourEncoder(), tmp_path / "IM2GPS"
+    vectors = {s: encoder.encode_images([root / e.file for e in entries]).double() for s, entries in sets.items()}
+    places = {s: np.array([list(e.metadata.values()) for e in entries]) for s, entries in sets.items()}
+    closest = (vectors["test"] @ vectors["train"].T).argmax(dim=1).numpy()
+    errors = great_circle_km(places["train"][closest], places["test"])
+    assert values["median_error_km"] == pytest.approx(np.median(errors))
+    assert values["within_25_km"] == np.mean(errors <= 25) > 0.5 and values["within_1_km"] == 0
+    assert results[0].run["settings"]["reference"] == 35
+
+
+def test_the_task_says_what_it_reads():
+    assert not GEOLOCATION.needs_texts and GEOLOCATION.splits(CARD) == ("train", "test") and GEOLOCATION.applies(CARD)
+
+
+@pytest.mark.parametrize("known", [{}, {"latitude": 3.0}, {"latitude": "north", "longitude": 1}])
+def test_photographs_without_a_place_are_an_error(tmp_path, monkeypatch, known):
+    folder = tmp_path / "IM2GPS"
+    folder.mkdir()
+    (folder / "0.png").write_bytes(encoded(picture("red", 0)))
+    layout = Layout(lambda folder, split: ListedSource(folder, (Entry("0.png", metadata=known),)), ("*.png",))
+    monkeypatch.setitem(LAYOUTS, "IM2GPS", (layout,))
+    with pytest.raises(DataError, match=r"IM2GPS/train: '0.png' has no latitude and longitude"):
+        GEOLOCATION.measure(ColourEncoder(), CARD, Setting(tmp_path))

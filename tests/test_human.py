@@ -1,0 +1,159 @@
+"""People beside models: table 2's columns, and whether both find the same classes hard."""
+
+import numpy as np
+import pytest
+from colours import NAMES, TEMPLATES, PixelColourEncoder, write_set
+from scipy import stats
+
+from diptych.data.benchmarks import open_benchmark
+from diptych.data.cards import Card
+from diptych.errors import DataError, InputError
+from diptych.evaluate.encoded import encode_set
+from diptych.evaluate.human import (
+    COLUMNS,
+    HUMAN,
+    Answer,
+    agreement,
+    human_results,
+    human_scores,
+    per_class,
+    read_answers,
+)
+from diptych.evaluate.metrics import mean_per_class_accuracy
+from diptych.evaluate.task import Setting
+from diptych.evaluate.zero_shot import ZeroShot
+from diptych.paper.numbers import published
+
+LABELS = {"1": "Pug", "2": "pug", "3": "maine coon"}
+
+
+def answers(said: dict[str, list[str]]) -> list[Answer]:
+    return [Answer(image, f"p{n}", answer) for image, given in said.items() for n, answer in enumerate(given)]
+
+
+SAID = answers(
+    {
+        "1": ["pug", "Pug", "I don't know", "Maine_Coon", "pug"],  # 3 of 5; vote right; guesses 3 of 4, right
+        "2": ["don't know", "don't know", "don't know", "pug", "maine coon"],  # 1 of 5; vote wrong; guesses tie
+        "3": ["maine coon", "maine coon", "pug", "pug", "don't know"],  # 2 of 5; tie; guesses 2 of 4, tie
+    }
+)
+
+
+def test_the_four_columns_solved_by_hand():
+    found = human_scores(SAID, LABELS)
+    assert list(found) == list(COLUMNS)
+    assert found["accuracy"].value == pytest.approx((4 / 10 + 2 / 5) / 2) and found["accuracy"].n == 15
+    assert found["majority vote"].value == pytest.approx(1 / 2) and found["majority vote"].n == 2  # of pugs alone
+    assert found["accuracy on guesses"].value == pytest.approx((4 / 6 + 2 / 4) / 2)
+    assert found["accuracy on guesses"].n == 10
+    assert found["majority vote on guesses"].value == 1 and found["majority vote on guesses"].n == 1
+    for score in found.values():
+        assert score.low <= score.value <= score.high and score.interval == "bootstrap 99.5%"
+    assert human_scores(SAID, LABELS) == found
+
+
+def test_means_are_over_classes_not_over_answers():
+    many = answers({"1": ["pug"] * 9, "2": ["pug"] * 9, "3": ["pug"]})
+    assert human_scores(many, LABELS)["accuracy"].value == 1 / 2
+
+
+def test_columns_without_votes_are_left_out():
+    found = human_scores(answers({"1": ["don't know"], "3": ["don't know"]}), LABELS)
+    assert list(found) == ["accuracy", "majority vote"] and found["accuracy"].value == 0
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ({"9": ["pug"]}, "'9', which has no label"),
+        ({"1": ["poodle"]}, "'poodle', which is none of 2 classes"),
+        ({}, "no answers"),
+    ],
+)
+def test_answers_that_cannot_be_counted_are_an_error(said, words):
+    with pytest.raises(InputError, match=words):
+        human_scores(answers(said), {"1": "pug", "3": "maine coon"})
+
+
+def test_answers_are_read_from_a_table(tmp_path):
+    path = tmp_path / "answers.csv"
+    path.write_text("person,image,answer,seconds\np0,1,pug,3\np1,1,don't know,4\n", encoding="utf-8")
+    assert read_answers(path) == [Answer("1", "p0", "pug"), Answer("1", "p1", "don't know")]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("person,image\np0,1\n", "lacks the column answer"),
+        ("", "lacks the column"),
+        ("person,image,answer\np0,1,\n", "line 2 has an empty field"),
+        ("person,image,answer\np0,1\n", "line 2 has an empty field"),
+        ("person,image,answer\np0,1,pug\np0,1,pug\n", "p0 answers more than once about 1"),
+    ],
+)
+def test_broken_tables_of_answers_are_an_error(tmp_path, text, words):
+    path = tmp_path / "answers.csv"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(DataError, match=words):
+        read_answers(path)
+    with pytest.raises(DataError, match="cannot read answers"):
+        read_answers(tmp_path / "none.csv")
+
+
+def test_scores_become_results():
+    results = human_results(human_scores(SAID, LABELS), "our office")
+    assert [r.metric for r in results] == [
+        "accuracy",
+        "majority_vote",
+        "accuracy_on_guesses",
+        "majority_vote_on_guesses",
+    ]
+    assert {(r.model, r.task, r.dataset, r.protocol) for r in results} == {
+        ("our office", "human", "OxfordPets", "answers")
+    }
+
+
+def test_agreement_is_that_of_scipy():
+    people = published("figure 16")
+    for first, second in (("zero-shot CLIP", "one-shot human"), ("one-shot human", "zero-shot human")):
+        found = agreement(people[first], people[second])
+        one, two = ([people[side][name] for name in people[first]] for side in (first, second))
+        assert found["pearson"].value == pytest.approx(stats.pearsonr(one, two).statistic)
+        assert found["spearman"].value == pytest.approx(stats.spearmanr(one, two).statistic)
+        for score in found.values():
+            assert score.n == 37 and -1 <= score.low < score.value < score.high <= 1
+        assert agreement(people[first], people[second]) == found
+
+
+def test_agreement_with_itself_is_whole_and_with_nothing_is_an_error():
+    some = {"a": 0.1, "b": 0.7, "c": 0.4, "d": 0.9}
+    assert agreement(some, some)["spearman"].value == pytest.approx(1)
+    assert agreement(some, {name: -value for name, value in some.items()})["pearson"].value == pytest.approx(-1)
+    with pytest.raises(InputError, match="same accuracy in every class"):
+        agreement(some, dict.fromkeys(some, 1.0))
+    with pytest.raises(InputError, match="same three classes"):
+        agreement(some, {"a": 1.0})
+
+
+def test_per_class_solved_by_hand():
+    probabilities = np.array([[0.9, 0.1, 0], [0.3, 0.7, 0], [0.2, 0.8, 0]])
+    found = per_class(np.array([0, 0, 1]), probabilities, ("x", "y", "z"))
+    assert found["x"] == pytest.approx((0.5, 0.6)) and found["y"] == pytest.approx((1.0, 0.8)) and "z" not in found
+
+
+def test_the_task_says_how_hard_each_class_is(tmp_path):
+    write_set(tmp_path / "OxfordPets", [number % 7 for number in range(28)])
+    card = Card(
+        "OxfordPets", "Oxford Pets", "classification", 7, {}, "mean_per_class_accuracy", None, None, (), "", None, ""
+    )
+    assert HUMAN.applies(card) and HUMAN.splits(card) == ("test",)
+    (result,) = HUMAN.measure(PixelColourEncoder(), card, Setting(tmp_path))
+    settings = result.run["settings"]
+    assert tuple(settings["accuracy"]) == tuple(settings["probability"]) == NAMES
+    assert result.value == pytest.approx(np.mean(list(settings["accuracy"].values())))
+    # The same as the zero-shot evaluator's.
+    benchmark = open_benchmark(tmp_path / "OxfordPets")
+    predictions = ZeroShot(benchmark, protocols=("ensemble",)).predict(PixelColourEncoder())["ensemble"]
+    assert result.value == pytest.approx(mean_per_class_accuracy(predictions.labels, predictions.classes))
+    assert benchmark.templates == TEMPLATES and len(encode_set(PixelColourEncoder(), benchmark).keys) == result.n == 28
