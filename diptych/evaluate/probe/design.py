@@ -27,12 +27,13 @@ class Design:
         variances: float64 (r + 1,), of the coordinates; the last, of the bias, is 1.
     """
 
-    def __init__(self, features: np.ndarray, device: torch.device) -> None:
+    def __init__(self, features: np.ndarray, device: torch.device, *, centred: bool = True) -> None:
         """Look at every row once.
 
         Args:
             features: (N, D) of any number type; may be mapped from disk.
             device: where the products are computed.
+            centred: take the mean row away; a model without a bias needs the rows as they are, and m is 0.
         Raises:
             InputError: a feature is not finite.
         """
@@ -41,6 +42,8 @@ class Design:
         self.mean = self._mean()
         if not bool(self.mean.isfinite().all()):
             raise InputError("the features hold NaN or infinity; are the model's weights sound?")
+        if not centred:
+            self.mean = torch.zeros_like(self.mean)
         num_seen = min(self.num_rows, max(_BASIS_ROWS, self.width + 1))
         rows = np.unique(np.linspace(0, self.num_rows - 1, num_seen).astype(np.int64))
         some = self._centred(rows, torch.float64)

@@ -72,6 +72,7 @@ def fit_logistic(
     *,
     starts: Sequence[Start] | None = None,
     toward: np.ndarray | None = None,
+    intercept: bool = True,
     max_iterations: int = 1000,
     tolerance: float = 1e-7,
     device: str | torch.device | None = None,
@@ -91,6 +92,7 @@ def fit_logistic(
         starts: of each lambda, a Fitted, (weights, bias), or None for `toward` and no bias. Without `starts` each
             lambda begins at the solution of the next larger one.
         toward: float (C, D): what the penalty pulls the weights to; None for 0.
+        intercept: fit a bias; otherwise it is 0, and a Design must not be centred.
         max_iterations: of each lambda.
         tolerance: relative, of the objective.
         device: None takes the GPU where there is one; ignored with a Design.
@@ -101,25 +103,25 @@ def fit_logistic(
         ShapeError: two arrays do not fit together.
     Source: CLIP paper, appendix A.3.
     """
-    design = features if isinstance(features, Design) else make_design(features, device)
+    design = features if isinstance(features, Design) else make_design(features, device, centred=intercept)
     targets = _targets(labels, num_classes, design)
     penalties = [float(penalty) for penalty in lambdas]
     if not all(0 < penalty < float("inf") for penalty in penalties):
         raise InputError(f"lambdas must be positive numbers; got {penalties}")
     towards = _weights(toward, (num_classes, design.width), design) if toward is not None else None
-    problem = _Problem(design, targets, num_classes, towards, tolerance, max_iterations)
+    problem = _Problem(design, targets, num_classes, towards, tolerance, max_iterations, intercept)
     descents = problem.solve(penalties, _starts(starts, penalties, num_classes, design))
     return [problem.fitted(descent) for descent in descents]
 
 
-def make_design(features: np.ndarray, device: str | torch.device | None = None) -> Design:
+def make_design(features: np.ndarray, device: str | torch.device | None = None, *, centred: bool = True) -> Design:
     """The rows of features (N, D), ready for `fit_logistic`; raises InputError or ShapeError if they are unusable."""
     features = features if isinstance(features, np.ndarray) else np.asarray(features)
     if features.ndim != 2 or features.dtype.kind not in "fiub":
         raise ShapeError(f"features must be numbers (N, D); got {features.dtype} {features.shape}")
     if not features.size:
         raise InputError(f"there are no features to fit: {features.shape}")
-    return Design(features, choose_device(device))
+    return Design(features, choose_device(device), centred=centred)
 
 
 class _Problem:
@@ -133,7 +135,9 @@ class _Problem:
         toward: torch.Tensor | None,
         tolerance: float,
         max_iterations: int,
+        intercept: bool,
     ) -> None:
+        self.intercept = intercept
         self.design, self.targets = design, targets
         self.tolerance, self.max_iterations = tolerance, max_iterations
         self.toward = design.mean.new_zeros(num_classes, design.width) if toward is None else toward
@@ -166,6 +170,8 @@ class _Problem:
             points, penalties = [one.trial for one in running], [one.penalty for one in running]
             found = evaluate(self.design, self.targets, points, penalties, self.prior, dtype)
             for one, (objective, gradient, weights) in zip(running, found, strict=True):
+                if not self.intercept:
+                    gradient[:, -1] = 0  # so that the bias stays where it began
                 one.tell(objective, gradient, self.curvature(weights, one.penalty), _NOISE[dtype])
             if last and waiting and (last.state != "running" or last.excess <= _HAND_OVER * last.objective):
                 waiting[0].follow(last)
