@@ -13,8 +13,11 @@ from test_cards_parquet import picture, read
 
 from diptych.data.benchmarks import open_benchmark
 from diptych.data.cards import derived
-from diptych.data.cards.countries import COUNTRY_CODES, COUNTRY_SIZES
-from diptych.data.cards.derived import draw, vehicle_distance
+from diptych.data.cards.archives import driving, scenes
+from diptych.data.cards.archives.class_folders import COUNTRY_CODES
+from diptych.data.cards.archives.folders import EUROSAT_NAMES
+from diptych.data.cards.countries import COUNTRY_SIZES
+from diptych.data.cards.derived import draw
 from diptych.data.cards.opening import open_card
 from diptych.data.cards.preparing import PREPARED, prepare
 from diptych.data.cards.prompts import get_prompts
@@ -68,7 +71,7 @@ def test_country211(tmp_path):
     codes = ["DE", "FR", "US"]
     assert all(item.metadata["file"].startswith(codes[item.label]) for item in found["test"])
     said = manifest(out)
-    assert said["codes"] == codes and said["per_class"]["val"] == [50, 50, 50] and said["seed"] == 0
+    assert said["codes"] == codes and said["per_class"]["val"] == [50, 50, 50] and said["seed"] == 2021
     assert said["left out"] == {"without a place": 2, "of another country": 400, "missing or empty files": 1}
     with pytest.raises(DataError, match="Country211 has 211 classes, but Country211 has 3"):
         open_card(CARDS["Country211"], tmp_path / "sets")  # a set of its own is not the paper's
@@ -86,7 +89,7 @@ def test_country211_from_parquet_and_its_errors(tmp_path):
     with pytest.raises(DataError, match="cannot read"):
         prepare("Country211", tmp_path / "photos.parquet", tmp_path / "out")
     (tmp_path / "photos.csv").write_text("path,latitude,longitude,country\n../x.png,1,2,FR\n")
-    with pytest.raises(DataError, match="outside of its folder"):
+    with pytest.raises(DataError, match="leads out of the set's folder"):
         prepare("Country211", tmp_path / "photos.csv", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
@@ -137,24 +140,24 @@ def test_the_sizes_are_those_of_the_cards():
     for name, sizes in (("EuroSAT", derived.EUROSAT_SIZES), ("RESISC45", derived.RESISC45_SIZES)):
         card = CARDS[name]
         assert {split: size * card.num_classes for split, size in sizes.items()} == card.splits
-    assert CARDS["CLEVRCounts"].splits == derived.CLEVR_SIZES
-    assert CARDS["KITTI"].splits["test"] == derived.KITTI_TEST_SIZE
+    assert CARDS["CLEVRCounts"].splits == scenes.SIZES
+    assert CARDS["KITTI"].splits["test"] == driving.TEST_SIZE
     countries = {split: size * 211 for split, size in COUNTRY_SIZES.items()}
     assert countries == CARDS["Country211"].splits
 
 
 def test_clevr_counts(tmp_path, monkeypatch):
-    monkeypatch.setattr(derived, "CLEVR_SIZES", {"train": 40, "test": 30})
+    monkeypatch.setattr(scenes, "SIZES", {"train": 40, "test": 30})
     base = tmp_path / "CLEVR_v1.0"
     (base / "scenes").mkdir(parents=True)
     for split, count in (("train", 43), ("val", 30)):
         (base / "images" / split).mkdir(parents=True)
-        scenes = []
+        found = []
         for number in range(count):
             name = f"CLEVR_{split}_{number:06d}.png"
             (base / "images" / split / name).write_bytes(PICTURE)
-            scenes.append({"image_filename": name, "objects": [{"size": "large"}] * (3 + number % 8)})
-        content = {"info": {"split": split}, "scenes": scenes}
+            found.append({"image_filename": name, "objects": [{"size": "large"}] * (3 + number % 8)})
+        content = {"info": {"split": split}, "scenes": found}
         (base / "scenes" / f"CLEVR_{split}_scenes.json").write_text(json.dumps(content))
     prepare("CLEVRCounts", tmp_path, tmp_path / "sets" / "CLEVRCounts", seed=3)
     found = open_card(CARDS["CLEVRCounts"], tmp_path / "sets")
@@ -165,9 +168,12 @@ def test_clevr_counts(tmp_path, monkeypatch):
         assert found.class_names[item.label] == str(3 + int(item.metadata["file"][-10:-4]) % 8)
     path = base / "scenes" / "CLEVR_val_scenes.json"
     for content, wrong in (
-        (path.read_text()[:-200], "breaks off"),
-        ('{"scenes": [{"image_filename": "a.png", "objects": [1, 2]}]}', "has not 3 to 10 objects"),
-        ('{"info": 1}', 'has no list "scenes"'),
+        (path.read_text()[:-200], "cannot be parsed"),
+        (
+            '{"scenes": [{"image_filename": "a.png", "objects": [1, 2]}]}',
+            "has scenes of 2 objects; there should be 3 to 10",
+        ),
+        ('{"info": 1}', "it should be a list of scenes"),
         ('{"scenes": []}', "has 0 pictures, and 30 are needed"),
     ):
         path.write_text(content)
@@ -181,24 +187,8 @@ def label_file(path: Path, *objects: tuple[str, float]) -> None:
     path.write_text("".join(line + "\n" for line in lines))
 
 
-@pytest.mark.parametrize(
-    ("objects", "label"),
-    [
-        ([("Car", 8.0), ("Car", 3.5)], 0),
-        ([("Car", 8.01), ("Pedestrian", 2.0)], 1),
-        ([("Truck", 20.0)], 1),
-        ([("Van", 20.01), ("DontCare", -1000)], 2),
-        ([("Pedestrian", 2.0), ("Tram", 5.0)], 3),
-        ([], 3),
-    ],
-)
-def test_the_nearest_vehicle(tmp_path, objects, label):
-    label_file(tmp_path / "0.txt", *objects)
-    assert vehicle_distance(tmp_path / "0.txt") == label
-
-
 def test_kitti_by_pictures_and_by_drives(tmp_path, monkeypatch):
-    monkeypatch.setattr(derived, "KITTI_TEST_SIZE", 11)
+    monkeypatch.setattr(driving, "TEST_SIZE", 11)
     for number in range(80):
         label_file(tmp_path / "training" / "label_2" / f"{number:06d}.txt", ("Car", (5.0, 15.0, 30.0)[number % 3]))
         path = tmp_path / "training" / "image_2" / f"{number:06d}.png"
@@ -232,7 +222,8 @@ def test_subsets_of_class_folders(tmp_path, monkeypatch, name, top, sign):
     monkeypatch.setattr(derived, "RESISC45_SIZES", {"train": 4, "test": 2})
     classes = [names[0] for names in get_prompts(name).class_names]
     folders = {folder.replace(" ", "_"): folder for folder in classes}
-    folders = derived.EUROSAT_FOLDERS if name == "EuroSAT" else folders
+    if name == "EuroSAT":
+        folders = {**EUROSAT_NAMES, "Forest": "forest", "River": "river"}
     for folder in folders:
         for number in range(7):
             path = tmp_path / top / folder / f"{folder}_{number}.png"
@@ -245,10 +236,17 @@ def test_subsets_of_class_folders(tmp_path, monkeypatch, name, top, sign):
         assert found.class_names == tuple(classes) and len(items) == size * len(classes)
         assert all(folders[item.metadata["file"].split("/")[0]] == classes[item.label] for item in items)
     assert manifest(out)["sizes"] == {"train": 4 * len(classes), "test": 2 * len(classes)}
+    (tmp_path / "archives").mkdir()
+    (tmp_path / top).rename(tmp_path / "archives" / name)
+    in_place = {item.key for item in read(open_card(CARDS[name], tmp_path / "archives", "train"))}
+    written = {item.metadata["file"] for item in read(open_card(CARDS[name], tmp_path / "sets", "train"))}
+    if name == "EuroSAT":  # 2 of 3 pictures are for training, as in the miniature
+        assert in_place == written
+    path = tmp_path / "archives" / name / folder / path.name
     for number in range(2):
         path.with_name(f"{folder}_{number}.png").unlink()
     with pytest.raises(DataError, match=f"{folder} has 5 pictures, and 6 are needed"):
-        prepare(name, tmp_path, tmp_path / "other")
+        prepare(name, tmp_path / "archives" / name, tmp_path / "other")
 
 
 # ------------------------------------------------------------------ whole or not at all

@@ -5,21 +5,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from diptych.data.cards.derived import Draft, draw, inside, rank
+from diptych.data.cards.annotations import inside
+from diptych.data.cards.archives.class_folders import COUNTRY_CODES
+from diptych.data.cards.archives.reading import shuffled
+from diptych.data.cards.derived import Draft, draw
 from diptych.data.cards.prompts import get_prompts
 from diptych.data.samples import read_file
 from diptych.errors import DataError
-
-_CODES = (
-    "AD AE AF AG AI AL AM AO AQ AR AT AU AW AX AZ BA BB BD BE BF BG BH BJ BM BN BO BQ BR BS BT BW BY BZ CA CD CF CH CI "
-    "CK CL CM CN CO CR CU CV CW CY CZ DE DK DM DO DZ EC EE EG ES ET FI FJ FK FO FR GA GB GD GE GF GG GH GI GL GM GP GR "
-    "GS GT GU GY HK HN HR HT HU ID IE IL IM IN IQ IR IS IT JE JM JO JP KE KG KH KN KP KR KW KY KZ LA LB LC LI LK LR LT "
-    "LU LV LY MA MC MD ME MF MG MK ML MM MN MO MQ MR MT MU MV MW MX MY MZ NA NC NG NI NL NO NP NZ OM PA PE PF PG PH PK "
-    "PL PR PS PT PW PY QA RE RO RS RU RW SA SB SC SD SE SG SH SI SJ SK SL SM SN SO SS SV SX SY SZ TG TH TJ TL TM TN TO "
-    "TR TT TW TZ UA UG US UY UZ VA VE VG VI VN VU WS XK YE ZA ZM ZW"
-)
-COUNTRY_CODES = tuple(_CODES.split())
-"""ISO 3166 codes in the order of the 211 countries' names in the prompts table."""
 
 COUNTRY_SIZES = {"train": 150, "val": 50, "test": 100}
 _PHOTOS_PER_COUNTRY = sum(COUNTRY_SIZES.values())
@@ -44,9 +36,9 @@ def country211(source: Path, seed: int) -> Draft:
         elif code not in COUNTRY_CODES:
             left_out["of another country"] += 1
         elif (kept := photos.setdefault(code, set())) is not None:
-            kept.add(inside(str(row["path"]), source))
+            kept.add(inside(str(row["path"]), str(source)))
             if len(kept) > 8 * _PHOTOS_PER_COUNTRY:  # the first in the order of drawing are enough
-                photos[code] = set(sorted(kept, key=lambda name: rank(name, seed))[: 4 * _PHOTOS_PER_COUNTRY])
+                photos[code] = set(shuffled(kept, seed)[: 4 * _PHOTOS_PER_COUNTRY])
     base, names = source.parent, get_prompts("Country211").class_names
     chosen: dict[str, list[str]] = {}
     for code in sorted(photos):

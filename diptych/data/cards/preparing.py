@@ -18,6 +18,7 @@ from rich.progress import track
 
 from diptych.data.benchmarks import CLASS_NAMES_FILE, TEMPLATES_FILE
 from diptych.data.cards import countries, derived, rendering
+from diptych.data.cards.archives.reading import SEED
 from diptych.data.cards.derived import Draft
 from diptych.data.cards.prompts import get_prompts
 from diptych.data.cards.table import CARDS
@@ -82,7 +83,7 @@ PREPARED: Mapping[str, Preparation] = MappingProxyType(
 """By the card's name."""
 
 
-def prepare(name: str, source: str | Path, out: str | Path, *, seed: int = 0) -> Path:
+def prepare(name: str, source: str | Path, out: str | Path, *, seed: int = SEED) -> Path:
     """Make a derived set of the paper, in the wds layout, with a manifest that says how it was made.
 
     The same source and seed give the same bytes. The folder appears whole or not at all.
@@ -91,7 +92,8 @@ def prepare(name: str, source: str | Path, out: str | Path, *, seed: int = 0) ->
         name: one of PREPARED.
         source: what it is made from; see PREPARED.
         out: the set's folder, to be made; called as its card, it is found in the folder of sets.
-        seed: of the drawing.
+        seed: of the drawing; with the default EuroSAT, RESISC45, CLEVRCounts and KITTI get the pictures that reading
+            their archives in place gives.
     Returns:
         The folder.
     Raises:
