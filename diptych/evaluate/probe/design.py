@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from diptych.errors import InputError
+from diptych.evaluate.probe.rows import Rows
 
 _BASIS_ROWS = 8192  # rows that the basis is made of; it only steers the descent, the objective takes all rows
 _KEPT_BYTES = 2 << 30  # a centred float32 copy is kept up to this size; beyond, rows are read anew in each pass
@@ -17,33 +18,34 @@ class Design:
     With m the mean row and U an orthonormal basis, weights W (C, D) and bias b become theta = [W U, b + W m],
     (C, r + 1), and the logits are (x - m) U theta[:, :r]' + theta[:, r]. U holds the eigenvectors of the covariance: in
     these coordinates a diagonal matrix comes close to the Hessian, and float32 does for directions of any variance: the
-    rows are turned into them once and kept, if there is room. With no more rows than columns ("compact") r is N or
-    less; weights outside of the rows' span change no logit.
+    rows are turned into them once and kept, if there is room. With no more rows than columns r is N or less; weights
+    outside of the rows' span change no logit. Without an intercept m is 0 and U belongs to the second moments.
 
     Attributes:
         num_rows, width, rank: N, D, r.
+        intercept: whether there is a bias.
         mean: float64 (D,), m.
         basis: float64 (D, r), U.
         variances: float64 (r + 1,), of the coordinates; the last, of the bias, is 1.
     """
 
-    def __init__(self, features: np.ndarray, device: torch.device, *, centred: bool = True) -> None:
+    def __init__(self, features: Rows, device: torch.device, intercept: bool = True) -> None:
         """Look at every row once.
 
         Args:
             features: (N, D) of any number type; may be mapped from disk.
             device: where the products are computed.
-            centred: take the mean row away; a model without a bias needs the rows as they are, and m is 0.
+            intercept: whether there is a bias.
         Raises:
             InputError: a feature is not finite.
         """
-        self.features, self.device = features, device
-        self.num_rows, self.width = features.shape
+        self.features, self.device, self.intercept = features, device, intercept
+        self.num_rows: int = features.shape[0]
+        self.width: int = features.shape[1]
         self.mean = self._mean()
         if not bool(self.mean.isfinite().all()):
             raise InputError("the features hold NaN or infinity; are the model's weights sound?")
-        if not centred:
-            self.mean = torch.zeros_like(self.mean)
+        self.mean *= intercept
         num_seen = min(self.num_rows, max(_BASIS_ROWS, self.width + 1))
         rows = np.unique(np.linspace(0, self.num_rows - 1, num_seen).astype(np.int64))
         some = self._centred(rows, torch.float64)
@@ -79,7 +81,8 @@ class Design:
     def coordinates(self, weights: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
         """W (C, D) and b (C,) as theta, float64 (C, r + 1)."""
         weights, bias = weights.to(self.mean), bias.to(self.mean)
-        return torch.cat([weights @ self.basis, (bias + weights @ self.mean)[:, None]], dim=1)
+        moved = (bias + weights @ self.mean) * self.intercept
+        return torch.cat([weights @ self.basis, moved[:, None]], dim=1)
 
     def _centred(self, rows: slice | np.ndarray, dtype: torch.dtype) -> torch.Tensor:
         chunk = torch.from_numpy(_native(self.features[rows])).to(self.device)

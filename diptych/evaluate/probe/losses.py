@@ -58,7 +58,8 @@ def evaluate(
             totals += sigmoid_residuals_(logits, targets[:, start:stop])
         residuals = logits.view(num_outputs, stop - start)
         of_weights.addmm_(residuals, rows)
-        of_bias += residuals.sum(dim=1, dtype=torch.float64)
+        if design.intercept:
+            of_bias += residuals.sum(dim=1, dtype=torch.float64)
         sizes = torch.linalg.vector_norm(residuals, 1, dim=1)
         hessian_weights += sizes - torch.linalg.vector_norm(residuals, 2, dim=1).square()
     gradients = torch.cat(
