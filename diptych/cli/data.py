@@ -67,3 +67,12 @@ def fetch(
     if repo is None:
         raise InputError(f"{name} is not on the hub in a form that is read here: {get_card(name).homepage}")
     print(f"the set: {fetch(repo, out, endpoint=endpoint, revision=revision)}")
+
+
+@data_app.command(epilog=examples("diptych data embedded sets/"))
+def embedded(root: Root, seed: Seed = 0) -> None:
+    """Write the sets that need no download: scikit-learn's handwritten digits, and the playground's tasks."""
+    from diptych.data.cards.embedded import write_embedded
+
+    for folder in write_embedded(root, seed=seed):
+        print(folder)

@@ -4,9 +4,8 @@ Source: CLIP paper, appendix E.1. The paper prefixes each caption with "a photo 
 describes several pictures is right for the picture that it came with alone.
 """
 
-import dataclasses
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +13,7 @@ import numpy as np
 from diptych.data.benchmarks import Benchmark
 from diptych.data.cards.card import Card
 from diptych.data.cards.opening import open_card
+from diptych.data.cards.sources import PairsSource
 from diptych.data.sources import Source
 from diptych.embed import Model
 from diptych.embed.encoder import Encoder
@@ -25,7 +25,7 @@ from diptych.evaluate.score import COUNTED, Score
 from diptych.evaluate.similarity import BLOCK, check_vectors, similarity_blocks
 from diptych.evaluate.statistics import clopper_pearson
 from diptych.evaluate.task import Setting, Task
-from diptych.records import Broken, Result, Sample
+from diptych.records import Result
 
 PREFIXES = {"prefixed": "a photo of ", "bare": ""}
 """What stands before each caption, by protocol."""
@@ -100,7 +100,7 @@ def measure_retrieval(
     if isinstance(data, Benchmark):
         benchmark = data
     else:
-        benchmark = Benchmark(name, split, (), (), _Pairs(data), data.fingerprint)
+        benchmark = Benchmark(name, split, (), (), PairsSource(data), data.fingerprint)
     encoded = encode_set(encoder, benchmark, cache=cache, num_workers=num_workers)
     where = f"{benchmark.name}/{benchmark.split}"
     kept, captions, owner = captions_of(encoded, where)
@@ -175,25 +175,6 @@ def encode_captions(encoder: Encoder, texts: Sequence[str]) -> tuple[np.ndarray,
     if num_cut:
         logger.warning("%d of %d captions are longer than the context and were cut", num_cut, len(texts))
     return (vectors / norms).astype(np.float32)[[place[text] for text in texts]], num_cut
-
-
-@dataclasses.dataclass(frozen=True)
-class _Pairs:
-    """Pairs as a set without classes, which has the label 0 throughout."""
-
-    source: Source
-
-    @property
-    def shards(self) -> Sequence[str]:
-        return self.source.shards
-
-    @property
-    def fingerprint(self) -> str:
-        return self.source.fingerprint
-
-    def read(self, index: int) -> Iterator[Sample | Broken]:
-        for item in self.source.read(index):
-            yield dataclasses.replace(item, label=0) if isinstance(item, Sample) else item
 
 
 def _check(images: np.ndarray, texts: np.ndarray, owner: np.ndarray) -> None:

@@ -11,9 +11,9 @@ from diptych.data.cards.card import Card
 from diptych.data.cards.layouts import Layout
 from diptych.data.cards.parquet import distinct_labels, open_parquet, parquet_splits, split_files
 from diptych.data.cards.prompts import Prompts, get_prompts, plain_name
-from diptych.data.cards.sources import RelabelledSource
+from diptych.data.cards.sources import PairsSource, RelabelledSource
 from diptych.data.parquet import ParquetSource
-from diptych.data.sources import Source
+from diptych.data.sources import Source, open_source
 from diptych.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -38,6 +38,8 @@ def open_card(card: Card, root: str | Path, split: str = "test", *, fold: int | 
     folder = find_folder(card, root)
     if folder is None:
         raise DataError(missing(card, root))
+    if card.task == "retrieval" and card.name not in LAYOUTS:  # one's own pairs
+        return from_source(card, PairsSource(open_source(str(folder / split))), split)
     if fold is None and (folder / CLASS_NAMES_FILE).exists():
         return with_card(open_benchmark(folder, split), card)
     if fold is None and (found := parquet_splits(folder)):

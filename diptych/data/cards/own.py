@@ -3,11 +3,13 @@
 import logging
 from pathlib import Path
 
-from diptych.data.benchmarks import open_benchmark
+from diptych.data.benchmarks import CLASS_NAMES_FILE, open_benchmark
 from diptych.data.cards.card import Card
 from diptych.data.cards.opening import find_folder
 from diptych.data.cards.table import CARDS
+from diptych.data.sources import open_source
 from diptych.errors import DataError
+from diptych.records import Sample
 
 logger = logging.getLogger(__name__)
 
@@ -33,23 +35,41 @@ def own_cards(root: str | Path) -> list[Card]:
 
 
 def own_card(folder: str | Path) -> Card:
-    """The card of a set in the clip-benchmark/wds layout, in parquet files or with a folder per class.
+    """The card of a set in the clip-benchmark/wds layout, in parquet files or with a folder per class; or of pairs.
 
-    Its metric is accuracy, its words are those that lie beside it; sizes of splits are not known (0).
+    Its metric is accuracy, its words are those that lie beside it; sizes of splits are not known (0). A folder without
+    classes whose folder test holds pictures with captions (in any form that training takes) is a set for retrieval.
 
     Raises:
         DataError: it holds no test split that can be read.
     """
     folder = Path(folder)
-    test = open_benchmark(folder, "test")
+    if _holds_pairs(folder):
+        return _card(folder, "retrieval", 0, {"test": 0}, "recall_at_1")
+    num_classes = len(open_benchmark(folder, "test").class_names)
     splits = {split: 0 for split in SPLITS if split == "test" or _has(folder, split)}
+    return _card(folder, "classification", num_classes, splits, "accuracy")
+
+
+def _holds_pairs(folder: Path) -> bool:
+    """Whether its test split has captions and no labels."""
+    if (folder / CLASS_NAMES_FILE).exists() or not (folder / "test").is_dir():
+        return False
+    try:
+        first = next((one for one in open_source(str(folder / "test")).read(0) if isinstance(one, Sample)), None)
+    except DataError:
+        return False
+    return first is not None and bool(first.texts) and first.label is None
+
+
+def _card(folder: Path, task: str, num_classes: int, splits: dict[str, int], metric: str) -> Card:
     return Card(
         name=folder.name,
         title=folder.name,
-        task="classification",
-        num_classes=len(test.class_names),
+        task=task,
+        num_classes=num_classes,
         splits=splits,
-        metric="accuracy",
+        metric=metric,
         paper_sizes=None,
         prompts=None,
         folders=(),

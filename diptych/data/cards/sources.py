@@ -139,3 +139,22 @@ class RelabelledSource:
             if isinstance(item, Sample) and item.label is not None and 0 <= item.label < len(self.new):
                 item = dataclasses.replace(item, label=self.new[item.label])
             yield item
+
+
+@dataclasses.dataclass(frozen=True)
+class PairsSource:
+    """Pairs as a set without classes, which has the label 0 throughout."""
+
+    source: Source
+
+    @property
+    def shards(self) -> Sequence[str]:
+        return self.source.shards
+
+    @property
+    def fingerprint(self) -> str:
+        return self.source.fingerprint
+
+    def read(self, index: int) -> Iterator[Sample | Broken]:
+        for item in self.source.read(index):
+            yield dataclasses.replace(item, label=0) if isinstance(item, Sample) else item

@@ -1,0 +1,83 @@
+"""Evaluation sets that need no download: handwritten digits out of scikit-learn, and the playground's tasks.
+
+They are small and easy, and there to try every task of the suite on, training splits included.
+"""
+
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from diptych.data.benchmarks import CLASS_NAMES_FILE, TEMPLATES_FILE, Benchmark
+from diptych.data.cards.prompts import get_prompts
+from diptych.data.playground.tasks import playground_tasks
+from diptych.data.shards import write_shards
+from diptych.errors import DataError
+from diptych.records import Sample
+
+_TEST_DIGITS = 500
+
+
+def write_embedded(root: str | Path, *, seed: int = 0, num_train: int = 2000, num_test: int = 1000) -> list[Path]:
+    """Write the sets into root/digits and root/playground-TASK, in the clip-benchmark/wds layout.
+
+    A set that is there already stays. The digits are scikit-learn's 1,797 optical digits of 8 x 8 pixels, 500 of them
+    for test; the playground's training pictures come from its validation stream, so that their scenes and their
+    handwritten digits are others than the test's.
+
+    Args:
+        seed: of the split of the digits, and of the pictures drawn.
+        num_train, num_test: pictures of each task of the playground.
+    Returns:
+        the folders.
+    Raises:
+        DataError: the disk is full, or the folder cannot be written.
+    """
+    root = Path(root).expanduser()
+    templates = [template.replace("number", "digit") for template in get_prompts("MNIST").templates]
+    sets: dict[str, tuple[Sequence[str], Sequence[str], dict[str, Iterator[Sample]]]] = {
+        "digits": ([str(digit) for digit in range(10)], templates, _digits(seed))
+    }
+    train = {one.name: one for one in playground_tasks(seed, num_samples=num_train, split="validation")}
+    for test in playground_tasks(seed, num_samples=num_test):
+        parts = {"train": _all(train[test.name]), "test": _all(test)}
+        sets[f"playground-{test.name}"] = (test.class_names, test.templates, parts)
+    return [_write(root / name, *one) for name, one in sets.items()]
+
+
+def _digits(seed: int) -> dict[str, Iterator[Sample]]:
+    from sklearn.datasets import load_digits  # imported here: it takes a second to load
+
+    found = load_digits()
+    order = np.random.default_rng(seed).permutation(len(found.target))
+    pixels = np.clip(found.images * (255 / 16), 0, 255).astype(np.uint8)
+
+    def samples(rows: np.ndarray) -> Iterator[Sample]:
+        for row in rows.tolist():
+            yield Sample(f"{row:04d}", np.repeat(pixels[row][:, :, None], 3, axis=2), (), int(found.target[row]))
+
+    return {"train": samples(np.sort(order[_TEST_DIGITS:])), "test": samples(np.sort(order[:_TEST_DIGITS]))}
+
+
+def _all(benchmark: Benchmark) -> Iterator[Sample]:
+    for index in range(len(benchmark.source.shards)):
+        yield from (item for item in benchmark.source.read(index) if isinstance(item, Sample))
+
+
+def _write(folder: Path, names: Sequence[str], templates: Sequence[str], parts: dict[str, Iterator[Sample]]) -> Path:
+    if folder.exists():
+        return folder
+    part = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        for split, samples in parts.items():
+            write_shards(samples, part / split)
+        (part / CLASS_NAMES_FILE).write_text("\n".join(names) + "\n", encoding="utf-8")
+        (part / TEMPLATES_FILE).write_text("\n".join(templates) + "\n", encoding="utf-8")
+        part.rename(folder)
+    except OSError as error:
+        raise DataError(f"cannot write {folder}: {error.strerror or error}; free some space") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return folder
