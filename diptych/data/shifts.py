@@ -310,29 +310,29 @@ def _convolve(pixels: np.ndarray, kernel: np.ndarray) -> np.ndarray:
 SHIFTS: dict[str, Shift] = {
     "gaussian noise": Shift(
         "normal noise is added to each value; standard deviation as a share of white",
-        (0.04, 0.08, 0.12, 0.18, 0.26),
+        (0.03, 0.05, 0.08, 0.12, 0.18),
         _gaussian_noise,
         "noise",
     ),
-    "shot noise": Shift("photons are counted; how many make white", (60, 25, 12, 6, 3), _shot_noise, "noise"),
+    "shot noise": Shift("photons are counted; how many make white", (120, 60, 30, 15, 7), _shot_noise, "noise"),
     "gaussian blur": Shift(
-        "normal weights; standard deviation", (0.015, 0.03, 0.045, 0.06, 0.08), _gaussian_blur, "blur"
+        "normal weights; standard deviation", (0.015, 0.022, 0.03, 0.042, 0.06), _gaussian_blur, "blur"
     ),
-    "defocus blur": Shift("the mean over a disc; radius", (0.02, 0.035, 0.05, 0.07, 0.09), _defocus_blur, "blur"),
+    "defocus blur": Shift("the mean over a disc; radius", (0.02, 0.03, 0.04, 0.055, 0.075), _defocus_blur, "blur"),
     "motion blur": Shift(
-        "the mean along a line in any direction; length", (0.06, 0.1, 0.15, 0.22, 0.3), _motion_blur, "blur"
+        "the mean along a line in any direction; length", (0.05, 0.08, 0.11, 0.15, 0.2), _motion_blur, "blur"
     ),
     "brightness": Shift(
         "each value is raised; by which share of white", (0.1, 0.2, 0.3, 0.4, 0.5), _brightness, "light and colour"
     ),
     "contrast": Shift(
         "each channel is drawn to its mean; what is left of the distance",
-        (0.6, 0.45, 0.3, 0.2, 0.1),
+        (0.6, 0.45, 0.32, 0.22, 0.14),
         _contrast,
         "light and colour",
     ),
-    "pixelate": Shift("coarse blocks; how many along the short side", (24, 20, 16, 12, 8), _pixelate, "form"),
-    "jpeg": Shift("JPEG compression, 4:2:0; quality of libjpeg's scale", (40, 25, 15, 10, 5), _jpeg, "form"),
+    "pixelate": Shift("coarse blocks; how many along the short side", (28, 24, 20, 16, 12), _pixelate, "form"),
+    "jpeg": Shift("JPEG compression, 4:2:0; quality of libjpeg's scale", (50, 35, 25, 15, 8), _jpeg, "form"),
     "saturation": Shift(
         "colours are moved away from grey; by which factor", (1.5, 2, 3, 5, 8), _saturation, "light and colour"
     ),

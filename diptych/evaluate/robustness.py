@@ -215,7 +215,7 @@ def _measure(encoder: Encoder, card: Card, setting: Setting) -> list[Result]:
     static = text_scorer(encoder, get_prompts("ImageNet").class_names, setting)
     if card.name == "ImageNet":
         return subset_results(encoder, benchmark, encoded, static)
-    judged = {"static": judge(encoded.vectors, static, _pooling(card.name))}
+    judged = {"static": judge(encoded.vectors, static, pooling(card.name))}
     if card.name in OWN_NAMES:
         names = benchmark.names or tuple((name,) for name in benchmark.class_names)
         judged["adaptive"] = judge(encoded.vectors, text_scorer(encoder, names, setting))
@@ -228,7 +228,7 @@ def _measure(encoder: Encoder, card: Card, setting: Setting) -> list[Result]:
     return results
 
 
-def _pooling(name: str) -> tuple[tuple[int, ...], ...] | None:
+def pooling(name: str) -> tuple[tuple[int, ...], ...] | None:
     """What to pool the scores of 1,000 classes into; None where the shift has them all."""
     return shift_classes(name) if name in SUBSETS else None
 

@@ -1,0 +1,257 @@
+"""Logistic regression with an L2 penalty, for several penalties at once: the solver of the linear probe.
+
+The objective is scikit-learn's with lambda = 1 / C, on the summed loss:
+
+    sum_i cross_entropy(softmax(W x_i + b), y_i) + lambda / 2 * ||W - toward||^2
+
+Features are ill-conditioned, and plain L-BFGS takes hundreds of steps. Here it works in the eigenbasis of the features'
+covariance, where class k and direction j have about the curvature s_k e_j + lambda, with s_k the sum of p (1 - p) over
+the rows, known after every pass, and e_j the variance: dividing by it leaves some tens of steps. That of the next
+lambda begins where the last one has come near its minimum, with what that learned of the Hessian; all lambdas under way
+share each pass over the rows. Products are float32; at the end objective and gradient are checked in float64, and
+where the check fails the descent goes on in float64.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from diptych.errors import InputError, ShapeError
+from diptych.evaluate.probe.descent import Descent
+from diptych.evaluate.probe.design import Design
+from diptych.evaluate.probe.losses import evaluate
+from diptych.evaluate.probe.rows import Chosen, Joined, Rows
+from diptych.model.device import choose_device
+
+_NOISE = {torch.float32: 1e-7, torch.float64: 1e-13}  # relative error of an objective
+_HAND_OVER = 0.01  # the next penalty begins once this one's excess is below this share of its objective
+_SURE = 1e-2  # nats per row: below, the rows are as good as separable, and the minimum is of no use to anybody
+
+
+@dataclasses.dataclass(frozen=True)
+class Fitted:
+    """A linear classifier with scores `features @ weights.T + bias`.
+
+    Attributes:
+        weights: float64 (C, D).
+        bias: float64 (C,).
+        penalty: lambda.
+        objective: nats summed over rows, with the penalty; computed in float64.
+        excess: estimate of objective - minimum, nats.
+        iterations: steps of L-BFGS.
+        converged: whether it ended because the excess was small enough.
+    """
+
+    weights: np.ndarray
+    bias: np.ndarray
+    penalty: float
+    objective: float
+    excess: float
+    iterations: int
+    converged: bool
+
+    def scores(self, features: np.ndarray) -> np.ndarray:
+        """Class scores float32 (N, C), of (N, D) features; rows are taken in chunks."""
+        weights, bias = self.weights.T.astype(np.float32), self.bias.astype(np.float32)
+        found = np.empty((len(features), len(bias)), np.float32)
+        for start in range(0, len(features), 8192):
+            rows = np.asarray(features[start : start + 8192], dtype=np.float32)
+            found[start : start + 8192] = rows @ weights + bias
+        return found
+
+
+Array = np.ndarray | torch.Tensor
+Start = Fitted | tuple[Array, Array] | None
+
+
+def fit_logistic(
+    features: Rows | torch.Tensor | Design,
+    labels: Array,
+    num_classes: int,
+    lambdas: Sequence[float],
+    *,
+    starts: Sequence[Start] | None = None,
+    toward: Array | None = None,
+    intercept: bool = True,
+    max_iterations: int = 1000,
+    tolerance: float = 1e-7,
+    device: str | torch.device | None = None,
+) -> list[Fitted]:
+    """Fit a linear classifier for each lambda.
+
+    A fit ends when the estimated excess of its objective is below `tolerance` of the objective; the true excess may be
+    some times larger. Where the rows are as good as separable (a mean loss below 0.01 nats) it ends when the excess is
+    below a millionth of a nat per row and the mean gradient below 1e-5, a tenth of scikit-learn's tolerance.
+
+    Args:
+        features: float (N, D), also mapped from disk; or a Design of them, which several calls can share.
+        labels: int (N,) in [0, C): one softmax over the classes, also for two; or bool (N, C): an independent
+            classifier for each class (sigmoid). scikit-learn's regression on two classes is that of bool (N, 1).
+        num_classes: C.
+        lambdas: K penalties, positive.
+        starts: of each lambda, a Fitted, (weights, bias), or None for `toward` and no bias. Without `starts` each
+            lambda begins at the solution of the next larger one.
+        toward: float (C, D): what the penalty pulls the weights to; None for 0.
+        intercept: whether there is a bias; without, it is 0. Ignored with a Design.
+        max_iterations: of each lambda.
+        tolerance: relative, of the objective.
+        device: None takes the GPU where there is one; ignored with a Design.
+    Returns:
+        One Fitted per lambda, in the order given.
+    Raises:
+        InputError: a feature is not finite, a label out of range, a lambda not positive, or there are no rows.
+        ShapeError: two arrays do not fit together.
+    Source: CLIP paper, appendix A.3.
+    """
+    design = features if isinstance(features, Design) else make_design(features, device, intercept)
+    targets = _targets(labels, num_classes, design)
+    penalties = [float(penalty) for penalty in lambdas]
+    if not all(0 < penalty < float("inf") for penalty in penalties):
+        raise InputError(f"lambdas must be positive numbers; got {penalties}")
+    towards = _weights(toward, (num_classes, design.width), design) if toward is not None else None
+    problem = _Problem(design, targets, num_classes, towards, tolerance, max_iterations)
+    descents = problem.solve(penalties, _starts(starts, penalties, num_classes, design))
+    return [problem.fitted(descent) for descent in descents]
+
+
+def make_design(
+    features: Rows | torch.Tensor, device: str | torch.device | None = None, intercept: bool = True
+) -> Design:
+    """The rows of features (N, D), ready for `fit_logistic`; raises InputError or ShapeError if they are unusable."""
+    features = features if isinstance(features, np.ndarray | Chosen | Joined) else np.asarray(features)
+    if len(features.shape) != 2 or features.dtype.kind not in "fiub":
+        raise ShapeError(f"features must be numbers (N, D); got {features.dtype} {features.shape}")
+    if not all(features.shape):
+        raise InputError(f"there are no features to fit: {features.shape}")
+    return Design(features, choose_device(device), intercept)
+
+
+class _Problem:
+    """What all penalties have in common."""
+
+    def __init__(
+        self,
+        design: Design,
+        targets: torch.Tensor,
+        num_classes: int,
+        toward: torch.Tensor | None,
+        tolerance: float,
+        max_iterations: int,
+    ) -> None:
+        self.design, self.targets = design, targets
+        self.tolerance, self.max_iterations = tolerance, max_iterations
+        self.toward = design.mean.new_zeros(num_classes, design.width) if toward is None else toward
+        self.prior = design.coordinates(self.toward, design.mean.new_zeros(num_classes))
+
+    def solve(self, penalties: list[float], starts: list[torch.Tensor | None] | None) -> list[Descent]:
+        """Descend in float32, check and polish in float64."""
+        limit = self.max_iterations
+        if starts is None:
+            order = np.argsort(penalties, kind="stable")[::-1].tolist()
+            waiting = [Descent(self.prior, penalties[place], self.is_near, limit) for place in order]
+            done = dict(zip(order, waiting, strict=True))
+            descents = [done[place] for place in range(len(penalties))]
+        else:
+            waiting = []
+            points = [self.prior if start is None else self.without_common_part(start) for start in starts]
+            descents = [Descent(*both, self.is_near, limit) for both in zip(points, penalties, strict=True)]
+        self.descend(descents, waiting, torch.float32)
+        for descent in descents:
+            descent.point = self.without_common_part(descent.point)
+            descent.again()
+        self.descend(descents, [], torch.float64)
+        return descents
+
+    def descend(self, descents: list[Descent], queue: list[Descent], dtype: torch.dtype) -> None:
+        """Evaluate all that are under way together until all have ended; those waiting join one by one."""
+        waiting = queue[1:]
+        last = queue[0] if queue else None
+        while running := [one for one in descents if one.state == "running" and one not in waiting]:
+            points, penalties = [one.trial for one in running], [one.penalty for one in running]
+            found = evaluate(self.design, self.targets, points, penalties, self.prior, dtype)
+            for one, (objective, gradient, weights) in zip(running, found, strict=True):
+                one.tell(objective, gradient, self.curvature(weights, one.penalty), _NOISE[dtype])
+            if last and waiting and (last.state != "running" or last.excess <= _HAND_OVER * last.objective):
+                waiting[0].follow(last)
+                last, *waiting = waiting
+
+    def curvature(self, weights: torch.Tensor, penalty: float) -> torch.Tensor:
+        """An estimate of the Hessian's diagonal, (C, r + 1)."""
+        diagonal = torch.outer(weights, self.design.variances)
+        diagonal[:, :-1] += penalty
+        return diagonal.clamp_(min=1e-12)
+
+    def is_near(self, descent: Descent) -> bool:
+        """Whether a descent may end."""
+        if descent.excess <= self.tolerance * descent.objective:
+            return True
+        num_rows, gradient = self.design.num_rows, descent.gradient
+        assert gradient is not None
+        if descent.objective > _SURE * num_rows or descent.excess > 1e-6 * num_rows:
+            return False
+        return float(gradient.abs().max()) <= 1e-5 * num_rows
+
+    def without_common_part(self, point: torch.Tensor) -> torch.Tensor:
+        """Without what all classes of a softmax have in common, which changes no probability and costs penalty."""
+        if self.targets.ndim > 1:
+            return point
+        return point - (point - self.prior).mean(dim=0)
+
+    def fitted(self, descent: Descent) -> Fitted:
+        """In the coordinates of the features."""
+        away = (descent.point - self.prior)[:, :-1]
+        weights = self.toward + away @ self.design.basis.T
+        return Fitted(
+            weights=weights.cpu().numpy(),
+            bias=(descent.point[:, -1] - weights @ self.design.mean).cpu().numpy(),
+            penalty=descent.penalty,
+            objective=descent.objective,
+            excess=descent.excess,
+            iterations=descent.iterations,
+            converged=descent.state == "converged" or descent.excess <= 1e-6 * descent.objective,
+        )
+
+
+def _targets(labels: Array, num_classes: int, design: Design) -> torch.Tensor:
+    labels = np.asarray(labels)
+    if labels.shape[:1] != (design.num_rows,):
+        raise ShapeError(f"{design.num_rows} rows of features, but labels {labels.shape}")
+    if labels.dtype == bool and labels.shape[1:] == (num_classes,):
+        return torch.from_numpy(np.where(labels.T, 1, -1).astype(np.int8)).to(design.device)
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+        raise ShapeError(
+            f"labels must be int ({design.num_rows},) or bool ({design.num_rows}, {num_classes}); "
+            f"got {labels.dtype} {labels.shape}"
+        )
+    if labels.min() < 0 or labels.max() >= num_classes:
+        raise InputError(f"labels must lie in [0, {num_classes}); found {labels.min()} to {labels.max()}")
+    return torch.from_numpy(labels.astype(np.int64)).to(design.device)
+
+
+def _weights(given: Array, shape: tuple[int, ...], design: Design) -> torch.Tensor:
+    weights = torch.as_tensor(np.asarray(given, dtype=np.float64), device=design.device)
+    if tuple(weights.shape) != shape:
+        raise ShapeError(f"weights of shape {tuple(weights.shape)} were given where {shape} is needed")
+    if not bool(weights.isfinite().all()):
+        raise InputError("the weights to begin at, or to pull towards, hold NaN or infinity")
+    return weights
+
+
+def _starts(
+    starts: Sequence[Start] | None, penalties: list[float], num_classes: int, design: Design
+) -> list[torch.Tensor | None] | None:
+    if starts is None:
+        return None
+    if len(starts) != len(penalties):
+        raise ShapeError(f"{len(starts)} starts for {len(penalties)} lambdas")
+    found: list[torch.Tensor | None] = []
+    for start in starts:
+        if start is None:
+            found.append(None)
+            continue
+        weights, bias = (start.weights, start.bias) if isinstance(start, Fitted) else start
+        shape = (num_classes, design.width)
+        found.append(design.coordinates(_weights(weights, shape, design), _weights(bias, (num_classes,), design)))
+    return found
