@@ -101,6 +101,14 @@ def test_cifar_100s_fine_label_counts_and_text_columns_do_not(tmp_path):
     assert [item.metadata["coarse_label"] for item in found] == [4, 5]
 
 
+def test_tables_beside_a_set_in_another_form_are_no_set(tmp_path):
+    for name in ("cat", "dog"):
+        (tmp_path / "test" / name).mkdir(parents=True)
+        (tmp_path / "test" / name / "1.png").write_bytes(picture(1))
+    write(tmp_path / "photos.parquet", [0, 1])
+    assert open_benchmark(tmp_path).class_names == ("cat", "dog")
+
+
 # ------------------------------------------------------------------ cards
 
 

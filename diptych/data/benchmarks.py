@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from diptych.data.cards.card import Card
-from diptych.data.cards.parquet import open_parquet, parquet_splits
+from diptych.data.cards.parquet import is_parquet_set, open_parquet
 from diptych.data.samples import decode_text, read_file
 from diptych.data.shards import TAR_SUFFIXES, TarSource
 from diptych.data.sources import Source
@@ -80,7 +80,7 @@ def open_benchmark(path: str | Path, split: str = "test") -> Benchmark:
     if (path / SHARD_COUNT_FILE).exists():
         raise DataError(f"{path} is one split of a set; name the set, {path.parent}, and the split, {path.name}")
     named = [path / CLASS_NAMES_FILE, path / TEMPLATES_FILE, path / split / SHARD_COUNT_FILE]
-    if parquet_splits(path):
+    if is_parquet_set(path, split):
         class_names, templates, source = _open_parquet(path, split)
     elif any(file.exists() for file in named):
         class_names, templates, source = _open_wds(path, split)

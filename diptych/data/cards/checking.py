@@ -13,7 +13,7 @@ from diptych.data.benchmarks import CLASS_NAMES_FILE, Benchmark
 from diptych.data.cards.card import Card
 from diptych.data.cards.layouts import LAYOUTS
 from diptych.data.cards.opening import find_folder, missing, open_card
-from diptych.data.cards.parquet import count_rows, distinct_labels, parquet_splits
+from diptych.data.cards.parquet import count_rows, distinct_labels, is_parquet_set
 from diptych.data.cards.prompts import get_prompts
 from diptych.data.cards.sources import ArraySource
 from diptych.data.cards.table import CARDS, get_card
@@ -156,7 +156,7 @@ def _beside(found: int | None, wanted: int | None) -> str:
 
 def _form(card: Card, folder: Path) -> str:
     """What open_card takes the folder for."""
-    if parquet_splits(folder):
+    if is_parquet_set(folder, "test"):
         return "parquet"
     if (folder / CLASS_NAMES_FILE).exists():
         return "wds"

@@ -9,7 +9,7 @@ from diptych.data.benchmarks import CLASS_NAMES_FILE, DEFAULT_TEMPLATES, Benchma
 from diptych.data.cards.archives import LAYOUTS
 from diptych.data.cards.card import Card
 from diptych.data.cards.layouts import Layout
-from diptych.data.cards.parquet import distinct_labels, open_parquet, parquet_splits, split_files
+from diptych.data.cards.parquet import distinct_labels, is_parquet_set, open_parquet, parquet_splits, split_files
 from diptych.data.cards.prompts import Prompts, get_prompts, plain_name
 from diptych.data.cards.sources import PairsSource, RelabelledSource
 from diptych.data.parquet import ParquetSource
@@ -42,8 +42,8 @@ def open_card(card: Card, root: str | Path, split: str = "test", *, fold: int | 
         return from_source(card, PairsSource(open_source(str(folder / split))), split)
     if fold is None and (folder / CLASS_NAMES_FILE).exists():
         return with_card(open_benchmark(folder, split), card)
-    if fold is None and (found := parquet_splits(folder)):
-        there = _split_there(card, folder, split, found)
+    if fold is None and is_parquet_set(folder, split):
+        there = _split_there(card, folder, split, parquet_splits(folder))
         return dataclasses.replace(from_parquet(card, folder, there), split=split)
     layouts = LAYOUTS.get(card.name, ())
     if (layout := find_layout(card, folder)) is not None:

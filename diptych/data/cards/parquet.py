@@ -58,6 +58,14 @@ def parquet_splits(folder: Path) -> dict[str, list[Path]]:
     return {split: sorted(found[split], key=natural_order) for split in sorted(found)}
 
 
+def is_parquet_set(folder: Path, split: str) -> bool:
+    """Whether a folder's parquet files are an evaluation set: one of them is of this split, or of a usual one.
+
+    Others, such as the tables that img2dataset lays beside its shards, do not make one.
+    """
+    return not {"train", "val", "test", split}.isdisjoint(parquet_splits(folder))
+
+
 def split_files(folder: Path, split: str) -> list[Path]:
     """A split's files, all of them.
 
