@@ -30,6 +30,7 @@ def run_suite_command(
     from diptych.evaluate.tasks import TASKS, get_tasks
     from diptych.paper.exhibits import EXHIBITS
     from diptych.paper.run import write
+    from diptych.paper.summary import SUMMARY
 
     if suite not in SUITES:
         raise InputError(f"there is no suite {suite!r}; there is {', '.join(SUITES)}")
@@ -45,6 +46,6 @@ def run_suite_command(
     for name in models:
         encoder = open_encoder(name, None if device == "auto" else device, precision)
         skipped += run_suite(encoder, chosen, cards, setting, out, announce=typer.echo).skipped
-    made = write(list(EXHIBITS.values()), read_all(out), out, skipped)
+    made = write([SUMMARY, *EXHIBITS.values()], read_all(out), out, skipped)
     print_skipped(skipped)
     print(f"results: {out / 'results.jsonl'}\nthe report: {made.page}")

@@ -79,13 +79,13 @@ def run_suite(
     if not pairs:
         raise ConfigError("none of these tasks applies to any of these sets")
     read_all(out)  # another version's results are an error here, before any work
+    there = {card.name: find_folder(card, setting.data) is not None for _, card in pairs}
+    absent = [(task, card) for task, card in pairs if not there[card.name]]
+    present = [(task, card) for task, card in pairs if there[card.name]]
+    skipped = [Skipped(task.name, card.name, missing(card, setting.data), absent=True) for task, card in absent]
     results: list[Result] = []
-    skipped: list[Skipped] = []
-    for number, (task, card) in enumerate(pairs, start=1):
-        line = f"[{number}/{len(pairs)}] {task.name} on {card.title}"
-        if find_folder(card, setting.data) is None:
-            skipped.append(Skipped(task.name, card.name, missing(card, setting.data), absent=True))
-            continue
+    for number, (task, card) in enumerate(present, start=1):
+        line = f"[{number}/{len(present)}] {task.name} on {card.title}"
         if task.needs_texts and not hasattr(encoder, "encode_texts"):
             skipped.append(Skipped(task.name, card.name, f"{encoder.name} encodes no texts"))
             continue

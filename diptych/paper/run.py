@@ -79,17 +79,18 @@ def make_exhibits(
 
 
 def write(exhibits: Sequence[Exhibit], results: Sequence[Result], out: Path, skipped: Sequence[Skipped] = ()) -> Made:
-    """Exhibits of Results as one page, and each as files of all forms."""
+    """Exhibits of Results: each as files of all forms in OUT/exhibits, several on one page, OUT/report.html."""
     shown = [(exhibit.name, exhibit.build(results)) for exhibit in exhibits]
-    for name, one in shown:
-        write_exhibit(name, one, out, FORMS)
     record = run_record()
     facts = {"command": record["command"], "commit": record["commit"], "machine": record["machine"]}
     facts |= {"models": ", ".join(sorted({result.model for result in results})) or "none: the paper's own numbers"}
     if skipped:
         facts["not measured"] = "; ".join(f"{one.task} on {one.dataset}: {_short(one)}" for one in skipped)
-    page = out / ("exhibits.html" if len(shown) > 1 else f"{shown[0][0]}.html")
-    write_exhibits(shown, page, facts)
+    for name, one in shown:
+        write_exhibit(name, one, out / "exhibits", FORMS, facts)
+    page = out / "exhibits" / f"{shown[0][0]}.html"
+    if len(shown) > 1:
+        page = write_exhibits(shown, out / "report.html", facts)
     return Made(shown, page, list(skipped))
 
 

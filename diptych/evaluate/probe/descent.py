@@ -9,7 +9,7 @@ import torch
 
 _MEMORY = 12
 _ARMIJO, _CURVATURE = 1e-4, 0.9
-_MAX_SHORTENED, _MAX_LENGTHENED = 20, 5
+_MAX_TRIALS, _MAX_NOISY_TRIALS, _MAX_LENGTHENED = 20, 6, 5  # with noise, another precision helps more than patience
 
 
 class Descent:
@@ -86,7 +86,7 @@ class Descent:
         self._trials += 1
         allowed = self.objective + _ARMIJO * self._length * self._slope + noise * abs(self.objective)
         if not objective <= allowed or slope != slope:
-            if self._trials >= _MAX_SHORTENED:
+            if self._trials >= (_MAX_NOISY_TRIALS if noise > 1e-10 else _MAX_TRIALS):
                 self.state = "stalled"
             rise = objective - self.objective - self._slope * self._length
             share = -self._slope * self._length / (2 * rise) if 0 < rise < float("inf") else 0.1

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 
 from diptych.errors import InputError
+from diptych.evaluate.probe.rows import Rows
 
 _BASIS_ROWS = 8192  # rows that the basis is made of; it only steers the descent, the objective takes all rows
 _KEPT_BYTES = 2 << 30  # a centred float32 copy is kept up to this size; beyond, rows are read anew in each pass
@@ -16,43 +17,47 @@ class Design:
 
     With m the mean row and U an orthonormal basis, weights W (C, D) and bias b become theta = [W U, b + W m],
     (C, r + 1), and the logits are (x - m) U theta[:, :r]' + theta[:, r]. U holds the eigenvectors of the covariance: in
-    these coordinates a diagonal matrix comes close to the Hessian. With no more rows than columns ("compact") r is N or
-    less and the rows themselves are kept in the basis; weights outside of the rows' span change no logit.
+    these coordinates a diagonal matrix comes close to the Hessian, and float32 does for directions of any variance: the
+    rows are turned into them once and kept, if there is room. With no more rows than columns r is N or less; weights
+    outside of the rows' span change no logit. Without an intercept m is 0 and U belongs to the second moments.
 
     Attributes:
         num_rows, width, rank: N, D, r.
+        intercept: whether there is a bias.
         mean: float64 (D,), m.
         basis: float64 (D, r), U.
         variances: float64 (r + 1,), of the coordinates; the last, of the bias, is 1.
     """
 
-    def __init__(self, features: np.ndarray, device: torch.device) -> None:
+    def __init__(self, features: Rows, device: torch.device, intercept: bool = True) -> None:
         """Look at every row once.
 
         Args:
             features: (N, D) of any number type; may be mapped from disk.
             device: where the products are computed.
+            intercept: whether there is a bias.
         Raises:
             InputError: a feature is not finite.
         """
-        self.features, self.device = features, device
-        self.num_rows, self.width = features.shape
+        self.features, self.device, self.intercept = features, device, intercept
+        self.num_rows: int = features.shape[0]
+        self.width: int = features.shape[1]
         self.mean = self._mean()
         if not bool(self.mean.isfinite().all()):
             raise InputError("the features hold NaN or infinity; are the model's weights sound?")
+        self.mean *= intercept
         num_seen = min(self.num_rows, max(_BASIS_ROWS, self.width + 1))
         rows = np.unique(np.linspace(0, self.num_rows - 1, num_seen).astype(np.int64))
         some = self._centred(rows, torch.float64)
         self.basis, variances = _eigenbasis(some)
         self.variances = torch.cat([variances, variances.new_ones(1)])
         self.rank = self.basis.shape[1]
-        self.compact = self.num_rows <= self.width
         self._kept: dict[torch.dtype, torch.Tensor] = {}
-        if self.compact:
+        if self.num_rows <= self.width:
             inside = some @ self.basis
             self._kept = {torch.float64: inside, torch.float32: inside.float()}
         elif self.num_rows * self.width * 4 <= _KEPT_BYTES:
-            self._kept = {torch.float32: self._all_centred()}
+            self._kept = {torch.float32: self._all_turned()}
 
     def chunks(self, num_outputs: int) -> list[tuple[int, int]]:
         """Rows [start, stop) of each chunk when `num_outputs` numbers are computed per row."""
@@ -60,32 +65,34 @@ class Design:
         return [(start, min(start + size, self.num_rows)) for start in range(0, self.num_rows, size)]
 
     def rows(self, start: int, stop: int, dtype: torch.dtype) -> torch.Tensor:
-        """Rows as the products take them: centred (n, D), or if compact in the basis, (n, r)."""
+        """Rows as the products take them: (n, r) in the basis if kept so, otherwise centred, (n, D)."""
         if dtype in self._kept:
             return self._kept[dtype][start:stop]
         return self._centred(slice(start, stop), dtype)
 
-    def to_products(self, coordinates: torch.Tensor) -> torch.Tensor:
+    def to_products(self, coordinates: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         """Coordinates (..., r) as weights for what `rows` gives."""
-        return coordinates if self.compact else coordinates @ self.basis.T
+        return (coordinates if dtype in self._kept else coordinates @ self.basis.T).to(dtype)
 
     def from_products(self, gradient: torch.Tensor) -> torch.Tensor:
-        """The gradient with respect to such weights as one with respect to coordinates (..., r)."""
-        return gradient if self.compact else gradient @ self.basis
+        """The gradient with respect to such weights as a float64 one with respect to coordinates (..., r)."""
+        return gradient.double() if gradient.dtype in self._kept else gradient.double() @ self.basis
 
     def coordinates(self, weights: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
         """W (C, D) and b (C,) as theta, float64 (C, r + 1)."""
         weights, bias = weights.to(self.mean), bias.to(self.mean)
-        return torch.cat([weights @ self.basis, (bias + weights @ self.mean)[:, None]], dim=1)
+        moved = (bias + weights @ self.mean) * self.intercept
+        return torch.cat([weights @ self.basis, moved[:, None]], dim=1)
 
     def _centred(self, rows: slice | np.ndarray, dtype: torch.dtype) -> torch.Tensor:
         chunk = torch.from_numpy(_native(self.features[rows])).to(self.device)
         return chunk.to(dtype).sub_(self.mean.to(dtype)) if chunk.dtype != dtype else chunk - self.mean.to(dtype)
 
-    def _all_centred(self) -> torch.Tensor:
-        kept = torch.empty(self.num_rows, self.width, device=self.device)
+    def _all_turned(self) -> torch.Tensor:
+        kept = torch.empty(self.num_rows, self.rank, device=self.device)
         for start in range(0, self.num_rows, _READ_ROWS):
-            kept[start : start + _READ_ROWS] = self._centred(slice(start, start + _READ_ROWS), torch.float32)
+            rows = slice(start, start + _READ_ROWS)
+            kept[rows] = self._centred(rows, torch.float64) @ self.basis
         return kept
 
     def _mean(self) -> torch.Tensor:
@@ -106,9 +113,7 @@ def _eigenbasis(centred: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Of float64 rows (n, D), an orthonormal basis (D, r) of largest variance first and the r variances."""
     num_rows, width = centred.shape
     if num_rows > width:
-        narrow = centred.float()
-        _, vectors = torch.linalg.eigh((narrow.T @ narrow).double())
-        basis = vectors.flip(1)
-    else:
-        basis = torch.linalg.svd(centred, full_matrices=False).Vh.T
-    return basis, (centred.float() @ basis.float()).square().mean(dim=0).double()
+        values, vectors = torch.linalg.eigh(centred.T @ centred)
+        return vectors.flip(1), values.flip(0).clamp(min=0) / num_rows
+    _, lengths, vectors = torch.linalg.svd(centred, full_matrices=False)
+    return vectors.T, lengths.square() / num_rows

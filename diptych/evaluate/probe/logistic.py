@@ -22,6 +22,7 @@ from diptych.errors import InputError, ShapeError
 from diptych.evaluate.probe.descent import Descent
 from diptych.evaluate.probe.design import Design
 from diptych.evaluate.probe.losses import evaluate
+from diptych.evaluate.probe.rows import Chosen, Joined, Rows
 from diptych.model.device import choose_device
 
 _NOISE = {torch.float32: 1e-7, torch.float64: 1e-13}  # relative error of an objective
@@ -61,17 +62,19 @@ class Fitted:
         return found
 
 
-Start = Fitted | tuple[np.ndarray, np.ndarray] | None
+Array = np.ndarray | torch.Tensor
+Start = Fitted | tuple[Array, Array] | None
 
 
 def fit_logistic(
-    features: np.ndarray | Design,
-    labels: np.ndarray,
+    features: Rows | torch.Tensor | Design,
+    labels: Array,
     num_classes: int,
     lambdas: Sequence[float],
     *,
     starts: Sequence[Start] | None = None,
-    toward: np.ndarray | None = None,
+    toward: Array | None = None,
+    intercept: bool = True,
     max_iterations: int = 1000,
     tolerance: float = 1e-7,
     device: str | torch.device | None = None,
@@ -91,6 +94,7 @@ def fit_logistic(
         starts: of each lambda, a Fitted, (weights, bias), or None for `toward` and no bias. Without `starts` each
             lambda begins at the solution of the next larger one.
         toward: float (C, D): what the penalty pulls the weights to; None for 0.
+        intercept: whether there is a bias; without, it is 0. Ignored with a Design.
         max_iterations: of each lambda.
         tolerance: relative, of the objective.
         device: None takes the GPU where there is one; ignored with a Design.
@@ -101,7 +105,7 @@ def fit_logistic(
         ShapeError: two arrays do not fit together.
     Source: CLIP paper, appendix A.3.
     """
-    design = features if isinstance(features, Design) else make_design(features, device)
+    design = features if isinstance(features, Design) else make_design(features, device, intercept)
     targets = _targets(labels, num_classes, design)
     penalties = [float(penalty) for penalty in lambdas]
     if not all(0 < penalty < float("inf") for penalty in penalties):
@@ -112,14 +116,16 @@ def fit_logistic(
     return [problem.fitted(descent) for descent in descents]
 
 
-def make_design(features: np.ndarray, device: str | torch.device | None = None) -> Design:
+def make_design(
+    features: Rows | torch.Tensor, device: str | torch.device | None = None, intercept: bool = True
+) -> Design:
     """The rows of features (N, D), ready for `fit_logistic`; raises InputError or ShapeError if they are unusable."""
-    features = features if isinstance(features, np.ndarray) else np.asarray(features)
-    if features.ndim != 2 or features.dtype.kind not in "fiub":
+    features = features if isinstance(features, np.ndarray | Chosen | Joined) else np.asarray(features)
+    if len(features.shape) != 2 or features.dtype.kind not in "fiub":
         raise ShapeError(f"features must be numbers (N, D); got {features.dtype} {features.shape}")
-    if not features.size:
+    if not all(features.shape):
         raise InputError(f"there are no features to fit: {features.shape}")
-    return Design(features, choose_device(device))
+    return Design(features, choose_device(device), intercept)
 
 
 class _Problem:
@@ -208,7 +214,7 @@ class _Problem:
         )
 
 
-def _targets(labels: np.ndarray, num_classes: int, design: Design) -> torch.Tensor:
+def _targets(labels: Array, num_classes: int, design: Design) -> torch.Tensor:
     labels = np.asarray(labels)
     if labels.shape[:1] != (design.num_rows,):
         raise ShapeError(f"{design.num_rows} rows of features, but labels {labels.shape}")
@@ -224,7 +230,7 @@ def _targets(labels: np.ndarray, num_classes: int, design: Design) -> torch.Tens
     return torch.from_numpy(labels.astype(np.int64)).to(design.device)
 
 
-def _weights(given: np.ndarray, shape: tuple[int, ...], design: Design) -> torch.Tensor:
+def _weights(given: Array, shape: tuple[int, ...], design: Design) -> torch.Tensor:
     weights = torch.as_tensor(np.asarray(given, dtype=np.float64), device=design.device)
     if tuple(weights.shape) != shape:
         raise ShapeError(f"weights of shape {tuple(weights.shape)} were given where {shape} is needed")

@@ -43,7 +43,7 @@ def evaluate(
     stacked = torch.stack(tuple(points))
     num_models, num_classes, rank = stacked.shape[0], stacked.shape[1], design.rank
     num_outputs = num_models * num_classes
-    weights = design.to_products(stacked[..., :rank]).to(dtype).reshape(num_outputs, -1)
+    weights = design.to_products(stacked[..., :rank], dtype).reshape(num_outputs, -1)
     bias = stacked[..., rank].to(dtype).reshape(num_outputs, 1)
     totals = stacked.new_zeros(num_models)
     hessian_weights, of_bias = stacked.new_zeros(num_outputs), stacked.new_zeros(num_outputs)
@@ -58,12 +58,13 @@ def evaluate(
             totals += sigmoid_residuals_(logits, targets[:, start:stop])
         residuals = logits.view(num_outputs, stop - start)
         of_weights.addmm_(residuals, rows)
-        of_bias += residuals.sum(dim=1, dtype=torch.float64)
+        if design.intercept:
+            of_bias += residuals.sum(dim=1, dtype=torch.float64)
         sizes = torch.linalg.vector_norm(residuals, 1, dim=1)
         hessian_weights += sizes - torch.linalg.vector_norm(residuals, 2, dim=1).square()
     gradients = torch.cat(
         [
-            design.from_products(of_weights.double().view(num_models, num_classes, -1)),
+            design.from_products(of_weights.view(num_models, num_classes, -1)),
             of_bias.view(*stacked.shape[:2], 1),
         ],
         dim=2,

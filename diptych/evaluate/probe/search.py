@@ -1,0 +1,134 @@
+"""The penalty of a linear probe: searched on validation data over a lattice of 97, with at most 15 fits.
+
+The lattice is 10^(-6 + i / 8), i = 0 ... 96. First every sixteenth is tried; then, four times, the two neighbours of
+the best at half the distance, until neighbours are an eighth of a decade apart. Of equal scores the larger penalty
+wins: the simpler classifier. Beyond the ends of the lattice nothing is tried.
+
+Source: CLIP paper, appendix A.3, which leaves ties and ends open.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from diptych.errors import InputError
+from diptych.evaluate.probe.design import Design
+from diptych.evaluate.probe.logistic import Fitted, Start, fit_logistic
+
+NUM_PENALTIES = 97
+_FIRST_DISTANCE = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """One point of the lattice: lambda, and its score on validation data."""
+
+    penalty: float
+    score: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Search:
+    """What was tried, in that order, and the best of it.
+
+    Attributes:
+        best: the trial with the highest score; of several, the one with the largest penalty.
+        trials: 7 and up to 8 more.
+    """
+
+    best: Trial
+    trials: tuple[Trial, ...]
+
+
+def lattice(index: int) -> float:
+    """10^(-6 + index / 8)."""
+    return 10.0 ** (-6 + index / 8)
+
+
+def search_lattice(score: Callable[[list[int]], list[float]]) -> Search:
+    """Search for the best index of the lattice.
+
+    Args:
+        score: of several indices at once, higher is better.
+    Raises:
+        InputError: a score is NaN.
+    """
+    scores: dict[int, float] = {}
+    distance = _FIRST_DISTANCE
+    wanted = list(range(0, NUM_PENALTIES, distance))
+    while True:
+        for index, found in zip(wanted, score(wanted), strict=True):
+            if found != found:
+                raise InputError(f"the score on validation data is NaN at lambda = {lattice(index):g}")
+            scores[index] = float(found)
+        best = max(scores, key=lambda index: (scores[index], index))
+        distance //= 2
+        if not distance:
+            break
+        near = (best - distance, best + distance)
+        wanted = [index for index in near if 0 <= index < NUM_PENALTIES and index not in scores]
+    trials = {index: Trial(lattice(index), found) for index, found in scores.items()}
+    return Search(trials[best], tuple(trials.values()))
+
+
+def search_penalty(
+    design: Design,
+    labels: np.ndarray,
+    num_classes: int,
+    judge: Callable[[Fitted], float],
+    *,
+    max_iterations: int = 1000,
+) -> tuple[Search, Fitted]:
+    """Fit and judge classifiers until the best penalty is known; also gives the classifier of that penalty.
+
+    A fit between two that are known starts at their mean.
+
+    Args:
+        design: training rows.
+        labels, num_classes, max_iterations: as `fit_logistic` takes them.
+        judge: the score of a classifier on validation data, higher is better.
+    """
+    fitted: dict[int, Fitted] = {}
+
+    def score(indices: list[int]) -> list[float]:
+        starts = [_between(fitted, index) for index in indices] if fitted else None
+        penalties = [lattice(index) for index in indices]
+        found = fit_logistic(design, labels, num_classes, penalties, starts=starts, max_iterations=max_iterations)
+        fitted.update(zip(indices, found, strict=True))
+        return [judge(one) for one in found]
+
+    search = search_lattice(score)
+    return search, next(one for one in fitted.values() if one.penalty == search.best.penalty)
+
+
+def stratified_rows(labels: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Divide rows into those to fit on and those to validate on, each ascending.
+
+    Of each class the share is held out, rounded, but at least one row and never all. With several labels per row
+    (bool (N, C)) rows are drawn without regard to them.
+
+    Raises:
+        InputError: a class has one row alone, or the share is not between 0 and 1.
+    """
+    if not 0 < share < 1:
+        raise InputError(f"the share of rows for validation must lie between 0 and 1; got {share}")
+    labels, rng = np.asarray(labels), np.random.default_rng(seed)
+    groups = np.zeros(len(labels), np.int64) if labels.ndim > 1 else np.unique(labels, return_inverse=True)[1]
+    sizes = np.bincount(groups)
+    if sizes.min() < 2:
+        raise InputError(
+            f"class {int(sizes.argmin())} has one row alone, so none can be held out for validation; "
+            "give validation=(X, y) or a fixed penalty"
+        )
+    held = np.zeros(len(labels), bool)
+    for group, size in enumerate(sizes):
+        rows = np.flatnonzero(groups == group)
+        held[rng.permutation(rows)[: min(max(1, round(share * size)), size - 1)]] = True
+    return np.flatnonzero(~held), np.flatnonzero(held)
+
+
+def _between(fitted: dict[int, Fitted], index: int) -> Start:
+    below, above = (max, [i for i in fitted if i < index]), (min, [i for i in fitted if i > index])
+    near: Sequence[Fitted] = [fitted[choose(some)] for choose, some in (below, above) if some]
+    return np.mean([one.weights for one in near], axis=0), np.mean([one.bias for one in near], axis=0)

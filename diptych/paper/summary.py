@@ -1,0 +1,72 @@
+"""All that was measured, in one table per task: the first section of the suite's report."""
+
+from collections.abc import Mapping, Sequence
+
+from diptych.data.cards.table import CARDS
+from diptych.paper.exhibit import Exhibit, Shown
+from diptych.records import Result
+from diptych.report.table import Cell, NumberTable
+
+_TITLES = {
+    "zero_shot": "Zero-shot, %",
+    "linear_probe": "Linear probe, %",
+    "few_shot": "Few-shot, %",
+    "retrieval": "Retrieval, %",
+    "robustness": "Natural shifts, %",
+}
+_NO_PERCENT = ("error_km",)  # ends of metrics that are no fractions
+
+
+def summary(results: Sequence[Result]) -> Shown:
+    """A table per task: one row for each set and split, one column for each model and protocol; intervals beside."""
+    tasks = sorted({one.task for one in results}, key=lambda task: (task not in _TITLES, [*_TITLES, task].index(task)))
+    tables = [_table(task, [one for one in results if one.task == task]) for task in tasks]
+    models = sorted({one.model for one in results})
+    return Shown(
+        title=f"{len(results)} numbers of {len(models)} models on {len({one.dataset for one in results})} sets",
+        summary="Each with its 99.5 % interval where there is one; a set's own metric stands beside its name.",
+        tables=tables,
+    )
+
+
+def _table(task: str, results: Sequence[Result]) -> NumberTable:
+    """The metric of each set's card, or all metrics where the task has several of one rank."""
+    kept = [one for one in results if _belongs(one)]
+    columns = list(dict.fromkeys((one.model, one.protocol) for one in kept))
+    rows: dict[str, dict[tuple[str, str], Result]] = {}
+    for one in kept:
+        rows.setdefault(_row(one), {})[one.model, one.protocol] = one
+    single = len({model for model, _ in columns}) == 1
+    return NumberTable(
+        title=_TITLES.get(task, task.replace("_", " ")) + (f": {columns[0][0]}" if single else ""),
+        columns=["set", "n", *(protocol if single else f"{model}, {protocol}" for model, protocol in columns)],
+        rows=[(row, [_count(cells), *(_cell(cells.get(column)) for column in columns)]) for row, cells in rows.items()],
+    )
+
+
+def _belongs(one: Result) -> bool:
+    if one.task in ("zero_shot", "linear_probe", "few_shot") and one.metric.startswith(("accuracy", "mean_per_class")):
+        card = CARDS.get(one.dataset)
+        return one.metric == (card.metric if card else "accuracy")
+    return True
+
+
+def _row(one: Result) -> str:
+    metric = "" if one.metric == "accuracy" else f", {one.metric.replace('_', ' ')}"
+    split = "" if one.split == "test" else f"/{one.split}"
+    return f"{one.dataset}{split}{metric}"
+
+
+def _count(cells: Mapping[tuple[str, str], Result]) -> str:
+    return " / ".join(f"{n:,}" for n in dict.fromkeys(one.n for one in cells.values()))
+
+
+def _cell(one: Result | None) -> Cell:
+    if one is None:
+        return Cell(None)
+    scale = 1 if one.metric.endswith(_NO_PERCENT) else 100
+    low, high = (None if bound is None else scale * bound for bound in (one.low, one.high))
+    return Cell(scale * one.value, low, high)
+
+
+SUMMARY = Exhibit("summary", "All that was measured, one table per task.", (), summary)
