@@ -15,6 +15,8 @@ from diptych.data.cards.opening import open_card
 from diptych.data.cards.parquet import count_rows, distinct_labels, open_parquet, parquet_splits, split_files
 from diptych.data.cards.prompts import get_prompts
 from diptych.data.cards.table import CARDS
+from diptych.data.loader import evaluation_batches
+from diptych.data.transforms import Preprocessing
 from diptych.errors import DataError
 from diptych.records import Broken, Sample
 
@@ -233,3 +235,15 @@ def test_captions_without_labels_are_no_classes(tmp_path):
     pq.write_table(pa.table({"image": image, "caption": ["one"]}), tmp_path / "test.parquet")
     with pytest.raises(DataError, match=r"no column of class indices called label \(it has image, caption\)"):
         open_benchmark(tmp_path)
+
+
+def test_corrupt_pictures_are_left_out_and_counted(tmp_path, caplog):
+    struct = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    stored = [picture(1), picture(2)[:40], None, b"no picture", picture(3)]
+    table = pa.table({"image": pa.array([{"bytes": data} for data in stored], struct), "label": [0, 1, 0, 1, 2]})
+    (tmp_path / "classnames.txt").write_text("\n".join(WEATHER))
+    pq.write_table(table, tmp_path / "test.parquet")
+    with caplog.at_level("WARNING", "diptych"):
+        [(keys, images, labels)] = evaluation_batches(open_benchmark(tmp_path).source, Preprocessing(image_size=8))
+    assert labels.tolist() == [0, 2] and len(images) == len(keys) == 2
+    assert "3 of 5" in caplog.text

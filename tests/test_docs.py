@@ -20,6 +20,7 @@ from pictures import noise
 from training import generated_pairs
 
 from diptych.cli import app
+from diptych.data.cards import get_prompts
 from diptych.data.playground import Playground
 from diptych.data.shards import write_shards
 from diptych.data.tokenizer import Tokenizer
@@ -49,7 +50,12 @@ ONLY_PARSED = {
     "python benchmarks/": "measures for minutes",
     "python models/": "trains for an hour; tests/test_default_model.py runs it on a miniature",
     "python docs/": "writes into the pages, and needs a browser",
-    "diptych paper figure": "trains for half an hour; tests/test_figure2.py and test_figure9.py run miniatures",
+    "diptych paper figure2 ": "trains for half an hour; tests/test_figure2.py runs a miniature",
+    "diptych paper figure9 ": "trains for half an hour; tests/test_figure9.py runs a miniature",
+    "diptych data fetch": "needs the hub; tests/test_cards_hub.py fetches from a server of its own",
+    "diptych data prepare": "needs archives; tests/test_cards_preparing.py prepares from miniatures",
+    " hf:": "needs the hub; tests/test_other_encoders.py loads from folders",
+    " open_clip:": "needs weights of open_clip; tests/test_other_encoders.py makes some",
     "diptych quickstart": "trains for minutes; tests/test_quickstart.py runs a short one",
     "diptych benchmark": "measures for a minute; tests/test_profile.py measures a miniature",
     "--recipe ViT-B/32": "needs more than a test's machine",
@@ -77,7 +83,17 @@ def home(tmp_path_factory) -> Path:
     write_pictures_and_tables(folder)
     for name in ("cifar10", "tiny-imagenet", "imagenet"):
         write_set(folder / name, [0, 1, 2, 3, 4, 5, 6])
+    write_paper_set(folder / "sets")
     return folder
+
+
+def write_paper_set(root: Path) -> None:
+    """A miniature of CIFAR-10 as class folders, in a folder of evaluation sets."""
+    for names in get_prompts("CIFAR10").class_names:
+        for split, count in (("train", 6), ("test", 2)):
+            (root / "CIFAR10" / split / names[0]).mkdir(parents=True)
+            for number in range(count):
+                noise(32, 32, number).save(root / "CIFAR10" / split / names[0] / f"{number}.png")
 
 
 def write_model(folder: Path) -> None:

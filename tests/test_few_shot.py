@@ -19,6 +19,7 @@ from diptych.evaluate.probe.few_shot import (
     places_in_class,
     possible_shots,
 )
+from diptych.evaluate.probe.logistic import fit_logistic
 
 C, D = 4, 12
 CENTRES = np.random.default_rng(99).normal(size=(C, D))
@@ -127,6 +128,18 @@ def test_the_probe_is_scikit_learns_at_the_same_penalty():
     ours, expected = fit.scores(vectors), theirs.decision_function(vectors)
     ours, expected = (one - one.mean(axis=1, keepdims=True) for one in (ours, expected))
     assert np.abs(ours - expected).max() < 0.02 * np.abs(expected).max()
+
+
+def test_without_a_bias_the_solver_is_scikit_learns_too():
+    from sklearn.linear_model import LogisticRegression
+
+    vectors, labels, _ = clouds(16)
+    vectors = vectors + 0.5  # a mean far from 0, which a bias would take up
+    (fit,) = fit_logistic(vectors, labels, C, [0.3], intercept=False)
+    theirs = LogisticRegression(C=1 / 0.3, fit_intercept=False, tol=1e-10, max_iter=5000).fit(vectors, labels)
+    assert not fit.bias.any() and np.allclose(fit.weights, theirs.coef_, atol=2e-3)
+    (with_bias,) = fit_logistic(vectors, labels, C, [0.3])
+    assert not np.allclose(with_bias.weights, theirs.coef_, atol=2e-2)
 
 
 def test_the_choice_does_not_depend_on_the_units_of_the_vectors():

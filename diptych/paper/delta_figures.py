@@ -115,8 +115,8 @@ def _figure_11(results: Sequence[Result]) -> Shown:
     probes = measured(results, "linear_probe", "features")
     own = {model: percents(found) for model, found in probes.items()}
     note = (
-        f"The rival is the paper's {_RIVAL}, table 10, for measured models, too. The paper counts 21 wins, one level set "
-        "among them."
+        f"The rival is the paper's {_RIVAL}, table 10, for measured models, too. The paper counts 21 wins, the level "
+        "set among them."
     )
     words = f"a probe, less one on {_RIVAL}"
     return _shown("figure 11", own, published("table 10")[_RIVAL], words, [note, *missing_notes(probes)])

@@ -15,7 +15,7 @@ from diptych.data.cards.layouts import LAYOUTS
 from diptych.data.cards.opening import find_folder, missing, open_card
 from diptych.data.cards.parquet import count_rows, distinct_labels, parquet_splits
 from diptych.data.cards.prompts import get_prompts
-from diptych.data.cards.sources import ArraySource, ListedSource
+from diptych.data.cards.sources import ArraySource
 from diptych.data.cards.table import CARDS, get_card
 from diptych.data.parquet import ParquetSource
 from diptych.data.shards import TarSource, key_and_extension
@@ -110,7 +110,10 @@ def count_samples(source: Source) -> tuple[int | None, list[str]]:
 
     Tar shards are passed over from header to header, parquet files are asked for their metadata, files for their sizes.
     """
-    source = _innermost(source)
+    return _count(_innermost(source))
+
+
+def _count(source: Any) -> tuple[int | None, list[str]]:
     if isinstance(source, TarSource):
         counts = [_count_tar(path) for path in source.files]
         return sum(count for count, _ in counts), [problem for _, problem in counts if problem]
@@ -120,12 +123,10 @@ def count_samples(source: Source) -> tuple[int | None, list[str]]:
         return len(source.labels), []
     if isinstance(source, FolderSource):
         return len(source.names), _file_problems(source.root / name for name in source.names)
-    entries = getattr(source, "entries", None)
+    entries = getattr(source, "entries", None)  # of pictures or videos that a list names
     if entries is None:
         return None, []
-    if isinstance(source, ListedSource):
-        return len(entries), _file_problems(source.root / entry.file for entry in entries)
-    return len(entries), []
+    return len(entries), _file_problems(source.root / entry.file for entry in entries)
 
 
 def states_table(states: Sequence[SetState]) -> Table:
@@ -203,7 +204,7 @@ def _label_problems(benchmark: Benchmark, card: Card) -> list[str]:
     return problems
 
 
-def _labels(source: Source) -> set[int | None] | None:
+def _labels(source: Any) -> set[int | None] | None:
     """The labels that occur, or None where only reading everything would tell."""
     if isinstance(source, ParquetSource):
         return distinct_labels(source.files)
@@ -211,7 +212,8 @@ def _labels(source: Source) -> set[int | None] | None:
         return set(np.unique(source.labels).tolist())
     if isinstance(source, FolderSource) and source.classes is not None:
         return {source.classes[name.split("/", 1)[0]] for name in source.names}
-    return {entry.label for entry in source.entries} if isinstance(source, ListedSource) else None
+    entries = getattr(source, "entries", None)
+    return None if entries is None else {entry.label for entry in entries}
 
 
 def _innermost(source: Any) -> Any:

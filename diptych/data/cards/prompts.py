@@ -68,7 +68,8 @@ def _derived() -> dict[str, Prompts]:
     objects = [name.lower() for name in shifts["ObjectNet"]["class_names"]]
     found["ObjectNet"] = dataclasses.replace(imagenet, class_names=tuple((name,) for name in objects))
     found["Youtube-BB"] = _plain(shifts["Youtube-BB"]["class_names"])
-    found["SVHN"] = _plain([str(number) for number in range(2000)], 'a street sign of the number: "{c}".')
+    for name, count in (("SVHN", 10), ("SVHN-Numbers", 2000)):
+        found[name] = _plain([str(number) for number in range(count)], 'a street sign of the number: "{c}".')
     return found
 
 

@@ -37,11 +37,12 @@ from diptych.evaluate.probe.logistic import Fitted, fit_logistic
 
 SHOTS = (1, 2, 4, 8, 16, 32, 64, 128)
 CLASSIFIERS = ("probe", "zero-shot-initialised", "interpolated")
-PENALTIES = tuple(10.0**power for power in range(-5, 5))
+PENALTIES = tuple(10.0**power for power in range(-3, 5))
 SHARES = tuple(tenths / 10 for tenths in range(11))
 FIXED_PENALTY, FIXED_SHARE = 0.1, 0.5
 FOLDS = 4
 
+_MAX_ITERATIONS, _TOLERANCE = 300, 1e-5  # relative excess of the objective: far below the spread of the draws
 _MIN_CHOOSING, _ONE_FOLD = 4, 16  # examples per class from which on something is chosen, and on one fold alone
 
 
@@ -179,7 +180,7 @@ def fit_few_shot(
     return dataclasses.replace(mixed, choice=choice)
 
 
-def interpolated(zero_shot: np.ndarray, probe: "Fitted | Fit", share: float) -> Fit:
+def interpolated(zero_shot: np.ndarray, probe: Fitted | Fit, share: float) -> Fit:
     """The classifier between zero-shot (share 0) and a probe on the same vectors (share 1); both ends are exact.
 
     Args:
@@ -187,8 +188,8 @@ def interpolated(zero_shot: np.ndarray, probe: "Fitted | Fit", share: float) -> 
         probe: weights (C, D) and bias (C,).
         share: of the probe.
     """
-    weights = (1 - share) * np.asarray(zero_shot, np.float32) + share * _array(probe.weights)
-    return Fit(weights, share * _array(probe.bias), float(probe.penalty), share, "given")
+    weights = (1 - share) * np.asarray(zero_shot, np.float32) + share * probe.weights.astype(np.float32)
+    return Fit(weights, share * probe.bias.astype(np.float32), probe.penalty, share, "given")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -207,17 +208,21 @@ class _Draw:
         return float(max((centred**2).sum(axis=1).mean(), 1e-12))  # all examples may be equal
 
     def fit(self, rows: np.ndarray, lambdas: Sequence[float]) -> list[Fit]:
-        toward = None if self.toward is None else torch.as_tensor(self.toward, dtype=torch.float32)
         fitted = fit_logistic(
-            torch.from_numpy(self.vectors[rows]),
-            torch.from_numpy(self.labels[rows]),
+            self.vectors[rows],
+            self.labels[rows],
             self.num_classes,
-            list(lambdas),
-            toward=toward,
-            intercept=toward is None,
+            lambdas,
+            toward=self.toward,
+            intercept=self.toward is None,
+            max_iterations=_MAX_ITERATIONS,
+            tolerance=_TOLERANCE,
             device=self.device,
         )
-        return [Fit(_array(one.weights), _array(one.bias), float(one.penalty), None, "given") for one in fitted]
+        return [
+            Fit(one.weights.astype(np.float32), one.bias.astype(np.float32), one.penalty, None, "given")
+            for one in fitted
+        ]
 
     def loss(self, rows: np.ndarray, fit: Fit) -> float:
         """Summed cross-entropy of some of the examples."""
@@ -236,10 +241,6 @@ def _folds(labels: np.ndarray, shots: int) -> list[np.ndarray]:
 def _best(losses: Sequence[float]) -> int:
     """Place of the lowest loss, of equal ones the last."""
     return len(losses) - 1 - int(np.argmin(np.asarray(losses)[::-1]))
-
-
-def _array(values: np.ndarray | torch.Tensor) -> np.ndarray:
-    return np.asarray(values.detach().cpu() if isinstance(values, torch.Tensor) else values, dtype=np.float32)
 
 
 def _hash(seed: int, key: str) -> int:

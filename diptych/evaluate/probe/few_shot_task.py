@@ -64,13 +64,17 @@ class Pool:
     zero_shot: np.ndarray | None = None
     cache: Path | None = None
 
-    def learn(self, classifier: str, shots: int, seed: int) -> Fit:
-        """Learn one of the CLASSIFIERS from the seed's k-shot draw, or read what an earlier run kept."""
+    def learn(self, classifier: str, shots: int, seed: int, ranks: np.ndarray) -> Fit:
+        """Learn one of the CLASSIFIERS from the seed's k-shot draw, or read what an earlier run kept.
+
+        Args:
+            ranks: int64 (N,), `draw_ranks` of this seed.
+        """
         path = self._path(classifier, shots, seed)
         if path is not None and (kept := _read(path)) is not None:
             return kept
         labels = self.train.labels
-        rows = drawn_rows(draw_ranks(self.train.keys, labels, seed), labels, shots)
+        rows = drawn_rows(ranks, labels, shots)
         vectors = np.array(self.train.vectors[np.sort(rows)])[np.argsort(np.argsort(rows))]  # a file is read forwards
         fit = fit_few_shot(classifier, vectors, labels[rows], self.num_classes, shots, zero_shot=self.zero_shot)
         if path is not None:
@@ -101,13 +105,15 @@ def few_shot_results(
         by metric and protocol ("probe 16-shot") the mean over the draws; low and high are their range.
     """
     sizes = np.bincount(pool.train.labels, minlength=pool.num_classes)
+    seeds = [seed + draw for draw in range(NUM_SEEDS)]
+    ranks = {one: draw_ranks(pool.train.keys, pool.train.labels, one) for one in seeds}
     results = []
     for shots in possible_shots(pool.train.labels):
         for classifier in classifiers:
-            fits = [pool.learn(classifier, shots, seed + draw) for draw in range(NUM_SEEDS)]
+            fits = [pool.learn(classifier, shots, one, ranks[one]) for one in seeds]
             settings: dict[str, Any] = {
                 "shots": shots,
-                "seeds": [seed + draw for draw in range(NUM_SEEDS)],
+                "seeds": seeds,
                 "lambda": [fit.penalty for fit in fits],
                 "choice": fits[0].choice,
                 "train_examples": len(pool.train.labels),

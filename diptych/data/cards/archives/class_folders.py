@@ -20,8 +20,7 @@ from diptych.errors import DataError
 
 _SPLITS = {"train": "train", "val": "valid", "test": "test"}
 
-# ISO 3166 codes in the order of the published names.
-_COUNTRIES = (
+_CODES = (
     "AD AE AF AG AI AL AM AO AQ AR AT AU AW AX AZ BA BB BD BE BF BG BH BJ BM BN BO BQ BR BS BT BW BY BZ CA CD CF CH CI "
     "CK CL CM CN CO CR CU CV CW CY CZ DE DK DM DO DZ EC EE EG ES ET FI FJ FK FO FR GA GB GD GE GF GG GH GI GL GM GP GR "
     "GS GT GU GY HK HN HR HT HU ID IE IL IM IN IQ IR IS IT JE JM JO JP KE KG KH KN KP KR KW KY KZ LA LB LC LI LK LR LT "
@@ -29,6 +28,8 @@ _COUNTRIES = (
     "PL PR PS PT PW PY QA RE RO RS RU RW SA SB SC SD SE SG SH SI SJ SK SL SM SN SO SS SV SX SY SZ TG TH TJ TL TM TN TO "
     "TR TT TW TZ UA UG US UY UZ VA VE VG VI VN VU WS XK YE ZA ZM ZW"
 )
+COUNTRY_CODES = tuple(_CODES.split())
+"""ISO 3166 codes in the order of the 211 countries' names in the prompts table."""
 
 _YAHOO = "bag building carriage centaur donkey goat jetski monkey mug statue wolf zebra"
 _YAHOO_PICTURES = "ayahoo_test_images"
@@ -36,7 +37,7 @@ _SUN_CLASSES = 723
 
 
 def _country(folder: Path, split: str) -> Source:
-    codes = {code: index for index, code in enumerate(_COUNTRIES.split())}
+    codes = {code: index for index, code in enumerate(COUNTRY_CODES)}
     return class_folders(folder / choose_split("Country211", split, _SPLITS), codes.get, len(codes))
 
 

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import numpy as np
 
-from diptych.data.cards.annotations import below, choose_split, drawn, find_file, read_lines
+from diptych.data.cards.annotations import below, choose_split, find_file, read_lines
+from diptych.data.cards.archives.reading import shuffled
 from diptych.data.cards.layouts import register
 from diptych.data.cards.sources import Entry, ListedSource
 from diptych.data.sources import Source
 from diptych.errors import DataError
 
-_TEST_SIZE, _SIZE = 711, 7481
+TEST_SIZE, _SIZE = 711, 7481
 _VEHICLES = ("Car", "Van", "Truck")
 _KINDS = (*_VEHICLES, "Pedestrian", "Person_sitting", "Cyclist", "Tram", "Misc", "DontCare")
 
@@ -24,7 +25,7 @@ def _read(folder: Path, split: str) -> Source:
     names = sorted(path.stem for path in labels.glob("*.txt"))
     if not any(pictures.glob("*.png")):
         raise DataError(f"{pictures} has no pictures; unpack data_object_image_2.zip there")
-    test = _drives(folder, names) or drawn(names, round(len(names) * _TEST_SIZE / _SIZE), "KITTI")
+    test = test_drives(folder, names) or set(shuffled(names)[: round(len(names) * TEST_SIZE / _SIZE)])
     chosen = [name for name in names if (name in test) == (split == "test")]
     return ListedSource(
         folder,
@@ -53,7 +54,7 @@ def vehicle_distance(path: Path) -> int:
     return 3 if nearest == math.inf else 0 if nearest <= 8 else 1 if nearest <= 20 else 2
 
 
-def _drives(folder: Path, names: list[str]) -> set[str]:
+def test_drives(folder: Path, names: list[str]) -> set[str]:
     """The test pictures by whole drives, as TensorFlow Datasets divides the set; empty without the devkit's mapping.
 
     Its test set has 711 pictures, as many as the paper's.

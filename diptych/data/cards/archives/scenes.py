@@ -3,14 +3,15 @@
 from pathlib import Path
 from typing import Any
 
-from diptych.data.cards.annotations import below, choose_split, drawn, find_file, inside, read_json
+from diptych.data.cards.annotations import below, choose_split, find_file, inside, read_json
+from diptych.data.cards.archives.reading import shuffled
 from diptych.data.cards.layouts import register
 from diptych.data.cards.prompts import get_prompts
 from diptych.data.cards.sources import Entry, ListedSource
 from diptych.data.sources import Source
 from diptych.errors import DataError
 
-_SIZES = {"train": 2000, "test": 500}
+SIZES = {"train": 2000, "test": 500}
 
 
 def _read(folder: Path, split: str) -> Source:
@@ -18,17 +19,17 @@ def _read(folder: Path, split: str) -> Source:
     part = choose_split("CLEVR Counts", split, {"train": "train", "test": "val"})
     path = find_file(folder, f"scenes/CLEVR_{part}_scenes.json")
     find_file(folder, f"images/{part}")
-    counts = _counts(path)
+    counts = object_counts(path)
     index = {names[0]: label for label, names in enumerate(get_prompts("CLEVRCounts").class_names)}
     if strange := {count for count in counts.values() if str(count) not in index}:
         raise DataError(f"{path} has scenes of {sorted(strange)[:3]} objects; there should be 3 to 10")
-    chosen = sorted(drawn(counts, min(_SIZES[split], len(counts)), f"CLEVR {part}"))
+    chosen = sorted(shuffled(counts)[: SIZES[split]])
     return ListedSource(
         folder, tuple(Entry(f"images/{part}/{inside(name, str(path))}", index[str(counts[name])]) for name in chosen)
     )
 
 
-def _counts(path: Path) -> dict[str, int]:
+def object_counts(path: Path) -> dict[str, int]:
     """Objects by picture. Scenes are reduced to that while the file is parsed, which is large."""
     parsed = read_json(path, _shorten)
     scenes = parsed.get("scenes") if isinstance(parsed, dict) else None

@@ -1,0 +1,275 @@
+"""Figures 6, 7 and 15: from the paper's numbers alone, and from Results whose answers are known."""
+
+import dataclasses
+
+import pytest
+
+from diptych.paper.few_shot_figures import FIGURE_6, FIGURE_7, FIGURE_15
+from diptych.paper.few_shot_scores import curves, mean_over_sets, robustness_points
+from diptych.records import Result
+from diptych.report.bars import bar_chart
+from diptych.report.curves import line_chart
+from diptych.report.table import Cell, to_markdown
+
+
+def result(task, dataset, protocol, value, *, model="small", metric="accuracy", values=None, per_class=None):
+    settings = {"values": values or [value]}
+    settings |= {"examples_per_class": per_class} if per_class else {}
+    low, high = (min(values), max(values)) if values else (None, None)
+    return Result(
+        task, dataset, "test", metric, value, 100, low, high, None, protocol, model, None, {"settings": settings}
+    )
+
+
+def few(dataset, scores, *, classifier="probe", per_class=64, model="small", spread=0.0):
+    """A curve over 1, 2, 4, ... shots."""
+    return [
+        result(
+            "few_shot",
+            dataset,
+            f"{classifier} {2**power}-shot",
+            value,
+            values=[value - spread, value, value + spread],
+            per_class=per_class,
+            model=model,
+        )
+        for power, value in enumerate(scores)
+    ]
+
+
+def zero(dataset, value, **options):
+    return result("zero_shot", dataset, "ensemble", value, **options)
+
+
+def full(dataset, value, **options):
+    return result("linear_probe", dataset, "features", value, **options)
+
+
+RISING = [0.3, 0.4, 0.5, 0.6, 0.7]
+
+
+def cells(table, row):
+    return next(cells for name, cells in table.rows if name == row)
+
+
+def drawn(shown):
+    """Every chart and table comes out as markup; what the charts say."""
+    for table in shown.tables:
+        assert to_markdown(table)
+    return "".join(str(line_chart(c) if hasattr(c, "series") else bar_chart(c)) for c in shown.charts)
+
+
+class TestThePaperAlone:
+    def test_figure_6_zero_shot_equals_four_shots(self):
+        shown = FIGURE_6.build([])
+        assert shown.title == "The paper's zero-shot CLIP equals a 4-shot probe on its own features"
+        (table,) = shown.tables
+        assert [cell.value for cell in cells(table, "linear probe CLIP, the paper's")][1:] == [
+            44.6,
+            54,
+            62.3,
+            66.4,
+            71.5,
+        ]
+        assert cells(table, "zero-shot CLIP, the paper's")[0] == Cell(62.3, published=True)
+        assert all(cell.published for _, row in table.rows for cell in row)
+        assert "ResNet50, the paper&#39;s" in drawn(shown)
+        assert any("read off" in note for note in shown.notes)
+
+    def test_figure_7_gives_the_mean_and_the_median_that_the_paper_states(self):
+        shown = FIGURE_7.build([])
+        assert "5.4 examples per class on the median of 26 sets, 20.8 on the mean" in shown.title
+        (chart,), (table,) = shown.charts, shown.tables
+        assert chart.log and len(chart.rows) == 26
+        assert chart.rows[0] == ("FER2013", 184) and chart.rows[-1][1] == 0.9
+        assert round(cells(table, "mean")[0].value, 1) == 20.8
+        assert round(cells(table, "median")[0].value, 1) == 5.4
+        assert "OxfordPets" in drawn(shown)
+
+    def test_figure_15_16_shots_equal_zero_shot_on_imagenet_but_not_under_shift(self):
+        shown = FIGURE_15.build([])
+        assert shown.title.endswith("by −0.2 points over zero-shot's and by −8.9 under shift")
+        rows = {row[0]: row[1:] for name, row in shown.tables[0].rows}
+        assert list(rows) == ["zero-shot", "1", "2", "4", "8", "16", "32", "64", "128", "all"]
+        assert [cell.value for cell in rows["128"][:2]] == [92.1, 70.4]
+        above = {shots: row[2].value for shots, row in rows.items()}
+        assert (
+            above["zero-shot"] > above["16"] > above["128"] > above["all"] > 0
+        )  # more data, less effective robustness
+        assert "zero-shot" in drawn(shown)
+
+
+class TestFigure6:
+    def test_means_over_the_sets_with_16_shots(self):
+        both = [*few("CIFAR10", RISING), zero("CIFAR10", 0.5), *few("MNIST", [0.5] * 5), zero("MNIST", 0.5)]
+        short = [*few("DTD", RISING[:4]), zero("DTD", 0.9)]
+        shown = FIGURE_6.build([*both, *short])
+        assert [round(cell.value, 6) for cell in cells(shown.tables[0], "small, probe")[1:]] == [40, 45, 50, 55, 60]
+        assert cells(shown.tables[0], "small, zero-shot")[0].value == 50
+        assert shown.title == "small: zero-shot equals a probe of 4.0 shots on its own features"
+        assert "2 sets (CIFAR10, MNIST)" in shown.summary
+        assert "small, zero-shot" in drawn(shown)
+
+    def test_set_by_set_all_shots_and_full_supervision_are_shown(self):
+        results = [*few("CIFAR10", [*RISING, 0.75]), zero("CIFAR10", 0.5), full("CIFAR10", 0.9)]
+        shown = FIGURE_6.build(results)
+        table = shown.tables[1]
+        assert table.columns == ["set", "zero-shot", *(f"{2**n}-shot" for n in range(6)), "full"]
+        assert [round(cell.value) for cell in cells(table, "CIFAR10")] == [50, 30, 40, 50, 60, 70, 75, 90]
+
+    def test_the_range_is_that_of_the_draws_means(self):
+        first = result("few_shot", "A", "probe 1-shot", 0.3, values=[0.2, 0.3, 0.4])
+        second = result("few_shot", "B", "probe 1-shot", 0.5, values=[0.6, 0.5, 0.4])
+        mean = mean_over_sets([first, second])  # draw by draw 0.4, 0.4, 0.4
+        assert (mean.value, mean.low, mean.high) == pytest.approx((40, 40, 40))
+        assert mean_over_sets([first]).low == pytest.approx(20)
+        fewer = dataclasses.replace(second, run={"settings": {"values": [0.5]}})
+        assert mean_over_sets([first, fewer]).low is None
+
+    def test_classifiers_from_zero_shot_stand_beside_the_probe(self):
+        better = [value + 0.1 for value in RISING]
+        results = [*few("CIFAR10", RISING, spread=0.02), zero("CIFAR10", 0.5)]
+        results += few("CIFAR10", better, classifier="interpolated")
+        results += few("CIFAR10", better[:3], classifier="zero-shot-initialised")  # not up to 16: no mean
+        shown = FIGURE_6.build(results)
+        names = [name for name, _ in shown.tables[0].rows if name.startswith("small")]
+        assert names == ["small, zero-shot", "small, probe", "small, interpolated"]
+        cell = cells(shown.tables[0], "small, probe")[1]
+        assert (cell.value, cell.low, cell.high) == pytest.approx((30, 28, 32))
+
+    def test_models_are_compared_on_the_sets_that_they_share(self):
+        one = [*few("CIFAR10", RISING), zero("CIFAR10", 0.5), *few("MNIST", [0.9] * 5), zero("MNIST", 0.5)]
+        other = [*few("CIFAR10", RISING, model="other"), zero("CIFAR10", 0.8, model="other")]
+        shown = FIGURE_6.build([*one, *other])
+        assert cells(shown.tables[0], "small, probe")[1].value == pytest.approx(30)  # CIFAR10 alone
+        assert "other: zero-shot equals a probe of more than 16 shots" in shown.title
+
+    def test_without_a_complete_set_the_paper_stands_alone_and_a_note_says_why(self):
+        shown = FIGURE_6.build(few("CIFAR10", RISING))
+        assert shown.title.startswith("The paper's")
+        assert any("small: no set has zero-shot" in note for note in shown.notes)
+        apart = [*few("CIFAR10", RISING), zero("CIFAR10", 0.5)]
+        apart += [*few("MNIST", RISING, model="other"), zero("MNIST", 0.5, model="other")]
+        assert any("share no set" in note for note in FIGURE_6.build(apart).notes)
+
+
+class TestFigure7:
+    def test_counts_mean_and_median(self):
+        results = [*few("CIFAR10", RISING), zero("CIFAR10", 0.55), full("CIFAR10", 0.9)]  # halfway from 4 to 8
+        results += [*few("MNIST", RISING), zero("MNIST", 0.8), full("MNIST", 0.9)]  # halfway from 16 to 64
+        shown = FIGURE_7.build(results)
+        (table,), (chart,) = shown.tables, shown.charts
+        assert cells(table, "CIFAR10")[0].value == pytest.approx(4 * 2**0.5)
+        assert cells(table, "MNIST")[0].value == pytest.approx(32)
+        assert cells(table, "mean")[0].value == pytest.approx((4 * 2**0.5 + 32) / 2)
+        assert cells(table, "median")[0].value == pytest.approx((4 * 2**0.5 + 32) / 2)
+        assert cells(table, "FER2013")[0] == Cell(None) and cells(table, "FER2013")[1].value == 184
+        assert dict(chart.rows)["MNIST"] == pytest.approx(32)
+        assert dict(zip([name for name, _ in chart.rows], chart.published, strict=True))["MNIST"] == 4.8
+        assert "small: zero-shot is worth 18.8 examples per class on the median of 2 sets" in shown.title
+        assert drawn(shown)
+
+    def test_zero_shot_above_full_supervision(self):
+        results = [*few("CIFAR10", RISING), zero("CIFAR10", 0.95), full("CIFAR10", 0.9)]
+        shown = FIGURE_7.build(results)
+        assert cells(shown.tables[0], "CIFAR10")[0] == "more than 64"
+        assert cells(shown.tables[0], "median")[0] == "more than the full set"
+        assert dict(shown.charts[0].rows)["CIFAR10"] is None
+        assert "worth more than the full set on the median of 1 sets" in shown.title
+        assert any("stays below zero-shot on CIFAR10" in note for note in shown.notes)
+        assert drawn(shown)
+
+    def test_a_curve_far_above_zero_shot_ends_at_the_axis(self):
+        results = [*few("CIFAR10", [0.9, 0.901, 0.91]), zero("CIFAR10", 0.5), full("CIFAR10", 0.95)]
+        shown = FIGURE_7.build(results)
+        assert cells(shown.tables[0], "CIFAR10")[0] == "less than 0.1"
+        assert dict(shown.charts[0].rows)["CIFAR10"] == 0.1
+        assert drawn(shown)
+
+    def test_full_supervision_takes_the_place_of_shots_that_are_as_many(self):
+        results = [*few("CIFAR10", RISING, per_class=16), zero("CIFAR10", 0.5), full("CIFAR10", 0.65)]
+        curve = curves(results)["small"]["CIFAR10"]
+        assert curve.points() == ([1, 2, 4, 8, 16], [0.3, 0.4, 0.5, 0.6, 0.65])
+        own = full(
+            "CIFAR10", 0.65, per_class=20.5
+        )  # the probe's own count wins: it learns from validation pictures, too
+        assert curves([*results[:-1], own])["small"]["CIFAR10"].points()[0][-1] == 20.5
+
+    def test_without_full_supervision_or_zero_shot_a_set_has_no_count(self):
+        for left_out in ("zero_shot", "linear_probe", "few_shot"):
+            results = [*few("CIFAR10", RISING), zero("CIFAR10", 0.5), full("CIFAR10", 0.9)]
+            shown = FIGURE_7.build([one for one in results if one.task != left_out])
+            assert "the median of 26 sets" in shown.title
+
+    def test_other_metrics_and_protocols_are_not_taken(self):
+        results = [*few("CIFAR10", RISING), full("CIFAR10", 0.9), zero("CIFAR10", 0.5, metric="accuracy_top_5")]
+        results.append(result("zero_shot", "CIFAR10", "single", 0.5))
+        assert curves(results)["small"]["CIFAR10"].zero_shot is None
+
+    def test_a_set_that_the_paper_has_not_comes_last(self):
+        results = [*few("my birds", RISING), zero("my birds", 0.5), full("my birds", 0.9)]
+        shown = FIGURE_7.build(results)
+        assert shown.charts[0].rows[-1] == ("my birds", pytest.approx(4))
+        assert shown.charts[0].published[-1] is None
+
+
+PARTS = ("ImageNet-A", "ImageNet-R", "ObjectNet", "ImageNet-Vid", "Youtube-BB")
+PLAIN = ("ImageNetV2", "ImageNet-A", "ImageNet-R", "ObjectNet", "ImageNet-Sketch")
+
+
+def under_shift(shots, x, y, classifier="probe"):
+    protocol = f"{classifier} {shots}-shot"
+    found = [result("few_shot", "ImageNet", protocol, x)]
+    found += [result("few_shot", "ImageNet", f"{protocol} on {part}", x) for part in PARTS]
+    found += [result("few_shot", name, protocol, y) for name in PLAIN]
+    for name in PARTS[3:]:  # pm-0 and pm-10 count half each
+        found += [result("few_shot", name, protocol, y + 0.1, metric="accuracy_pm_0")]
+        found += [result("few_shot", name, protocol, y - 0.1, metric="accuracy_pm_10")]
+    return found
+
+
+class TestFigure15:
+    def test_points_are_means_over_seven(self):
+        results = under_shift(1, 0.5, 0.3) + under_shift(16, 0.8, 0.6) + under_shift(2, 0.6, 0.4)
+        found = robustness_points(results)
+        assert list(found) == [("small", "probe")]
+        assert list(found["small", "probe"]) == ["1", "2", "16"]
+        assert found["small", "probe"]["16"] == pytest.approx((80, 60))
+        other = [dataclasses.replace(one, value=0.1) if one.dataset == "ImageNetV2" else one for one in results]
+        assert robustness_points(other)["small", "probe"]["16"][1] == pytest.approx((6 * 60 + 10) / 7)
+
+    def test_measured_points_stand_with_the_paper_s(self):
+        results = [
+            one for shots, x in ((1, 0.5), (2, 0.6), (4, 0.7), (16, 0.8)) for one in under_shift(shots, x, x - 0.3)
+        ]
+        static = [dataclasses.replace(one, task="zero_shot", protocol="static") for one in under_shift(1, 0.75, 0.6)]
+        parts = [
+            dataclasses.replace(
+                one, protocol=few.protocol.removeprefix("probe 1-shot ") if "on" in few.protocol else "ensemble"
+            )
+            if one.dataset == "ImageNet"
+            else one
+            for one, few in zip(static, under_shift(1, 0.75, 0.6), strict=True)
+        ]
+        shown = FIGURE_15.build(results + parts)
+        rows = [row for name, row in shown.tables[0].rows if name == "small, probe"]
+        assert sorted(row[0] for row in rows) == ["1", "16", "2", "4", "zero-shot"]
+        assert shown.title == (
+            "small: 16 shots change accuracy on ImageNet by +5.0 points over zero-shot's and by −10.0 under shift"
+        )
+        assert drawn(shown).count("zero-shot") >= 2
+
+    def test_with_a_shift_missing_there_is_no_mean_and_a_note(self):
+        results = [one for one in under_shift(16, 0.8, 0.6) if one.dataset != "ObjectNet"]
+        shown = FIGURE_15.build(results)
+        assert not any(name.startswith("small") for name, _ in shown.tables[0].rows)
+        assert any("small: not measured: ObjectNet" in note for note in shown.notes)
+
+    def test_shifts_are_in_neither_figure_6_nor_figure_7(self):
+        assert list(curves(under_shift(1, 0.5, 0.3))["small"]) == ["ImageNet"]
+
+
+def test_what_they_need_can_be_measured():
+    for exhibit in (FIGURE_6, FIGURE_7, FIGURE_15):
+        assert all(names for _, names in exhibit.needs)
+    assert "VOC2007" not in dict(FIGURE_7.needs)["few_shot"] and len(dict(FIGURE_7.needs)["few_shot"]) == 26
