@@ -1,13 +1,23 @@
 """A probe on ImageNet, measured on its shifts: with a classifier that is solved by hand."""
 
+import shutil
+
 import numpy as np
 import pytest
 from imagenet_sets import NAMES, Known, card, measured, shows, write_set
+from sklearn.linear_model import LogisticRegression
 
 from diptych.data.cards.imagenet import shift_classes
 from diptych.data.shards import write_shards
 from diptych.evaluate.encoded import Encoded
-from diptych.evaluate.imagenet_probe import PROTOCOL, Classifier, adapted_classifier, probe_task
+from diptych.evaluate.imagenet_probe import (
+    IMAGENET_PROBE,
+    PROTOCOL,
+    Classifier,
+    adapted_classifier,
+    learn_probe,
+    probe_task,
+)
 from diptych.evaluate.task import Setting
 from diptych.records import Sample
 
@@ -73,6 +83,26 @@ def test_a_classifier_is_fitted_once_and_a_broken_one_again(tmp_path, caplog):
     assert learn.calls == 2 and (again.weights == made[0].weights).all() and "fitted again" in caplog.text
     adapted_classifier(train, 3, learn)
     assert learn.calls == 3
+
+
+def test_the_probe_is_sklearns_at_the_penalty_it_chose():
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.arange(3), 30)
+    features = (rng.normal(size=(3, 5))[labels] + rng.normal(size=(90, 5))).astype(np.float32)
+    found = learn_probe(features, labels, 3)
+    assert found.weights.dtype == np.float32 and 1e-6 <= found.penalty <= 1e6
+    reference = LogisticRegression(C=1 / found.penalty, max_iter=10_000, tol=1e-8).fit(features, labels)
+    np.testing.assert_allclose(found.scores(features), reference.decision_function(features), atol=0.02)
+    again = learn_probe(features, labels, 3)
+    assert (again.weights == found.weights).all()
+
+
+def test_the_whole_measurement_with_the_real_probe(sets):
+    several = [Sample(f"t{n}", shows(100 + n), (), 6 + n % 2) for n in range(12)]
+    shutil.rmtree(sets / "ImageNet" / "train")
+    write_shards(several, sets / "ImageNet" / "train", shard_size=20)
+    results = IMAGENET_PROBE.measure(Known(), card("ImageNet-A", 200), Setting(sets))
+    assert [(one.protocol, one.n) for one in results] == [(PROTOCOL, 2)] and IMAGENET_PROBE.name == "imagenet_probe"
 
 
 def test_which_sets_it_is_for():
