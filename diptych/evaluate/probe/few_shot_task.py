@@ -23,7 +23,6 @@ import torch
 
 from diptych.data.benchmarks import Benchmark
 from diptych.data.cards.card import Card
-from diptych.data.cards.imagenet import shift_classes
 from diptych.data.cards.opening import open_card
 from diptych.data.cards.table import get_card
 from diptych.embed.encoder import Encoder
@@ -34,10 +33,9 @@ from diptych.evaluate.metrics import accuracy, accuracy_top_k, mean_per_class_ac
 from diptych.evaluate.probe.few_shot import CLASSIFIERS, Fit, draw_ranks, drawn_rows, fit_few_shot, possible_shots
 from diptych.evaluate.ranking import roc_auc
 from diptych.evaluate.results import make_result
-from diptych.evaluate.robustness import judge, shift_results, subset_results
+from diptych.evaluate.robustness import judge, pooling, shift_results, subset_results
 from diptych.evaluate.score import Score
 from diptych.evaluate.task import Setting, Task
-from diptych.evaluate.testbed import SUBSETS
 from diptych.evaluate.zero_shot_task import words
 from diptych.records import Result
 
@@ -146,7 +144,7 @@ def _measured(encoder: Encoder, benchmark: Benchmark, test: Encoded, fit: Fit, p
     """What one classifier gives: the card's metric; on ImageNet also the parts that match its shifts."""
     card = benchmark.card
     if card is not None and card.group == "shift":
-        judged = judge(test.vectors, fit.scores, shift_classes(card.name) if card.name in SUBSETS else None)
+        judged = judge(test.vectors, fit.scores, pooling(card.name))
         yield from shift_results(encoder, benchmark, test, judged, protocol, task="few_shot")
         return
     metric = card.metric if card else "accuracy"
