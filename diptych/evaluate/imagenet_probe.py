@@ -128,6 +128,7 @@ def probe_task(learn: Learn) -> Task:
         splits=lambda card: ("test",) if card.group == "shift" else ("train", "test"),
         measure=measure,
         needs_texts=False,
+        others=lambda card: (("ImageNet", "train"),) if card.group == "shift" else (),
     )
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 from diptych.data.cards.card import Card
 from diptych.data.cards.opening import find_folder, missing, open_card
+from diptych.data.cards.table import get_card
 from diptych.embed.encoder import Encoder
 from diptych.errors import ConfigError, DataError, InputError
 from diptych.evaluate.task import Setting, Task
@@ -121,6 +122,7 @@ def fingerprint(encoder: Encoder, task: Task, card: Card, setting: Setting) -> s
     if not all(marks):
         return None
     data = [open_card(card, setting.data, split).fingerprint for split in task.splits(card)]
+    data += [open_card(get_card(name), setting.data, split).fingerprint for name, split in task.others(card)]
     scale = float(getattr(encoder, "logit_scale", 100.0)) if task.needs_texts else None
     content = [FORMAT, task.name, task.version, card.name, card.metric, setting.seed, marks, scale, data]
     return hashlib.sha256(json.dumps(content).encode("utf-8", "surrogatepass")).hexdigest()

@@ -38,6 +38,8 @@ class Task:
         splits: the splits of a set that it reads.
         measure: one Result per number.
         version: raised whenever the same model on the same data would give another number.
+        others: (card, split) pairs of other sets that it reads for a set, such as ImageNet's training pictures for a
+            shift.
         needs_texts: whether it calls `encode_texts`; an encoder of pictures alone does without.
     """
 
@@ -47,3 +49,4 @@ class Task:
     measure: Callable[[Encoder, Card, Setting], list[Result]]
     version: int = 1
     needs_texts: bool = True
+    others: Callable[[Card], tuple[tuple[str, str], ...]] = lambda card: ()

@@ -6,14 +6,19 @@ from types import MappingProxyType
 from diptych.errors import ConfigError
 from diptych.evaluate.geolocation import GEOLOCATION
 from diptych.evaluate.human import HUMAN
+from diptych.evaluate.imagenet_probe import IMAGENET_PROBE
 from diptych.evaluate.lexicon import LEXICON
+from diptych.evaluate.probe.few_shot_task import FEW_SHOT, FEW_SHOT_FROM_TEXTS
 from diptych.evaluate.retrieval import RETRIEVAL
 from diptych.evaluate.robustness import ROBUSTNESS
 from diptych.evaluate.task import Task
 from diptych.evaluate.video import VIDEO
 from diptych.evaluate.zero_shot_task import ZERO_SHOT
 
-_ALL = (ZERO_SHOT, RETRIEVAL, VIDEO, LEXICON, GEOLOCATION, HUMAN, ROBUSTNESS)
+_ALL = (
+    *(ZERO_SHOT, FEW_SHOT, FEW_SHOT_FROM_TEXTS, RETRIEVAL),
+    *(VIDEO, LEXICON, GEOLOCATION, HUMAN, ROBUSTNESS, IMAGENET_PROBE),
+)
 TASKS: Mapping[str, Task] = MappingProxyType({task.name: task for task in _ALL})
 
 

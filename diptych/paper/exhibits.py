@@ -2,6 +2,7 @@
 
 from diptych.paper.delta_figures import FIGURE_5, FIGURE_11
 from diptych.paper.exhibit import Exhibit
+from diptych.paper.few_shot_figures import FIGURE_6, FIGURE_7, FIGURE_15
 from diptych.paper.figure21 import FIGURE_21
 from diptych.paper.human_tables import FIGURE_16, TABLE_2
 from diptych.paper.other_tables import TABLE_1, TABLE_14, TABLE_15
@@ -16,6 +17,8 @@ _ALL: tuple[Exhibit, ...] = (
     TABLE_2,
     FIGURE_4,
     FIGURE_5,
+    FIGURE_6,
+    FIGURE_7,
     FIGURE_8,
     FIGURE_9_PAPER,
     FIGURE_10,
@@ -23,6 +26,7 @@ _ALL: tuple[Exhibit, ...] = (
     FIGURE_12,
     FIGURE_13,
     FIGURE_14,
+    FIGURE_15,
     FIGURE_16,
     TABLE_10,
     FIGURE_20,

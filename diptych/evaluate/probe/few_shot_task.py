@@ -209,12 +209,17 @@ def _splits(card: Card) -> tuple[str, ...]:
     return ("test",) if card.group == "shift" else ("train", "test")
 
 
+def _others(card: Card) -> tuple[tuple[str, str], ...]:
+    return (("ImageNet", "train"),) if card.group == "shift" else ()
+
+
 FEW_SHOT = Task(
     name="few_shot",
     applies=_applies,
     splits=_splits,
     measure=lambda encoder, card, setting: _measure(encoder, card, setting, CLASSIFIERS[:1]),
     needs_texts=False,
+    others=_others,
 )
 """The probe on features (on embeddings where an encoder has no features); an encoder of pictures alone will do."""
 
@@ -223,6 +228,7 @@ FEW_SHOT_FROM_TEXTS = Task(
     applies=_applies,
     splits=_splits,
     measure=lambda encoder, card, setting: _measure(encoder, card, setting, CLASSIFIERS[1:]),
+    others=_others,
 )
 """The two classifiers that begin at zero-shot, on embeddings. Their Results have the task "few_shot" too."""
 
