@@ -26,6 +26,7 @@ from diptych.evaluate.probe.rows import Chosen, Joined, Rows
 from diptych.model.device import choose_device
 
 _NOISE = {torch.float32: 1e-7, torch.float64: 1e-13}  # relative error of an objective
+_SCORED_ROWS = 8192
 _HAND_OVER = 0.01  # the next penalty begins once this one's excess is below this share of its objective
 _SURE = 1e-2  # nats per row: below, the rows are as good as separable, and the minimum is of no use to anybody
 
@@ -52,13 +53,12 @@ class Fitted:
     iterations: int
     converged: bool
 
-    def scores(self, features: np.ndarray) -> np.ndarray:
-        """Class scores float32 (N, C), of (N, D) features; rows are taken in chunks."""
-        weights, bias = self.weights.T.astype(np.float32), self.bias.astype(np.float32)
-        found = np.empty((len(features), len(bias)), np.float32)
-        for start in range(0, len(features), 8192):
-            rows = np.asarray(features[start : start + 8192], dtype=np.float32)
-            found[start : start + 8192] = rows @ weights + bias
+    def scores(self, features: Rows) -> np.ndarray:
+        """Class scores float32 (N, C), of (N, D) features; rows are taken in chunks, and the products are float64."""
+        found = np.empty((features.shape[0], len(self.bias)), np.float32)
+        for start in range(0, len(found), _SCORED_ROWS):
+            rows = np.asarray(features[start : start + _SCORED_ROWS], dtype=np.float64)
+            found[start : start + _SCORED_ROWS] = rows @ self.weights.T + self.bias
         return found
 
 
@@ -87,8 +87,9 @@ def fit_logistic(
 
     Args:
         features: float (N, D), also mapped from disk; or a Design of them, which several calls can share.
-        labels: int (N,) in [0, C): one softmax over the classes, also for two; or bool (N, C): an independent
-            classifier for each class (sigmoid). scikit-learn's regression on two classes is that of bool (N, 1).
+        labels: int (N,) in [0, C): one softmax over the classes, also for two; or an independent
+            classifier for each class (sigmoid): bool (N, C), or int8 (N, C) of 1, -1 and 0, which does not count.
+            scikit-learn's regression on two classes is that of bool (N, 1).
         num_classes: C.
         lambdas: K penalties, positive.
         starts: of each lambda, a Fitted, (weights, bias), or None for `toward` and no bias. Without `starts` each
@@ -218,8 +219,9 @@ def _targets(labels: Array, num_classes: int, design: Design) -> torch.Tensor:
     labels = np.asarray(labels)
     if labels.shape[:1] != (design.num_rows,):
         raise ShapeError(f"{design.num_rows} rows of features, but labels {labels.shape}")
-    if labels.dtype == bool and labels.shape[1:] == (num_classes,):
-        return torch.from_numpy(np.where(labels.T, 1, -1).astype(np.int8)).to(design.device)
+    if labels.dtype in (bool, np.int8) and labels.shape[1:] == (num_classes,):
+        signs = np.where(labels.T, 1, -1).astype(np.int8) if labels.dtype == bool else np.sign(labels.T)
+        return torch.from_numpy(np.ascontiguousarray(signs)).to(design.device)
     if labels.ndim != 1 or labels.dtype.kind not in "iu":
         raise ShapeError(
             f"labels must be int ({design.num_rows},) or bool ({design.num_rows}, {num_classes}); "

@@ -34,7 +34,7 @@ def evaluate(
 
     Args:
         design: the rows.
-        targets: int64 (N,) classes, or int8 (C, N), 1 and -1, for independent classes.
+        targets: int64 (N,) classes, or int8 (C, N), 1, -1 and 0 (does not count), for independent classes.
         points: K tensors float64 (C, r + 1).
         penalties: lambda of each.
         prior: float64 (C, r + 1), what the penalty pulls towards.
@@ -107,9 +107,9 @@ def softmax_residuals_(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tens
 
 
 def sigmoid_residuals_(logits: torch.Tensor, signs: torch.Tensor) -> torch.Tensor:
-    """The same for independent classes: signs int8 (C, n), 1 where a class is present and -1 where it is not."""
+    """The same for independent classes: signs int8 (C, n), 1 where a class is there, -1 where not, 0 not to count."""
     against = -signs.to(logits.dtype)
     logits.mul_(against)
-    loss = torch.nn.functional.softplus(logits, threshold=50.0)
+    loss = torch.nn.functional.softplus(logits, threshold=50.0).mul_(against.abs())
     logits.sigmoid_().mul_(against)
     return loss.sum(dim=(1, 2), dtype=torch.float64)

@@ -8,7 +8,7 @@ Source: CLIP paper, appendix A.3, which leaves ties and ends open.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from diptych.evaluate.probe.logistic import Fitted, Start, fit_logistic
 
 NUM_PENALTIES = 97
 _FIRST_DISTANCE = 16
+_FAR = 8  # from here on a straight line is a better guess than a curve
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +83,7 @@ def search_penalty(
 ) -> tuple[Search, Fitted]:
     """Fit and judge classifiers until the best penalty is known; also gives the classifier of that penalty.
 
-    A fit between two that are known starts at their mean.
+    A fit between others that are known starts at an interpolation of their weights over log lambda.
 
     Args:
         design: training rows.
@@ -129,6 +130,9 @@ def stratified_rows(labels: np.ndarray, share: float, seed: int) -> tuple[np.nda
 
 
 def _between(fitted: dict[int, Fitted], index: int) -> Start:
-    below, above = (max, [i for i in fitted if i < index]), (min, [i for i in fitted if i > index])
-    near: Sequence[Fitted] = [fitted[choose(some)] for choose, some in (below, above) if some]
-    return np.mean([one.weights for one in near], axis=0), np.mean([one.bias for one in near], axis=0)
+    """An interpolation of weights and bias over log lambda: they change smoothly, so it is near the solution."""
+    by_distance = sorted(fitted, key=lambda other: abs(other - index))
+    near = by_distance[: 2 if abs(by_distance[0] - index) >= _FAR else 4]
+    shares = [np.prod([(index - other) / (one - other) for other in near if other != one]) for one in near]
+    weights = sum(share * fitted[one].weights for share, one in zip(shares, near, strict=True))
+    return weights, sum(share * fitted[one].bias for share, one in zip(shares, near, strict=True))

@@ -1,0 +1,277 @@
+"""The linear probe as a scikit-learn estimator: logistic regression on features, with the penalty found by itself.
+
+    probe = LinearProbe().fit(features, labels)                    # a fifth of the rows of each class is held out
+    probe = LinearProbe().fit(features, labels, validation=(more_features, more_labels))
+    probe.score(test_features, test_labels), probe.lambda_
+
+The penalty is searched on the validation rows (`search.py`), and the classifier that is kept is fitted to training and
+validation rows together. Source: CLIP paper, appendix A.3.
+"""
+
+import inspect
+from collections.abc import Callable
+from typing import Any, Self
+
+import numpy as np
+
+from diptych.errors import InputError, ShapeError
+from diptych.evaluate.metrics import accuracy
+from diptych.evaluate.probe.logistic import Fitted, fit_logistic, make_design
+from diptych.evaluate.probe.rows import Chosen, Joined, Rows
+from diptych.evaluate.probe.search import Search, search_penalty, stratified_rows
+from diptych.evaluate.ranking import average_precision_11_point
+
+Metric = Callable[[np.ndarray, np.ndarray], float]
+
+
+class LinearProbe:
+    """Multinomial logistic regression with an L2 penalty; of two classes scikit-learn's binary one.
+
+    It clones, sets and gets parameters and scores as scikit-learn's estimators do, and works in its pipelines.
+
+    Labels are one class per row, of any type that sorts, or bool (N, C) for several: then each class has a classifier
+    of its own, `classes_` are the column numbers, and `predict` gives bool (N, C). Masked entries of a masked array
+    (N, C) are left out, as Pascal VOC's difficult objects are.
+
+    Attributes (after `fit`):
+        classes_: (C,), sorted.
+        coef_, intercept_: float64 (C, D) and (C,); of two classes (1, D) and (1,), of the second.
+        lambda_: the penalty on the summed loss, 1 / C in scikit-learn's terms.
+        search_: Search, what was tried; None with a fixed penalty.
+        fitted_: Fitted, with the objective.
+        n_features_in_, n_iter_: D, and the steps of the last fit.
+    """
+
+    _estimator_type = "classifier"
+
+    def __init__(
+        self,
+        penalty: float | None = None,
+        *,
+        metric: str | Metric = "default",
+        validation_share: float = 0.2,
+        seed: int = 0,
+        max_iterations: int = 1000,
+        device: str | None = None,
+    ) -> None:
+        """Keep the parameters; `fit` checks them.
+
+        Args:
+            penalty: a fixed lambda; None searches.
+            metric: what the search maximises on validation rows: "accuracy", or a function of labels, int (N,) into
+                `classes_` or bool (N, C), and scores (N, C). "default" is accuracy, and with several labels per row
+                the mean over classes of the 11-point average precision.
+            validation_share: of the rows, held out where `fit` gets no validation rows.
+            seed: of that draw.
+            max_iterations: of each fit.
+            device: where to compute; None takes the GPU where there is one.
+        """
+        self.penalty = penalty
+        self.metric = metric
+        self.validation_share = validation_share
+        self.seed = seed
+        self.max_iterations = max_iterations
+        self.device = device
+
+    def fit(self, X: Rows, y: Any, validation: tuple[Rows, Any] | None = None) -> Self:
+        """Search the penalty, then fit training and validation rows together.
+
+        Args:
+            X: features (N, D); may be mapped from disk, and is then read in parts.
+            y: N labels, or bool (N, C).
+            validation: features and labels to search on; None holds some rows of X out. With a fixed penalty they are
+                training rows like the others.
+        Raises:
+            InputError: a feature is NaN or infinite, there is one class only, or a class has one row alone, so that
+                none can be held out.
+            ShapeError: features and labels do not fit together.
+        """
+        features, labels = _checked(X, y)
+        num_held, width = 0, features.shape[1]
+        if validation is not None:
+            others, more = _checked(*validation)
+            if others.shape[1] != width or more.shape[1:] != labels.shape[1:]:
+                raise ShapeError(
+                    f"training rows {features.shape} {labels.shape}, validation {others.shape} {more.shape}"
+                )
+            features, labels, num_held = Joined(features, others), np.ma.concatenate([labels, more]), len(more)
+        self._several = labels.ndim > 1
+        self.classes_ = np.arange(labels.shape[1]) if self._several else np.unique(np.asarray(labels))
+        if len(self.classes_) < 2 and not self._several:
+            raise InputError(f"all labels are of one class, {self.classes_[0]!r}: there is nothing to tell apart")
+        targets = self._targets(labels)
+        self.search_: Search | None = None
+        start = None if self.penalty is not None else self._search(features, targets, num_held)
+        self.lambda_ = start.penalty if start else float(self.penalty or 0)
+        (self.fitted_,) = fit_logistic(
+            features,
+            targets,
+            self._num_outputs,
+            [self.lambda_],
+            starts=[start],
+            max_iterations=self.max_iterations,
+            device=self.device,
+        )
+        self.coef_, self.intercept_ = self.fitted_.weights, self.fitted_.bias
+        self.n_features_in_ = width
+        self.n_iter_ = np.array([self.fitted_.iterations], np.int32)
+        return self
+
+    def decision_function(self, X: Rows) -> np.ndarray:
+        """Scores float32 (N, C); of two classes (N,), of the second."""
+        scores = self._scores(X)
+        return scores[:, 0] if scores.shape[1] == 1 and not self._several else scores
+
+    def predict(self, X: Rows) -> np.ndarray:
+        """The best class of each row, (N,); with several labels per row bool (N, C), whether a class is likelier."""
+        scores = self._scores(X)
+        if self._several:
+            return scores > 0
+        return self.classes_[(scores[:, 0] > 0).astype(int) if scores.shape[1] == 1 else scores.argmax(axis=1)]
+
+    def predict_proba(self, X: Rows) -> np.ndarray:
+        """Probabilities float64 (N, C); with several labels per row each is on its own."""
+        from scipy.special import expit, softmax  # imported here: scipy takes long to load
+
+        scores = self._scores(X).astype(np.float64)
+        if self._several:
+            return expit(scores)
+        return softmax(_two_columns(scores), axis=1)
+
+    def score(self, X: Rows, y: Any) -> float:
+        """The share of rows that `predict` gets right; with several labels per row, in all of them."""
+        right = self.predict(X) == np.asarray(y)
+        return float(right.all(axis=1).mean() if self._several else right.mean())
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """The constructor's arguments by name."""
+        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+
+    def set_params(self, **parameters: Any) -> Self:
+        """Replace some of the constructor's arguments; raises InputError for one that it does not have."""
+        known = self.get_params()
+        for name, value in parameters.items():
+            if name not in known:
+                raise InputError(f"LinearProbe has no parameter {name!r}; it has {', '.join(known)}")
+            setattr(self, name, value)
+        return self
+
+    def __repr__(self) -> str:
+        parameters = inspect.signature(type(self)).parameters.items()
+        changed = [(name, getattr(self, name)) for name, one in parameters if getattr(self, name) != one.default]
+        return f"LinearProbe({', '.join(f'{name}={value!r}' for name, value in changed)})"
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "coef_")
+
+    def __sklearn_tags__(self) -> Any:
+        from sklearn.utils import ClassifierTags, InputTags, Tags, TargetTags
+
+        target = TargetTags(required=True, multi_output=True)
+        return Tags(
+            estimator_type="classifier",
+            target_tags=target,
+            classifier_tags=ClassifierTags(multi_label=True),
+            input_tags=InputTags(),
+        )
+
+    # ------------------------------------------------------------------ the search, and labels as the solver takes them
+
+    @property
+    def _num_outputs(self) -> int:
+        return len(self.classes_) if self._several or len(self.classes_) > 2 else 1
+
+    def _targets(self, labels: np.ndarray) -> np.ndarray:
+        """int8 (N, C) of 1, -1 and 0 for several labels per row, bool (N, 1) for two classes, else int (N,)."""
+        if self._several:
+            signs = np.where(np.ma.getdata(labels).astype(bool), 1, -1).astype(np.int8)
+            return np.where(np.ma.getmaskarray(labels), np.int8(0), signs)
+        places = np.searchsorted(self.classes_, np.asarray(labels))
+        return places if self._num_outputs > 1 else (places == 1)[:, None]
+
+    def _search(self, features: Rows, targets: np.ndarray, num_held: int) -> Fitted:
+        """Search on the last rows, or where those are none on some that are held out here."""
+        if num_held:
+            kept, held = np.split(np.arange(len(targets)), [len(targets) - num_held])
+        else:
+            groups = targets if self._several or targets.ndim == 1 else targets[:, 0]
+            kept, held = stratified_rows(groups, self.validation_share, self.seed)
+        measure = self._metric()
+        truth = targets[held]
+        if callable(self.metric) and self._several:
+            truth = truth > 0
+        elif not self._several and truth.ndim > 1:
+            truth = truth[:, 0].astype(np.int64)
+        judged = Chosen(features, held)
+
+        def judge(fitted: Fitted) -> float:
+            scores = fitted.scores(judged)
+            return measure(truth, scores if self._several else _two_columns(scores))
+
+        design = make_design(Chosen(features, kept), self.device)
+        fit = (design, targets[kept], self._num_outputs, judge)
+        self.search_, best = search_penalty(*fit, max_iterations=self.max_iterations)
+        return best
+
+    def _metric(self) -> Metric:
+        if callable(self.metric):
+            return self.metric
+        if self.metric == "default" and self._several:
+            return _average_precision
+        if self.metric in ("default", "accuracy") and not self._several:
+            return accuracy
+        raise InputError(f"for these labels there is no metric {self.metric!r}; give a function of labels and scores")
+
+    def _scores(self, features: Rows) -> np.ndarray:
+        if not self.__sklearn_is_fitted__():
+            from sklearn.exceptions import NotFittedError
+
+            raise NotFittedError("this LinearProbe is not fitted yet; call fit first")
+        found = _features(features)
+        if found.shape[1] != self.n_features_in_:
+            raise ShapeError(
+                f"X has {found.shape[1]} features, but LinearProbe is expecting {self.n_features_in_} features as input"
+            )
+        scores = self.fitted_.scores(found)
+        if not np.isfinite(scores).all():
+            raise InputError("the features hold NaN or infinity (inf); are the model's weights sound?")
+        return scores
+
+
+def _average_precision(signs: np.ndarray, scores: np.ndarray) -> float:
+    """Mean over those classes that have both a row with them and one without; signs int8 (N, C)."""
+    columns = [one for one in range(signs.shape[1]) if {1, -1} <= set(signs[:, one].tolist())]
+    if not columns:
+        raise InputError("no class is both present and absent in the validation rows; give others")
+    found = [average_precision_11_point(signs[:, one] > 0, scores[:, one], signs[:, one] != 0) for one in columns]
+    return float(np.mean(found))
+
+
+def _two_columns(scores: np.ndarray) -> np.ndarray:
+    """Scores of two classes from those of the second alone; others as they are."""
+    return np.concatenate([-scores / 2, scores / 2], axis=1) if scores.shape[1] == 1 else scores
+
+
+def _features(given: Any) -> Rows:
+    found = given if isinstance(given, np.ndarray | Chosen | Joined) else np.asarray(given)
+    if len(found.shape) != 2:
+        raise ShapeError(f"features must be (N, D), one row per sample; got {found.shape}. Reshape your data")
+    if found.dtype.kind not in "fiub":
+        raise InputError(f"features must be real numbers; got {found.dtype}")
+    if not all(found.shape):
+        raise InputError(f"there are no features: {found.shape}")
+    return found
+
+
+def _checked(given: Any, labels: Any) -> tuple[Rows, np.ndarray]:
+    features = _features(given)
+    found = labels if isinstance(labels, np.ma.MaskedArray) else np.asarray(labels)
+    if found.ndim == 2 and found.shape[1] == 1 and found.dtype != bool:
+        found = found[:, 0]
+    if found.shape[:1] != features.shape[:1] or found.ndim > 2:
+        raise ShapeError(f"{features.shape[0]} rows of features need as many labels; got labels {found.shape}")
+    if found.ndim == 1 and found.dtype.kind == "f" and not np.isfinite(found).all():
+        raise InputError("a label is NaN or infinite")
+    if found.ndim == 2 and not np.isin(np.ma.getdata(found), (0, 1)).all():
+        raise ShapeError("labels (N, C) must be bool: whether each row has each class")
+    return features, found

@@ -1,0 +1,224 @@
+"""The search over the lattice of penalties, and LinearProbe as an estimator, on small made features."""
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import check_estimator
+
+from diptych.errors import InputError, ShapeError
+from diptych.evaluate.probe.linear_probe import LinearProbe
+from diptych.evaluate.probe.rows import Chosen, Joined
+from diptych.evaluate.probe.search import lattice, search_lattice, stratified_rows
+
+
+def blobs(num_rows=300, width=10, num_classes=3, seed=0, noise=1.5):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, num_classes, num_rows)
+    means = np.random.default_rng(99).standard_normal((num_classes, width))
+    return (means[labels] + noise * rng.standard_normal((num_rows, width)) + 1).astype(np.float32), labels
+
+
+# ---------------------------------------------------------------------- the search
+
+
+def test_the_lattice_has_eight_steps_per_decade():
+    assert [lattice(index) for index in (0, 48, 56, 96)] == pytest.approx([1e-6, 1, 10, 1e6])
+
+
+def test_a_search_by_hand():
+    asked = []
+
+    def score(indices):
+        asked.append(indices)
+        return [-abs(index - 53) for index in indices]
+
+    search = search_lattice(score)
+    # From 48 it looks at 40 and 56; from 56 at 52 and 60; from 52 at 50 and 54, from either at 51, 53 and 55.
+    assert asked[0] == [0, 16, 32, 48, 64, 80, 96]
+    assert asked[1:] == [[40, 56], [52, 60], [50, 54], [53, 55]]
+    assert search.best.penalty == pytest.approx(10 ** (-6 + 53 / 8))
+    assert search.best.score == 0
+    assert len(search.trials) == 15
+    assert [trial.score for trial in search.trials[:3]] == [-53, -37, -21]
+
+
+def test_of_equal_scores_the_larger_penalty_wins():
+    search = search_lattice(lambda indices: [1.0 if 20 <= index <= 50 else 0.0 for index in indices])
+    assert search.best.penalty == pytest.approx(lattice(50))
+    flat = search_lattice(lambda indices: [0.5] * len(indices))
+    assert flat.best.penalty == pytest.approx(1e6)
+
+
+@pytest.mark.parametrize(("end", "first"), [(0, 1e-6), (96, 1e6)])
+def test_at_an_end_of_the_lattice_nothing_beyond_is_tried(end, first):
+    asked = []
+
+    def score(indices):
+        asked.extend(indices)
+        return [-abs(index - end) for index in indices]
+
+    assert search_lattice(score).best.penalty == pytest.approx(first)
+    assert min(asked) == 0 and max(asked) == 96 and len(asked) == len(set(asked)) == 11
+
+
+def test_a_score_that_is_no_number_is_refused():
+    with pytest.raises(InputError, match="NaN at lambda = 1e-06"):
+        search_lattice(lambda indices: [float("nan")] * len(indices))
+
+
+def test_rows_held_out_are_a_fifth_of_each_class():
+    labels = np.repeat([0, 1, 2, 3], [50, 10, 3, 2])
+    kept, held = stratified_rows(labels, 0.2, seed=1)
+    assert np.bincount(labels[held]).tolist() == [10, 2, 1, 1]
+    assert sorted([*kept, *held]) == list(range(65)) and (np.diff(held) > 0).all()
+    np.testing.assert_array_equal(stratified_rows(labels, 0.2, seed=1)[1], held)
+    assert not np.array_equal(stratified_rows(labels, 0.2, seed=2)[1], held)
+    with pytest.raises(InputError, match="one row alone"):
+        stratified_rows(np.array([0, 0, 1]), 0.2, seed=0)
+
+
+# ---------------------------------------------------------------------- tables without copies
+
+
+def test_parts_of_tables_are_what_numpy_gives():
+    table = np.arange(60.0).reshape(20, 3)
+    rows = np.array([1, 4, 5, 11, 19])
+    joined = Joined(Chosen(table, rows), table[:4].astype(np.float32))
+    expected = np.concatenate([table[rows], table[:4]])
+    assert joined.shape == (9, 3) and len(joined) == 9 and joined.dtype == np.float64
+    for part in (slice(None), slice(2, 7), slice(6, 20), slice(0, 2), np.array([0, 8, 3, 5])):
+        np.testing.assert_array_equal(joined[part], expected[part])
+
+
+# ---------------------------------------------------------------------- the estimator
+
+
+@pytest.mark.parametrize("num_classes", [2, 4])
+def test_as_scikit_learn_at_the_same_penalty(num_classes):
+    features, labels = blobs(num_classes=num_classes)
+    names = np.array(["ant", "bee", "cow", "dog"])[labels]
+    probe = LinearProbe(penalty=2.0).fit(features, names)
+    peer = LogisticRegression(C=0.5, tol=1e-8, max_iter=1000).fit(features.astype(float), names)
+    assert probe.classes_.tolist() == peer.classes_.tolist()
+    assert probe.coef_.shape == peer.coef_.shape and probe.intercept_.shape == peer.intercept_.shape
+    np.testing.assert_allclose(probe.coef_, peer.coef_, atol=2e-3)
+    np.testing.assert_allclose(probe.decision_function(features), peer.decision_function(features), atol=1e-2)
+    np.testing.assert_allclose(probe.predict_proba(features), peer.predict_proba(features), atol=2e-3)
+    assert (probe.predict(features) == peer.predict(features)).mean() > 0.99
+    assert probe.score(features, names) == pytest.approx(peer.score(features, names), abs=0.01)
+    assert probe.search_ is None and probe.lambda_ == 2.0
+
+
+def test_the_search_on_given_rows_and_the_fit_to_all():
+    features, labels = blobs(noise=4)
+    more, more_labels = blobs(150, seed=1, noise=4)
+    probe = LinearProbe().fit(features, labels, validation=(more, more_labels))
+    scores = {trial.penalty: trial.score for trial in probe.search_.trials}
+    for penalty in list(scores)[3:6]:
+        peer = LogisticRegression(C=1 / penalty, tol=1e-8, max_iter=1000).fit(features.astype(float), labels)
+        assert scores[penalty] == pytest.approx(peer.score(more, more_labels), abs=1 / 150 + 1e-9)
+    assert probe.lambda_ == max(scores, key=lambda penalty: (scores[penalty], penalty))
+    together = LinearProbe(probe.lambda_).fit(np.concatenate([features, more]), np.concatenate([labels, more_labels]))
+    np.testing.assert_allclose(probe.coef_, together.coef_, atol=1e-3)
+    assert 8 <= len(scores) <= 15
+
+
+def test_the_search_on_rows_held_out_repeats_itself():
+    features, labels = blobs(noise=4)
+    first, second = LinearProbe().fit(features, labels), LinearProbe().fit(features, labels)
+    np.testing.assert_array_equal(first.coef_, second.coef_)
+    assert first.search_ == second.search_
+    assert {trial.score * 60 % 1 for trial in first.search_.trials} == {0.0}  # of 60 rows held out
+    assert LinearProbe(seed=5).fit(features, labels).search_ != first.search_
+
+
+def test_a_metric_of_ones_own():
+    features, labels = blobs(num_classes=2)
+    seen = []
+
+    def last_class(truth, scores):
+        seen.append((truth.shape, scores.shape))
+        return float(scores[:, 1].mean())
+
+    LinearProbe(metric=last_class).fit(features, labels + 7)
+    assert set(seen) == {((60,), (60, 2))}
+
+
+def test_several_labels_per_row():
+    features, labels = blobs(400, num_classes=4)
+    present = (labels[:, None] == np.arange(4)) | (np.random.default_rng(0).random((400, 4)) < 0.1)
+    probe = LinearProbe().fit(features, present)
+    assert probe.classes_.tolist() == [0, 1, 2, 3] and probe.coef_.shape == (4, 10)
+    assert probe.predict(features).dtype == bool and probe.predict_proba(features).shape == (400, 4)
+    fixed = LinearProbe(3.0).fit(features, present)
+    for column in range(4):
+        peer = LogisticRegression(C=1 / 3, tol=1e-8, max_iter=1000).fit(features.astype(float), present[:, column])
+        np.testing.assert_allclose(fixed.coef_[column], peer.coef_[0], atol=3e-3)
+
+
+def test_masked_labels_are_left_out():
+    features, labels = blobs(200, num_classes=2)
+    present = np.stack([labels == 0, labels == 1], axis=1)
+    left_out = np.zeros((200, 2), bool)
+    left_out[50:90, 1] = True
+    probe = LinearProbe(1.0).fit(features, np.ma.masked_array(present, left_out))
+    kept = ~left_out[:, 1]
+    alone = LinearProbe(1.0).fit(features[kept], labels[kept])
+    np.testing.assert_allclose(probe.coef_[1], alone.coef_[0], atol=2e-3)
+
+
+def test_features_mapped_from_disk(tmp_path):
+    features, labels = blobs()
+    np.save(tmp_path / "features.npy", features)
+    mapped = LinearProbe().fit(np.load(tmp_path / "features.npy", mmap_mode="r"), labels)
+    np.testing.assert_array_equal(mapped.coef_, LinearProbe().fit(features, labels).coef_)
+
+
+def test_it_clones_and_works_in_a_pipeline():
+    features, labels = blobs()
+    probe = LinearProbe(metric="accuracy", seed=3)
+    again = clone(probe).set_params(seed=4)
+    assert probe.get_params()["seed"] == 3 and again.get_params()["seed"] == 4
+    assert repr(again) == "LinearProbe(metric='accuracy', seed=4)"
+    assert make_pipeline(StandardScaler(), probe).fit(features, labels).score(features, labels) > 0.5
+    with pytest.raises(InputError, match="no parameter 'C'"):
+        probe.set_params(C=1)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_scikit_learns_own_checks():
+    # It refuses a class with a single row where it has to hold rows out, and takes no sparse or named input.
+    outcome = check_estimator(LinearProbe(penalty=1.0), on_skip=None, on_fail=None)
+    failed = {check["check_name"]: str(check["exception"]) for check in outcome if check["status"] == "failed"}
+    assert set(failed) <= EXPECTED_FAILURES, failed
+    assert len(outcome) > 40
+
+
+EXPECTED_FAILURES: set[str] = set()
+
+
+def test_unusable_input_is_refused():
+    features, labels = blobs(60)
+    broken = features.copy()
+    broken[3, 1] = np.inf
+    with pytest.raises(InputError, match="infinity"):
+        LinearProbe().fit(broken, labels)
+    with pytest.raises(InputError, match="one class"):
+        LinearProbe().fit(features, np.zeros(60))
+    with pytest.raises(InputError, match="one row alone"):
+        LinearProbe().fit(features, np.r_[labels[:-1], 9])
+    with pytest.raises(ShapeError, match="60 rows"):
+        LinearProbe().fit(features, labels[:-1])
+    with pytest.raises(ShapeError, match="bool"):
+        LinearProbe().fit(features, np.stack([labels, labels], axis=1))
+    with pytest.raises(ShapeError, match="validation"):
+        LinearProbe().fit(features, labels, validation=(features[:, :4], labels))
+    with pytest.raises(InputError, match="no metric"):
+        LinearProbe(metric="recall").fit(features, labels)
+    with pytest.raises(InputError, match="positive"):
+        LinearProbe(penalty=0).fit(features, labels)
+    with pytest.raises(ShapeError, match="expecting 10"):
+        LinearProbe(1.0).fit(features, labels).predict(features[:, :4])
