@@ -27,7 +27,7 @@ def run_suite_command(
     from diptych.data.cards.table import CARDS, get_card
     from diptych.embed.others import open_encoder
     from diptych.evaluate.suite import read_all, run_suite
-    from diptych.evaluate.tasks import TASKS, get_tasks
+    from diptych.evaluate.tasks import USUAL, get_tasks
     from diptych.paper.exhibits import EXHIBITS
     from diptych.paper.run import write
     from diptych.paper.summary import SUMMARY
@@ -37,7 +37,7 @@ def run_suite_command(
     if not models:
         raise InputError("nothing to measure: diptych evaluate MODEL --suite paper --data-root FOLDER")
     setting = suite_setting(models, data_root, out, None, workers)
-    chosen = get_tasks(tasks or list(TASKS))
+    chosen = get_tasks(tasks or USUAL)
     own = {card.name: card for card in own_cards(setting.data)}
     cards = [own.get(name) or get_card(name) for name in sets] if sets else [*CARDS.values(), *own.values()]
     present = [card for card in cards if find_folder(card, setting.data) is not None]

@@ -13,6 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from diptych.data.benchmarks import Benchmark
+from diptych.data.cards.card import Card
+from diptych.data.cards.opening import open_card
 from diptych.data.shifts import SHIFTS, ShiftedSource, title, variants
 from diptych.embed.encoder import Encoder
 from diptych.errors import ConfigError
@@ -21,6 +23,7 @@ from diptych.evaluate.encoded import encode_set
 from diptych.evaluate.results import make_result
 from diptych.evaluate.robustness import vector_scorer
 from diptych.evaluate.score import score
+from diptych.evaluate.task import Setting, Task
 from diptych.evaluate.zero_shot_task import words
 from diptych.records import Result
 
@@ -152,3 +155,19 @@ def summarise_shifts(results: Iterable[Result], metric: str = "accuracy") -> lis
         for key, by_shift in found.items()
         if key in clean
     ]
+
+
+def _measure(encoder: Encoder, card: Card, setting: Setting) -> list[Result]:
+    benchmark = open_card(card, setting.data, "test")
+    # What is encoded here is never asked for again: keeping forty times the set would fill the disk.
+    return measure_shifts(encoder, benchmark, None, SEVERITIES, num_workers=setting.num_workers, seed=setting.seed)
+
+
+SEVERITIES = (1, 3, 5)
+SHIFTS_TASK = Task(
+    name="shifts",
+    applies=lambda card: card.task == "classification" and card.num_classes > 1 and card.group != "shift",
+    splits=lambda card: ("test",),
+    measure=_measure,
+)
+"""Every made shift, corruptions at three severities."""

@@ -11,6 +11,7 @@ from diptych.evaluate.lexicon import LEXICON
 from diptych.evaluate.probe.few_shot_task import FEW_SHOT, FEW_SHOT_FROM_TEXTS
 from diptych.evaluate.retrieval import RETRIEVAL
 from diptych.evaluate.robustness import ROBUSTNESS
+from diptych.evaluate.shifted import SHIFTS_TASK
 from diptych.evaluate.task import Task
 from diptych.evaluate.video import VIDEO
 from diptych.evaluate.zero_shot_task import ZERO_SHOT
@@ -19,7 +20,10 @@ _ALL = (
     *(ZERO_SHOT, FEW_SHOT, FEW_SHOT_FROM_TEXTS, RETRIEVAL),
     *(VIDEO, LEXICON, GEOLOCATION, HUMAN, ROBUSTNESS, IMAGENET_PROBE),
 )
-TASKS: Mapping[str, Task] = MappingProxyType({task.name: task for task in _ALL})
+_ASKED_FOR = (SHIFTS_TASK,)
+TASKS: Mapping[str, Task] = MappingProxyType({task.name: task for task in (*_ALL, *_ASKED_FOR)})
+USUAL = tuple(task.name for task in _ALL)
+"""What the suite measures unless it is told: all of the paper's; made shifts encode a set forty times."""
 
 
 def get_tasks(names: Sequence[str]) -> list[Task]:

@@ -9,6 +9,7 @@ from diptych.paper.other_tables import TABLE_1, TABLE_14, TABLE_15
 from diptych.paper.probe_figures import FIGURE_8, FIGURE_10, FIGURE_12, FIGURE_20
 from diptych.paper.retrieval_tables import TABLE_13, TABLE_17
 from diptych.paper.robustness_figures import FIGURE_13, FIGURE_14, TABLE_16
+from diptych.paper.shift_figures import SHIFTS_MADE
 from diptych.paper.tables_10_11 import TABLE_10, TABLE_11
 from diptych.paper.zero_shot_figures import FIGURE_4, FIGURE_9_PAPER, FIGURE_22
 
@@ -38,6 +39,7 @@ _ALL: tuple[Exhibit, ...] = (
     TABLE_15,
     TABLE_16,
     TABLE_17,
+    SHIFTS_MADE,
 )
 
 EXHIBITS: dict[str, Exhibit] = {exhibit.name: exhibit for exhibit in _ALL}

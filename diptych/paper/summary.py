@@ -14,11 +14,13 @@ _TITLES = {
     "retrieval": "Retrieval, %",
     "robustness": "Natural shifts, %",
 }
+_MOST_COLUMNS = 8
 _NO_PERCENT = ("error_km",)  # ends of metrics that are no fractions
 
 
 def summary(results: Sequence[Result]) -> Shown:
     """A table per task: one row for each set and split, one column for each model and protocol; intervals beside."""
+    results = [one for one in results if _belongs(one)]
     tasks = sorted({one.task for one in results}, key=lambda task: (task not in _TITLES, [*_TITLES, task].index(task)))
     tables = [_table(task, [one for one in results if one.task == task]) for task in tasks]
     models = sorted({one.model for one in results})
@@ -31,10 +33,11 @@ def summary(results: Sequence[Result]) -> Shown:
 
 def _table(task: str, results: Sequence[Result]) -> NumberTable:
     """The metric of each set's card, or all metrics where the task has several of one rank."""
-    kept = [one for one in results if _belongs(one)]
-    columns = list(dict.fromkeys((one.model, one.protocol) for one in kept))
+    if len({(one.model, one.protocol) for one in results}) > _MOST_COLUMNS:
+        return _long_table(task, results)
+    columns = list(dict.fromkeys((one.model, one.protocol) for one in results))
     rows: dict[str, dict[tuple[str, str], Result]] = {}
-    for one in kept:
+    for one in results:
         rows.setdefault(_row(one), {})[one.model, one.protocol] = one
     single = len({model for model, _ in columns}) == 1
     return NumberTable(
@@ -44,7 +47,21 @@ def _table(task: str, results: Sequence[Result]) -> NumberTable:
     )
 
 
+def _long_table(task: str, results: Sequence[Result]) -> NumberTable:
+    """The other way round: a row for each model and protocol, a column for each set."""
+    columns = list(dict.fromkeys(_row(one) for one in results))
+    rows: dict[str, dict[str, Result]] = {}
+    single = len({one.model for one in results}) == 1
+    for one in results:
+        rows.setdefault(one.protocol if single else f"{one.model}, {one.protocol}", {})[_row(one)] = one
+    title = _TITLES.get(task, task.replace("_", " ")) + (f": {results[0].model}" if single else "")
+    cells = [(row, [_cell(found.get(column)) for column in columns]) for row, found in rows.items()]
+    return NumberTable(title=title, columns=["protocol", *columns], rows=cells)
+
+
 def _belongs(one: Result) -> bool:
+    if one.run.get("settings", {}).get("shift"):
+        return False  # made shifts have an exhibit of their own
     if one.task in ("zero_shot", "linear_probe", "few_shot") and one.metric.startswith(("accuracy", "mean_per_class")):
         card = CARDS.get(one.dataset)
         return one.metric == (card.metric if card else "accuracy")
