@@ -95,7 +95,7 @@ class LinearProbe:
                     f"training rows {features.shape} {labels.shape}, validation {others.shape} {more.shape}"
                 )
             features, labels, num_held = Joined(features, others), np.ma.concatenate([labels, more]), len(more)
-        self._several = labels.ndim > 1
+        self._several, self._label_type = labels.ndim > 1, labels.dtype
         self.classes_ = np.arange(labels.shape[1]) if self._several else np.unique(np.asarray(labels))
         if len(self.classes_) < 2 and not self._several:
             raise InputError(f"all labels are of one class, {self.classes_[0]!r}: there is nothing to tell apart")
@@ -123,10 +123,10 @@ class LinearProbe:
         return scores[:, 0] if scores.shape[1] == 1 and not self._several else scores
 
     def predict(self, X: Rows) -> np.ndarray:
-        """The best class of each row, (N,); with several labels per row bool (N, C), whether a class is likelier."""
+        """The best class of each row, (N,); with several labels per row (N, C), whether each class is there."""
         scores = self._scores(X)
         if self._several:
-            return scores > 0
+            return (scores > 0).astype(self._label_type)
         return self.classes_[(scores[:, 0] > 0).astype(int) if scores.shape[1] == 1 else scores.argmax(axis=1)]
 
     def predict_proba(self, X: Rows) -> np.ndarray:
@@ -253,25 +253,37 @@ def _two_columns(scores: np.ndarray) -> np.ndarray:
 
 
 def _features(given: Any) -> Rows:
+    """Anything like a table of numbers, checked; the messages hold what scikit-learn's own checks look for."""
+    if hasattr(given, "toarray"):
+        raise InputError("sparse features are not supported; use X.toarray()")
     found = given if isinstance(given, np.ndarray | Chosen | Joined) else np.asarray(given)
     if len(found.shape) != 2:
         raise ShapeError(f"features must be (N, D), one row per sample; got {found.shape}. Reshape your data")
-    if found.dtype.kind not in "fiub":
-        raise InputError(f"features must be real numbers; got {found.dtype}")
     if not all(found.shape):
-        raise InputError(f"there are no features: {found.shape}")
+        raise InputError(
+            f"{found.shape[1]} feature(s) (shape={found.shape}) while a minimum of 1 is required, in 1 row"
+        )
+    if found.dtype.kind == "c":
+        raise InputError("features must be real numbers. Complex data not supported")
+    if isinstance(found, np.ndarray) and found.dtype.kind not in "fiub":
+        try:
+            return found.astype(np.float64)
+        except ValueError as error:
+            raise InputError(f"features must be numbers: {error}") from error
     return found
 
 
 def _checked(given: Any, labels: Any) -> tuple[Rows, np.ndarray]:
+    if labels is None:
+        raise InputError("a probe requires y to be passed, but the target y is None")
     features = _features(given)
     found = labels if isinstance(labels, np.ma.MaskedArray) else np.asarray(labels)
     if found.ndim == 2 and found.shape[1] == 1 and found.dtype != bool:
         found = found[:, 0]
     if found.shape[:1] != features.shape[:1] or found.ndim > 2:
         raise ShapeError(f"{features.shape[0]} rows of features need as many labels; got labels {found.shape}")
-    if found.ndim == 1 and found.dtype.kind == "f" and not np.isfinite(found).all():
-        raise InputError("a label is NaN or infinite")
+    if found.ndim == 1 and found.dtype.kind == "f" and not (np.isfinite(found) & (found == np.round(found))).all():
+        raise InputError("Unknown label type: continuous numbers, NaN or infinity; labels must name classes")
     if found.ndim == 2 and not np.isin(np.ma.getdata(found), (0, 1)).all():
         raise ShapeError("labels (N, C) must be bool: whether each row has each class")
     return features, found

@@ -1,0 +1,162 @@
+"""Probes on a paper's set: learned once from its training and validation pictures, and kept on disk."""
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from diptych.data.cards.card import Card
+from diptych.data.cards.opening import open_card
+from diptych.embed.encoder import Encoder
+from diptych.errors import DataError, InputError
+from diptych.evaluate.encoded import Encoded, encode_set
+from diptych.evaluate.probe.few_shot_task import point
+from diptych.evaluate.probe.linear_probe import LinearProbe
+from diptych.evaluate.probe.logistic import Fitted
+from diptych.evaluate.score import relevance
+from diptych.evaluate.task import Setting
+
+VERSION = 1
+"""Raised when the same vectors would give another classifier."""
+
+_NEVER = -1e9  # the score of a class without a training picture
+_log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Learned:
+    """A linear classifier of all classes of a set, and how it came about.
+
+    Attributes:
+        fitted: weights (C, D) and bias (C,) in the order of the set's classes.
+        settings: {"lambda", "validation", "train", "fits", "objective", "steps"}, for the record.
+    """
+
+    fitted: Fitted
+    settings: dict[str, Any]
+
+
+def vector_kind(encoder: Any) -> str:
+    """ "features" of an encoder that has them, otherwise "embeddings"."""
+    has_features = hasattr(encoder, "image_features") or hasattr(encoder, "pixel_features")
+    return "features" if has_features else "embeddings"
+
+
+def learn_probe(encoder: Encoder, card: Card, setting: Setting, kind: str, fold: int | None = None) -> Learned:
+    """Search the penalty on the validation split, or on a fifth of train where there is none, and fit both together.
+
+    Args:
+        encoder: gives the vectors.
+        card: which set; its metric, on validation pictures, decides between penalties.
+        setting: where the sets and the cache are; its seed decides which pictures are held out.
+        kind: "features" or "embeddings".
+        fold: of a set that has several.
+    Raises:
+        DataError: the set is not there.
+        InputError: it cannot be learned from, as with one class only.
+    """
+    train = open_card(card, setting.data, "train", fold=fold)
+    options = {"cache": setting.cache, "num_workers": setting.num_workers}
+    pictures = encode_set(encoder, train, kind, **options)  # type: ignore[arg-type]
+    others = None
+    if "val" in card.splits:
+        try:
+            others = encode_set(encoder, open_card(card, setting.data, "val", fold=fold), kind, **options)  # type: ignore[arg-type]
+        except DataError as error:
+            _log.info("%s: a part of train takes the place of a validation split (%s)", card.title, error)
+    path = _path(encoder, card, setting, pictures, others, len(train.class_names))
+    learned = None if path is None else _read(path)
+    if learned is None:
+        learned = _learn(card, setting.seed, len(train.class_names), pictures, others)
+        if path is not None:
+            _write(learned, path)
+    return learned
+
+
+def _learn(card: Card, seed: int, num_classes: int, train: Encoded, others: Encoded | None) -> Learned:
+    if num_classes < 2:
+        raise InputError(f"{card.title} has {num_classes} class; a probe needs two or more")
+    several = card.task == "multi_label"
+
+    def labels(of: Encoded) -> np.ndarray:
+        if not several:
+            return of.labels
+        relevant, counted = relevance(of.metadata, num_classes)
+        return np.ma.masked_array(relevant, ~counted)
+
+    def measure(truth: np.ndarray, scores: np.ndarray) -> float:
+        return point(card.metric, truth, scores)
+
+    probe = LinearProbe(metric="default" if several or card.metric == "accuracy" else measure, seed=seed)
+    validation = None if others is None else (others.vectors, labels(others))
+    probe.fit(train.vectors, labels(train), validation)
+    weights = np.zeros((num_classes, probe.n_features_in_))
+    bias = np.full(num_classes, _NEVER)
+    if len(probe.coef_) == 1 and not several:  # two classes: half of the difference each
+        weights[probe.classes_], bias[probe.classes_] = (
+            np.concatenate([-one, one]) / 2 for one in (probe.coef_, probe.intercept_)
+        )
+    else:
+        weights[probe.classes_], bias[probe.classes_] = probe.coef_, probe.intercept_
+    settings = {
+        "lambda": probe.lambda_,
+        "validation": "a fifth of train" if others is None else "val",
+        "train": len(train.labels) + (0 if others is None else len(others.labels)),
+        "fits": len(probe.search_.trials) + 1 if probe.search_ else 1,
+        "objective": probe.fitted_.objective,
+        "steps": probe.fitted_.iterations,
+    }
+    return Learned(dataclasses.replace(probe.fitted_, weights=weights, bias=bias), settings)
+
+
+def _path(
+    encoder: Any, card: Card, setting: Setting, train: Encoded, others: Encoded | None, num_classes: int
+) -> Path | None:
+    if setting.cache is None or not getattr(encoder, "image_fingerprint", None):
+        return None
+    marks = [train.fingerprint, others.fingerprint if others else None]
+    content = [VERSION, *marks, num_classes, card.metric, card.task, setting.seed]
+    return (
+        Path(setting.cache) / "probes" / f"{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]}.safetensors"
+    )
+
+
+def _write(learned: Learned, path: Path) -> None:
+    """Keep a classifier; one that cannot be kept costs time, not the result."""
+    about = {name: json.dumps(value) for name, value in learned.settings.items()}
+    about["excess"], about["converged"] = repr(learned.fitted.excess), json.dumps(learned.fitted.converged)
+    unfinished = path.with_name(f".{path.stem}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tensors = {"weights": learned.fitted.weights, "bias": learned.fitted.bias}
+        unfinished.write_bytes(safetensors.numpy.save(tensors, metadata=about))
+        unfinished.replace(path)
+    except OSError as error:
+        _log.warning("a probe is not kept for the next run: %s", error)
+        with contextlib.suppress(OSError):
+            unfinished.unlink()
+
+
+def _read(path: Path) -> Learned | None:
+    if not path.exists():
+        return None
+    try:
+        with safetensors.safe_open(path, "numpy") as file:
+            about = {name: json.loads(value) for name, value in file.metadata().items()}
+            weights, bias = file.get_tensor("weights"), file.get_tensor("bias")
+        if weights.ndim != 2 or bias.shape != weights.shape[:1]:
+            raise ValueError(f"shapes {weights.shape} and {bias.shape}")
+        excess, converged = about.pop("excess"), about.pop("converged")
+        ends = (float(about["objective"]), float(excess), int(about["steps"]), bool(converged))
+        return Learned(Fitted(weights, bias, float(about["lambda"]), *ends), about)
+    except (OSError, KeyError, ValueError, TypeError, safetensors.SafetensorError) as error:
+        _log.warning("the kept probe %s is broken (%s); it is learned again", path, error)
+        return None

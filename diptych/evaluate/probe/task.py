@@ -1,0 +1,128 @@
+"""The linear probe measured on a paper's set, and ImageNet's probe on the shifts of ImageNet.
+
+Source: CLIP paper, section 3.2 and appendix A.3; sections 3.3 for the shifts.
+"""
+
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+
+from diptych.data.benchmarks import Benchmark
+from diptych.data.cards.card import Card
+from diptych.data.cards.imagenet import shift_classes
+from diptych.data.cards.opening import open_card
+from diptych.data.cards.table import get_card
+from diptych.embed.encoder import Encoder
+from diptych.errors import DataError
+from diptych.evaluate.encoded import Encoded, encode_set
+from diptych.evaluate.probe.kept import Learned, learn_probe, vector_kind
+from diptych.evaluate.results import make_result
+from diptych.evaluate.robustness import judge, shift_results, subset_results
+from diptych.evaluate.score import Score, relevance, score
+from diptych.evaluate.task import Setting, Task
+from diptych.evaluate.testbed import SUBSETS
+from diptych.records import Result
+
+FOLDS = {"STL10": 10, "UCF101": 3}
+"""Sets whose score is the mean over several published divisions into training and test pictures."""
+ADAPTED = "adapted to ImageNet"
+
+_PROTOCOLS = {"features": "features", "embeddings": "projected"}
+_log = logging.getLogger(__name__)
+
+
+def _measure(encoder: Encoder, card: Card, setting: Setting, kind: str) -> list[Result]:
+    folds: Sequence[int | None] = _folds(card, setting)
+    found, learned = [], []
+    for fold in folds:
+        learned.append(learn_probe(encoder, card, setting, kind, fold))
+        test, pictures = _test(encoder, card, setting, kind, fold)
+        if len(learned[-1].fitted.bias) != len(test.class_names):
+            raise DataError(f"{card.title}: {len(learned[-1].fitted.bias)} classes in train, other ones in test")
+        found.append(_scored(card, test, pictures, learned[-1], setting.seed))
+    settings = dict(learned[0].settings)
+    if len(folds) > 1:
+        values = [one.value for one in found]
+        settings |= {name: [one.settings[name] for one in learned] for name in ("lambda", "objective", "steps")}
+        settings["values"] = values
+        mean = float(np.mean(values))
+        found = [Score(mean, found[0].n, min(values), max(values), f"range of {len(values)} folds")]
+    if pictures.num_broken:
+        settings["broken"] = pictures.num_broken
+    where = ("linear_probe", test.name, test.split, card.metric, found[0])
+    protocol = _PROTOCOLS[kind]
+    fingerprint = test.fingerprint
+    return [make_result(*where, protocol=protocol, encoder=encoder, fingerprint=fingerprint, settings=settings)]
+
+
+def _folds(card: Card, setting: Setting) -> Sequence[int | None]:
+    if card.name not in FOLDS:
+        return (None,)
+    try:
+        open_card(card, setting.data, "train", fold=1)
+    except DataError as error:
+        _log.warning("%s: the paper's mean over %d folds is not possible: %s", card.title, FOLDS[card.name], error)
+        return (None,)
+    return range(1, FOLDS[card.name] + 1)
+
+
+def _test(
+    encoder: Encoder, card: Card, setting: Setting, kind: str, fold: int | None = None
+) -> tuple[Benchmark, Encoded]:
+    test = open_card(card, setting.data, "test", fold=fold)
+    return test, encode_set(encoder, test, kind, cache=setting.cache, num_workers=setting.num_workers)
+
+
+def _scored(card: Card, test: Benchmark, pictures: Encoded, learned: Learned, seed: int) -> Score:
+    relevant = counted = None
+    if card.task == "multi_label":
+        relevant, counted = relevance(pictures.metadata, len(test.class_names))
+    scores = learned.fitted.scores(pictures.vectors)
+    return score(card.metric, pictures.labels, scores, relevant=relevant, counted=counted, seed=seed)
+
+
+def _measure_imagenet(encoder: Encoder, card: Card, setting: Setting) -> list[Result]:
+    """ImageNet's probe on a shift, or on the parts of ImageNet that match the shifts."""
+    kind = vector_kind(encoder)
+    learned = learn_probe(encoder, get_card("ImageNet"), setting, kind)
+    test, pictures = _test(encoder, card, setting, kind)
+    if card.name == "ImageNet":
+        return subset_results(encoder, test, pictures, learned.fitted.scores, task="linear_probe")
+    classes = shift_classes(card.name) if card.name in SUBSETS else None
+    judged = judge(pictures.vectors, learned.fitted.scores, classes)
+    settings = {"lambda": learned.settings["lambda"]}
+    return shift_results(encoder, test, pictures, judged, ADAPTED, task="linear_probe", settings=settings)
+
+
+def _applies(card: Card) -> bool:
+    learnable = card.task in ("classification", "multi_label", "video")
+    return learnable and card.group != "shift" and card.num_classes > 1 and "train" in card.splits
+
+
+LINEAR_PROBE = Task(
+    name="linear_probe",
+    applies=_applies,
+    splits=lambda card: ("train", "test"),
+    measure=lambda encoder, card, setting: _measure(encoder, card, setting, vector_kind(encoder)),
+    needs_texts=False,
+)
+"""On features before the projection, protocol "features"; an encoder without any gives its embeddings, "projected"."""
+
+PROJECTED_PROBE = Task(
+    name="projected_probe",
+    applies=_applies,
+    splits=lambda card: ("train", "test"),
+    measure=lambda encoder, card, setting: _measure(encoder, card, setting, "embeddings"),
+    needs_texts=False,
+)
+"""The same on embeddings; its Results have the task "linear_probe" and the protocol "projected"."""
+
+IMAGENET_PROBE = Task(
+    name="imagenet_probe",
+    applies=lambda card: card.group == "shift" or card.name == "ImageNet",
+    splits=lambda card: ("test",),
+    measure=_measure_imagenet,
+    needs_texts=False,
+)
+"""ImageNet's probe under its natural shifts (figure 14); its Results have the task "linear_probe"."""
