@@ -43,9 +43,7 @@ def prepare(
     name: Annotated[str, typer.Argument(help="The set to derive; a wrong name lists all.")],
     source: Annotated[Path, typer.Argument(help="What it is made from, as its authors publish it.")],
     out: Annotated[Path, typer.Argument(help="Folder for the set; it appears whole or not at all.")],
-    seed: Annotated[
-        int, Option(help="Of the drawing; by default as the archive itself is read.")
-    ] = 2021,
+    seed: Annotated[int, Option(help="Of the drawing; by default as the archive itself is read.")] = 2021,
 ) -> None:
     """Make a set that the paper derives from another one, by seeded rules."""
     from diptych.data.cards.preparing import prepare

@@ -6,9 +6,9 @@ from types import MappingProxyType
 from diptych.errors import ConfigError
 from diptych.evaluate.geolocation import GEOLOCATION
 from diptych.evaluate.human import HUMAN
-from diptych.evaluate.imagenet_probe import IMAGENET_PROBE
 from diptych.evaluate.lexicon import LEXICON
 from diptych.evaluate.probe.few_shot_task import FEW_SHOT, FEW_SHOT_FROM_TEXTS
+from diptych.evaluate.probe.task import IMAGENET_PROBE, LINEAR_PROBE, PROJECTED_PROBE
 from diptych.evaluate.retrieval import RETRIEVAL
 from diptych.evaluate.robustness import ROBUSTNESS
 from diptych.evaluate.shifted import SHIFTS_TASK
@@ -17,10 +17,10 @@ from diptych.evaluate.video import VIDEO
 from diptych.evaluate.zero_shot_task import ZERO_SHOT
 
 _ALL = (
-    *(ZERO_SHOT, FEW_SHOT, FEW_SHOT_FROM_TEXTS, RETRIEVAL),
+    *(ZERO_SHOT, LINEAR_PROBE, FEW_SHOT, FEW_SHOT_FROM_TEXTS, RETRIEVAL),
     *(VIDEO, LEXICON, GEOLOCATION, HUMAN, ROBUSTNESS, IMAGENET_PROBE),
 )
-_ASKED_FOR = (SHIFTS_TASK,)
+_ASKED_FOR = (PROJECTED_PROBE, SHIFTS_TASK)
 TASKS: Mapping[str, Task] = MappingProxyType({task.name: task for task in (*_ALL, *_ASKED_FOR)})
 USUAL = tuple(task.name for task in _ALL)
 """What the suite measures unless it is told: all of the paper's; made shifts encode a set forty times."""

@@ -103,7 +103,7 @@ def _applies(card: Card) -> bool:
 LINEAR_PROBE = Task(
     name="linear_probe",
     applies=_applies,
-    splits=lambda card: ("train", "test"),
+    splits=lambda card: ("train", "val", "test"),
     measure=lambda encoder, card, setting: _measure(encoder, card, setting, vector_kind(encoder)),
     needs_texts=False,
 )
@@ -112,7 +112,7 @@ LINEAR_PROBE = Task(
 PROJECTED_PROBE = Task(
     name="projected_probe",
     applies=_applies,
-    splits=lambda card: ("train", "test"),
+    splits=lambda card: ("train", "val", "test"),
     measure=lambda encoder, card, setting: _measure(encoder, card, setting, "embeddings"),
     needs_texts=False,
 )
@@ -124,5 +124,6 @@ IMAGENET_PROBE = Task(
     splits=lambda card: ("test",),
     measure=_measure_imagenet,
     needs_texts=False,
+    others=lambda card: (("ImageNet", "train"), ("ImageNet", "val")),
 )
 """ImageNet's probe under its natural shifts (figure 14); its Results have the task "linear_probe"."""
