@@ -47,6 +47,9 @@ def labels_of(card, data, split):
 @pytest.mark.parametrize("card", PAPER, ids=lambda card: card.name)
 def test_every_archive_is_probed_where_a_picture_can_be_held_out(card, data, tmp_path):
     found = run_suite(ColourEncoder(), [TASKS["linear_probe"]], [card], Setting(data), tmp_path)
+    if card.name == "UCF101":  # the miniature's first list has one class to learn
+        assert "all labels are of one class" in found.skipped[0].reason and not found.results
+        return
     alone = min(Counter(labels_of(card, data, "train")).values()) == 1
     if alone and "val" not in card.splits and card.task != "multi_label":
         assert "has one row alone" in found.skipped[0].reason and not found.results
@@ -58,6 +61,9 @@ def test_every_archive_is_probed_where_a_picture_can_be_held_out(card, data, tmp
 @pytest.mark.parametrize("card", [card for card in PAPER if card.task != "multi_label"], ids=lambda card: card.name)
 def test_every_archive_is_learned_from_one_picture_a_class(card, data, tmp_path):
     found = run_suite(ColourEncoder(), [TASKS["few_shot"]], [card], Setting(data), tmp_path)
+    if card.name == "UCF101":
+        assert "needs two or more" in found.skipped[0].reason and not found.results
+        return
     assert found.skipped == []
     assert (found.results[0].protocol, found.results[0].metric) == ("probe 1-shot", card.metric)
 

@@ -98,7 +98,7 @@ class LinearProbe:
         self._several, self._label_type = labels.ndim > 1, labels.dtype
         self.classes_ = np.arange(labels.shape[1]) if self._several else np.unique(np.asarray(labels))
         if len(self.classes_) < 2 and not self._several:
-            raise InputError(f"all labels are of one class, {self.classes_[0]!r}: there is nothing to tell apart")
+            raise InputError(f"all labels are of one class, {self.classes_[0]}: there is nothing to tell apart")
         targets = self._targets(labels)
         self.search_: Search | None = None
         start = None if self.penalty is not None else self._search(features, targets, num_held)
