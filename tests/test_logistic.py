@@ -169,7 +169,7 @@ def test_same_input_same_numbers_and_starts_save_steps():
 def test_features_mapped_from_disk(tmp_path, monkeypatch, kept):
     if not kept:
         monkeypatch.setattr("diptych.evaluate.probe.design._KEPT_BYTES", 0)
-    monkeypatch.setattr("diptych.evaluate.probe.design._READ_ROWS", 64)
+    monkeypatch.setattr("diptych.evaluate.probe.design.READ_ROWS", 64)
     features, labels = blobs()
     np.save(tmp_path / "features.npy", features)
     mapped = np.load(tmp_path / "features.npy", mmap_mode="r")
