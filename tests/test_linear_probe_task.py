@@ -149,3 +149,28 @@ def test_which_sets_it_applies_to():
     assert not any(LINEAR_PROBE.applies(get_card(name)) for name in ("ImageNetV2", "Flickr30k", "IM2GPS"))
     assert all(IMAGENET_PROBE.applies(get_card(name)) for name in ("ImageNet", "ImageNetV2", "ObjectNet"))
     assert not IMAGENET_PROBE.applies(get_card("CIFAR10"))
+
+
+def test_imagenet_s_probe_on_its_parts_and_on_a_shift(tmp_path):
+    ids = {0: "n01440764", 1: "n01443537", 999: "n15075141"}
+    base, rows = tmp_path / "ImageNet/ILSVRC/Data/CLS-LOC", ["ImageId,PredictionString"]
+    matched = tmp_path / "ImageNetV2/imagenetv2-matched-frequency-format-val"
+    for place, (label, wordnet_id) in enumerate(ids.items()):
+        for number in range(6):
+            name = f"ILSVRC2012_val_{10 * place + number:08d}"
+            rows.append(f"{name},{wordnet_id} 1 2 3 4")
+            paths = (base / f"train/{wordnet_id}/{wordnet_id}_{number}.JPEG", base / f"val/{name}.JPEG")
+            for seed, path in enumerate((*paths, matched / f"{label}/{number}.jpeg")):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                pixels = np.broadcast_to(shade(place, seed, number), (8, 8, 3))
+                Image.fromarray(pixels.copy()).save(path)
+    (tmp_path / "ImageNet/LOC_val_solution.csv").write_text("\n".join(rows))
+    setting = Setting(tmp_path, cache=tmp_path / "cache")
+    (whole,) = LINEAR_PROBE.measure(Pictures(), get_card("ImageNet"), setting)
+    assert whole.n == 18 and whole.value > 0.6  # of 1,000 classes, of which three have training pictures
+    parts = {one.protocol: one for one in IMAGENET_PROBE.measure(Pictures(), get_card("ImageNet"), setting)}
+    assert parts["on ImageNet-R"].n == 6 and all(one.task == "linear_probe" for one in parts.values())  # the goldfish
+    (shifted,) = IMAGENET_PROBE.measure(Pictures(), get_card("ImageNetV2"), setting)
+    assert (shifted.task, shifted.protocol, shifted.n) == ("linear_probe", "adapted to ImageNet", 18)
+    assert shifted.value > 0.6
+    assert len(list((tmp_path / "cache/probes").iterdir())) == 1  # learned once for all of these
