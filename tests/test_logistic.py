@@ -161,7 +161,7 @@ def test_same_input_same_numbers_and_starts_save_steps():
     for one, other in zip(first, second, strict=True):
         np.testing.assert_array_equal(one.weights, other.weights)
     (again,) = fit_logistic(design, labels, 5, [LAMBDAS[1]], starts=[first[1]])
-    assert again.iterations <= 1
+    assert again.iterations <= 3 < first[1].iterations
     assert again.objective == pytest.approx(first[1].objective, rel=1e-6)
 
 
