@@ -7,7 +7,9 @@ from collections.abc import Callable
 
 import torch
 
-_MEMORY = 12
+MEMORY = 12
+"""Steps that a descent remembers, each with two tensors of the size of its point."""
+
 _ARMIJO, _CURVATURE = 1e-4, 0.9
 _MAX_TRIALS, _MAX_NOISY_TRIALS, _MAX_LENGTHENED = 20, 6, 5  # with noise, another precision helps more than patience
 
@@ -105,7 +107,7 @@ class Descent:
     def _remember(self, step: torch.Tensor, change: torch.Tensor) -> None:
         product = float((step * change).sum())
         if product > 0:
-            self._pairs = [*self._pairs[-_MEMORY + 1 :], (step, change, 1 / product)]
+            self._pairs = [*self._pairs[-MEMORY + 1 :], (step, change, 1 / product)]
 
     def _inverse_hessian(self, gradient: torch.Tensor) -> torch.Tensor:
         """The two loops of L-BFGS around the inverse of the diagonal `curvature`."""

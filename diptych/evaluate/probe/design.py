@@ -6,10 +6,10 @@ import torch
 from diptych.errors import InputError
 from diptych.evaluate.probe.rows import Rows
 
-_BASIS_ROWS = 8192  # rows that the basis is made of; it only steers the descent, the objective takes all rows
-_KEPT_BYTES = 2 << 30  # a centred float32 copy is kept up to this size; beyond, rows are read anew in each pass
-_CHUNK_VALUES = {"cpu": 1 << 18, "cuda": 1 << 26}  # logits per chunk: on a CPU they stay in its cache
-_READ_ROWS = 1 << 14
+BASIS_ROWS = 8192  # rows that the basis is made of; it only steers the descent, the objective takes all rows
+_KEPT_BYTES = 2 << 30  # a float32 copy is kept in memory up to this size; beyond, rows are read anew in each pass
+CHUNK_VALUES = {"cpu": 1 << 18, "cuda": 1 << 26}  # logits per chunk: on a CPU they stay in its cache
+READ_ROWS = 1 << 14
 
 
 class Design:
@@ -29,13 +29,14 @@ class Design:
         variances: float64 (r + 1,), of the coordinates; the last, of the bias, is 1.
     """
 
-    def __init__(self, features: Rows, device: torch.device, intercept: bool = True) -> None:
+    def __init__(self, features: Rows, device: torch.device, intercept: bool = True, keep: bool | None = None) -> None:
         """Look at every row once.
 
         Args:
             features: (N, D) of any number type; may be mapped from disk.
             device: where the products are computed.
             intercept: whether there is a bias.
+            keep: a copy of the rows; None keeps one where there is room.
         Raises:
             InputError: a feature is not finite.
         """
@@ -46,7 +47,7 @@ class Design:
         if not bool(self.mean.isfinite().all()):
             raise InputError("the features hold NaN or infinity; are the model's weights sound?")
         self.mean *= intercept
-        num_seen = min(self.num_rows, max(_BASIS_ROWS, self.width + 1))
+        num_seen = min(self.num_rows, max(BASIS_ROWS, self.width + 1))
         rows = np.unique(np.linspace(0, self.num_rows - 1, num_seen).astype(np.int64))
         some = self._centred(rows, torch.float64)
         self.basis, variances = _eigenbasis(some)
@@ -56,12 +57,12 @@ class Design:
         if self.num_rows <= self.width:
             inside = some @ self.basis
             self._kept = {torch.float64: inside, torch.float32: inside.float()}
-        elif self.num_rows * self.width * 4 <= _KEPT_BYTES:
+        elif self.num_rows * self.width * 4 <= kept_bytes(device) if keep is None else keep:
             self._kept = {torch.float32: self._all_turned()}
 
     def chunks(self, num_outputs: int) -> list[tuple[int, int]]:
         """Rows [start, stop) of each chunk when `num_outputs` numbers are computed per row."""
-        size = max(256, min(_CHUNK_VALUES[self.device.type] // num_outputs, _READ_ROWS))
+        size = max(256, min(CHUNK_VALUES[self.device.type] // num_outputs, READ_ROWS))
         return [(start, min(start + size, self.num_rows)) for start in range(0, self.num_rows, size)]
 
     def rows(self, start: int, stop: int, dtype: torch.dtype) -> torch.Tensor:
@@ -90,17 +91,22 @@ class Design:
 
     def _all_turned(self) -> torch.Tensor:
         kept = torch.empty(self.num_rows, self.rank, device=self.device)
-        for start in range(0, self.num_rows, _READ_ROWS):
-            rows = slice(start, start + _READ_ROWS)
+        for start in range(0, self.num_rows, READ_ROWS):
+            rows = slice(start, start + READ_ROWS)
             kept[rows] = self._centred(rows, torch.float64) @ self.basis
         return kept
 
     def _mean(self) -> torch.Tensor:
         total = torch.zeros(self.width, dtype=torch.float64, device=self.device)
-        for start in range(0, self.num_rows, _READ_ROWS):
-            chunk = torch.from_numpy(_native(self.features[start : start + _READ_ROWS])).to(self.device)
+        for start in range(0, self.num_rows, READ_ROWS):
+            chunk = torch.from_numpy(_native(self.features[start : start + READ_ROWS])).to(self.device)
             total += chunk.sum(dim=0, dtype=torch.float64)
         return total / self.num_rows
+
+
+def kept_bytes(device: torch.device) -> int:
+    """How large a copy of the rows may be: half of what a GPU has free, or a fixed size in main memory."""
+    return torch.cuda.mem_get_info(device)[0] // 2 if device.type == "cuda" else _KEPT_BYTES
 
 
 def _native(rows: np.ndarray) -> np.ndarray:

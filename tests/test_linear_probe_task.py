@@ -1,0 +1,176 @@
+"""The linear probe on sets on disk: splits, folds, several labels, kept classifiers, ImageNet's probe on a shift."""
+
+import logging
+
+import miniatures
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.linear_model import LogisticRegression
+
+from diptych.data.cards.table import get_card
+from diptych.evaluate.encoded import Encoded
+from diptych.evaluate.probe.kept import _learn
+from diptych.evaluate.probe.task import IMAGENET_PROBE, LINEAR_PROBE, PROJECTED_PROBE
+from diptych.evaluate.suite import run_suite
+from diptych.evaluate.task import Setting
+
+NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+STL_NAMES = ("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck")
+COLOURS = np.random.default_rng(1).integers(30, 225, (10, 3))
+
+
+class Pictures:
+    """Sees the mean colour of a picture; its features have a constant beside it. It reads nothing."""
+
+    name = "colours"
+
+    def __init__(self, mark="weights"):
+        self.image_fingerprint = mark
+
+    def image_features(self, pictures):
+        colours = np.stack([np.asarray(picture.convert("RGB")).mean(axis=(0, 1)) for picture in pictures])
+        return torch.tensor(np.c_[colours / 128 - 1, np.ones(len(colours))], dtype=torch.float32)
+
+    def encode_images(self, pictures):
+        return torch.nn.functional.normalize(self.image_features(pictures), dim=1)
+
+
+def shade(label, *seeds):
+    return np.clip(COLOURS[label] + np.random.default_rng([label, *seeds]).normal(0, 25, 3), 0, 255).astype(np.uint8)
+
+
+def write_cifar10(root, **sizes):
+    for place, (split, per_class) in enumerate(sizes.items()):
+        for label, name in enumerate(NAMES):
+            folder = root / "CIFAR10" / split / name
+            folder.mkdir(parents=True)
+            for number in range(per_class):
+                pixels = np.broadcast_to(shade(label, place, number), (4, 4, 3))
+                Image.fromarray(pixels.copy()).save(folder / f"{split}{number}.png")
+
+
+def test_train_is_searched_fitted_and_measured_on_test(tmp_path):
+    write_cifar10(tmp_path / "data", train=10, test=6)
+    setting = Setting(tmp_path / "data", cache=tmp_path / "cache")
+    found = run_suite(Pictures(), [LINEAR_PROBE, PROJECTED_PROBE], [get_card("CIFAR10")], setting, tmp_path / "out")
+    assert not found.skipped
+    features, projected = found.results
+    assert (features.task, features.protocol, features.metric) == ("linear_probe", "features", "accuracy")
+    assert (projected.task, projected.protocol) == ("linear_probe", "projected")
+    assert features.n == 60 and features.low < features.value < features.high and features.value > 0.5
+    settings = features.run["settings"]
+    assert settings["validation"] == "a fifth of train" and settings["train"] == 100 and 12 <= settings["fits"] <= 16
+    # The same by scikit-learn, at the penalty that was found.
+    rows = {split: colours(split, place, size) for place, (split, size) in enumerate({"train": 10, "test": 6}.items())}
+    peer = LogisticRegression(C=1 / settings["lambda"], tol=1e-8, max_iter=1000).fit(*rows["train"])
+    assert features.value == pytest.approx(peer.score(*rows["test"]), abs=1 / 60 + 1e-9)
+
+
+def colours(split, place, size):
+    labels = np.repeat(np.arange(10), size)
+    shades = np.stack([shade(label, place, number) for label in range(10) for number in range(size)])
+    return np.c_[shades / 128.0 - 1, np.ones(len(shades))], labels
+
+
+def test_a_kept_probe_is_learned_once_and_never_of_other_weights(tmp_path, caplog):
+    write_cifar10(tmp_path / "data", train=5, test=2)
+    setting, card = Setting(tmp_path / "data", cache=tmp_path / "cache"), get_card("CIFAR10")
+    (first,) = LINEAR_PROBE.measure(Pictures(), card, setting)
+    (kept,) = (tmp_path / "cache/probes").iterdir()
+    written = kept.stat().st_mtime_ns
+    (again,) = LINEAR_PROBE.measure(Pictures(), card, setting)
+    (without,) = LINEAR_PROBE.measure(Pictures(), card, Setting(tmp_path / "data"))
+    assert first.value == again.value == without.value
+    assert first.run["settings"] == again.run["settings"] == without.run["settings"]
+    assert kept.stat().st_mtime_ns == written
+    kept.write_bytes(b"broken")
+    with caplog.at_level(logging.WARNING):
+        LINEAR_PROBE.measure(Pictures(), card, setting)
+    assert "learned again" in caplog.text
+    LINEAR_PROBE.measure(Pictures("other weights"), card, setting)
+    assert len(list((tmp_path / "cache/probes").iterdir())) == 2
+
+
+def test_the_score_of_stl10_is_the_mean_over_its_folds(tmp_path, caplog):
+    base = tmp_path / "STL10/stl10_binary"
+    base.mkdir(parents=True)
+    (base / "class_names.txt").write_text("\n".join(STL_NAMES))
+    labels = np.tile(np.arange(10), 5)
+    folds = [[row for row in range(50) if (row // 10 + row) % 5 != n % 5 and row % 7 != n % 7] for n in range(10)]
+    (base / "fold_indices.txt").write_text("\n".join(" ".join(map(str, rows)) for rows in folds))
+    for place, split in enumerate(("train", "test")):
+        planes = [np.broadcast_to(shade(label, place, n)[:, None, None], (3, 96, 96)) for n, label in enumerate(labels)]
+        (base / f"{split}_X.bin").write_bytes(b"".join(plane.tobytes() for plane in planes))
+        (base / f"{split}_y.bin").write_bytes(bytes((labels + 1).tolist()))
+    (found,) = LINEAR_PROBE.measure(Pictures(), get_card("STL10"), Setting(tmp_path))
+    settings = found.run["settings"]
+    assert len(settings["values"]) == len(settings["lambda"]) == 10 and settings["train"] == len(folds[0])
+    assert found.value == pytest.approx(np.mean(settings["values"])) and found.value > 0.4
+    assert (found.low, found.high) == (min(settings["values"]), max(settings["values"]))
+    assert found.interval == "range of 10 folds" and found.n == 50
+    assert len(set(settings["values"])) > 1
+
+
+def test_validation_pictures_are_searched_on_and_learned_from(tmp_path):
+    miniatures.build("DTD", tmp_path / "DTD")
+    (found,) = LINEAR_PROBE.measure(Pictures(), get_card("DTD"), Setting(tmp_path))
+    settings = found.run["settings"]
+    assert settings["validation"] == "val" and settings["train"] == 94 and found.n == 47
+
+
+def test_several_labels_per_picture(tmp_path):
+    miniatures.build("VOC2007", tmp_path / "VOC2007")
+    (found,) = LINEAR_PROBE.measure(Pictures(), get_card("VOC2007"), Setting(tmp_path))
+    assert found.metric == "mean_average_precision_11_point" and 0 < found.value <= 1 and found.n == 21
+    rng = np.random.default_rng(0)
+    vectors = rng.standard_normal((200, 6)).astype(np.float32)
+    present = vectors[:, :20] @ rng.standard_normal((6, 20)) > 0.5
+    metadata = tuple({"labels": tuple(np.flatnonzero(row)), "ignored": ()} for row in present)
+    encoded = Encoded(("",) * 200, np.zeros(200, np.int64), vectors, ((),) * 200, metadata, 0, "x")
+    learned = _learn(get_card("VOC2007"), 0, 20, encoded, None)
+    assert ((learned.fitted.scores(vectors) > 0) == present).mean() > 0.95
+
+
+def test_two_classes_and_a_class_without_a_training_picture():
+    rng = np.random.default_rng(0)
+    labels = np.tile([0, 2], 40)
+    vectors = (labels[:, None] + rng.standard_normal((80, 3))).astype(np.float32)
+    encoded = Encoded(("",) * 80, labels, vectors, ((),) * 80, ({},) * 80, 0, "x")
+    scores = _learn(get_card("CIFAR10"), 0, 4, encoded, None).fitted.scores(vectors)
+    assert scores.shape == (80, 4)
+    assert set(scores.argmax(axis=1)) == {0, 2} and (scores.argmax(axis=1) == labels).mean() > 0.75
+    np.testing.assert_allclose(scores[:, 0], -scores[:, 2], rtol=1e-5)
+
+
+def test_which_sets_it_applies_to():
+    assert all(LINEAR_PROBE.applies(get_card(name)) for name in ("ImageNet", "VOC2007", "UCF101", "MNIST"))
+    assert not any(LINEAR_PROBE.applies(get_card(name)) for name in ("ImageNetV2", "Flickr30k", "IM2GPS"))
+    assert all(IMAGENET_PROBE.applies(get_card(name)) for name in ("ImageNet", "ImageNetV2", "ObjectNet"))
+    assert not IMAGENET_PROBE.applies(get_card("CIFAR10"))
+
+
+def test_imagenet_s_probe_on_its_parts_and_on_a_shift(tmp_path):
+    ids = {0: "n01440764", 1: "n01443537", 999: "n15075141"}
+    base, rows = tmp_path / "ImageNet/ILSVRC/Data/CLS-LOC", ["ImageId,PredictionString"]
+    matched = tmp_path / "ImageNetV2/imagenetv2-matched-frequency-format-val"
+    for place, (label, wordnet_id) in enumerate(ids.items()):
+        for number in range(6):
+            name = f"ILSVRC2012_val_{10 * place + number:08d}"
+            rows.append(f"{name},{wordnet_id} 1 2 3 4")
+            paths = (base / f"train/{wordnet_id}/{wordnet_id}_{number}.JPEG", base / f"val/{name}.JPEG")
+            for seed, path in enumerate((*paths, matched / f"{label}/{number}.jpeg")):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                pixels = np.broadcast_to(shade(place, seed, number), (8, 8, 3))
+                Image.fromarray(pixels.copy()).save(path)
+    (tmp_path / "ImageNet/LOC_val_solution.csv").write_text("\n".join(rows))
+    setting = Setting(tmp_path, cache=tmp_path / "cache")
+    (whole,) = LINEAR_PROBE.measure(Pictures(), get_card("ImageNet"), setting)
+    assert whole.n == 18 and whole.value > 0.6  # of 1,000 classes, of which three have training pictures
+    parts = {one.protocol: one for one in IMAGENET_PROBE.measure(Pictures(), get_card("ImageNet"), setting)}
+    assert parts["on ImageNet-R"].n == 6 and all(one.task == "linear_probe" for one in parts.values())  # the goldfish
+    (shifted,) = IMAGENET_PROBE.measure(Pictures(), get_card("ImageNetV2"), setting)
+    assert (shifted.task, shifted.protocol, shifted.n) == ("linear_probe", "adapted to ImageNet", 18)
+    assert shifted.value > 0.6
+    assert len(list((tmp_path / "cache/probes").iterdir())) == 1  # learned once for all of these
