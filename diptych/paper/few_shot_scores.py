@@ -46,17 +46,20 @@ class Curve:
     def needed(self) -> float | None:
         """The examples per class with which the probe matches zero-shot; None where it never does.
 
-        Raises:
-            InputError: see `can_be_matched`.
+        To be asked only where it `can_be_matched`.
         """
         assert self.zero_shot is not None
         return examples_to_match(*self.points(), self.zero_shot.value)
 
     @property
     def can_be_matched(self) -> bool:
-        """Whether zero-shot, few shots and full supervision were all measured."""
-        known = (self.zero_shot, self.full, self.full_examples, self.shots.get(PROBE))
-        return all(one is not None for one in known)
+        """Whether zero-shot was measured, and the curve as far as it takes.
+
+        Where few shots reach zero-shot no full supervision is needed.
+        """
+        if self.zero_shot is None or PROBE not in self.shots:
+            return False
+        return self.points()[0][-1] == self.full_examples or max(self.points()[1]) >= self.zero_shot.value
 
 
 def curves(results: Iterable[Result]) -> dict[str, dict[str, Curve]]:
