@@ -66,8 +66,8 @@ def curves(results: Iterable[Result]) -> dict[str, dict[str, Curve]]:
     """By model and set, where there is a few-shot Result; of two measurements of one thing, the later.
 
     Full supervision is the few-shot protocol "probe full-shot" or else the linear probe's, in the few-shot Results'
-    metric. How many examples per class that is stands in its settings, or else in those of the few-shot Results. The
-    shifts of ImageNet, which have no training set, are left out.
+    metric; an encoder without features has but a "projected" one. The shifts of ImageNet, which have no training set,
+    are left out.
     """
     shots: dict[tuple[str, str], dict[str, dict[int, Result]]] = {}
     beside: dict[tuple[str, str, str, str, str], Result] = {}
@@ -83,15 +83,27 @@ def curves(results: Iterable[Result]) -> dict[str, dict[str, Curve]]:
     for (model, dataset), own in shots.items():
         some = next(iter(next(iter(own.values())).values()))
         key = (model, dataset, some.metric)
-        full = beside.get((*key, "few_shot", f"{PROBE} {FULL}-shot")) or beside.get((*key, "linear_probe", "features"))
-        counts = [_setting(one, "examples_per_class") for one in (full, some)]
-        made.setdefault(model, {})[dataset] = Curve(
-            own,
-            beside.get((*key, "zero_shot", "ensemble")),
-            full,
-            next((float(count) for count in counts if count is not None), None),
-        )
+        wanted = (("few_shot", f"{PROBE} {FULL}-shot"), ("linear_probe", "features"), ("linear_probe", "projected"))
+        full = next((beside[(*key, *one)] for one in wanted if (*key, *one) in beside), None)
+        zero_shot = beside.get((*key, "zero_shot", "ensemble"))
+        made.setdefault(model, {})[dataset] = Curve(own, zero_shot, full, _full_examples(some, full))
     return made
+
+
+def _full_examples(few: Result, full: Result | None) -> float | None:
+    """Examples per class of full supervision.
+
+    All that the linear probe learned from, validation pictures with it, over the number of classes; where the probe does
+    not tell, the training split's.
+    """
+    per_class, num_train, num_learned = (
+        _setting(few, "examples_per_class"),
+        _setting(few, "train_examples"),
+        _setting(full, "train"),
+    )
+    if not per_class or not num_train or not num_learned:
+        return None if per_class is None else float(per_class)
+    return float(per_class) * num_learned / num_train
 
 
 @dataclasses.dataclass(frozen=True)
