@@ -93,8 +93,8 @@ def curves(results: Iterable[Result]) -> dict[str, dict[str, Curve]]:
 def _full_examples(few: Result, full: Result | None) -> float | None:
     """Examples per class of full supervision.
 
-    All that the linear probe learned from, validation pictures with it, over the number of classes; where the probe does
-    not tell, the training split's.
+    All that the linear probe learned from, validation pictures with it, over the number of classes; where the probe
+    does not tell, the training split's.
     """
     per_class, num_train, num_learned = (
         _setting(few, "examples_per_class"),
