@@ -37,6 +37,10 @@ def few(dataset, scores, *, classifier="probe", per_class=64, model="small", spr
     ]
 
 
+def with_settings(one, **settings):
+    return dataclasses.replace(one, run={"settings": {**one.run["settings"], **settings}})
+
+
 def zero(dataset, value, **options):
     return result("zero_shot", dataset, "ensemble", value, **options)
 
@@ -175,7 +179,7 @@ class TestFigure7:
         assert cells(shown.tables[0], "CIFAR10")[0] == "more than 64"
         assert cells(shown.tables[0], "median")[0] == "more than the full set"
         assert dict(shown.charts[0].rows)["CIFAR10"] is None
-        assert "worth more than the full set on the median of 1 sets" in shown.title
+        assert "worth more than the full set on the median of 1 set" in shown.title
         assert any("stays below zero-shot on CIFAR10" in note for note in shown.notes)
         assert drawn(shown)
 
@@ -190,16 +194,28 @@ class TestFigure7:
         results = [*few("CIFAR10", RISING, per_class=16), zero("CIFAR10", 0.5), full("CIFAR10", 0.65)]
         curve = curves(results)["small"]["CIFAR10"]
         assert curve.points() == ([1, 2, 4, 8, 16], [0.3, 0.4, 0.5, 0.6, 0.65])
-        own = full(
-            "CIFAR10", 0.65, per_class=20.5
-        )  # the probe's own count wins: it learns from validation pictures, too
-        assert curves([*results[:-1], own])["small"]["CIFAR10"].points()[0][-1] == 20.5
 
-    def test_without_full_supervision_or_zero_shot_a_set_has_no_count(self):
-        for left_out in ("zero_shot", "linear_probe", "few_shot"):
-            results = [*few("CIFAR10", RISING), zero("CIFAR10", 0.5), full("CIFAR10", 0.9)]
-            shown = FIGURE_7.build([one for one in results if one.task != left_out])
-            assert "the median of 26 sets" in shown.title
+    def test_full_supervision_counts_the_validation_pictures_that_the_probe_learned_from(self):
+        shots = [with_settings(one, train_examples=160) for one in few("CIFAR10", RISING, per_class=16)]
+        probe = with_settings(full("CIFAR10", 0.65), train=205)  # 10 classes of 16, and 45 pictures for validation
+        for protocol in ("features", "projected"):
+            results = [*shots, dataclasses.replace(probe, protocol=protocol)]
+            assert curves(results)["small"]["CIFAR10"].points()[0] == [1, 2, 4, 8, 16, 20.5]
+
+    @pytest.mark.parametrize("left_out", ["zero_shot", "linear_probe", "few_shot"])
+    def test_with_a_measurement_missing_a_set_has_no_count(self, left_out):
+        results = [*few("CIFAR10", RISING), zero("CIFAR10", 0.8), full("CIFAR10", 0.9)]
+        shown = FIGURE_7.build([one for one in results if one.task != left_out])
+        assert "the median of 26 sets" in shown.title
+        assert any("missing for CIFAR10" in note for note in shown.notes) == (left_out != "few_shot")
+
+    def test_where_few_shots_reach_zero_shot_no_full_supervision_is_needed(self):
+        known, unknown = (
+            [*few("CIFAR10", RISING), zero("CIFAR10", 0.5), *more] for more in ([full("CIFAR10", 0.9)], [])
+        )
+        counts = [curves(one)["small"]["CIFAR10"].needed() for one in (known, unknown)]
+        assert counts == pytest.approx([4, 4])
+        assert cells(FIGURE_7.build(unknown).tables[0], "CIFAR10")[0].value == pytest.approx(4)
 
     def test_other_metrics_and_protocols_are_not_taken(self):
         results = [*few("CIFAR10", RISING), full("CIFAR10", 0.9), zero("CIFAR10", 0.5, metric="accuracy_top_5")]

@@ -60,14 +60,14 @@ def _figure_6(results: Sequence[Result]) -> Shown:
     for place, (name, cells) in enumerate(paper.items()):
         x, y = [float(column) for column in cells], list(cells.values())
         form = "markers" if len(x) == 1 else "dashed"
-        series.append(Series(f"{name}, the paper's", x, y, colour=max(0, place - 1), form=form))
+        series.append(Series(f"{name}, the paper's", x, y, colour=min(4, 5 - place), form=form))
         shown: list[Cell | str] = [published_cell(cells.get(str(shots))) for shots in (0, *PAPER_SHOTS)]
         rows.append((f"{name}, the paper's", shown))
     own = paper["linear probe CLIP"]
     worth = examples_to_match(list(map(int, own)), list(own.values()), paper["zero-shot CLIP"]["0"])
     title = headline(sentences) or f"The paper's zero-shot CLIP equals a {worth:.0f}-shot probe on its own features"
     columns = ["classifier", "zero-shot", *(f"{shots}-shot" for shots in PAPER_SHOTS)]
-    about = f"over {len(sets)} sets ({', '.join(sets)})" if sets else "over the paper's 20 sets"
+    about = f"over {_sets(len(sets))} ({', '.join(sets)})" if sets else "over the paper's 20 sets"
     chart = Chart("Few-shot probes", "labelled examples per class", "mean score, %", series, legend="bottom right")
     left_out = [f"{model}: no set has zero-shot and all of 1 to 16 shots." for model in found if model not in complete]
     if complete and not sets:
@@ -133,7 +133,8 @@ def _set_table(model: str, own: Mapping[str, Curve]) -> NumberTable:
 
 
 def _figure_7(results: Sequence[Result]) -> Shown:
-    paper, own = published("figure 7")["examples per class"], _matched(curves(results))
+    paper, found = published("figure 7")["examples per class"], curves(results)
+    own = _matched(found)
     needed = {model: {name: curve.needed() for name, curve in sets.items()} for model, sets in own.items()}
     names = [*paper, *dict.fromkeys(name for sets in own.values() for name in sets if name not in paper)]
     charts = [
@@ -165,7 +166,7 @@ def _figure_7(results: Sequence[Result]) -> Shown:
         + (" Diamonds are the paper's." if own else ""),
         [NumberTable("Examples per class to match zero-shot", ["set", *own, "the paper's"], rows)],
         charts,
-        [*_efficiency_notes(needed), *([_DRAWS] if own else [])],
+        [*_efficiency_notes(needed), *_unmatched(found), *([_DRAWS] if own else [])],
     )
 
 
@@ -174,6 +175,14 @@ def _matched(found: _ByModel) -> dict[str, dict[str, Curve]]:
         model: {name: curve for name, curve in own.items() if curve.can_be_matched} for model, own in found.items()
     }
     return {model: own for model, own in matched.items() if own}
+
+
+def _unmatched(found: _ByModel) -> list[str]:
+    notes = []
+    for model, own in found.items():
+        if names := [name for name, curve in own.items() if not curve.can_be_matched]:
+            notes.append(f"{model}: zero-shot or the probe on the full training set is missing for {', '.join(names)}.")
+    return notes
 
 
 def _on_axis(count: float | None) -> float | None:
@@ -197,7 +206,11 @@ def _worth(model: str, needed: Needed) -> str:
     """What zero-shot is worth, a sentence."""
     median = "more than the full set" if needed.median is None else f"{needed.median:.1f} examples per class"
     mean = "" if needed.mean is None or needed.num_never else f", {needed.mean:.1f} on the mean"
-    return f"{model}: zero-shot is worth {median} on the median of {needed.num} sets{mean}"
+    return f"{model}: zero-shot is worth {median} on the median of {_sets(needed.num)}{mean}"
+
+
+def _sets(num: int) -> str:
+    return "1 set" if num == 1 else f"{num} sets"
 
 
 def _efficiency_notes(needed: Mapping[str, Mapping[str, float | None]]) -> list[str]:

@@ -46,25 +46,28 @@ class Curve:
     def needed(self) -> float | None:
         """The examples per class with which the probe matches zero-shot; None where it never does.
 
-        Raises:
-            InputError: see `can_be_matched`.
+        To be asked only where it `can_be_matched`.
         """
         assert self.zero_shot is not None
         return examples_to_match(*self.points(), self.zero_shot.value)
 
     @property
     def can_be_matched(self) -> bool:
-        """Whether zero-shot, few shots and full supervision were all measured."""
-        known = (self.zero_shot, self.full, self.full_examples, self.shots.get(PROBE))
-        return all(one is not None for one in known)
+        """Whether zero-shot was measured, and the curve as far as it takes.
+
+        Where few shots reach zero-shot no full supervision is needed.
+        """
+        if self.zero_shot is None or PROBE not in self.shots:
+            return False
+        return self.points()[0][-1] == self.full_examples or max(self.points()[1]) >= self.zero_shot.value
 
 
 def curves(results: Iterable[Result]) -> dict[str, dict[str, Curve]]:
     """By model and set, where there is a few-shot Result; of two measurements of one thing, the later.
 
     Full supervision is the few-shot protocol "probe full-shot" or else the linear probe's, in the few-shot Results'
-    metric. How many examples per class that is stands in its settings, or else in those of the few-shot Results. The
-    shifts of ImageNet, which have no training set, are left out.
+    metric; an encoder without features has but a "projected" one. The shifts of ImageNet, which have no training set,
+    are left out.
     """
     shots: dict[tuple[str, str], dict[str, dict[int, Result]]] = {}
     beside: dict[tuple[str, str, str, str, str], Result] = {}
@@ -80,15 +83,27 @@ def curves(results: Iterable[Result]) -> dict[str, dict[str, Curve]]:
     for (model, dataset), own in shots.items():
         some = next(iter(next(iter(own.values())).values()))
         key = (model, dataset, some.metric)
-        full = beside.get((*key, "few_shot", f"{PROBE} {FULL}-shot")) or beside.get((*key, "linear_probe", "features"))
-        counts = [_setting(one, "examples_per_class") for one in (full, some)]
-        made.setdefault(model, {})[dataset] = Curve(
-            own,
-            beside.get((*key, "zero_shot", "ensemble")),
-            full,
-            next((float(count) for count in counts if count is not None), None),
-        )
+        wanted = (("few_shot", f"{PROBE} {FULL}-shot"), ("linear_probe", "features"), ("linear_probe", "projected"))
+        full = next((beside[(*key, *one)] for one in wanted if (*key, *one) in beside), None)
+        zero_shot = beside.get((*key, "zero_shot", "ensemble"))
+        made.setdefault(model, {})[dataset] = Curve(own, zero_shot, full, _full_examples(some, full))
     return made
+
+
+def _full_examples(few: Result, full: Result | None) -> float | None:
+    """Examples per class of full supervision.
+
+    All that the linear probe learned from, validation pictures with it, over the number of classes; where the probe
+    does not tell, the training split's.
+    """
+    per_class, num_train, num_learned = (
+        _setting(few, "examples_per_class"),
+        _setting(few, "train_examples"),
+        _setting(full, "train"),
+    )
+    if not per_class or not num_train or not num_learned:
+        return None if per_class is None else float(per_class)
+    return float(per_class) * num_learned / num_train
 
 
 @dataclasses.dataclass(frozen=True)
