@@ -16,7 +16,7 @@ from diptych.model.device import choose_device
 NUM_FITS = 16
 """Of a search, at most 15, and of the final fit."""
 EVALUATIONS_PER_FIT = (10, 20, 40)
-"""Few, usual and many; measured on features of CLIP and made ones, most with few penalties far from the best one."""
+"""Few, usual and many; measured on made features, most with few penalties far from the best one."""
 
 _MIN_SECONDS = 0.3
 _TOGETHER = 7  # descents of the first round, whose memory is held until all have ended
