@@ -1,11 +1,12 @@
 """What the commands share: the app, their common options, and printing."""
 
+import contextlib
 import os
 import shlex
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -104,6 +105,16 @@ def show(table: Any) -> None:
     with console.capture() as captured:
         console.print(table)
     print("\n".join(line.rstrip() for line in captured.get().splitlines()))
+
+
+@contextlib.contextmanager
+def resumable() -> Iterator[None]:
+    """Around work that the same command goes on with: says so after Ctrl-C."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        announce("stopped; what was measured is kept, and the same command goes on")
+        raise
 
 
 def announce(line: str) -> None:

@@ -13,6 +13,7 @@ from diptych.cli.common import (
     examples,
     print_skipped,
     refuse_unwritable_folder,
+    resumable,
     show,
     suite_setting,
 )
@@ -101,7 +102,8 @@ def run_exhibits(
     refuse_unwritable_folder(out)
     where = None if device == "auto" else device
     encoders = [open_encoder(model, where, precision) for model in models or []]
-    made = make_exhibits(exhibits, encoders, setting, out, announce=announce)
+    with resumable():
+        made = make_exhibits(exhibits, encoders, setting, out, announce=announce)
     for _, shown in made.shown:
         for table in shown.tables:
             show(to_rich(table))

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from diptych.cli.common import announce, print_skipped, refuse_unwritable_folder, show, suite_setting
+from diptych.cli.common import announce, print_skipped, refuse_unwritable_folder, resumable, show, suite_setting
 from diptych.errors import InputError
 
 if TYPE_CHECKING:
@@ -46,7 +46,8 @@ def run_suite_command(
     skipped = []
     for name in models:
         encoder = open_encoder(name, where, precision)
-        done = run_suite(encoder, chosen, cards, setting, out, announce=announce)
+        with resumable():
+            done = run_suite(encoder, chosen, cards, setting, out, announce=announce)
         skipped += done.skipped
         if done.kept:
             announce(f"{encoder.name}: {done.kept} measured before, still true of this model and data, and kept")

@@ -74,6 +74,8 @@ def evaluate(
     benchmarks = [open_benchmark(dataset, split or "test") for dataset in datasets]
     refuse_unwritable(out)
     encoder = open_encoder(name, None if device == "auto" else device, precision)
+    if not hasattr(encoder, "encode_texts"):
+        raise InputError(f"{encoder.name} encodes no texts, which zero-shot needs; --suite paper measures it by probes")
     results = evaluate_benchmarks(encoder, benchmarks, out, num_workers=workers or 0)
     show(zero_shot_table(results, benchmarks))
     print(f"results: {out}")

@@ -1,0 +1,198 @@
+"""The commands of the paper's evaluation as a user meets them: sets, suite, tables and figures, and their errors."""
+
+import io
+import json
+import sys
+
+import miniatures
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from diptych.cli import exhibits
+from diptych.paper.exhibits import EXHIBITS
+from diptych.report.table import Cell, NumberTable, to_rich
+
+MODULE = """
+import numpy as np, torch
+from PIL import Image
+
+class Shades:
+    name = "{name}"
+    image_fingerprint = fingerprint = "{name}"
+    def encode_images(self, pictures):
+        pictures = [one if isinstance(one, Image.Image) else Image.open(one) for one in pictures]
+        angles = torch.tensor([float(np.asarray(one.convert("L")).mean()) for one in pictures]) / 300
+        return torch.stack([angles.cos(), angles.sin()], dim=1)
+    {texts}
+
+def needs_more(something): ...
+"""
+TEXTS = """def encode_texts(self, texts):
+        angles = torch.tensor([0.1 if "dark" in text else 0.7 for text in texts])
+        return torch.stack([angles.cos(), angles.sin()], dim=1)"""
+
+
+@pytest.fixture
+def sets(tmp_path, monkeypatch):
+    """A folder of one set of two classes, and modules with models: one of pictures and texts, one of pictures."""
+    for split in ("train", "test"):
+        for name, shade in (("dark", 30), ("light", 210)):
+            folder = tmp_path / "sets" / "shades" / split / name
+            folder.mkdir(parents=True)
+            for number in range(10):
+                Image.new("RGB", (8, 8), (shade + number,) * 3).save(folder / f"{number}.png")
+    (tmp_path / "both.py").write_text(MODULE.format(name="both", texts=TEXTS))
+    (tmp_path / "blind.py").write_text(MODULE.format(name="blind", texts="pass"))
+    (tmp_path / "empty").mkdir()
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    yield tmp_path / "sets"
+    for module in ("both", "blind"):
+        sys.modules.pop(module, None)
+
+
+def measure(command, *words, model="python:both:Shades"):
+    return command("evaluate", model, "--suite", "paper", "--data-root", "sets", "--workers", 0, *words)
+
+
+def test_the_suite_prints_its_numbers_resumes_and_takes_models_beside(command, sets, tmp_path):
+    first = measure(command, "--out", "out", "--task", "zero_shot", "--task", "linear_probe")
+    assert first.status == 0, first.err
+    assert "100.0" in first.out and "Zero-shot, %: both" in first.out and "[1/" not in first.out
+    assert "[1/2] zero_shot on shades" in first.err and "not there: Food101" in first.err
+    assert {"results: out/results.jsonl", "the report: out/report.html"} <= set(first.out.splitlines())
+
+    again = measure(command, "--out", "out", "--task", "zero_shot", "--set", "shades")
+    assert "both: 1 measured before" in again.err and "[1/" not in again.err
+    beside = measure(
+        command, "--out", "out", "--task", "zero_shot", "--task", "linear_probe", model="python:blind:Shades"
+    )
+    assert "blind encodes no texts" in beside.err and "blind" in beside.out and "both" in beside.out
+    models = {json.loads(line)["model"] for line in (tmp_path / "out" / "results.jsonl").read_text().splitlines()}
+    assert models == {"both", "blind"}
+
+
+def test_the_report_begins_with_what_was_measured(command, sets, tmp_path):
+    measure(command, "--out", "out", "--task", "zero_shot")
+    page = (tmp_path / "out" / "report.html").read_text()
+    contents = page[: page.index("</nav>")]
+    rest = contents.index("The paper's numbers alone")
+    assert contents.index("Summary") < contents.index("Figure 21") < rest < contents.index("Table 11")
+    assert contents.count("The paper's numbers alone") == 1 and "No made shifts" not in page
+    assert "3 numbers of 1 model on 1 set" in page and len(page) < 1_000_000
+
+
+def test_a_broken_set_is_named_and_the_others_go_on(command, sets):
+    (sets / "shades-broken" / "test").mkdir(parents=True)
+    for name in ("dark", "light"):
+        (sets / "shades-broken" / "test" / name).mkdir()
+        (sets / "shades-broken" / "test" / name / "1.png").write_bytes(b"no picture")
+    outcome = measure(command, "--task", "zero_shot", "--out", "out")
+    assert outcome.status == 0 and "not measured: zero_shot on shades-broken" in outcome.err
+    assert "100.0" in outcome.out
+
+
+def test_errors_come_before_the_work(command, sets, tmp_path):
+    (tmp_path / "file").touch()
+    for words, said in (
+        (("--set", "shade"), ("no card for 'shade'", "In sets lie, too: shades")),
+        (("--set", "CIFAR10"), ("CIFAR-10 is not in sets", "https://")),
+        (("--task", "zero"), ("there is no task 'zero'", "zero_shot")),
+        (("--split", "val"), ("--split val", "--suite")),
+        (("--data-root", "nowhere"), ("no folder nowhere",)),
+        (("--data-root", "empty"), ("no evaluation set in empty", "diptych data embedded")),
+        (("--suite", "papers"), ("no suite 'papers'",)),
+    ):
+        measure(command, *words, "--out", "out").is_error(*said)
+    outcome = measure(command, "--set", "shades", "--out", "file")
+    assert outcome.status == 1 and "file is a file, but a folder is needed" in outcome.err
+    outcome = measure(command, "nomodel", "--out", "out")  # the second model: found before the first is measured
+    assert outcome.status == 1 and "nomodel" in outcome.err and "zero_shot on" not in outcome.err
+    for model, said in (
+        ("python:nowhere:X", "No module named 'nowhere'"),
+        ("python:both:Y", "no attribute 'Y'"),
+        ("python:both:needs_more", "cannot be called without arguments"),
+        ("open_clip:RN50", "names no weights"),
+    ):
+        outcome = measure(command, "--out", "out", model=model)
+        assert outcome.status == 1 and said in outcome.err and "Traceback" not in outcome.err
+    command("evaluate", "python:both:Shades", "--suite", "paper").is_error("--data-root")
+    command("evaluate", "python:both:Shades", "--task", "zero_shot").is_error("--suite paper")
+    command("evaluate", "python:blind:Shades", "sets/shades").is_error("encodes no texts", "--suite paper")
+
+
+def test_ctrl_c_says_how_to_go_on(command, sets, monkeypatch):
+    from diptych.evaluate import suite as running
+
+    measured = running._measure
+
+    def stopped(encoder, task, *rest):
+        if task.name == "linear_probe":
+            raise KeyboardInterrupt
+        return measured(encoder, task, *rest)
+
+    words = ("--out", "out", "--task", "zero_shot", "--task", "linear_probe")
+    with monkeypatch.context() as patched:
+        patched.setattr(running, "_measure", stopped)
+        outcome = measure(command, *words)
+    assert outcome.status == 130 and "the same command goes on" in outcome.err
+    again = measure(command, *words)
+    assert again.status == 0 and "1 measured before" in again.err and "linear_probe on shades" in again.err
+
+
+def test_every_exhibit_has_a_command_that_shows_the_papers_numbers(command):
+    assert set(exhibits.ABOUT) == set(EXHIBITS)
+    for name in ("table11", "figure8"):
+        outcome = command("paper", name, "--out", "out")
+        assert outcome.status == 0 and "†" in outcome.out and f"the page: out/exhibits/{name}.html" in outcome.out
+        assert all(line == line.rstrip() and len(line) <= 120 for line in outcome.out.splitlines())
+
+
+@pytest.mark.parametrize("name", EXHIBITS)
+def test_every_exhibit_fits_any_terminal(name):
+    for table in EXHIBITS[name].build([]).tables:
+        for width in (80, 120):
+            console = Console(file=io.StringIO(), width=width)
+            console.print(to_rich(table))
+            shown = console.file.getvalue()
+            assert "…" not in shown and max(map(len, shown.splitlines())) <= width
+
+
+def test_a_narrow_terminal_cuts_no_number():
+    columns = ["model", *(f"Flickr30k image R@{number}" for number in range(12))]
+    table = NumberTable("Many", columns, [("a model of a long name", [Cell(100.0, published=True)] * 12)])
+    console = Console(file=io.StringIO(), width=60)
+    console.print(to_rich(table))
+    assert console.file.getvalue().count("100.0†") == 12 and console.file.getvalue().count("Flickr30k") == 12
+
+
+def test_exhibits_of_a_model(command, sets):
+    outcome = command("paper", "table11", "python:both:Shades", "--data-root", "sets", "--out", "out")
+    assert outcome.status == 0 and "not there: Food101" in outcome.err
+    command("paper", "table11", "python:both:Shades").is_error("--data-root")
+    command("paper", "table11", "nomodel", "--data-root", "sets").is_error("nomodel")
+    command("paper", "table11", "--data-root", "nowhere").is_error("no folder nowhere")
+    (sets.parent / "file").touch()
+    command("paper", "table11", "--out", "file").is_error("file is a file", "--out")
+    assert command("paper", "table99").status == 2
+
+
+def test_sets_are_checked_and_prepared(command, sets):
+    outcome = command("data", "check", "sets")
+    assert "none of 44 sets" in outcome.out and "can be measured, too: shades" in outcome.out
+    assert "diptych data fetch CIFAR10 sets/CIFAR10  # or by hand: https://" in outcome.out
+    lines = "sentence\tlabel\na fine film\t1\na bad film\t0\n"
+    (sets.parent / "sst").mkdir()
+    for split in ("train", "dev", "test"):
+        (sets.parent / "sst" / f"{split}.tsv").write_text(lines)
+    assert command("data", "prepare", "RenderedSST2", "sst", "sets/RenderedSST2").status == 0
+    command("data", "prepare", "RenderedSST2", "sst", "sets/RenderedSST2").is_error("is there already")
+    command("data", "prepare", "SST", "sst", "out").is_error("RenderedSST2")
+    miniatures.eurosat(sets.parent / "archive")
+    command("data", "prepare", "EuroSAT", "archive", "sets/EuroSAT").is_error("AnnualCrop", "1,500 are needed")
+    assert not (sets / "EuroSAT").exists()
+    outcome = command("data", "check", "sets", "--set", "RenderedSST2", "--set", "shades")
+    assert "1 of 1 sets are there" in outcome.out and "missing" not in outcome.out
+    assert command("data", "check", "sets", "--set", "RenderedSST2", "--strict").status == 1
+    command("data", "check", "nowhere").is_error("no folder nowhere")
+    command("data", "fetch", "Birdsnap", "x").is_error("not on the hub", "https://")
