@@ -2,8 +2,8 @@
 
     python models/default/retrieval_set.py ../shared/data/tiny-imagenet --out runs/sets/tiny-imagenet-captions
 
-The picture is the first of its class; the captions are the first five different ones that captions.py writes for the class. They describe the class, not the
-picture: one picture a class keeps them apart.
+The picture is the first of its class; the captions are the first five different ones that captions.py writes for the
+class. They describe the class, not the picture: one picture a class keeps them apart.
 """
 
 import argparse
