@@ -143,6 +143,7 @@ def _encode(
             for batch in shown:
                 file.write(rows.add(batch).tobytes())
         rows.write(part, batches.num_broken, fingerprint)
+        del rows  # they are read back
         _put(part, folder)
     except OSError as error:
         raise DataError(f"cannot keep vectors in {folder}: {error.strerror or error}; free some space") from error
@@ -237,7 +238,8 @@ def _read(folder: Path, fingerprint: str) -> Encoded | None:
         labels = rows.column("label").to_numpy()
         if len(labels) != shape[0] or (folder / "vectors.f32").stat().st_size != 4 * shape[0] * shape[1]:
             raise ValueError("its files differ in length")
-        metadata = tuple(json.loads(one) if one else {} for one in rows.column("metadata").to_pylist())
+        nothing: dict[str, Any] = {}
+        metadata = tuple(json.loads(one) if one else nothing for one in rows.column("metadata").to_pylist())
         texts = tuple(map(tuple, rows.column("texts").to_pylist()))
         keys = tuple(rows.column("key").to_pylist())
         return Encoded(keys, labels, vectors, texts, metadata, int(manifest["num_broken"]), fingerprint)

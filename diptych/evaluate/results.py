@@ -25,8 +25,8 @@ def make_result(
     Args:
         task, dataset, split, metric, protocol: see Result.
         score: value, n and interval.
-        encoder: its `name` is the result's model, its `device` part of the machine; where it tells its `gflops`, figures
-            against compute show it.
+        encoder: its `name` is the result's model, its `device` part of the machine; one that tells its `gflops` takes
+            part in figures against compute.
         fingerprint: of the data that was measured on.
         settings: what was chosen on the way, e.g. {"lambda": 0.3}; it lands in run["settings"].
     """
