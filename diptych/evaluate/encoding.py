@@ -26,6 +26,8 @@ MAX_BROKEN = 0.01
 _Batch = tuple[tuple[str, ...], torch.Tensor, np.ndarray]
 """Keys, vectors, labels."""
 
+_NOTHING: tuple[tuple[str, ...], Mapping[str, Any]] = ((), {})  # one for all samples without
+
 
 class EncodedBatch(NamedTuple):
     """Some samples of a set.
@@ -154,7 +156,7 @@ class _CountedSource:
     def batch(self, keys: tuple[str, ...], vectors: torch.Tensor, labels: np.ndarray) -> EncodedBatch:
         """What is known about encoded samples, which is forgotten here."""
         places = np.array([self.places[key] for key in keys], dtype=np.int64)
-        beside = [self.beside.pop(key, ((), {})) for key in keys]
+        beside = [self.beside.pop(key, _NOTHING) for key in keys]
         texts, metadata = tuple(one[0] for one in beside), tuple(one[1] for one in beside)
         return EncodedBatch(places, keys, vectors, labels, texts, metadata)
 

@@ -40,6 +40,7 @@ class Task:
         version: raised whenever the same model on the same data would give another number.
         others: (card, split) pairs of other sets that it reads for a set, such as ImageNet's training pictures for a
             shift.
+        folds: into how many published divisions of a set it looks, beside the usual one.
         needs_texts: whether it calls `encode_texts`; an encoder of pictures alone does without.
     """
 
@@ -50,3 +51,4 @@ class Task:
     version: int = 1
     needs_texts: bool = True
     others: Callable[[Card], tuple[tuple[str, str], ...]] = lambda card: ()
+    folds: Callable[[Card], int] = lambda card: 0

@@ -106,6 +106,7 @@ LINEAR_PROBE = Task(
     splits=lambda card: ("train", "val", "test"),
     measure=lambda encoder, card, setting: _measure(encoder, card, setting, vector_kind(encoder)),
     needs_texts=False,
+    folds=lambda card: FOLDS.get(card.name, 0),
 )
 """On features before the projection, protocol "features"; an encoder without any gives its embeddings, "projected"."""
 
@@ -115,6 +116,7 @@ PROJECTED_PROBE = Task(
     splits=lambda card: ("train", "val", "test"),
     measure=lambda encoder, card, setting: _measure(encoder, card, setting, "embeddings"),
     needs_texts=False,
+    folds=lambda card: FOLDS.get(card.name, 0),
 )
 """The same on embeddings; its Results have the task "linear_probe" and the protocol "projected"."""
 
