@@ -50,5 +50,5 @@ def test_ten_times_the_pictures_take_hardly_more_memory(tmp_path):
         cwd=Path(__file__).resolve().parents[1],
         env={"OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"},
     )
-    # 18,000 more pictures are 124 MB of pixels; vectors (10 MB, mapped), keys and labels stay, 46 MB where this was written.
+    # 18,000 more pictures are 124 MB of pixels; vectors (10 MB, mapped), keys and labels stay: 46 MB at first.
     assert float(done.stdout) < 80
