@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 from test_cards_parquet import DIGITS, picture, write
 
-from diptych.data.cards.checking import check_data, check_set, states_table
+from diptych.data.cards.checking import check_data, check_set, missing_lines, states_table
 from diptych.data.cards.layouts import LAYOUTS, Layout
 from diptych.data.cards.sources import Entry, ListedSource
 from diptych.data.cards.table import CARDS
@@ -148,4 +148,13 @@ def test_the_table(tmp_path):
     text = console.export_text()
     assert "1 of 2 sets are there, 0 as in the paper" in text
     assert "11 of 10" in text and "test has 11 samples, the paper's set 10" in text
-    assert "of 25,250" in text and "missing: Food-101 is not in" in text
+    assert "Food101" not in text
+    (line,) = missing_lines(check_data(tmp_path, ["Food101"]), tmp_path)
+    assert line.split() == [
+        *("Food101", "diptych", "data", "fetch", "Food101", str(tmp_path / "Food101"), "#", "or", "by", "hand:"),
+        "https://data.vision.ee.ethz.ch/cvl/datasets_extra/food-101/",
+    ]
+    assert missing_lines(check_data(tmp_path, ["Birdsnap"]), tmp_path)[0].split() == [
+        "Birdsnap",
+        "https://thomasberg.org/",
+    ]

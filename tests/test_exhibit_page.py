@@ -135,7 +135,7 @@ def test_labels():
         "Table 10",
         "Figure 9, paper",
         "Figure 7",
-        "suite",
+        "Suite",
     ]
 
 

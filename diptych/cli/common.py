@@ -4,6 +4,7 @@ import os
 import shlex
 import shutil
 import sys
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -82,9 +83,32 @@ def refuse_unwritable(out: Path) -> None:
         raise InputError(f"cannot write {out}: {error.strerror}; choose another file (--out)") from error
 
 
+def refuse_unwritable_folder(out: Path) -> None:
+    """The same of a folder."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except FileExistsError:
+        raise InputError(f"{out} is a file, but a folder is needed; choose another (--out)") from None
+    except OSError as error:
+        raise InputError(f"cannot write into {out}: {error.strerror}; choose another folder (--out)") from error
+
+
 def show(table: Any) -> None:
-    """A table on stdout: as wide as the terminal, or wide enough for all of it in a file."""
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    """A table on stdout: as wide as the terminal, or 120 columns in a file, without blanks at the ends of lines."""
+    if sys.stdout.isatty():
+        Console().print(table)
+        return
+    console = Console(width=120)
+    with console.capture() as captured:
+        console.print(table)
+    print("\n".join(line.rstrip() for line in captured.get().splitlines()))
+
+
+def announce(line: str) -> None:
+    """What is being done, on stderr: stdout is for what was found."""
+    print(line, file=sys.stderr, flush=True)
 
 
 def suite_setting(

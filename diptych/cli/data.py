@@ -25,10 +25,19 @@ def check(
     strict: Annotated[bool, Option("--strict", help="Exit with 1 where a set that is there has a problem.")] = False,
 ) -> None:
     """Say which sets of the paper are there, whole and of the paper's size, and where to get the others."""
-    from diptych.data.cards.checking import check_data, states_table
+    from diptych.data.cards.checking import check_data, missing_lines, states_table
+    from diptych.data.cards.own import own_cards
 
-    states = check_data(root, sets)
-    show(states_table(states))
+    own = {card.name for card in own_cards(root)} if root.is_dir() else set()
+    states = check_data(root, None if sets is None else [name for name in sets if name not in own])
+    if any(state.present for state in states):
+        show(states_table(states))
+    elif states:
+        print(f"none of {len(states)} sets of the paper is there")
+    if own:
+        print(f"sets of your own, which can be measured, too: {', '.join(sorted(own))}")
+    if absent := missing_lines(states, root):
+        print("\n".join(["missing, and where to get them:", *absent]))
     if strict and any(state.problems for state in states):
         raise typer.Exit(1)
 

@@ -5,7 +5,17 @@ from typing import Annotated
 
 import typer
 
-from diptych.cli.common import Device, Option, Workers, examples, print_skipped, show, suite_setting
+from diptych.cli.common import (
+    Device,
+    Option,
+    Workers,
+    announce,
+    examples,
+    print_skipped,
+    refuse_unwritable_folder,
+    show,
+    suite_setting,
+)
 from diptych.cli.paper import paper_app
 
 # Words of its own, because the exhibits themselves load torch, and --help should answer at once.
@@ -88,9 +98,10 @@ def run_exhibits(
 
     exhibits = get_exhibits(names)
     setting = suite_setting(models, data_root, out, cache, workers)
+    refuse_unwritable_folder(out)
     where = None if device == "auto" else device
     encoders = [open_encoder(model, where, precision) for model in models or []]
-    made = make_exhibits(exhibits, encoders, setting, out, announce=typer.echo)
+    made = make_exhibits(exhibits, encoders, setting, out, announce=announce)
     for _, shown in made.shown:
         for table in shown.tables:
             show(to_rich(table))

@@ -1,11 +1,13 @@
 """diptych evaluate --suite paper: all that the data at hand allows, in one report."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import typer
-
-from diptych.cli.common import print_skipped, suite_setting
+from diptych.cli.common import announce, print_skipped, refuse_unwritable_folder, show, suite_setting
 from diptych.errors import InputError
+
+if TYPE_CHECKING:
+    from diptych.data.cards.card import Card
 
 SUITES = ("paper",)
 
@@ -22,15 +24,13 @@ def run_suite_command(
     device: str,
 ) -> None:
     """Measure each model by all tasks on all sets that are there, and write every exhibit."""
-    from diptych.data.cards.opening import find_folder
-    from diptych.data.cards.own import own_cards
-    from diptych.data.cards.table import CARDS, get_card
     from diptych.embed.others import open_encoder
     from diptych.evaluate.suite import read_all, run_suite
     from diptych.evaluate.tasks import USUAL, get_tasks
     from diptych.paper.exhibits import EXHIBITS
     from diptych.paper.run import write
     from diptych.paper.summary import SUMMARY
+    from diptych.report.table import to_rich
 
     if suite not in SUITES:
         raise InputError(f"there is no suite {suite!r}; there is {', '.join(SUITES)}")
@@ -38,14 +38,47 @@ def run_suite_command(
         raise InputError("nothing to measure: diptych evaluate MODEL --suite paper --data-root FOLDER")
     setting = suite_setting(models, data_root, out, None, workers)
     chosen = get_tasks(tasks or USUAL)
-    own = {card.name: card for card in own_cards(setting.data)}
-    cards = [own.get(name) or get_card(name) for name in sets] if sets else [*CARDS.values(), *own.values()]
-    present = [card for card in cards if find_folder(card, setting.data) is not None]
-    typer.echo(f"{len(present)} of {len(cards)} sets are there: {', '.join(card.title for card in present) or 'none'}")
+    cards = choose_cards(setting.data, sets)
+    refuse_unwritable_folder(out)
+    where = None if device == "auto" else device
+    for name in models[1:]:
+        open_encoder(name, where, precision)  # a wrong name is found now, not after hours with the first model
     skipped = []
     for name in models:
-        encoder = open_encoder(name, None if device == "auto" else device, precision)
-        skipped += run_suite(encoder, chosen, cards, setting, out, announce=typer.echo).skipped
+        encoder = open_encoder(name, where, precision)
+        done = run_suite(encoder, chosen, cards, setting, out, announce=announce)
+        skipped += done.skipped
+        if done.kept:
+            announce(f"{encoder.name}: {done.kept} measured before, still true of this model and data, and kept")
     made = write([SUMMARY, *EXHIBITS.values()], read_all(out), out, skipped)
+    for table in made.shown[0][1].tables:
+        show(to_rich(table))
     print_skipped(skipped)
     print(f"results: {out / 'results.jsonl'}\nthe report: {made.page}")
+
+
+def choose_cards(root: Path, names: list[str] | None) -> "list[Card]":
+    """The cards of the sets to measure, all or those of these names; says which of them are there.
+
+    Raises:
+        InputError: there is no set of a name, or none of them is there.
+    """
+    from diptych.data.cards.opening import find_folder, missing
+    from diptych.data.cards.own import own_cards
+    from diptych.data.cards.table import CARDS, get_card
+
+    own = {card.name: card for card in own_cards(root)}
+    try:
+        cards = [own.get(name) or get_card(name) for name in names] if names else [*CARDS.values(), *own.values()]
+    except InputError as error:
+        raise InputError(f"{error} In {root} lie, too: {', '.join(own)}" if own else str(error)) from error
+    present = [card for card in cards if find_folder(card, root) is not None]
+    if not present and names:
+        raise InputError("; ".join(missing(card, root) for card in cards))
+    if not present:
+        raise InputError(
+            f"there is no evaluation set in {root}: diptych data check says where to get them, diptych data embedded "
+            "writes ten small ones"
+        )
+    announce(f"{len(present)} of {len(cards)} sets are there: {', '.join(card.title for card in present)}")
+    return cards

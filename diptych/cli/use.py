@@ -35,7 +35,7 @@ def evaluate(
         Path | None,
         Option(help="Results are appended here, Predictions go beside it; results.jsonl. A folder with --suite."),
     ] = None,
-    split: Annotated[str, Option(help="Which split to measure.")] = "test",
+    split: Annotated[str | None, Option(help="Which split to measure; test. A suite knows its own.")] = None,
     workers: Workers = 1,
     precision: Annotated[
         str, Option(help="fp32 (exact), bf16, or auto (the fastest that the machine does well).")
@@ -59,6 +59,8 @@ def evaluate(
     from diptych.evaluate import evaluate_benchmarks, zero_shot_table
 
     if suite is not None:
+        if split is not None:
+            raise InputError(f"--split {split} belongs to sets; --suite measures each set's own splits")
         models = [*([] if model is None else [model]), *model_and_datasets]
         folder = out or Path("runs/paper")
         run_suite_command(suite, models, data_root, folder, task, dataset, precision, workers, device)
@@ -69,7 +71,7 @@ def evaluate(
     name, *datasets = model_and_datasets if model is None else [model, *model_and_datasets]
     if not datasets:
         raise InputError(f"nothing to measure {name} on: diptych evaluate MODEL DATASET_DIR ...")
-    benchmarks = [open_benchmark(dataset, split) for dataset in datasets]
+    benchmarks = [open_benchmark(dataset, split or "test") for dataset in datasets]
     refuse_unwritable(out)
     encoder = open_encoder(name, None if device == "auto" else device, precision)
     results = evaluate_benchmarks(encoder, benchmarks, out, num_workers=workers or 0)

@@ -139,6 +139,7 @@ def open_huggingface(name: str, device: torch.device) -> ForeignEncoder:
         WeightsError: there is no such model, it is neither kind, or it lacks its preprocessor.
     """
     transformers = _library("transformers", "transformers")
+    transformers.utils.logging.disable_propagation()  # it prints its warnings itself
     try:
         network = transformers.AutoModel.from_pretrained(name).to(device)
         processor = transformers.AutoImageProcessor.from_pretrained(name, use_fast=False)
@@ -176,10 +177,10 @@ def open_open_clip(name: str, device: torch.device) -> ForeignEncoder:
         ConfigError: open_clip is not installed.
         WeightsError: there is no such model, or no weights are named.
     """
-    open_clip = _library("open_clip", "open_clip_torch")
     architecture, _, pretrained = name.partition("@")
     if not pretrained:
         raise WeightsError(f"open_clip:{name} names no weights: add @TAG or @FILE, such as open_clip:ViT-B-32@openai")
+    open_clip = _library("open_clip", "open_clip_torch")
     try:
         network, _, prepare = open_clip.create_model_and_transforms(architecture, pretrained=pretrained, device=device)
         tokenize = open_clip.get_tokenizer(architecture)
@@ -224,8 +225,11 @@ def open_python(name: str) -> Encoder:
         found = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
         raise InputError(f"python:{name} is not there ({error}); write python:MODULE:NAME") from error
-    encoder = found() if callable(found) and not hasattr(found, "encode_images") else found
-    encoder = encoder() if isinstance(encoder, type) else encoder
+    try:
+        encoder = found() if callable(found) and not hasattr(found, "encode_images") else found
+        encoder = encoder() if isinstance(encoder, type) else encoder
+    except TypeError as error:
+        raise InputError(f"python:{name} cannot be called without arguments: {_first_line(error)}") from error
     if not hasattr(encoder, "encode_images"):
         raise InputError(f"python:{name} is a {type(encoder).__name__} without encode_images(pictures)")
     if not getattr(encoder, "name", None):
@@ -238,6 +242,8 @@ def _library(module: str, package: str) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         raise ConfigError(f"this model needs {package}: pip install {package}") from error
+    except Exception as error:  # an installation that does not fit torch's fails with whatever it likes
+        raise ConfigError(f"{package} is installed, but cannot be imported: {_first_line(error)}") from error
 
 
 def _settings(network: torch.nn.Module) -> str:

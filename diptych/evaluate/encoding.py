@@ -27,8 +27,6 @@ MAX_BROKEN = 0.01
 _Batch = tuple[tuple[str, ...], torch.Tensor, np.ndarray]
 """Keys, vectors, labels."""
 
-_NOTHING: tuple[tuple[str, ...], Mapping[str, Any]] = ((), {})  # one for all samples without
-
 
 class EncodedBatch(NamedTuple):
     """Some samples of a set.

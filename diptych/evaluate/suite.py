@@ -49,10 +49,11 @@ class Skipped:
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """What a run of the suite left: its Results, and what it skipped."""
+    """What a run of the suite left: its Results, what it skipped, and how many measurements stood there before."""
 
     results: list[Result]
     skipped: list[Skipped]
+    kept: int = 0
 
 
 def run_suite(
@@ -81,7 +82,8 @@ def run_suite(
     """
     pairs = [(task, card) for card in cards for task in tasks if task.applies(card)]
     if not pairs:
-        raise ConfigError("none of these tasks applies to any of these sets")
+        names = ", ".join(task.name for task in tasks)
+        raise ConfigError(f"none of these tasks applies to any of these sets: {names}; choose others")
     read_all(out)  # another version's results are an error here, before any work
     set_aside(out, encoder)
     there = {card.name: find_folder(card, setting.data) is not None for _, card in pairs}
@@ -89,34 +91,37 @@ def run_suite(
     present = [(task, card) for task, card in pairs if there[card.name]]
     skipped = [Skipped(task.name, card.name, missing(card, setting.data), absent=True) for task, card in absent]
     results: list[Result] = []
+    num_kept = 0
     for number, (task, card) in enumerate(present, start=1):
         line = f"[{number}/{len(present)}] {task.name} on {card.title}"
         if task.needs_texts and not hasattr(encoder, "encode_texts"):
             skipped.append(Skipped(task.name, card.name, f"{encoder.name} encodes no texts"))
             continue
         try:
-            found = _measure(encoder, task, card, setting, out, lambda line=line: announce(line))  # type: ignore[misc]
+            found, kept = _measure(encoder, task, card, setting, out, lambda line=line: announce(line))  # type: ignore[misc]
         except InputError as error:
             _log.warning("%s is left out: %s", line, error)
             skipped.append(Skipped(task.name, card.name, str(error)))
             continue
         results += found
+        num_kept += kept
         write_all(out)
-    return Measured(results, skipped)
+    return Measured(results, skipped, num_kept)
 
 
 def _measure(
     encoder: Encoder, task: Task, card: Card, setting: Setting, out: Path, announce: Callable[[], None]
-) -> list[Result]:
+) -> tuple[list[Result], bool]:
+    """The Results, and whether they stood there from an earlier run."""
     mark = fingerprint(encoder, task, card, setting)
     path = part_path(out, encoder.name, card.name, task.name)
     kept = read_part(path)
     if kept is not None and mark is not None and kept["fingerprint"] == mark:
-        return kept["results"]
+        return kept["results"], True
     announce()
     found = task.measure(encoder, card, setting)
     write_part(path, mark, found, model_mark(encoder))
-    return found
+    return found, False
 
 
 def fingerprint(encoder: Encoder, task: Task, card: Card, setting: Setting) -> str | None:

@@ -79,8 +79,18 @@ def make_exhibits(
 
 
 def write(exhibits: Sequence[Exhibit], results: Sequence[Result], out: Path, skipped: Sequence[Skipped] = ()) -> Made:
-    """Exhibits of Results: each as files of all forms in OUT/exhibits, several on one page, OUT/report.html."""
+    """Exhibits of Results: each as files of all forms in OUT/exhibits, several on one page, OUT/report.html.
+
+    On the page those with a measured number come first; after them, marked so, those of the paper's numbers alone. What
+    shows neither (made shifts that nobody measured) is left out of it.
+    """
     shown = [(exhibit.name, exhibit.build(results)) for exhibit in exhibits]
+    papers_alone: set[str] = set()
+    if len(exhibits) > 1:
+        shown = [(name, one) for name, one in shown if one.tables or one.charts]
+        built = {exhibit.name: exhibit.build for exhibit in exhibits}
+        papers_alone = {name for name, one in shown if repr(built[name]([])) == repr(one)}
+        shown.sort(key=lambda pair: pair[0] in papers_alone)
     record = run_record()
     facts = {"command": record["command"], "commit": record["commit"], "machine": record["machine"]}
     facts |= {"models": ", ".join(sorted({result.model for result in results})) or "none: the paper's own numbers"}
@@ -88,9 +98,9 @@ def write(exhibits: Sequence[Exhibit], results: Sequence[Result], out: Path, ski
         facts["not measured"] = "; ".join(f"{one.task} on {one.dataset}: {_short(one)}" for one in skipped)
     for name, one in shown:
         write_exhibit(name, one, out / "exhibits", FORMS, facts)
-    page = out / "exhibits" / f"{shown[0][0]}.html"
-    if len(shown) > 1:
-        page = write_exhibits(shown, out / "report.html", facts)
+    page = out / "exhibits" / f"{exhibits[0].name}.html"
+    if len(exhibits) > 1:
+        page = write_exhibits(shown, out / "report.html", facts, papers_alone=papers_alone)
     return Made(shown, page, list(skipped))
 
 

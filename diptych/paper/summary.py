@@ -23,12 +23,16 @@ def summary(results: Sequence[Result]) -> Shown:
     results = [one for one in results if _belongs(one)]
     tasks = sorted({one.task for one in results}, key=lambda task: (task not in _TITLES, [*_TITLES, task].index(task)))
     tables = [_table(task, [one for one in results if one.task == task]) for task in tasks]
-    models = sorted({one.model for one in results})
+    models, sets = {one.model for one in results}, {one.dataset for one in results}
     return Shown(
-        title=f"{len(results)} numbers of {len(models)} models on {len({one.dataset for one in results})} sets",
+        title=f"{_counted(len(results), 'number')} of {_counted(len(models), 'model')} on {_counted(len(sets), 'set')}",
         summary="Each with its 99.5 % interval where there is one; a set's own metric stands beside its name.",
         tables=tables,
     )
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _table(task: str, results: Sequence[Result]) -> NumberTable:

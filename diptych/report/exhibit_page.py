@@ -4,7 +4,7 @@ import dataclasses
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -51,7 +51,10 @@ class ShownLike(Protocol):
 
 
 def render_exhibits(
-    shown: Sequence[tuple[str, ShownLike]], facts: Mapping[str, str], title: str = "The paper's evaluation"
+    shown: Sequence[tuple[str, ShownLike]],
+    facts: Mapping[str, str],
+    title: str = "The paper's evaluation",
+    papers_alone: Collection[str] = (),
 ) -> str:
     """A page as HTML text: contents, and a section per exhibit with its charts, tables and notes.
 
@@ -59,11 +62,12 @@ def render_exhibits(
         shown: names such as "table11", which become anchors and labels, and what they show.
         facts: command, commit, machine, ... at the end of the page.
         title: of the page.
+        papers_alone: names of exhibits that show the paper's numbers alone; they are marked so.
     """
     return render_template(
         "exhibits.html.j2",
         title=readable(title, 240),
-        exhibits=[_view(name, one) for name, one in shown],
+        exhibits=[{**_view(name, one), "papers_alone": name in papers_alone} for name, one in shown],
         facts={readable(name): readable(value, 400) for name, value in facts.items()},
         chart_style=STYLE,
         heat_levels=10,
@@ -75,9 +79,10 @@ def write_exhibits(
     path: str | Path,
     facts: Mapping[str, str],
     title: str = "The paper's evaluation",
+    papers_alone: Collection[str] = (),
 ) -> Path:
     """Write the page of `render_exhibits`, whole or not at all; the folder is made if it is missing."""
-    return write_page(render_exhibits(shown, facts, title), path)
+    return write_page(render_exhibits(shown, facts, title, papers_alone), path)
 
 
 def write_exhibit(
@@ -139,7 +144,7 @@ def exhibit_label(name: str) -> str:
     """ "table11" as "Table 11", "figure9-paper" as "Figure 9, paper"."""
     found = re.fullmatch(r"(table|figure)-?(\d+)[-_]?(.*)", name)
     if not found:
-        return readable(name, 60)
+        return readable(name[:1].upper() + name[1:], 60)
     kind, number, rest = found.groups()
     return f"{kind.capitalize()} {number}" + (f", {readable(rest, 40)}" if rest else "")
 

@@ -2,10 +2,11 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Literal
 
 from markupsafe import Markup
 from rich.box import SIMPLE_HEAD
-from rich.console import Group
+from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderResult
 from rich.table import Table
 from rich.text import Text
 
@@ -14,6 +15,8 @@ from diptych.report.formats import NOTHING, readable
 
 _MANY_COLUMNS = 12  # with more, the names of the columns are set upright
 _MANY_ROWS = 30  # with more, a page shows them in a window of their own, under the names of the columns
+_WORDS = 24  # letters of words in a cell of a terminal; more are broken
+_GAP = 2  # between the columns of a terminal
 _LEGEND = {
     "published": "the paper's, or computed from the paper's numbers alone",
     "bold": "inside the 99.5 % interval of the best of its column",
@@ -137,41 +140,64 @@ def to_html(table: NumberTable) -> Markup:
     )
 
 
-def to_rich(table: NumberTable, most_columns: int = 9) -> Group:
+def to_rich(table: NumberTable) -> ConsoleRenderable:
     """A table for a terminal, without intervals; the paper's numbers are in italics and have a dagger.
 
-    One with more columns than `most_columns` is cut into several, under each other.
+    Names of columns are broken between words; where the terminal is too narrow for all columns, the table is cut into
+    several under each other. A number is never cut.
     """
-    columns, step = table.columns[1:], max(1, most_columns - 1)
-    if len(columns) <= step:
-        return Group(_rich_table(table))
-    parts = []
-    for start in range(0, len(columns), step):
-        rows = [(name, cells[start : start + step]) for name, cells in table.rows]
-        last = start + step >= len(columns)
-        parts.append(
-            NumberTable(
-                table.title if not start else "",
-                [table.columns[0], *columns[start : start + step]],
-                rows,
-                table.notes if last else (),
-            )
-        )
-    return Group(*map(_rich_table, parts))
+    return _Fitted(table)
 
 
-def _rich_table(table: NumberTable) -> Table:
-    marks = {"published": "†: {}", "bold": "bold: {}"}
-    under = [*(marks[kind].format(_LEGEND[kind]) for kind in _kinds(table)), *table.notes]
+@dataclasses.dataclass(frozen=True)
+class _Fitted:
+    """A table that learns the width of the terminal when it is printed."""
+
+    table: NumberTable
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        table, start = self.table, 0
+        names = max((len(name) for name, _ in table.rows), default=0)
+        names = max(len(table.columns[0]), min(names, options.max_width * 2 // 5))
+        widths = [_column_width(table, place) for place in range(1, len(table.columns))]
+        while True:
+            end, used = start, names + _GAP
+            while end < len(widths) and (end == start or used + widths[end] + _GAP <= options.max_width - 2):
+                used += widths[end] + _GAP
+                end += 1
+            rows = [(name, cells[start:end]) for name, cells in table.rows]
+            columns = [table.columns[0], *table.columns[1:][start:end]]
+            last = end >= len(widths)
+            part = NumberTable(table.title if not start else "", columns, rows)
+            yield _rich_table(part, [names, *widths[start:end]])
+            if last:
+                break
+            start = end
+        marks = {"published": "†: {}", "bold": "bold: {}"}
+        under = [*(marks[kind].format(_LEGEND[kind]) for kind in _kinds(table)), *table.notes]
+        yield from (Text(readable(note, 600), style="dim") for note in under)
+        yield Text("")
+
+
+def _column_width(table: NumberTable, place: int) -> int:
+    """Room for the longest number of a column and for the longest word of its name; words in cells may be broken."""
+    cells = [row[place - 1] for _, row in table.rows]
+    shown = [min(len(cell), _WORDS) if isinstance(cell, str) else len(_rich_cell(cell)) for cell in cells]
+    return max([*shown, *map(len, readable(table.columns[place], 60).split())], default=1)
+
+
+def _rich_table(table: NumberTable, widths: Sequence[int]) -> Table:
     shown = Table(
-        title=Text(readable(table.title, 240)),
-        caption=Text("\n".join(readable(note, 600) for note in under)) if under else None,
-        caption_justify="left",
+        title=Text(readable(table.title, 240), style="bold") if table.title else None,
+        title_justify="left",
         box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
     )
-    for place, column in enumerate(table.columns):
-        shown.add_column(Text(readable(column, 60)), justify="right" if place else "left", no_wrap=True)
+    for place, (column, width) in enumerate(zip(table.columns, widths, strict=True)):
+        justify: Literal["left", "right"] = "right" if place else "left"
+        shown.add_column(
+            Text(readable(column, 60)), justify=justify, vertical="bottom", min_width=width, max_width=width
+        )
     for name, cells in table.rows:
         shown.add_row(Text(readable(name, 80)), *map(_rich_cell, cells))
     return shown

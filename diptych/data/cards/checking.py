@@ -130,7 +130,7 @@ def _count(source: Any) -> tuple[int | None, list[str]]:
 
 
 def states_table(states: Sequence[SetState]) -> Table:
-    """The states as a table: sizes beside those of the card where they differ, and what to do about problems."""
+    """The sets that are there as a table: sizes beside those of the card where they differ, and problems."""
     there, equal = sum(state.present for state in states), sum(state.equal for state in states)
     table = Table(title=f"{there} of {len(states)} sets are there, {equal} as in the paper", title_justify="left")
     table.add_column("set", no_wrap=True)
@@ -138,14 +138,26 @@ def states_table(states: Sequence[SetState]) -> Table:
     for split in ("train", "val", "test", "classes"):
         table.add_column(split, justify="right")
     table.add_column("state", overflow="fold")
-    for state in states:
+    for state in (state for state in states if state.present):
         card = state.card
         numbers = [_beside(state.sizes.get(split), card.splits.get(split)) for split in ("train", "val", "test")]
         said = "as in the paper" if state.equal else "; ".join(state.problems)
-        words = "\n".join([said if state.present else f"missing: {state.where}", *state.notes])
+        words = "\n".join([said, *state.notes])
         classes = _beside(state.num_classes, card.num_classes or None)
         table.add_row(card.name, state.form, *numbers, classes, words)
     return table
+
+
+def missing_lines(states: Sequence[SetState], root: str | Path) -> list[str]:
+    """A line for each set that is not there: its name, and how to get it."""
+    lines = []
+    for state in states:
+        card = state.card
+        if state.present:
+            continue
+        get = f"diptych data fetch {card.name} {Path(root) / card.name}  # or by hand: " if card.hub else ""
+        lines.append(f"{card.name:<16} {get}{card.homepage}")
+    return lines
 
 
 def _beside(found: int | None, wanted: int | None) -> str:

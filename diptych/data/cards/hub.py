@@ -90,7 +90,9 @@ def _in_words(error: Exception, repo_id: str, revision: str | None, where: str) 
         return f"{where} has no data set {repo_id}, or it is private (then log in: hf auth login)"
     if isinstance(error, errors.HFValidationError):
         return f"{repo_id!r} is no name of a data set on the hub, which is owner/name"
-    return f"{where} cannot be asked for {repo_id}: {_first_line(error)}"
+    return (
+        f"{where} cannot be asked for {repo_id}: {_first_line(error)}; check the network, or name a mirror (--endpoint)"
+    )
 
 
 def _first_line(error: Exception) -> str:

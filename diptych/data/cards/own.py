@@ -30,7 +30,7 @@ def own_cards(root: str | Path) -> list[Card]:
         try:
             found.append(own_card(folder))
         except DataError as error:
-            logger.info("%s is no evaluation set: %s", folder, error)
+            logger.info("left out: %s", error)
     return found
 
 
