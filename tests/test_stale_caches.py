@@ -24,6 +24,8 @@ from diptych.evaluate.suite import fingerprint, read_all, run_suite
 from diptych.evaluate.task import Setting, Task
 from diptych.evaluate.zero_shot_task import ZERO_SHOT
 from diptych.paper.measured import measured
+from diptych.paper.probe_figures import FIGURE_8
+from diptych.paper.tables_10_11 import TABLE_11
 from diptych.records import Predictions, read_results
 
 CARD = get_card("CIFAR10")
@@ -222,3 +224,12 @@ def test_numbers_of_other_splits_are_none_of_the_paper_s_tables(split):
     wrong = make_result(*where, protocol="ensemble", encoder=encoder, fingerprint=None)
     right = dataclasses.replace(wrong, split="test", value=0.5)
     assert measured([right, wrong], "zero_shot", "ensemble") == {"shades": {"CIFAR10": right}}
+
+
+def test_sets_beside_the_paper_s_27_are_in_no_mean_of_them():
+    where = ("zero_shot", "SVHN", "test", "accuracy", Score(0.9, 26032))
+    other = make_result(*where, protocol="ensemble", encoder=Shades(), fingerprint=None)
+    assert measured([other], "zero_shot", "ensemble") == {}
+    for exhibit in (TABLE_11, FIGURE_8):
+        shown = exhibit.build([other, *(dataclasses.replace(other, dataset=name) for name in ("CIFAR10.1", "aYahoo"))])
+        assert "shades" not in shown.title and not any("shades" in note for note in shown.notes)
