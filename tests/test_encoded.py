@@ -131,3 +131,10 @@ def test_nan_and_unknown_kinds_are_refused(tmp_path):
         encode_set(Counting(), pictures(), "thoughts")
     with pytest.raises(ConfigError, match="mean colour gives no features"):
         encode_set(Counting(), pictures(), "features")
+
+
+def test_a_key_that_comes_twice_keeps_both_samples(tmp_path):
+    first, second = pictures(2).source.items
+    items = (first, dataclasses.replace(second, key=first.key))
+    found = encode_set(Counting(), dataclasses.replace(pictures(), source=Listed(items)), cache=tmp_path)
+    assert found.keys == ("p0", "p0") and found.labels.tolist() == [0, 1] and found.metadata == ({}, {"place": 1})

@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import peers  # noqa: F401  (before open_clip)
 import pytest
 import torch
 from PIL import Image
@@ -10,7 +11,6 @@ from PIL import Image
 from diptych.data.tokenizer import Tokenizer
 from diptych.embed.others import open_encoder
 from diptych.errors import InputError, WeightsError
-from tests import peers  # noqa: F401  (before open_clip)
 from tests.pictures import noise
 
 transformers = pytest.importorskip("transformers")

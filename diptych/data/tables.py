@@ -6,6 +6,7 @@ A fixed number of rows or pictures is a shard, so that shuffling over shards wor
 import csv
 import dataclasses
 import functools
+import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -26,6 +27,8 @@ from diptych.errors import DataError
 from diptych.records import Broken, Sample
 
 ROWS_PER_SHARD = 1000
+SIDECARS = ("txt", "json", "cls")
+"""Endings of the files beside a picture that say something about it."""
 _PATH_COLUMNS = ("filepath", "file_path", "file_name", "filename", "path", "image_path", "image")
 
 
@@ -214,8 +217,9 @@ class FolderSource:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over the pictures' names and sizes."""
-        return fingerprint((self.root / name for name in self.names), self.names)
+        """SHA-256 over the pictures' names and sizes, and the classes: an empty class more shifts all labels."""
+        classes = [] if self.classes is None else [json.dumps(sorted(self.classes.items()))]
+        return fingerprint((self.root / name for name in self.names), self.names, *classes)
 
     def read(self, index: int) -> Iterator[Sample | Broken]:
         """Up to 1000 pictures; their keys are their paths below root."""
@@ -227,7 +231,7 @@ class FolderSource:
                 if self.classes is not None:
                     files["cls"] = str(self.classes[name.split("/", 1)[0]]).encode()
                 else:
-                    for extension in ("txt", "json", "cls"):
+                    for extension in SIDECARS:
                         if (sidecar := path.with_suffix("." + extension)).exists():
                             files[extension] = read_file(sidecar, MAX_TEXT_BYTES)
                 yield make_sample(name, self.shards[index], files)

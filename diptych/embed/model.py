@@ -17,6 +17,7 @@ from diptych.embed.encoder import Picture
 from diptych.embed.folder import write_folder
 from diptych.errors import ConfigError, ImageError, ShapeError, WeightsError
 from diptych.model.clip import CLIP, normalised
+from diptych.model.flops import image_flops
 
 BATCH_SIZE = 256
 _DECODERS = min(8, os.cpu_count() or 1)
@@ -79,6 +80,11 @@ class Model:
                 digest.update(name.encode() + str(tensor.dtype).encode())
                 digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
         return digest.hexdigest()
+
+    @property
+    def gflops(self) -> float:
+        """Billions of multiply-adds of the image tower for one picture, as the paper's figures count compute."""
+        return image_flops(self.clip.config) / 2e9
 
     @property
     def image_fingerprint(self) -> str:

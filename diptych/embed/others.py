@@ -10,6 +10,7 @@ CLIP's own architectures are better loaded as files (`diptych.load`): faster, an
 import contextlib
 import hashlib
 import importlib
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -25,6 +26,7 @@ from diptych.model.clip import normalised
 from diptych.model.device import choose_device
 
 BATCH_SIZE = 64
+_ORIGINS = ("_name_or_path", "transformers_version")
 
 
 def open_encoder(name: str | Path, device: str | torch.device | None = None, precision: str = "fp32") -> Encoder:
@@ -68,6 +70,7 @@ class ForeignEncoder:
         texts: Callable[[Sequence[str]], torch.Tensor] | None,
         features: Callable[[torch.Tensor], torch.Tensor] | None,
         preprocessing: str,
+        tokenizing: str = "",
     ) -> None:
         """Wrap a network.
 
@@ -76,16 +79,19 @@ class ForeignEncoder:
             images, features: (N, 3, R, R) on the device -> (N, E) and (N, W), of any norm; None for no features.
             texts: N texts -> (N, E), of any norm; None for a model of pictures alone.
             preprocessing: how pictures are prepared, in words that change whenever it does.
+            tokenizing: the same of texts.
         """
         self.name, self._network, self._prepare = name, network.eval(), prepare
         self._images, self._texts, self._features = images, texts, features
         self.device = next(network.parameters()).device
-        digest = hashlib.sha256(preprocessing.encode())
+        # Equal weights are not equal models: the network in words tells its activation, which no weight does.
+        about = f"{preprocessing} {network} {_settings(network)}"
+        digest = hashlib.sha256(re.sub(r" at 0x[0-9a-f]+", "", about).encode())
         for key, tensor in network.state_dict().items():
-            digest.update(
-                key.encode() + tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
-            )
-        self.fingerprint = self.image_fingerprint = digest.hexdigest()
+            digest.update(f"{key} {tensor.dtype}".encode())
+            digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+        self.image_fingerprint = digest.hexdigest()
+        self.fingerprint = hashlib.sha256(f"{self.image_fingerprint} {tokenizing}".encode()).hexdigest()
         scale = getattr(network, "logit_scale", None)
         self.logit_scale = float(scale.detach().exp()) if isinstance(scale, torch.Tensor) else 100.0
 
@@ -93,15 +99,16 @@ class ForeignEncoder:
         """N pictures -> (N, E) float32 on the CPU, unit norm."""
         return normalised(self._each(self._images, pictures))
 
-    def image_features(self, pictures: Sequence[Picture], /) -> torch.Tensor:
+    @property
+    def image_features(self) -> Callable[[Sequence[Picture]], torch.Tensor]:
         """N pictures -> (N, W) float32 on the CPU, before the projection.
 
-        Raises:
-            ConfigError: the model's library has no way to them that is known here.
+        Models of which the way to them is not known here do not have it: `hasattr` tells, and probes take embeddings.
         """
-        if self._features is None:
-            raise ConfigError(f"{self.name}: features before the projection are not to be had of this model")
-        return self._each(self._features, pictures)
+        features = self._features
+        if features is None:
+            raise AttributeError(f"{self.name}: features before the projection are not to be had of this model")
+        return lambda pictures: self._each(features, pictures)
 
     def encode_texts(self, texts: Sequence[str], /) -> torch.Tensor:
         """N texts -> (N, E) float32 on the CPU, unit norm.
@@ -159,6 +166,7 @@ def open_huggingface(name: str, device: torch.device) -> ForeignEncoder:
         texts=None if tokenizer is None else texts,
         features=lambda pixels: network.vision_model(pixel_values=pixels).pooler_output,
         preprocessing=str(processor.to_dict()),
+        tokenizing=f"{length} {_tokenizer_in_words(tokenizer)}",
     )
 
 
@@ -199,7 +207,8 @@ def open_open_clip(name: str, device: torch.device) -> ForeignEncoder:
         images=network.encode_image,
         texts=lambda some: network.encode_text(tokenize(list(some)).to(device)),
         features=features if isinstance(getattr(visual, "proj", None), torch.nn.Parameter) else None,
-        preprocessing=str(prepare),
+        preprocessing=f"{architecture} {prepare}",
+        tokenizing=f"{type(tokenize).__name__} {getattr(tokenize, 'context_length', None)}",
     )
 
 
@@ -235,6 +244,21 @@ def _library(module: str, package: str) -> Any:
         raise ConfigError(f"this model needs {package}: pip install {package}") from error
     except Exception as error:  # an installation that does not fit torch's fails with whatever it likes
         raise ConfigError(f"{package} is installed, but cannot be imported: {_first_line(error)}") from error
+
+
+def _settings(network: torch.nn.Module) -> str:
+    """What a network's configuration says, without where it came from."""
+    config = getattr(network, "config", None)
+    values = config.to_dict() if config is not None and hasattr(config, "to_dict") else {}
+    return str(sorted((key, value) for key, value in values.items() if key not in _ORIGINS))
+
+
+def _tokenizer_in_words(tokenizer: Any) -> str:
+    """Changes whenever a text's tokens could."""
+    if tokenizer is None:
+        return ""
+    fast = getattr(tokenizer, "backend_tokenizer", None)
+    return f"{type(tokenizer).__name__} {fast.to_str() if fast is not None else sorted(tokenizer.get_vocab().items())}"
 
 
 def _tensor(found: Any) -> torch.Tensor:

@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 import torch
 
 from diptych.data.benchmarks import Benchmark
+from diptych.data.tables import SIDECARS, CsvSource, FolderSource
 from diptych.embed.encoder import Encoder
 from diptych.errors import ConfigError, DataError, InputError
 from diptych.evaluate.encoding import EncodedBatch, encode_benchmark
@@ -35,6 +36,7 @@ FORMAT = 1
 _log = logging.getLogger(__name__)
 _PICTURES_PER_BATCH = 256
 _ROWS_PER_BLOCK = 65_536
+_NOTHING: Mapping[str, Any] = {}  # one for all: millions of empty ones would fill the memory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,8 +118,40 @@ def _projected(encoder: Any, features: np.ndarray, path: Path) -> np.ndarray:
 
 
 def _fingerprint(mark: Any, kind: str, benchmark: Benchmark) -> str:
-    content = [FORMAT, kind, mark, benchmark.split, benchmark.source.fingerprint]
+    # The set's name and its files' times: tar pads, so that shards of other pictures or labels may be equal in size.
+    data = [benchmark.name, benchmark.split, len(benchmark.class_names), benchmark.source.fingerprint]
+    content = [FORMAT, kind, mark, *data, files_state(benchmark.source)]
     return hashlib.sha256(json.dumps(content).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def files_state(source: Any) -> str:
+    """Changes whenever a file of a source is written anew, even with equal size; "" for sources without files.
+
+    Unlike the source's fingerprint it is no property of the data, but of this copy: it decides what is used again.
+    """
+    while (inner := getattr(source, "source", None)) is not None:
+        source = inner
+    digest, found = hashlib.sha256(), False
+    for path in _files(source):
+        found = True
+        with contextlib.suppress(OSError):
+            digest.update(f"{path.name}\0{path.stat().st_mtime_ns}\0".encode("utf-8", "surrogateescape"))
+    return digest.hexdigest() if found else ""
+
+
+def _files(source: Any) -> Iterator[Path]:
+    """The files that a source reads, as far as it tells."""
+    if isinstance(source, FolderSource):
+        for name in source.names:
+            path = source.root / name
+            yield path
+            yield from (path.with_suffix(f".{end}") for end in SIDECARS) if source.classes is None else ()
+    elif hasattr(source, "root") and hasattr(source, "entries"):
+        yield from (source.root / entry.file for entry in source.entries)
+    elif isinstance(source, CsvSource):
+        yield from (table.path for table in source.tables)
+    else:
+        yield from getattr(source, "files", ())
 
 
 def _encode(
@@ -143,7 +177,8 @@ def _encode(
             for batch in shown:
                 file.write(rows.add(batch).tobytes())
         rows.write(part, batches.num_broken, fingerprint)
-        _put(part, folder)
+        del rows  # they are read back
+        _put(part, folder, fingerprint)
     except OSError as error:
         raise DataError(f"cannot keep vectors in {folder}: {error.strerror or error}; free some space") from error
     finally:
@@ -154,12 +189,17 @@ def _encode(
     return encoded
 
 
-def _put(part: Path, folder: Path) -> None:
+def _put(part: Path, folder: Path, fingerprint: str) -> None:
     """Give a finished folder its name; a broken one of that name makes way, a sound one of another process stays."""
     if folder.exists():
+        if _read(folder, fingerprint) is not None:
+            return
         shutil.rmtree(folder, ignore_errors=True)
-    with contextlib.suppress(FileExistsError):
-        os.replace(part, folder)  # noqa: PTH105 (Path.replace would do; os.replace says that it is atomic)
+    try:
+        part.replace(folder)
+    except OSError:  # the other process was faster by a moment
+        if _read(folder, fingerprint) is None:
+            raise
 
 
 class _Counted:
@@ -237,7 +277,7 @@ def _read(folder: Path, fingerprint: str) -> Encoded | None:
         labels = rows.column("label").to_numpy()
         if len(labels) != shape[0] or (folder / "vectors.f32").stat().st_size != 4 * shape[0] * shape[1]:
             raise ValueError("its files differ in length")
-        metadata = tuple(json.loads(one) if one else {} for one in rows.column("metadata").to_pylist())
+        metadata = tuple(json.loads(one) if one else _NOTHING for one in rows.column("metadata").to_pylist())
         texts = tuple(map(tuple, rows.column("texts").to_pylist()))
         keys = tuple(rows.column("key").to_pylist())
         return Encoded(keys, labels, vectors, texts, metadata, int(manifest["num_broken"]), fingerprint)

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Generator, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -128,8 +129,14 @@ def _unless_empty(batches: Iterator[_Batch], source: "_CountedSource") -> Iterat
     try:
         yield from batches
     except DataError:
-        if source.places or not sum(source.num_items.values()):
+        if source.has_given or not sum(source.num_items.values()):
             raise
+
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})  # one for all samples
+
+
+_Known = tuple[int, tuple[str, ...], Mapping[str, Any]]
 
 
 class _CountedSource:
@@ -140,23 +147,30 @@ class _CountedSource:
 
     Attributes:
         num_items: of each shard, all ranks' together.
-        places: of this rank's keys, among the items of the whole set.
-        beside: texts and metadata of the samples that are under way.
+        under_way: of this rank's keys that are not encoded yet: place in the whole set, texts and metadata of each.
+        has_given: whether this rank was given any item.
     """
 
     def __init__(self, source: Source, where: str) -> None:
         self._source, self._where = source, where
         self.shards, self.fingerprint = source.shards, source.fingerprint
         self.num_items: dict[int, int] = {}
-        self.places: dict[str, int] = {}
-        self.beside: dict[str, tuple[tuple[str, ...], Mapping[str, Any]]] = {}
+        self.under_way: dict[str, list[_Known]] = {}
+        self.has_given = False
 
     def batch(self, keys: tuple[str, ...], vectors: torch.Tensor, labels: np.ndarray) -> EncodedBatch:
         """What is known about encoded samples, which is forgotten here."""
-        places = np.array([self.places[key] for key in keys], dtype=np.int64)
-        beside = [self.beside.pop(key, ((), {})) for key in keys]
-        texts, metadata = tuple(one[0] for one in beside), tuple(one[1] for one in beside)
+        known = [self._take(key) for key in keys]
+        places = np.array([place for place, *_ in known], dtype=np.int64)
+        texts, metadata = tuple(one[1] for one in known), tuple(one[2] for one in known)
         return EncodedBatch(places, keys, vectors, labels, texts, metadata)
+
+    def _take(self, key: str) -> _Known:
+        several = self.under_way[key]
+        known = several.pop(0)
+        if not several:
+            del self.under_way[key]
+        return known
 
     def read(self, index: int) -> Iterator[Sample | Broken]:
         count = 0
@@ -169,9 +183,10 @@ class _CountedSource:
             place = sum(self.num_items[shard] for shard in range(index)) + count
             count += 1
             if place % distributed.world_size() == distributed.rank():
-                self.places[item.key] = place
-                if isinstance(item, Sample) and (item.texts or item.metadata):
-                    self.beside[item.key] = (item.texts, item.metadata)
+                self.has_given = True
+                if isinstance(item, Sample):
+                    known = (place, item.texts, item.metadata or _NOTHING)
+                    self.under_way.setdefault(item.key, []).append(known)  # a key may come twice
                 yield item
         self.num_items[index] = count
 

@@ -1,6 +1,7 @@
 """Predictions as Parquet files: one row per sample with key, label, classes and scores, best first."""
 
 import contextlib
+import os
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ def write_predictions(predictions: Predictions, path: str | Path) -> None:
         pa.array(list(scores), pa.list_(pa.float32())),
     )
     path = Path(path)
-    unfinished = path.with_name(f".{path.name}.unfinished")
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         pq.write_table(pa.table(columns, names=_COLUMNS), unfinished)

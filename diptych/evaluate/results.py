@@ -25,13 +25,17 @@ def make_result(
     Args:
         task, dataset, split, metric, protocol: see Result.
         score: value, n and interval.
-        encoder: its `name` is the result's model, its `device` part of the machine.
+        encoder: its `name` is the result's model, its `device` part of the machine; one that tells its `gflops` takes
+            part in figures against compute.
         fingerprint: of the data that was measured on.
         settings: what was chosen on the way, e.g. {"lambda": 0.3}; it lands in run["settings"].
     """
     run = run_record(fingerprint=fingerprint, device=getattr(encoder, "device", None))
-    if settings:
-        run["settings"] = dict(settings)
+    told = dict(settings or {})
+    if getattr(encoder, "gflops", None):
+        told["gflops"] = round(float(encoder.gflops), 6)
+    if told:
+        run["settings"] = told
     return Result(
         task=task,
         dataset=dataset,

@@ -6,10 +6,12 @@
 A part is used again only where all that it depended on is the same: weights, preprocessing, data, task and its version.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import logging
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -20,6 +22,7 @@ from diptych.data.cards.opening import find_folder, missing, open_card
 from diptych.data.cards.table import get_card
 from diptych.embed.encoder import Encoder
 from diptych.errors import ConfigError, DataError, InputError
+from diptych.evaluate.encoded import files_state
 from diptych.evaluate.task import Setting, Task
 from diptych.records import Result
 
@@ -82,6 +85,7 @@ def run_suite(
         names = ", ".join(task.name for task in tasks)
         raise ConfigError(f"none of these tasks applies to any of these sets: {names}; choose others")
     read_all(out)  # another version's results are an error here, before any work
+    set_aside(out, encoder)
     there = {card.name: find_folder(card, setting.data) is not None for _, card in pairs}
     absent = [(task, card) for task, card in pairs if not there[card.name]]
     present = [(task, card) for task, card in pairs if there[card.name]]
@@ -116,7 +120,7 @@ def _measure(
         return kept["results"], True
     announce()
     found = task.measure(encoder, card, setting)
-    write_part(path, mark, found)
+    write_part(path, mark, found, model_mark(encoder))
     return found, False
 
 
@@ -129,21 +133,57 @@ def fingerprint(encoder: Encoder, task: Task, card: Card, setting: Setting) -> s
     read = [(card, split) for split in task.splits(card)]
     read += [(get_card(name), split) for name, split in task.others(card)]
     data = [_data_mark(one, split, setting.data) for one, split in read]
+    numbers = range(1, task.folds(card) + 1)
+    data += [_data_mark(card, split, setting.data, fold) for fold in numbers for split in task.splits(card)]
     scale = float(getattr(encoder, "logit_scale", 100.0)) if task.needs_texts else None
     content = [FORMAT, task.name, task.version, card.name, card.metric, setting.seed, marks, scale, data]
     return hashlib.sha256(json.dumps(content).encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _data_mark(card: Card, split: str, root: Path) -> str | None:
-    """The fingerprint of a split; None for a validation split that is not there, which tasks do without."""
+def _data_mark(card: Card, split: str, root: Path, fold: int | None = None) -> list[str] | None:
+    """Of a split; None for a validation split or a fold that is not there, which tasks do without."""
     if split == "val" and "val" not in card.splits:
         return None
     try:
-        return open_card(card, root, split).fingerprint
+        found = open_card(card, root, split, fold=fold)
     except DataError:
-        if split == "val":
+        if split == "val" or fold is not None:
             return None
         raise
+    return [found.fingerprint, files_state(found.source)]
+
+
+def model_mark(encoder: Encoder) -> str | None:
+    """Of all that a model's numbers depend on, whatever the task; None for an encoder that does not say."""
+    marks = [getattr(encoder, name, None) for name in ("image_fingerprint", "fingerprint", "logit_scale")]
+    return hashlib.sha256(json.dumps(marks).encode()).hexdigest() if marks[0] else None
+
+
+def set_aside(out: Path, encoder: Encoder) -> None:
+    """Rename the measurements of another model of the same name, such as one trained further, to *.json.old.
+
+    Left among the others they would stand in one row with this model's.
+    """
+    mark, folder = model_mark(encoder), part_path(out, encoder.name, "", "").parent
+    others = [path for path in sorted(folder.glob("*.json")) if _is_of_another(path, mark, encoder.name)]
+    for path in others:
+        path.replace(path.with_name(f"{path.name}.old"))
+    if others:
+        _log.warning(
+            "%s holds %d measurements of another model called %s (other weights, preprocessing or precision): they are "
+            "set aside as *.json.old; give each model a name or a folder of its own to keep both",
+            out,
+            len(others),
+            encoder.name,
+        )
+        write_all(out)
+
+
+def _is_of_another(path: Path, mark: str | None, name: str) -> bool:
+    part = read_part(path)
+    if part is None:
+        return False
+    return part["model"] not in (mark, "") or any(result.model != name for result in part["results"])
 
 
 def part_path(out: Path, model: str, dataset: str, task: str) -> Path:
@@ -152,18 +192,28 @@ def part_path(out: Path, model: str, dataset: str, task: str) -> Path:
     return Path(out) / "parts" / folder / f"{name}.json"
 
 
-def write_part(path: Path, mark: str | None, results: Sequence[Result]) -> None:
+def write_part(path: Path, mark: str | None, results: Sequence[Result], model: str | None = "") -> None:
     """Keep a measurement, whole or not at all.
 
+    Args:
+        path: of `part_path`.
+        mark: of `fingerprint`.
+        results: what was measured.
+        model: of `model_mark`; "" where it is not known.
     Raises:
         DataError: the disk is full, or the folder cannot be written.
     """
-    content = {"format": FORMAT, "fingerprint": mark, "results": [dataclasses.asdict(one) for one in results]}
+    content = {
+        "format": FORMAT,
+        "fingerprint": mark,
+        "model": model,
+        "results": [dataclasses.asdict(one) for one in results],
+    }
     _write(path, json.dumps(content, ensure_ascii=True, indent=1))
 
 
 def read_part(path: Path) -> dict[str, Any] | None:
-    """{"fingerprint", "results"} of a measurement; None where there is none, or, with a notice, a broken one.
+    """{"fingerprint", "model", "results"} of a measurement; None where there is none, or, with a notice, a broken one.
 
     Raises:
         ConfigError: another version of Diptych wrote it.
@@ -180,7 +230,8 @@ def read_part(path: Path) -> dict[str, Any] | None:
             f"{path} was written by another version of Diptych; give another --out, or move the folder parts away"
         )
     try:
-        return {"fingerprint": content["fingerprint"], "results": [Result(**row) for row in content["results"]]}
+        found = [Result(**row) for row in content["results"]]
+        return {"fingerprint": content["fingerprint"], "model": content.get("model", ""), "results": found}
     except (KeyError, TypeError) as error:
         _log.warning("%s is broken (%r); it is measured again", path, error)
         return None
@@ -192,10 +243,24 @@ def read_all(out: Path) -> list[Result]:
 
 
 def write_all(out: Path) -> Path:
-    """OUT/results.jsonl from all parts, whole or not at all."""
+    """OUT/results.jsonl from all parts, whole or not at all.
+
+    Where another process finishes a part in the meantime it is written again, so that the last one has all of them.
+    """
     path = Path(out) / "results.jsonl"
-    _write(path, "".join(json.dumps(dataclasses.asdict(result)) + "\n" for result in read_all(out)))
-    return path
+    while True:
+        before = _state(out)
+        _write(path, "".join(json.dumps(dataclasses.asdict(result)) + "\n" for result in read_all(out)))
+        if _state(out) == before:
+            return path
+
+
+def _state(out: Path) -> list[tuple[str, int]]:
+    found = []
+    for path in _parts(out):
+        with contextlib.suppress(FileNotFoundError):
+            found.append((str(path), path.stat().st_mtime_ns))
+    return found
 
 
 def _parts(out: Path) -> Iterator[Path]:
@@ -203,7 +268,7 @@ def _parts(out: Path) -> Iterator[Path]:
 
 
 def _write(path: Path, text: str) -> None:
-    part = path.with_name(f".{path.name}.part")
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")  # several processes may write into one folder
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         part.write_text(text, encoding="utf-8")

@@ -71,8 +71,8 @@ def class_scores(
     found = [class_embeddings(encoder, chosen.names, one, cache_folder=cache_folder) for one in chosen.ensembles]
     parts = []
     for block in _blocks(vectors):
-        logits = [zero_shot_logits(block, classes, scale) for classes in found]
-        parts.append(logits[0] if len(logits) == 1 else sum(one.softmax(dim=1) for one in logits) / len(logits))
+        logits = (zero_shot_logits(block, classes, scale) for classes in found)  # one at a time: ImageNet has 80
+        parts.append(next(logits) if len(found) == 1 else sum(one.softmax(dim=1) for one in logits) / len(found))
     return torch.cat([torch.as_tensor(part) for part in parts]).numpy()
 
 

@@ -72,6 +72,8 @@ def curves(results: Iterable[Result]) -> dict[str, dict[str, Curve]]:
     shots: dict[tuple[str, str], dict[str, dict[int, Result]]] = {}
     beside: dict[tuple[str, str, str, str, str], Result] = {}
     for result in results:
+        if result.split != "test":
+            continue
         found = _PROTOCOL.fullmatch(result.protocol) if result.task == "few_shot" else None
         if found is not None and found["part"] is None and found["shots"] != FULL:
             if result.dataset not in SHIFT_NAMES:
@@ -134,7 +136,7 @@ def robustness_points(results: Iterable[Result]) -> dict[tuple[str, str], dict[s
     scores: dict[tuple[str, str], dict[str, dict[str, float]]] = {}
     for result in results:
         found = _PROTOCOL.fullmatch(result.protocol) if result.task == "few_shot" else None
-        if found is None or result.metric not in _METRICS:
+        if found is None or result.split != "test" or result.metric not in _METRICS:
             continue
         column = f"ImageNet {found['part']}" if found["part"] else result.dataset + _METRICS[result.metric]
         own = scores.setdefault((result.model, found["classifier"]), {})

@@ -25,12 +25,13 @@ Scores = Mapping[str, float]
 def measured(results: Iterable[Result], task: str, protocol: str) -> dict[str, dict[str, Result]]:
     """By model and set: what the card names as the set's metric; of two measurements of one thing, the later.
 
-    Sets without a card, other metrics, protocols and tasks are passed over.
+    Sets other than the 27, and other splits, metrics, protocols and tasks are passed over.
     """
     found: dict[str, dict[str, Result]] = {}
     for result in results:
-        card = CARDS.get(result.dataset)
-        if card and (result.task, result.protocol, result.metric) == (task, protocol, card.metric):
+        if result.dataset not in PAPER_27 or result.split != "test":
+            continue
+        if (result.task, result.protocol, result.metric) == (task, protocol, CARDS[result.dataset].metric):
             found.setdefault(result.model, {})[result.dataset] = result
     return found
 

@@ -68,7 +68,7 @@ def measured_scores(results: Iterable[Result]) -> dict[tuple[str, str], Scores]:
     """
     found: dict[tuple[str, str], dict[str, Result]] = {}
     for result in results:
-        column, ways = _place(result)
+        column, ways = _place(result) if result.split == "test" else ("", ())
         for way in ways:
             scores = found.setdefault((result.model, way), {})
             before = scores.get(column)

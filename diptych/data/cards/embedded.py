@@ -11,6 +11,7 @@ import numpy as np
 
 from diptych.data.benchmarks import CLASS_NAMES_FILE, TEMPLATES_FILE, Benchmark
 from diptych.data.cards.prompts import get_prompts
+from diptych.data.playground.source import Playground
 from diptych.data.playground.tasks import playground_tasks
 from diptych.data.shards import write_shards
 from diptych.errors import DataError
@@ -20,7 +21,8 @@ _TEST_DIGITS = 500
 
 
 def write_embedded(root: str | Path, *, seed: int = 0, num_train: int = 2000, num_test: int = 1000) -> list[Path]:
-    """Write the sets into root/digits and root/playground-TASK, in the clip-benchmark/wds layout.
+    """Write the sets into root/digits and root/playground-TASK, in the clip-benchmark/wds layout, and pairs for
+    retrieval into root/playground-captions.
 
     A set that is there already stays. The digits are scikit-learn's 1,797 optical digits of 8 x 8 pixels, 500 of them
     for test; the playground's training pictures come from its validation stream, so that their scenes and their
@@ -43,7 +45,19 @@ def write_embedded(root: str | Path, *, seed: int = 0, num_train: int = 2000, nu
     for test in playground_tasks(seed, num_samples=num_test):
         parts = {"train": _all(train[test.name]), "test": _all(test)}
         sets[f"playground-{test.name}"] = (test.class_names, test.templates, parts)
+    sets["playground-captions"] = ((), (), {"test": _captioned(seed, num_test // 2)})
     return [_write(root / name, *one) for name, one in sets.items()]
+
+
+def _captioned(seed: int, count: int) -> Iterator[Sample]:
+    """Scenes of the playground's test split, each with a caption that no earlier one has."""
+    seen: set[str] = set()
+    source = Playground(10 * count, seed, split="test")
+    for index in range(len(source.shards)):
+        for sample in source.read(index):
+            if len(seen) < count and isinstance(sample, Sample) and sample.texts[0] not in seen:
+                seen.add(sample.texts[0])
+                yield sample
 
 
 def _digits(seed: int) -> dict[str, Iterator[Sample]]:
@@ -73,8 +87,9 @@ def _write(folder: Path, names: Sequence[str], templates: Sequence[str], parts: 
     try:
         for split, samples in parts.items():
             write_shards(samples, part / split)
-        (part / CLASS_NAMES_FILE).write_text("\n".join(names) + "\n", encoding="utf-8")
-        (part / TEMPLATES_FILE).write_text("\n".join(templates) + "\n", encoding="utf-8")
+        for name, lines in ((CLASS_NAMES_FILE, names), (TEMPLATES_FILE, templates)):
+            if lines:
+                (part / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
         part.rename(folder)
     except OSError as error:
         raise DataError(f"cannot write {folder}: {error.strerror or error}; free some space") from error

@@ -52,6 +52,8 @@ def open_card(card: Card, root: str | Path, split: str = "test", *, fold: int | 
     if fold is not None:
         raise DataError(f"{card.title} has folds in its original archive alone, which {folder} is not")
     try:
+        if split != "test" and not (folder / split).is_dir():  # class folders alone: these open under any name
+            raise DataError(f"it has no split {split}; a folder per class stands for the test split alone")
         return with_card(open_benchmark(folder, split), card)
     except DataError as error:
         wanted = " or ".join(", ".join(layout.needs) for layout in layouts)

@@ -26,7 +26,7 @@ from diptych.data.cards.card import Card
 from diptych.data.cards.opening import open_card
 from diptych.data.cards.table import get_card
 from diptych.embed.encoder import Encoder
-from diptych.errors import DataError, InputError
+from diptych.errors import InputError
 from diptych.evaluate.class_embeddings import class_embeddings
 from diptych.evaluate.encoded import Encoded, encode_set
 from diptych.evaluate.metrics import accuracy, accuracy_top_k, mean_per_class_accuracy
@@ -35,7 +35,7 @@ from diptych.evaluate.ranking import roc_auc
 from diptych.evaluate.results import make_result
 from diptych.evaluate.robustness import judge, pooling, shift_results, subset_results
 from diptych.evaluate.score import Score
-from diptych.evaluate.task import Setting, Task
+from diptych.evaluate.task import Setting, Task, check_same_classes
 from diptych.evaluate.zero_shot_task import words
 from diptych.records import Result
 
@@ -180,8 +180,8 @@ def _measure(encoder: Encoder, card: Card, setting: Setting, classifiers: Sequen
     home = get_card("ImageNet") if card.group == "shift" else card
     train, test = open_card(home, setting.data, "train"), open_card(card, setting.data, "test")
     num_classes = len(train.class_names)
-    if card.group != "shift" and len(test.class_names) != num_classes:
-        raise DataError(f"{card.title}: {num_classes} classes in train, {len(test.class_names)} in test")
+    if card.group != "shift":
+        check_same_classes(train, test)
     cache = setting.cache if getattr(encoder, "image_fingerprint", None) else None
     zero_shot = None
     if classifiers != ("probe",):

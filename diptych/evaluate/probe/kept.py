@@ -22,7 +22,7 @@ from diptych.evaluate.probe.few_shot_task import point
 from diptych.evaluate.probe.linear_probe import LinearProbe
 from diptych.evaluate.probe.logistic import Fitted
 from diptych.evaluate.score import relevance
-from diptych.evaluate.task import Setting
+from diptych.evaluate.task import Setting, check_same_classes
 
 VERSION = 1
 """Raised when the same vectors would give another classifier."""
@@ -69,9 +69,12 @@ def learn_probe(encoder: Encoder, card: Card, setting: Setting, kind: str, fold:
     others = None
     if "val" in card.splits:
         try:
-            others = encode_set(encoder, open_card(card, setting.data, "val", fold=fold), kind, **options)  # type: ignore[arg-type]
+            val = open_card(card, setting.data, "val", fold=fold)
         except DataError as error:
             _log.info("%s: a part of train takes the place of a validation split (%s)", card.title, error)
+        else:
+            check_same_classes(train, val)
+            others = encode_set(encoder, val, kind, **options)  # type: ignore[arg-type]
     path = _path(encoder, card, setting, pictures, others, len(train.class_names))
     learned = None if path is None else _read(path)
     if learned is None:

@@ -20,7 +20,7 @@ from diptych.evaluate.probe.kept import Learned, learn_probe, vector_kind
 from diptych.evaluate.results import make_result
 from diptych.evaluate.robustness import judge, shift_results, subset_results
 from diptych.evaluate.score import Score, relevance, score
-from diptych.evaluate.task import Setting, Task
+from diptych.evaluate.task import Setting, Task, check_same_classes
 from diptych.evaluate.testbed import SUBSETS
 from diptych.records import Result
 
@@ -38,8 +38,7 @@ def _measure(encoder: Encoder, card: Card, setting: Setting, kind: str) -> list[
     for fold in folds:
         learned.append(learn_probe(encoder, card, setting, kind, fold))
         test, pictures = _test(encoder, card, setting, kind, fold)
-        if len(learned[-1].fitted.bias) != len(test.class_names):
-            raise DataError(f"{card.title}: {len(learned[-1].fitted.bias)} classes in train, other ones in test")
+        check_same_classes(open_card(card, setting.data, "train", fold=fold), test)
         found.append(_scored(card, test, pictures, learned[-1], setting.seed))
     settings = dict(learned[0].settings)
     if len(folds) > 1:
@@ -106,6 +105,7 @@ LINEAR_PROBE = Task(
     splits=lambda card: ("train", "val", "test"),
     measure=lambda encoder, card, setting: _measure(encoder, card, setting, vector_kind(encoder)),
     needs_texts=False,
+    folds=lambda card: FOLDS.get(card.name, 0),
 )
 """On features before the projection, protocol "features"; an encoder without any gives its embeddings, "projected"."""
 
@@ -115,6 +115,7 @@ PROJECTED_PROBE = Task(
     splits=lambda card: ("train", "val", "test"),
     measure=lambda encoder, card, setting: _measure(encoder, card, setting, "embeddings"),
     needs_texts=False,
+    folds=lambda card: FOLDS.get(card.name, 0),
 )
 """The same on embeddings; its Results have the task "linear_probe" and the protocol "projected"."""
 

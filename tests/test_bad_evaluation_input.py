@@ -1,0 +1,246 @@
+"""Bad input to the paper's evaluation: a clear error or a counted skip, and never a number."""
+
+import io
+import json
+import tarfile
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from diptych.data.cards.own import own_card
+from diptych.data.cards.table import get_card
+from diptych.data.transforms import Preprocessing
+from diptych.embed.model import Model
+from diptych.embed.others import open_encoder
+from diptych.errors import ConfigError, DataError, InputError, WeightsError
+from diptych.evaluate.probe.few_shot_task import FEW_SHOT, FEW_SHOT_FROM_TEXTS
+from diptych.evaluate.probe.linear_probe import LinearProbe
+from diptych.evaluate.probe.task import LINEAR_PROBE
+from diptych.evaluate.retrieval import RETRIEVAL
+from diptych.evaluate.score import score
+from diptych.evaluate.suite import part_path, run_suite
+from diptych.evaluate.task import Setting
+from diptych.evaluate.zero_shot_task import ZERO_SHOT
+from diptych.records import read_results
+from tests.embedding import make_vit
+
+NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+PROBES = (LINEAR_PROBE, FEW_SHOT, FEW_SHOT_FROM_TEXTS)
+TEMPLATE = "a photo of a {c}.\n"
+
+
+class Shades:
+    """Sees how bright a picture is and reads it from a class's name; `broken` are pictures or texts that give NaN."""
+
+    name = "shades"
+
+    def __init__(self, broken=""):
+        self.image_fingerprint = self.fingerprint = f"weights{broken}"
+        self._broken = broken
+
+    def encode_images(self, pictures):
+        found = self._points([float(np.asarray(one.convert("L")).mean()) for one in pictures])
+        return found * torch.nan if self._broken == "pictures" else found
+
+    def encode_texts(self, texts):
+        found = self._points([next((25 * i for i, name in enumerate(NAMES) if name in text), 0) for text in texts])
+        return found * torch.nan if self._broken == "texts" else found
+
+    def _points(self, shades):
+        angles = torch.tensor(shades, dtype=torch.float32) / 300
+        return torch.stack([angles.cos(), angles.sin()], dim=1)
+
+
+def png(shade):
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8), (shade, shade, shade)).save(file, "PNG")
+    return file.getvalue()
+
+
+def write_folders(root, splits, names=NAMES, per_class=5):
+    """CIFAR-10 as class folders; `splits` may be ("",) for folders without splits."""
+    for split in splits:
+        for label, name in enumerate(names):
+            folder = root / "CIFAR10" / split / name
+            folder.mkdir(parents=True)
+            for number in range(per_class):
+                (folder / f"{split}{number}.png").write_bytes(png(25 * label + number))
+    return root
+
+
+def write_wds(root, labels, split="test", names=NAMES):
+    """CIFAR-10 in the wds layout, with these labels; None writes a broken picture of class 0."""
+    folder = root / "CIFAR10" / split
+    folder.mkdir(parents=True)
+    (root / "CIFAR10/classnames.txt").write_text("\n".join(names))
+    (root / "CIFAR10/zeroshot_classification_templates.txt").write_text(TEMPLATE)
+    (folder / "nshards.txt").write_text("1")
+    with tarfile.open(folder / "0.tar", "w") as tar:
+        for number, label in enumerate(labels):
+            content = {"png": b"no picture" if label is None else png(25 * (label % 10)), "cls": b"%d" % (label or 0)}
+            for ending, data in content.items():
+                member = tarfile.TarInfo(f"{number:05}.{ending}")
+                member.size = len(data)
+                tar.addfile(member, io.BytesIO(data))
+    return root
+
+
+def skipped(data, tmp_path, tasks, encoder=None, card="CIFAR10"):
+    """The reasons of the suite, which must not have a single number."""
+    setting = Setting(data, cache=tmp_path / "cache")
+    card = card if not isinstance(card, str) else get_card(card)
+    found = run_suite(encoder or Shades(), tasks, [card], setting, tmp_path / "out")
+    assert not found.results and not list((tmp_path / "out").rglob("*.json"))
+    return [one.reason for one in found.skipped]
+
+
+@pytest.mark.parametrize("task", PROBES, ids=lambda task: task.name)
+def test_without_a_training_split_nothing_is_learned(tmp_path, task):
+    [reason] = skipped(write_folders(tmp_path / "data", ("test",)), tmp_path, [task])
+    assert "no split train" in reason
+
+
+@pytest.mark.parametrize("task", PROBES, ids=lambda task: task.name)
+def test_class_folders_without_splits_are_not_learned_from_and_tested_on(tmp_path, task):
+    data = write_folders(tmp_path / "data", ("",))
+    [reason] = skipped(data, tmp_path, [task])
+    assert "it has no split train; a folder per class stands for the test split alone" in reason
+    assert run_suite(Shades(), [ZERO_SHOT], [get_card("CIFAR10")], Setting(data), tmp_path / "zero-shot").results
+
+
+def test_without_a_test_split_nothing_is_measured(tmp_path):
+    reasons = skipped(write_wds(tmp_path / "data", [0, 1], "train"), tmp_path, [ZERO_SHOT, *PROBES])
+    assert len(reasons) == 4 and all("lacks test/nshards.txt; its splits are: train" in one for one in reasons)
+
+
+@pytest.mark.parametrize("names", [NAMES[:9], (*NAMES, "bus")], ids=["one less", "one more"])
+def test_another_number_of_classes_is_another_set(tmp_path, names):
+    [reason] = skipped(write_wds(tmp_path / "data", [0, 1], names=names), tmp_path, [ZERO_SHOT])
+    assert f"CIFAR-10 has 10 classes, but CIFAR10 has {len(names)}: is it another set?" in reason
+
+
+@pytest.mark.parametrize(
+    ("task", "split"),
+    [*((task, "train") for task in PROBES), (LINEAR_PROBE, "val")],
+    ids=[*(f"{task.name} train" for task in PROBES), "linear_probe val"],
+)
+def test_splits_with_other_classes_do_not_meet(tmp_path, task, split):
+    """As many classes, but the labels would mean others."""
+    for one in ("train", "val", "test"):
+        names = ("bus", "cat", "dog") if one == split else ("cat", "dog", "wolf")
+        for name in names:
+            folder = tmp_path / "data/animals" / one / name
+            folder.mkdir(parents=True)
+            for number in range(5):
+                (folder / f"{number}.png").write_bytes(png(10 * len(name) + number))
+    [reason] = skipped(tmp_path / "data", tmp_path, [task], card=own_card(tmp_path / "data/animals"))
+    assert "class 0 is 'bus' in" in reason or "and 'bus' in the other" in reason
+
+
+def test_labels_out_of_range_are_no_samples(tmp_path):
+    [reason] = skipped(write_wds(tmp_path / "data", [*range(10), 10]), tmp_path, [ZERO_SHOT])
+    assert "1 of 11 samples are broken" in reason
+    few = write_wds(tmp_path / "few", [*range(10)] * 20 + [10, -1])
+    found = run_suite(Shades(), [ZERO_SHOT], [get_card("CIFAR10")], Setting(few), tmp_path / "few-out")
+    assert {(one.n, one.run["settings"]["broken"]) for one in found.results} == {(200, 2)}
+    for labels in ([0, 3], [-1, 0]):
+        with pytest.raises(InputError, match=r"labels must lie in \[0, 3\)"):
+            score("accuracy", np.array(labels), np.eye(3)[:2])
+
+
+@pytest.mark.parametrize("task", PROBES, ids=lambda task: task.name)
+def test_training_pictures_of_one_class_teach_nothing(tmp_path, task):
+    write_wds(tmp_path / "data", [3] * 8, "train")
+    [reason] = skipped(write_wds(tmp_path / "data", [0, 1, 2]), tmp_path, [task])
+    assert "one class" in reason or "of 1 class" in reason
+
+
+def test_one_class_alone_has_no_area_and_no_classifier(tmp_path):
+    with pytest.raises(InputError, match="there is nothing to rank"):
+        score("roc_auc", np.ones(4, int), np.random.default_rng(0).standard_normal((4, 2)))
+    (tmp_path / "one/test/cat").mkdir(parents=True)
+    (tmp_path / "one/test/cat/0.png").write_bytes(png(3))
+    with pytest.raises(DataError, match="a classifier needs two or more"):
+        own_card(tmp_path / "one")
+
+
+def test_corrupt_pictures_are_counted_in_every_split(tmp_path):
+    write_wds(tmp_path / "data", [*range(10)] * 20 + [None], "train")
+    write_wds(tmp_path / "data", [*range(10)] * 15 + [None])
+    setting, card = Setting(tmp_path / "data", cache=tmp_path / "cache"), get_card("CIFAR10")
+    for _ in range(2):  # anew, and from the cache
+        found = run_suite(Shades(), [ZERO_SHOT, LINEAR_PROBE, FEW_SHOT], [card], setting, tmp_path / "out")
+        assert not found.skipped and {one.n for one in found.results} == {150}
+        assert {one.run["settings"]["broken"] for one in found.results} == {1}
+        (probe,) = (one for one in found.results if one.task == "linear_probe")
+        assert probe.run["settings"]["train"] == 200
+        for path in (tmp_path / "out/parts").rglob("*.json"):
+            path.unlink()
+
+
+@pytest.mark.parametrize("caption", ["", "  \n"])
+def test_a_set_with_empty_captions_has_no_recall(tmp_path, caption):
+    folder = tmp_path / "data/Flickr30k/test"
+    folder.mkdir(parents=True)
+    for number in range(3):
+        (folder / f"{number}.png").write_bytes(png(number))
+        (folder / f"{number}.txt").write_text(caption)
+    [reason] = skipped(tmp_path / "data", tmp_path, [RETRIEVAL], card="Flickr30k")
+    assert "caption" in reason or "text" in reason
+
+
+@pytest.mark.parametrize("broken", ["pictures", "texts"])
+def test_embeddings_that_are_nan_give_no_number_and_no_cache(tmp_path, broken):
+    data = write_folders(tmp_path / "data", ("train", "test"))
+    tasks = [ZERO_SHOT, FEW_SHOT_FROM_TEXTS, *([LINEAR_PROBE, FEW_SHOT] if broken == "pictures" else [])]
+    reasons = skipped(data, tmp_path, tasks, Shades(broken))
+    assert len(reasons) == len(tasks) and all("NaN" in one for one in reasons)
+    folders = ("probes", "few_shot", *(["classifiers"] if broken == "texts" else []))
+    assert not [path for name in folders for path in (tmp_path / "cache" / name).rglob("*")]
+    if broken == "pictures":
+        assert not list((tmp_path / "cache/pictures").iterdir())
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_features_that_are_not_finite_are_refused(value):
+    features, labels = np.random.default_rng(0).standard_normal((20, 3)).astype(np.float32), np.arange(20) % 2
+    probe = LinearProbe(1.0).fit(features, labels)
+    features[7, 1] = value
+    with pytest.raises(InputError, match="NaN or infinity"):
+        LinearProbe(1.0).fit(features, labels)
+    with pytest.raises(InputError, match="NaN or infinity"):
+        probe.predict(features)
+    with pytest.raises(InputError, match="NaN or infinity"):
+        score("accuracy", labels, np.c_[features[:, 1], features[:, 2]])
+
+
+def test_models_that_cannot_say_how_pictures_are_prepared(tmp_path, monkeypatch):
+    model = make_vit()
+    other = Preprocessing(model.preprocessing.image_size + 1)
+    with pytest.raises(WeightsError, match="the preprocessing makes"):
+        Model(model.clip, model.tokenizer, other)
+    (tmp_path / "made_up_model.py").write_text("class Network:\n    def forward(self, pixels): return pixels\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="without encode_images"):
+        open_encoder("python:made_up_model:Network")
+
+
+def test_results_of_another_version_are_not_mixed_in(tmp_path):
+    data = write_folders(tmp_path / "data", ("test",))
+    setting, out = Setting(data), tmp_path / "out"
+    run_suite(Shades(), [ZERO_SHOT], [get_card("CIFAR10")], setting, out)
+    path = part_path(out, "shades", "CIFAR10", "zero_shot")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 0}))
+    before = (out / "results.jsonl").read_text()
+    other = Shades()
+    other.name = "another model"
+    for encoder in (Shades(), other):
+        with pytest.raises(ConfigError, match="written by another version of Diptych"):
+            run_suite(encoder, [ZERO_SHOT], [get_card("CIFAR10")], setting, out)
+    assert (out / "results.jsonl").read_text() == before
+    row = json.loads(before.splitlines()[0]) | {"percent": 97.0}
+    (out / "results.jsonl").write_text(json.dumps(row))
+    with pytest.raises(DataError, match="line 1 is no result"):
+        read_results(out / "results.jsonl")

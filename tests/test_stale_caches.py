@@ -1,0 +1,235 @@
+"""Nothing that is kept on disk is used for other data, another model or by halves."""
+
+import dataclasses
+import multiprocessing
+import os
+
+import numpy as np
+import pytest
+import torch
+from test_bad_evaluation_input import NAMES, Shades, png, write_folders, write_wds
+from test_encoded import Counting, pictures
+
+from diptych.data.benchmarks import open_benchmark
+from diptych.data.cards.opening import open_card
+from diptych.data.cards.own import own_card
+from diptych.data.cards.table import get_card
+from diptych.embed.others import ForeignEncoder
+from diptych.evaluate.encoded import encode_set
+from diptych.evaluate.probe.kept import vector_kind
+from diptych.evaluate.probe.task import FOLDS, LINEAR_PROBE
+from diptych.evaluate.results import make_result
+from diptych.evaluate.score import Score
+from diptych.evaluate.suite import fingerprint, read_all, run_suite
+from diptych.evaluate.task import Setting, Task
+from diptych.evaluate.zero_shot_task import ZERO_SHOT
+from diptych.paper.measured import measured
+from diptych.paper.probe_figures import FIGURE_8
+from diptych.paper.tables_10_11 import TABLE_11
+from diptych.records import Predictions, read_results
+
+CARD = get_card("CIFAR10")
+
+
+def zero_shot(data, out, encoder=None, tasks=(ZERO_SHOT,)):
+    setting = Setting(data, cache=out / "cache")
+    return run_suite(encoder or Shades(), tasks, [CARD], setting, out).results
+
+
+def accuracy(results):
+    (value,) = {one.value for one in results if (one.metric, one.protocol) == ("accuracy", "ensemble")}
+    return value
+
+
+def test_a_shard_of_equal_size_with_other_labels_is_measured_again(tmp_path):
+    """Tar pads: the corrected labels of a set leave its size as it was."""
+    data = write_wds(tmp_path / "data", [*range(10)] * 5)
+    shard = data / "CIFAR10/test/0.tar"
+    before = shard.stat()
+    assert accuracy(zero_shot(data, tmp_path / "out")) == 1
+    # The pictures of before, with the label 8 in the place of 9.
+    shard.write_bytes(shard.read_bytes().replace(b"9" + bytes(511), b"8" + bytes(511)))
+    assert shard.stat().st_size == before.st_size
+    assert accuracy(zero_shot(data, tmp_path / "out")) == 0.9
+
+
+def test_an_empty_class_more_shifts_the_labels_and_no_kept_ones_are_used(tmp_path):
+    for name in ("cat", "dog"):
+        (tmp_path / "set/test" / name).mkdir(parents=True)
+        (tmp_path / "set/test" / name / "0.png").write_bytes(png(len(name)))
+    first = encode_set(Shades(), open_benchmark(tmp_path / "set"), cache=tmp_path / "cache")
+    (tmp_path / "set/test/cow").mkdir()
+    second = encode_set(Shades(), open_benchmark(tmp_path / "set"), cache=tmp_path / "cache")
+    assert (first.labels.tolist(), second.labels.tolist()) == ([0, 1], [0, 2])
+    assert open_benchmark(tmp_path / "set").source.fingerprint != first.fingerprint
+
+
+def test_captions_written_anew_are_read_anew(tmp_path):
+    folder = tmp_path / "pairs/test"
+    folder.mkdir(parents=True)
+    for number, name in enumerate(NAMES):
+        (folder / f"{number}.png").write_bytes(png(25 * number))
+        (folder / f"{number}.txt").write_text(name)
+    card = own_card(tmp_path / "pairs")
+
+    def texts():
+        return encode_set(Shades(), open_card(card, tmp_path, "test"), cache=tmp_path / "cache").texts
+
+    assert texts()[0] == ("airplane",)
+    (folder / "0.txt").write_text("aircraft")  # of the same length
+    os.utime(folder / "0.txt", ns=(0, 1))
+    assert texts()[0] == ("aircraft",)
+
+
+def test_two_sets_with_equal_files_do_not_share_vectors(tmp_path):
+    encoder, one = Counting(), pictures()
+    encode_set(encoder, one, cache=tmp_path)
+    encode_set(encoder, dataclasses.replace(one, name="another"), cache=tmp_path)
+    encode_set(encoder, dataclasses.replace(one, class_names=("cat", "dog", "fox")), cache=tmp_path)
+    assert encoder.calls == 21
+    encode_set(encoder, one, cache=tmp_path)
+    assert encoder.calls == 21
+
+
+def test_of_two_processes_that_encode_one_set_the_second_leaves_the_first_one_s_vectors(tmp_path):
+    class Slow(Counting):
+        """While it encodes another process ends."""
+
+        def encode_images(self, images):
+            if not (tmp_path / "pictures").exists() or not list((tmp_path / "pictures").glob("[!.]*")):
+                self.first = encode_set(Counting(), pictures(), cache=tmp_path)
+                [folder] = (tmp_path / "pictures").glob("[!.]*")
+                (folder / "beside.f32").write_bytes(b"projected")
+            return super().encode_images(images)
+
+    slow = Slow()
+    found = encode_set(slow, pictures(), cache=tmp_path)
+    assert np.array_equal(found.vectors, slow.first.vectors)
+    [folder] = (tmp_path / "pictures").iterdir()
+    assert (folder / "beside.f32").exists()
+
+
+def test_another_model_of_the_same_name_does_not_fill_its_rows(tmp_path, caplog):
+    """A model trained further, measured by one task alone, must not stand beside its former self's numbers."""
+    data, out = write_folders(tmp_path / "data", ("train", "test")), tmp_path / "out"
+    zero_shot(data, out, tasks=(ZERO_SHOT, LINEAR_PROBE))
+    assert {one.task for one in read_results(out / "results.jsonl")} == {"zero_shot", "linear_probe"}
+    zero_shot(data, out, Shades("trained further"))
+    assert "2 measurements of another model called shades" in caplog.text
+    assert (
+        {one.task for one in read_results(out / "results.jsonl")}
+        == {one.task for one in read_all(out)}
+        == {"zero_shot"}
+    )
+    assert len(list(out.rglob("*.json.old"))) == 2
+
+
+def test_a_published_division_that_appears_later_is_measured(tmp_path):
+    """Without its list of folds STL-10 is measured on all training pictures; with it the mean over folds is due."""
+    base = tmp_path / "STL10/stl10_binary"
+    base.mkdir(parents=True)
+    card, encoder, setting = get_card("STL10"), Shades(), Setting(tmp_path)
+    (base / "class_names.txt").write_text("airplane\nbird\ncar\ncat\ndeer\ndog\nhorse\nmonkey\nship\ntruck\n")
+    for split in ("train", "test"):
+        (base / f"{split}_X.bin").write_bytes(bytes(20 * 3 * 96 * 96))
+        (base / f"{split}_y.bin").write_bytes(bytes([*range(1, 11)] * 2))
+    before = fingerprint(encoder, LINEAR_PROBE, card, setting)
+    assert fingerprint(encoder, LINEAR_PROBE, card, setting) == before and FOLDS["STL10"] == 10
+    (base / "fold_indices.txt").write_text("\n".join(" ".join(map(str, range(10))) for _ in range(10)))
+    after = fingerprint(encoder, LINEAR_PROBE, card, setting)
+    (base / "fold_indices.txt").write_text("\n".join(" ".join(map(str, range(10, 20))) for _ in range(10)))
+    assert len({before, after, fingerprint(encoder, LINEAR_PROBE, card, setting)}) == 3
+
+
+class Tiny(torch.nn.Module):
+    def __init__(self, activation):
+        super().__init__()
+        torch.manual_seed(0)
+        self.linear, self.activation = torch.nn.Linear(3, 4), activation
+
+    def forward(self, pixels):
+        return self.activation(self.linear(pixels.mean(dim=(2, 3))))
+
+
+def foreign(activation, tokenizing="words", features=None):
+    network = Tiny(activation)
+    return ForeignEncoder(
+        network,
+        "tiny",
+        prepare=lambda picture: torch.tensor(np.asarray(picture), dtype=torch.float32).permute(2, 0, 1),
+        images=network,
+        texts=None,
+        features=features,
+        preprocessing="as they are <function _convert at 0x7f3a>",
+        tokenizing=tokenizing,
+    )
+
+
+def test_equal_weights_with_another_activation_or_tokenizer_are_another_model():
+    one = foreign(torch.nn.GELU())
+    assert one.image_fingerprint == foreign(torch.nn.GELU()).image_fingerprint
+    assert one.image_fingerprint != foreign(torch.nn.SiLU()).image_fingerprint
+    other = foreign(torch.nn.GELU(), "letters")
+    assert (one.image_fingerprint, one.fingerprint != other.fingerprint) == (other.image_fingerprint, True)
+
+
+def test_a_foreign_model_without_features_is_probed_on_its_embeddings(tmp_path):
+    assert vector_kind(foreign(torch.nn.GELU(), features=lambda pixels: pixels)) == "features"
+    data = write_folders(tmp_path / "data", ("train", "test"))
+    [found] = zero_shot(data, tmp_path / "out", foreign(torch.nn.GELU()), [LINEAR_PROBE])
+    assert found.protocol == "projected"
+
+
+def _measure_many(data, out, name):
+    encoder = Shades()
+    encoder.name = name
+
+    def measure(encoder, card, setting):
+        where = ("quick", card.name, "test", "accuracy", Score(0.5, 10))
+        return [make_result(*where, protocol="none", encoder=encoder, fingerprint=None)] * 20
+
+    tasks = [Task(f"quick-{number}", lambda card: True, lambda card: (), measure) for number in range(8)]
+    run_suite(encoder, tasks, [CARD], Setting(data), out)
+
+
+def test_processes_may_write_into_one_folder(tmp_path):
+    data = write_folders(tmp_path / "data", ("test",), per_class=1)
+    context = multiprocessing.get_context("fork")
+    running = [context.Process(target=_measure_many, args=(data, tmp_path / "out", name)) for name in "abc"]
+    for one in running:
+        one.start()
+    for one in running:
+        one.join()
+    assert [one.exitcode for one in running] == [0, 0, 0]
+    found = read_results(tmp_path / "out/results.jsonl")
+    assert len(found) == 3 * 8 * 20 and found == read_all(tmp_path / "out")
+
+
+def test_predictions_of_two_processes_do_not_meet(tmp_path, monkeypatch):
+    from diptych.evaluate import predictions as where
+
+    used = []
+    monkeypatch.setattr(where.pq, "write_table", lambda table, path: used.append(path.name) or path.write_bytes(b""))
+    one = Predictions(("a",), np.zeros(1, np.int64), np.zeros((1, 1), np.int64), np.zeros((1, 1), np.float32))
+    for process in (1, 2):
+        monkeypatch.setattr(where.os, "getpid", lambda process=process: process)
+        where.write_predictions(one, tmp_path / "x.parquet")
+    assert len(set(used)) == 2
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_numbers_of_other_splits_are_none_of_the_paper_s_tables(split):
+    encoder = Shades()
+    where = ("zero_shot", "CIFAR10", split, "accuracy", Score(0.9, 10))
+    wrong = make_result(*where, protocol="ensemble", encoder=encoder, fingerprint=None)
+    right = dataclasses.replace(wrong, split="test", value=0.5)
+    assert measured([right, wrong], "zero_shot", "ensemble") == {"shades": {"CIFAR10": right}}
+
+
+def test_sets_beside_the_paper_s_27_are_in_no_mean_of_them():
+    where = ("zero_shot", "SVHN", "test", "accuracy", Score(0.9, 26032))
+    other = make_result(*where, protocol="ensemble", encoder=Shades(), fingerprint=None)
+    assert measured([other], "zero_shot", "ensemble") == {}
+    for exhibit in (TABLE_11, FIGURE_8):
+        shown = exhibit.build([other, *(dataclasses.replace(other, dataset=name) for name in ("CIFAR10.1", "aYahoo"))])
+        assert "shades" not in shown.title and not any("shades" in note for note in shown.notes)
