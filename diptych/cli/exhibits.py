@@ -105,6 +105,8 @@ def run_exhibits(
     with resumable():
         made = make_exhibits(exhibits, encoders, setting, out, announce=announce)
     for _, shown in made.shown:
+        if not shown.tables:
+            print(shown.title)
         for table in shown.tables:
             show(to_rich(table))
     print_skipped(made.skipped)
