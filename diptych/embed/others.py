@@ -10,6 +10,7 @@ CLIP's own architectures are better loaded as files (`diptych.load`): faster, an
 import contextlib
 import hashlib
 import importlib
+import logging
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -139,7 +140,8 @@ def open_huggingface(name: str, device: torch.device) -> ForeignEncoder:
         WeightsError: there is no such model, it is neither kind, or it lacks its preprocessor.
     """
     transformers = _library("transformers", "transformers")
-    transformers.utils.logging.disable_propagation()  # it prints its warnings itself
+    for library in ("transformers", "huggingface_hub"):
+        logging.getLogger(library).propagate = False  # they print their warnings themselves
     try:
         network = transformers.AutoModel.from_pretrained(name).to(device)
         processor = transformers.AutoImageProcessor.from_pretrained(name, use_fast=False)
