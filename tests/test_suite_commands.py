@@ -196,3 +196,10 @@ def test_sets_are_checked_and_prepared(command, sets):
     assert command("data", "check", "sets", "--set", "RenderedSST2", "--strict").status == 1
     command("data", "check", "nowhere").is_error("no folder nowhere")
     command("data", "fetch", "Birdsnap", "x").is_error("not on the hub", "https://")
+
+
+def test_figure_21_shows_pictures_of_measured_models(command, sets, tmp_path):
+    measure(command, "--out", "out", "--task", "zero_shot")
+    page = (tmp_path / "out/exhibits/figure21.html").read_text()
+    assert "both: Of 3 pictures drawn at random, 3 are given their true class" in page
+    assert page.count("both on shades") == 3 and page.count("data:image") >= 3

@@ -51,7 +51,7 @@ def run_suite_command(
         skipped += done.skipped
         if done.kept:
             announce(f"{encoder.name}: {done.kept} measured before, still true of this model and data, and kept")
-    made = write([SUMMARY, *EXHIBITS.values()], read_all(out), out, skipped)
+    made = write([SUMMARY, *EXHIBITS.values()], read_all(out), out, skipped, data=setting.data)
     for table in made.shown[0][1].tables:
         show(to_rich(table))
     print_skipped(skipped)

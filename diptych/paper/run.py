@@ -13,6 +13,7 @@ from diptych.evaluate.provenance import run_record
 from diptych.evaluate.suite import Skipped, read_all, run_suite
 from diptych.evaluate.task import Setting
 from diptych.evaluate.tasks import get_tasks
+from diptych.paper.examples import measured_examples
 from diptych.paper.exhibit import Exhibit, Shown
 from diptych.paper.exhibits import EXHIBITS
 from diptych.records import Result
@@ -75,16 +76,27 @@ def make_exhibits(
     for encoder in encoders:
         for task, cards in needs(exhibits).items():
             skipped += run_suite(encoder, get_tasks([task]), cards, setting, out, announce=announce).skipped
-    return write(exhibits, read_all(out), out, skipped)
+    return write(exhibits, read_all(out), out, skipped, data=setting.data if encoders else None)
 
 
-def write(exhibits: Sequence[Exhibit], results: Sequence[Result], out: Path, skipped: Sequence[Skipped] = ()) -> Made:
+def write(
+    exhibits: Sequence[Exhibit],
+    results: Sequence[Result],
+    out: Path,
+    skipped: Sequence[Skipped] = (),
+    *,
+    data: Path | None = None,
+) -> Made:
     """Exhibits of Results: each as files of all forms in OUT/exhibits, several on one page, OUT/report.html.
 
     On the page those with a measured number come first; after them, marked so, those of the paper's numbers alone. What
-    shows neither (made shifts that nobody measured) is left out of it.
+    shows neither (made shifts that nobody measured) is left out of it. Figure 21 shows pictures of the measured models,
+    where `data`, the folder of sets, is given and Predictions were written.
     """
     shown = [(exhibit.name, exhibit.build(results)) for exhibit in exhibits]
+    if data is not None and any(exhibit.name == "figure21" for exhibit in exhibits):
+        found = measured_examples(results, out / "predictions", data)
+        shown = [(name, found if found and name == "figure21" else one) for name, one in shown]
     papers_alone: set[str] = set()
     if len(exhibits) > 1:
         shown = [(name, one) for name, one in shown if one.tables or one.charts]
