@@ -6,7 +6,7 @@ Features are made with a seed: standard deviations fall by a power law over dire
 from the origin, as those of image encoders are; the classes overlap. Both sides walk the same lattice, 7 to 15
 penalties, and judge by accuracy on the same validation rows; scikit-learn as one uses it, float32 features,
 max_iter=1000 and tol=1e-4, each fit from zero. Objectives are computed in float64, of both, at each penalty that both
-tried. It takes hours with the usual sizes: scikit-learn does.
+tried. With 10 classes it takes ten minutes on two cores, with 100 far more: scikit-learn does.
 """
 
 import dataclasses
