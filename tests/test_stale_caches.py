@@ -7,6 +7,7 @@ import os
 import numpy as np
 import pytest
 import torch
+from miniatures import build
 from test_bad_evaluation_input import NAMES, Shades, png, write_folders, write_wds
 from test_encoded import Counting, pictures
 
@@ -233,3 +234,15 @@ def test_sets_beside_the_paper_s_27_are_in_no_mean_of_them():
     for exhibit in (TABLE_11, FIGURE_8):
         shown = exhibit.build([other, *(dataclasses.replace(other, dataset=name) for name in ("CIFAR10.1", "aYahoo"))])
         assert "shades" not in shown.title and not any("shades" in note for note in shown.notes)
+
+
+def test_pixels_of_equal_size_in_one_file_are_encoded_again(tmp_path):
+    build("MNIST", tmp_path / "MNIST")
+    before = open_card(get_card("MNIST"), tmp_path)
+    kept = encode_set(Shades(), before, cache=tmp_path / "cache")
+    [path] = [one for one in before.source.source.files if "images" in one.name]
+    old = path.read_bytes()
+    path.write_bytes(old[:16] + bytes(255 - value for value in old[16:]))
+    again = encode_set(Shades(), open_card(get_card("MNIST"), tmp_path), cache=tmp_path / "cache")
+    assert before.fingerprint == open_card(get_card("MNIST"), tmp_path).fingerprint  # names and sizes are equal
+    assert (np.asarray(again.vectors) != np.asarray(kept.vectors)).any()

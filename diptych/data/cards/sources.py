@@ -37,6 +37,16 @@ class Entry:
     key: str | None = None
 
 
+def entries_fingerprint(root: Path, entries: Sequence[Entry], options: str = "") -> str:
+    """SHA-256 over entries, the sizes of their files below root, and how they are read."""
+    digest = hashlib.sha256(options.encode())
+    for entry in entries:
+        path = root / entry.file
+        size = path.stat().st_size if path.exists() else None
+        digest.update(json.dumps([dataclasses.astuple(entry), size], default=str).encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()
+
+
 @dataclasses.dataclass(frozen=True)
 class ListedSource:
     """Picture files that a list names, in the order of the list.
@@ -59,12 +69,7 @@ class ListedSource:
     @functools.cached_property
     def fingerprint(self) -> str:
         """SHA-256 over the entries and the files' sizes."""
-        digest = hashlib.sha256()
-        for entry in self.entries:
-            path = self.root / entry.file
-            size = path.stat().st_size if path.exists() else None
-            digest.update(json.dumps([dataclasses.astuple(entry), size], default=str).encode("utf-8", "surrogatepass"))
-        return digest.hexdigest()
+        return entries_fingerprint(self.root, self.entries)
 
     def read(self, index: int) -> Iterator[Sample | Broken]:
         """Up to 1000 samples."""
@@ -87,12 +92,14 @@ class ArraySource:
         pixels: from the first and last number (exclusive) to uint8 (n, height, width, 3).
         labels: int64 (N,).
         digest: changes with the content: file names and sizes are enough.
+        files: that the pixels and labels come from; kept vectors hold as long as none of them is written anew.
     """
 
     name: str
     pixels: Callable[[int, int], np.ndarray]
     labels: np.ndarray
     digest: str
+    files: tuple[Path, ...]
 
     @functools.cached_property
     def shards(self) -> tuple[str, ...]:

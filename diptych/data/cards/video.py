@@ -2,8 +2,6 @@
 
 import dataclasses
 import functools
-import hashlib
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,7 @@ import numpy as np
 
 from diptych.data.benchmarks import Benchmark
 from diptych.data.cards.card import Card
-from diptych.data.cards.sources import Entry
+from diptych.data.cards.sources import Entry, entries_fingerprint
 from diptych.data.decoding import MAX_PIXELS
 from diptych.errors import DataError
 from diptych.records import Broken, Sample
@@ -189,12 +187,7 @@ class VideoSource:
     @functools.cached_property
     def fingerprint(self) -> str:
         """SHA-256 over the entries, the files' sizes and the number of frames."""
-        digest = hashlib.sha256(f"{self.num_frames}".encode())
-        for entry in self.entries:
-            path = self.root / entry.file
-            size = path.stat().st_size if path.exists() else None
-            digest.update(json.dumps([dataclasses.astuple(entry), size], default=str).encode("utf-8", "surrogatepass"))
-        return digest.hexdigest()
+        return entries_fingerprint(self.root, self.entries, f"{self.num_frames}")
 
     def read(self, index: int) -> Iterator[Sample | Broken]:
         """The frames of up to 100 videos."""

@@ -101,7 +101,7 @@ def _cifar(folder: Path, split: str, names: list[str], skip: int, classes: Class
     files = [find(folder, name) for name in names]
     pixels = records(files, skip, (3, 32, 32))
     labels = _labels(pixels.leading()[:, -1], order, 0, str(files[0]))
-    return ArraySource(split, pixels, labels, fingerprint(files, names))
+    return ArraySource(split, pixels, labels, fingerprint(files, names), tuple(files))
 
 
 def python_version(folder: Path, split: str) -> Source:
@@ -124,7 +124,8 @@ def read_cifar10_1(folder: Path, split: str) -> Source:
     if labels.shape != pixels.shape[:1] or labels.dtype.kind not in "iu":
         raise DataError(f"{labelled} has {labels.dtype} {labels.shape} for {len(pixels)} pictures")
     checked = _labels(labels, tuple(range(10)), 0, str(labelled))
-    return ArraySource(path.stem, _Slices(path), checked, fingerprint([path, labelled], [path.name, labelled.name]))
+    files = (path, labelled)
+    return ArraySource(path.stem, _Slices(path), checked, fingerprint(files, [one.name for one in files]), files)
 
 
 def read_mnist(folder: Path, split: str) -> Source:
@@ -139,7 +140,9 @@ def read_mnist(folder: Path, split: str) -> Source:
     if len(pixels) != len(classes):
         raise DataError(f"{images} has {len(pixels)} pictures, {labels} has {len(classes)} labels")
     digest = fingerprint([images, labels], [images.name, labels.name])
-    return ArraySource(split, _Digits(images), _labels(classes, tuple(range(10)), 0, str(labels)), digest)
+    return ArraySource(
+        split, _Digits(images), _labels(classes, tuple(range(10)), 0, str(labels)), digest, (images, labels)
+    )
 
 
 def read_stl10(folder: Path, split: str) -> Source:
@@ -157,7 +160,7 @@ def read_stl10(folder: Path, split: str) -> Source:
     if sum(pixels.counts) != len(classes):
         raise DataError(f"{images} has {sum(pixels.counts)} pictures, {labels} has {len(classes)} labels")
     digest = fingerprint([images, labels], [images.name, labels.name])
-    return ArraySource(split, pixels, _labels(classes, order, 1, str(labels)), digest)
+    return ArraySource(split, pixels, _labels(classes, order, 1, str(labels)), digest, (images, labels))
 
 
 def read_stl10_fold(folder: Path, split: str, fold: int) -> Source:
@@ -174,7 +177,8 @@ def read_stl10_fold(folder: Path, split: str, fold: int) -> Source:
         return whole
     chosen = folds[fold - 1]
     pixels = _Chosen(whole.pixels, tuple(chosen.tolist()))
-    return ArraySource(f"{split}-fold-{fold}", pixels, whole.labels[chosen], f"{whole.digest} {chosen.tolist()}")
+    digest = f"{whole.digest} {chosen.tolist()}"
+    return ArraySource(f"{split}-fold-{fold}", pixels, whole.labels[chosen], digest, whole.files)
 
 
 def stl10_folds(folder: str | Path) -> list[np.ndarray]:

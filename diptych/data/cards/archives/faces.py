@@ -53,7 +53,7 @@ def read_fer2013(folder: Path, split: str) -> Source:
     if not labels:
         raise DataError(f"{path} has no row whose Usage is {_USAGE[split]}")
     digest = fingerprint([path], [path.name], split)
-    return ArraySource(split, _Faces(path, pixels, tuple(offsets)), np.array(labels), digest)
+    return ArraySource(split, _Faces(path, pixels, tuple(offsets)), np.array(labels), digest, (path,))
 
 
 @dataclasses.dataclass(frozen=True)

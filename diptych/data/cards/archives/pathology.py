@@ -35,7 +35,7 @@ def _read(folder: Path, split: str) -> Source:
     if not len(labels) or labels.min() < 0 or labels.max() > 1:
         raise DataError(f"{answers} should hold labels 0 and 1")
     sizes = f"{pictures.name} {pictures.stat().st_size} {answers.stat().st_size}"
-    return ArraySource(pictures.name, functools.partial(_slice, pictures), labels, sizes)
+    return ArraySource(pictures.name, functools.partial(_slice, pictures), labels, sizes, (pictures, answers))
 
 
 def _slice(path: Path, first: int, last: int) -> np.ndarray:

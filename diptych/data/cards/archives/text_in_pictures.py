@@ -23,7 +23,8 @@ def read_svhn(folder: Path, split: str) -> Source:
     labels = np.atleast_1d(digits).astype(np.int64)
     if labels.ndim != 1 or labels.min(initial=1) < 1 or labels.max(initial=1) > 10:
         raise DataError(f"{path}: y should be a column of numbers from 1 to 10")
-    return ArraySource(split, _Cropped(path, len(labels)), labels % 10, fingerprint([path], [path.name]))
+    digest = fingerprint([path], [path.name])
+    return ArraySource(split, _Cropped(path, len(labels)), labels % 10, digest, (path,))
 
 
 def not_the_digits(folder: Path, split: str) -> Source:
