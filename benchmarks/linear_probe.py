@@ -157,9 +157,9 @@ def main() -> None:
     fits, seconds = sum(row["fits"] for row in rows), sum(row["seconds"] for row in rows)
     peer = None
     if arguments.peer is not None:
-        peer = sum(row["peer_fits"] for row in rows) / sum(row["peer_seconds"] for row in rows)
+        peer = 60 * sum(row["peer_fits"] for row in rows) / sum(row["peer_seconds"] for row in rows)
     details = {"samples": arguments.samples, "width": arguments.width, "rows": rows, "threads": torch.get_num_threads()}
-    common.report(arguments, benchmark="linear_probe", unit="fits/s", ours=fits / seconds, peer=peer, **details)
+    common.report(arguments, benchmark="linear_probe", unit="fits/min", ours=60 * fits / seconds, peer=peer, **details)
 
 
 if __name__ == "__main__":

@@ -27,10 +27,10 @@ from PIL import Image
 from diptych.data.benchmarks import Benchmark, open_benchmark
 from diptych.data.cards import get_prompts
 from diptych.embed import Model, load
-from diptych.evaluate.class_embeddings import class_embeddings
 from diptych.evaluate.encoded import encode_set
-from diptych.evaluate.task import Setting
-from diptych.evaluate.zero_shot_task import zero_shot_results
+from diptych.evaluate.tasks.task import Setting
+from diptych.evaluate.tasks.zero_shot import zero_shot_results
+from diptych.evaluate.zero_shot.class_embeddings import class_embeddings
 from diptych.model.device import has_fast_bf16
 from diptych.records import Sample
 

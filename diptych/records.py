@@ -84,12 +84,14 @@ class Predictions:
         labels: int64 (N,), true classes.
         classes: int64 (N, K), predicted classes, best first.
         scores: float32 (N, K), their probabilities.
+        ranks: int64 (N,), of the true class among all, 1 being the best; None where nobody counted.
     """
 
     keys: tuple[str, ...]
     labels: np.ndarray
     classes: np.ndarray
     scores: np.ndarray
+    ranks: np.ndarray | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

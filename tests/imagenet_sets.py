@@ -11,8 +11,8 @@ from PIL import Image
 from diptych.data.cards.card import Card
 from diptych.data.cards.prompts import get_prompts
 from diptych.data.shards import write_shards
-from diptych.evaluate.prompts import fill_template
-from diptych.evaluate.testbed import SHIFT_NAMES
+from diptych.evaluate.tasks.testbed import SHIFT_NAMES
+from diptych.evaluate.zero_shot.prompts import fill_template
 from diptych.records import Sample
 
 DIM = 16

@@ -15,14 +15,14 @@ from diptych.data.transforms import Preprocessing
 from diptych.embed.model import Model
 from diptych.embed.others import open_encoder
 from diptych.errors import ConfigError, DataError, InputError, WeightsError
+from diptych.evaluate.metrics.score import score
 from diptych.evaluate.probe.few_shot_task import FEW_SHOT, FEW_SHOT_FROM_TEXTS
 from diptych.evaluate.probe.linear_probe import LinearProbe
 from diptych.evaluate.probe.task import LINEAR_PROBE
-from diptych.evaluate.retrieval import RETRIEVAL
-from diptych.evaluate.score import score
 from diptych.evaluate.suite import part_path, run_suite
-from diptych.evaluate.task import Setting
-from diptych.evaluate.zero_shot_task import ZERO_SHOT
+from diptych.evaluate.tasks.retrieval import RETRIEVAL
+from diptych.evaluate.tasks.task import Setting
+from diptych.evaluate.tasks.zero_shot import ZERO_SHOT
 from diptych.records import read_results
 from tests.embedding import make_vit
 

@@ -11,7 +11,7 @@ from diptych.data.tokenizer import Tokenizer
 from diptych.data.transforms import Preprocessing
 from diptych.embed import Model
 from diptych.errors import InputError, ShapeError
-from diptych.evaluate.class_embeddings import class_embeddings, default_cache_folder
+from diptych.evaluate.zero_shot.class_embeddings import class_embeddings, default_cache_folder
 from diptych.model.clip import CLIP
 from diptych.model.config import CLIPConfig, TextConfig, ViTConfig
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np, torch
 from diptych.data.benchmarks import Benchmark
 from diptych.evaluate.encoded import encode_set
-from diptych.evaluate.task import Setting
-from diptych.evaluate.zero_shot_task import zero_shot_results
+from diptych.evaluate.tasks.task import Setting
+from diptych.evaluate.tasks.zero_shot import zero_shot_results
 from diptych.records import Sample
 
 class Noise:

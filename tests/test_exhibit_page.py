@@ -14,7 +14,7 @@ from test_report import CONTRAST, LAYOUT
 from diptych.errors import ConfigError
 from diptych.paper.exhibit import Shown
 from diptych.paper.exhibits import EXHIBITS
-from diptych.paper.figure21 import ShownExamples
+from diptych.paper.shown.figure21 import ShownExamples
 from diptych.report.bars import BarChart
 from diptych.report.curves import Chart, Series
 from diptych.report.examples import Example

@@ -12,12 +12,12 @@ from diptych.data.benchmarks import Benchmark
 from diptych.data.cards.table import get_card
 from diptych.errors import DataError, InputError
 from diptych.evaluate.encoded import Encoded
-from diptych.evaluate.metrics import mean_of_top_1_and_5, mean_per_class_accuracy
+from diptych.evaluate.metrics.classification import mean_of_top_1_and_5, mean_per_class_accuracy
+from diptych.evaluate.metrics.ranking import roc_auc
 from diptych.evaluate.probe.few_shot import draw_ranks, drawn_rows, fit_few_shot
 from diptych.evaluate.probe.few_shot_task import FEW_SHOT, FEW_SHOT_FROM_TEXTS, Pool, few_shot_results, point
-from diptych.evaluate.ranking import roc_auc
 from diptych.evaluate.suite import run_suite
-from diptych.evaluate.task import Setting
+from diptych.evaluate.tasks.task import Setting
 from diptych.records import Sample
 
 NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")

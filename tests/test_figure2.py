@@ -11,12 +11,21 @@ from training import tiny_config
 from diptych.data.playground import playground_tasks
 from diptych.errors import ConfigError, InputError
 from diptych.model.build import build_model
-from diptych.paper.efficiency import efficiency, images_needed
-from diptych.paper.figure2 import BAG, DECODER, FOLDERS, TRANSFORMER, WORDS, contestant, ratio_in_words, run_figure2
-from diptych.paper.published import EFFICIENCY, FIGURE_2
-from diptych.paper.runs import Measured, doubling_steps, read_measured, thinned, train_once
-from diptych.paper.setting import base_run, sets
-from diptych.paper.tables import figure2_tables
+from diptych.paper.training.efficiency import efficiency, images_needed
+from diptych.paper.training.figure2 import (
+    BAG,
+    DECODER,
+    FOLDERS,
+    TRANSFORMER,
+    WORDS,
+    contestant,
+    ratio_in_words,
+    run_figure2,
+)
+from diptych.paper.training.published import EFFICIENCY, FIGURE_2
+from diptych.paper.training.runs import Measured, doubling_steps, read_measured, thinned, train_once
+from diptych.paper.training.setting import base_run, sets
+from diptych.paper.training.tables import figure2_tables
 
 # ---- ratios
 

@@ -10,10 +10,10 @@ from diptych.data.playground import playground_tasks
 from diptych.errors import ConfigError, ShapeError
 from diptych.model.build import build_model
 from diptych.model.presets import PRESETS
-from diptych.paper.figure9 import SIZES, gflops, run_figure9, rung
-from diptych.paper.power_law import fit_power_law
-from diptych.paper.published import FIGURE_9
-from diptych.paper.tables import figure9_table
+from diptych.paper.training.figure9 import SIZES, gflops, run_figure9, rung
+from diptych.paper.training.power_law import fit_power_law
+from diptych.paper.training.published import FIGURE_9
+from diptych.paper.training.tables import figure9_table
 
 
 def test_the_papers_points_give_the_papers_line():

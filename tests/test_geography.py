@@ -6,7 +6,7 @@ from sklearn.metrics.pairwise import haversine_distances
 
 from diptych.errors import InputError, ShapeError
 from diptych.evaluate import great_circle_km, share_within
-from diptych.evaluate.geography import EARTH_RADIUS_KM
+from diptych.evaluate.metrics.geography import EARTH_RADIUS_KM
 
 
 def test_distances_that_are_known():

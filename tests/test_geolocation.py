@@ -8,11 +8,11 @@ from diptych.data.cards import Card
 from diptych.data.cards.layouts import LAYOUTS, Layout
 from diptych.data.cards.sources import Entry, ListedSource
 from diptych.errors import DataError, InputError, ShapeError
-from diptych.evaluate.geography import great_circle_km, share_within
-from diptych.evaluate.geolocation import GEOLOCATION, distance_scores
-from diptych.evaluate.similarity import nearest
-from diptych.evaluate.statistics import clopper_pearson
-from diptych.evaluate.task import Setting
+from diptych.evaluate.metrics.geography import great_circle_km, share_within
+from diptych.evaluate.metrics.similarity import nearest
+from diptych.evaluate.metrics.statistics import clopper_pearson
+from diptych.evaluate.tasks.geolocation import GEOLOCATION, distance_scores
+from diptych.evaluate.tasks.task import Setting
 
 CARD = Card("IM2GPS", "IM2GPS", "geolocation", 0, {}, "within_25_km", None, None, (), "", None, "", group="other")
 # Each colour has a place of its own.
@@ -28,7 +28,7 @@ def test_the_nearest_neighbour_is_exact_in_every_block_size():
 
 
 def test_of_equal_neighbours_the_first_is_taken(monkeypatch):
-    monkeypatch.setattr("diptych.evaluate.similarity._WIDE", 2)
+    monkeypatch.setattr("diptych.evaluate.metrics.similarity._WIDE", 2)
     reference = np.array([[0, 1], [1, 0], [0.6, 0.8], [1, 0], [0, 1]], np.float32)
     assert nearest(np.array([[1, 0], [0, 1], [0.7, 0.7]], np.float32), reference).tolist() == [1, 0, 2]
 

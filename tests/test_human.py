@@ -9,7 +9,8 @@ from diptych.data.benchmarks import open_benchmark
 from diptych.data.cards import Card
 from diptych.errors import DataError, InputError
 from diptych.evaluate.encoded import encode_set
-from diptych.evaluate.human import (
+from diptych.evaluate.metrics.classification import mean_per_class_accuracy
+from diptych.evaluate.tasks.human import (
     COLUMNS,
     HUMAN,
     Answer,
@@ -19,10 +20,9 @@ from diptych.evaluate.human import (
     per_class,
     read_answers,
 )
-from diptych.evaluate.metrics import mean_per_class_accuracy
-from diptych.evaluate.task import Setting
-from diptych.evaluate.zero_shot import ZeroShot
-from diptych.paper.numbers import published
+from diptych.evaluate.tasks.task import Setting
+from diptych.evaluate.zero_shot.classifier import ZeroShot
+from diptych.paper.numbers.published import published
 
 LABELS = {"1": "Pug", "2": "pug", "3": "maine coon"}
 

@@ -8,9 +8,9 @@ from diptych.data.cards.layouts import LAYOUTS, Layout
 from diptych.data.cards.sources import Entry, ListedSource
 from diptych.data.cards.table import get_card
 from diptych.errors import DataError, InputError, ShapeError
-from diptych.evaluate.lexicon import LEXICON, TEMPLATE, choose_words
-from diptych.evaluate.statistics import clopper_pearson
-from diptych.evaluate.task import Setting
+from diptych.evaluate.metrics.statistics import clopper_pearson
+from diptych.evaluate.tasks.lexicon import LEXICON, TEMPLATE, choose_words
+from diptych.evaluate.tasks.task import Setting
 
 
 def test_the_nearest_word_of_the_own_list_solved_by_hand():

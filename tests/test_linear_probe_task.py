@@ -14,7 +14,7 @@ from diptych.evaluate.encoded import Encoded
 from diptych.evaluate.probe.kept import _learn
 from diptych.evaluate.probe.task import IMAGENET_PROBE, LINEAR_PROBE, PROJECTED_PROBE
 from diptych.evaluate.suite import run_suite
-from diptych.evaluate.task import Setting
+from diptych.evaluate.tasks.task import Setting
 
 NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 STL_NAMES = ("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck")

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, top_k_accuracy_score
 
 from diptych.errors import InputError, ShapeError
-from diptych.evaluate.metrics import accuracy, accuracy_top_k, confusion_matrix, mean_per_class_accuracy
+from diptych.evaluate.metrics.classification import accuracy, accuracy_top_k, confusion_matrix, mean_per_class_accuracy
 
 # Six samples of four classes, solved by hand; class 3 has no sample.
 LABELS = np.array([0, 0, 0, 1, 1, 2])

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 
 from diptych.data.cards import get_prompts
-from diptych.evaluate.human import COLUMNS
-from diptych.paper.human_tables import CLIP, FIGURE_16, PEOPLE, TABLE_2, by_difficulty, fitted
-from diptych.paper.numbers import published
-from diptych.paper.other_tables import TABLE_1, TABLE_14, TABLE_15
-from diptych.paper.retrieval_tables import TABLE_13, TABLE_17
-from diptych.paper.rows import pick
+from diptych.evaluate.tasks.human import COLUMNS
+from diptych.paper.numbers.published import published
+from diptych.paper.numbers.rows import pick
+from diptych.paper.shown.human_tables import CLIP, FIGURE_16, PEOPLE, TABLE_2, by_difficulty, fitted
+from diptych.paper.shown.other_tables import TABLE_1, TABLE_14, TABLE_15
+from diptych.paper.shown.retrieval_tables import TABLE_13, TABLE_17
 from diptych.records import Result
 from diptych.report.table import Cell
 

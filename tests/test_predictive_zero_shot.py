@@ -16,8 +16,8 @@ from diptych.data.transforms import Preprocessing
 from diptych.embed import Model
 from diptych.errors import ConfigError, TextError
 from diptych.evaluate import PredictiveZeroShot
-from diptych.evaluate.predictive import class_scores
-from diptych.evaluate.statistics import clopper_pearson
+from diptych.evaluate.metrics.statistics import clopper_pearson
+from diptych.evaluate.zero_shot.predictive import class_scores
 from diptych.model.clip import CLIP
 
 

@@ -9,14 +9,15 @@ import pytest
 from diptych.data.cards.table import CARDS
 from diptych.errors import DataError, InputError, ShapeError
 from diptych.evaluate.predictions import write_predictions
-from diptych.paper.compute import measured_gflops, paper_gflops, twin
-from diptych.paper.delta_figures import FIGURE_5, FIGURE_11, differences, paper_differences, wins
 from diptych.paper.exhibits import EXHIBITS
-from diptych.paper.figure21 import FIGURE_21, PAPER_EXAMPLES, draw_examples, find_predictions, shown_examples
-from diptych.paper.line_fit import fit_line
-from diptych.paper.measured import BEST, PAPER_27, num_test
-from diptych.paper.numbers import published
-from diptych.paper.probe_figures import (
+from diptych.paper.numbers.compute import measured_gflops, paper_gflops, twin
+from diptych.paper.numbers.line_fit import fit_line
+from diptych.paper.numbers.measured import BEST, PAPER_27, num_test
+from diptych.paper.numbers.published import published
+from diptych.paper.shown.delta_figures import FIGURE_5, FIGURE_11, differences, paper_differences, wins
+from diptych.paper.shown.examples import FIGURE_21
+from diptych.paper.shown.figure21 import PAPER_EXAMPLES, draw_examples, find_predictions, shown_examples
+from diptych.paper.shown.probe_figures import (
     FIGURE_8,
     FIGURE_10,
     FIGURE_12,
@@ -24,8 +25,8 @@ from diptych.paper.probe_figures import (
     kitti_as_plotted,
     probe_against_zero_shot,
 )
-from diptych.paper.tables_10_11 import TABLE_10, TABLE_11
-from diptych.paper.zero_shot_figures import FIGURE_4, FIGURE_9_PAPER, FIGURE_22, compute_for_prompts, paper_law
+from diptych.paper.shown.tables_10_11 import TABLE_10, TABLE_11
+from diptych.paper.shown.zero_shot_figures import FIGURE_4, FIGURE_9_PAPER, FIGURE_22, compute_for_prompts, paper_law
 from diptych.records import Predictions, Result
 from diptych.report.bars import bar_chart
 from diptych.report.curves import Chart, line_chart
@@ -310,6 +311,6 @@ def test_every_exhibit_has_a_name_of_its_own_and_shows_the_papers_numbers_alone(
     assert all(name == exhibit.name and exhibit.about.endswith(".") for name, exhibit in EXHIBITS.items())
     for exhibit in EXHIBITS.values():
         shown = exhibit.build([])
-        assert shown.title and (shown.tables or shown.charts or exhibit.name == "shifts")  # ours alone
+        assert shown.title and (shown.tables or shown.charts or exhibit.name in ("shifts", "pairs"))  # ours alone
     assert all({task for task, _ in exhibit.needs} <= {"zero_shot", "linear_probe"} for exhibit in OURS)
     assert {exhibit.name for exhibit in OURS} <= set(EXHIBITS)

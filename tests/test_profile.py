@@ -59,7 +59,8 @@ def test_two_processes_communicate(tmp_path):
 import os, pathlib, sys, torch
 from training import tiny_config
 from diptych.train.profile import profile_training
-print(dict(profile_training(tiny_config(pathlib.Path(sys.argv[1])), repeats=1).parts)["communication"])
+parts = dict(profile_training(tiny_config(pathlib.Path(sys.argv[1])), repeats=1).parts)
+os.write(1, f"{parts['communication']}\\n".encode())  # one write: two processes share the pipe
 os._exit(0)
 """
     script = tmp_path / "run.py"

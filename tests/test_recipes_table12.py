@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from diptych.errors import DataError
-from diptych.paper.table12 import PAPER, PAPER_MEAN, PAPER_WINS, summarise, table12, table12_rows
+from diptych.paper.training.table12 import PAPER, PAPER_MEAN, PAPER_WINS, summarise, table12, table12_rows
 from diptych.records import Result, write_results
 
 

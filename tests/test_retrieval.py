@@ -12,11 +12,11 @@ from diptych.data.cards.layouts import LAYOUTS, Layout
 from diptych.data.cards.sources import Entry, ListedSource
 from diptych.data.sources import open_source
 from diptych.errors import DataError, InputError, ShapeError
-from diptych.evaluate.ranking import recall_at_k
-from diptych.evaluate.retrieval import RETRIEVAL, encode_captions, measure_retrieval, retrieve
-from diptych.evaluate.similarity import nearest, similarity_blocks
-from diptych.evaluate.statistics import clopper_pearson
-from diptych.evaluate.task import Setting
+from diptych.evaluate.metrics.ranking import recall_at_k
+from diptych.evaluate.metrics.similarity import nearest, similarity_blocks
+from diptych.evaluate.metrics.statistics import clopper_pearson
+from diptych.evaluate.tasks.retrieval import RETRIEVAL, encode_captions, measure_retrieval, retrieve
+from diptych.evaluate.tasks.task import Setting
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
@@ -70,7 +70,7 @@ def test_columns_are_cut_into_blocks_too(monkeypatch):
     rng = np.random.default_rng(1)
     images, texts, owner = unit(rng.normal(size=(30, 4))), unit(rng.normal(size=(90, 4))), np.repeat(np.arange(30), 3)
     whole = retrieve(images, texts, owner)
-    monkeypatch.setattr("diptych.evaluate.similarity._WIDE", 11)
+    monkeypatch.setattr("diptych.evaluate.metrics.similarity._WIDE", 11)
     assert retrieve(images, texts, owner, block=4) == whole
     parts = list(similarity_blocks(images, texts, 4))
     assert max(table.size for *_, table in parts) == 44

@@ -8,8 +8,10 @@ from imagenet_sets import NAMES, Known, card, measured, shows, write_set
 
 from diptych.data.cards.imagenet import shift_classes
 from diptych.errors import ShapeError
+from diptych.evaluate.encoded import Encoded
+from diptych.evaluate.metrics.statistics import clopper_pearson
 from diptych.evaluate.predictions import read_predictions
-from diptych.evaluate.robustness import (
+from diptych.evaluate.tasks.robustness import (
     OWN_NAMES,
     ROBUSTNESS,
     accuracy_pm_k,
@@ -17,9 +19,8 @@ from diptych.evaluate.robustness import (
     limited,
     max_pooled,
 )
-from diptych.evaluate.statistics import clopper_pearson
-from diptych.evaluate.task import Setting
-from diptych.evaluate.testbed import SHIFT_NAMES, SUBSETS
+from diptych.evaluate.tasks.task import Setting
+from diptych.evaluate.tasks.testbed import SHIFT_NAMES, SUBSETS
 from diptych.records import Sample
 
 # ------------------------------------------------------------------ by hand
@@ -66,12 +67,14 @@ def test_pm_k_without_an_anchor_is_refused():
 
 def test_judging_in_blocks_is_judging_at_once(monkeypatch):
     vectors = np.random.default_rng(0).normal(size=(23, 7)).astype(np.float32)
-    whole = judge(vectors, lambda block: block, ((0, 6), (1,), (3, 4)))
+    encoded = Encoded(tuple(map(str, range(23))), np.arange(23) % 3, vectors, ((),) * 23, ({},) * 23, 0, "")
+    whole = judge(encoded, lambda block: block, ((0, 6), (1,), (3, 4)))
     assert whole.classes[:, 0].tolist() == max_pooled(vectors, ((0, 6), (1,), (3, 4))).argmax(axis=1).tolist()
-    monkeypatch.setattr("diptych.evaluate.robustness._ROWS_PER_BLOCK", 4)
-    parts = judge(vectors, lambda block: block, ((0, 6), (1,), (3, 4)))
-    assert (parts.classes == whole.classes).all() and np.allclose(parts.sureties, whole.sureties)
-    assert whole.sureties.sum(axis=1) == pytest.approx(1)
+    monkeypatch.setattr("diptych.evaluate.tasks.robustness._ROWS_PER_BLOCK", 4)
+    parts = judge(encoded, lambda block: block, ((0, 6), (1,), (3, 4)))
+    assert (parts.classes == whole.classes).all() and np.allclose(parts.scores, whole.scores)
+    assert whole.scores.sum(axis=1) == pytest.approx(1) and (parts.ranks == whole.ranks).all()
+    assert (np.take_along_axis(whole.classes, whole.ranks[:, None] - 1, 1)[:, 0] == encoded.labels).all()
 
 
 def test_pooled_classes_are_disjoint():

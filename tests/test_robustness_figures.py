@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from diptych.evaluate.logit_line import above_line
-from diptych.evaluate.testbed import SHIFT_NAMES, SUBSETS, VIDEOS, standard_line
-from diptych.paper.numbers import published
-from diptych.paper.robustness_figures import FIGURE_13, FIGURE_14, TABLE_16
-from diptych.paper.robustness_scores import (
+from diptych.evaluate.metrics.logit_line import above_line
+from diptych.evaluate.tasks.testbed import SHIFT_NAMES, SUBSETS, VIDEOS, standard_line
+from diptych.paper.numbers.published import published
+from diptych.paper.shown.robustness_figures import FIGURE_13, FIGURE_14, TABLE_16
+from diptych.paper.shown.robustness_scores import (
     ADAPTED,
     ADAPTIVE,
     COLUMNS,

@@ -9,8 +9,8 @@ from PIL import Image
 
 from diptych.data.benchmarks import check_benchmark
 from diptych.errors import ConfigError
-from diptych.evaluate.shifted import measure_shifts, shifted, summarise_shifts
-from diptych.paper.shift_figures import SHIFTS_MADE
+from diptych.evaluate.tasks.shifted import measure_shifts, shifted, summarise_shifts
+from diptych.paper.shown.shift_figures import SHIFTS_MADE
 from diptych.records import Result, Sample
 from diptych.report.bars import BarChart, bar_chart
 from diptych.report.curves import line_chart

@@ -17,16 +17,16 @@ from diptych.data.cards.own import own_card
 from diptych.data.cards.table import get_card
 from diptych.embed.others import ForeignEncoder
 from diptych.evaluate.encoded import encode_set
+from diptych.evaluate.metrics.score import Score
 from diptych.evaluate.probe.kept import vector_kind
 from diptych.evaluate.probe.task import FOLDS, LINEAR_PROBE
 from diptych.evaluate.results import make_result
-from diptych.evaluate.score import Score
 from diptych.evaluate.suite import fingerprint, read_all, run_suite
-from diptych.evaluate.task import Setting, Task
-from diptych.evaluate.zero_shot_task import ZERO_SHOT
-from diptych.paper.measured import measured
-from diptych.paper.probe_figures import FIGURE_8
-from diptych.paper.tables_10_11 import TABLE_11
+from diptych.evaluate.tasks.task import Setting, Task
+from diptych.evaluate.tasks.zero_shot import ZERO_SHOT
+from diptych.paper.numbers.measured import measured
+from diptych.paper.shown.probe_figures import FIGURE_8
+from diptych.paper.shown.tables_10_11 import TABLE_11
 from diptych.records import Predictions, read_results
 
 CARD = get_card("CIFAR10")

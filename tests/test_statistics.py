@@ -3,7 +3,7 @@ import pytest
 from scipy.stats import binom, binomtest
 
 from diptych.errors import InputError
-from diptych.evaluate.statistics import clopper_pearson
+from diptych.evaluate.metrics.statistics import clopper_pearson
 
 
 @pytest.mark.parametrize("level", [0.5, 0.95, 0.995])

@@ -12,8 +12,8 @@ from PIL import Image
 from diptych.data.cards.table import get_card
 from diptych.errors import ConfigError, DataError
 from diptych.evaluate.suite import part_path, read_all, run_suite
-from diptych.evaluate.task import Setting, Task
-from diptych.evaluate.zero_shot_task import PROTOCOLS, ZERO_SHOT
+from diptych.evaluate.tasks.task import Setting, Task
+from diptych.evaluate.tasks.zero_shot import PROTOCOLS, ZERO_SHOT
 from diptych.records import read_results
 
 NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
@@ -82,6 +82,17 @@ def test_a_second_run_measures_nothing_and_says_the_same(data, tmp_path):
     second, encoder, lines = measure(data, tmp_path / "out")
     assert second.results == first.results
     assert (encoder.pictures_seen, encoder.texts_seen, lines) == (0, 0, [])
+
+
+def test_predictions_that_are_gone_are_written_again(data, tmp_path):
+    kept = tmp_path / "out/predictions"
+    first, *_ = measure(data, tmp_path / "out", predictions=kept)
+    assert measure(data, tmp_path / "out", predictions=kept)[2] == []
+    written = {path: path.read_bytes() for path in kept.rglob("*.parquet")}
+    next(iter(written)).unlink()
+    again, encoder, lines = measure(data, tmp_path / "out", predictions=kept)
+    assert again.results == first.results and len(lines) == 1 and encoder.pictures_seen == 0
+    assert {path: path.read_bytes() for path in kept.rglob("*.parquet")} == written
 
 
 def test_other_weights_or_data_or_task_versions_are_measured_again(data, tmp_path):

@@ -10,9 +10,9 @@ from miniatures_other import MINIATURES as OTHERS
 from diptych.data.cards.opening import open_card
 from diptych.data.cards.table import CARDS
 from diptych.evaluate.suite import run_suite
-from diptych.evaluate.task import Setting
-from diptych.evaluate.tasks import TASKS
-from diptych.paper.tables_10_11 import TABLE_11
+from diptych.evaluate.tasks.table import TASKS
+from diptych.evaluate.tasks.task import Setting
+from diptych.paper.shown.tables_10_11 import TABLE_11
 
 PAPER = [card for card in CARDS.values() if card.group == "paper27"]
 

@@ -203,3 +203,17 @@ def test_figure_21_shows_pictures_of_measured_models(command, sets, tmp_path):
     page = (tmp_path / "out/exhibits/figure21.html").read_text()
     assert "both: Of 3 pictures drawn at random, 3 are given their true class" in page
     assert page.count("both on shades") == 3 and page.count("data:image") >= 3
+
+
+def test_two_models_are_compared_on_the_same_pictures(command, sets, tmp_path):
+    inverted = MODULE.replace("/ 300", "/ -300").format(name="inverted", texts=TEXTS)
+    (tmp_path / "inverted.py").write_text(inverted)
+    measure(command, "--out", "out", "--task", "zero_shot", "--task", "linear_probe", "python:inverted:Shades")
+    report = (tmp_path / "out/report.html").read_text()
+    assert report.index("Summary") < report.index("Pairs") < report.index("Figure 21")
+    alone = (tmp_path / "out/exhibits/pairs.md").read_text()
+    assert "both is better than inverted on 1 of 2 measurements, worse on 0" in alone
+    (row,) = [line for line in alone.splitlines() if "shades, ensemble" in line]
+    assert [cell.strip() for cell in row.split("|")[2:5]] == ["20", "100.0", "50.0"]
+    assert "| 10 | 0 | 0.0039 | both |" in row
+    sys.modules.pop("inverted", None)

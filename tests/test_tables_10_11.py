@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 
 from diptych.data.cards.table import CARDS
-from diptych.evaluate.comparison import as_good_as_best
-from diptych.evaluate.statistics import clopper_pearson
-from diptych.paper.measured import KORNBLITH_12, PAPER_27, SUITES, mean, measured, num_test
-from diptych.paper.numbers import published
-from diptych.paper.tables_10_11 import TABLE_10, TABLE_11
+from diptych.evaluate.metrics.comparison import as_good_as_best
+from diptych.evaluate.metrics.statistics import clopper_pearson
+from diptych.paper.numbers.measured import KORNBLITH_12, PAPER_27, SUITES, mean, measured, num_test
+from diptych.paper.numbers.published import published
+from diptych.paper.shown.tables_10_11 import TABLE_10, TABLE_11
 from diptych.records import Result
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "paper"

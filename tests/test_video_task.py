@@ -12,17 +12,17 @@ from diptych.data.benchmarks import check_benchmark
 from diptych.data.cards import Card
 from diptych.data.cards.sources import Entry, ListedSource
 from diptych.errors import ConfigError, DataError, ImageError, InputError, ShapeError
-from diptych.evaluate.class_embeddings import class_embeddings
 from diptych.evaluate.encoded import encode_set
-from diptych.evaluate.rare_actions import (
+from diptych.evaluate.metrics.score import score
+from diptych.evaluate.tasks.rare_actions import (
     Annotated,
     mean_sampled_average_precision,
     mean_weighted_average_precision,
 )
-from diptych.evaluate.raw_pixels import RawPixels
-from diptych.evaluate.score import score
-from diptych.evaluate.task import Setting
-from diptych.evaluate.video import VIDEO, average_by_clip, measure_video
+from diptych.evaluate.tasks.raw_pixels import RawPixels
+from diptych.evaluate.tasks.task import Setting
+from diptych.evaluate.tasks.video import VIDEO, average_by_clip, measure_video
+from diptych.evaluate.zero_shot.class_embeddings import class_embeddings
 
 CARD = Card("UCF101", "UCF101", "video", 7, {}, "mean_of_top_1_and_5", None, None, (), "", None, "")
 

@@ -18,7 +18,8 @@ from diptych.embed import Model
 from diptych.errors import ConfigError, DataError, InputError, ShapeError, TextError
 from diptych.evaluate import ZeroShot, ZeroShotClassifier, clopper_pearson, read_predictions, zero_shot_table
 from diptych.evaluate.encoding import PixelEncoder
-from diptych.evaluate.zero_shot import top_k_classes, zero_shot_logits
+from diptych.evaluate.predictions import top_k_classes
+from diptych.evaluate.zero_shot.classifier import zero_shot_logits
 from diptych.model.clip import CLIP
 from diptych.model.config import CLIPConfig, ResNetConfig, TextConfig
 from diptych.records import Sample, read_results, write_results
@@ -175,7 +176,7 @@ def test_rows_are_as_the_format_defines_them(wds, tmp_path):
 def test_workers_and_batches_change_nothing(wds, encoder, num_workers, batch_size, monkeypatch):
     benchmark = open_benchmark(wds)
     expected = ZeroShot(benchmark).predict(encoder)
-    monkeypatch.setattr("diptych.evaluate.zero_shot._PICTURES_PER_BATCH", batch_size)
+    monkeypatch.setattr("diptych.evaluate.zero_shot.classifier._PICTURES_PER_BATCH", batch_size)
     found = ZeroShot(benchmark, num_workers=num_workers).predict(encoder)
     assert list(found) == ["single", "ensemble"]
     for protocol in found:

@@ -17,7 +17,7 @@ from diptych.errors import InputError
 
 if TYPE_CHECKING:
     from diptych.evaluate.suite import Skipped
-    from diptych.evaluate.task import Setting
+    from diptych.evaluate.tasks.task import Setting
     from diptych.train import Run
 
 # torch takes seconds to import; each command imports what it needs, so that --help answers at once.
@@ -126,7 +126,7 @@ def suite_setting(
     models: Sequence[str] | None, data_root: Path | None, out: Path, cache: Path | None, workers: int | None
 ) -> "Setting":
     """Where the suite finds its sets and keeps what it computes; without models nothing is read."""
-    from diptych.evaluate.task import Setting
+    from diptych.evaluate.tasks.task import Setting
 
     if models and data_root is None:
         raise InputError(

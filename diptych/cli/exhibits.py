@@ -45,6 +45,7 @@ ABOUT = {
     "figure16": "Breeds of pets by difficulty, for the model and for people.",
     "figure20": "Linear probes set by set, against compute.",
     "figure21": "Examples, drawn at random, with the top five and the rank of the truth.",
+    "pairs": "Not the paper's: models in pairs on the same samples, with McNemar's test.",
     "shifts": "Not the paper's: corruptions and renditions made from a set's own pictures.",
     "figure22": "Zero-shot set by set, against compute.",
 }

@@ -42,9 +42,9 @@ def figure2(
 
     Four trainings one after another. Stopped by Ctrl-C or SIGTERM, the same command goes on.
     """
-    from diptych.paper.figure2 import run_figure2
-    from diptych.paper.setting import base_run, sets
-    from diptych.paper.tables import figure2_tables
+    from diptych.paper.training.figure2 import run_figure2
+    from diptych.paper.training.setting import base_run, sets
+    from diptych.paper.training.tables import figure2_tables
 
     pairs = pairs or (200_000 if data else 60_000)
     base = base_run(recipe, data, out, pairs, batch_size=batch_size, seed=seed, workers=workers, settings=settings)
@@ -79,9 +79,9 @@ def figure9(
 
     Five trainings one after another. Stopped by Ctrl-C or SIGTERM, the same command goes on.
     """
-    from diptych.paper.figure9 import SIZES, run_figure9
-    from diptych.paper.setting import base_run, sets
-    from diptych.paper.tables import figure9_table
+    from diptych.paper.training.figure9 import SIZES, run_figure9
+    from diptych.paper.training.setting import base_run, sets
+    from diptych.paper.training.tables import figure9_table
 
     pairs = pairs or (300_000 if data else 100_000)
     base = base_run(recipe, data, out, pairs, batch_size=batch_size, seed=seed, workers=workers, settings=settings)

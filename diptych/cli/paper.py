@@ -22,7 +22,7 @@ def table12(
 
     Train both with --recipe yfcc and measure them with diptych evaluate. Rows that were not measured stay empty.
     """
-    from diptych.paper.table12 import table12, table12_rows
+    from diptych.paper.training.table12 import table12, table12_rows
     from diptych.records import read_results
 
     show(table12(table12_rows(read_results(yfcc), read_results(sample))))

@@ -26,7 +26,7 @@ def run_suite_command(
     """Measure each model by all tasks on all sets that are there, and write every exhibit."""
     from diptych.embed.others import open_encoder
     from diptych.evaluate.suite import read_all, run_suite
-    from diptych.evaluate.tasks import USUAL, get_tasks
+    from diptych.evaluate.tasks.table import USUAL, get_tasks
     from diptych.paper.exhibits import EXHIBITS
     from diptych.paper.run import write
     from diptych.paper.summary import SUMMARY

@@ -133,7 +133,7 @@ def interpolate(
     from diptych.data.benchmarks import open_benchmark
     from diptych.embed import load
     from diptych.embed.interpolation import interpolate
-    from diptych.evaluate.shares import measure_shares, parse_shares, shares_table
+    from diptych.evaluate.zero_shot.shares import measure_shares, parse_shares, shares_table
 
     if (share is None) == (shares is None):
         raise InputError("name either one --share to save, with --out, or several --shares to measure, with --evaluate")

@@ -2,23 +2,23 @@
 
 from diptych.embed.encoder import Evaluator
 from diptych.evaluate.commands import Classified, classify_pictures, evaluate_benchmarks, print_classified
-from diptych.evaluate.comparison import Paired, as_good_as_best, bootstrap, paired_test
-from diptych.evaluate.geography import great_circle_km, share_within
-from diptych.evaluate.metrics import (
+from diptych.evaluate.metrics.classification import (
     accuracy,
     accuracy_top_k,
     confusion_matrix,
     mean_of_top_1_and_5,
     mean_per_class_accuracy,
 )
+from diptych.evaluate.metrics.comparison import Paired, as_good_as_best, bootstrap, paired_test
+from diptych.evaluate.metrics.geography import great_circle_km, share_within
+from diptych.evaluate.metrics.ranking import average_precision_11_point, mean_average_precision, recall_at_k, roc_auc
+from diptych.evaluate.metrics.statistics import clopper_pearson
 from diptych.evaluate.predictions import read_predictions, write_predictions
-from diptych.evaluate.predictive import PredictiveZeroShot
-from diptych.evaluate.prompts import read_labels, read_templates
 from diptych.evaluate.provenance import run_record
-from diptych.evaluate.ranking import average_precision_11_point, mean_average_precision, recall_at_k, roc_auc
-from diptych.evaluate.statistics import clopper_pearson
 from diptych.evaluate.tables import zero_shot_table
-from diptych.evaluate.zero_shot import ZeroShot, ZeroShotClassifier
+from diptych.evaluate.zero_shot.classifier import ZeroShot, ZeroShotClassifier
+from diptych.evaluate.zero_shot.predictive import PredictiveZeroShot
+from diptych.evaluate.zero_shot.prompts import read_labels, read_templates
 
 __all__ = [
     "Classified",

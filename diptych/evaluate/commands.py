@@ -13,9 +13,10 @@ from diptych.data.decoding import decode_image
 from diptych.data.samples import IMAGE_EXTENSIONS
 from diptych.embed.encoder import Encoder
 from diptych.errors import ImageError, InputError
-from diptych.evaluate.class_embeddings import default_cache_folder
+from diptych.evaluate.predictions import top_k_classes
 from diptych.evaluate.progress import progress_bar
-from diptych.evaluate.zero_shot import ZeroShot, ZeroShotClassifier, top_k_classes
+from diptych.evaluate.zero_shot.class_embeddings import default_cache_folder
+from diptych.evaluate.zero_shot.classifier import ZeroShot, ZeroShotClassifier
 from diptych.records import Result, write_results
 
 _PICTURES_PER_BATCH = 256

@@ -1,17 +1,58 @@
-"""Predictions as Parquet files: one row per sample with key, label, classes and scores, best first."""
+"""Predictions as Parquet files: one row per sample with key, label, classes and scores, best first, and a rank."""
 
 import contextlib
 import os
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+import torch
 
 from diptych.errors import DataError, ShapeError
+from diptych.evaluate.metrics.classification import rank_of_truth
 from diptych.records import Predictions
 
 _COLUMNS = ("key", "label", "classes", "scores")
+TOP_K = 5
+_RANK = "rank"  # a column of some files: Predictions may come without
+
+
+def predictions_path(folder: Path, model: str, dataset: str, split: str, protocol: str) -> Path:
+    """Where the Predictions of a model on a set stand; other characters than letters, digits and ._@+- become "-"."""
+    parts = (model, f"{dataset}-{split}-{protocol}")
+    folder_name, file_name = (re.sub(r"[^\w.@+-]", "-", part).strip(".") or "-" for part in parts)
+    return Path(folder) / folder_name / f"{file_name}.parquet"
+
+
+def top_k_classes(logits: torch.Tensor, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Best classes int64 (N, k), of equal ones the lower index first, and their probabilities float32 (N, k)."""
+    rest, columns = logits.clone(), []
+    for _ in range(k):  # torch.topk leaves the order of equal values open, and a stable sort takes ten times as long
+        columns.append(rest.argmax(dim=1, keepdim=True))
+        rest.scatter_(1, columns[-1], -torch.inf)
+    classes = torch.cat(columns, dim=1)
+    return classes.numpy(), logits.softmax(dim=1).gather(1, classes).numpy()
+
+
+def top_predictions(
+    keys: Sequence[str], labels: np.ndarray, blocks: Iterable[np.ndarray], k: int = TOP_K
+) -> Predictions:
+    """The best classes of each sample and the rank of the true one, from scores of all classes.
+
+    Args:
+        keys, labels: of N samples.
+        blocks: logits (n, C), until all samples are through; their softmax gives the probabilities.
+        k: classes that are kept, at most.
+    """
+    found, start = [], 0
+    for block in blocks:
+        classes, scores = top_k_classes(torch.from_numpy(np.ascontiguousarray(block)), min(k, block.shape[1]))
+        found.append((classes, scores, rank_of_truth(labels[start : start + len(block)], block)))
+        start += len(block)
+    return Predictions(tuple(keys), labels, *(np.concatenate(column) for column in zip(*found, strict=True)))
 
 
 def write_predictions(predictions: Predictions, path: str | Path) -> None:
@@ -26,17 +67,21 @@ def write_predictions(predictions: Predictions, path: str | Path) -> None:
         raise ShapeError(f"{num_samples} keys, classes {classes.shape} and scores {scores.shape} do not fit together")
     if predictions.labels.shape != (num_samples,):
         raise ShapeError(f"{num_samples} keys do not fit labels of shape {predictions.labels.shape}")
-    columns = (
-        pa.array(predictions.keys, pa.string()),
-        pa.array(predictions.labels, pa.int64()),
-        pa.array(list(classes), pa.list_(pa.int64())),
-        pa.array(list(scores), pa.list_(pa.float32())),
-    )
+    if predictions.ranks is not None and predictions.ranks.shape != (num_samples,):
+        raise ShapeError(f"{num_samples} keys do not fit ranks of shape {predictions.ranks.shape}")
+    columns = {
+        "key": pa.array(predictions.keys, pa.string()),
+        "label": pa.array(predictions.labels, pa.int64()),
+        "classes": pa.array(list(classes), pa.list_(pa.int64())),
+        "scores": pa.array(list(scores), pa.list_(pa.float32())),
+    }
+    if predictions.ranks is not None:
+        columns[_RANK] = pa.array(predictions.ranks, pa.int64())
     path = Path(path)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(pa.table(columns, names=_COLUMNS), unfinished)
+        pq.write_table(pa.table(columns), unfinished)
         unfinished.replace(path)
     except OSError as error:
         reason = error.strerror or error
@@ -55,13 +100,14 @@ def read_predictions(path: str | Path) -> Predictions:
         DataError: the file is missing, is no Parquet, or its columns are not those of predictions.
     """
     try:
-        table = pq.read_table(path, columns=list(_COLUMNS))
+        table = pq.read_table(path)
         keys, labels, classes, scores = (table.column(name).to_pylist() for name in _COLUMNS)
         return Predictions(
             tuple(keys),
             np.array(labels, dtype=np.int64),
             np.array(classes, dtype=np.int64).reshape(len(keys), -1 if keys else 0),
             np.array(scores, dtype=np.float32).reshape(len(keys), -1 if keys else 0),
+            np.array(table.column(_RANK).to_pylist(), np.int64) if _RANK in table.column_names else None,
         )
     except (OSError, pa.ArrowException, KeyError, ValueError, TypeError) as error:
         raise DataError(f"{path} is no file of predictions ({', '.join(_COLUMNS)}): {error}") from error

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from diptych.evaluate.metrics.score import Score
 from diptych.evaluate.provenance import run_record
-from diptych.evaluate.score import Score
 from diptych.records import Result
 
 

@@ -23,7 +23,7 @@ from diptych.data.cards.table import get_card
 from diptych.embed.encoder import Encoder
 from diptych.errors import ConfigError, DataError, InputError
 from diptych.evaluate.encoded import files_state
-from diptych.evaluate.task import Setting, Task
+from diptych.evaluate.tasks.task import Setting, Task
 from diptych.records import Result
 
 FORMAT = 1
@@ -116,12 +116,30 @@ def _measure(
     mark = fingerprint(encoder, task, card, setting)
     path = part_path(out, encoder.name, card.name, task.name)
     kept = read_part(path)
-    if kept is not None and mark is not None and kept["fingerprint"] == mark:
+    folder = None if setting.predictions is None else Path(setting.predictions)
+    if (
+        kept is not None
+        and mark is not None
+        and kept["fingerprint"] == mark
+        and _all_there(folder, kept["predictions"])
+    ):
         return kept["results"], True
     announce()
+    before = _files_of(folder)
     found = task.measure(encoder, card, setting)
-    write_part(path, mark, found, model_mark(encoder))
+    written = [name for name, changed in _files_of(folder).items() if before.get(name) != changed]
+    write_part(path, mark, found, model_mark(encoder), written)
     return found, False
+
+
+def _all_there(folder: Path | None, names: Sequence[str]) -> bool:
+    return folder is None or all((folder / name).is_file() for name in names)
+
+
+def _files_of(folder: Path | None) -> dict[str, int]:
+    """When each file of Predictions was written, by its name in their folder."""
+    paths = () if folder is None else sorted(folder.glob("*/*.parquet"))
+    return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in paths}  # type: ignore[arg-type]
 
 
 def fingerprint(encoder: Encoder, task: Task, card: Card, setting: Setting) -> str | None:
@@ -192,7 +210,9 @@ def part_path(out: Path, model: str, dataset: str, task: str) -> Path:
     return Path(out) / "parts" / folder / f"{name}.json"
 
 
-def write_part(path: Path, mark: str | None, results: Sequence[Result], model: str | None = "") -> None:
+def write_part(
+    path: Path, mark: str | None, results: Sequence[Result], model: str | None = "", predictions: Sequence[str] = ()
+) -> None:
     """Keep a measurement, whole or not at all.
 
     Args:
@@ -200,6 +220,7 @@ def write_part(path: Path, mark: str | None, results: Sequence[Result], model: s
         mark: of `fingerprint`.
         results: what was measured.
         model: of `model_mark`; "" where it is not known.
+        predictions: files that were written beside it, by their names in the folder of Predictions.
     Raises:
         DataError: the disk is full, or the folder cannot be written.
     """
@@ -207,13 +228,14 @@ def write_part(path: Path, mark: str | None, results: Sequence[Result], model: s
         "format": FORMAT,
         "fingerprint": mark,
         "model": model,
+        "predictions": list(predictions),
         "results": [dataclasses.asdict(one) for one in results],
     }
     _write(path, json.dumps(content, ensure_ascii=True, indent=1))
 
 
 def read_part(path: Path) -> dict[str, Any] | None:
-    """{"fingerprint", "model", "results"} of a measurement; None where there is none, or, with a notice, a broken one.
+    """{"fingerprint", "model", "predictions", "results"} of a measurement; None where there is none, or a broken one.
 
     Raises:
         ConfigError: another version of Diptych wrote it.
@@ -231,7 +253,8 @@ def read_part(path: Path) -> dict[str, Any] | None:
         )
     try:
         found = [Result(**row) for row in content["results"]]
-        return {"fingerprint": content["fingerprint"], "model": content.get("model", ""), "results": found}
+        beside = {"model": content.get("model", ""), "predictions": list(content.get("predictions", ()))}
+        return {"fingerprint": content["fingerprint"], **beside, "results": found}
     except (KeyError, TypeError) as error:
         _log.warning("%s is broken (%r); it is measured again", path, error)
         return None

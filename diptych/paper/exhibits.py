@@ -1,19 +1,21 @@
 """All tables and figures that are made of Results, by the name of their command."""
 
-from diptych.paper.delta_figures import FIGURE_5, FIGURE_11
 from diptych.paper.exhibit import Exhibit
-from diptych.paper.few_shot_figures import FIGURE_6, FIGURE_7, FIGURE_15
-from diptych.paper.figure21 import FIGURE_21
-from diptych.paper.human_tables import FIGURE_16, TABLE_2
-from diptych.paper.other_tables import TABLE_1, TABLE_14, TABLE_15
-from diptych.paper.probe_figures import FIGURE_8, FIGURE_10, FIGURE_12, FIGURE_20
-from diptych.paper.retrieval_tables import TABLE_13, TABLE_17
-from diptych.paper.robustness_figures import FIGURE_13, FIGURE_14, TABLE_16
-from diptych.paper.shift_figures import SHIFTS_MADE
-from diptych.paper.tables_10_11 import TABLE_10, TABLE_11
-from diptych.paper.zero_shot_figures import FIGURE_4, FIGURE_9_PAPER, FIGURE_22
+from diptych.paper.shown.delta_figures import FIGURE_5, FIGURE_11
+from diptych.paper.shown.examples import FIGURE_21
+from diptych.paper.shown.few_shot_figures import FIGURE_6, FIGURE_7, FIGURE_15
+from diptych.paper.shown.human_tables import FIGURE_16, TABLE_2
+from diptych.paper.shown.other_tables import TABLE_1, TABLE_14, TABLE_15
+from diptych.paper.shown.pairs import PAIRS
+from diptych.paper.shown.probe_figures import FIGURE_8, FIGURE_10, FIGURE_12, FIGURE_20
+from diptych.paper.shown.retrieval_tables import TABLE_13, TABLE_17
+from diptych.paper.shown.robustness_figures import FIGURE_13, FIGURE_14, TABLE_16
+from diptych.paper.shown.shift_figures import SHIFTS_MADE
+from diptych.paper.shown.tables_10_11 import TABLE_10, TABLE_11
+from diptych.paper.shown.zero_shot_figures import FIGURE_4, FIGURE_9_PAPER, FIGURE_22
 
 _ALL: tuple[Exhibit, ...] = (
+    PAIRS,
     TABLE_1,
     TABLE_2,
     FIGURE_4,

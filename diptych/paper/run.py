@@ -11,9 +11,8 @@ from diptych.embed.encoder import Encoder
 from diptych.errors import ConfigError
 from diptych.evaluate.provenance import run_record
 from diptych.evaluate.suite import Skipped, read_all, run_suite
-from diptych.evaluate.task import Setting
-from diptych.evaluate.tasks import get_tasks
-from diptych.paper.examples import measured_examples
+from diptych.evaluate.tasks.table import get_tasks
+from diptych.evaluate.tasks.task import Setting
 from diptych.paper.exhibit import Exhibit, Shown
 from diptych.paper.exhibits import EXHIBITS
 from diptych.records import Result
@@ -90,13 +89,10 @@ def write(
     """Exhibits of Results: each as files of all forms in OUT/exhibits, several on one page, OUT/report.html.
 
     On the page those with a measured number come first; after them, marked so, those of the paper's numbers alone. What
-    shows neither (made shifts that nobody measured) is left out of it. Figure 21 shows pictures of the measured models,
-    where `data`, the folder of sets, is given and Predictions were written.
+    shows neither (made shifts that nobody measured) is left out of it. Exhibits that look at single samples (figure 21)
+    do so where `data`, the folder of sets, is given and Predictions were written.
     """
-    shown = [(exhibit.name, exhibit.build(results)) for exhibit in exhibits]
-    if data is not None and any(exhibit.name == "figure21" for exhibit in exhibits):
-        found = measured_examples(results, out / "predictions", data)
-        shown = [(name, found if found and name == "figure21" else one) for name, one in shown]
+    shown = [(exhibit.name, _built(exhibit, results, out / "predictions", data)) for exhibit in exhibits]
     papers_alone: set[str] = set()
     if len(exhibits) > 1:
         shown = [(name, one) for name, one in shown if one.tables or one.charts]
@@ -114,6 +110,11 @@ def write(
     if len(exhibits) > 1:
         page = write_exhibits(shown, out / "report.html", facts, papers_alone=papers_alone)
     return Made(shown, page, list(skipped))
+
+
+def _built(exhibit: Exhibit, results: Sequence[Result], predictions: Path, data: Path | None) -> Shown:
+    looked = exhibit.look(results, predictions, data) if exhibit.look and data else None
+    return looked or exhibit.build(results)
 
 
 def _short(one: Skipped) -> str:

@@ -28,6 +28,7 @@ class BarChart:
         published: beside each row, the paper's value, or None; empty where there is none at all.
         digits: after the point, in the number at a bar's end.
         log: a logarithmic axis from the smallest power of ten; values must be positive.
+        intervals: low and high of each row, drawn as whiskers, or None; empty where there is none at all.
     """
 
     title: str
@@ -36,6 +37,7 @@ class BarChart:
     published: Sequence[float | None] = ()
     digits: int = 1
     log: bool = False
+    intervals: Sequence[tuple[float, float] | None] = ()
 
 
 def bar_chart(chart: BarChart) -> Markup:
@@ -62,10 +64,11 @@ def bar_drawing(chart: BarChart) -> Drawing:
         parts.append(text(scale(tick), bottom + 16, short_number(tick).replace("-", "−"), "soft", "middle"))
     parts.append(text((left + WIDTH - _RIGHT) / 2, bottom + 40, chart.x_label, "soft", "middle"))
     published = chart.published or [None] * len(chart.rows)
+    intervals = chart.intervals or [None] * len(chart.rows)
     for place, (name, (_, value), paper) in enumerate(zip(names, chart.rows, published, strict=True)):
         middle = _TOP + _ROW * (place + 0.5)
         parts.append(text(left - 8, middle + 4.5, name, "", "end"))
-        parts.append(_bar(value, paper, middle, scale, chart.digits))
+        parts.append(_bar(value, paper, intervals[place], middle, scale, chart.digits))
     parts.append(line(scale.zero, _TOP - 4, scale.zero, bottom, "axis"))
     if any(paper is not None for paper in published):
         end = WIDTH - _RIGHT
@@ -77,7 +80,10 @@ def _checked(chart: BarChart) -> list[float]:
     """All values and the paper's."""
     if chart.published and len(chart.published) != len(chart.rows):
         raise ShapeError(f"{chart.title}: {len(chart.rows)} bars and {len(chart.published)} values of the paper")
-    shown = [value for value in (*(value for _, value in chart.rows), *chart.published) if value is not None]
+    if chart.intervals and len(chart.intervals) != len(chart.rows):
+        raise ShapeError(f"{chart.title}: {len(chart.rows)} bars and {len(chart.intervals)} intervals")
+    ends = [end for interval in chart.intervals if interval for end in interval]
+    shown = [value for value in (*(value for _, value in chart.rows), *chart.published, *ends) if value is not None]
     if not all(map(math.isfinite, shown)) or (chart.log and min(shown, default=1) <= 0):
         raise InputError(f"{chart.title}: bars need {'positive' if chart.log else 'finite'} numbers; got {shown}")
     return shown
@@ -109,8 +115,15 @@ class _Scale:
         return self._start + share * (self._end - self._start)
 
 
-def _bar(value: float | None, paper: float | None, middle: float, scale: _Scale, digits: int) -> Markup:
-    """A bar with its number at its end, beyond the paper's mark if that is farther out."""
+def _bar(
+    value: float | None,
+    paper: float | None,
+    interval: tuple[float, float] | None,
+    middle: float,
+    scale: _Scale,
+    digits: int,
+) -> Markup:
+    """A bar with its number at its end, beyond the paper's mark and the whisker if they are farther out."""
     parts, end = [], scale.zero
     if value is not None:
         place = scale(value)
@@ -129,6 +142,11 @@ def _bar(value: float | None, paper: float | None, middle: float, scale: _Scale,
         parts.append(_mark(scale(paper), middle))
     to_the_left = end < scale.zero
     ends = [end, *([scale(paper) + (-4 if to_the_left else 4)] if paper is not None else [])]
+    if interval is not None:
+        low, high = map(scale, interval)
+        parts.append(line(low, middle, high, middle, "whisker ink"))
+        parts += [line(x, middle - 3, x, middle + 3, "whisker ink") for x in (low, high)]
+        ends += [low, high]
     beyond = min(ends) - 5 if to_the_left else max(ends) + 5
     words = NOTHING if value is None else f"{value:.{digits}f}".replace("-", "−")
     parts.append(text(beyond, middle + 4.5, words, "soft" if value is None else "", "end" if to_the_left else "start"))

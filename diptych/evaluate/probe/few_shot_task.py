@@ -27,16 +27,16 @@ from diptych.data.cards.opening import open_card
 from diptych.data.cards.table import get_card
 from diptych.embed.encoder import Encoder
 from diptych.errors import InputError
-from diptych.evaluate.class_embeddings import class_embeddings
 from diptych.evaluate.encoded import Encoded, encode_set
-from diptych.evaluate.metrics import accuracy, accuracy_top_k, mean_per_class_accuracy
+from diptych.evaluate.metrics.classification import accuracy, accuracy_top_k, mean_per_class_accuracy
+from diptych.evaluate.metrics.ranking import roc_auc
+from diptych.evaluate.metrics.score import Score
 from diptych.evaluate.probe.few_shot import CLASSIFIERS, Fit, draw_ranks, drawn_rows, fit_few_shot, possible_shots
-from diptych.evaluate.ranking import roc_auc
 from diptych.evaluate.results import make_result
-from diptych.evaluate.robustness import judge, pooling, shift_results, subset_results
-from diptych.evaluate.score import Score
-from diptych.evaluate.task import Setting, Task, check_same_classes
-from diptych.evaluate.zero_shot_task import words
+from diptych.evaluate.tasks.robustness import judge, pooling, shift_results, subset_results
+from diptych.evaluate.tasks.task import Setting, Task, check_same_classes
+from diptych.evaluate.tasks.zero_shot import words
+from diptych.evaluate.zero_shot.class_embeddings import class_embeddings
 from diptych.records import Result
 
 NUM_SEEDS = 3
@@ -144,7 +144,7 @@ def _measured(encoder: Encoder, benchmark: Benchmark, test: Encoded, fit: Fit, p
     """What one classifier gives: the card's metric; on ImageNet also the parts that match its shifts."""
     card = benchmark.card
     if card is not None and card.group == "shift":
-        judged = judge(test.vectors, fit.scores, pooling(card.name))
+        judged = judge(test, fit.scores, pooling(card.name))
         yield from shift_results(encoder, benchmark, test, judged, protocol, task="few_shot")
         return
     metric = card.metric if card else "accuracy"

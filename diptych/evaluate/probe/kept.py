@@ -18,11 +18,11 @@ from diptych.data.cards.opening import open_card
 from diptych.embed.encoder import Encoder
 from diptych.errors import DataError, InputError
 from diptych.evaluate.encoded import Encoded, encode_set
+from diptych.evaluate.metrics.score import relevance
 from diptych.evaluate.probe.few_shot_task import point
 from diptych.evaluate.probe.linear_probe import LinearProbe
 from diptych.evaluate.probe.logistic import Fitted
-from diptych.evaluate.score import relevance
-from diptych.evaluate.task import Setting, check_same_classes
+from diptych.evaluate.tasks.task import Setting, check_same_classes
 
 VERSION = 1
 """Raised when the same vectors would give another classifier."""

@@ -15,12 +15,12 @@ from typing import Any, Self
 import numpy as np
 
 from diptych.errors import InputError, ShapeError
-from diptych.evaluate.metrics import accuracy
+from diptych.evaluate.metrics.classification import accuracy
+from diptych.evaluate.metrics.ranking import average_precision_11_point
 from diptych.evaluate.probe.design import READ_ROWS
 from diptych.evaluate.probe.logistic import Fitted, fit_logistic, make_design
 from diptych.evaluate.probe.rows import Chosen, Joined, Rows
 from diptych.evaluate.probe.search import Search, search_penalty, stratified_rows
-from diptych.evaluate.ranking import average_precision_11_point
 
 Metric = Callable[[np.ndarray, np.ndarray], float]
 

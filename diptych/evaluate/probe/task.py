@@ -16,12 +16,13 @@ from diptych.data.cards.table import get_card
 from diptych.embed.encoder import Encoder
 from diptych.errors import DataError
 from diptych.evaluate.encoded import Encoded, encode_set
-from diptych.evaluate.probe.kept import Learned, learn_probe, vector_kind
+from diptych.evaluate.metrics.score import Score, relevance, score
+from diptych.evaluate.predictions import predictions_path, top_predictions, write_predictions
+from diptych.evaluate.probe.kept import learn_probe, vector_kind
 from diptych.evaluate.results import make_result
-from diptych.evaluate.robustness import judge, shift_results, subset_results
-from diptych.evaluate.score import Score, relevance, score
-from diptych.evaluate.task import Setting, Task, check_same_classes
-from diptych.evaluate.testbed import SUBSETS
+from diptych.evaluate.tasks.robustness import judge, shift_results, subset_results
+from diptych.evaluate.tasks.task import Setting, Task, check_same_classes
+from diptych.evaluate.tasks.testbed import SUBSETS
 from diptych.records import Result
 
 FOLDS = {"STL10": 10, "UCF101": 3}
@@ -39,7 +40,8 @@ def _measure(encoder: Encoder, card: Card, setting: Setting, kind: str) -> list[
         learned.append(learn_probe(encoder, card, setting, kind, fold))
         test, pictures = _test(encoder, card, setting, kind, fold)
         check_same_classes(open_card(card, setting.data, "train", fold=fold), test)
-        found.append(_scored(card, test, pictures, learned[-1], setting.seed))
+        scores = learned[-1].fitted.scores(pictures.vectors)
+        found.append(_score(card, test, pictures, scores, setting.seed))
     settings = dict(learned[0].settings)
     if len(folds) > 1:
         values = [one.value for one in found]
@@ -49,6 +51,9 @@ def _measure(encoder: Encoder, card: Card, setting: Setting, kind: str) -> list[
         found = [Score(mean, found[0].n, min(values), max(values), f"range of {len(values)} folds")]
     if pictures.num_broken:
         settings["broken"] = pictures.num_broken
+    elif setting.predictions is not None and card.task != "multi_label":
+        path = predictions_path(setting.predictions, encoder.name, test.name, test.split, _PROTOCOLS[kind])
+        write_predictions(top_predictions(pictures.keys, pictures.labels, [scores]), path)
     where = ("linear_probe", test.name, test.split, card.metric, found[0])
     protocol = _PROTOCOLS[kind]
     fingerprint = test.fingerprint
@@ -73,11 +78,10 @@ def _test(
     return test, encode_set(encoder, test, kind, cache=setting.cache, num_workers=setting.num_workers)
 
 
-def _scored(card: Card, test: Benchmark, pictures: Encoded, learned: Learned, seed: int) -> Score:
+def _score(card: Card, test: Benchmark, pictures: Encoded, scores: np.ndarray, seed: int) -> Score:
     relevant = counted = None
     if card.task == "multi_label":
         relevant, counted = relevance(pictures.metadata, len(test.class_names))
-    scores = learned.fitted.scores(pictures.vectors)
     return score(card.metric, pictures.labels, scores, relevant=relevant, counted=counted, seed=seed)
 
 
@@ -89,7 +93,7 @@ def _measure_imagenet(encoder: Encoder, card: Card, setting: Setting) -> list[Re
     if card.name == "ImageNet":
         return subset_results(encoder, test, pictures, learned.fitted.scores, task="linear_probe")
     classes = shift_classes(card.name) if card.name in SUBSETS else None
-    judged = judge(pictures.vectors, learned.fitted.scores, classes)
+    judged = judge(pictures, learned.fitted.scores, classes)
     settings = {"lambda": learned.settings["lambda"]}
     return shift_results(encoder, test, pictures, judged, ADAPTED, task="linear_probe", settings=settings)
 

@@ -1,0 +1,120 @@
+"""From scores of classes to a number with its interval, by the metric that a set's card names."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from diptych.errors import InputError, ShapeError
+from diptych.evaluate.metrics.classification import mean_per_class_accuracy, rank_of_truth
+from diptych.evaluate.metrics.comparison import bootstrap
+from diptych.evaluate.metrics.ranking import mean_average_precision, roc_auc
+from diptych.evaluate.metrics.statistics import clopper_pearson
+
+COUNTED = "clopper-pearson 99.5%"
+RESAMPLED = "bootstrap 99.5%"
+_RESAMPLES = 1000
+_MAX_RANKED = 20_000  # samples for which ranking metrics are resampled; beyond, the interval is narrow anyway
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Score:
+    """A number, its 99.5 % interval and how that was made; None where there is none."""
+
+    value: float
+    n: int
+    low: float | None = None
+    high: float | None = None
+    interval: str | None = None
+
+
+def score(
+    metric: str,
+    labels: np.ndarray,
+    scores: np.ndarray,
+    *,
+    relevant: np.ndarray | None = None,
+    counted: np.ndarray | None = None,
+    seed: int = 0,
+) -> Score:
+    """Measure class scores.
+
+    Args:
+        metric: "accuracy", "accuracy_top_5", "mean_per_class_accuracy", "mean_of_top_1_and_5", "roc_auc" (of the
+            second of two classes) or "mean_average_precision_11_point".
+        labels: int64 (N,), true classes.
+        scores: float (N, C), higher is surer; of equal ones the lower index wins.
+        relevant: bool (N, C), for mean average precision.
+        counted: bool (N, C), which of them count; None for all.
+        seed: of the resamples.
+    Raises:
+        InputError: there is no such metric, a score is not finite, or a label is out of range.
+        ShapeError: the arrays do not fit together.
+    """
+    labels, scores = np.asarray(labels), np.asarray(scores)
+    if scores.ndim != 2 or labels.shape != scores.shape[:1] or not len(labels):
+        raise ShapeError(f"labels {labels.shape} and scores {scores.shape} must be (N,) and (N, C), N at least 1")
+    if broken := int((~np.isfinite(scores)).any(axis=1).sum()):
+        raise InputError(
+            f"the scores of {broken} of {len(scores)} samples hold NaN or infinity; are the weights sound?"
+        )
+    if labels.min() < 0 or labels.max() >= scores.shape[1]:
+        raise InputError(f"labels must lie in [0, {scores.shape[1]}); found {labels.min()} to {labels.max()}")
+    if metric == "mean_average_precision_11_point":
+        return _mean_average_precision(labels, scores, relevant, counted)
+    if metric == "roc_auc":
+        return _roc_auc(labels, scores, seed)
+    rank = rank_of_truth(labels, scores)
+    n = len(labels)
+    if metric in ("accuracy", "accuracy_top_5"):
+        right = int((rank <= (1 if metric == "accuracy" else 5)).sum())
+        return Score(right / n, n, *clopper_pearson(right, n), COUNTED)
+    if metric == "mean_per_class_accuracy":
+        first = np.where(rank == 1, labels, (labels + 1) % scores.shape[1])
+        return _resampled(lambda rows: mean_per_class_accuracy(labels[rows], first[rows]), n, seed)
+    if metric == "mean_of_top_1_and_5":
+        gained = ((rank == 1).astype(float) + (rank <= 5)) / 2
+        return _resampled(lambda rows: float(gained[rows].mean()), n, seed)
+    raise InputError(f"there is no metric {metric!r}")
+
+
+def relevance(metadata: Sequence, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Of samples with {"labels": (...), "ignored": (...)}: relevant bool (N, C), counted bool (N, C)."""
+    relevant = np.zeros((len(metadata), num_classes), bool)
+    counted = np.ones((len(metadata), num_classes), bool)
+    for row, known in enumerate(metadata):
+        relevant[row, list(known.get("labels", ()))] = True
+        counted[row, list(known.get("ignored", ()))] = False
+    return relevant, counted | relevant
+
+
+def _resampled(statistic: Callable[[np.ndarray], float], n: int, seed: int) -> Score:
+    value = statistic(np.arange(n))
+    if n < 2:
+        return Score(value, n)
+    low, high = bootstrap(statistic, n, resamples=_RESAMPLES, seed=seed)
+    return Score(value, n, low, high, RESAMPLED)
+
+
+def _roc_auc(labels: np.ndarray, scores: np.ndarray, seed: int) -> Score:
+    if scores.shape[1] != 2:
+        raise ShapeError(f"roc_auc is of two classes, not of {scores.shape[1]}")
+    surety, n = scores[:, 1] - scores[:, 0], len(labels)
+    value = roc_auc(labels == 1, surety)
+    if n > _MAX_RANKED:
+        return Score(value, n)
+    rng, draws = np.random.default_rng(seed), []
+    yes, no = np.flatnonzero(labels == 1), np.flatnonzero(labels == 0)
+    for _ in range(_RESAMPLES):  # within each class: a draw without one of them would have no area
+        rows = np.concatenate([rng.choice(yes, len(yes)), rng.choice(no, len(no))])
+        draws.append(roc_auc(labels[rows] == 1, surety[rows]))
+    low, high = np.quantile(draws, [0.0025, 0.9975])
+    return Score(value, n, float(low), float(high), RESAMPLED)
+
+
+def _mean_average_precision(
+    labels: np.ndarray, scores: np.ndarray, relevant: np.ndarray | None, counted: np.ndarray | None
+) -> Score:
+    if relevant is None:
+        relevant = labels[:, None] == np.arange(scores.shape[1])
+    return Score(mean_average_precision(relevant, scores, counted), len(labels))

@@ -1,0 +1,1 @@
+"""What the suite measures: one file per kind of measurement."""

@@ -1,0 +1,89 @@
+"""Reading words zero-shot: each picture brings the list of words that its own is chosen from (IIIT5K, table 14).
+
+The paper does not print its prompt; its prompts for text have the text in quotes, and so has this one.
+
+Source: CLIP paper, section 3.1.4 and appendix E.2.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from diptych.data.cards.card import Card
+from diptych.data.cards.opening import open_card
+from diptych.embed.encoder import Encoder
+from diptych.errors import DataError, InputError, ShapeError
+from diptych.evaluate.encoded import Encoded, encode_set
+from diptych.evaluate.metrics.score import COUNTED, Score
+from diptych.evaluate.metrics.statistics import clopper_pearson
+from diptych.evaluate.results import make_result
+from diptych.evaluate.tasks.retrieval import encode_captions
+from diptych.evaluate.tasks.task import Setting, Task
+from diptych.evaluate.zero_shot.prompts import fill_template
+from diptych.records import Result
+
+TEMPLATE = 'a photo of the word: "{c}".'
+PROTOCOL = "own lexicon"
+
+
+def choose_words(vectors: np.ndarray, word_vectors: np.ndarray, lexicons: Sequence[np.ndarray]) -> np.ndarray:
+    """For each picture the place in its lexicon of the nearest word; of equal ones the first.
+
+    Args:
+        vectors: float (N, E), of unit norm and finite.
+        word_vectors: float (W, E), of all words.
+        lexicons: N rows of word numbers, int64 (n,) each, with one word at least.
+    Returns:
+        int64 (N,).
+    Raises:
+        ShapeError: pictures, words and lexicons do not fit together.
+        InputError: a lexicon is empty.
+    """
+    if len(vectors) != len(lexicons) or vectors.shape[1] != word_vectors.shape[1]:
+        raise ShapeError(
+            f"{vectors.shape} pictures, {word_vectors.shape} words and {len(lexicons)} lexicons do not fit"
+        )
+    if empty := [row for row, words in enumerate(lexicons) if not len(words)]:
+        raise InputError(f"the lexicons of {len(empty)} pictures are empty, the first one is {empty[0]}")
+    wide = word_vectors.astype(np.float64)
+    scores = (wide[words] @ np.asarray(vector, np.float64) for vector, words in zip(vectors, lexicons, strict=True))
+    return np.array([one.astype(np.float32).argmax() for one in scores], np.int64)
+
+
+def _lexicons(encoded: Encoded, where: str) -> list[tuple[str, ...]]:
+    found = []
+    for key, label, known in zip(encoded.keys, encoded.labels, encoded.metadata, strict=True):
+        words = tuple(map(str, known.get("lexicon", ())))
+        if not 0 <= label < len(words):
+            raise DataError(f"{where}: {key!r} has a lexicon of {len(words)} words, which has no word {label}")
+        found.append(words)
+    return found
+
+
+def _measure(encoder: Encoder, card: Card, setting: Setting) -> list[Result]:
+    benchmark = open_card(card, setting.data, "test")
+    encoded = encode_set(encoder, benchmark, cache=setting.cache, num_workers=setting.num_workers)
+    lexicons = _lexicons(encoded, f"{card.name}/test")
+    words = {word: number for number, word in enumerate(sorted({word for words in lexicons for word in words}))}
+    vectors, num_cut = encode_captions(encoder, [fill_template(TEMPLATE, word) for word in words])
+    numbers = [np.array([words[word] for word in own], np.int64) for own in lexicons]
+    chosen = choose_words(encoded.vectors, vectors, numbers)
+    # A lexicon may have a word twice, or in another case: it is the word that counts, not its place.
+    right = sum(
+        own[best].lower() == own[label].lower()
+        for own, best, label in zip(lexicons, chosen, encoded.labels, strict=True)
+    )
+    n = len(lexicons)
+    return [
+        make_result(
+            *("lexicon", card.name, "test", "accuracy", Score(right / n, n, *clopper_pearson(right, n), COUNTED)),
+            protocol=PROTOCOL,
+            encoder=encoder,
+            fingerprint=benchmark.fingerprint,
+            settings={"template": TEMPLATE, "words": len(words), "cut": num_cut},
+        )
+    ]
+
+
+LEXICON = Task("lexicon", lambda card: card.name == "IIIT5K", lambda card: ("test",), _measure)
+"""Accuracy on IIIT5K with its lexicons of 1,000 words."""

@@ -1,0 +1,235 @@
+"""Retrieval: from a picture to its captions and back, among all of a set (table 13).
+
+Source: CLIP paper, appendix E.1. The paper prefixes each caption with "a photo of" and ranks by cosine; a caption that
+describes several pictures is right for the picture that it came with alone.
+"""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from diptych.data.benchmarks import Benchmark
+from diptych.data.cards.card import Card
+from diptych.data.cards.opening import open_card
+from diptych.data.cards.sources import PairsSource
+from diptych.data.sources import Source
+from diptych.embed import Model
+from diptych.embed.encoder import Encoder
+from diptych.errors import DataError, InputError, ShapeError, TextError
+from diptych.evaluate.encoded import Encoded, encode_set
+from diptych.evaluate.encoding import MAX_BROKEN
+from diptych.evaluate.metrics.score import COUNTED, Score
+from diptych.evaluate.metrics.similarity import BLOCK, check_vectors, similarity_blocks
+from diptych.evaluate.metrics.statistics import clopper_pearson
+from diptych.evaluate.results import make_result
+from diptych.evaluate.tasks.task import Setting, Task
+from diptych.records import Result
+
+PREFIXES = {"prefixed": "a photo of ", "bare": ""}
+"""What stands before each caption, by protocol."""
+KS = (1, 5, 10)
+
+_TEXTS_PER_BATCH = 1024
+
+logger = logging.getLogger(__name__)
+
+
+def retrieve(
+    image_embeddings: np.ndarray,
+    text_embeddings: np.ndarray,
+    owner: np.ndarray,
+    ks: Sequence[int] = KS,
+    *,
+    block: int = BLOCK,
+) -> dict[str, Score]:
+    """Recall at k in both directions; of equal scores the lower index is better.
+
+    The table of all similarities is never held, only `block` rows of it; the numbers are those of
+    `ranking.recall_at_k` on the whole table.
+
+    Args:
+        image_embeddings: float (N, E), unit norm.
+        text_embeddings: float (M, E), unit norm.
+        owner: int (M,), the picture that each text belongs to; each picture has at least one.
+        ks: each at least 1; a k of N or M and more finds everything.
+        block: pictures at a time.
+    Returns:
+        "text_recall_at_1", ... (a picture finds one of its texts), "image_recall_at_1", ... (a text finds its
+        picture), each with its Clopper-Pearson interval over the queries.
+    Raises:
+        ShapeError: the arrays do not fit together.
+        InputError: there is no text or no picture, a picture has no text, an owner is no picture, a k is below 1, or a
+            vector is not finite.
+    """
+    images, texts, owner = np.asarray(image_embeddings), np.asarray(text_embeddings), np.asarray(owner)
+    _check(images, texts, owner)
+    if min(ks) < 1:
+        raise InputError(f"k must be at least 1; got {list(ks)}")
+    ranks = dict(zip(("text", "image"), _ranks(images, texts, owner, block), strict=True))
+    return {f"{side}_recall_at_{k}": _recall(rank, k) for side, rank in ranks.items() for k in ks}
+
+
+def measure_retrieval(
+    encoder: Encoder,
+    data: Benchmark | Source,
+    *,
+    name: str = "pairs",
+    split: str = "test",
+    protocols: Sequence[str] = tuple(PREFIXES),
+    cache: Path | None = None,
+    num_workers: int = 0,
+) -> list[Result]:
+    """Measure retrieval on any pictures with captions: a set of the paper, or the held-out part of training pairs.
+
+    Pictures without a caption are left out and counted in the Result's settings. A caption longer than the context of
+    a Diptych model is cut, as in training, and counted.
+
+    Args:
+        data: a Benchmark, or pairs as `open_source` opens them.
+        name, split: what Results call plain pairs.
+        protocols: of PREFIXES.
+        cache: where the pictures' embeddings are kept; None keeps nothing.
+    Raises:
+        DataError: no sample has a caption, or more than MAX_BROKEN of them have none.
+        InputError: there is no such protocol.
+    """
+    if unknown := set(protocols) - PREFIXES.keys():
+        raise InputError(f"there is no protocol {sorted(unknown)}; there are {', '.join(PREFIXES)}")
+    if isinstance(data, Benchmark):
+        benchmark = data
+    else:
+        benchmark = Benchmark(name, split, (), (), PairsSource(data), data.fingerprint)
+    encoded = encode_set(encoder, benchmark, cache=cache, num_workers=num_workers)
+    where = f"{benchmark.name}/{benchmark.split}"
+    kept, captions, owner = captions_of(encoded, where)
+    images = np.asarray(encoded.vectors)[kept]
+    results = []
+    for protocol in protocols:
+        embeddings, num_cut = encode_captions(encoder, [PREFIXES[protocol] + caption for caption in captions])
+        settings = {"without_caption": len(encoded.keys) - len(kept), "cut_captions": num_cut}
+        results += [
+            make_result(
+                *("retrieval", benchmark.name, benchmark.split, metric, value),
+                protocol=protocol,
+                encoder=encoder,
+                fingerprint=benchmark.fingerprint,
+                settings=settings,
+            )
+            for metric, value in retrieve(images, embeddings, owner).items()
+        ]
+    return results
+
+
+def captions_of(encoded: Encoded, where: str = "the set") -> tuple[np.ndarray, list[str], np.ndarray]:
+    """The pictures that have captions, int64 (N,); all captions, M of them; and each one's picture, int64 (M,) below N.
+
+    Raises:
+        DataError: no picture has a caption, or more than MAX_BROKEN of them have none.
+    """
+    texts = [[text.strip() for text in texts if text.strip()] for texts in encoded.texts]
+    kept = np.array([place for place, some in enumerate(texts) if some], np.int64)
+    num_without = len(texts) - len(kept)
+    if num_without > MAX_BROKEN * len(texts) or not len(kept):
+        raise DataError(
+            f"{where}: {num_without} of {len(texts)} pictures have no caption; retrieval needs pictures with captions "
+            "(a .txt beside each picture, a caption column, or captions in the set's own list)"
+        )
+    if num_without:
+        logger.warning("%s: %d of %d pictures have no caption and are left out", where, num_without, len(texts))
+    counts = [len(texts[place]) for place in kept]
+    return kept, [text for place in kept for text in texts[place]], np.repeat(np.arange(len(kept)), counts)
+
+
+def encode_captions(encoder: Encoder, texts: Sequence[str]) -> tuple[np.ndarray, int]:
+    """M texts -> float32 (M, E) of unit norm, and how many of them were longer than the context and were cut.
+
+    Raises:
+        InputError: an embedding is not finite or zero.
+        ShapeError: the encoder gives another number of embeddings.
+        TextError: a text is too long for an encoder that does not cut texts.
+    """
+    unique = sorted(set(texts), key=lambda text: (len(text), text))  # an encoder computes up to the longest of a batch
+    place = {text: number for number, text in enumerate(unique)}
+    parts, cut = [], set[str]()
+    for start in range(0, len(unique), _TEXTS_PER_BATCH):
+        batch = unique[start : start + _TEXTS_PER_BATCH]
+        try:
+            found = encoder.encode_texts(batch)
+        except TextError:
+            if not isinstance(encoder, Model) or encoder.tokenizer is None:
+                raise
+            room = encoder.tokenizer.context_length
+            cut |= {text for text in batch if len(encoder.tokenizer.encode(text)) + 2 > room}
+            found = encoder.encode_texts(batch, truncate=True)
+        if found.ndim != 2 or len(found) != len(batch):
+            raise ShapeError(f"{encoder.name}: {len(batch)} texts gave embeddings of shape {tuple(found.shape)}")
+        parts.append(found.float().cpu().numpy())
+    vectors = np.concatenate(parts)
+    norms = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
+    if not (np.isfinite(norms) & (norms > 0)).all():
+        broken = unique[int(np.argmin((np.isfinite(norms) & (norms > 0))[:, 0]))]
+        raise InputError(f"{encoder.name} gives no usable embedding (NaN or zero) for the text {broken[:60]!r}")
+    num_cut = sum(text in cut for text in texts)
+    if num_cut:
+        logger.warning("%d of %d captions are longer than the context and were cut", num_cut, len(texts))
+    return (vectors / norms).astype(np.float32)[[place[text] for text in texts]], num_cut
+
+
+def _check(images: np.ndarray, texts: np.ndarray, owner: np.ndarray) -> None:
+    if not len(texts) or not len(images):
+        raise InputError(f"there is nothing to retrieve: {len(images)} pictures and {len(texts)} captions")
+    check_vectors(images, texts)
+    if owner.shape != (len(texts),) or owner.dtype.kind not in "iu":
+        raise ShapeError(f"owner must be int ({len(texts)},), one per text; got {owner.dtype} {owner.shape}")
+    if owner.min() < 0 or owner.max() >= len(images):
+        raise InputError(f"owners must lie in [0, {len(images)}); found {owner.min()} to {owner.max()}")
+    without = np.flatnonzero(np.bincount(owner, minlength=len(images)) == 0)
+    if len(without):
+        raise InputError(f"{len(without)} of {len(images)} pictures have no caption, the first one is {without[0]}")
+    for what, vectors in (("picture", images), ("text", texts)):
+        if broken := int((~np.isfinite(vectors)).any(axis=1).sum()):
+            raise InputError(
+                f"{broken} of {len(vectors)} {what} embeddings hold NaN or infinity; are the weights sound?"
+            )
+
+
+def _ranks(images: np.ndarray, texts: np.ndarray, owner: np.ndarray, block: int) -> tuple[np.ndarray, np.ndarray]:
+    """How many wrong texts come before each picture's best one, and wrong pictures before each text's: int64 each."""
+    own = np.empty(len(texts), np.float32)
+    for start in range(0, len(texts), block):
+        rows = slice(start, start + block)
+        pair = images[owner[rows]].astype(np.float64), texts[rows].astype(np.float64)
+        own[rows] = np.einsum("me,me->m", *pair)
+    best = np.full(len(images), -np.inf, np.float32)
+    np.maximum.at(best, owner, own)
+    place = np.full(len(images), len(texts))
+    champions = np.flatnonzero(own == best[owner])
+    np.minimum.at(place, owner[champions], champions)
+    text_rank, image_rank = np.zeros(len(images), np.int64), np.zeros(len(texts), np.int64)
+    for rows, columns, table in similarity_blocks(images, texts, block):
+        inside = np.flatnonzero((owner[columns] >= rows.start) & (owner[columns] < rows.stop))
+        # A sum may differ in its last bit by the way it is made; a text must not be before itself.
+        table[owner[columns][inside] - rows.start, inside] = own[columns][inside]
+        number, picture = np.arange(columns.start, columns.stop), np.arange(rows.start, rows.stop)
+        level, wanted = best[rows, None], own[None, columns]
+        before = (table > level) | ((table == level) & (number < place[rows, None]))
+        text_rank[rows] += before.sum(axis=1)
+        before = (table > wanted) | ((table == wanted) & (picture[:, None] < owner[None, columns]))
+        image_rank[columns] += before.sum(axis=0)
+    return text_rank, image_rank
+
+
+def _recall(rank: np.ndarray, k: int) -> Score:
+    n, found = len(rank), int((rank < k).sum())
+    return Score(found / n, n, *clopper_pearson(found, n), COUNTED)
+
+
+def _measure(encoder: Encoder, card: Card, setting: Setting) -> list[Result]:
+    benchmark = open_card(card, setting.data, "test")
+    return measure_retrieval(encoder, benchmark, cache=setting.cache, num_workers=setting.num_workers)
+
+
+RETRIEVAL = Task("retrieval", lambda card: card.task == "retrieval", lambda card: ("test",), _measure)
+"""Recall at 1, 5 and 10 on Flickr30k and MSCOCO."""

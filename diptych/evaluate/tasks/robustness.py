@@ -1,0 +1,241 @@
+"""The natural shifts of ImageNet: one static classifier of 1,000 classes for all, or each set's own class names.
+
+Source: CLIP paper, section 3.3 and appendix E.5; pm-k and the classes that belong together after Taori et al. (2020).
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from diptych.data.benchmarks import Benchmark
+from diptych.data.cards.card import Card
+from diptych.data.cards.imagenet import shift_classes
+from diptych.data.cards.opening import open_card
+from diptych.data.cards.prompts import get_prompts
+from diptych.embed.encoder import Encoder
+from diptych.errors import ShapeError
+from diptych.evaluate.encoded import Encoded, encode_set
+from diptych.evaluate.metrics.score import COUNTED, Score
+from diptych.evaluate.metrics.statistics import clopper_pearson
+from diptych.evaluate.predictions import predictions_path, top_predictions, write_predictions
+from diptych.evaluate.results import make_result
+from diptych.evaluate.tasks.task import Setting, Task
+from diptych.evaluate.tasks.testbed import SUBSETS, VIDEOS
+from diptych.evaluate.zero_shot.class_embeddings import class_embeddings
+from diptych.evaluate.zero_shot.classifier import zero_shot_logits
+from diptych.records import Predictions, Result
+
+OWN_NAMES = ("ObjectNet", *VIDEOS)
+"""Shifts whose classes are not ImageNet's own: for these alone the adaptive classifier is another one."""
+
+NEIGHBOURS = (0, 10)
+"""The k of pm-k."""
+
+Scorer = Callable[[np.ndarray], np.ndarray]
+"""From vectors (N, D) to class scores (N, C)."""
+
+_ROWS_PER_BLOCK = 8192
+_TOP_K = 5
+
+
+def max_pooled(scores: np.ndarray, classes: Sequence[Sequence[int]]) -> np.ndarray:
+    """Scores of a shift's classes out of ImageNet's: the best of those that belong to each.
+
+    Args:
+        scores: float (N, 1000).
+        classes: of each of C classes, the indices of those that belong to it.
+    Returns:
+        float (N, C).
+    Raises:
+        ShapeError: a class has no index, or one that the scores have not.
+    """
+    scores = np.asarray(scores)
+    if scores.ndim != 2 or any(not own or min(own) < 0 or max(own) >= scores.shape[1] for own in classes):
+        raise ShapeError(f"scores {scores.shape} do not have all the classes that are pooled, or a class is empty")
+    return np.stack([scores[:, list(own)].max(axis=1) for own in classes], axis=1)
+
+
+def limited(labels: np.ndarray, classes: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
+    """Samples of ImageNet that belong to a shift's classes.
+
+    Args:
+        labels: int64 (N,), of ImageNet.
+        classes: of each of C classes, the indices of ImageNet's that belong to it.
+    Returns:
+        rows int64 (M,) among the samples, and their labels int64 (M,) among the C classes.
+    """
+    owner = {index: number for number, own in enumerate(classes) for index in own}
+    new = np.array([owner.get(label, -1) for label in np.asarray(labels).tolist()], np.int64)
+    rows = np.flatnonzero(new >= 0)
+    return rows, new[rows]
+
+
+def accuracy_pm_k(right: np.ndarray, anchors: Sequence[Any], offsets: Sequence[int], k: int) -> Score:
+    """The share of anchor frames that are right together with all frames up to k away.
+
+    Args:
+        right: bool (N,), of each frame.
+        anchors: N, which anchor each frame belongs to.
+        offsets: N, how many frames after its anchor it lies; 0 is the anchor itself.
+        k: 0 counts anchors alone.
+    Returns:
+        Over anchors, with their Clopper-Pearson interval. An anchor whose own frame is missing does not count; a
+        neighbour that is missing, as at the ends of a clip, asks nothing.
+    Raises:
+        ShapeError: the rows differ in length, or there is no anchor.
+    """
+    right = np.asarray(right, bool)
+    if not len(right) == len(anchors) == len(offsets):
+        raise ShapeError(f"{len(right)} frames, {len(anchors)} anchors and {len(offsets)} offsets")
+    whole: dict[Any, bool] = {}
+    own = {anchor for anchor, offset in zip(anchors, offsets, strict=True) if offset == 0}
+    for good, anchor, offset in zip(right.tolist(), anchors, offsets, strict=True):
+        if anchor in own and abs(offset) <= k:
+            whole[anchor] = whole.get(anchor, True) and good
+    if not whole:
+        raise ShapeError("none of the frames is an anchor (offset 0)")
+    return _counted(sum(whole.values()), len(whole))
+
+
+def judge(encoded: Encoded, scorer: Scorer, classes: Sequence[Sequence[int]] | None = None) -> Predictions:
+    """Classify encoded pictures, block by block.
+
+    Args:
+        encoded: their vectors, which may be mapped from disk, and labels.
+        scorer: gives class scores.
+        classes: pool the scores into these; None takes them as they are.
+    """
+    found = map(scorer, _blocks(encoded.vectors))
+    pooled = found if classes is None else (max_pooled(scores, classes) for scores in found)
+    return top_predictions(encoded.keys, encoded.labels, pooled)
+
+
+def text_scorer(encoder: Encoder, names: Sequence[Sequence[str]], setting: Setting) -> Scorer:
+    """Zero-shot scores from class names in all of ImageNet's templates."""
+    cache = setting.cache / "classifiers" if setting.cache else None
+    made = class_embeddings(encoder, names, get_prompts("ImageNet").templates, cache_folder=cache)
+    return vector_scorer(encoder, made)
+
+
+def vector_scorer(encoder: Encoder, classes: torch.Tensor) -> Scorer:
+    """Scores from a vector per class, (C, E) of unit norm: scaled cosines."""
+    scale = float(getattr(encoder, "logit_scale", 100.0))
+    return lambda vectors: zero_shot_logits(torch.from_numpy(np.array(vectors)), classes, scale).numpy()
+
+
+def shift_results(
+    encoder: Any,
+    benchmark: Benchmark,
+    encoded: Encoded,
+    judged: Predictions,
+    protocol: str,
+    *,
+    task: str = "zero_shot",
+    settings: Mapping[str, Any] | None = None,
+) -> list[Result]:
+    """Accuracy on a shift's pictures; of videos accuracy_pm_0 and accuracy_pm_10.
+
+    A frame may have several valid classes: any of metadata["labels"] is right. Without an anchor in its metadata each
+    frame is one.
+    """
+    first = judged.classes[:, 0].tolist()
+    valid = [
+        one.get("labels") or (label,) for one, label in zip(encoded.metadata, encoded.labels.tolist(), strict=True)
+    ]
+    right = np.array([found in several for found, several in zip(first, valid, strict=True)], bool)
+    if benchmark.name in VIDEOS:
+        anchors = [one.get("anchor", key) for one, key in zip(encoded.metadata, encoded.keys, strict=True)]
+        offsets = [int(one.get("offset", 0)) for one in encoded.metadata]
+        ks = NEIGHBOURS if any(offsets) else NEIGHBOURS[:1]
+        found = {f"accuracy_pm_{k}": accuracy_pm_k(right, anchors, offsets, k) for k in ks}
+    else:
+        found = {"accuracy": _counted(int(right.sum()), len(right))}
+    if encoded.num_broken:
+        settings = {**(settings or {}), "broken": encoded.num_broken}
+    where, fingerprint = (benchmark.name, benchmark.split), benchmark.fingerprint
+    return [
+        make_result(
+            task, *where, name, one, protocol=protocol, encoder=encoder, fingerprint=fingerprint, settings=settings
+        )
+        for name, one in found.items()
+    ]
+
+
+def subset_results(
+    encoder: Any, benchmark: Benchmark, encoded: Encoded, scorer: Scorer, *, task: str = "zero_shot"
+) -> list[Result]:
+    """Accuracy on the pictures of ImageNet that belong to the classes of each of the five shifts with some of them.
+
+    Args:
+        scorer: of ImageNet's 1,000 classes.
+    """
+    pooled = {name: shift_classes(name) for name in SUBSETS}
+    right, seen = dict.fromkeys(SUBSETS, 0), dict.fromkeys(SUBSETS, 0)
+    start = 0
+    for block in _blocks(encoded.vectors):
+        scores = scorer(block)
+        for name, classes in pooled.items():
+            rows, labels = limited(encoded.labels[start : start + len(block)], classes)
+            if len(rows):
+                right[name] += int((max_pooled(scores[rows], classes).argmax(axis=1) == labels).sum())
+                seen[name] += len(rows)
+        start += len(block)
+    where, fingerprint = (benchmark.name, benchmark.split, "accuracy"), benchmark.fingerprint
+    return [
+        make_result(
+            task,
+            *where,
+            _counted(right[name], seen[name]),
+            protocol=f"on {name}",
+            encoder=encoder,
+            fingerprint=fingerprint,
+        )
+        for name in SUBSETS
+        if seen[name]
+    ]
+
+
+def _measure(encoder: Encoder, card: Card, setting: Setting) -> list[Result]:
+    benchmark = open_card(card, setting.data, "test")
+    encoded = encode_set(encoder, benchmark, cache=setting.cache, num_workers=setting.num_workers)
+    static = text_scorer(encoder, get_prompts("ImageNet").class_names, setting)
+    if card.name == "ImageNet":
+        return subset_results(encoder, benchmark, encoded, static)
+    judged = {"static": judge(encoded, static, pooling(card.name))}
+    if card.name in OWN_NAMES:
+        names = benchmark.names or tuple((name,) for name in benchmark.class_names)
+        judged["adaptive"] = judge(encoded, text_scorer(encoder, names, setting))
+    results = []
+    for protocol, one in judged.items():
+        results += shift_results(encoder, benchmark, encoded, one, protocol)
+        if setting.predictions is not None:
+            path = predictions_path(setting.predictions, encoder.name, benchmark.name, benchmark.split, protocol)
+            write_predictions(one, path)
+    return results
+
+
+def pooling(name: str) -> tuple[tuple[int, ...], ...] | None:
+    """What to pool the scores of 1,000 classes into; None where the shift has them all."""
+    return shift_classes(name) if name in SUBSETS else None
+
+
+def _blocks(vectors: np.ndarray) -> Iterator[np.ndarray]:
+    for start in range(0, len(vectors), _ROWS_PER_BLOCK):
+        yield np.asarray(vectors[start : start + _ROWS_PER_BLOCK])
+
+
+def _counted(right: int, n: int) -> Score:
+    return Score(right / n, n, *clopper_pearson(right, n), COUNTED)
+
+
+ROBUSTNESS = Task(
+    name="robustness",
+    applies=lambda card: card.group == "shift" or card.name == "ImageNet",
+    splits=lambda card: ("test",),
+    measure=_measure,
+)
+"""Zero-shot on the shifts, static and adaptive, and on the parts of ImageNet that match them. Its Results have the task
+"zero_shot". Where a shift's classes are ImageNet's own the adaptive classifier is the static one, which alone is shown.
+"""

@@ -1,0 +1,135 @@
+"""Zero-shot recognition of actions: the predictions of a clip's frames, averaged (table 15).
+
+The paper averages over all frames and is silent on what is averaged: here it is the probabilities, over frames evenly
+spaced in the clip. Table 11 has the middle frame alone, which the task zero_shot measures.
+
+Source: CLIP paper, appendix E.3.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from diptych.data.benchmarks import Benchmark
+from diptych.data.cards.card import Card
+from diptych.embed.encoder import Encoder
+from diptych.errors import DataError, InputError, ShapeError
+from diptych.evaluate.encoded import Encoded, encode_set
+from diptych.evaluate.metrics.score import Score, score
+from diptych.evaluate.metrics.similarity import class_probabilities
+from diptych.evaluate.results import make_result
+from diptych.evaluate.tasks.rare_actions import (
+    Annotated,
+    mean_sampled_average_precision,
+    mean_weighted_average_precision,
+)
+from diptych.evaluate.tasks.task import Setting, Task
+from diptych.records import Result
+
+PROTOCOL = "frames averaged"
+NUM_FRAMES = 16
+"""Frames of each clip; more change a score little and cost in proportion."""
+
+_RARE = "mean_weighted_average_precision"
+
+
+def average_by_clip(
+    clips: Sequence[str], labels: np.ndarray, predictions: Iterable[tuple[slice, np.ndarray]]
+) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
+    """From frames to clips; frames of all are never held together.
+
+    Args:
+        clips: of each of F frames, the clip's name.
+        labels: int64 (F,), of each frame; those of one clip are equal.
+        predictions: rows of frames and their scores, float (f, C), until all frames are through.
+    Returns:
+        V clips in the order of their first frames, their labels int64 (V,), and mean scores float64 (V, C).
+    Raises:
+        ShapeError: frames, labels and predictions differ in number.
+        DataError: the frames of a clip have different labels.
+        InputError: there is no frame.
+    """
+    labels = np.asarray(labels)
+    if not len(clips) or labels.shape != (len(clips),):
+        raise (ShapeError if len(clips) else InputError)(f"{len(clips)} frames and labels of shape {labels.shape}")
+    names = {name: place for place, name in enumerate(dict.fromkeys(clips))}
+    owner = np.array([names[clip] for clip in clips])
+    first = np.unique(owner, return_index=True)[1]
+    if (wrong := np.flatnonzero(labels != labels[first][owner])).size:
+        raise DataError(f"frames of the clip {clips[wrong[0]]!r} have different labels")
+    sums, seen = np.zeros((0, 0)), 0
+    for rows, scores in predictions:
+        sums = sums if sums.size else np.zeros((len(names), scores.shape[1]))
+        np.add.at(sums, owner[rows], scores)
+        seen += len(scores)
+    if seen != len(clips):
+        raise ShapeError(f"{len(clips)} frames, but predictions of {seen}")
+    return tuple(names), labels[first], sums / np.bincount(owner)[:, None]
+
+
+def measure_video(encoder: Encoder, frames: Benchmark, setting: Setting, num_frames: int = NUM_FRAMES) -> list[Result]:
+    """Measure an encoder on frames whose metadata name their clip.
+
+    The set's metric comes first, then plain accuracy. On RareAct the metadata of each frame also have "verb", "noun",
+    "annotation" and "video"; its two metrics have no interval.
+
+    Args:
+        frames: samples with metadata {"clip": name}; its card says the metric.
+        num_frames: how many of each clip these are, for the record.
+    Raises:
+        DataError: a frame has no clip.
+    """
+    encoded = encode_set(encoder, frames, cache=setting.cache, num_workers=setting.num_workers)
+    clips = [_known(encoded, frames, row, "clip") for row in range(len(encoded.keys))]
+    probabilities = class_probabilities(encoder, frames, encoded.vectors, cache=setting.cache)
+    names, labels, scores = average_by_clip(clips, encoded.labels, probabilities)
+    metric = frames.card.metric if frames.card else "accuracy"
+    if metric == _RARE:
+        first = {clip: row for row, clip in reversed(list(enumerate(clips)))}
+        annotated = _annotated(encoded, frames, [first[name] for name in names], labels)
+        found = {
+            _RARE: mean_weighted_average_precision(scores, annotated),
+            "mean_sampled_average_precision": mean_sampled_average_precision(scores, annotated, seed=setting.seed),
+        }
+        measured = {name: Score(value, len(names)) for name, value in found.items()}
+    else:
+        wanted = dict.fromkeys((metric, "accuracy"))
+        measured = {one: score(one, labels, scores, seed=setting.seed) for one in wanted}
+    return [
+        make_result(
+            *("video", frames.name, frames.split, one, value),
+            protocol=PROTOCOL,
+            encoder=encoder,
+            fingerprint=frames.fingerprint,
+            settings={"frames": num_frames, "averaged": "probabilities", "broken_frames": encoded.num_broken},
+        )
+        for one, value in measured.items()
+    ]
+
+
+def _annotated(encoded: Encoded, frames: Benchmark, rows: Sequence[int], labels: np.ndarray) -> Annotated:
+    columns = {
+        name: [_known(encoded, frames, row, name) for row in rows] for name in ("verb", "noun", "annotation", "video")
+    }
+    try:
+        annotations = np.array([int(one) for one in columns["annotation"]])
+    except ValueError as error:
+        raise DataError(f"{frames.name}: an annotation is no whole number ({error})") from error
+    return Annotated(labels, columns["verb"], columns["noun"], annotations, columns["video"])
+
+
+def _known(encoded: Encoded, frames: Benchmark, row: int, name: str) -> str:
+    try:
+        return str(encoded.metadata[row][name])
+    except KeyError:
+        raise DataError(f"{frames.name}/{frames.split}: the frame {encoded.keys[row]!r} says no {name}") from None
+
+
+def _measure(encoder: Encoder, card: Card, setting: Setting) -> list[Result]:
+    from diptych.data.cards.video import open_frames  # needs PyAV, which other tasks do without
+
+    return measure_video(encoder, open_frames(card, setting.data, "test", NUM_FRAMES), setting)
+
+
+VIDEO = Task("video", lambda card: card.task == "video", lambda card: ("test",), _measure)
+"""UCF101, Kinetics-700 and RareAct with several frames of each clip."""

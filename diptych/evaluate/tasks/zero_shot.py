@@ -1,0 +1,145 @@
+"""Zero-shot classification of a paper's set, by all the ways of making a classifier out of its words."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from diptych.data.benchmarks import Benchmark
+from diptych.data.cards.card import Card
+from diptych.data.cards.opening import open_card
+from diptych.embed.encoder import Encoder
+from diptych.evaluate.encoded import Encoded, encode_set
+from diptych.evaluate.metrics.score import relevance, score
+from diptych.evaluate.predictions import TOP_K, predictions_path, top_predictions, write_predictions
+from diptych.evaluate.results import make_result
+from diptych.evaluate.tasks.task import Setting, Task
+from diptych.evaluate.zero_shot.class_embeddings import class_embeddings
+from diptych.evaluate.zero_shot.classifier import zero_shot_logits
+from diptych.records import Result
+
+PROTOCOLS = ("ensemble", "single", "names", "probability")
+"""All templates averaged as embeddings; one template; the bare names; all templates averaged as probabilities."""
+
+_ROWS_PER_BLOCK = 8192
+_SIDE_METRICS = ("accuracy", "accuracy_top_5", "mean_per_class_accuracy")
+
+
+@dataclasses.dataclass(frozen=True)
+class Words:
+    """A set's words as one protocol uses them.
+
+    Attributes:
+        names: of each class, one or several.
+        ensembles: lists of templates; the probabilities of the lists' classifiers are averaged.
+    """
+
+    names: tuple[tuple[str, ...], ...]
+    ensembles: tuple[tuple[str, ...], ...]
+
+
+def words(benchmark: Benchmark, protocol: str) -> Words:
+    """Names and templates of a protocol.
+
+    The bare names are the baseline of section 3.1.4: the prompt is the class's first name and nothing else.
+    """
+    names = benchmark.names or tuple((name,) for name in benchmark.class_names)
+    if protocol == "names":
+        return Words(tuple((several[0],) for several in names), (("{c}",),))
+    if protocol == "single":
+        return Words(names, ((benchmark.single or benchmark.templates[0],),))
+    if protocol == "probability":
+        return Words(names, tuple((template,) for template in benchmark.templates))
+    return Words(names, (tuple(benchmark.templates),))
+
+
+def class_scores(
+    encoder: Encoder, vectors: np.ndarray, chosen: Words, *, cache_folder: Path | None = None
+) -> np.ndarray:
+    """Scores of the classes, float32 (N, C): logits, or for several ensembles mean probabilities.
+
+    Args:
+        vectors: (N, E) embeddings of unit norm; they may be mapped from disk.
+        chosen: names and templates.
+        cache_folder: of classifiers.
+    """
+    scale = float(getattr(encoder, "logit_scale", 100.0))
+    found = [class_embeddings(encoder, chosen.names, one, cache_folder=cache_folder) for one in chosen.ensembles]
+    parts = []
+    for block in map(torch.from_numpy, _blocks(vectors)):
+        logits = (zero_shot_logits(block, classes, scale) for classes in found)  # one at a time: ImageNet has 80
+        parts.append(next(logits) if len(found) == 1 else sum(one.softmax(dim=1) for one in logits) / len(found))
+    return torch.cat([torch.as_tensor(part) for part in parts]).numpy()
+
+
+def _blocks(rows: np.ndarray) -> Iterator[np.ndarray]:
+    for start in range(0, len(rows), _ROWS_PER_BLOCK):
+        yield np.array(rows[start : start + _ROWS_PER_BLOCK])
+
+
+def zero_shot_results(
+    encoder: Encoder,
+    benchmark: Benchmark,
+    encoded: Encoded,
+    setting: Setting,
+    protocols: Sequence[str] = PROTOCOLS,
+    task: str = "zero_shot",
+) -> list[Result]:
+    """Measure encoded pictures by each protocol: the card's metric first, then accuracy, top-5 and mean per class."""
+    metric = benchmark.card.metric if benchmark.card else "accuracy"
+    several = relevance(encoded.metadata, len(benchmark.class_names)) if "precision" in metric else (None, None)
+    cache = setting.cache / "classifiers" if setting.cache else None
+    results = []
+    for protocol in protocols:
+        chosen = words(benchmark, protocol)
+        if protocol == "probability" and len(chosen.ensembles) == 1:
+            continue  # the same as the ensemble
+        scores = class_scores(encoder, encoded.vectors, chosen, cache_folder=cache)
+        metrics = dict.fromkeys((metric, *([] if several[0] is not None else _SIDE_METRICS)))
+        for one in metrics:
+            if one == "accuracy_top_5" and scores.shape[1] <= TOP_K:
+                continue
+            found = score(one, encoded.labels, scores, relevant=several[0], counted=several[1], seed=setting.seed)
+            settings = {"broken": encoded.num_broken} if encoded.num_broken else None
+            results.append(
+                make_result(
+                    task,
+                    benchmark.name,
+                    benchmark.split,
+                    one,
+                    found,
+                    protocol=protocol,
+                    encoder=encoder,
+                    fingerprint=benchmark.fingerprint,
+                    settings=settings,
+                )
+            )
+        if setting.predictions is not None:
+            _keep(encoder, benchmark, encoded, scores, protocol, setting.predictions)
+    return results
+
+
+def _keep(
+    encoder: Encoder, benchmark: Benchmark, encoded: Encoded, scores: np.ndarray, protocol: str, folder: Path
+) -> None:
+    # The logarithm of a mean probability, so that softmax gives it back.
+    blocks = (np.log(block.clip(1e-38)) if protocol == "probability" else block for block in _blocks(scores))
+    path = predictions_path(folder, encoder.name, benchmark.name, benchmark.split, protocol)
+    write_predictions(top_predictions(encoded.keys, encoded.labels, blocks), path)
+
+
+def _measure(encoder: Encoder, card: Card, setting: Setting) -> list[Result]:
+    benchmark = open_card(card, setting.data, "test")
+    encoded = encode_set(encoder, benchmark, cache=setting.cache, num_workers=setting.num_workers)
+    return zero_shot_results(encoder, benchmark, encoded, setting)
+
+
+ZERO_SHOT = Task(
+    name="zero_shot",
+    applies=lambda card: card.num_classes > 0 and card.task in ("classification", "multi_label", "video"),
+    splits=lambda card: ("test",),
+    measure=_measure,
+)
+"""Source: CLIP paper, sections 3.1.2 to 3.1.4. Videos are their middle frame, as in table 11."""

@@ -1,0 +1,121 @@
+"""Texts as a classifier: one unit vector per class, kept on disk for the next run."""
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+
+from diptych.embed.encoder import Encoder
+from diptych.errors import InputError, ShapeError
+from diptych.evaluate.progress import progress_bar
+from diptych.evaluate.zero_shot.prompts import fill_template
+
+_log = logging.getLogger(__name__)
+_PROMPTS_PER_BATCH = 1024
+_MAX_CACHE_BYTES = 2**31
+
+
+def class_embeddings(
+    encoder: Encoder,
+    class_names: Sequence[str | Sequence[str]],
+    templates: Sequence[str],
+    *,
+    cache_folder: str | Path | None = None,
+) -> torch.Tensor:
+    """One vector per class: the mean of its prompts' unit embeddings, normalised again.
+
+    Args:
+        encoder: gives the texts' embeddings; where it has a `fingerprint`, the result can be cached on disk.
+        class_names: C classes, each with one name or several, which count alike.
+        templates: T templates with {c}.
+        cache_folder: where to keep the result; None keeps nothing.
+    Returns:
+        (C, E) float32, unit L2 norm, on the CPU.
+    Raises:
+        InputError: a prompt's embedding is not finite, or a class's embeddings cancel out.
+    Source: CLIP paper, section 3.1.4.
+    """
+    path = _cache_path(cache_folder, getattr(encoder, "fingerprint", None), class_names, templates)
+    if path is not None and (cached := _read_cache(path, len(class_names))) is not None:
+        return cached
+    names = [(one,) if isinstance(one, str) else tuple(one) for one in class_names]
+    prompts = [fill_template(template, name) for several in names for name in several for template in templates]
+    owner = [index for index, several in enumerate(names) for _ in range(len(several) * len(templates))]
+    embeddings = _class_means(encoder, prompts, torch.tensor(owner), [several[0] for several in names])
+    if path is not None:
+        _write_cache(embeddings, path)
+    return embeddings
+
+
+def _class_means(
+    encoder: Encoder, prompts: Sequence[str], owner: torch.Tensor, class_names: Sequence[str]
+) -> torch.Tensor:
+    """The normalised mean of each class's prompts, float32 (C, E); `owner` int64 has the class of each prompt."""
+    # Prompts of like length share a batch, since an encoder computes up to the longest of each.
+    order = torch.tensor(sorted(range(len(prompts)), key=lambda index: len(prompts[index])))
+    sums = torch.zeros(())
+    for rows in progress_bar(order.split(_PROMPTS_PER_BATCH), "prompts", len(prompts), len):
+        embeddings = encoder.encode_texts([prompts[index] for index in rows.tolist()]).double().cpu()
+        if embeddings.ndim != 2 or len(embeddings) != len(rows):
+            raise ShapeError(f"{encoder.name}: {len(rows)} texts gave embeddings of shape {tuple(embeddings.shape)}")
+        sums = sums if sums.ndim else torch.zeros(len(class_names), embeddings.shape[1], dtype=torch.float64)
+        sums.index_add_(0, owner[rows], torch.nn.functional.normalize(embeddings, dim=1))
+    norms = sums.norm(dim=1, keepdim=True)
+    if broken := [class_names[index] for index in (~(norms > 0)).nonzero()[:, 0].tolist()]:
+        raise InputError(f"{encoder.name} gives no usable embedding (NaN or zero) for the class {broken[0]!r}")
+    return (sums / norms).float()
+
+
+def default_cache_folder() -> Path:
+    """Where the command line keeps classifiers: $XDG_CACHE_HOME/diptych/classifiers, under ~/.cache by default."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "diptych" / "classifiers"
+
+
+def _cache_path(
+    folder: str | Path | None,
+    fingerprint: str | None,
+    class_names: Sequence[str | Sequence[str]],
+    templates: Sequence[str],
+) -> Path | None:
+    if folder is None or not fingerprint:
+        return None
+    content = json.dumps([fingerprint, list(class_names), list(templates)])
+    return Path(folder) / f"{hashlib.sha256(content.encode()).hexdigest()}.safetensors"
+
+
+def _read_cache(path: Path, num_classes: int) -> torch.Tensor | None:
+    """Read a cached classifier; None, with a notice, where the file cannot be one."""
+    if not path.exists():
+        return None
+    try:
+        if path.stat().st_size > _MAX_CACHE_BYTES:
+            raise ValueError("too large")
+        embeddings = safetensors.torch.load(path.read_bytes())["class_embeddings"]
+        if embeddings.ndim != 2 or len(embeddings) != num_classes or embeddings.dtype != torch.float32:
+            raise ValueError(f"{embeddings.dtype} of shape {tuple(embeddings.shape)} for {num_classes} classes")
+        if not ((embeddings.norm(dim=1) - 1).abs() < 1e-4).all():
+            raise ValueError("rows without unit norm")
+        return embeddings
+    except (OSError, KeyError, ValueError, safetensors.SafetensorError) as error:
+        _log.warning("cached classifier %s is broken (%s); it is computed again", path, error)
+        return None
+
+
+def _write_cache(embeddings: torch.Tensor, path: Path) -> None:
+    """Keep a classifier; a cache that cannot be written costs time, not the result."""
+    unfinished = path.with_name(f".{path.stem}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished.write_bytes(safetensors.torch.save({"class_embeddings": embeddings}))
+        unfinished.replace(path)
+    except OSError as error:
+        _log.warning("the classifier is not kept for the next run: %s", error)
+        with contextlib.suppress(OSError):
+            unfinished.unlink()

@@ -1,0 +1,154 @@
+"""Zero-shot classification with models that predict captions: a class is as likely as its texts are.
+
+Source: CLIP paper, section 2.3 and figure 2, which do not say how class scores are formed; what is done here stands in
+PredictiveZeroShot.
+"""
+
+import dataclasses
+import itertools
+import math
+from typing import Any
+
+import numpy as np
+import torch
+
+from diptych import distributed
+from diptych.data.benchmarks import Benchmark
+from diptych.data.transforms import Preprocessing, normalise
+from diptych.embed.model import Model, evaluating
+from diptych.errors import ConfigError
+from diptych.evaluate.encoding import encode_benchmark
+from diptych.evaluate.metrics.classification import accuracy, mean_per_class_accuracy
+from diptych.evaluate.metrics.statistics import clopper_pearson
+from diptych.evaluate.progress import progress_bar
+from diptych.evaluate.provenance import run_record
+from diptych.evaluate.zero_shot.classifier import INTERVAL, PROTOCOLS, ZeroShot
+from diptych.evaluate.zero_shot.prompts import check_class_names, check_templates, fill_template
+from diptych.model.bag_of_words import WordPrediction
+from diptych.model.build import is_predictive
+from diptych.records import Result
+
+_PICTURES_PER_BATCH = 256
+
+
+@dataclasses.dataclass(frozen=True)
+class PredictiveZeroShot:
+    """Evaluator: zero-shot accuracy of a model that predicts captions (objective "prediction"), on one labelled set.
+
+    The score of a class is, with the caption decoder, the log-likelihood of the class's prompts: the probability that
+    the caption is any one of them (log-mean-exp over the templates). With the prediction of bags of words it is the
+    mean log-probability of the different words of the class's name; templates say nothing there.
+
+    Attributes:
+        benchmark: pictures, labels, class names and templates.
+        num_workers: processes that decode pictures.
+        protocols: "single" uses the set's first template alone, "ensemble" all of them, at as many times the cost.
+    """
+
+    benchmark: Benchmark
+    num_workers: int = 0
+    protocols: tuple[str, ...] = ("single",)
+
+    def __post_init__(self) -> None:
+        if not self.protocols or not set(self.protocols) <= set(PROTOCOLS):
+            raise ConfigError(f"protocols must be some of {', '.join(PROTOCOLS)}; got {self.protocols}")
+
+    def check(self, model: Model) -> None:
+        """Find out before a training run whether this set's prompts can be measured after it.
+
+        Raises:
+            ConfigError: the model does not predict captions.
+            InputError, TextError: see ZeroShot.check.
+        """
+        if not is_predictive(model.clip.config):
+            raise ConfigError(f"{model.name} does not predict captions; measure it with ZeroShot")
+        ZeroShot(self.benchmark, protocols=self.protocols).check(model)
+
+    def __call__(self, model: Model) -> list[Result]:
+        """Accuracy and mean accuracy per class, for each protocol.
+
+        Raises:
+            DataError: the set is empty, a label is out of range, or too many pictures are broken.
+        """
+        labels, best = self.predict(model)
+        found = [self._results(model, protocol, labels, classes) for protocol, classes in best.items()]
+        return [result for results in found for result in results]
+
+    @torch.inference_mode()
+    def predict(self, model: Model) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Labels int64 (N,), and for each protocol the likeliest classes int64 (N,), in the order of the set."""
+        self.check(model)
+        names, templates = check_class_names(self.benchmark.class_names, unique=False), self._templates(model)
+        used = {protocol: templates[:1] if protocol == "single" else templates for protocol in self.protocols}
+        rows: list[tuple[int, int, tuple[int, ...]]] = []
+        with evaluating(model.clip):
+            encoder: Any = _Points(model)
+            batches = encode_benchmark(encoder, self.benchmark, _PICTURES_PER_BATCH, self.num_workers)
+            for places, _, points, labels, *_ in progress_bar(batches, f"{self.benchmark.name} (batches)"):
+                best = [class_scores(model, points, names, some).argmax(dim=1).tolist() for some in used.values()]
+                rows += zip(places.tolist(), labels.tolist(), zip(*best, strict=True), strict=True)
+        # Every rank has classified its share of the pictures; all count all of them.
+        rows = sorted(itertools.chain(*distributed.gather_objects(rows)))
+        classes = np.array([found for _, _, found in rows], dtype=np.int64).T
+        all_labels = np.array([label for _, label, _ in rows], dtype=np.int64)
+        return all_labels, dict(zip(used, classes, strict=True))
+
+    def _templates(self, model: Model) -> tuple[str, ...]:
+        if isinstance(model.clip, WordPrediction):
+            return ("{c}",)
+        return check_templates(self.benchmark.templates)
+
+    def _results(self, model: Model, protocol: str, labels: np.ndarray, classes: np.ndarray) -> list[Result]:
+        n, share = len(labels), accuracy(labels, classes)
+        low, high = clopper_pearson(round(share * n), n)
+        common: dict[str, Any] = {
+            "task": "zero_shot",
+            "dataset": self.benchmark.name,
+            "split": self.benchmark.split,
+            "n": n,
+            "protocol": protocol,
+            "model": model.name,
+            "run": run_record(fingerprint=self.benchmark.fingerprint, device=model.device),
+        }
+        mean = mean_per_class_accuracy(labels, classes)
+        return [
+            Result(metric="accuracy", value=share, low=low, high=high, interval=INTERVAL, **common),
+            Result(metric="mean_per_class_accuracy", value=mean, low=None, high=None, interval=None, **common),
+        ]
+
+
+def class_scores(
+    model: Model, points: torch.Tensor, class_names: tuple[str, ...], templates: tuple[str, ...]
+) -> torch.Tensor:
+    """How likely each class is: the log-mean-exp of its prompts' scores, each as the network's `text_scores` says.
+
+    Args:
+        points: (N, E), from the network's encode_image.
+        class_names: C names.
+        templates: T templates with {c}.
+    Returns:
+        float32 (N, C), nats.
+    """
+    assert model.tokenizer is not None
+    prompts = [fill_template(template, name) for template in templates for name in class_names]
+    tokens, lengths = model.tokenizer(prompts)
+    network: Any = model.clip
+    scores = network.text_scores(points.to(model.device), tokens.to(model.device), lengths)
+    return scores.unflatten(1, (len(templates), -1)).logsumexp(dim=1) - math.log(len(templates))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Points:
+    """Pictures to the network's own points, whose length counts: a predictive model compares no cosines."""
+
+    model: Model
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        return self.model.preprocessing
+
+    def encode_pixels(self, images: torch.Tensor) -> torch.Tensor:
+        """uint8 (N, 3, R, R) -> (N, E)."""
+        dtype = self.model.clip.visual.conv1.weight.dtype
+        pixels = normalise(images.to(self.model.device), self.model.preprocessing, dtype)
+        return self.model.clip.encode_image(pixels.contiguous(memory_format=torch.channels_last))

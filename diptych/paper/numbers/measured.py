@@ -1,0 +1,110 @@
+"""Measured Results as the paper's tables arrange them: a score per model and set, in percent, with means over sets."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from diptych.data.cards.table import CARDS
+from diptych.paper.numbers.compute import twin
+from diptych.paper.numbers.published import published
+from diptych.records import Result
+from diptych.report.table import Cell
+
+PAPER_27 = tuple(card.name for card in CARDS.values() if card.group == "paper27")
+"""The sets of table 9, in its order."""
+KORNBLITH_12 = PAPER_27[:12]
+"""The suite of Kornblith et al.: the first rows of table 9."""
+WITHOUT_IMAGENET = tuple(name for name in PAPER_27 if name != "ImageNet")
+SUITES = {"mean of 12": KORNBLITH_12, "mean of 27": PAPER_27, "mean of 26": WITHOUT_IMAGENET}
+"""Over which the paper takes means: all, the suite of 12, and all without ImageNet."""
+BEST = "CLIP ViT-L/14@336px"
+"""The paper's best model, by the name of its row."""
+
+Scores = Mapping[str, float]
+"""Percent by the name of the set."""
+
+
+def measured(results: Iterable[Result], task: str, protocol: str) -> dict[str, dict[str, Result]]:
+    """By model and set: what the card names as the set's metric; of two measurements of one thing, the later.
+
+    Sets other than the 27, and other splits, metrics, protocols and tasks are passed over.
+    """
+    found: dict[str, dict[str, Result]] = {}
+    for result in results:
+        if result.dataset not in PAPER_27 or result.split != "test":
+            continue
+        if (result.task, result.protocol, result.metric) == (task, protocol, CARDS[result.dataset].metric):
+            found.setdefault(result.model, {})[result.dataset] = result
+    return found
+
+
+def percents(results: Mapping[str, Result]) -> dict[str, float]:
+    """Results of sets as percent."""
+    return {name: 100 * result.value for name, result in results.items()}
+
+
+def mean(scores: Scores, sets: Sequence[str]) -> float | None:
+    """The mean over sets; None where one of them is missing, for a mean over fewer sets is another number."""
+    return sum(scores[name] for name in sets) / len(sets) if all(name in scores for name in sets) else None
+
+
+def common_mean(scores: Scores, sets: Iterable[str]) -> float:
+    """The mean over those of the sets that are there, of which there must be one."""
+    present = [scores[name] for name in sets if name in scores]
+    return sum(present) / len(present)
+
+
+def measured_cell(result: Result | None, *, bold: bool = False) -> Cell:
+    """A measured fraction as a cell in percent."""
+    if result is None:
+        return Cell(None)
+    low, high = (None if bound is None else 100 * bound for bound in (result.low, result.high))
+    return Cell(100 * result.value, low, high, bold=bold)
+
+
+def published_cell(value: float | None, *, bold: bool = False, digits: int = 1) -> Cell:
+    """The paper's own number."""
+    return Cell(value, bold=bold, published=True, digits=digits)
+
+
+def nearest_row(model: str, rows: Mapping[str, Scores]) -> str:
+    """The paper's model to stand beside a measured one: of the same architecture, else its best."""
+    same = twin(model)
+    return same if same is not None and same in rows else BEST
+
+
+def compared(model: str, scores: Scores, place: str) -> str:
+    """A sentence: the mean of a model and of its counterpart in a table of the paper, over the same sets."""
+    rows = published(place)
+    beside = nearest_row(model, rows)
+    sets = [name for name in PAPER_27 if name in scores]
+    over = f"over {len(sets)} of the 27 sets" if len(sets) < len(PAPER_27) else "over the 27 sets"
+    return (
+        f"{model} scores {common_mean(scores, sets):.1f} % {over}, "
+        f"the paper's {beside} {common_mean(rows[beside], sets):.1f} %"
+    )
+
+
+def headline(sentences: Iterable[str]) -> str:
+    """What was found of the first two models, and how many more there are; "" without any."""
+    found = list(sentences)
+    rest = [f"{len(found) - 2} more below"] if len(found) > 2 else []
+    return "; ".join(found[:2] + rest)
+
+
+def missing_notes(found: Mapping[str, Mapping[str, Result]]) -> list[str]:
+    """A sentence per model on the sets that were not measured, and on those of another size than the paper's."""
+    notes = []
+    for model, results in found.items():
+        if missing := [name for name in PAPER_27 if name not in results]:
+            notes.append(f"{model}: not measured: {', '.join(missing)}.")
+        sizes = {name: (CARDS[name].paper_sizes or (0, 0))[1] for name in results}
+        other = [f"{name} ({results[name].n:,}, not {n:,})" for name, n in sizes.items() if results[name].n != n]
+        if other:
+            notes.append(f"{model}: other numbers of test samples than the paper's: {', '.join(other)}.")
+    return notes
+
+
+def num_test(name: str) -> int:
+    """Test samples of a set of the 27, by table 9."""
+    sizes = CARDS[name].paper_sizes
+    assert sizes is not None, name
+    return sizes[1]

@@ -1,0 +1,39 @@
+"""The paper's own numbers, as printed or as read off its plots.
+
+Source: CLIP paper (arXiv 2103.00020), the table or figure that each row of assets/published.csv names; percent unless
+the column says otherwise. Of figures marked "read off the plot" the last digit is not sure.
+"""
+
+import csv
+import functools
+from pathlib import Path
+
+_TABLE = Path(__file__).parents[2] / "assets" / "published.csv"
+READ_OFF = "read off the plot"
+
+
+@functools.cache
+def _places() -> dict[str, dict[str, dict[str, tuple[float, str]]]]:
+    places: dict[str, dict[str, dict[str, tuple[float, str]]]] = {}
+    with _TABLE.open(encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            rows = places.setdefault(row["place"], {})
+            rows.setdefault(row["row"], {})[row["column"]] = (float(row["value"]), row["how"])
+    return places
+
+
+def published(place: str) -> dict[str, dict[str, float]]:
+    """A table or figure, by the name of its row and then of its column; percent unless the column says otherwise.
+
+    Args:
+        place: "table 11", "figure 7", ...
+    Raises:
+        KeyError: there is nothing of that place.
+    """
+    rows = _places()[place]
+    return {row: {column: value for column, (value, _) in cells.items()} for row, cells in rows.items()}
+
+
+def read_off(place: str) -> bool:
+    """Whether any value of it was read off a plot."""
+    return any(how == READ_OFF for cells in _places()[place].values() for _, how in cells.values())

@@ -1,0 +1,82 @@
+"""Figure 21 of measured models: pictures drawn at random from the sets they were measured on, with what was said."""
+
+import dataclasses
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from diptych.data.benchmarks import Benchmark
+from diptych.data.cards.opening import find_folder, open_card
+from diptych.data.cards.own import own_cards
+from diptych.data.cards.table import CARDS
+from diptych.data.decoding import decode_image
+from diptych.errors import InputError
+from diptych.paper.exhibit import Exhibit
+from diptych.paper.shown.figure21 import ShownExamples, find_predictions, paper_examples, shown_examples
+from diptych.records import Result, Sample
+
+_PER_SET = 3
+
+
+def measured_examples(results: Sequence[Result], predictions: Path, data: Path) -> ShownExamples | None:
+    """Three pictures of each set that lies in the data root, for each model; None where there are none.
+
+    Args:
+        results: whose models are shown.
+        predictions: the folder of written Predictions.
+        data: the folder of sets, for class names and the pictures themselves.
+    """
+    cards = {card.name: card for card in (*CARDS.values(), *own_cards(data))}
+    shown: list[ShownExamples] = []
+    for model in sorted({one.model for one in results if one.task == "zero_shot"}):
+        folder = predictions / (re.sub(r"[^\w.@+-]", "-", model).strip(".") or "-")
+        if not folder.is_dir():
+            continue
+        files = find_predictions(predictions, folder.name)
+        sets = {name: cards[name] for name in files if name in cards and find_folder(cards[name], data) is not None}
+        opened = {name: open_card(card, data) for name, card in sets.items()}
+        made = shown_examples(
+            {name: files[name] for name in opened},
+            class_names={name: benchmark.class_names for name, benchmark in opened.items()},
+            count=_PER_SET,
+            picture=lambda name, key, opened=opened: _picture(opened[name], key),  # type: ignore[misc]
+        )
+        named = [dataclasses.replace(one, dataset=f"{model} on {one.dataset}") for one in made.examples]
+        own, papers = made.tables
+        tables = [dataclasses.replace(own, title=f"Examples: {model}"), papers]
+        shown.append(dataclasses.replace(made, title=f"{model}: {made.title}", examples=named, tables=tables))
+    if not any(one.examples for one in shown):
+        return None
+    return dataclasses.replace(
+        shown[0],
+        title="; ".join(one.title for one in shown),
+        examples=[example for one in shown for example in one.examples],
+        tables=[*(one.tables[0] for one in shown), shown[0].tables[1]],
+    )
+
+
+def _picture(benchmark: Benchmark, key: str) -> np.ndarray | None:
+    """The picture of a key; None where it is not there any more."""
+    for item in _items(benchmark):
+        if item.key == key:
+            try:
+                return np.asarray(decode_image(item.image).convert("RGB"))
+            except InputError:
+                return None
+    return None
+
+
+def _items(benchmark: Benchmark) -> Iterable[Sample]:
+    for index in range(len(benchmark.source.shards)):
+        yield from (item for item in benchmark.source.read(index) if isinstance(item, Sample))
+
+
+FIGURE_21 = Exhibit(
+    "figure21",
+    "Random pictures with the classes thought likeliest and the rank of the true one.",
+    (("zero_shot", tuple(CARDS)),),
+    paper_examples,
+    look=measured_examples,
+)

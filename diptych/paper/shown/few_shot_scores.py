@@ -1,0 +1,154 @@
+"""Few-shot Results as curves over labelled examples per class, with zero-shot and full supervision beside them."""
+
+import dataclasses
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from diptych.evaluate.probe.efficiency import examples_to_match
+from diptych.evaluate.tasks.testbed import SHIFT_NAMES, average_on_imagenet, average_under_shift
+from diptych.records import Result
+
+PROBE = "probe"
+FULL = "full"
+
+_PROTOCOL = re.compile(r"(?P<classifier>\S+) (?P<shots>[0-9]+|full)-shot(?: (?P<part>on \S+))?")
+_METRICS = {"accuracy": "", "accuracy_pm_0": "-pm0", "accuracy_pm_10": "-pm10"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Curve:
+    """One model on one set.
+
+    Attributes:
+        shots: by classifier and examples per class, the Result.
+        zero_shot: the ensemble of templates; None where it was not measured.
+        full: the linear probe on the whole training set; None where it was not measured.
+        full_examples: examples per class of the whole training set; None where no Result tells.
+    """
+
+    shots: Mapping[str, Mapping[int, Result]]
+    zero_shot: Result | None = None
+    full: Result | None = None
+    full_examples: float | None = None
+
+    def points(self, classifier: str = PROBE) -> tuple[list[float], list[float]]:
+        """Examples per class, increasing, and scores, fractions; for the probe with full supervision at the end."""
+        found: dict[float, float] = {shots: one.value for shots, one in self.shots.get(classifier, {}).items()}
+        if classifier == PROBE and self.full is not None and self.full_examples is not None:
+            found = {shots: value for shots, value in found.items() if shots < self.full_examples}
+            found[self.full_examples] = self.full.value
+        shots = sorted(found)
+        return shots, [found[one] for one in shots]
+
+    def needed(self) -> float | None:
+        """The examples per class with which the probe matches zero-shot; None where it never does.
+
+        To be asked only where it `can_be_matched`.
+        """
+        assert self.zero_shot is not None
+        return examples_to_match(*self.points(), self.zero_shot.value)
+
+    @property
+    def can_be_matched(self) -> bool:
+        """Whether zero-shot was measured, and the curve as far as it takes.
+
+        Where few shots reach zero-shot no full supervision is needed.
+        """
+        if self.zero_shot is None or PROBE not in self.shots:
+            return False
+        return self.points()[0][-1] == self.full_examples or max(self.points()[1]) >= self.zero_shot.value
+
+
+def curves(results: Iterable[Result]) -> dict[str, dict[str, Curve]]:
+    """By model and set, where there is a few-shot Result; of two measurements of one thing, the later.
+
+    Full supervision is the few-shot protocol "probe full-shot" or else the linear probe's, in the few-shot Results'
+    metric; an encoder without features has but a "projected" one. The shifts of ImageNet, which have no training set,
+    are left out.
+    """
+    shots: dict[tuple[str, str], dict[str, dict[int, Result]]] = {}
+    beside: dict[tuple[str, str, str, str, str], Result] = {}
+    for result in results:
+        if result.split != "test":
+            continue
+        found = _PROTOCOL.fullmatch(result.protocol) if result.task == "few_shot" else None
+        if found is not None and found["part"] is None and found["shots"] != FULL:
+            if result.dataset not in SHIFT_NAMES:
+                own = shots.setdefault((result.model, result.dataset), {})
+                own.setdefault(found["classifier"], {})[int(found["shots"])] = result
+        else:
+            beside[result.model, result.dataset, result.metric, result.task, result.protocol] = result
+    made: dict[str, dict[str, Curve]] = {}
+    for (model, dataset), own in shots.items():
+        some = next(iter(next(iter(own.values())).values()))
+        key = (model, dataset, some.metric)
+        wanted = (("few_shot", f"{PROBE} {FULL}-shot"), ("linear_probe", "features"), ("linear_probe", "projected"))
+        full = next((beside[(*key, *one)] for one in wanted if (*key, *one) in beside), None)
+        zero_shot = beside.get((*key, "zero_shot", "ensemble"))
+        made.setdefault(model, {})[dataset] = Curve(own, zero_shot, full, _full_examples(some, full))
+    return made
+
+
+def _full_examples(few: Result, full: Result | None) -> float | None:
+    """Examples per class of full supervision.
+
+    All that the linear probe learned from, validation pictures with it, over the number of classes; where the probe
+    does not tell, the training split's.
+    """
+    per_class, num_train, num_learned = (
+        _setting(few, "examples_per_class"),
+        _setting(few, "train_examples"),
+        _setting(full, "train"),
+    )
+    if not per_class or not num_train or not num_learned:
+        return None if per_class is None else float(per_class)
+    return float(per_class) * num_learned / num_train
+
+
+@dataclasses.dataclass(frozen=True)
+class Mean:
+    """A mean over sets, percent, with its range over draws where that is known."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+def mean_over_sets(results: Sequence[Result]) -> Mean:
+    """Mean of one Result per set; its range is that of the draws' means, where all sets have equally many draws."""
+    draws = [_setting(one, "values") for one in results]
+    value = 100 * float(np.mean([one.value for one in results]))
+    if any(not one for one in draws) or len({len(one) for one in draws}) != 1:
+        return Mean(value)
+    means = 100 * np.mean(draws, axis=0)
+    return Mean(value, float(means.min()), float(means.max()))
+
+
+def robustness_points(results: Iterable[Result]) -> dict[tuple[str, str], dict[str, tuple[float, float]]]:
+    """By model and classifier, for each number of examples per class ("1", ..., "full"), figure 15's point in percent.
+
+    x is the mean over the parts of ImageNet that match the shifts, y that over the seven shifts. Where one of either is
+    missing there is no point, for a mean over fewer sets is another number.
+    """
+    scores: dict[tuple[str, str], dict[str, dict[str, float]]] = {}
+    for result in results:
+        found = _PROTOCOL.fullmatch(result.protocol) if result.task == "few_shot" else None
+        if found is None or result.split != "test" or result.metric not in _METRICS:
+            continue
+        column = f"ImageNet {found['part']}" if found["part"] else result.dataset + _METRICS[result.metric]
+        own = scores.setdefault((result.model, found["classifier"]), {})
+        own.setdefault(found["shots"], {})[column] = 100 * result.value
+    made: dict[tuple[str, str], dict[str, tuple[float, float]]] = {}
+    for key, by_shots in scores.items():
+        for shots in sorted(by_shots, key=lambda one: (one == FULL, len(one), one)):
+            x, y = average_on_imagenet(by_shots[shots]), average_under_shift(by_shots[shots])
+            if x is not None and y is not None:
+                made.setdefault(key, {})[shots] = (x, y)
+    return made
+
+
+def _setting(result: Result | None, name: str) -> Any:
+    return None if result is None else (result.run.get("settings") or {}).get(name)
