@@ -237,3 +237,14 @@ def test_a_model_that_is_alike_everywhere_has_no_correlation():
 def test_order_and_line_solved_by_hand():
     assert by_difficulty({"a": 0.2, "b": 0.9, "c": 0.5}) == ["b", "c", "a"]
     assert fitted([1, 2, 4]) == pytest.approx([5 / 6, 7 / 3, 23 / 6])
+
+
+def test_house_numbers_stand_in_the_papers_column_and_digits_in_their_own():
+    digits = result("zero_shot", "SVHN", "accuracy", 0.4, "ensemble")
+    numbers = result("zero_shot", "SVHN-Numbers", "accuracy", 0.1, "ensemble")
+    table = TABLE_14.build([digits, numbers]).tables[0]
+    cells = dict(zip(table.columns[1:], table.rows[0][1], strict=True))
+    assert (cells["SVHN"].value, cells["SVHN digits"].value) == (10, 40) and not cells["SVHN"].published
+    assert "SVHN digits" not in TABLE_14.build([numbers]).tables[0].columns
+    only_digits = TABLE_14.build([digits]).tables[0]
+    assert dict(zip(only_digits.columns[1:], only_digits.rows[0][1], strict=True))["SVHN"].value is None

@@ -12,6 +12,7 @@ from diptych.records import Result
 
 _N_GRAMS = ("aYahoo", "ImageNet", "SUN")
 _OCR = ("MNIST", "SVHN", "IIIT5K", "HatefulMemes", "RenderedSST2")
+_DIGITS = "SVHN digits"
 _VIDEOS = ("UCF101", "Kinetics700")
 _METRICS = {"HatefulMemes": "roc_auc", "Kinetics700": "mean_of_top_1_and_5"}
 _RARE = {
@@ -49,22 +50,29 @@ def _table_1(results: Sequence[Result]) -> Shown:
 def _table_14(results: Sequence[Result]) -> Shown:
     words: dict[str, Wanted] = {"IIIT5K": [("lexicon", "IIIT5K", "accuracy", "own lexicon")]}
     kinds = {
-        "linear": _by("linear_probe", ("features", "projected"), _OCR),
-        "zero-shot": _by("zero_shot", ("ensemble", "single"), _OCR) | words,
+        "linear": _house_numbers(_by("linear_probe", ("features", "projected"), _OCR)),
+        "zero-shot": _house_numbers(_by("zero_shot", ("ensemble", "single"), _OCR)) | words,
     }
     rows = _kinds(results, kinds)
+    columns = [*_OCR, *([_DIGITS] if any(_DIGITS in cells for _, cells in rows) else [])]
     return Shown(
         compared(rows, "table 14", "CLIP (zero-shot)", "on"),
         "Can a model read? Digits (MNIST, SVHN), words (IIIT5K), memes and rendered sentences.",
-        [beside_paper("Pictures of text: accuracy, for HatefulMemes ROC AUC, %", "table 14", _OCR, rows)],
+        [beside_paper("Pictures of text: accuracy, for HatefulMemes ROC AUC, %", "table 14", columns, rows)],
         notes=(
             "The baseline of raw pixels is logistic regression on the grey values of MNIST's 28 x 28 pixels.",
-            "The paper reads whole house numbers of SVHN (2,000 classes in figure 21); a measurement on the cropped "
-            "digits is another one.",
+            "SVHN: whole house numbers, 2,000 classes in figure 21, taken as 0 to 1999 here. The cropped digits are "
+            "another measure, and stand in a column of their own where they were measured.",
             "IIIT5K's words are chosen from a list of 1,000 that each picture brings along.",
             "The paper's MNIST is 88.4 here and 88.3 in table 11.",
         ),
     )
+
+
+def _house_numbers(wanted: Mapping[str, Wanted]) -> dict[str, Wanted]:
+    """The paper's SVHN is that of whole numbers; the set of single digits goes into a column of its own."""
+    whole = [(task, "SVHN-Numbers", metric, protocol) for task, _, metric, protocol in wanted["SVHN"]]
+    return {**wanted, "SVHN": whole, _DIGITS: wanted["SVHN"]}
 
 
 def _table_15(results: Sequence[Result]) -> Shown:
@@ -97,7 +105,7 @@ TABLE_14 = Exhibit(
     "Pictures of text, by linear probe and zero-shot.",
     (
         ("linear_probe", ("MNIST", "HatefulMemes", "RenderedSST2")),
-        ("zero_shot", ("MNIST", "SVHN", "HatefulMemes", "RenderedSST2")),
+        ("zero_shot", ("MNIST", "SVHN-Numbers", "SVHN", "HatefulMemes", "RenderedSST2")),
         ("lexicon", ("IIIT5K",)),
     ),
     _table_14,

@@ -130,7 +130,6 @@ register(
             *either(read_svhn, "test_32x32.mat", "train_32x32.mat"),
             *either(not_the_digits, "test/digitStruct.mat", "train/digitStruct.mat"),
         ),
-        # Without a card: the paper prints 2,000 classes (figure 21), but not which.
         "SVHN-Numbers": either(read_svhn_numbers, "test/digitStruct.mat", "train/digitStruct.mat"),
         "IIIT5K": either(read_iiit5k, "testdata.mat", "IIIT5K/testdata.mat", "IIIT5K-Word_V3.0/IIIT5K/testdata.mat"),
     }
