@@ -8,6 +8,8 @@ from sklearn.metrics import roc_auc_score, top_k_accuracy_score
 
 from diptych.errors import InputError, ShapeError
 from diptych.evaluate import average_precision_11_point, mean_average_precision, recall_at_k, roc_auc
+from diptych.evaluate.metrics.ranking import resampled_mean_average_precision
+from diptych.evaluate.metrics.score import score
 
 ROWS = st.lists(st.tuples(st.booleans(), st.integers(0, 6)), min_size=1, max_size=25).filter(
     lambda rows: any(right for right, _ in rows)
@@ -81,6 +83,32 @@ def test_recall_of_single_items_against_scikit_learn():
         expected = top_k_accuracy_score(owners, scores, k=k)
         assert recall_at_k(scores, owners, np.arange(12), k) == pytest.approx(expected)
     assert recall_at_k(scores, owners, np.arange(12), 40) == 1.0
+
+
+def test_resampled_precision_is_that_of_the_drawn_samples():
+    rng = np.random.default_rng(3)
+    relevant, scores = rng.random((60, 4)) < 0.3, rng.integers(0, 9, (60, 4)).astype(np.float32)
+    counted = relevant | (rng.random((60, 4)) < 0.8)
+    found = resampled_mean_average_precision(relevant, scores, counted, resamples=130, seed=5)
+    same = np.random.default_rng(5)
+    for value in found:
+        rows = same.integers(60, size=60)
+        assert value == pytest.approx(mean_average_precision(relevant[rows], scores[rows], counted[rows]))
+
+
+def test_a_draw_without_a_class_leaves_it_out():
+    relevant = np.array([[True, False], [True, False], [True, True]])
+    scores = np.array([[1.0, 0.9], [1.0, 0.0], [1.0, 1.0]])
+    assert (resampled_mean_average_precision(relevant, scores, resamples=50) == 1).all()
+
+
+def test_a_mean_average_precision_has_its_interval():
+    rng = np.random.default_rng(0)
+    relevant = rng.random((300, 5)) < 0.3
+    scores = relevant + rng.normal(0, 1.0, (300, 5))
+    found = score("mean_average_precision_11_point", np.zeros(300, np.int64), scores, relevant=relevant)
+    assert 0.4 < found.low < found.value < found.high < 0.9 and found.interval == "bootstrap 99.5%"
+    assert score("mean_average_precision_11_point", np.zeros(300, np.int64), scores, relevant=relevant) == found
 
 
 @pytest.mark.parametrize(

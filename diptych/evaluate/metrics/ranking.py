@@ -4,12 +4,15 @@ All of them return fractions in [0, 1], and raise ShapeError where arrays do not
 score is NaN or a side has no sample.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import ArrayLike
 
 from diptych.errors import InputError, ShapeError
 
 _RECALLS = np.linspace(0, 1, 11)
+_DRAWS_AT_ONCE = 100
 
 
 def average_precision_11_point(relevant: ArrayLike, scores: ArrayLike, counted: ArrayLike | None = None) -> float:
@@ -25,11 +28,8 @@ def average_precision_11_point(relevant: ArrayLike, scores: ArrayLike, counted: 
     """
     right, surety = _two_sides(relevant, scores, counted, wrong_needed=False)
     order = np.argsort(-surety, kind="stable")
-    found = np.cumsum(right[order])
     ends = np.append(np.flatnonzero(np.diff(surety[order])), len(surety) - 1)
-    precision, recall = found[ends] / (ends + 1), found[ends] / found[-1]
-    # The tolerance: 3 of 10 is a recall of 0.3, whatever the last bit of either says.
-    return float(np.mean([precision[recall >= least - 1e-9].max() for least in _RECALLS]))
+    return _average_precision(np.cumsum(right[order])[ends], ends + 1)
 
 
 def mean_average_precision(relevant: ArrayLike, scores: ArrayLike, counted: ArrayLike | None = None) -> float:
@@ -44,6 +44,50 @@ def mean_average_precision(relevant: ArrayLike, scores: ArrayLike, counted: Arra
         shapes = f"{right.shape}, {surety.shape} and {kept.shape}"
         raise ShapeError(f"relevant, scores and counted must share one shape (N, C); got {shapes}")
     return float(np.mean([average_precision_11_point(*one) for one in zip(right.T, surety.T, kept.T, strict=True)]))
+
+
+def resampled_mean_average_precision(
+    relevant: np.ndarray, scores: np.ndarray, counted: np.ndarray | None = None, *, resamples: int, seed: int = 0
+) -> np.ndarray:
+    """`mean_average_precision` of samples drawn again with replacement, float (resamples,), for a bootstrap.
+
+    A class that a draw leaves without a relevant sample does not count in that draw. Each class is sorted once: a draw
+    is a weight per sample, not another array of scores.
+
+    Args:
+        relevant: bool (N, C). scores: float (N, C). counted: bool (N, C).
+        resamples: draws.
+        seed: the same seed draws the same samples.
+    """
+    rng, num = np.random.default_rng(seed), len(scores)
+    kept = np.ones(scores.shape, bool) if counted is None else counted
+    found = np.full((resamples, scores.shape[1]), np.nan)
+    sorted_rows = [rows[np.argsort(-scores[rows, place], kind="stable")] for place, rows in _rows(kept)]
+    for first in range(0, resamples, _DRAWS_AT_ONCE):
+        draws = range(first, min(first + _DRAWS_AT_ONCE, resamples))
+        weights = np.stack([np.bincount(rng.integers(num, size=num), minlength=num).astype(np.int32) for _ in draws])
+        for place, rows in enumerate(sorted_rows):
+            ends = np.append(np.flatnonzero(np.diff(scores[rows, place])), len(rows) - 1)
+            drawn = weights[:, rows]
+            hits = np.cumsum(drawn * relevant[rows, place], axis=1, dtype=np.int32)[:, ends]
+            seen = np.cumsum(drawn, axis=1, dtype=np.int32)[:, ends]
+            found[draws, place] = [_average_precision(*one) for one in zip(hits, seen, strict=True)]
+    return np.nanmean(found, axis=1)
+
+
+def _rows(kept: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    for place in range(kept.shape[1]):
+        yield place, np.flatnonzero(kept[:, place])
+
+
+def _average_precision(hits: np.ndarray, seen: np.ndarray) -> float:
+    """Of the relevant ones, and of all, that lie above each score, both growing; NaN where none is relevant."""
+    if not hits[-1]:
+        return float("nan")
+    precision = hits / np.maximum(seen, 1)
+    best_from_here = np.maximum.accumulate(precision[::-1])[::-1]
+    # The tolerance: 3 of 10 is a recall of 0.3, whatever the last bit of either says.
+    return float(best_from_here[np.searchsorted(hits / hits[-1], _RECALLS - 1e-9)].mean())
 
 
 def roc_auc(relevant: ArrayLike, scores: ArrayLike) -> float:

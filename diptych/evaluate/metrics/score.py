@@ -8,7 +8,7 @@ import numpy as np
 from diptych.errors import InputError, ShapeError
 from diptych.evaluate.metrics.classification import mean_per_class_accuracy, rank_of_truth
 from diptych.evaluate.metrics.comparison import bootstrap
-from diptych.evaluate.metrics.ranking import mean_average_precision, roc_auc
+from diptych.evaluate.metrics.ranking import mean_average_precision, resampled_mean_average_precision, roc_auc
 from diptych.evaluate.metrics.statistics import clopper_pearson
 
 COUNTED = "clopper-pearson 99.5%"
@@ -61,7 +61,7 @@ def score(
     if labels.min() < 0 or labels.max() >= scores.shape[1]:
         raise InputError(f"labels must lie in [0, {scores.shape[1]}); found {labels.min()} to {labels.max()}")
     if metric == "mean_average_precision_11_point":
-        return _mean_average_precision(labels, scores, relevant, counted)
+        return _mean_average_precision(labels, scores, relevant, counted, seed)
     if metric == "roc_auc":
         return _roc_auc(labels, scores, seed)
     rank = rank_of_truth(labels, scores)
@@ -108,13 +108,21 @@ def _roc_auc(labels: np.ndarray, scores: np.ndarray, seed: int) -> Score:
     for _ in range(_RESAMPLES):  # within each class: a draw without one of them would have no area
         rows = np.concatenate([rng.choice(yes, len(yes)), rng.choice(no, len(no))])
         draws.append(roc_auc(labels[rows] == 1, surety[rows]))
-    low, high = np.quantile(draws, [0.0025, 0.9975])
-    return Score(value, n, float(low), float(high), RESAMPLED)
+    return Score(value, n, *_percentiles(draws), RESAMPLED)
 
 
 def _mean_average_precision(
-    labels: np.ndarray, scores: np.ndarray, relevant: np.ndarray | None, counted: np.ndarray | None
+    labels: np.ndarray, scores: np.ndarray, relevant: np.ndarray | None, counted: np.ndarray | None, seed: int
 ) -> Score:
     if relevant is None:
         relevant = labels[:, None] == np.arange(scores.shape[1])
-    return Score(mean_average_precision(relevant, scores, counted), len(labels))
+    value, n = mean_average_precision(relevant, scores, counted), len(labels)
+    if n < 2 or n > _MAX_RANKED:
+        return Score(value, n)
+    draws = resampled_mean_average_precision(relevant, scores, counted, resamples=_RESAMPLES, seed=seed)
+    return Score(value, n, *_percentiles(draws), RESAMPLED)
+
+
+def _percentiles(draws: Sequence[float] | np.ndarray) -> tuple[float, float]:
+    low, high = np.quantile(draws, [0.0025, 0.9975])
+    return float(low), float(high)
