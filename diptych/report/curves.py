@@ -32,6 +32,7 @@ WIDTH, HEIGHT = 560, 400
 SMALL = (340.0, 270.0)  # one of many charts beside each other
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 16, 34, 52  # margins around the plot area
 _LEGEND_LINE = 18
+_LEGEND_SHARE = 0.5  # of the plot's height; a legend that is higher stands below the plot
 _NUM_COLOURS = 5
 
 
@@ -73,7 +74,8 @@ class Chart:
 
     Attributes:
         x_base: 2 or 10 for a logarithmic axis with ticks there; None for a linear one. Likewise y_base.
-        legend: the corner of the legend: "top left", "top right", "bottom left" or "bottom right".
+        legend: the corner of the legend: "top left", "top right", "bottom left" or "bottom right"; one that would
+            cover much of the curves stands below them.
         x_from_zero, y_from_zero: a linear axis begins at 0, if nothing is negative; else it is as long as the data.
         logit: both axes are spaced by log(p / (100 - p)); values are percent, and those of 0 and 100 are left out.
         diagonal: a dashed line where y = x.
@@ -126,8 +128,9 @@ def chart_drawing(chart: Chart, size: tuple[float, float] = (WIDTH, HEIGHT)) -> 
     if chart.diagonal and (least := max(x.low, y.low)) < (most := min(x.high, y.high)):
         parts.append(line(x(least), y(least), x(most), y(most), "diagonal"))
     parts += [_curve(one, x, y) for one in series]
-    parts += [_names(series, x, y, (_LEFT, _TOP - 6, right + 4, bottom), _legend_box(chart, size))]
-    return Drawing(Markup("").join(parts) + _legend(chart, size), width, height, chart.title)
+    legend = _Legend.of(chart, size)
+    parts += [_names(series, x, y, (_LEFT, _TOP - 6, right + 4, bottom), legend.box)]
+    return Drawing(Markup("").join(parts) + legend.drawn(chart), width, height + legend.below, chart.title)
 
 
 def _apart(axis: Axis, end: float) -> list[float]:
@@ -192,26 +195,48 @@ def _names(series: Sequence[Series], x: Axis, y: Axis, inside: Box, legend: Box)
     )
 
 
-def _legend_box(chart: Chart, size: tuple[float, float]) -> Box:
-    """Left, top, right and bottom of the legend; empty where no series has a label."""
-    named = [one for one in chart.series if one.label]
-    width = max([0.0, *(7.0 * len(one.label) for one in named)]) + 34
-    vertical, side = chart.legend.split()
-    left = _LEFT + 12 if side == "left" else size[0] - _RIGHT - 12 - width
-    deep = _LEGEND_LINE * len(named)
-    top = _TOP + 2.0 if vertical == "top" else size[1] - _BOTTOM - 6 - deep
-    return (left, top, left + width, top + deep) if named else (0.0, 0.0, 0.0, 0.0)
+@dataclasses.dataclass(frozen=True)
+class _Legend:
+    """Where the legend stands.
 
+    Attributes:
+        places: left and top of each of its lines.
+        box: what it covers of the plot: left, top, right and bottom; empty where it stands below.
+        below: height that it adds to the drawing.
+    """
 
-def _legend(chart: Chart, size: tuple[float, float]) -> Markup:
-    x, top, _, _ = _legend_box(chart, size)
-    parts = []
-    for place, one in enumerate(one for one in chart.series if one.label):
-        height = top + 14 + place * _LEGEND_LINE
-        form = {"dashed": " dashed", "thin": " thin"}.get(one.form, "")
-        if one.form != "markers":
-            parts.append(line(x, height - 4, x + 24, height - 4, f"curve s{one.colour}{form}"))
-        if one.form in ("points", "markers"):
-            parts.append(marker(x + 12, height - 4, one.colour))
-        parts.append(text(x + 34, height, one.label))
-    return Markup("").join(parts)
+    places: Sequence[tuple[float, float]]
+    box: Box = (0.0, 0.0, 0.0, 0.0)
+    below: float = 0.0
+
+    @classmethod
+    def of(cls, chart: Chart, size: tuple[float, float]) -> "_Legend":
+        """The legend of a chart: in its corner, or in two columns below where it would cover too much."""
+        labels = [one.label for one in chart.series if one.label]
+        width = max([0.0, *(7.0 * len(label) for label in labels)]) + 34
+        deep = float(_LEGEND_LINE * len(labels))
+        if deep > _LEGEND_SHARE * (size[1] - _TOP - _BOTTOM):
+            room = size[0] - 2 * _RIGHT
+            columns = max(1, int(room // (6.5 * max(map(len, labels)) + 40)))
+            rows = math.ceil(len(labels) / columns)
+            spots = [divmod(place, rows) for place in range(len(labels))]
+            places = [(_RIGHT + room / columns * column, size[1] + _LEGEND_LINE * row) for column, row in spots]
+            return cls(places, below=float(_LEGEND_LINE * rows + 6))
+        vertical, side = chart.legend.split()
+        left = _LEFT + 12 if side == "left" else size[0] - _RIGHT - 12 - width
+        top = _TOP + 2.0 if vertical == "top" else size[1] - _BOTTOM - 6 - deep
+        box = (left, top, left + width, top + deep) if labels else cls.box
+        return cls([(left, top + _LEGEND_LINE * place) for place in range(len(labels))], box)
+
+    def drawn(self, chart: Chart) -> Markup:
+        """A sample of each curve, and its name."""
+        parts = []
+        for (x, top), one in zip(self.places, (one for one in chart.series if one.label), strict=True):
+            height = top + 14
+            form = {"dashed": " dashed", "thin": " thin"}.get(one.form, "")
+            if one.form != "markers":
+                parts.append(line(x, height - 4, x + 24, height - 4, f"curve s{one.colour}{form}"))
+            if one.form in ("points", "markers"):
+                parts.append(marker(x + 12, height - 4, one.colour))
+            parts.append(text(x + 34, height, one.label))
+        return Markup("").join(parts)

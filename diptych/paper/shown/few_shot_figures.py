@@ -67,7 +67,11 @@ def _figure_6(results: Sequence[Result]) -> Shown:
     worth = examples_to_match(list(map(int, own)), list(own.values()), paper["zero-shot CLIP"]["0"])
     title = headline(sentences) or f"The paper's zero-shot CLIP equals a {worth:.0f}-shot probe on its own features"
     columns = ["classifier", "zero-shot", *(f"{shots}-shot" for shots in PAPER_SHOTS)]
-    about = f"over {_sets(len(sets))} ({', '.join(sets)})" if sets else "over the paper's 20 sets"
+    about = (
+        f"over {_sets(len(sets))} ({', '.join(sets)}), of the paper's curves over its 20,"
+        if sets
+        else ("over the paper's 20 sets")
+    )
     chart = Chart("Few-shot probes", "labelled examples per class", "mean score, %", series, legend="bottom right")
     left_out = [f"{model}: no set has zero-shot and all of 1 to 16 shots." for model in found if model not in complete]
     if complete and not sets:
@@ -114,6 +118,8 @@ def _mean_row(series: Series) -> _Row:
 def _equal_shots(model: str, zero_shot: float, probe: Series) -> str:
     count = examples_to_match(probe.x, probe.y, zero_shot)
     shots = "a probe of more than 16 shots" if count is None else f"a probe of {count:.1f} shots"
+    if count is not None and count < 1:
+        return f"{model}: zero-shot is below a probe of one shot on its own features"
     return f"{model}: zero-shot equals {shots} on its own features"
 
 
