@@ -216,7 +216,8 @@ def _number(value: float | None, digits: int) -> str:
 def _interval(cell: Cell) -> str:
     if cell.value is None or cell.low is None or cell.high is None:
         return ""
-    return f"{_number(cell.low, cell.digits)}–{_number(cell.high, cell.digits)}"
+    dash = " to " if cell.low < 0 else "–"  # beside a minus a dash would be one sign too many
+    return f"{_number(cell.low, cell.digits)}{dash}{_number(cell.high, cell.digits)}"
 
 
 def _piped(cells: Sequence[str]) -> str:

@@ -115,6 +115,7 @@ def compare(
         rights = [right(predictions) for predictions in pair]
         found[one], n[one] = paired_test(*rights), len(rights[0])
         shares[one] = (float(rights[0].mean()), float(rights[1].mean()))
+    found = dict(sorted(found.items(), key=lambda pair: _PROTOCOLS.index(pair[0][2])))
     p = dict(zip(found, holm([one.p for one in found.values()]), strict=True))
     return Compared(first, second, found, p, n, shares), notes
 
@@ -163,7 +164,9 @@ def _num_apart(one: Compared) -> int:
 
 
 def _in_words(one: Compared) -> str:
-    """a is better than b on 2 of 5, worse on 1"""
+    """a is better than b on 2 of 5 measurements, worse on 1"""
+    if not _num_apart(one):
+        return f"{one.first} and {one.second} are not told apart by any of {len(one.found)} measurements"
     better = [one.better(measurement) for measurement in one.found]
     wins, losses = better.count(one.first), better.count(one.second)
     return f"{one.first} is better than {one.second} on {wins} of {len(better)} measurements, worse on {losses}"
