@@ -50,13 +50,16 @@ def test_a_pipe_or_a_line_break_in_a_name_opens_no_new_cell():
 
 def test_latex():
     text = to_latex(TABLE)
-    assert r"ours \& theirs\_1 & \textbf{45.6} & $-$3.05 & 50 \% of \$1 \\" in text
+    assert r"ours \& theirs\_1 & \textbf{45.6} {\scriptsize (44.2--47.0)} & $-$3.05 & 50 \% of \$1 \\" in text
     assert r"CLIP RN50 & \textit{81.1} & \textbf{\textit{90.0}} &  \\" in text
     assert text.index("\\toprule") < text.index("\\midrule") < text.index("\\bottomrule") and "{lrrr}" in text
     assert "rotatebox" not in text and r"\textit{italic}: the paper's, or computed" in text
     assert text.count("{") - text.count(r"\{") == text.count("}") - text.count(r"\}")
     wide = NumberTable("t", ["model", *"abcdefghijklm"], [("x", [Cell(1)] * 13)])
     assert to_latex(wide).count("\\rotatebox{90}") == 13 and "graphicx" in to_latex(wide)
+    assert "scriptsize" not in to_latex(NumberTable("t", ["model", *"abcdefghijklm"], [("x", [Cell(1, 0, 2)] * 13)]))
+    below = to_latex(NumberTable("t", ["model", "a"], [("x", [Cell(0.1, -1, 2)])]))
+    assert r"0.1 {\scriptsize ($-$1.0 to 2.0)}" in below
     hostile = to_latex(NumberTable("\\input{x} ~^#", ["a"], []))
     assert r"\caption{\textbackslash{}input\{x\} \textasciitilde{}\textasciicircum{}\#}" in hostile
 

@@ -45,7 +45,7 @@ def test_two_models_that_overlap_are_told_apart(tmp_path):
     results = [measure(tmp_path, "worse", answers(0.5)), measure(tmp_path, "better", answers(0.6))]
     shown = paired_models(results, tmp_path)
     ((name, cells),) = shown.tables[0].rows
-    assert name == "CIFAR10, ensemble" and cells[0] == "400" and [cells[1].value, cells[2].value] == [50, 60]
+    assert name == "CIFAR10, zero-shot" and cells[0] == "400" and [cells[1].value, cells[2].value] == [50, 60]
     assert cells[3].value == pytest.approx(-10) and cells[3].low == pytest.approx(-10)
     assert cells[3].high < -7 and cells[4:] == ["0", "40", "< 0.0001", "better"]
     assert "worse is better than better on 0 of 1 measurements, worse on 1" in shown.title
@@ -67,7 +67,7 @@ def test_p_is_corrected_over_the_sets_of_a_pair(tmp_path):
     assert paired_models(results, tmp_path).tables[0].rows[0][1][-1] == "b"
     results += [measure(tmp_path, name, right, "MNIST") for name in "ab"]
     rows = dict(paired_models(results, tmp_path).tables[0].rows)
-    assert rows["CIFAR10, ensemble"][-2:] == ["0.0078", "not told apart"] and 2 / 2**9 < ERROR < 4 / 2**9
+    assert rows["CIFAR10, zero-shot"][-2:] == ["0.0078", "not told apart"] and 2 / 2**9 < ERROR < 4 / 2**9
 
 
 def test_what_cannot_be_compared_is_named(tmp_path):
@@ -119,3 +119,13 @@ def test_whiskers_of_bars():
     assert bar_chart(with_whiskers).count("whisker") == 3 and "whisker" not in bar_chart(plain)
     with pytest.raises(Exception, match="2 bars and 1 intervals"):
         bar_chart(dataclasses.replace(plain, intervals=[(0.5, 1.5)]))
+
+
+def test_a_probe_on_embeddings_stands_beside_one_on_features(tmp_path):
+    results = [
+        measure(tmp_path, "deep", answers(0.6), protocol="features"),
+        measure(tmp_path, "deep", answers(0.9), protocol="projected"),
+        measure(tmp_path, "pixels", answers(0.5), protocol="projected"),
+    ]
+    ((name, cells),) = paired_models(results, tmp_path).tables[0].rows
+    assert name == "CIFAR10, linear probe" and [cells[1].value, cells[2].value] == [60, 50]

@@ -213,7 +213,51 @@ def test_two_models_are_compared_on_the_same_pictures(command, sets, tmp_path):
     assert report.index("Summary") < report.index("Pairs") < report.index("Figure 21")
     alone = (tmp_path / "out/exhibits/pairs.md").read_text()
     assert "both is better than inverted on 1 of 2 measurements, worse on 0" in alone
-    (row,) = [line for line in alone.splitlines() if "shades, ensemble" in line]
+    (row,) = [line for line in alone.splitlines() if "shades, zero-shot" in line]
     assert [cell.strip() for cell in row.split("|")[2:5]] == ["20", "100.0", "50.0"]
     assert "| 10 | 0 | 0.0039 | both |" in row
+    sys.modules.pop("inverted", None)
+
+
+def test_a_run_that_measures_nothing_says_why_in_words_and_on_its_page(command, sets, tmp_path):
+    (tmp_path / "nan.py").write_text(
+        MODULE.replace("angles.cos()", "angles * float('nan')").format(name="nan", texts=TEXTS)
+    )
+    found = measure(command, "--out", "out", "--task", "zero_shot", model="python:nan:Shades")
+    assert found.status == 1 and found.err.splitlines()[-1].startswith("error: nothing could be measured")
+    page = (tmp_path / "out/report.html").read_text()
+    assert "Nothing was measured" in page and "Not measured: zero_shot on shades" in page and "NaN" in page
+    sys.modules.pop("nan", None)
+
+
+def test_sets_that_failed_stand_in_the_report_with_their_reasons(command, sets, tmp_path):
+    for name in ("broken", "alone"):
+        for number in range(4):
+            path = sets / name / "test" / f"class{number if name == 'broken' else 0}" / f"{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"no picture")
+    found = measure(command, "--out", "out", "--task", "zero_shot")
+    page = (tmp_path / "out/report.html").read_text()
+    assert found.status == 0 and "broken" in found.err
+    assert "Not measured: zero_shot on broken: " in page and "no JPEG" in page
+    assert "Not measured: any task on alone: " in page and "Food101" in page[page.index("sets not there") :]
+    measure(command, "--out", "out", "--set", "alone").is_error("alone cannot be measured")
+
+
+def test_two_models_of_one_name_are_refused_before_any_work(command, sets, tmp_path):
+    (tmp_path / "twin.py").write_text(MODULE.format(name="both", texts=TEXTS))
+    twins = ("--out", "out", "--task", "zero_shot", "python:twin:Shades")
+    found = measure(command, *twins)
+    assert found.status == 1 and "are both called 'both'" in found.err.splitlines()[-1]
+    command("paper", "table11", "python:both:Shades", "python:twin:Shades", "--data-root", "sets").is_error("'both'")
+    assert not (tmp_path / "out/parts").exists()
+    sys.modules.pop("twin", None)
+
+
+def test_pairs_of_what_was_measured_before_need_no_model(command, sets, tmp_path):
+    inverted = MODULE.replace("/ 300", "/ -300").format(name="inverted", texts=TEXTS)
+    (tmp_path / "inverted.py").write_text(inverted)
+    measure(command, "--out", "out", "--task", "zero_shot", "python:inverted:Shades")
+    again = command("paper", "pairs", "--out", "out")
+    assert again.status == 0 and "inverted" in again.out and "shades, zero-shot" in again.out
     sys.modules.pop("inverted", None)

@@ -137,6 +137,24 @@ def suite_setting(
     return Setting(data_root or Path(), cache or out / "cache", out / "predictions", workers or 0)
 
 
+def refuse_equal_names(models: Sequence[str], names: Sequence[str]) -> None:
+    """Models by what results call them: of two with one name the second would take the first one's place.
+
+    Args:
+        models: as they were given on the command line.
+        names: of each.
+    Raises:
+        InputError: two have one name.
+    """
+    for place, name in enumerate(names):
+        if name in names[:place]:
+            other = models[names.index(name)]
+            raise InputError(
+                f"{other} and {models[place]} are both called {name!r}, and results would mix them up: measure them "
+                "into two folders (--out), or rename one"
+            )
+
+
 def print_skipped(skipped: "Sequence[Skipped]") -> None:
     """What was not measured, on stderr: missing sets in one line, the others with their reasons."""
     absent = dict.fromkeys(one.dataset for one in skipped if one.absent)

@@ -12,6 +12,7 @@ from diptych.cli.common import (
     announce,
     examples,
     print_skipped,
+    refuse_equal_names,
     refuse_unwritable_folder,
     resumable,
     show,
@@ -103,6 +104,7 @@ def run_exhibits(
     refuse_unwritable_folder(out)
     where = None if device == "auto" else device
     encoders = [open_encoder(model, where, precision) for model in models or []]
+    refuse_equal_names(models or [], [encoder.name for encoder in encoders])
     with resumable():
         made = make_exhibits(exhibits, encoders, setting, out, announce=announce)
     for _, shown in made.shown:

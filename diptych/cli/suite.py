@@ -3,11 +3,20 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from diptych.cli.common import announce, print_skipped, refuse_unwritable_folder, resumable, show, suite_setting
+from diptych.cli.common import (
+    announce,
+    print_skipped,
+    refuse_equal_names,
+    refuse_unwritable_folder,
+    resumable,
+    show,
+    suite_setting,
+)
 from diptych.errors import InputError
 
 if TYPE_CHECKING:
     from diptych.data.cards.card import Card
+    from diptych.evaluate.suite import Skipped
 
 SUITES = ("paper",)
 
@@ -38,12 +47,11 @@ def run_suite_command(
         raise InputError("nothing to measure: diptych evaluate MODEL --suite paper --data-root FOLDER")
     setting = suite_setting(models, data_root, out, None, workers)
     chosen = get_tasks(tasks or USUAL)
-    cards = choose_cards(setting.data, sets)
+    cards, skipped = choose_cards(setting.data, sets)
     refuse_unwritable_folder(out)
     where = None if device == "auto" else device
-    for name in models[1:]:
-        open_encoder(name, where, precision)  # a wrong name is found now, not after hours with the first model
-    skipped = []
+    if len(models) > 1:  # a wrong name is found now, not after hours with the first model
+        refuse_equal_names(models, [open_encoder(name, where, precision).name for name in models])
     for name in models:
         encoder = open_encoder(name, where, precision)
         with resumable():
@@ -51,24 +59,33 @@ def run_suite_command(
         skipped += done.skipped
         if done.kept:
             announce(f"{encoder.name}: {done.kept} measured before, still true of this model and data, and kept")
-    made = write([SUMMARY, *EXHIBITS.values()], read_all(out), out, skipped, data=setting.data)
+    results = read_all(out)
+    made = write([SUMMARY, *EXHIBITS.values()], results, out, skipped, data=setting.data)
     for table in made.shown[0][1].tables:
         show(to_rich(table))
     print_skipped(skipped)
+    if not results:
+        raise InputError(f"nothing could be measured, for the reasons above; they stand in {made.page}, too")
     print(f"results: {out / 'results.jsonl'}\nthe report: {made.page}")
 
 
-def choose_cards(root: Path, names: list[str] | None) -> "list[Card]":
+def choose_cards(root: Path, names: list[str] | None) -> "tuple[list[Card], list[Skipped]]":
     """The cards of the sets to measure, all or those of these names; says which of them are there.
+
+    Beside them, folders of the root that are no evaluation sets, with the reasons.
 
     Raises:
         InputError: there is no set of a name, or none of them is there.
     """
     from diptych.data.cards.opening import find_folder, missing
-    from diptych.data.cards.own import own_cards
+    from diptych.data.cards.own import own_sets
     from diptych.data.cards.table import CARDS, get_card
+    from diptych.evaluate.suite import Skipped
 
-    own = {card.name: card for card in own_cards(root)}
+    found, refused = own_sets(root)
+    if broken := [name for name in names or () if name in refused]:
+        raise InputError(f"{broken[0]} cannot be measured: {refused[broken[0]]}")
+    own = {card.name: card for card in found}
     try:
         cards = [own.get(name) or get_card(name) for name in names] if names else [*CARDS.values(), *own.values()]
     except InputError as error:
@@ -79,7 +96,7 @@ def choose_cards(root: Path, names: list[str] | None) -> "list[Card]":
     if not present:
         raise InputError(
             f"there is no evaluation set in {root}: diptych data check says where to get them, diptych data embedded "
-            "writes ten small ones"
+            "writes ten small ones" + "".join(f"; {name}: {reason}" for name, reason in refused.items())
         )
     announce(f"{len(present)} of {len(cards)} sets are there: {', '.join(card.title for card in present)}")
-    return cards
+    return cards, [Skipped("any task", name, reason) for name, reason in refused.items()] if names is None else []

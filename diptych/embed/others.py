@@ -22,6 +22,8 @@ import torch
 from diptych.data.decoding import decode_image
 from diptych.embed.encoder import Encoder, Picture
 from diptych.embed.loading import load
+from diptych.embed.model import Model
+from diptych.embed.own import OwnEncoder
 from diptych.errors import ConfigError, InputError, WeightsError
 from diptych.model.clip import normalised
 from diptych.model.device import choose_device
@@ -234,9 +236,21 @@ def open_python(name: str) -> Encoder:
         raise InputError(f"python:{name} cannot be called without arguments: {_first_line(error)}") from error
     if not hasattr(encoder, "encode_images"):
         raise InputError(f"python:{name} is a {type(encoder).__name__} without encode_images(pictures)")
-    if not getattr(encoder, "name", None):
-        encoder.name = attribute
-    return encoder
+    return as_encoder(encoder, attribute)
+
+
+def as_encoder(encoder: Any, name: str | None = None) -> Encoder:
+    """An Encoder whose vectors can be relied on: one of Diptych's as it is, an object of one's own in an OwnEncoder.
+
+    Args:
+        encoder: with `encode_images`, and what else it has of an Encoder.
+        name: of an object that has none.
+    Raises:
+        InputError: it has no `encode_images`.
+    """
+    if isinstance(encoder, Model | ForeignEncoder | OwnEncoder):
+        return encoder
+    return OwnEncoder(encoder, name)
 
 
 def _library(module: str, package: str) -> Any:

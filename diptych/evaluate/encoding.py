@@ -91,7 +91,7 @@ def encode_benchmark(
     else:
         batches = _from_pictures(function, source, batch_size)
     num_good = 0
-    for keys, vectors, labels in _unless_empty(batches, source):
+    for keys, vectors, labels in _unless_empty(batches, source, where):
         if num_classes and (labels.min() < 0 or labels.max() >= num_classes):
             index = int(np.argmax((labels < 0) | (labels >= num_classes)))
             raise DataError(
@@ -124,13 +124,13 @@ def picture_function(encoder: Encoder, kind: str) -> Callable[..., torch.Tensor]
     return found
 
 
-def _unless_empty(batches: Iterator[_Batch], source: "_CountedSource") -> Iterator[_Batch]:
+def _unless_empty(batches: Iterator[_Batch], source: "_CountedSource", where: str) -> Iterator[_Batch]:
     """The batches; none where the set is smaller than the number of ranks and this one has no sample of it."""
     try:
         yield from batches
-    except DataError:
+    except DataError as error:
         if source.has_given or not sum(source.num_items.values()):
-            raise
+            raise DataError(str(error).replace("epoch 0 had", f"{where} has", 1)) from error
 
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})  # one for all samples

@@ -21,6 +21,7 @@ from diptych.data.cards.card import Card
 from diptych.data.cards.opening import find_folder, missing, open_card
 from diptych.data.cards.table import get_card
 from diptych.embed.encoder import Encoder
+from diptych.embed.others import as_encoder
 from diptych.errors import ConfigError, DataError, InputError
 from diptych.evaluate.encoded import files_state
 from diptych.evaluate.tasks.task import Setting, Task
@@ -80,6 +81,7 @@ def run_suite(
         ConfigError: nothing is to be measured, or `out` holds results of another version of Diptych.
         DataError: the Results cannot be written.
     """
+    encoder = as_encoder(encoder)
     pairs = [(task, card) for card in cards for task in tasks if task.applies(card)]
     if not pairs:
         names = ", ".join(task.name for task in tasks)
@@ -171,10 +173,14 @@ def _data_mark(card: Card, split: str, root: Path, fold: int | None = None) -> l
     return [found.fingerprint, files_state(found.source)]
 
 
-def model_mark(encoder: Encoder) -> str | None:
-    """Of all that a model's numbers depend on, whatever the task; None for an encoder that does not say."""
+def model_mark(encoder: Encoder) -> str:
+    """Of all that a model's numbers depend on, whatever the task.
+
+    An encoder that does not say what that is has a mark that ends with it: another process's may be another model.
+    """
     marks = [getattr(encoder, name, None) for name in ("image_fingerprint", "fingerprint", "logit_scale")]
-    return hashlib.sha256(json.dumps(marks).encode()).hexdigest() if marks[0] else None
+    marks = marks if marks[0] else [getattr(encoder, "token", id(encoder))]
+    return hashlib.sha256(json.dumps(marks).encode()).hexdigest()
 
 
 def set_aside(out: Path, encoder: Encoder) -> None:
@@ -188,8 +194,9 @@ def set_aside(out: Path, encoder: Encoder) -> None:
         path.replace(path.with_name(f"{path.name}.old"))
     if others:
         _log.warning(
-            "%s holds %d measurements of another model called %s (other weights, preprocessing or precision): they are "
-            "set aside as *.json.old; give each model a name or a folder of its own to keep both",
+            "%s holds %d measurements of another model called %s (other weights, preprocessing or precision, or it has "
+            "no fingerprint that would tell): they are set aside as *.json.old; give each model a name or a folder of "
+            "its own to keep both",
             out,
             len(others),
             encoder.name,

@@ -38,12 +38,12 @@ class Exhibit:
         about: one sentence for --help.
         needs: (task, card names) pairs that must be measured for it; sets that are missing leave their cells empty.
         build: from the Results of any number of models to what is shown; with no Results it shows the paper's numbers.
-        look: the same from Results, the folder of their per-sample Predictions and that of the sets; None where there
-            are no such files. It goes before `build`.
+        look: the same from Results, the folder of their per-sample Predictions and that of the sets, if it is known;
+            None where there are no such files. It goes before `build`.
     """
 
     name: str
     about: str
     needs: Sequence[tuple[str, Sequence[str]]]
     build: Callable[[Sequence[Result]], Shown]
-    look: Callable[[Sequence[Result], Path, Path], Shown | None] | None = None
+    look: Callable[[Sequence[Result], Path, Path | None], Shown | None] | None = None

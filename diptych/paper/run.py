@@ -1,7 +1,6 @@
 """From models and a folder of evaluation sets to tables and figures of the paper."""
 
 import dataclasses
-import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -75,7 +74,7 @@ def make_exhibits(
     for encoder in encoders:
         for task, cards in needs(exhibits).items():
             skipped += run_suite(encoder, get_tasks([task]), cards, setting, out, announce=announce).skipped
-    return write(exhibits, read_all(out), out, skipped, data=setting.data if encoders else None)
+    return write(exhibits, read_all(out), out, skipped, data=setting.data)
 
 
 def write(
@@ -89,21 +88,32 @@ def write(
     """Exhibits of Results: each as files of all forms in OUT/exhibits, several on one page, OUT/report.html.
 
     On the page those with a measured number come first; after them, marked so, those of the paper's numbers alone. What
-    shows neither (made shifts that nobody measured) is left out of it. Exhibits that look at single samples (figure 21)
-    do so where `data`, the folder of sets, is given and Predictions were written.
+    shows neither (made shifts that nobody measured) is left out of it. Exhibits that look at single samples (figure 21,
+    pairs) do so where Predictions were written. What failed is told in the notes of the first one.
+
+    Args:
+        exhibits: which tables and figures; the first is the head of the page.
+        results: what was measured.
+        out: folder of pages and pictures, with predictions/.
+        skipped: what could not be measured.
+        data: folder of the sets, for pictures.
     """
     shown = [(exhibit.name, _built(exhibit, results, out / "predictions", data)) for exhibit in exhibits]
+    failed = [f"Not measured: {one.task} on {one.dataset}: {one.reason}" for one in skipped if not one.absent]
     papers_alone: set[str] = set()
     if len(exhibits) > 1:
-        shown = [(name, one) for name, one in shown if one.tables or one.charts]
+        first = shown[0][0] if failed else None  # it tells what failed, even where nothing was measured
+        shown = [(name, one) for name, one in shown if one.tables or one.charts or name == first]
         built = {exhibit.name: exhibit.build for exhibit in exhibits}
-        papers_alone = {name for name, one in shown if repr(built[name]([])) == repr(one)}
+        papers_alone = {name for name, one in shown if name != first and repr(built[name]([])) == repr(one)}
         shown.sort(key=lambda pair: pair[0] in papers_alone)
+    if failed:
+        shown[0] = (shown[0][0], dataclasses.replace(shown[0][1], notes=[*shown[0][1].notes, *failed]))
     record = run_record()
     facts = {"command": record["command"], "commit": record["commit"], "machine": record["machine"]}
     facts |= {"models": ", ".join(sorted({result.model for result in results})) or "none: the paper's own numbers"}
-    if skipped:
-        facts["not measured"] = "; ".join(f"{one.task} on {one.dataset}: {_short(one)}" for one in skipped)
+    if absent := dict.fromkeys(one.dataset for one in skipped if one.absent):
+        facts["sets not there"] = ", ".join(absent)
     for name, one in shown:
         write_exhibit(name, one, out / "exhibits", FORMS, facts)
     page = out / "exhibits" / f"{exhibits[0].name}.html"
@@ -113,9 +123,5 @@ def write(
 
 
 def _built(exhibit: Exhibit, results: Sequence[Result], predictions: Path, data: Path | None) -> Shown:
-    looked = exhibit.look(results, predictions, data) if exhibit.look and data else None
+    looked = exhibit.look(results, predictions, data) if exhibit.look and predictions.is_dir() else None
     return looked or exhibit.build(results)
-
-
-def _short(one: Skipped) -> str:
-    return "the set is missing" if one.absent else re.split(r"[:;]", one.reason)[0]

@@ -24,6 +24,8 @@ def summary(results: Sequence[Result]) -> Shown:
     tasks = sorted({one.task for one in results}, key=lambda task: (task not in _TITLES, [*_TITLES, task].index(task)))
     tables = [_table(task, [one for one in results if one.task == task]) for task in tasks]
     models, sets = {one.model for one in results}, {one.dataset for one in results}
+    if not results:
+        return Shown("Nothing was measured")
     return Shown(
         title=f"{_counted(len(results), 'number')} of {_counted(len(models), 'model')} on {_counted(len(sets), 'set')}",
         summary="Each with its 99.5 % interval where there is one; a set's own metric stands beside its name.",

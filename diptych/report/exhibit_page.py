@@ -68,7 +68,7 @@ def render_exhibits(
         "exhibits.html.j2",
         title=readable(title, 240),
         exhibits=[{**_view(name, one), "papers_alone": name in papers_alone} for name, one in shown],
-        facts={readable(name): readable(value, 400) for name, value in facts.items()},
+        facts={readable(name): readable(value, 1500) for name, value in facts.items()},
         chart_style=STYLE,
         heat_levels=10,
     )

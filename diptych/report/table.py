@@ -81,7 +81,10 @@ def to_markdown(table: NumberTable) -> str:
 
 
 def to_latex(table: NumberTable) -> str:
-    """A tabular of booktabs (and of graphicx, where upright names of columns need it), without intervals."""
+    """A tabular of booktabs (and of graphicx, where upright names of columns need it).
+
+    Intervals stand beside the numbers in small print, but not in wide tables.
+    """
     upright = len(table.columns) > _MANY_COLUMNS
     names = [_latex(column) for column in table.columns]
     if upright:
@@ -98,7 +101,10 @@ def to_latex(table: NumberTable) -> str:
             "\\toprule",
             " & ".join(names) + " \\\\",
             "\\midrule",
-            *(" & ".join([_latex(name), *map(_latex_cell, cells)]) + " \\\\" for name, cells in table.rows),
+            *(
+                " & ".join([_latex(name), *(_latex_cell(cell, not upright) for cell in cells)]) + " \\\\"
+                for name, cells in table.rows
+            ),
             "\\bottomrule",
             "\\end{tabular}",
             *(f"\\par\\smallskip {note}" for note in under),
@@ -253,14 +259,16 @@ def _latex(words: str) -> str:
     return "".join(_LATEX.get(sign, sign) for sign in readable(words, 600))
 
 
-def _latex_cell(cell: Cell | str) -> str:
+def _latex_cell(cell: Cell | str, with_interval: bool) -> str:
     if isinstance(cell, str):
         return _latex(cell)
     if cell.value is None:
         return ""
     shown = _latex(_number(cell.value, cell.digits))
     shown = f"\\textit{{{shown}}}" if cell.published else shown
-    return f"\\textbf{{{shown}}}" if cell.bold else shown
+    shown = f"\\textbf{{{shown}}}" if cell.bold else shown
+    interval = _interval(cell) if with_interval else ""
+    return f"{shown} {{\\scriptsize ({_latex(interval)})}}" if interval else shown
 
 
 def _html_cell(cell: Cell | str) -> Markup:

@@ -1,6 +1,5 @@
 """Cards of one's own sets: whatever folder `open_benchmark` reads can be measured by every task of the suite."""
 
-import logging
 from pathlib import Path
 
 from diptych.data.benchmarks import CLASS_NAMES_FILE, open_benchmark
@@ -11,27 +10,31 @@ from diptych.data.sources import open_source
 from diptych.errors import DataError
 from diptych.records import Sample
 
-logger = logging.getLogger(__name__)
-
 SPLITS = ("train", "val", "test")
 
 
 def own_cards(root: str | Path) -> list[Card]:
-    """A card for each folder below root that holds an evaluation set and belongs to no card of the paper.
+    """A card for each folder below root that holds an evaluation set and belongs to no card of the paper."""
+    return own_sets(root)[0]
+
+
+def own_sets(root: str | Path) -> tuple[list[Card], dict[str, str]]:
+    """The cards of `own_cards`, and why each of the other folders is none, by its name.
 
     Raises:
         DataError: there is no such folder.
     """
     known = {folder for card in CARDS.values() if (folder := find_folder(card, root)) is not None}
-    found = []
+    found: list[Card] = []
+    refused: dict[str, str] = {}
     for folder in sorted(Path(root).expanduser().iterdir()):
         if not folder.is_dir() or folder.name.startswith(".") or folder in known:
             continue
         try:
             found.append(own_card(folder))
         except DataError as error:
-            logger.info("left out: %s", error)
-    return found
+            refused[folder.name] = str(error)
+    return found, refused
 
 
 def own_card(folder: str | Path) -> Card:

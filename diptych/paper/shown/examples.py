@@ -20,7 +20,7 @@ from diptych.records import Result, Sample
 _PER_SET = 3
 
 
-def measured_examples(results: Sequence[Result], predictions: Path, data: Path) -> ShownExamples | None:
+def measured_examples(results: Sequence[Result], predictions: Path, data: Path | None) -> ShownExamples | None:
     """Three pictures of each set that lies in the data root, for each model; None where there are none.
 
     Args:
@@ -28,6 +28,8 @@ def measured_examples(results: Sequence[Result], predictions: Path, data: Path) 
         predictions: the folder of written Predictions.
         data: the folder of sets, for class names and the pictures themselves.
     """
+    if data is None or not data.is_dir():
+        return None
     cards = {card.name: card for card in (*CARDS.values(), *own_cards(data))}
     shown: list[ShownExamples] = []
     for model in sorted({one.model for one in results if one.task == "zero_shot"}):

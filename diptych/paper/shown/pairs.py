@@ -25,7 +25,15 @@ from diptych.report.table import Cell, NumberTable
 ERROR = 0.005
 """Told apart where p, after Holm, is below: the other side of the paper's 99.5 % intervals."""
 
-_PROTOCOLS = ("ensemble", "features", "projected", "static", "adaptive", "adapted to ImageNet")
+_KINDS = {
+    "ensemble": "zero-shot",
+    "static": "zero-shot, ImageNet's classes",
+    "adaptive": "zero-shot, the shift's classes",
+    "features": "linear probe",
+    "projected": "linear probe",
+    "adapted to ImageNet": "linear probe of ImageNet",
+}
+"""Of a protocol what it measures; a probe is on features, or on embeddings of a model without any."""
 _MOST_PAIRS = 10  # of models; with more, each is compared with the best alone
 _ALONE = (
     "Only two or more models on the same samples can be compared; "
@@ -33,7 +41,7 @@ _ALONE = (
 )
 
 Measurement = tuple[str, str, str]
-"""Set, split and protocol."""
+"""Set, split and kind of measurement."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,7 +84,7 @@ def read_answers(
     answers: dict[Measurement, dict[str, Predictions]] = {}
     notes: list[str] = []
     for one in results:
-        if one.metric != "accuracy" or one.protocol not in _PROTOCOLS or one.task == "few_shot":
+        if one.metric != "accuracy" or one.protocol not in _KINDS or one.task == "few_shot":
             continue
         path = predictions_path(predictions, one.model, one.dataset, one.split, one.protocol)
         if not path.is_file():
@@ -90,7 +98,9 @@ def read_answers(
         if len(read.keys) != one.n or abs(right(read).mean() - one.value) > 0.5 / one.n:
             notes.append(f"{what}: the predictions that lie there are not those of its score.")
             continue
-        answers.setdefault((one.dataset, one.split, one.protocol), {})[one.model] = read
+        by_model = answers.setdefault((one.dataset, one.split, _KINDS[one.protocol]), {})
+        if one.protocol != "projected" or one.model not in by_model:
+            by_model[one.model] = read
     return answers, notes
 
 
@@ -115,7 +125,7 @@ def compare(
         rights = [right(predictions) for predictions in pair]
         found[one], n[one] = paired_test(*rights), len(rights[0])
         shares[one] = (float(rights[0].mean()), float(rights[1].mean()))
-    found = dict(sorted(found.items(), key=lambda pair: _PROTOCOLS.index(pair[0][2])))
+    found = dict(sorted(found.items(), key=lambda pair: list(_KINDS.values()).index(pair[0][2])))
     p = dict(zip(found, holm([one.p for one in found.values()]), strict=True))
     return Compared(first, second, found, p, n, shares), notes
 
@@ -139,7 +149,8 @@ def paired_models(results: Sequence[Result], predictions: Path, data: Path | Non
         [_chart(one) for one in compared],
         [
             f"McNemar's exact test; p after Holm's correction over the rows of a table. Better: where that is below "
-            f"{ERROR:g}. Differences in points, with exact 99.5 % intervals given how many samples differ.",
+            f"{ERROR:g}. Differences in points, with exact 99.5 % intervals given how many samples differ. Probes are "
+            "on features before the projection, or on the embeddings of a model without any.",
             *dict.fromkeys(notes),
         ],
     )
@@ -173,12 +184,12 @@ def _in_words(one: Compared) -> str:
 
 
 def _row(measurement: Measurement) -> str:
-    dataset, split, protocol = measurement
-    return f"{dataset}{'' if split == 'test' else f'/{split}'}, {protocol}"
+    dataset, split, kind = measurement
+    return f"{dataset}{'' if split == 'test' else f'/{split}'}, {kind}"
 
 
 def _table(one: Compared) -> NumberTable:
-    columns = ["set, protocol", "n", f"{one.first}, %", f"{one.second}, %", "difference"]
+    columns = ["set", "n", f"{one.first}, %", f"{one.second}, %", "difference"]
     columns += [f"{one.first} alone right", f"{one.second} alone right", "p", "better"]
     rows: list[tuple[str, list[Cell | str]]] = []
     for measurement, found in one.found.items():

@@ -1,0 +1,111 @@
+"""An object of one's own as an Encoder: whatever arrays its methods give become checked tensors.
+
+What an object leaves wrong would otherwise be a wrong number later, or an error that does not name the model.
+"""
+
+import logging
+import traceback
+import uuid
+import weakref
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from diptych.embed.encoder import Picture
+from diptych.errors import DiptychError, InputError, ShapeError
+
+_UNIT = ("encode_images", "encode_texts", "encode_pixels", "project_features")
+_FREE = ("image_features", "pixel_features")
+_FAR = 1e-3  # of a norm from 1: half precision stays within
+
+_TOKENS: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
+_log = logging.getLogger(__name__)
+
+
+class OwnEncoder:
+    """An object with `encode_images`, and what else of an Encoder it has.
+
+    Its embeddings may be arrays, lists or tensors of any device and precision: here they are float32 on the CPU, one
+    row per item, of unit norm. What else it has (`fingerprint`, `logit_scale`, ...) is passed through.
+
+    Attributes:
+        own: the object itself.
+        name: what results call it.
+        token: of the object, in this process alone: it marks what was measured of one that has no fingerprint.
+    """
+
+    def __init__(self, own: Any, name: str | None = None) -> None:
+        """Wrap an object.
+
+        Args:
+            own: the object.
+            name: for one that has none.
+        Raises:
+            InputError: it has no `encode_images`.
+        """
+        if not hasattr(own, "encode_images"):
+            raise InputError(f"{name or own!r} is a {type(own).__name__} without encode_images(pictures)")
+        self.own, self.token = own, _token(own)
+        self.name = str(getattr(own, "name", None) or name or type(own).__name__)
+        self._has_told = False
+        # As attributes of its own: protocols that are checked at run time look for them without asking __getattr__.
+        for method in (*_UNIT, *_FREE):
+            if callable(function := getattr(own, method, None)):
+                setattr(self, method, self._checked(function, method))
+        if hasattr(own, "preprocessing"):
+            self.preprocessing = own.preprocessing
+
+    def __getattr__(self, attribute: str) -> Any:
+        if attribute == "own" or attribute in (*_UNIT, *_FREE):  # own: not yet there, as while it is being copied
+            raise AttributeError(attribute)
+        return getattr(self.own, attribute)
+
+    def _checked(self, function: Callable[..., Any], method: str) -> Callable[..., torch.Tensor]:
+        def checked(items: Sequence[Picture] | Sequence[str] | torch.Tensor, /, **options: Any) -> torch.Tensor:
+            try:
+                found = function(items, **options)
+            except DiptychError:
+                raise
+            except Exception as error:  # it is somebody else's code: the other sets are measured all the same
+                last = traceback.extract_tb(error.__traceback__)[-1]
+                raise InputError(
+                    f"{self.name}: {method} of {len(items)} failed with {type(error).__name__}: {error} "
+                    f"({last.filename}, line {last.lineno})"
+                ) from error
+            vectors = _tensor(found, f"{self.name}: {method}", len(items))
+            return self._unit(vectors, method) if method in _UNIT else vectors
+
+        return checked
+
+    def _unit(self, vectors: torch.Tensor, method: str) -> torch.Tensor:
+        """Rows of unit norm; NaN stays, for whoever knows the sample's name to find it."""
+        norms = vectors.double().norm(dim=1, keepdim=True)
+        if zeros := int((norms == 0).sum()):
+            raise InputError(f"{self.name}: {method} gave {zeros} of {len(vectors)} vectors that are zero")
+        off = (norms - 1).abs()
+        if not bool((off > _FAR).any()):
+            return vectors
+        if not self._has_told:
+            worst = float(norms[off.nan_to_num().argmax()])
+            _log.warning("%s: %s gave vectors of norm %.3g; they are scaled to 1 here", self.name, method, worst)
+            self._has_told = True
+        return (vectors / norms).float()
+
+
+def _token(own: Any) -> str:
+    """The same for the same object, and for no other one, of this process or another."""
+    try:
+        return _TOKENS.setdefault(own, uuid.uuid4().hex)
+    except TypeError:  # it cannot be hashed, or not referred to weakly
+        return uuid.uuid4().hex
+
+
+def _tensor(found: Any, what: str, number: int) -> torch.Tensor:
+    try:
+        vectors = torch.as_tensor(found).detach().float().cpu()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"{what} gave a {type(found).__name__} that is no array of numbers: {error}") from error
+    if vectors.ndim != 2 or len(vectors) != number or not vectors.shape[1]:
+        raise ShapeError(f"{what} gave an array of shape {tuple(vectors.shape)} for {number}; it must be ({number}, E)")
+    return vectors
