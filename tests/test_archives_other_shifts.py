@@ -1,10 +1,13 @@
 """The natural shifts of ImageNet, as they are unpacked."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 from miniatures_other import labels, made, opened, picture, write_json
 
+import diptych
 from diptych.data.cards import get_prompts
 from diptych.data.cards.archives.objects import without_border
 from diptych.data.cards.imagenet import object_net_names, shift_classes, wordnet_ids, wordnet_index, youtube_ids
@@ -17,10 +20,20 @@ from diptych.records import Broken
 def test_wordnet_ids_are_a_thousand_in_sorted_order():
     ids = wordnet_ids()
     assert len(set(ids)) == 1000 and list(ids) == sorted(ids)
+    assert all(re.fullmatch("n[0-9]{8}", one) for one in ids)
     names = get_prompts("ImageNet").class_names
     known = {"n01440764": "tench", "n02099601": "Golden Retriever", "n07753275": "pineapple", "n02504458": "elephant"}
     for wordnet_id, name in known.items():
         assert name in names[wordnet_index()[wordnet_id]][0]
+
+
+def test_the_lists_say_at_their_top_where_they_come_from():
+    assets = Path(diptych.__file__).parent / "assets"
+    top = (assets / "imagenet_wnids.txt").read_text().split("\nn01440764")[0]
+    assert "# Source: " in top and "# Terms: " in top
+    for name in ("imagenet_shifts.jsonl", "prompts.jsonl"):
+        with (assets / name).open(encoding="utf-8") as file:
+            assert json.loads(next(file))["source"]
 
 
 @pytest.mark.parametrize(

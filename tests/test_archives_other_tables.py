@@ -6,7 +6,7 @@ import logging
 import pytest
 from miniatures_other import labels, made, opened, picture, write, write_json
 
-from diptych.data.cards.annotations import inside
+from diptych.data.cards.archives.reading import inside
 from diptych.data.cards.opening import open_card
 from diptych.data.cards.table import CARDS
 from diptych.errors import DataError
@@ -37,7 +37,7 @@ def test_flickr30k_by_lists_of_pictures(tmp_path):
     with pytest.raises(DataError, match="no captions of 1 pictures"):
         opened("Flickr30k", tmp_path)
     write(folder / "results_20130124.token", ["100003.jpg#0 no tab"])
-    with pytest.raises(DataError, match="line 1 is no picture with a caption"):
+    with pytest.raises(DataError, match=r"results_20130124.token:1 is no picture with a caption"):
         opened("Flickr30k", tmp_path)
     (folder / "results_20130124.token").unlink()
     rows = ["image_name| comment_number| comment", "100003.jpg| 0| A man.", "100003.jpg| 1| A dog | and a cat."]
@@ -123,10 +123,10 @@ def test_im2gps_places(tmp_path):
     ("rows", "problem"),
     [
         (["image,lat", "a.jpg,1"], "no column for the longitude"),
-        (["image,lat,lon", "a.jpg,91,0"], "row 2: 91.0, 0.0 is no place on the globe"),
+        (["image,lat,lon", "a.jpg,91,0"], "im2gps_places365.csv:2: 91.0, 0.0 is no place on the globe"),
         (["image,lat,lon", "a.jpg,nan,0"], "no place on the globe"),
         (["image,lat,lon", "a.jpg,north,0"], "which is no number"),
-        (["image,lat,lon", "a.jpg,1"], "row 2 has 2 fields, the header has 3"),
+        (["image,lat,lon", "a.jpg,1"], "im2gps_places365.csv:2 has 2 fields, the header has 3"),
         (["image,lat,lon", "../../a.jpg,1,2"], "leads out"),
         (["image,lat,lon"], "has no rows"),
     ],

@@ -104,10 +104,10 @@ def test_ucf101_folds(tmp_path):
     with pytest.raises(DataError, match="has the folds 1, 2 and 3, not 4"):
         opened("UCF101", tmp_path, fold=4)
     write(folder / "ucfTrainTestlist/testlist03.txt", ["../../a.avi"])
-    with pytest.raises(DataError, match=r"testlist03.txt, line 1: .* leads out"):
+    with pytest.raises(DataError, match=r"testlist03.txt:1: .* leads out"):
         opened("UCF101", tmp_path, fold=3)
     write(folder / "ucfTrainTestlist/testlist03.txt", ["Juggling/a.avi"])
-    with pytest.raises(DataError, match="is of none of UCF101's classes"):
+    with pytest.raises(DataError, match="is none of the 101 classes of UCF101"):
         opened("UCF101", tmp_path, fold=3)
 
 
@@ -176,7 +176,7 @@ def test_rareact_segments(tmp_path):
     with pytest.raises(DataError, match="the 1 classes do not count from 0"):
         opened("RareAct", tmp_path)
     write(folder / "rareact.csv", [rows[0], "0,abc-_1,0,1,0,cut,phone,5"])
-    with pytest.raises(DataError, match="row 2: the annotation is 5"):
+    with pytest.raises(DataError, match=r"rareact.csv:2: the annotation is 5"):
         opened("RareAct", tmp_path)
     write(folder / "rareact.csv", [rows[0], "0,../x,0,1,0,cut,phone,1"])
     with pytest.raises(DataError, match="leads out"):

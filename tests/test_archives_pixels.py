@@ -237,8 +237,17 @@ def test_train_and_test_are_disjoint_and_do_not_depend_on_the_folders_order(tmp_
 
         path: object
 
+        def __post_init__(self):
+            self.entries = reversed(list(scandir(self.path)))
+
+        def __iter__(self):
+            return self.entries
+
+        def __next__(self):
+            return next(self.entries)
+
         def __enter__(self):
-            return reversed(list(scandir(self.path)))
+            return self
 
         def __exit__(self, *_):
             return None

@@ -210,7 +210,7 @@ def test_kitti_by_pictures_and_by_drives(tmp_path, monkeypatch):
     with pytest.raises(DataError, match="does not belong to the pictures"):
         prepare("KITTI", tmp_path, tmp_path / "other")
     (tmp_path / "training" / "label_2" / "000000.txt").write_text("Car 1 2\n")
-    with pytest.raises(DataError, match=r"000000\.txt, line 1 is no label"):
+    with pytest.raises(DataError, match=r"000000\.txt:1 is no label"):
         prepare("KITTI", tmp_path, tmp_path / "other")
 
 

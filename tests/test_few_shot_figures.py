@@ -275,6 +275,18 @@ class TestFigure15:
         )
         assert drawn(shown).count("zero-shot") >= 2
 
+    def test_points_without_a_logit_are_left_out_of_chart_and_line_and_named(self):
+        pairs = {1: (0.0, 0.0), 2: (0.6, 0.3), 4: (0.7, 0.4), 8: (0.8, 0.5), 16: (0.9, 0.0)}
+        results = [one for shots, pair in pairs.items() for one in under_shift(shots, *pair)]
+        shown = FIGURE_15.build(results)
+        assert any("lack (examples per class): small, probe at 1; small, probe at 16." in one for one in shown.notes)
+        few, line = [one for one in shown.charts[0].series if one.colour == 1][:2]
+        assert few.names == ["1", "2", "4", "8", "16"] and line.form == "thin"
+        assert (min(line.x), max(line.x)) == pytest.approx((60, 80))
+        clean = FIGURE_15.build([one for shots in (2, 4, 8) for one in under_shift(shots, *pairs[shots])])
+        assert line.y == clean.charts[0].series[2].y and not any("has no logit" in note for note in clean.notes)
+        assert "nan" not in drawn(shown)
+
     def test_with_a_shift_missing_there_is_no_mean_and_a_note(self):
         results = [one for one in under_shift(16, 0.8, 0.6) if one.dataset != "ObjectNet"]
         shown = FIGURE_15.build(results)

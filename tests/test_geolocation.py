@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 from colours import NAMES, ColourEncoder, encoded, picture
+from PIL import Image
+from test_encoded import Listed
 
 from diptych.data.cards import Card
 from diptych.data.cards.layouts import LAYOUTS, Layout
@@ -13,6 +15,7 @@ from diptych.evaluate.metrics.similarity import nearest
 from diptych.evaluate.metrics.statistics import clopper_pearson
 from diptych.evaluate.tasks.geolocation import GEOLOCATION, distance_scores
 from diptych.evaluate.tasks.task import Setting
+from diptych.records import Sample
 
 CARD = Card("IM2GPS", "IM2GPS", "geolocation", 0, {}, "within_25_km", None, None, (), "", None, "", group="other")
 # Each colour has a place of its own.
@@ -33,7 +36,19 @@ def test_of_equal_neighbours_the_first_is_taken(monkeypatch):
     assert nearest(np.array([[1, 0], [0, 1], [0.7, 0.7]], np.float32), reference).tolist() == [1, 0, 2]
 
 
+def test_items_that_are_not_to_be_found_are_as_if_they_were_not_there(monkeypatch):
+    monkeypatch.setattr("diptych.evaluate.metrics.similarity._WIDE", 7)
+    rng = np.random.default_rng(1)
+    queries, reference = rng.normal(size=(9, 4)).astype(np.float32), rng.normal(size=(40, 4)).astype(np.float32)
+    without = rng.random(40) < 0.7
+    without[:14] = True  # whole blocks of them
+    kept = np.flatnonzero(~without)
+    assert np.array_equal(nearest(queries, reference, without=without), kept[nearest(queries, reference[kept])])
+
+
 def test_nothing_to_be_near_to_is_an_error():
+    with pytest.raises(InputError, match="reference set is empty"):
+        nearest(np.eye(2), np.eye(2), without=np.array([True, True]))
     with pytest.raises(InputError, match="reference set is empty"):
         nearest(np.eye(2), np.zeros((0, 2)))
     with pytest.raises(ShapeError, match="do not fit"):
@@ -108,7 +123,62 @@ def test_the_task_places_pictures_where_their_neighbours_are(tmp_path, sets):
     errors = great_circle_km(places["train"][closest], places["test"])
     assert values["median_error_km"] == pytest.approx(np.median(errors))
     assert values["within_25_km"] == np.mean(errors <= 25) > 0.5 and values["within_1_km"] == 0
-    assert results[0].run["settings"]["reference"] == 35
+    settings = results[0].run["settings"]
+    assert (settings["reference"], settings["reference_excluded"]) == (35, 0)
+
+
+@pytest.fixture
+def leaked(tmp_path, sets):
+    """Two of the test's photographs are in the reference too, under other names, at places far off."""
+    folder = tmp_path / "IM2GPS"
+    copies = []
+    for name in ("test3.png", "test4.png"):
+        (folder / f"copy-of-{name}").write_bytes((folder / name).read_bytes())
+        copies.append(Entry(f"copy-of-{name}", metadata={"latitude": -80.0, "longitude": 170.0}))
+    sets["train"] = (copies[0], *sets["train"], copies[1])
+    return sets
+
+
+def test_a_photograph_does_not_find_itself(tmp_path, leaked, caplog):
+    found = GEOLOCATION.measure(PicturesOnly(), CARD, Setting(tmp_path))
+    assert "IM2GPS: 2 of 37 reference photographs are the test's" in caplog.text
+    settings = found[0].run["settings"]
+    assert (settings["reference"], settings["reference_excluded"]) == (35, 2)
+    leaked["train"] = leaked["train"][1:-1]
+    clean = GEOLOCATION.measure(PicturesOnly(), CARD, Setting(tmp_path))
+    assert [r.value for r in found] == [r.value for r in clean]
+
+
+def test_equal_names_and_equal_vectors_alone_are_no_equal_pictures(tmp_path, sets):
+    """Another photograph of the same name, and one of the same mean colour, stay in the reference."""
+    folder, test = tmp_path / "IM2GPS", sets["test"][0].file
+    (folder / "other.png").write_bytes(encoded(picture("blue", 5)))
+    with Image.open(folder / test) as opened:
+        opened.transpose(Image.Transpose.FLIP_TOP_BOTTOM).save(folder / "flipped.png")
+    known = {"latitude": 1.0, "longitude": 2.0}
+    sets["train"] = (*sets["train"], Entry("other.png", metadata=known, key=test), Entry("flipped.png", metadata=known))
+    results = GEOLOCATION.measure(PicturesOnly(), CARD, Setting(tmp_path))
+    settings = results[0].run["settings"]
+    assert (settings["reference"], settings["reference_excluded"]) == (37, 0)
+
+
+def test_pixels_in_any_source_are_compared_too(tmp_path, monkeypatch):
+    pixels = np.asarray(picture("red", 1))
+    items = {
+        "train": (Sample("a", np.array(pixels), (), 0, {"latitude": 0, "longitude": 0}),),
+        "test": (Sample("b", pixels, (), 0, {"latitude": 0, "longitude": 0}),),
+    }
+    items["train"] += (Sample("c", np.asarray(picture("red", 2)), (), 0, {"latitude": 0, "longitude": 3}),)
+    (tmp_path / "IM2GPS").mkdir()
+    (tmp_path / "IM2GPS" / "x.png").touch()
+    layout = Layout(lambda folder, split: Listed(items[split]), ("*.png",))
+    monkeypatch.setitem(LAYOUTS, "IM2GPS", (layout,))
+    results = {r.metric: r for r in GEOLOCATION.measure(PicturesOnly(), CARD, Setting(tmp_path))}
+    assert results["median_error_km"].value == pytest.approx(333.6, abs=0.5)  # three degrees along the equator
+    assert results["median_error_km"].run["settings"]["reference_excluded"] == 1
+    items["train"] = items["train"][:1]
+    with pytest.raises(DataError, match="all 1 reference photographs are the test's own"):
+        GEOLOCATION.measure(PicturesOnly(), CARD, Setting(tmp_path))
 
 
 def test_the_task_says_what_it_reads():

@@ -110,6 +110,77 @@ def test_a_model_of_open_clip_gives_its_own_numbers(tmp_path, monkeypatch):
         open_encoder("open_clip:no-such@openai", "cpu")
 
 
+@pytest.fixture
+def weights(tmp_path):
+    """A small model's weights in a file, as open_clip's own training leaves them."""
+    open_clip = pytest.importorskip("open_clip")
+    config = {
+        "embed_dim": 16,
+        "vision_cfg": {"image_size": 32, "layers": 1, "width": 64, "patch_size": 16},
+        "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 1},
+    }
+    (tmp_path / "tiny-file.json").write_text(json.dumps(config))
+    open_clip.add_model_config(tmp_path / "tiny-file.json")
+    torch.save(open_clip.create_model("tiny-file").state_dict(), tmp_path / "weights.pt")
+    return tmp_path / "weights.pt"
+
+
+SIGLIP = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bilinear", "resize_mode": "squash"}
+
+
+def test_a_weight_file_of_open_clip_says_what_is_assumed_and_takes_what_is_stated(weights, caplog):
+    assumed = open_encoder(f"open_clip:tiny-file@{weights}", "cpu")
+    [notice] = [record.getMessage() for record in caplog.records if record.name.startswith("diptych")]
+    assert (
+        "weights.pt does not say how its pictures were prepared; assumed, at 32 x 32 pixels: mean (0.48145466,"
+        in notice
+    )
+    assert "std (0.26862954," in notice and "interpolation bicubic, resize_mode shortest" in notice
+    # What the notice tells to write is read, and is what was assumed.
+    beside = weights.with_name("open_clip_config.json")
+    beside.write_text(notice[notice.index('{"preprocess_cfg"') :])
+    caplog.clear()
+    same = open_encoder(f"open_clip:tiny-file@{weights}", "cpu")
+    assert not caplog.records and same.image_fingerprint == assumed.image_fingerprint
+    beside.write_text(json.dumps({"preprocess_cfg": SIGLIP | {"size": 32}}))
+    stated = open_encoder(f"open_clip:tiny-file@{weights}", "cpu")
+    assert not caplog.records and stated.image_fingerprint != assumed.image_fingerprint
+    # The same pixels, prepared by hand, into the other model.
+    pixels = [np.asarray(one.resize((32, 32), Image.Resampling.BILINEAR), np.float64) / 255 for one in PICTURES]
+    prepared = torch.tensor(np.stack(pixels).transpose(0, 3, 1, 2) * 2 - 1, dtype=torch.float32)
+    with torch.inference_mode():
+        theirs = torch.nn.functional.normalize(stated._network.encode_image(prepared), dim=1)
+    torch.testing.assert_close(stated.encode_images(PICTURES), theirs, atol=1e-4, rtol=0)
+
+
+def test_a_part_of_the_preprocessing_stated_leaves_a_notice_of_the_others(weights, caplog):
+    weights.with_name("open_clip_config.json").write_text(json.dumps({"preprocess_cfg": {"mean": [0.5, 0.5, 0.5]}}))
+    open_encoder(f"open_clip:tiny-file@{weights}", "cpu")
+    [notice] = [record.getMessage() for record in caplog.records if record.name.startswith("diptych")]
+    assert (
+        "pixels: std (0.26862954," in notice and '{"preprocess_cfg": {"mean": [0.5, 0.5, 0.5], "std": [0.26' in notice
+    )
+
+
+@pytest.mark.parametrize(
+    ("stated", "problem"),
+    [
+        ({}, "has no object preprocess_cfg"),
+        ({"preprocess_cfg": {"mean": 0.5}}, "preprocess_cfg.mean is 0.5; it should be three numbers"),
+        ({"preprocess_cfg": {"std": [0.5, "0.5", 0.5]}}, "preprocess_cfg.std is"),
+        ({"preprocess_cfg": {"interpolation": "magic"}}, "cannot be loaded"),
+        (
+            {"preprocess_cfg": SIGLIP | {"size": 64}},
+            "states pictures of 64 x 64 pixels; this arch.* takes 32 x 32",
+        ),
+    ],
+)
+def test_damaged_preprocessing_beside_a_weight_file_is_an_error(weights, stated, problem):
+    weights.with_name("open_clip_config.json").write_text(json.dumps(stated))
+    with pytest.raises(WeightsError, match=problem):
+        open_encoder(f"open_clip:tiny-file@{weights}", "cpu")
+
+
 def test_an_object_of_one_s_own(tmp_path, monkeypatch):
     (tmp_path / "mine_for_test.py").write_text(
         "import torch\n"

@@ -1,5 +1,7 @@
 """Table 16, figures 13 and 14: from the paper's own numbers, and with measured models beside them."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -190,3 +192,28 @@ def test_missing_sets_are_named():
     notes = " ".join(TABLE_16.build(everything()[:-2]).notes)
     assert "ours, zero-shot: not measured" not in notes or "Youtube-BB" in notes
     assert "ImageNet-A" in " ".join(TABLE_16.build([result("ImageNetV2", "static", 0.3)]).notes)
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+@pytest.mark.parametrize("where", ["the usual set", "shifts"])
+def test_a_measured_model_at_the_ends_of_the_scale_breaks_nothing(value, where):
+    def at_the_end(one):
+        on_shift = one.dataset != "ImageNet"
+        return dataclasses.replace(one, value=value) if on_shift == (where == "shifts") else one
+
+    results = [*everything("steady"), *map(at_the_end, everything("odd"))]
+    for exhibit in (TABLE_16, FIGURE_13, FIGURE_14):
+        shown = exhibit.build(results)
+        for chart in shown.charts:
+            assert "nan" not in str(bar_chart(chart) if isinstance(chart, BarChart) else line_chart(chart))
+        assert all("nan" not in to_markdown(table) for table in shown.tables)
+    assert any("so figure 14 lacks: odd, " in note and "steady" not in note for note in shown.notes)
+    rows = dict(FIGURE_13.build(results).tables[0].rows)
+    effective = next(cells[3].value for name, cells in rows.items() if name.startswith("odd"))
+    assert (effective is None) == (where == "the usual set")
+
+
+def test_the_model_that_a_shift_s_line_lacks_is_named_where_that_line_is_shown():
+    note = "the line of one shift lacks: resnet50 on ImageNet-A."
+    assert any(note in one for one in FIGURE_13.build(everything()).notes)
+    assert not any(note in one for one in FIGURE_13.build([]).notes)

@@ -161,6 +161,35 @@ def test_effective_robustness_in_one_call():
     assert found.predicted == pytest.approx([0.25]) and found.low == pytest.approx([0.15], abs=1e-9)
 
 
+def test_models_without_a_logit_are_left_out_of_the_fit_and_counted():
+    x, y = [0.2, 0.5, 1.0, 0.8, 0.3, 0.0], [0.2, 0.5, 0.9, 0.8, 0.0, 0.0]
+    line, clean = fit_logit_line(x, y, resamples=50), fit_logit_line([0.2, 0.5, 0.8], [0.2, 0.5, 0.8], resamples=50)
+    assert (line.a, line.b, line.num_models, line.left_out) == (clean.a, clean.b, 3, (2, 4, 5))
+    assert (line.draws == clean.draws).all() and clean.left_out == ()
+    with pytest.raises(InputError, match="got 3 models, 2 of them with exactly 0 or 1, which has no logit"):
+        fit_logit_line([0.5, 0.6, 1.0], [0.5, 0.0, 0.5])
+
+
+def test_beside_a_line_only_the_usual_accuracy_needs_a_logit():
+    line = fit_logit_line([0.2, 0.5, 0.8], [1 / 13, 1 / 4, 4 / 7])
+    found = above_line(line, [0.5, 1.0, 0.0, 0.5], [0.0, 1.0, 0.0, 0.4])
+    assert found.effective[[0, 3]] == pytest.approx([-0.25, 0.15])
+    for row in (found.predicted, found.effective, found.low, found.high, found.gap_closed):
+        assert np.isnan(row).tolist() == [False, True, True, False]
+    for wrong in ([1.5], [float("nan")], [-0.1]):
+        with pytest.raises(InputError, match="accuracies are fractions"):
+            above_line(line, [0.5], wrong)
+
+
+def test_the_one_standard_model_without_a_logit_is_named():
+    """ImageNet-A was chosen so that this ResNet-50 errs on all of it."""
+    assert MODELS["resnet50"].accuracy["ImageNet-A"] == 0
+    assert {name: bed.without_logit(name) for name in bed.SHIFT_NAMES if bed.without_logit(name)} == {
+        "ImageNet-A": ("resnet50",)
+    }
+    assert not bed.standard_line().left_out and len(bed.shift_line("ImageNet-A").left_out) == 1
+
+
 @pytest.mark.parametrize(
     ("x", "y", "error"),
     [
@@ -169,6 +198,7 @@ def test_effective_robustness_in_one_call():
         ([0.5, 1.0], [0.4, 0.5], InputError),
         ([0.5, 0.6], [0.0, 0.5], InputError),
         ([0.5, float("nan")], [0.1, 0.5], InputError),
+        ([0.5, 0.6, 1.1], [0.1, 0.5, 0.6], InputError),
     ],
 )
 def test_what_has_no_line_is_refused(x, y, error):

@@ -10,10 +10,11 @@ CLIP's own architectures are better loaded as files (`diptych.load`): faster, an
 import contextlib
 import hashlib
 import importlib
+import json
 import logging
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ import torch
 
 from diptych.data.decoding import decode_image
 from diptych.embed.encoder import Encoder, Picture
+from diptych.embed.folder import read_json
+from diptych.embed.foreign import OPEN_CLIP_CONFIG
 from diptych.embed.loading import load
 from diptych.embed.model import Model
 from diptych.embed.own import OwnEncoder
@@ -28,8 +31,11 @@ from diptych.errors import ConfigError, InputError, WeightsError
 from diptych.model.clip import normalised
 from diptych.model.device import choose_device
 
+logger = logging.getLogger(__name__)
+
 BATCH_SIZE = 64
 _ORIGINS = ("_name_or_path", "transformers_version")
+_PREPARED = ("mean", "std", "interpolation", "resize_mode")  # of open_clip's preprocess_cfg; the size is the network's
 
 
 def open_encoder(name: str | Path, device: str | torch.device | None = None, precision: str = "fp32") -> Encoder:
@@ -175,22 +181,35 @@ def open_huggingface(name: str, device: torch.device) -> ForeignEncoder:
 
 
 def open_open_clip(name: str, device: torch.device) -> ForeignEncoder:
-    """A model of open_clip: NAME, or NAME@PRETRAINED with one of its tags or a weight file.
+    """A model of open_clip: NAME@PRETRAINED with one of its tags or a weight file.
+
+    A tag says how its pictures were prepared, a file does not: an open_clip_config.json beside it may, whose
+    preprocess_cfg is taken. What nobody states is open_clip's default, with a notice.
 
     Raises:
         ConfigError: open_clip is not installed.
-        WeightsError: there is no such model, or no weights are named.
+        WeightsError: there is no such model, no weights are named, or the file beside them is damaged.
     """
     architecture, _, pretrained = name.partition("@")
     if not pretrained:
         raise WeightsError(f"open_clip:{name} names no weights: add @TAG or @FILE, such as open_clip:ViT-B-32@openai")
     open_clip = _library("open_clip", "open_clip_torch")
+    tagged = open_clip.get_pretrained_cfg(architecture.replace("/", "-"), pretrained)
+    from_file = not tagged and Path(pretrained).is_file()
+    stated = _stated_preprocessing(Path(pretrained).with_name(OPEN_CLIP_CONFIG)) if from_file else {}
     try:
-        network, _, prepare = open_clip.create_model_and_transforms(architecture, pretrained=pretrained, device=device)
+        network, _, prepare = open_clip.create_model_and_transforms(
+            architecture,
+            pretrained=pretrained,
+            device=device,
+            **{f"image_{key}": stated[key] for key in _PREPARED if key in stated},
+        )
         tokenize = open_clip.get_tokenizer(architecture)
-    except (RuntimeError, OSError, ValueError) as error:
-        raise WeightsError(f"open_clip:{name} cannot be loaded: {_first_line(error)}") from error
+    except (RuntimeError, OSError, ValueError, TypeError, AssertionError) as error:
+        raise WeightsError(f"open_clip:{name} cannot be loaded: {_first_line(error) or repr(error)}") from error
     visual = network.visual
+    if from_file:
+        _check_preprocessing(pretrained, stated, visual.preprocess_cfg)
 
     @contextlib.contextmanager
     def without_projection() -> Iterator[None]:
@@ -214,6 +233,44 @@ def open_open_clip(name: str, device: torch.device) -> ForeignEncoder:
         preprocessing=f"{architecture} {prepare}",
         tokenizing=f"{type(tokenize).__name__} {getattr(tokenize, 'context_length', None)}",
     )
+
+
+def _stated_preprocessing(path: Path) -> dict[str, Any]:
+    """The preprocess_cfg of an open_clip_config.json; empty where there is no such file."""
+    if not path.is_file():
+        return {}
+    stated = read_json(path).get("preprocess_cfg")
+    if not isinstance(stated, Mapping):
+        raise WeightsError(f"{path} has no object preprocess_cfg")
+    found = dict(stated)
+    for key in {"mean", "std"} & set(stated):
+        values = stated[key]
+        if not isinstance(values, list) or len(values) != 3 or {type(value) for value in values} - {int, float}:
+            raise WeightsError(f"{path}: preprocess_cfg.{key} is {values!r:.80}; it should be three numbers")
+        found[key] = tuple(map(float, values))  # as the library's own are, so that equal ones have equal fingerprints
+    return found
+
+
+def _check_preprocessing(file: str, stated: Mapping[str, Any], taken: Mapping[str, Any]) -> None:
+    """A notice of what is assumed about pictures; WeightsError where they should have another size than they get."""
+    size = _sides(taken["size"])
+    if (other := _sides(stated.get("size", size))) != size:
+        raise WeightsError(
+            f"{OPEN_CLIP_CONFIG} beside {file} states pictures of {other} pixels; this architecture takes {size}"
+        )
+    if assumed := {key: taken[key] for key in _PREPARED if key not in stated}:
+        logger.warning(
+            "%s does not say how its pictures were prepared; assumed, at %s pixels: %s. If it was trained otherwise, "
+            'write %s beside it, with what is right: {"preprocess_cfg": %s}',
+            *(file, size, ", ".join(f"{key} {value}" for key, value in assumed.items())),
+            *(OPEN_CLIP_CONFIG, json.dumps({key: taken[key] for key in _PREPARED})),
+        )
+
+
+def _sides(size: Any) -> str:
+    """224 and [224, 224] say the same: "224 x 224"."""
+    sides = [size, size] if isinstance(size, int) else size
+    return " x ".join(map(str, sides)) if isinstance(sides, list | tuple) else str(size)
 
 
 def open_python(name: str) -> Encoder:

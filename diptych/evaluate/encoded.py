@@ -2,8 +2,8 @@
 
     CACHE/pictures/<fingerprint>/ vectors.f32  rows.parquet  manifest.json
 
-The folder appears whole or not at all. Its name is a fingerprint of all that the vectors depend on, so another model,
-preprocessing or set never finds them.
+The folder appears whole or not at all: what a killed process left of one is deleted when the next set is encoded. Its
+name is a fingerprint of all that the vectors depend on, so another model, preprocessing or set never finds them.
 """
 
 import contextlib
@@ -11,7 +11,6 @@ import dataclasses
 import hashlib
 import json
 import logging
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -29,6 +28,7 @@ from diptych.embed.encoder import Encoder
 from diptych.errors import ConfigError, DataError, InputError
 from diptych.evaluate.encoding import EncodedBatch, encode_benchmark
 from diptych.evaluate.progress import progress_bar
+from diptych.evaluate.unfinished import remove_stale, unfinished_name
 
 KINDS = ("embeddings", "features")
 FORMAT = 1
@@ -103,8 +103,9 @@ def _projected(encoder: Any, features: np.ndarray, path: Path) -> np.ndarray:
     """Embeddings of kept features, beside them on disk, made block by block."""
     dim = encoder.project_features(torch.from_numpy(np.array(features[:1]))).shape[1]
     if not path.exists() or path.stat().st_size != 4 * len(features) * dim:
-        part = path.with_name(f".{path.name}.{os.getpid()}")
+        part = path.with_name(unfinished_name(path.name))
         try:
+            remove_stale(path.parent)
             with part.open("wb") as file:
                 for start in range(0, len(features), _ROWS_PER_BLOCK):
                     block = torch.from_numpy(np.array(features[start : start + _ROWS_PER_BLOCK]))
@@ -168,7 +169,8 @@ def _encode(
         return rows.encoded(np.concatenate(vectors), batches.num_broken, fingerprint)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}."))
+        remove_stale(folder.parent)
+        part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f"{unfinished_name(folder.name)}."))
     except OSError as error:
         raise DataError(f"cannot keep vectors in {folder.parent}: {error.strerror}; choose another cache") from error
     try:

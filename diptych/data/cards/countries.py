@@ -5,9 +5,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from diptych.data.cards.annotations import inside
 from diptych.data.cards.archives.class_folders import COUNTRY_CODES
-from diptych.data.cards.archives.reading import shuffled
+from diptych.data.cards.archives.reading import inside, shuffled
 from diptych.data.cards.derived import Draft, draw
 from diptych.data.cards.prompts import get_prompts
 from diptych.data.samples import read_file

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from diptych.data.cards.annotations import inside
 from diptych.data.cards.archives import driving, scenes
 from diptych.data.cards.archives.folders import EUROSAT_NAMES
-from diptych.data.cards.archives.reading import ClassIndex, inner, pictures, shuffled
+from diptych.data.cards.archives.reading import ClassIndex, folders_of, inner, inside, shuffled
 from diptych.data.cards.prompts import get_prompts
 from diptych.data.samples import read_file
+from diptych.data.tables import walk_pictures
 from diptych.errors import DataError
 
 # Pictures of each class.
@@ -69,10 +69,10 @@ def resisc45(source: Path, seed: int) -> Draft:
 
 def _class_folders(base: Path, classes: ClassIndex, sizes: Mapping[str, int], seed: int) -> Draft:
     """As many pictures of each class; DataError where a class has too few, or its folder is missing."""
-    folders = sorted(entry.name for entry in base.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    folders = folders_of(base)
     splits: dict[str, list[tuple[str, int]]] = {split: [] for split in sizes}
     for folder, label in zip(folders, classes.order(folders, str(base)), strict=True):
-        files = (f"{folder}/{name}" for name in pictures(base / folder))
+        files = (f"{folder}/{name}" for name in walk_pictures(base / folder))
         for split, drawn in draw(files, sizes, seed, str(base / folder)).items():
             splits[split] += [(file, label) for file in drawn]
     return Draft(_names(classes.row), splits, lambda name: read_file(base / name))

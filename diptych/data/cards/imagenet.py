@@ -12,8 +12,12 @@ _ASSETS = Path(__file__).parents[2] / "assets"
 
 @functools.cache
 def wordnet_ids() -> tuple[str, ...]:
-    """The WordNet ids of ImageNet's 1,000 classes ("n01440764", ...) by class index, which is their sorted order."""
-    return tuple((_ASSETS / "imagenet_wnids.txt").read_text("ascii").split())
+    """The WordNet ids of ImageNet's 1,000 classes ("n01440764", ...) by class index, which is their sorted order.
+
+    Source: ILSVRC 2012; the file says where it is published, and on what terms.
+    """
+    text = (_ASSETS / "imagenet_wnids.txt").read_text("ascii")
+    return tuple(line for line in text.splitlines() if not line.startswith("#"))
 
 
 @functools.cache

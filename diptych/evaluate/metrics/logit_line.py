@@ -1,7 +1,8 @@
 """A straight line between logit-scaled accuracies, and how far a model lies above it: effective robustness.
 
 Source: CLIP paper, section 3.3 and figure 13, after Taori et al. (2020). The paper does not say what was drawn again
-for its bands nor how often: here it is models, a thousand times.
+for its bands nor how often: here it is models, a thousand times. An accuracy of exactly 0 or 1 has no finite logit: its
+model is left out of the fit and counted.
 """
 
 import dataclasses
@@ -24,12 +25,14 @@ class LogitLine:
         a, b: its coefficients.
         draws: float64 (D, 2), the coefficients of lines through models drawn again.
         num_models: fitted points.
+        left_out: places, among the given points, of those that have no logit, because one accuracy is exactly 0 or 1.
     """
 
     a: float
     b: float
     draws: np.ndarray
     num_models: int
+    left_out: tuple[int, ...] = ()
 
     def __call__(self, x: ArrayLike) -> np.ndarray:
         """Accuracy under shift that the line expects at accuracy x; fractions, of the shape of x."""
@@ -65,25 +68,35 @@ def fit_logit_line(x: ArrayLike, y: ArrayLike, *, resamples: int = RESAMPLES, se
     """Fit a line through models.
 
     Args:
-        x: (N,) accuracies of the models on the usual set, fractions between 0 and 1, both excluded.
+        x: (N,) accuracies of the models on the usual set, fractions. Models of which one accuracy is exactly 0 or 1 are
+            left out; `left_out` names them.
         y: (N,) their accuracies under shift, likewise.
         resamples: lines through N models drawn with replacement, for the band.
         seed: of the draws.
     Raises:
         ShapeError: x and y are not two rows of one length.
-        InputError: fewer than two different x, or an accuracy that has no logit.
+        InputError: fewer than two different x with a logit, or an accuracy that is no fraction.
     """
     x, y = np.asarray(x, float), np.asarray(y, float)
     if x.shape != y.shape or x.ndim != 1:
         raise ShapeError(f"a line needs two rows of one length; got {x.shape} and {y.shape}")
     _check(np.concatenate([x, y]))
-    if len(np.unique(x)) < 2:
-        raise InputError(f"a line needs models of at least two different accuracies; got {len(x)} models")
-    u, v = logit(x), logit(y)
+    fits = has_logit(x) & has_logit(y)
+    left_out = tuple(np.flatnonzero(~fits).tolist())
+    if len(np.unique(x[fits])) < 2:
+        without = f", {len(left_out)} of them with exactly 0 or 1, which has no logit" if left_out else ""
+        raise InputError(f"a line needs models of at least two different accuracies; got {len(x)} models{without}")
+    u, v = logit(x[fits]), logit(y[fits])
     a, b = (float(one[0]) for one in _lines(u, v, np.arange(len(u))[None]))
     rows = np.random.default_rng(seed).integers(len(u), size=(resamples, len(u)))
     draws = np.stack(_lines(u, v, rows), axis=1)
-    return LogitLine(a, b, draws[np.isfinite(draws).all(axis=1)], len(u))
+    return LogitLine(a, b, draws[np.isfinite(draws).all(axis=1)], len(u), left_out)
+
+
+def has_logit(values: ArrayLike) -> np.ndarray:
+    """Which fractions lie between 0 and 1, both excluded; bool, of the shape of values."""
+    values = np.asarray(values, float)
+    return (values > 0) & (values < 1)
 
 
 def _lines(u: np.ndarray, v: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -117,11 +130,15 @@ def effective_robustness(
 
 
 def above_line(line: LogitLine, x: ArrayLike, y: ArrayLike) -> Effective:
-    """`effective_robustness` beside a line that is there already."""
+    """`effective_robustness` beside a line that is there already.
+
+    A model whose x is exactly 0 or 1 has no place on the line, and NaN in every row; y needs no logit.
+    """
     x, y = np.asarray(x, float), np.asarray(y, float)
     if x.shape != y.shape:
         raise ShapeError(f"models need one accuracy each of both kinds; got {x.shape} and {y.shape}")
     _check(np.concatenate([x.ravel(), y.ravel()]))
+    x = np.where(has_logit(x), x, np.nan)
     predicted, (low, high) = line(x), line.band(x)
     with np.errstate(divide="ignore", invalid="ignore"):
         closed = 1 - (x - y) / (x - predicted)
@@ -134,8 +151,5 @@ def relative_robustness(after: ArrayLike, before: ArrayLike) -> np.ndarray:
 
 
 def _check(values: np.ndarray) -> None:
-    if bad := [value for value in values.tolist() if not 0 < value < 1]:
-        raise InputError(
-            f"logits need accuracies between 0 and 1, both excluded; {len(bad)} are not, such as {bad[0]}; "
-            "leave these models out"
-        )
+    if bad := [value for value in values.tolist() if not 0 <= value <= 1]:
+        raise InputError(f"accuracies are fractions from 0 to 1; {len(bad)} are not, such as {bad[0]}")

@@ -41,24 +41,29 @@ def similarity_blocks(
             yield rows, columns, (some @ np.asarray(items[columns], np.float64).T).astype(np.float32)
 
 
-def nearest(queries: np.ndarray, items: np.ndarray, block: int = BLOCK) -> np.ndarray:
+def nearest(
+    queries: np.ndarray, items: np.ndarray, block: int = BLOCK, *, without: np.ndarray | None = None
+) -> np.ndarray:
     """The item of the largest dot product with each query, exactly; of equal ones the lower index.
 
     Args:
         queries: float (Q, E). items: float (G, E), G at least 1.
+        without: bool (G,), items that are not to be found, as if they were not there.
     Returns:
         int64 (Q,).
     Raises:
         ShapeError: the two differ in E.
         InputError: there is no item, or a vector is not finite.
     """
-    if not len(items):
+    if not len(items) or (without is not None and without.all()):
         raise InputError("there is nothing to be near to: the reference set is empty")
     best = np.full(len(queries), -np.inf, np.float32)
     found = np.zeros(len(queries), np.int64)
     for rows, columns, table in similarity_blocks(queries, items, block):
         if not np.isfinite(table).all():
             raise InputError("embeddings hold NaN or infinity; are the weights sound?")
+        if without is not None:
+            table[:, without[columns]] = -np.inf
         place = table.argmax(axis=1)
         value = table[np.arange(len(table)), place]
         better = value > best[rows]  # not where it is equal: an earlier block has the lower index

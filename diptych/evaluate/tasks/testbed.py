@@ -139,15 +139,27 @@ def standard_line(least: float = LEAST) -> LogitLine:
     Args:
         least: smallest x of a model that counts, a fraction.
     """
-    return _line([(one.x, one.y) for one in testbed() if one.group == "standard"], least)
+    return _line([(one.name, one.x, one.y) for one in testbed() if one.group == "standard"], least)[0]
 
 
 @functools.cache
 def shift_line(name: str, least: float = LEAST) -> LogitLine:
     """The line through the standard models on one shift alone, over their accuracy on the matching part of ImageNet."""
-    part = part_of_imagenet(name)
-    pairs = [(one.accuracy.get(part), under_shift(one.accuracy, name)) for one in testbed() if one.group == "standard"]
-    return _line(pairs, least)
+    return _line(_on_shift(name), least)[0]
+
+
+@functools.cache
+def without_logit(name: str, least: float = LEAST) -> tuple[str, ...]:
+    """The standard models that are not in a shift's line because they have exactly 0 % or 100 % there.
+
+    Of ImageNet-A that is the ResNet-50 whose errors its pictures were chosen by.
+    """
+    return _line(_on_shift(name), least)[1]
+
+
+def _on_shift(name: str) -> list[tuple[str, float | None, float | None]]:
+    part, standard = part_of_imagenet(name), [one for one in testbed() if one.group == "standard"]
+    return [(one.name, one.accuracy.get(part), under_shift(one.accuracy, name)) for one in standard]
 
 
 def part_of_imagenet(name: str) -> str:
@@ -155,9 +167,11 @@ def part_of_imagenet(name: str) -> str:
     return f"ImageNet on {name}" if name in SUBSETS else "ImageNet"
 
 
-def _line(pairs: list[tuple[float | None, float | None]], least: float) -> LogitLine:
-    points = [(x, y) for x, y in pairs if x is not None and y is not None and x >= least and y > 0]
-    return fit_logit_line([x for x, _ in points], [y for _, y in points])
+def _line(models: list[tuple[str, float | None, float | None]], least: float) -> tuple[LogitLine, tuple[str, ...]]:
+    """The line through models, and the names of those that it leaves out."""
+    points = [(name, x, y) for name, x, y in models if x is not None and y is not None and x >= least]
+    line = fit_logit_line([x for _, x, _ in points], [y for *_, y in points])
+    return line, tuple(points[place][0] for place in line.left_out)
 
 
 def _mean(values: list[float | None]) -> float | None:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from diptych.data.cards.table import CARDS
-from diptych.evaluate.metrics.logit_line import LogitLine, fit_logit_line
+from diptych.evaluate.metrics.logit_line import LogitLine, fit_logit_line, has_logit
 from diptych.evaluate.probe.efficiency import Needed, examples_to_match, summarise_needed
 from diptych.evaluate.probe.few_shot import CLASSIFIERS, SHOTS
 from diptych.evaluate.tasks.testbed import SHIFT_NAMES, standard_line
@@ -242,7 +242,7 @@ def _figure_15(results: Sequence[Result]) -> Shown:
         for name, cells in published("figure 15").items()
     }
     series, rows, line = [_standard_series()], [], standard_line()
-    sentences = []
+    sentences, left_out = [], []
     measured = robustness_points(results)
     scores = measured_scores(results)
     models = list(dict.fromkeys(model for model, _ in measured))
@@ -257,6 +257,7 @@ def _figure_15(results: Sequence[Result]) -> Shown:
             label = f"{model}, {classifier}"
             series += _robustness_series(label, own, 1 + place % 4)
             rows += [_robustness_row(label, shots, *point, line, False) for shots, point in own.items()]
+            left_out += [f"{label} at {shots}" for shots in _without_logit(own)]
     series += _robustness_series("CLIP, the paper's", paper, 0)
     rows += [_robustness_row("CLIP, the paper's", shots, *point, line, True) for shots, point in paper.items()]
     chart = Chart(
@@ -277,6 +278,7 @@ def _figure_15(results: Sequence[Result]) -> Shown:
         [chart],
         [
             f"Zero-shot at 0 examples is the static classifier of ImageNet's 1,000 classes. {_READ_OFF}",
+            *_left_out_note(left_out),
             *_few_shot_missing(results, models),
         ],
     )
@@ -303,14 +305,27 @@ def _robustness_series(label: str, points: Mapping[str, tuple[float, float]], co
     few = {shots: point for shots, point in points.items() if shots != "0"}
     x, y = [one for one, _ in few.values()], [one for _, one in few.values()]
     found = [Series(f"{label}, few-shot", x, y, colour=colour, form="points", names=list(few))] if few else []
-    if len(set(x)) > 2:
-        line, ends = fit_logit_line(np.array(x) / 100, np.array(y) / 100), np.linspace(min(x), max(x), 40)
+    fitted = [one for shots, (one, _) in few.items() if shots not in _without_logit(few)]
+    if len(set(fitted)) > 2:
+        line, ends = fit_logit_line(np.array(x) / 100, np.array(y) / 100), np.linspace(min(fitted), max(fitted), 40)
         found.append(Series("", ends.tolist(), (100 * line(ends / 100)).tolist(), colour=colour, form="thin"))
     if "0" in points:
         apart = points["0"]
         name = f"{label}, zero-shot"
         found.append(Series(name, [apart[0]], [apart[1]], colour=colour, form="markers", names=["zero-shot"]))
     return found
+
+
+def _without_logit(points: Mapping[str, tuple[float, float]]) -> list[str]:
+    """The examples per class of points of which one accuracy is exactly 0 or 100 %."""
+    return [shots for shots, point in points.items() if not has_logit(np.array(point) / 100).all()]
+
+
+def _left_out_note(points: Sequence[str]) -> list[str]:
+    if not points:
+        return []
+    named = "; ".join(points)
+    return [f"Exactly 0 % or 100 % has no logit, so chart and lines lack (examples per class): {named}."]
 
 
 def _robustness_row(label: str, shots: str, x: float, y: float, line: LogitLine, of_paper: bool) -> _Row:

@@ -17,6 +17,7 @@ from diptych.evaluate.tasks.testbed import (
     standard_line,
     testbed,
     under_shift,
+    without_logit,
 )
 from diptych.paper.exhibit import Exhibit, Shown
 from diptych.paper.numbers.published import published
@@ -137,6 +138,7 @@ def _figure_13(results: Sequence[Result]) -> Shown:
             f"{100 * LEAST:.0f} % on ImageNet's parts: {_words(line)}. Zero-shot CLIP's own line: {_words(clip)}.",
             "The paper says up to 75 %, without its computation; CLIP's points are read off the plot, the best at "
             "about (89.0, 78.9).",
+            *_not_in_lines(own),
             *_missing(own),
         ],
     )
@@ -161,7 +163,7 @@ def _line_series(label: str, line: LogitLine, colour: int, ends: tuple[float, fl
 
 
 def _effective_row(name: str, x: float | None, y: float | None, line: LogitLine, of_paper: bool) -> _Row:
-    if x is None or y is None or not _has_logits(x, y):
+    if x is None or y is None or not _has_logits(x):
         return name, [Cell(x), Cell(y), Cell(None), Cell(None), Cell(None)]
     found = above_line(line, [x / 100], [y / 100])
     predicted, effective, low, high, closed = (
@@ -180,16 +182,19 @@ def _shift_tables(own: Measured) -> list[NumberTable]:
     """Set by set, beside standard models of equal accuracy on the matching part of ImageNet; of measured models."""
     tables = []
     for key, scores in own.items():
-        percents, rows = scores.percents, []
-        for name in SHIFT_NAMES:
-            x, y = percents.get(part_of_imagenet(name)), under_shift(percents, name)
-            if x is not None and y is not None:
-                rows.append(_effective_row(name, x, y, shift_line(name), False))
+        pairs = {name: pair for name in SHIFT_NAMES if (pair := _on_shift(scores, name))}
+        rows = [_effective_row(name, x, y, shift_line(name), False) for name, (x, y) in pairs.items()]
         columns = ["shift", "on its part of ImageNet", "under shift", "standard models", "effective robustness"]
         if rows:
             title = f"{', '.join(key)}: shift by shift, % and points"
             tables.append(NumberTable(title, [*columns, "gap closed, %"], rows))
     return tables
+
+
+def _on_shift(scores: Scores, name: str) -> tuple[float, float] | None:
+    """Percent on a shift's part of ImageNet and on the shift; None where one is missing."""
+    x, y = scores.percents.get(part_of_imagenet(name)), under_shift(scores.percents, name)
+    return None if x is None or y is None else (x, y)
 
 
 def _resnet_table() -> NumberTable:
@@ -236,6 +241,7 @@ def _figure_14(results: Sequence[Result]) -> Shown:
         [
             "Where a shift's classes are ImageNet's own, its own class names change nothing.",
             _EXCHANGED,
+            *_off_the_axes(own),
             *_missing(own),
         ],
     )
@@ -274,13 +280,30 @@ def _measured_series(own: Measured) -> list[Series]:
 
 def _effect(scores: Scores, line: LogitLine) -> float | None:
     """Effective robustness in points; None where it cannot be had."""
-    if not _has_logits(scores.x, scores.y):
+    if scores.x is None or scores.y is None or not _has_logits(scores.x):
         return None
-    return 100 * float(above_line(line, [(scores.x or 0) / 100], [(scores.y or 0) / 100]).effective[0])
+    return 100 * float(above_line(line, [scores.x / 100], [scores.y / 100]).effective[0])
 
 
-def _has_logits(*percents: float | None) -> bool:
-    return all(value is not None and 0 < value < 100 for value in percents)
+def _has_logits(*percents: float) -> bool:
+    """Whether none of them is exactly 0 or 100."""
+    return all(0 < value < 100 for value in percents)
+
+
+def _off_the_axes(own: Measured) -> list[str]:
+    """A note on measured models that a chart between logits cannot show."""
+    known = [(", ".join(key), scores.x, scores.y) for key, scores in own.items()]
+    names = [name for name, x, y in known if x is not None and y is not None and not _has_logits(x, y)]
+    return (
+        [f"Exactly 0 % or 100 % has no place between logits, so figure 14 lacks: {'; '.join(names)}."] if names else []
+    )
+
+
+def _not_in_lines(own: Measured) -> list[str]:
+    """A note on standard models that the lines of single shifts leave out, where these lines are shown."""
+    shown = [name for name in SHIFT_NAMES if any(_on_shift(scores, name) for scores in own.values())]
+    found = [f"{', '.join(names)} on {name}" for name in shown if (names := without_logit(name))]
+    return [f"Exactly 0 % or 100 % has no logit, so the line of one shift lacks: {'; '.join(found)}."] if found else []
 
 
 def _signed(value: float) -> str:

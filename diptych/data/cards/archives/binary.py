@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from diptych.data.cards.archives.reading import ClassIndex, check_split, either, find, inner, lines, number
+from diptych.data.cards.archives.reading import ClassIndex, check_split, either, find_file, inner, lines, number
 from diptych.data.cards.layouts import Layout, register
 from diptych.data.cards.sources import ArraySource
 from diptych.data.samples import fingerprint
@@ -83,7 +83,7 @@ def records(files: Sequence[Path], skip: int, shape: tuple[int, int, int], *, co
 
 def read_cifar10(folder: Path, split: str) -> Source:
     """cifar-10-batches-bin: data_batch_1.bin to data_batch_5.bin, test_batch.bin, batches.meta.txt."""
-    check_split(split, "CIFAR-10", "train", "test")
+    check_split("CIFAR-10", split, "train", "test")
     folder = inner(folder, "cifar-10-batches-bin")
     names = [f"data_batch_{part}.bin" for part in range(1, 6)] if split == "train" else ["test_batch.bin"]
     return _cifar(folder, split, names, 1, ClassIndex("CIFAR10"), "batches.meta.txt")
@@ -91,14 +91,14 @@ def read_cifar10(folder: Path, split: str) -> Source:
 
 def read_cifar100(folder: Path, split: str) -> Source:
     """cifar-100-binary: train.bin, test.bin, fine_label_names.txt; of each record's two labels the second, fine one."""
-    check_split(split, "CIFAR-100", "train", "test")
+    check_split("CIFAR-100", split, "train", "test")
     folder = inner(folder, "cifar-100-binary")
     return _cifar(folder, split, [f"{split}.bin"], 2, ClassIndex("CIFAR100"), "fine_label_names.txt")
 
 
 def _cifar(folder: Path, split: str, names: list[str], skip: int, classes: ClassIndex, listed: str) -> Source:
-    order = classes.order((line for _, line in lines(find(folder, listed))), str(folder / listed))
-    files = [find(folder, name) for name in names]
+    order = classes.order((line for _, line in lines(find_file(folder, listed))), str(folder / listed))
+    files = [find_file(folder, name) for name in names]
     pixels = records(files, skip, (3, 32, 32))
     labels = _labels(pixels.leading()[:, -1], order, 0, str(files[0]))
     return ArraySource(split, pixels, labels, fingerprint(files, names), tuple(files))
@@ -114,10 +114,10 @@ def python_version(folder: Path, split: str) -> Source:
 
 def read_cifar10_1(folder: Path, split: str) -> Source:
     """CIFAR-10.1: cifar10.1_v6_data.npy (2,000 pictures; without it v4, 2,021) and its _labels.npy; a test set only."""
-    check_split(split, "CIFAR-10.1", "test")
+    check_split("CIFAR-10.1", split, "test")
     folder = inner(folder, "datasets")
-    path = find(folder, "cifar10.1_v6_data.npy", "cifar10.1_v4_data.npy")
-    labelled = find(folder, path.name.replace("_data", "_labels"))
+    path = find_file(folder, "cifar10.1_v6_data.npy", "cifar10.1_v4_data.npy")
+    labelled = find_file(folder, path.name.replace("_data", "_labels"))
     pixels, labels = _npy(path), _npy(labelled)
     if pixels.ndim != 4 or pixels.shape[1:] != (32, 32, 3) or pixels.dtype != np.uint8:
         raise DataError(f"{path} has {pixels.dtype} {pixels.shape}, not uint8 (N, 32, 32, 3)")
@@ -130,10 +130,10 @@ def read_cifar10_1(folder: Path, split: str) -> Source:
 
 def read_mnist(folder: Path, split: str) -> Source:
     """The idx files train-images-idx3-ubyte, train-labels-idx1-ubyte and t10k-..., as they are or .gz."""
-    check_split(split, "MNIST", "train", "test")
+    check_split("MNIST", split, "train", "test")
     folder, first = inner(folder, "MNIST/raw", "raw"), {"train": "train", "test": "t10k"}[split]
     images, labels = (
-        find(folder, *(f"{first}-{what}{mark}{kind}-ubyte{end}" for mark in "-." for end in ("", ".gz")))
+        find_file(folder, *(f"{first}-{what}{mark}{kind}-ubyte{end}" for mark in "-." for end in ("", ".gz")))
         for what, kind in (("images", "idx3"), ("labels", "idx1"))
     )
     pixels, classes = _idx(images, 3), _idx(labels, 1)
@@ -150,12 +150,12 @@ def read_stl10(folder: Path, split: str) -> Source:
 
     "train" are all 5,000 labelled pictures. The paper trains on each of the ten folds of 1,000; see `stl10_folds`.
     """
-    check_split(split, "STL-10", "train", "test")
+    check_split("STL-10", split, "train", "test")
     folder = inner(folder, "stl10_binary")
     order = ClassIndex("STL10").order(
-        (line for _, line in lines(find(folder, "class_names.txt"))), str(folder / "class_names.txt")
+        (line for _, line in lines(find_file(folder, "class_names.txt"))), str(folder / "class_names.txt")
     )
-    images, labels = find(folder, f"{split}_X.bin"), find(folder, f"{split}_y.bin")
+    images, labels = find_file(folder, f"{split}_X.bin"), find_file(folder, f"{split}_y.bin")
     pixels, classes = records([images], 0, (3, 96, 96), columns=True), np.fromfile(labels, np.uint8)
     if sum(pixels.counts) != len(classes):
         raise DataError(f"{images} has {sum(pixels.counts)} pictures, {labels} has {len(classes)} labels")
@@ -192,8 +192,8 @@ def stl10_folds(folder: str | Path) -> list[np.ndarray]:
         DataError: fold_indices.txt is missing, has not ten lines, or names a picture that is not there.
     """
     folder = inner(Path(folder), "stl10_binary")
-    total = find(folder, "train_y.bin").stat().st_size
-    path = find(folder, "fold_indices.txt")
+    total = find_file(folder, "train_y.bin").stat().st_size
+    path = find_file(folder, "fold_indices.txt")
     folds = [np.array([number(one, where, 0, total - 1) for one in line.split()]) for where, line in lines(path)]
     if len(folds) != 10:
         raise DataError(f"{path} has {len(folds)} lines; it should have ten, one per fold")

@@ -5,15 +5,16 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from diptych.data.cards.annotations import (
+from diptych.data.cards.archives.reading import (
     below,
     choose_split,
-    drawn,
     field,
     find_file,
+    find_folder,
     inside,
+    lines,
     read_json,
-    read_lines,
+    shuffled,
 )
 from diptych.data.cards.layouts import register
 from diptych.data.cards.sources import Entry, ListedSource
@@ -32,14 +33,14 @@ _SPLITS = {"train": "train", "val": "val", "test": "test"}
 def _flickr(folder: Path, split: str) -> Source:
     """Flickr30k by Karpathy's division (dataset_flickr30k.json), or by lists of picture numbers ({split}.txt)."""
     part = choose_split("Flickr30k", split, _SPLITS)
-    place = find_file(folder, *_FLICKR_PICTURES).name
+    place = find_folder(folder, *_FLICKR_PICTURES).name
     if (table := folder / "dataset_flickr30k.json").exists():
         captions = {f"{place}/{file}": texts for _, file, texts in _karpathy(table, {part})}
     else:
         tokens = find_file(folder, "results_20130124.token", "results.token", "results.csv")
         every = _tokens(tokens)
         listed = find_file(folder, f"{part}.txt", f"flickr30k_{part}.txt", "dataset_flickr30k.json")
-        names = [name if name.endswith(".jpg") else f"{name}.jpg" for name in read_lines(listed)]
+        names = [name if name.endswith(".jpg") else f"{name}.jpg" for _, name in lines(listed)]
         if absent := [name for name in names if name not in every]:
             raise DataError(f"{tokens} has no captions of {len(absent)} pictures in {listed.name}: {absent[:3]}")
         captions = {f"{place}/{inside(name, str(listed))}": every[name] for name in names}
@@ -49,7 +50,7 @@ def _flickr(folder: Path, split: str) -> Source:
 def _tokens(path: Path) -> dict[str, list[str]]:
     """Captions by picture: "1000092795.jpg#0<tab>Two young guys ...", or "1000092795.jpg| 0| Two young guys ..."."""
     captions: dict[str, list[str]] = {}
-    for number, line in enumerate(read_lines(path), start=1):
+    for where, line in lines(path):
         if path.suffix == ".csv":
             name, _, rest = line.partition("|")
             text = rest.partition("|")[2]
@@ -59,7 +60,7 @@ def _tokens(path: Path) -> dict[str, list[str]]:
             head, _, text = line.partition("\t")
             name = head.partition("#")[0]
         if not name or not text.strip():
-            raise DataError(f"{path}, line {number} is no picture with a caption: {line[:80]!r}")
+            raise DataError(f"{where} is no picture with a caption: {line[:80]!r}")
         captions.setdefault(name.strip(), []).append(text)
     return captions
 
@@ -82,8 +83,7 @@ def _coco(folder: Path, split: str) -> Source:
     captions = _coco_captions(table, folder)
     if part == "test" and len(captions) > _COCO_TEST:
         logger.warning("MSCOCO: no dataset_coco.json; 5,000 pictures of val2014 are drawn, not the usual ones")
-        chosen = drawn(captions, _COCO_TEST, "MSCOCO")
-        captions = {file: texts for file, texts in captions.items() if file in chosen}
+        captions = {file: captions[file] for file in shuffled(captions)[:_COCO_TEST]}
     return _source(folder, captions)
 
 
@@ -92,7 +92,7 @@ def _coco_captions(path: Path, folder: Path) -> dict[str, list[str]]:
     parsed = read_json(path)
     images = field(parsed, "images", list, str(path))
     place = path.stem.rpartition("_")[2]
-    find_file(folder, place)
+    find_folder(folder, place)
     names = {field(row, "id", int, str(path)): field(row, "file_name", str, str(path)) for row in images}
     captions: dict[str, list[str]] = {f"{place}/{inside(name, str(path))}": [] for name in names.values()}
     rows = field(parsed, "annotations", list, str(path))

@@ -2,15 +2,7 @@
 
 from pathlib import Path
 
-from diptych.data.cards.annotations import (
-    below,
-    choose_split,
-    class_folders,
-    field,
-    inside,
-    prompts_index,
-    read_lines,
-)
+from diptych.data.cards.archives.reading import ClassIndex, below, choose_split, class_folders, field, inside, lines
 from diptych.data.cards.layouts import Layout, register
 from diptych.data.cards.prompts import Prompts, plain_name
 from diptych.data.cards.sources import Entry, ListedSource
@@ -42,7 +34,7 @@ def _country(folder: Path, split: str) -> Source:
 
 
 def _review(folder: Path, split: str) -> Source:
-    index = prompts_index("RenderedSST2")
+    index = ClassIndex("RenderedSST2")
     return class_folders(folder / choose_split("Rendered SST2", split, _SPLITS), index.get, 2)
 
 
@@ -72,13 +64,13 @@ def _yahoo(folder: Path, split: str) -> Source:
     """aYahoo: a list gives each picture's class; without it the file names do ("bag_227.jpg")."""
     choose_split("aYahoo", split, {"test": "all"})
     place = "" if any(folder.glob("bag_*")) else f"{_YAHOO_PICTURES}/"
-    table = folder / "attribute_data" / "ayahoo_test.txt"
+    listed = folder / "attribute_data" / "ayahoo_test.txt"
     classes: dict[str, str] = {}
-    if table.exists():
-        for line in read_lines(table):
+    if listed.exists():
+        for where, line in lines(listed):
             picture, name = [*line.split(), ""][:2]
-            if classes.setdefault(inside(picture, str(table)), name) != name:
-                raise DataError(f"{table} gives {picture} two classes, {classes[picture]} and {name}")
+            if classes.setdefault(inside(picture, where), name) != name:
+                raise DataError(f"{where} gives {picture} two classes, {classes[picture]} and {name}")
     else:
         classes = {name: name.rpartition("_")[0] for name in walk_pictures(folder / place)}
     index = {name: label for label, name in enumerate(_YAHOO.split())}

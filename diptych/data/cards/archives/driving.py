@@ -5,8 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from diptych.data.cards.annotations import below, choose_split, find_file, read_lines
-from diptych.data.cards.archives.reading import shuffled
+from diptych.data.cards.archives.reading import below, choose_split, find_folder, lines, shuffled
 from diptych.data.cards.layouts import register
 from diptych.data.cards.sources import Entry, ListedSource
 from diptych.data.sources import Source
@@ -21,7 +20,7 @@ def _read(folder: Path, split: str) -> Source:
     """The labelled pictures, of which a tenth of the drives, or 711 of 7,481 drawn by name, are the test set."""
     choose_split("KITTI", split, {"train": "training", "test": "training"})
     labels = folder / "training" / "label_2"
-    pictures = find_file(folder, "training/image_2")
+    pictures = find_folder(folder, "training/image_2")
     names = sorted(path.stem for path in labels.glob("*.txt"))
     if not any(pictures.glob("*.png")):
         raise DataError(f"{pictures} has no pictures; unpack data_object_image_2.zip there")
@@ -41,14 +40,14 @@ def vehicle_distance(path: Path) -> int:
     Source: the closest-vehicle task of VTAB, which the paper adapts.
     """
     nearest = math.inf
-    for number, line in enumerate(read_lines(path), start=1):
+    for where, line in lines(path):
         kind, *values = line.split()
         try:
             depth = float(values[12])
         except (IndexError, ValueError):
-            raise DataError(f"{path}, line {number} is no label of an object: {line[:80]!r}") from None
+            raise DataError(f"{where} is no label of an object: {line[:80]!r}") from None
         if kind not in _KINDS or not math.isfinite(depth):
-            raise DataError(f"{path}, line {number} is no label of an object: {line[:80]!r}")
+            raise DataError(f"{where} is no label of an object: {line[:80]!r}")
         if kind in _VEHICLES:
             nearest = min(nearest, depth)
     return 3 if nearest == math.inf else 0 if nearest <= 8 else 1 if nearest <= 20 else 2
@@ -63,9 +62,10 @@ def test_drives(folder: Path, names: list[str]) -> set[str]:
     if not (permutation.exists() and drives.exists()):
         return set()
     try:
-        lines = [int(number) - 1 for number in ",".join(read_lines(permutation)).split(",") if number.strip()]
-        of_line = [line.split()[1] for line in read_lines(drives)]
-        of_name = {f"{picture:06d}": of_line[line] for picture, line in enumerate(lines) if line >= 0}
+        numbers = ",".join(line for _, line in lines(permutation)).split(",")
+        places = [int(one) - 1 for one in numbers if one.strip()]
+        of_line = [line.split()[1] for _, line in lines(drives)]
+        of_name = {f"{picture:06d}": of_line[place] for picture, place in enumerate(places) if place >= 0}
         drive_of = {name: of_name[name] for name in names}
     except (ValueError, IndexError, KeyError) as error:
         raise DataError(f"{folder / 'mapping'} does not belong to the pictures: {error!r}") from None

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from diptych.data.cards.archives.reading import check_split, corrupt, either, find, inner
+from diptych.data.cards.archives.reading import check_split, corrupt, either, find_file, inner
 from diptych.data.cards.layouts import register
 from diptych.data.cards.prompts import get_prompts
 from diptych.data.cards.sources import ArraySource
@@ -27,9 +27,9 @@ def read_fer2013(folder: Path, split: str) -> Source:
     Raises:
         DataError: the table is missing or has no such columns, or a row is broken; the message gives its line.
     """
-    check_split(split, "FER2013", "train", "val", "test")
+    check_split("FER2013", split, "train", "val", "test")
     folder = inner(folder, "fer2013")
-    path = find(folder, "fer2013.csv", "icml_face_data.csv")
+    path = find_file(folder, "fer2013.csv", "icml_face_data.csv")
     offsets, labels = [], []
     with path.open("rb") as file:
         header = [name.strip() for name in _fields(file.readline(_MAX_LINE))]

@@ -7,10 +7,11 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-from diptych.data.cards.archives.reading import ClassIndex, check_split, either, inner, pictures, shuffled
+from diptych.data.cards.archives.reading import ClassIndex, check_split, either, folders_of, inner, shuffled
 from diptych.data.cards.layouts import register
 from diptych.data.cards.sources import Entry, ListedSource
 from diptych.data.sources import Source
+from diptych.data.tables import walk_pictures
 from diptych.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -52,7 +53,7 @@ def read_caltech101(folder: Path, split: str) -> Source:
     Raises:
         DataError: a class has no more than 30 pictures, so that nothing is left for test.
     """
-    check_split(split, "Caltech-101", "train", "test")
+    check_split("Caltech-101", split, "train", "test")
     base = inner(folder, "101_ObjectCategories", "caltech-101/101_ObjectCategories", "caltech101/101_ObjectCategories")
 
     def divide(name: str, found: int) -> tuple[int, int]:
@@ -65,14 +66,14 @@ def read_caltech101(folder: Path, split: str) -> Source:
 
 def read_eurosat(folder: Path, split: str) -> Source:
     """2750 (the RGB archive): 1,000 pictures of each class for training, 500 others for test."""
-    check_split(split, "EuroSAT", "train", "test")
+    check_split("EuroSAT", split, "train", "test")
     base = inner(folder, "2750", "EuroSAT/2750", "EuroSAT_RGB")
     return _divided(base, split, ClassIndex("EuroSAT", EUROSAT_NAMES), _shares("EuroSAT", 1000, 500), 1500)
 
 
 def read_resisc45(folder: Path, split: str) -> Source:
     """NWPU-RESISC45: 70 pictures of each class for training, 560 others for test; 70 of each stay unused."""
-    check_split(split, "RESISC45", "train", "test")
+    check_split("RESISC45", split, "train", "test")
     base = inner(folder, "NWPU-RESISC45")
     return _divided(base, split, ClassIndex("RESISC45"), _shares("RESISC45", 70, 560), 630)
 
@@ -99,12 +100,12 @@ def _divided(
     complete: int = 0,
 ) -> Source:
     """The pictures of a split: of each class the first ones of its seeded order for training, the next for test."""
-    names = sorted(entry.name for entry in base.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    names = folders_of(base)
     labels = classes.order(names, str(base))
     entries, short = [], []
     for name, label in zip(names, labels, strict=True):
         stray = [_STRAY] if name == "BACKGROUND_Google" and _is_jpeg(base / name / _STRAY) else []
-        files = shuffled(f"{name}/{picture}" for picture in pictures(base / name) + stray)
+        files = shuffled(f"{name}/{picture}" for picture in [*walk_pictures(base / name), *stray])
         train, test = divide(name, len(files))
         chosen = files[:train] if split == "train" else files[train : train + test]
         entries += [Entry(file, label) for file in sorted(chosen)]

@@ -4,15 +4,15 @@ import functools
 import re
 from pathlib import Path
 
-from diptych.data.cards.annotations import (
+from diptych.data.cards.archives.reading import (
     below,
     choose_split,
     class_folders,
-    field,
     find_file,
     folders_of,
-    read_lines,
-    read_rows,
+    lines,
+    load_mat,
+    table,
 )
 from diptych.data.cards.imagenet import shift_classes, wordnet_index
 from diptych.data.cards.layouts import Layout, register
@@ -47,10 +47,8 @@ def _kaggle_labels(path: Path) -> dict[str, int]:
     if not path.exists():
         return {}
     labels = {}
-    for number, row in enumerate(read_rows(path), start=2):
-        where = f"{path}, row {number}"
-        wordnet_id = field(row, "PredictionString", str, where).split(" ")[0]
-        labels[_picture(field(row, "ImageId", str, where), where)] = _label(wordnet_id, where)
+    for where, row in table(path, ("ImageId", "PredictionString")):
+        labels[_picture(row["ImageId"], where)] = _label(row["PredictionString"].split(" ")[0], where)
     return labels
 
 
@@ -65,10 +63,10 @@ def _devkit_labels(folder: Path) -> dict[str, int]:
     truth = find_file(folder, *(f"{place}{_GROUND_TRUTH}" for place in _DEVKITS))
     ids = _devkit_ids(truth.parent)
     labels = {}
-    for number, line in enumerate(read_lines(truth), start=1):
+    for picture, (where, line) in enumerate(lines(truth), start=1):
         if not line.isdigit() or int(line) not in ids:
-            raise DataError(f"{truth}, line {number}: {line[:40]!r} is no class from 1 to {len(ids)}")
-        labels[f"ILSVRC2012_val_{number:08d}"] = ids[int(line)]
+            raise DataError(f"{where}: {line[:40]!r} is no class from 1 to {len(ids)}")
+        labels[f"ILSVRC2012_val_{picture:08d}"] = ids[int(line)]
     if not labels:
         raise DataError(f"{truth} is empty")
     return labels
@@ -78,14 +76,12 @@ def _devkit_ids(folder: Path) -> dict[int, int]:
     """Class index by the development kit's number, from meta.mat, or map_clsloc.txt ("n02119789 1 kit_fox")."""
     path = find_file(folder, "meta.mat", "map_clsloc.txt")
     if path.suffix == ".txt":
-        pairs = [[*line.split(), "", ""][:2] for line in read_lines(path)]
+        pairs = [[*line.split(), "", ""][:2] for _, line in lines(path)]
     else:
-        from scipy.io import loadmat
-
+        [rows] = load_mat(path, "synsets")
         try:
-            rows = loadmat(path, squeeze_me=True, variable_names=["synsets"])["synsets"]
-            pairs = [[str(row["WNID"]), str(row["ILSVRC2012_ID"])] for row in rows.reshape(-1)]
-        except Exception as error:  # the parser raises whatever it meets
+            pairs = [[str(row["WNID"]), str(row["ILSVRC2012_ID"])] for row in rows]
+        except (TypeError, KeyError, IndexError) as error:
             raise DataError(f"{path} cannot be read as the development kit's table: {error!r:.200}") from None
     ids = {}
     for wordnet_id, number in pairs:

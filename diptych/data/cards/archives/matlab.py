@@ -9,11 +9,11 @@ from diptych.data.cards.archives.reading import (
     ClassIndex,
     check_split,
     either,
-    find,
+    find_file,
     inner,
+    inside,
     load_mat,
     number,
-    safe,
 )
 from diptych.data.cards.layouts import register
 from diptych.data.cards.prompts import get_prompts
@@ -28,13 +28,13 @@ def read_stanford_cars(folder: Path, split: str) -> Source:
     The classes are numbered from 1, as cars_meta.mat names them; its names are mapped to the prompts table's. The test
     list inside the devkit has no classes: the one with labels is a file of its own, beside the devkit or in it.
     """
-    check_split(split, "Stanford Cars", "train", "test")
+    check_split("Stanford Cars", split, "train", "test")
     folder = inner(folder, "stanford_cars", "stanford-cars")
-    meta = find(folder, "devkit/cars_meta.mat", "car_devkit/devkit/cars_meta.mat", "cars_meta.mat")
+    meta = find_file(folder, "devkit/cars_meta.mat", "car_devkit/devkit/cars_meta.mat", "cars_meta.mat")
     [names] = load_mat(meta, "class_names")
     order = ClassIndex("StanfordCars").order([str(name) for name in np.atleast_1d(names)], str(meta))
     name = {"train": "cars_train_annos.mat", "test": "cars_test_annos_withlabels.mat"}[split]
-    listed = find(folder, name, f"devkit/{name}", f"car_devkit/devkit/{name}")
+    listed = find_file(folder, name, f"devkit/{name}", f"car_devkit/devkit/{name}")
     [annotations] = load_mat(listed, "annotations")
     entries = []
     for count, row in enumerate([annotations] if isinstance(annotations, dict) else annotations, 1):
@@ -42,7 +42,7 @@ def read_stanford_cars(folder: Path, split: str) -> Source:
         if not isinstance(row, dict) or not {"fname", "class"} <= set(row):
             raise DataError(f"{where} has no file name and class")
         place = number(_integer(row["class"]), where, 1, len(order))
-        entries.append(Entry(f"cars_{split}/{safe(str(row['fname']), where)}", order[place - 1]))
+        entries.append(Entry(f"cars_{split}/{inside(str(row['fname']), where)}", order[place - 1]))
     return ListedSource(folder, entries)
 
 
@@ -52,11 +52,11 @@ def read_flowers102(folder: Path, split: str) -> Source:
     The paper's 2,040 for training are trnid and valid together. Some use tstid for training, since it is larger; here
     it is the test set. The classes have numbers from 1 alone; the prompts table's authors named them in that order.
     """
-    check_split(split, "Oxford Flowers 102", "train", "val", "test")
+    check_split("Oxford Flowers 102", split, "train", "val", "test")
     folder = inner(folder, "flowers-102", "102flowers")
-    [labels] = load_mat(find(folder, "imagelabels.mat"), "labels")
+    [labels] = load_mat(find_file(folder, "imagelabels.mat"), "labels")
     name = {"train": "trnid", "val": "valid", "test": "tstid"}[split]
-    [chosen] = load_mat(find(folder, "setid.mat"), name)
+    [chosen] = load_mat(find_file(folder, "setid.mat"), name)
     labels, classes = np.atleast_1d(labels), len(get_prompts("Flowers102").class_names)
     entries = []
     for given in np.atleast_1d(chosen):

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from diptych.data.cards.annotations import below, choose_split, field, find_file, inside, read_lines
+from diptych.data.cards.archives.reading import below, choose_split, field, find_file, find_folder, inside, lines
 from diptych.data.cards.layouts import register
 from diptych.data.cards.sources import Entry, ListedSource
 from diptych.data.sources import Source
@@ -14,10 +14,9 @@ def _read(folder: Path, split: str) -> Source:
     part = choose_split("Hateful Memes", split, {"train": "train", "test": "dev"})
     # Later releases call the 500 memes of the first one seen.
     path = find_file(folder, f"{part}.jsonl", f"{part}_seen.jsonl")
-    find_file(folder, "img")
+    find_folder(folder, "img")
     entries = []
-    for number, line in enumerate(read_lines(path), start=1):
-        where = f"{path}, line {number}"
+    for where, line in lines(path):
         try:
             row = json.loads(line)
         except (ValueError, RecursionError):

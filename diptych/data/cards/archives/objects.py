@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from diptych.data.cards.annotations import below, choose_split, find_file, folders_of, read_json
+from diptych.data.cards.archives.reading import below, choose_split, find_file, folders_of, read_json
 from diptych.data.cards.imagenet import object_net_names
 from diptych.data.cards.layouts import register
 from diptych.data.cards.sources import Entry, ListedSource

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from diptych.data.cards.annotations import below, choose_split
+from diptych.data.cards.archives.reading import below, choose_split
 from diptych.data.cards.layouts import register
 from diptych.data.cards.sources import ArraySource
 from diptych.data.sources import Source

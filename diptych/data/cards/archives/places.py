@@ -3,7 +3,7 @@
 import math
 from pathlib import Path
 
-from diptych.data.cards.annotations import choose_split, field, inside, read_rows
+from diptych.data.cards.archives.reading import choose_split, field, inside, table
 from diptych.data.cards.layouts import Layout, register
 from diptych.data.cards.sources import Entry, ListedSource
 from diptych.data.sources import Source
@@ -27,8 +27,8 @@ def _read(folder: Path, split: str) -> Source:
     tables = sorted(base.glob("*.csv"))
     if len(tables) != 1:
         raise DataError(f"{base} should have one .csv with the pictures' places, it has {len(tables)}")
-    rows = read_rows(tables[0])
-    columns = {what: _column(rows[0], names, tables[0], what) for what, names in _COLUMNS.items()}
+    rows = list(table(tables[0]))
+    columns = {what: _column(rows[0][1], names, tables[0], what) for what, names in _COLUMNS.items()}
     files: dict[str, str] = {}
     for file in walk_pictures(base):
         if split == "test" and file.startswith("reference/"):
@@ -36,8 +36,7 @@ def _read(folder: Path, split: str) -> Source:
         if (other := files.setdefault(Path(file).name, file)) != file:
             raise DataError(f"{base} has two pictures called {Path(file).name}: {other} and {file}")
     entries = []
-    for number, row in enumerate(rows, start=2):
-        where = f"{tables[0]}, row {number}"
+    for where, row in rows:
         name = inside(row[columns["file"]], where)
         place = {what: field(row, columns[what], float, where) for what in ("latitude", "longitude")}
         if not (abs(place["latitude"]) <= 90 and abs(place["longitude"]) <= 180) or math.isnan(sum(place.values())):
@@ -49,7 +48,7 @@ def _read(folder: Path, split: str) -> Source:
 
 def _column(row: dict[str, str], names: tuple[str, ...], path: Path, what: str) -> str:
     for name in row:
-        if name.strip().lower() in names:
+        if name.lower() in names:
             return name
     raise DataError(f"{path} has no column for the {what}: {', '.join(names)}; it has {', '.join(row)}")
 

@@ -1,20 +1,31 @@
-"""What the readers of archives share: lists with line numbers, safe paths, classes by name, seeded choice."""
+"""What the readers of archives share: lists and tables by line, safe paths, classes by name, seeded choice."""
 
+import csv
 import dataclasses
+import functools
 import hashlib
+import io
+import json
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from diptych.data.cards.layouts import Layout
-from diptych.data.cards.prompts import get_prompts, plain_name
-from diptych.data.samples import IMAGE_EXTENSIONS, decode_text, read_file
+from diptych.data.cards.prompts import Prompts, get_prompts, plain_name
+from diptych.data.samples import decode_text, read_file
 from diptych.data.sources import Source
+from diptych.data.tables import FolderSource, walk_pictures
 from diptych.errors import DataError
 
+logger = logging.getLogger(__name__)
+
 SEED = 2021  # of the subsets whose rule the paper does not state
-_MAX_LIST_BYTES = 256 << 20
+_MAX_BYTES = 1 << 30
+
+
+# ---- where an archive's files lie, and its splits
 
 
 def either(read: Callable[[Path, str], Source], *needs: str) -> tuple[Layout, ...]:
@@ -22,10 +33,63 @@ def either(read: Callable[[Path, str], Source], *needs: str) -> tuple[Layout, ..
     return tuple(Layout(read, (need,)) for need in needs)
 
 
-def check_split(split: str, title: str, *known: str) -> None:
+def below(
+    read: Callable[[Path, str], Source],
+    needs: Sequence[str],
+    inner: Sequence[str],
+    words: Callable[[Path], Prompts] | None = None,
+    read_fold: Callable[[Path, str, int], Source] | None = None,
+) -> tuple[Layout, ...]:
+    """Layouts of an archive whose files lie in the set's folder, or in a folder there, where unpacking put them.
+
+    Args:
+        read: the reader, of the folder with the files.
+        needs: what must be in that folder.
+        inner: names that the folder inside the set's folder may have; "*" may stand for a part.
+        words: as in Layout.
+        read_fold: as in Layout.
+    """
+    layouts = [Layout(read, tuple(needs), words, read_fold)]
+    for name in inner:
+        layouts.append(
+            Layout(
+                functools.partial(_read_inside, read, name),
+                tuple(f"{name}/{need}" for need in needs),
+                words and functools.partial(_words_inside, words, name),
+                read_fold and functools.partial(_read_fold_inside, read_fold, name),
+            )
+        )
+    return tuple(layouts)
+
+
+def _read_inside(read: Callable[[Path, str], Source], name: str, folder: Path, split: str) -> Source:
+    return read(_folder_inside(folder, name), split)
+
+
+def _words_inside(words: Callable[[Path], Prompts], name: str, folder: Path) -> Prompts:
+    return words(_folder_inside(folder, name))
+
+
+def _read_fold_inside(
+    read: Callable[[Path, str, int], Source], name: str, folder: Path, split: str, fold: int
+) -> Source:
+    return read(_folder_inside(folder, name), split, fold)
+
+
+def _folder_inside(folder: Path, name: str) -> Path:
+    return next(path for path in sorted(folder.glob(name)) if path.is_dir())
+
+
+def check_split(title: str, split: str, *known: str) -> None:
     """DataError for a split that the set's authors do not provide."""
     if split not in known:
-        raise DataError(f"{title} as published has no split {split!r}; it has {' and '.join(known)}")
+        raise DataError(f"{title} as published has no split {split!r}; it has: {', '.join(known)}")
+
+
+def choose_split(title: str, split: str, names: Mapping[str, str]) -> str:
+    """What a split is called in the archive; DataError where the set has none of that name."""
+    check_split(title, split, *names)
+    return names[split]
 
 
 def inner(folder: Path, *names: str) -> Path:
@@ -33,143 +97,104 @@ def inner(folder: Path, *names: str) -> Path:
     return next((folder / name for name in names if (folder / name).is_dir()), folder)
 
 
-def find(folder: Path, *names: str) -> Path:
-    """The first of these files that is there.
+def find_file(folder: Path, *names: str) -> Path:
+    """The first of these files that is there; DataError where none is."""
+    return _find(folder, names, Path.is_file)
+
+
+def find_folder(folder: Path, *names: str) -> Path:
+    """The first of these folders that is there; DataError where none is."""
+    return _find(folder, names, Path.is_dir)
+
+
+def _find(folder: Path, names: Sequence[str], is_there: Callable[[Path], bool]) -> Path:
+    for name in names:
+        if is_there(folder / name):
+            return folder / name
+    raise DataError(f"{folder} lacks {' or '.join(names)}; unpack all of the set's archives there")
+
+
+def folders_of(base: Path) -> list[str]:
+    """The names of the folders in a folder, sorted, without hidden ones; DataError where it is no folder."""
+    if not base.is_dir():
+        raise DataError(f"there is no folder {base}; unpack the set's archive there")
+    return sorted(entry.name for entry in base.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+
+
+def walk_files(folder: Path, suffixes: Sequence[str]) -> Iterator[str]:
+    """The files below a folder that end in one of the suffixes, relative to it with "/", sorted; no hidden ones."""
+    found = []
+    for parent, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        prefix = "" if (place := Path(parent).relative_to(folder).as_posix()) == "." else place + "/"
+        found += [
+            prefix + name for name in files if not name.startswith(".") and name.lower().endswith(tuple(suffixes))
+        ]
+    yield from sorted(found)
+
+
+# ---- what files say
+
+
+def lines(path: Path) -> Iterator[tuple[str, str]]:
+    """The lines of a list that are not blank, stripped, each after "<path>:<its number>".
 
     Raises:
-        DataError: none of them is.
+        DataError: the file is missing, over 1 GiB, or not UTF-8.
     """
-    for name in names:
-        if (folder / name).is_file():
-            return folder / name
-    raise DataError(f"{folder} lacks {' or '.join(names)}: unpack the whole archive there")
+    for number, line in enumerate(_text(path).split("\n"), 1):
+        if line.strip():
+            yield f"{path}:{number}", line.strip()
 
 
-def lines(path: Path, ends: str | None = None) -> Iterator[tuple[str, str]]:
-    """The lines of a list that are not blank, without these ends, each after "<path>:<its number>".
+def table(path: Path, needs: Sequence[str] = (), separator: str = ",") -> Iterator[tuple[str, dict[str, str]]]:
+    """The rows of a list with a header, by its names, each after "<path>:<its line>".
 
     Args:
         path: UTF-8.
-        ends: the characters to strip; all white space if None.
+        needs: columns that must be there.
+        separator: a comma, and fields may be quoted; or a character that no field has, and quotes mean nothing.
     Raises:
-        DataError: the file is missing, over 256 MiB, or not UTF-8.
+        DataError: the file is missing or has no rows, a column is missing, or a row has too few fields; between commas
+            also too many, since one of them may be a part of a field.
     """
-    text = decode_text(read_file(path, _MAX_LIST_BYTES), str(path)).removeprefix("\ufeff")
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            yield f"{path}:{number}", line.strip(ends)
-
-
-def table(path: Path, columns: Sequence[str], separator: str) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """The rows of a list with a header, each after "<path>:<its line>", with the wanted columns in this order.
-
-    Raises:
-        DataError: the file is missing, a column is, or a row has too few.
-    """
-    rows = lines(path, "\r\n")  # empty fields at the ends count
-    where, first = next(rows, (str(path), ""))
-    header = [name.strip() for name in first.split(separator)]
-    if absent := [name for name in columns if name not in header]:
-        raise DataError(f"{where} has no column {', '.join(absent)}; it has: {first[:200]}")
-    places = [header.index(name) for name in columns]
-    for where, line in rows:
-        fields = [field.strip() for field in line.split(separator)]
-        if max(places) >= len(fields):
-            raise corrupt(where, line)
-        yield where, tuple(fields[place] for place in places)
-
-
-def corrupt(where: str, line: str) -> DataError:
-    """The error for a line that is not what its list consists of."""
-    return DataError(f"{where} cannot be understood: {line[:80]!r}")
-
-
-def safe(name: str, where: str) -> str:
-    """The name of a file as a list has it, if it is relative and has no part that leads upwards.
-
-    Raises:
-        DataError: it would leave the folder, or is none at all.
-    """
-    path = PurePosixPath(name.strip())
-    if not path.parts or path.is_absolute() or ".." in path.parts or "\0" in name or "\\" in name:
-        raise DataError(f"{where}: {name[:80]!r} leads out of the set's folder")
-    return path.as_posix()
-
-
-def number(text: str, where: str, first: int, last: int) -> int:
-    """An integer of a list that must lie between two, both included.
-
-    Raises:
-        DataError: it is none, or lies outside.
-    """
-    if not (text.isascii() and text.lstrip("-").isdigit() and len(text) < 10 and first <= int(text) <= last):
-        raise DataError(f"{where}: {text[:40]!r} should be a number from {first} to {last}")
-    return int(text)
-
-
-@dataclasses.dataclass(frozen=True)
-class ClassIndex:
-    """The classes of a prompts table, by the names that an archive has for them.
-
-    Attributes:
-        row: of the prompts table.
-        other: the archive's name -> the table's, where they differ in more than case, spaces and punctuation.
-    """
-
-    row: str
-    other: Mapping[str, str] = dataclasses.field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        names = [plain_name(several[0]) for several in get_prompts(self.row).class_names]
-        object.__setattr__(self, "_labels", {name: label for label, name in enumerate(names)})
-
-    def label(self, name: str, where: str) -> int:
-        """The class index of an archive's class.
-
-        Raises:
-            DataError: the table has no such class.
-        """
-        labels: dict[str, int] = self.__dict__["_labels"]
-        try:
-            return labels[plain_name(self.other.get(name, name))]
-        except KeyError:
-            raise DataError(f"{where}: {name[:80]!r} is none of the {len(labels)} classes of {self.row}") from None
-
-    def order(self, names: Iterable[str], where: str) -> tuple[int, ...]:
-        """The class index of each class that an archive lists.
-
-        Raises:
-            DataError: one of them is unknown or there twice, or one is missing; the message names the first.
-        """
-        found: dict[int, str] = {}
-        for name in names:
-            label = self.label(name, where)
-            if label in found:
-                raise DataError(f"{where}: {found[label]!r} and {name!r} are the same class")
-            found[label] = name
-        several = get_prompts(self.row).class_names
-        if (absent := next((label for label in range(len(several)) if label not in found), None)) is not None:
-            raise DataError(f"{where} has {len(found)} classes of {len(several)}, and lacks {several[absent][0]!r}")
-        return tuple(found)
-
-
-def pictures(folder: Path) -> list[str]:
-    """The names of the picture files in a folder, sorted. Other files are passed over.
-
-    Raises:
-        DataError: no such folder.
-    """
+    text = io.StringIO(_text(path), newline="")
+    if separator == ",":
+        reader = csv.reader(text, strict=True)
+    else:
+        reader = csv.reader(text, delimiter=separator, quoting=csv.QUOTE_NONE, strict=True)
+    header: list[str] = []
+    count = 0
     try:
-        with os.scandir(folder) as entries:
-            names = [entry.name for entry in entries]
-    except OSError as error:
-        raise DataError(f"cannot read the folder {folder}: {error.strerror}") from None
-    return sorted(name for name in names if name.lower().endswith(tuple(f".{end}" for end in IMAGE_EXTENSIONS)))
+        for record in reader:
+            where, fields = f"{path}:{reader.line_num}", [field.strip() for field in record]
+            if not any(fields):
+                continue
+            if not header:
+                header = fields
+                if absent := [name for name in needs if name not in header]:
+                    raise DataError(f"{where} has no column {', '.join(absent)}; it has: {', '.join(header)[:200]}")
+                continue
+            if separator == "," and len(fields) != len(header):
+                raise DataError(f"{where} has {len(fields)} fields, the header has {len(header)}")
+            row = dict(zip(header, fields, strict=False))
+            if not set(needs) <= set(row):
+                raise corrupt(where, separator.join(record))
+            count += 1
+            yield where, row
+    except csv.Error as error:
+        raise DataError(f"{path}:{reader.line_num} is damaged: {error}") from None
+    if not count:
+        raise DataError(f"{path} has no rows")
 
 
-def shuffled(names: Iterable[str], seed: int = SEED) -> list[str]:
-    """The names in an order that depends on them and on the seed alone: that of SHA-256 of "<seed>/<name>"."""
-    return sorted(names, key=lambda name: (hashlib.sha256(f"{seed}/{name}".encode()).digest(), name))
+def read_json(path: Path, object_hook: Callable[[dict[str, Any]], Any] | None = None) -> Any:
+    """A JSON file's value; DataError for one that is missing, not UTF-8 or no JSON."""
+    text = _text(path)
+    try:
+        return json.loads(text, object_hook=object_hook)
+    except (ValueError, RecursionError, KeyError, TypeError) as error:
+        raise DataError(f"{path} is damaged, it cannot be parsed: {error!r:.200}") from None
 
 
 def load_mat(path: Path, *variables: str) -> list[Any]:
@@ -189,3 +214,135 @@ def load_mat(path: Path, *variables: str) -> list[Any]:
     if absent := [name for name in variables if name not in content]:
         raise DataError(f"{path} has no variable {', '.join(absent)}")
     return [content[name] for name in variables]
+
+
+def _text(path: Path) -> str:
+    return decode_text(read_file(path, _MAX_BYTES), str(path)).removeprefix("\ufeff")
+
+
+def corrupt(where: str, line: str) -> DataError:
+    """The error for a line that is not what its list consists of."""
+    return DataError(f"{where} cannot be understood: {line[:80]!r}")
+
+
+def inside(name: str, where: str) -> str:
+    """The name of a file as a list has it, with "/"; DataError for one that would leave the set's folder, or is none.
+
+    Windows' separators are taken for ours: a list that was written there means folders by them.
+    """
+    path = PurePosixPath(name.strip().replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts or not path.parts or "\0" in name or ":" in path.parts[0]:
+        raise DataError(f"{where}: {name[:80]!r} leads out of the set's folder; the list is damaged")
+    return path.as_posix()
+
+
+def number(text: str, where: str, first: int, last: int) -> int:
+    """An integer of a list; DataError where it is none, or does not lie between two, both included."""
+    if not (text.isascii() and text.lstrip("-").isdigit() and len(text) < 10 and first <= int(text) <= last):
+        raise DataError(f"{where}: {text[:40]!r} should be a number from {first} to {last}")
+    return int(text)
+
+
+def field(row: Any, name: str, kind: type, where: str) -> Any:
+    """One value of a parsed row; DataError where it is missing or of another type. Text becomes a number if asked."""
+    value = row.get(name) if isinstance(row, Mapping) else None
+    if isinstance(value, str) and kind in (int, float):
+        try:
+            value = kind(value)
+        except ValueError:
+            raise DataError(f"{where}: {name} is {value!r:.40}, which is no number") from None
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise DataError(f"{where}: {name} is missing or no {kind.__name__}: {value!r:.40}")
+    return value
+
+
+# ---- classes and choice
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassIndex:
+    """The classes of a prompts table, by the names that an archive has for them.
+
+    Attributes:
+        row: of the prompts table.
+        other: the archive's name -> the table's, where they differ in more than case, spaces and punctuation.
+    """
+
+    row: str
+    other: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        names = [plain_name(several[0]) for several in get_prompts(self.row).class_names]
+        object.__setattr__(self, "_labels", {name: label for label, name in enumerate(names)})
+
+    def get(self, name: str) -> int | None:
+        """The class index of an archive's class; None where the table has no such class."""
+        labels: dict[str, int] = self.__dict__["_labels"]
+        return labels.get(plain_name(self.other.get(name, name)))
+
+    def label(self, name: str, where: str) -> int:
+        """The same; DataError where the table has no such class."""
+        if (label := self.get(name)) is None:
+            count = len(self.__dict__["_labels"])
+            raise DataError(f"{where}: {name[:80]!r} is none of the {count} classes of {self.row}")
+        return label
+
+    def order(self, names: Iterable[str], where: str) -> tuple[int, ...]:
+        """The class index of each class that an archive lists.
+
+        Raises:
+            DataError: one of them is unknown or there twice, or one is missing; the message names the first.
+        """
+        found: dict[int, str] = {}
+        for name in names:
+            label = self.label(name, where)
+            if label in found:
+                raise DataError(f"{where}: {found[label]!r} and {name!r} are the same class")
+            found[label] = name
+        several = get_prompts(self.row).class_names
+        if (absent := next((label for label in range(len(several)) if label not in found), None)) is not None:
+            raise DataError(f"{where} has {len(found)} classes of {len(several)}, and lacks {several[absent][0]!r}")
+        return tuple(found)
+
+
+def label_folders(base: Path, index: Callable[[str], int | None], num_classes: int) -> dict[str, int]:
+    """The class of each folder in a folder. Classes without a folder are named in the log.
+
+    Args:
+        base: the folder that holds one per class.
+        index: from a folder's name to its class; None for a folder that is of no class.
+        num_classes: that there should be.
+    Raises:
+        DataError: a folder is of no class, or two are of the same one.
+    """
+    labels: dict[str, int] = {}
+    for name in folders_of(base):
+        label = index(name)
+        if label is None:
+            raise DataError(f"{base} has a folder {name}, which is none of the set's {num_classes} classes")
+        if label in labels.values():
+            raise DataError(f"{base} has two folders of class {label}, {name} is the second")
+        labels[name] = label
+    if len(labels) < num_classes:
+        absent = sorted(set(range(num_classes)) - set(labels.values()))
+        logger.warning("%s: %d of %d classes have no folder: %s", base, len(absent), num_classes, str(absent)[:200])
+    return labels
+
+
+def class_folders(base: Path, index: Callable[[str], int | None], num_classes: int) -> FolderSource:
+    """The pictures of a folder per class, sorted; keys are <class folder>/<file>. Raises what `label_folders` does."""
+    labels = label_folders(base, index, num_classes)
+    names = tuple(sorted(f"{name}/{picture}" for name in labels for picture in walk_pictures(base / name)))
+    if not names:
+        raise DataError(f"{base} has no pictures in its {len(labels)} folders of classes")
+    return FolderSource(base, names, labels)
+
+
+def shuffled(names: Iterable[str], seed: int = SEED) -> list[str]:
+    """The names in an order that depends on them and on the seed alone: that of SHA-256 of "<seed>/<name>"."""
+
+    def rank(name: str) -> tuple[bytes, str]:
+        # File systems allow names that are not UTF-8; Python has surrogates for their bytes.
+        return hashlib.sha256(f"{seed}/{name}".encode("utf-8", "surrogatepass")).digest(), name
+
+    return sorted(names, key=rank)

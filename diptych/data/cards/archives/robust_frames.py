@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from diptych.data.cards.annotations import below, choose_split, field, find_file, inside, read_json, read_rows
+from diptych.data.cards.archives.reading import below, choose_split, field, find_file, inside, read_json, table
 from diptych.data.cards.imagenet import shift_classes, youtube_ids
 from diptych.data.cards.layouts import Layout, register
 from diptych.data.cards.sources import Entry, ListedSource
@@ -79,15 +79,10 @@ def _annotated(folder: Path, split: str) -> Source:
 
 def _good_anchors(path: Path) -> dict[str, set[int]]:
     """From each anchor that is good to its classes, by Youtube-BB's numbers: the added ones and the first."""
-    rows = read_rows(path.parent / "ytbb_robustness_test_anchors_full.csv")
     # The table counts "car" and "none" the other way round than the index of classes does.
     swapped = {22: 23, 23: 22}
-    first = {
-        f"{field(row, 'ytid', str, str(path))}_{field(row, 'time_ms', str, str(path))}": field(
-            row, "label", int, str(path)
-        )
-        for row in rows
-    }
+    rows = table(path.parent / "ytbb_robustness_test_anchors_full.csv", ("ytid", "time_ms", "label"))
+    first = {f"{row['ytid']}_{row['time_ms']}": field(row, "label", int, where) for where, row in rows}
     classes = read_json(path.parent / "ytbb_class_index.json")
     numbers = {name: int(number) for number, name in classes.items()} if isinstance(classes, dict) else {}
     found: dict[str, set[int]] = {}

@@ -3,8 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from diptych.data.cards.annotations import below, choose_split, find_file, inside, read_json
-from diptych.data.cards.archives.reading import shuffled
+from diptych.data.cards.archives.reading import below, choose_split, find_file, find_folder, inside, read_json, shuffled
 from diptych.data.cards.layouts import register
 from diptych.data.cards.prompts import get_prompts
 from diptych.data.cards.sources import Entry, ListedSource
@@ -18,7 +17,7 @@ def _read(folder: Path, split: str) -> Source:
     """2,000 of CLEVR's training scenes and 500 of its validation scenes, drawn by name; the paper states no rule."""
     part = choose_split("CLEVR Counts", split, {"train": "train", "test": "val"})
     path = find_file(folder, f"scenes/CLEVR_{part}_scenes.json")
-    find_file(folder, f"images/{part}")
+    find_folder(folder, f"images/{part}")
     counts = object_counts(path)
     index = {names[0]: label for label, names in enumerate(get_prompts("CLEVRCounts").class_names)}
     if strange := {count for count in counts.values() if str(count) not in index}:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from diptych.data.cards.archives.reading import check_split, either, find, inner, load_mat, safe
+from diptych.data.cards.archives.reading import check_split, either, find_file, inner, inside, load_mat
 from diptych.data.cards.layouts import register
 from diptych.data.cards.sources import ArraySource, Entry, ListedSource
 from diptych.data.samples import fingerprint
@@ -17,8 +17,8 @@ from diptych.errors import DataError
 
 def read_svhn(folder: Path, split: str) -> Source:
     """Format 2 of SVHN: train_32x32.mat and test_32x32.mat, single digits of 32 x 32 pixels, in which 10 means zero."""
-    check_split(split, "SVHN", "train", "test")
-    path = find(folder, f"{split}_32x32.mat")
+    check_split("SVHN", split, "train", "test")
+    path = find_file(folder, f"{split}_32x32.mat")
     [digits] = load_mat(path, "y")
     labels = np.atleast_1d(digits).astype(np.int64)
     if labels.ndim != 1 or labels.min(initial=1) < 1 or labels.max(initial=1) > 10:
@@ -43,10 +43,10 @@ def read_svhn_numbers(folder: Path, split: str) -> Source:
     Raises:
         DataError: h5py is not installed, digitStruct.mat is missing or broken, or no such split.
     """
-    check_split(split, "SVHN", "train", "test")
-    path = find(folder, f"{split}/digitStruct.mat")
+    check_split("SVHN", split, "train", "test")
+    path = find_file(folder, f"{split}/digitStruct.mat")
     entries = [
-        Entry(f"{split}/{safe(name, str(path))}", int(text), metadata={"text": text})
+        Entry(f"{split}/{inside(name, str(path))}", int(text), metadata={"text": text})
         for name, text in _digit_struct(path)
     ]
     return ListedSource(folder, entries)
@@ -57,9 +57,9 @@ def read_iiit5k(folder: Path, split: str) -> Source:
 
     The label is the word's place in the picture's lexicon of 1,000, which metadata has as "lexicon", beside "text".
     """
-    check_split(split, "IIIT5K", "train", "test")
+    check_split("IIIT5K", split, "train", "test")
     folder = inner(folder, "IIIT5K", "IIIT5K-Word_V3.0/IIIT5K")
-    path = find(folder, f"{split}data.mat")
+    path = find_file(folder, f"{split}data.mat")
     [rows] = load_mat(path, f"{split}data")
     known: dict[str, str] = {}  # the lexicons share their words: one copy of each
     entries = []
@@ -73,7 +73,7 @@ def read_iiit5k(folder: Path, split: str) -> Source:
         if text.lower() not in plain:
             raise DataError(f"{where}: its lexicon lacks the word itself, {text[:40]!r}")
         label = plain.index(text.lower())
-        entries.append(Entry(safe(str(row["ImgName"]), where), label, metadata={"text": text, "lexicon": lexicon}))
+        entries.append(Entry(inside(str(row["ImgName"]), where), label, metadata={"text": text, "lexicon": lexicon}))
     return ListedSource(folder, entries)
 
 

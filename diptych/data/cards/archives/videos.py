@@ -2,20 +2,21 @@
 
 from pathlib import Path
 
-from diptych.data.cards.annotations import (
+from diptych.data.cards.archives.reading import (
+    ClassIndex,
     below,
     choose_split,
     field,
     find_file,
+    find_folder,
     inside,
     label_folders,
-    prompts_index,
-    read_lines,
-    read_rows,
+    lines,
+    table,
     walk_files,
 )
 from diptych.data.cards.layouts import register
-from diptych.data.cards.prompts import Prompts, plain_name
+from diptych.data.cards.prompts import Prompts
 from diptych.data.cards.sources import Entry
 from diptych.data.cards.video import VIDEO_SUFFIXES, VideoSource
 from diptych.data.sources import Source
@@ -31,24 +32,19 @@ def read_ucf101(folder: Path, split: str, fold: int = 1) -> Source:
         raise DataError(f"UCF101 has the folds 1, 2 and 3, not {fold}")
     lists = f"{part}{fold:02d}.txt"
     path = find_file(folder, f"ucfTrainTestlist/{lists}", lists)
-    videos = find_file(folder, "UCF-101").relative_to(folder).as_posix()
-    index = prompts_index("UCF101")
+    videos = find_folder(folder, "UCF-101").relative_to(folder).as_posix()
+    classes = ClassIndex("UCF101")
     entries = []
-    for number, line in enumerate(read_lines(path), start=1):
-        where = f"{path}, line {number}"
+    for where, line in lines(path):
         name = inside(line.split()[0], where)
-        label = index.get(plain_name(name.split("/")[0]))
-        if label is None:
-            raise DataError(f"{where}: {line[:80]!r} is of none of UCF101's classes")
-        entries.append(Entry(f"{videos}/{name}", label, key=name))
+        entries.append(Entry(f"{videos}/{name}", classes.label(name.split("/")[0], where), key=name))
     return VideoSource(folder, tuple(entries))
 
 
 def _kinetics(folder: Path, split: str) -> Source:
     """A folder of clips per class; the authors' validation clips are the paper's test set."""
     base = folder / choose_split("Kinetics-700", split, {"train": "train", "test": "val"})
-    index = prompts_index("Kinetics700")
-    labels = label_folders(base, lambda name: index.get(plain_name(name)), 700)
+    labels = label_folders(base, ClassIndex("Kinetics700").get, 700)
     files = [f"{name}/{file}" for name in labels for file in walk_files(base / name, VIDEO_SUFFIXES)]
     if not files:
         raise DataError(f"{base} has no videos ({', '.join(VIDEO_SUFFIXES)}) in its {len(labels)} folders of classes")
@@ -62,11 +58,9 @@ def _rareact(folder: Path, split: str) -> Source:
     negatives), from which the weighted average precision is computed.
     """
     choose_split("RareAct", split, {"test": "all"})
-    table = folder / "rareact.csv"
     found = {Path(file).stem: file for file in walk_files(folder, VIDEO_SUFFIXES)}
     entries = []
-    for number, row in enumerate(read_rows(table), start=2):
-        where = f"{table}, row {number}"
+    for where, row in table(folder / "rareact.csv"):
         video = inside(field(row, "video_id", str, where), where)
         metadata = {
             "video": video,
@@ -86,15 +80,14 @@ def _rareact(folder: Path, split: str) -> Source:
 
 def _rareact_words(folder: Path) -> Prompts:
     """Verb and noun of each class; the paper does not state its prompts, these are ours."""
-    table = folder / "rareact.csv"
+    path = folder / "rareact.csv"
     names: dict[int, str] = {}
-    for number, row in enumerate(read_rows(table), start=2):
-        where = f"{table}, row {number}"
-        label, name = field(row, "class_id", int, where), f"{row.get('verb')} {row.get('noun')}"
+    for where, row in table(path, ("class_id", "verb", "noun")):
+        label, name = field(row, "class_id", int, where), f"{row['verb']} {row['noun']}"
         if names.setdefault(label, name) != name:
             raise DataError(f"{where}: class {label} is {name!r} here, and {names[label]!r} before")
     if sorted(names) != list(range(len(names))):
-        raise DataError(f"{table}: the {len(names)} classes do not count from 0 to {len(names) - 1}")
+        raise DataError(f"{path}: the {len(names)} classes do not count from 0 to {len(names) - 1}")
     templates = ("a photo of a person trying to {c}.", "a video of a person trying to {c}.")
     return Prompts(tuple((names[label],) for label in range(len(names))), templates, templates[0])
 
