@@ -248,3 +248,12 @@ def test_house_numbers_stand_in_the_papers_column_and_digits_in_their_own():
     assert "SVHN digits" not in TABLE_14.build([numbers]).tables[0].columns
     only_digits = TABLE_14.build([digits]).tables[0]
     assert dict(zip(only_digits.columns[1:], only_digits.rows[0][1], strict=True))["SVHN"].value is None
+
+
+def test_retrieval_on_another_set_alone_is_in_the_title():
+    found = [
+        result("retrieval", "mine", f"{side}_recall_at_{k}", 0.25, "prefixed")
+        for side in ("text", "image")
+        for k in (1, 5, 10)
+    ]
+    assert TABLE_13.build(found).title == "ours: mine: 25.0 % at text R@1"

@@ -28,7 +28,7 @@ def summary(results: Sequence[Result]) -> Shown:
         return Shown("Nothing was measured")
     return Shown(
         title=f"{_counted(len(results), 'number')} of {_counted(len(models), 'model')} on {_counted(len(sets), 'set')}",
-        summary="Each with its 99.5 % interval where there is one; a set's own metric stands beside its name.",
+        summary="A set's own metric stands beside its name; under each table is what stands beside its numbers.",
         tables=tables,
     )
 
@@ -50,11 +50,13 @@ def _table(task: str, results: Sequence[Result]) -> NumberTable:
         title=_TITLES.get(task, task.replace("_", " ")) + (f": {columns[0][0]}" if single else ""),
         columns=["set", "n", *(protocol if single else f"{model}, {protocol}" for model, protocol in columns)],
         rows=[(row, [_count(cells), *(_cell(cells.get(column)) for column in columns)]) for row, cells in rows.items()],
+        notes=_intervals(results),
     )
 
 
 def _long_table(task: str, results: Sequence[Result]) -> NumberTable:
     """The other way round: a row for each model and protocol, a column for each set."""
+    results = sorted(results, key=_by_shots)
     columns = list(dict.fromkeys(_row(one) for one in results))
     rows: dict[str, dict[str, Result]] = {}
     single = len({one.model for one in results}) == 1
@@ -62,7 +64,20 @@ def _long_table(task: str, results: Sequence[Result]) -> NumberTable:
         rows.setdefault(one.protocol if single else f"{one.model}, {one.protocol}", {})[_row(one)] = one
     title = _TITLES.get(task, task.replace("_", " ")) + (f": {results[0].model}" if single else "")
     cells = [(row, [_cell(found.get(column)) for column in columns]) for row, found in rows.items()]
-    return NumberTable(title=title, columns=["protocol", *columns], rows=cells)
+    return NumberTable(title=title, columns=["protocol", *columns], rows=cells, notes=_intervals(results))
+
+
+def _by_shots(one: Result) -> tuple[str, str, int]:
+    """Model, classifier and examples per class, of "probe 16-shot": curves stand together, in their order."""
+    kind, _, shots = one.protocol.rpartition(" ")
+    number = shots.removesuffix("-shot")
+    return (one.model, kind, int(number)) if number.isdigit() and kind else (one.model, one.protocol, 0)
+
+
+def _intervals(results: Sequence[Result]) -> list[str]:
+    """What the ends beside the numbers are."""
+    kinds = list(dict.fromkeys(one.interval for one in results if one.interval))
+    return [f"Beside the numbers: {'; '.join(kinds)}."] if kinds else []
 
 
 def _belongs(one: Result) -> bool:
