@@ -3,6 +3,7 @@
 import dataclasses
 import multiprocessing
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ from diptych.evaluate.tasks.zero_shot import ZERO_SHOT
 from diptych.paper.numbers.measured import measured
 from diptych.paper.shown.probe_figures import FIGURE_8
 from diptych.paper.shown.tables_10_11 import TABLE_11
-from diptych.records import Predictions, read_results
+from diptych.records import read_results
 
 CARD = get_card("CIFAR10")
 
@@ -206,16 +207,15 @@ def test_processes_may_write_into_one_folder(tmp_path):
     assert len(found) == 3 * 8 * 20 and found == read_all(tmp_path / "out")
 
 
-def test_predictions_of_two_processes_do_not_meet(tmp_path, monkeypatch):
-    from diptych.evaluate import predictions as where
+def test_files_of_two_processes_do_not_meet(tmp_path, monkeypatch):
+    from diptych.evaluate import unfinished
 
-    used = []
-    monkeypatch.setattr(where.pq, "write_table", lambda table, path: used.append(path.name) or path.write_bytes(b""))
-    one = Predictions(("a",), np.zeros(1, np.int64), np.zeros((1, 1), np.int64), np.zeros((1, 1), np.float32))
+    used, write = [], Path.write_bytes
+    monkeypatch.setattr(Path, "write_bytes", lambda path, content: used.append(path.name) or write(path, content))
     for process in (1, 2):
-        monkeypatch.setattr(where.os, "getpid", lambda process=process: process)
-        where.write_predictions(one, tmp_path / "x.parquet")
-    assert len(set(used)) == 2
+        monkeypatch.setattr(unfinished.os, "getpid", lambda process=process: process)
+        unfinished.write_whole(tmp_path / "new" / "one.parquet", b"whole")
+    assert len(set(used)) == 2 and [path.name for path in (tmp_path / "new").iterdir()] == ["one.parquet"]
 
 
 @pytest.mark.parametrize("split", ["train", "val"])

@@ -1,7 +1,6 @@
 """Predictions as Parquet files: one row per sample with key, label, classes and scores, best first, and a rank."""
 
-import contextlib
-import os
+import io
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ import torch
 
 from diptych.errors import DataError, ShapeError
 from diptych.evaluate.metrics.classification import rank_of_truth
+from diptych.evaluate.unfinished import write_whole
 from diptych.records import Predictions
 
 _COLUMNS = ("key", "label", "classes", "scores")
@@ -77,20 +77,15 @@ def write_predictions(predictions: Predictions, path: str | Path) -> None:
     }
     if predictions.ranks is not None:
         columns[_RANK] = pa.array(predictions.ranks, pa.int64())
-    path = Path(path)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.unfinished")
+    buffer = io.BytesIO()
+    pq.write_table(pa.table(columns), buffer)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(pa.table(columns), unfinished)
-        unfinished.replace(path)
+        write_whole(Path(path), buffer.getvalue())
     except OSError as error:
         reason = error.strerror or error
         raise DataError(
             f"cannot write predictions to {path}: {reason}; free some space or choose another folder"
         ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            unfinished.unlink()
 
 
 def read_predictions(path: str | Path) -> Predictions:

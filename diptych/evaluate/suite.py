@@ -11,7 +11,6 @@ import dataclasses
 import hashlib
 import json
 import logging
-import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -25,6 +24,7 @@ from diptych.embed.others import as_encoder
 from diptych.errors import ConfigError, DataError, InputError
 from diptych.evaluate.encoded import files_state
 from diptych.evaluate.tasks.task import Setting, Task
+from diptych.evaluate.unfinished import write_whole
 from diptych.records import Result
 
 FORMAT = 1
@@ -298,12 +298,7 @@ def _parts(out: Path) -> Iterator[Path]:
 
 
 def _write(path: Path, text: str) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")  # several processes may write into one folder
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
+        write_whole(path, text.encode())
     except OSError as error:
         raise DataError(f"cannot write {path}: {error.strerror}; free some space or choose another folder") from error
-    finally:
-        part.unlink(missing_ok=True)

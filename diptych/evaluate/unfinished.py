@@ -3,6 +3,7 @@
 A process that is killed clears nothing itself, and unfinished vectors of a large set are gigabytes.
 """
 
+import contextlib
 import logging
 import os
 import re
@@ -19,6 +20,24 @@ _NAME = re.compile(r"\..*\.(\d{1,10})@([\w-]+)(\.[^.]*)?")
 def unfinished_name(name: str) -> str:
     """The hidden name under which this process writes what will be called `name`."""
     return f".{name}.{os.getpid()}@{_HOST}"
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file that is complete or not there; of several processes that write one the last one's stays.
+
+    Args:
+        path: its folder is made if it is missing.
+    Raises:
+        OSError: it cannot be written (a full disk); a file of that name is as it was.
+    """
+    unfinished = path.with_name(unfinished_name(path.name))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished.write_bytes(content)
+        unfinished.replace(path)
+    finally:
+        with contextlib.suppress(OSError):
+            unfinished.unlink()
 
 
 def remove_stale(folder: Path) -> None:

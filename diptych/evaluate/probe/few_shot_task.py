@@ -6,12 +6,10 @@ A natural shift of ImageNet has no training split of its own. There the examples
 Source: CLIP paper, sections 3.1.5 and 3.3, figures 6, 7 and 15.
 """
 
-import contextlib
 import dataclasses
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,6 +34,7 @@ from diptych.evaluate.results import make_result
 from diptych.evaluate.tasks.robustness import judge, pooling, shift_results, subset_results
 from diptych.evaluate.tasks.task import Setting, Task, check_same_classes
 from diptych.evaluate.tasks.zero_shot import words
+from diptych.evaluate.unfinished import write_whole
 from diptych.evaluate.zero_shot.class_embeddings import class_embeddings
 from diptych.records import Result
 
@@ -237,15 +236,10 @@ def _write(fit: Fit, path: Path) -> None:
     """Keep a classifier; one that cannot be kept costs time, not the result."""
     about = {"penalty": repr(fit.penalty), "share": json.dumps(fit.share), "choice": fit.choice}
     tensors = {"weights": torch.from_numpy(fit.weights), "bias": torch.from_numpy(fit.bias)}
-    unfinished = path.with_name(f".{path.stem}.{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_bytes(safetensors.torch.save(tensors, metadata=about))
-        unfinished.replace(path)
+        write_whole(path, safetensors.torch.save(tensors, metadata=about))
     except OSError as error:
         _log.warning("a few-shot classifier is not kept for the next run: %s", error)
-        with contextlib.suppress(OSError):
-            unfinished.unlink()
 
 
 def _read(path: Path) -> Fit | None:

@@ -1,11 +1,9 @@
 """Probes on a paper's set: learned once from its training and validation pictures, and kept on disk."""
 
-import contextlib
 import dataclasses
 import hashlib
 import json
 import logging
-import os
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ from diptych.evaluate.probe.few_shot_task import point
 from diptych.evaluate.probe.linear_probe import LinearProbe
 from diptych.evaluate.probe.logistic import Fitted
 from diptych.evaluate.tasks.task import Setting, check_same_classes
+from diptych.evaluate.unfinished import write_whole
 
 VERSION = 1
 """Raised when the same vectors would give another classifier."""
@@ -136,16 +135,11 @@ def _write(learned: Learned, path: Path) -> None:
     """Keep a classifier; one that cannot be kept costs time, not the result."""
     about = {name: json.dumps(value) for name, value in learned.settings.items()}
     about["excess"], about["converged"] = repr(learned.fitted.excess), json.dumps(learned.fitted.converged)
-    unfinished = path.with_name(f".{path.stem}.{os.getpid()}")
+    tensors = {"weights": learned.fitted.weights, "bias": learned.fitted.bias}
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        tensors = {"weights": learned.fitted.weights, "bias": learned.fitted.bias}
-        unfinished.write_bytes(safetensors.numpy.save(tensors, metadata=about))
-        unfinished.replace(path)
+        write_whole(path, safetensors.numpy.save(tensors, metadata=about))
     except OSError as error:
         _log.warning("a probe is not kept for the next run: %s", error)
-        with contextlib.suppress(OSError):
-            unfinished.unlink()
 
 
 def _read(path: Path) -> Learned | None:

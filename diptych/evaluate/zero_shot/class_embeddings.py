@@ -1,6 +1,5 @@
 """Texts as a classifier: one unit vector per class, kept on disk for the next run."""
 
-import contextlib
 import hashlib
 import json
 import logging
@@ -15,6 +14,7 @@ import torch
 from diptych.embed.encoder import Encoder
 from diptych.errors import InputError, ShapeError
 from diptych.evaluate.progress import progress_bar
+from diptych.evaluate.unfinished import write_whole
 from diptych.evaluate.zero_shot.prompts import fill_template
 
 _log = logging.getLogger(__name__)
@@ -110,12 +110,7 @@ def _read_cache(path: Path, num_classes: int) -> torch.Tensor | None:
 
 def _write_cache(embeddings: torch.Tensor, path: Path) -> None:
     """Keep a classifier; a cache that cannot be written costs time, not the result."""
-    unfinished = path.with_name(f".{path.stem}.{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_bytes(safetensors.torch.save({"class_embeddings": embeddings}))
-        unfinished.replace(path)
+        write_whole(path, safetensors.torch.save({"class_embeddings": embeddings}))
     except OSError as error:
         _log.warning("the classifier is not kept for the next run: %s", error)
-        with contextlib.suppress(OSError):
-            unfinished.unlink()
