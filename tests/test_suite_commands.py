@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import sys
 
 import miniatures
@@ -261,3 +262,13 @@ def test_pairs_of_what_was_measured_before_need_no_model(command, sets, tmp_path
     again = command("paper", "pairs", "--out", "out")
     assert again.status == 0 and "inverted" in again.out and "shades, zero-shot" in again.out
     sys.modules.pop("inverted", None)
+
+
+def test_a_set_that_was_changed_since_ends_no_page(command, sets, tmp_path):
+    measure(command, "--out", "out", "--task", "zero_shot")
+    for path in (sets / "shades").glob("*/light"):
+        path.rename(path.with_name("absent"))
+    (sets / "shades/test/dark").rename(sets / "shades/test/zebra")
+    shutil.rmtree(sets / "shades/test/absent")
+    found = command("paper", "figure21", "--data-root", "sets", "--out", "out")
+    assert found.status == 0 and "36 pictures" in found.out + (tmp_path / "out/exhibits/figure21.html").read_text()

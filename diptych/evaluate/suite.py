@@ -93,14 +93,14 @@ def run_suite(
     present = [(task, card) for task, card in pairs if there[card.name]]
     skipped = [Skipped(task.name, card.name, missing(card, setting.data), absent=True) for task, card in absent]
     results: list[Result] = []
-    num_kept = 0
+    num_kept, seen = 0, Seen()
     for number, (task, card) in enumerate(present, start=1):
         line = f"[{number}/{len(present)}] {task.name} on {card.title}"
         if task.needs_texts and not hasattr(encoder, "encode_texts"):
             skipped.append(Skipped(task.name, card.name, f"{encoder.name} encodes no texts"))
             continue
         try:
-            found, kept = _measure(encoder, task, card, setting, out, lambda line=line: announce(line))  # type: ignore[misc]
+            found, kept = _measure(encoder, task, card, setting, out, seen, lambda line=line: announce(line))  # type: ignore[misc]
         except InputError as error:
             _log.warning("%s is left out: %s", line, error)
             skipped.append(Skipped(task.name, card.name, str(error)))
@@ -111,11 +111,18 @@ def run_suite(
     return Measured(results, skipped, num_kept)
 
 
+Seen = dict[tuple[str, str, int | None], list[str] | None]
+"""The state of each split as a run found it first, by card, split and fold: a split is listed once, not for each task.
+
+What is measured later of data that changed meanwhile has the older mark, so that the next run measures it again.
+"""
+
+
 def _measure(
-    encoder: Encoder, task: Task, card: Card, setting: Setting, out: Path, announce: Callable[[], None]
+    encoder: Encoder, task: Task, card: Card, setting: Setting, out: Path, seen: Seen, announce: Callable[[], None]
 ) -> tuple[list[Result], bool]:
     """The Results, and whether they stood there from an earlier run."""
-    mark = fingerprint(encoder, task, card, setting)
+    mark = fingerprint(encoder, task, card, setting, seen)
     path = part_path(out, encoder.name, card.name, task.name)
     kept = read_part(path)
     folder = None if setting.predictions is None else Path(setting.predictions)
@@ -144,17 +151,26 @@ def _files_of(folder: Path | None) -> dict[str, int]:
     return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in paths}  # type: ignore[arg-type]
 
 
-def fingerprint(encoder: Encoder, task: Task, card: Card, setting: Setting) -> str | None:
-    """Of all that a measurement depends on; None for an encoder that does not say when it changes."""
+def fingerprint(encoder: Encoder, task: Task, card: Card, setting: Setting, seen: Seen | None = None) -> str | None:
+    """Of all that a measurement depends on; None for an encoder that does not say when it changes.
+
+    Args:
+        seen: splits that were looked at before; those that are looked at now are added.
+    """
     marks = [getattr(encoder, "image_fingerprint", None)]
     marks += [getattr(encoder, "fingerprint", None)] if task.needs_texts else []
     if not all(marks):
         return None
     read = [(card, split) for split in task.splits(card)]
     read += [(get_card(name), split) for name, split in task.others(card)]
-    data = [_data_mark(one, split, setting.data) for one, split in read]
+    looked: list[tuple[Card, str, int | None]] = [(one, split, None) for one, split in read]
     numbers = range(1, task.folds(card) + 1)
-    data += [_data_mark(card, split, setting.data, fold) for fold in numbers for split in task.splits(card)]
+    looked += [(card, split, fold) for fold in numbers for split in task.splits(card)]
+    seen = {} if seen is None else seen
+    for one, split, fold in looked:
+        if (one.name, split, fold) not in seen:
+            seen[one.name, split, fold] = _data_mark(one, split, setting.data, fold)
+    data = [seen[one.name, split, fold] for one, split, fold in looked]
     scale = float(getattr(encoder, "logit_scale", 100.0)) if task.needs_texts else None
     content = [FORMAT, task.name, task.version, card.name, card.metric, setting.seed, marks, scale, data]
     return hashlib.sha256(json.dumps(content).encode("utf-8", "surrogatepass")).hexdigest()

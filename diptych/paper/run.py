@@ -1,13 +1,14 @@
 """From models and a folder of evaluation sets to tables and figures of the paper."""
 
 import dataclasses
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from diptych.data.cards.card import Card
 from diptych.data.cards.table import CARDS, get_card
 from diptych.embed.encoder import Encoder
-from diptych.errors import ConfigError
+from diptych.errors import ConfigError, InputError
 from diptych.evaluate.provenance import run_record
 from diptych.evaluate.suite import Skipped, read_all, run_suite
 from diptych.evaluate.tasks.table import get_tasks
@@ -16,6 +17,8 @@ from diptych.paper.exhibit import Exhibit, Shown
 from diptych.paper.exhibits import EXHIBITS
 from diptych.records import Result
 from diptych.report.exhibit_page import FORMS, write_exhibit, write_exhibits
+
+_log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +77,8 @@ def make_exhibits(
     for encoder in encoders:
         for task, cards in needs(exhibits).items():
             skipped += run_suite(encoder, get_tasks([task]), cards, setting, out, announce=announce).skipped
-    return write(exhibits, read_all(out), out, skipped, data=setting.data)
+    named = encoders or setting.data != Path()  # without models a folder of sets need not be given
+    return write(exhibits, read_all(out), out, skipped, data=setting.data if named else None)
 
 
 def write(
@@ -123,5 +127,10 @@ def write(
 
 
 def _built(exhibit: Exhibit, results: Sequence[Result], predictions: Path, data: Path | None) -> Shown:
-    looked = exhibit.look(results, predictions, data) if exhibit.look and predictions.is_dir() else None
-    return looked or exhibit.build(results)
+    if exhibit.look is None or not predictions.is_dir():
+        return exhibit.build(results)
+    try:
+        return exhibit.look(results, predictions, data) or exhibit.build(results)
+    except InputError as error:  # a set or a file was changed since: the page's other parts stand
+        _log.warning("%s shows no single samples: %s", exhibit.name, error)
+        return exhibit.build(results)

@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from diptych.data.benchmarks import Benchmark
+from diptych.data.cards.card import Card
 from diptych.data.cards.opening import find_folder, open_card
 from diptych.data.cards.own import own_cards
 from diptych.data.cards.table import CARDS
 from diptych.data.decoding import decode_image
-from diptych.errors import InputError
+from diptych.errors import DataError, InputError
 from diptych.paper.exhibit import Exhibit
 from diptych.paper.shown.figure21 import ShownExamples, find_predictions, paper_examples, shown_examples
 from diptych.records import Result, Sample
@@ -38,7 +39,7 @@ def measured_examples(results: Sequence[Result], predictions: Path, data: Path |
             continue
         files = find_predictions(predictions, folder.name)
         sets = {name: cards[name] for name in files if name in cards and find_folder(cards[name], data) is not None}
-        opened = {name: open_card(card, data) for name, card in sets.items()}
+        opened = {name: found for name, card in sets.items() if (found := _opened(card, data)) is not None}
         made = shown_examples(
             {name: files[name] for name in opened},
             class_names={name: benchmark.class_names for name, benchmark in opened.items()},
@@ -57,6 +58,13 @@ def measured_examples(results: Sequence[Result], predictions: Path, data: Path |
         examples=[example for one in shown for example in one.examples],
         tables=[*(one.tables[0] for one in shown), shown[0].tables[1]],
     )
+
+
+def _opened(card: Card, data: Path) -> Benchmark | None:
+    try:
+        return open_card(card, data)
+    except DataError:  # it is not what was measured any more
+        return None
 
 
 def _picture(benchmark: Benchmark, key: str) -> np.ndarray | None:
