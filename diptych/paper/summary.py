@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from diptych.data.cards.table import CARDS
 from diptych.paper.exhibit import Exhibit, Shown
 from diptych.records import Result
+from diptych.report.formats import counted
 from diptych.report.table import Cell, NumberTable
 
 _TITLES = {
@@ -27,14 +28,10 @@ def summary(results: Sequence[Result]) -> Shown:
     if not results:
         return Shown("Nothing was measured")
     return Shown(
-        title=f"{_counted(len(results), 'number')} of {_counted(len(models), 'model')} on {_counted(len(sets), 'set')}",
+        title=f"{counted(len(results), 'number')} of {counted(len(models), 'model')} on {counted(len(sets), 'set')}",
         summary="A set's own metric stands beside its name; under each table is what stands beside its numbers.",
         tables=tables,
     )
-
-
-def _counted(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _table(task: str, results: Sequence[Result]) -> NumberTable:

@@ -50,6 +50,11 @@ def points(difference: float) -> str:
     return f"{'+' if rounded > 0 else '−' if rounded < 0 else '±'}{abs(rounded):.1f}"
 
 
+def counted(number: int, what: str) -> str:
+    """ "1 set", "27 sets"."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def number(value: float | None) -> str:
     """A count with thousands separated, or three significant digits below 100."""
     if value is None or not math.isfinite(value):

@@ -20,7 +20,7 @@ from diptych.paper.numbers.measured import (
 from diptych.paper.numbers.published import published
 from diptych.records import Result
 from diptych.report.bars import BarChart
-from diptych.report.formats import points
+from diptych.report.formats import counted, points
 from diptych.report.table import Cell, NumberTable
 
 _RIVAL = "EfficientNet Noisy Student L2-800"
@@ -42,7 +42,7 @@ def wins(deltas: Mapping[str, float]) -> int:
 def in_words(deltas: Mapping[str, float]) -> str:
     """wins 20 of 27 sets, and is level on 1"""
     level = sum(abs(delta) <= _LEVEL for delta in deltas.values())
-    return f"wins {wins(deltas)} of {len(deltas)} sets" + (f", and is level on {level}" if level else "")
+    return f"wins {wins(deltas)} of {counted(len(deltas), 'set')}" + (f", and is level on {level}" if level else "")
 
 
 def paper_differences(place: str) -> tuple[dict[str, float], dict[str, float]]:

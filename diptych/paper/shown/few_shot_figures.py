@@ -27,6 +27,7 @@ from diptych.paper.shown.robustness_scores import ADAPTED, STATIC, measured_scor
 from diptych.records import Result
 from diptych.report.bars import BarChart
 from diptych.report.curves import Chart, Series
+from diptych.report.formats import counted
 from diptych.report.formats import points as signed
 from diptych.report.table import Cell, NumberTable
 
@@ -68,7 +69,7 @@ def _figure_6(results: Sequence[Result]) -> Shown:
     title = headline(sentences) or f"The paper's zero-shot CLIP equals a {worth:.0f}-shot probe on its own features"
     columns = ["classifier", "zero-shot", *(f"{shots}-shot" for shots in PAPER_SHOTS)]
     about = (
-        f"over {_sets(len(sets))} ({', '.join(sets)}), of the paper's curves over its 20,"
+        f"over {counted(len(sets), 'set')} ({', '.join(sets)}), of the paper's curves over its 20,"
         if sets
         else ("over the paper's 20 sets")
     )
@@ -212,11 +213,7 @@ def _worth(model: str, needed: Needed) -> str:
     """What zero-shot is worth, a sentence."""
     median = "more than the full set" if needed.median is None else f"{needed.median:.1f} examples per class"
     mean = "" if needed.mean is None or needed.num_never else f", {needed.mean:.1f} on the mean"
-    return f"{model}: zero-shot is worth {median} on the median of {_sets(needed.num)}{mean}"
-
-
-def _sets(num: int) -> str:
-    return "1 set" if num == 1 else f"{num} sets"
+    return f"{model}: zero-shot is worth {median} on the median of {counted(needed.num, 'set')}{mean}"
 
 
 def _efficiency_notes(needed: Mapping[str, Mapping[str, float | None]]) -> list[str]:

@@ -24,7 +24,7 @@ from diptych.paper.training.efficiency import images_needed
 from diptych.paper.training.power_law import PowerLaw, fit_power_law
 from diptych.records import Result
 from diptych.report.curves import Chart, Series
-from diptych.report.formats import points
+from diptych.report.formats import counted, points
 from diptych.report.table import Cell, NumberTable
 
 _COMPUTE = "GFLOPs of the image tower, per picture"
@@ -105,7 +105,7 @@ def _figure_4(results: Sequence[Result]) -> Shown:
     ]
     found = headline(
         f"{model}: prompts and ensembles bring {points((means[_ENSEMBLE] - means['class names']) / 100)} points over "
-        f"{means['sets']:.0f} sets"
+        f"{counted(int(means['sets']), 'set')}"
         for model, means in study.items()
     )
     worth = compute_for_prompts(x, bare, ensemble)
