@@ -9,7 +9,7 @@ its own preprocessing in a DataLoader with as many workers as ours. Ours is what
 does: weights cast once, prompts computed to their length. Decoding is included on both sides; they work in turn, on one
 slice of the pictures after the other.
 
---part prompts also compares the two classifiers in fp32 (the least cosine of any class).
+--part prompts also compares the two classifiers in fp32 (the least cosine of --compare classes).
 """
 
 import argparse
@@ -43,6 +43,7 @@ def main() -> None:
     parser = common.parser(__doc__, peers=["open_clip"], repeats=5)
     parser.add_argument("--part", choices=("prompts", "pictures"), default="pictures")
     parser.add_argument("--classes", type=int, default=100, help="of ImageNet's, evenly spread (%(default)s)")
+    parser.add_argument("--compare", type=int, default=5, help="classes compared in fp32, which is slow (%(default)s)")
     parser.add_argument("--pictures", type=int, default=10_000, help="of CIFAR-10's test split (%(default)s)")
     parser.add_argument("--workers", type=int, default=1, help="processes that decode, on both sides (%(default)s)")
     arguments = parser.parse_args()
@@ -84,7 +85,7 @@ def prompts(arguments: argparse.Namespace, peer: Any, _: Any, tokenizer: Any, pa
     def theirs(names: list[str]) -> torch.Tensor:
         return open_clip.build_zero_shot_classifier(peer, tokenizer, names, functions, 10).T
 
-    few = names[:: max(1, len(names) // 5)][:5]
+    few = names[:: max(1, len(names) // arguments.compare)][: arguments.compare]
     cosines = (class_embeddings(ours["fp32"], few, words.templates) * torch.nn.functional.normalize(theirs(few))).sum(1)
 
     def run_theirs() -> None:
@@ -103,6 +104,7 @@ def prompts(arguments: argparse.Namespace, peer: Any, _: Any, tokenizer: Any, pa
         peer=count / peer_seconds,
         prompts=count,
         least_cosine_fp32=cosines.min().item(),
+        classes_compared=len(few),
     )
 
 
