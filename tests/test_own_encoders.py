@@ -33,14 +33,25 @@ class Gives:
 
 
 @pytest.mark.parametrize(
-    "found", [VECTORS, VECTORS.tolist(), torch.tensor(VECTORS, dtype=torch.float16), 7 * VECTORS], ids=type
+    "found",
+    [
+        VECTORS,
+        VECTORS.tolist(),
+        torch.tensor(VECTORS, dtype=torch.float16),
+        7 * VECTORS,
+        VECTORS.astype(">f4"),
+        VECTORS[:, ::-1][:, ::-1],
+        list(torch.tensor(VECTORS)),
+    ],
+    ids=["array", "list", "half", "scaled", "big-endian", "strides", "list of tensors"],
 )
 def test_arrays_of_any_kind_become_float_tensors_of_unit_norm(found):
     encoder = OwnEncoder(Gives(found))
     for method in (encoder.encode_images, encoder.encode_texts):
         given = method(["a", "b"])
         assert given.dtype == torch.float32 and np.allclose(given, VECTORS, atol=1e-3)
-    assert np.allclose(encoder.image_features(["a", "b"]), torch.as_tensor(found).float())  # of any norm
+    features = encoder.image_features(["a", "b"])
+    assert np.allclose(features, VECTORS * float(features.norm(dim=1)[0]), atol=1e-2)  # of any norm
 
 
 def test_vectors_of_another_norm_are_told_once(caplog):
@@ -60,6 +71,10 @@ def test_vectors_of_another_norm_are_told_once(caplog):
         (VECTORS[:, :0], ShapeError, r"shape \(2, 0\)"),
         (0 * VECTORS, InputError, "2 of 2 vectors that are zero"),
         ("vectors", InputError, "a str that is no array of numbers"),
+        (VECTORS * 1j, InputError, "no array of numbers: it is a ndarray of complex128"),
+        (np.ma.masked_array(VECTORS, mask=VECTORS > 0.9), InputError, "MaskedArray"),
+        (torch.tensor(VECTORS).to_sparse(), InputError, "sparse"),
+        ([[1.0, 2.0], [1.0]], InputError, "no array of numbers"),
         (lambda number: 1 / 0, InputError, r"ZeroDivisionError: division by zero \(.*test_own_encoders.py, line"),
     ],
 )
@@ -82,6 +97,17 @@ def test_what_an_object_has_is_had_and_what_it_lacks_is_not():
     assert OwnEncoder(encoder.own).token == encoder.token != OwnEncoder(Blind()).token
     with pytest.raises(InputError, match="without encode_images"):
         OwnEncoder(object(), "thing")
+
+
+@pytest.mark.parametrize("scale", [None, "abc", -1.0, 0.0, float("nan"), float("inf")])
+def test_a_scale_that_is_none_is_refused_at_once(scale):
+    own = Gives(VECTORS)
+    assert OwnEncoder(own) and not hasattr(OwnEncoder(own), "logit_scale")
+    own.logit_scale = torch.tensor(7.5)
+    assert OwnEncoder(own).logit_scale == 7.5
+    own.logit_scale = scale
+    with pytest.raises(InputError, match="mine: its logit_scale is"):
+        OwnEncoder(own)
 
 
 @pytest.fixture

@@ -12,11 +12,13 @@ from PIL import Image
 from diptych.data.cards.table import get_card
 from diptych.errors import ConfigError, DataError
 from diptych.evaluate.suite import part_path, read_all, run_suite
+from diptych.evaluate.tasks.table import TASKS
 from diptych.evaluate.tasks.task import Setting, Task
 from diptych.evaluate.tasks.zero_shot import PROTOCOLS, ZERO_SHOT
 from diptych.records import read_results
 
 NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
+UNUSUAL = ("ImageNet-Vid", "Youtube-BB", "RareAct", "UCF101")
 SHADES = {name: 25 * index for index, name in enumerate(NAMES)}
 
 
@@ -185,3 +187,12 @@ def test_nothing_to_measure_and_a_missing_root_are_errors(data, tmp_path):
         measure(data, tmp_path / "out", cards=("Flickr30k",))
     with pytest.raises(DataError, match="there is no folder"):
         measure(tmp_path / "nowhere", tmp_path / "out")
+
+
+def test_tasks_are_offered_only_where_they_can_measure():
+    """Frames of the video shifts may show several classes, and RareAct's metric is of clips."""
+    offered = {name: [task.name for task in TASKS.values() if task.applies(get_card(name))] for name in UNUSUAL}
+    assert offered["ImageNet-Vid"] == offered["Youtube-BB"]
+    assert not {"zero_shot", "video", "linear_probe"} & set(offered["ImageNet-Vid"])
+    assert "robustness" in offered["ImageNet-Vid"] and offered["RareAct"] == ["video"]
+    assert {"zero_shot", "video", "linear_probe"} <= set(offered["UCF101"])

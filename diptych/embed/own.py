@@ -10,6 +10,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from diptych.embed.encoder import Picture
@@ -42,13 +43,14 @@ class OwnEncoder:
             own: the object.
             name: for one that has none.
         Raises:
-            InputError: it has no `encode_images`.
+            InputError: it has no `encode_images`, or a `logit_scale` that is no number above 0.
         """
-        if not hasattr(own, "encode_images"):
+        if not callable(getattr(own, "encode_images", None)):
             raise InputError(f"{name or own!r} is a {type(own).__name__} without encode_images(pictures)")
         self.own, self.token = own, _token(own)
         self.name = str(getattr(own, "name", None) or name or type(own).__name__)
         self._has_told = False
+        getattr(self, "logit_scale", None)  # a wrong one is an error now, not after hours of encoding
         # As attributes of its own: protocols that are checked at run time look for them without asking __getattr__.
         for method in (*_UNIT, *_FREE):
             if callable(function := getattr(own, method, None)):
@@ -59,7 +61,8 @@ class OwnEncoder:
     def __getattr__(self, attribute: str) -> Any:
         if attribute == "own" or attribute in (*_UNIT, *_FREE):  # own: not yet there, as while it is being copied
             raise AttributeError(attribute)
-        return getattr(self.own, attribute)
+        found = getattr(self.own, attribute)
+        return _scale(found, self.name) if attribute == "logit_scale" else found
 
     def _checked(self, function: Callable[..., Any], method: str) -> Callable[..., torch.Tensor]:
         def checked(items: Sequence[Picture] | Sequence[str] | torch.Tensor, /, **options: Any) -> torch.Tensor:
@@ -101,11 +104,36 @@ def _token(own: Any) -> str:
         return uuid.uuid4().hex
 
 
+def _scale(found: Any, name: str) -> float:
+    """exp(t), which multiplies cosines."""
+    try:
+        scale = float(found)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InputError(f"{name}: its logit_scale is no number, but {found!r:.60}: exp(t) is needed") from error
+    if not 0 < scale < float("inf"):
+        raise InputError(f"{name}: its logit_scale is {scale:g}; it multiplies cosines, so it must be above 0: exp(t)")
+    return scale
+
+
 def _tensor(found: Any, what: str, number: int) -> torch.Tensor:
     try:
-        vectors = torch.as_tensor(found).detach().float().cpu()
+        vectors = _numbers(found).detach().float().cpu()
     except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"{what} gave a {type(found).__name__} that is no array of numbers: {error}") from error
     if vectors.ndim != 2 or len(vectors) != number or not vectors.shape[1]:
         raise ShapeError(f"{what} gave an array of shape {tuple(vectors.shape)} for {number}; it must be ({number}, E)")
     return vectors
+
+
+def _numbers(found: Any) -> torch.Tensor:
+    """Whatever holds real numbers and leaves none of them out."""
+    if isinstance(found, list | tuple) and found and all(isinstance(one, torch.Tensor) for one in found):
+        found = torch.stack(list(found))
+    if isinstance(found, torch.Tensor):
+        if found.layout != torch.strided or found.is_complex():
+            raise TypeError(f"it is {found.dtype}, {found.layout}")
+        return found
+    array = np.asanyarray(found)
+    if array.dtype.kind not in "fiub" or isinstance(array, np.ma.MaskedArray):
+        raise TypeError(f"it is a {type(array).__name__} of {array.dtype}")
+    return torch.from_numpy(np.array(array, np.float32))  # of any byte order and any strides

@@ -16,6 +16,7 @@ from diptych.evaluate.metrics.score import relevance, score
 from diptych.evaluate.predictions import TOP_K, predictions_path, top_predictions, write_predictions
 from diptych.evaluate.results import make_result
 from diptych.evaluate.tasks.task import Setting, Task
+from diptych.evaluate.tasks.testbed import VIDEOS
 from diptych.evaluate.zero_shot.class_embeddings import class_embeddings
 from diptych.evaluate.zero_shot.classifier import zero_shot_logits
 from diptych.records import Result
@@ -136,9 +137,15 @@ def _measure(encoder: Encoder, card: Card, setting: Setting) -> list[Result]:
     return zero_shot_results(encoder, benchmark, encoded, setting)
 
 
+def _applies(card: Card) -> bool:
+    # Of the other videos a frame may show several classes (`robustness` counts those), or its metric is of clips.
+    one_class = card.name not in VIDEOS and not card.metric.startswith(("mean_weighted", "accuracy_pm"))
+    return card.num_classes > 0 and card.task in ("classification", "multi_label", "video") and one_class
+
+
 ZERO_SHOT = Task(
     name="zero_shot",
-    applies=lambda card: card.num_classes > 0 and card.task in ("classification", "multi_label", "video"),
+    applies=_applies,
     splits=lambda card: ("test",),
     measure=_measure,
 )
