@@ -169,7 +169,8 @@ def test_a_narrow_terminal_cuts_no_number():
 
 def test_exhibits_of_a_model(command, sets):
     outcome = command("paper", "table11", "python:both:Shades", "--data-root", "sets", "--out", "out")
-    assert outcome.status == 0 and "not there: Food101" in outcome.err
+    assert outcome.status == 1 and "not there: Food101" in outcome.err  # and no other set of the table
+    assert "nothing could be measured" in outcome.err and (sets.parent / "out/exhibits/table11.html").exists()
     command("paper", "table11", "python:both:Shades").is_error("--data-root")
     command("paper", "table11", "nomodel", "--data-root", "sets").is_error("nomodel")
     command("paper", "table11", "--data-root", "nowhere").is_error("no folder nowhere")
@@ -272,3 +273,13 @@ def test_a_set_that_was_changed_since_ends_no_page(command, sets, tmp_path):
     shutil.rmtree(sets / "shades/test/absent")
     found = command("paper", "figure21", "--data-root", "sets", "--out", "out")
     assert found.status == 0 and "36 pictures" in found.out + (tmp_path / "out/exhibits/figure21.html").read_text()
+
+
+def test_pairs_are_of_one_s_own_sets_too(command, sets, tmp_path):
+    (tmp_path / "inverted.py").write_text(MODULE.replace("/ 300", "/ -300").format(name="inverted", texts=TEXTS))
+    models = ("python:both:Shades", "python:inverted:Shades", "--data-root")
+    found = command("paper", "pairs", *models, "sets", "--out", "out")
+    assert found.status == 0 and "shades, zero-shot" in found.out
+    nothing = command("paper", "pairs", *models, "empty", "--out", "other")
+    assert nothing.status == 1 and "nothing could be measured" in nothing.err and "not there: Food101" in nothing.err
+    sys.modules.pop("inverted", None)

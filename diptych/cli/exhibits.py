@@ -19,6 +19,7 @@ from diptych.cli.common import (
     suite_setting,
 )
 from diptych.cli.paper import paper_app
+from diptych.errors import InputError
 
 # Words of its own, because the exhibits themselves load torch, and --help should answer at once.
 ABOUT = {
@@ -96,6 +97,7 @@ def run_exhibits(
 ) -> None:
     """Measure, print the tables, say where the pages are."""
     from diptych.embed.others import open_encoder
+    from diptych.evaluate.suite import read_all
     from diptych.paper.run import get_exhibits, make_exhibits
     from diptych.report.table import to_rich
 
@@ -113,4 +115,8 @@ def run_exhibits(
         for table in shown.tables:
             show(to_rich(table))
     print_skipped(made.skipped)
+    if models and not read_all(out):
+        raise InputError(
+            f"nothing could be measured, for the reasons above; the page {made.page} has the paper's numbers"
+        )
     print(f"the page: {made.page}")

@@ -38,6 +38,7 @@ class Exhibit:
         about: one sentence for --help.
         needs: (task, card names) pairs that must be measured for it; sets that are missing leave their cells empty.
         build: from the Results of any number of models to what is shown; with no Results it shows the paper's numbers.
+        own_sets: whether sets of one's own are measured for it, too.
         look: the same from Results, the folder of their per-sample Predictions and that of the sets, if it is known;
             None where there are no such files. It goes before `build`.
     """
@@ -46,4 +47,5 @@ class Exhibit:
     about: str
     needs: Sequence[tuple[str, Sequence[str]]]
     build: Callable[[Sequence[Result]], Shown]
+    own_sets: bool = False
     look: Callable[[Sequence[Result], Path, Path | None], Shown | None] | None = None

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from diptych.data.cards.card import Card
+from diptych.data.cards.own import own_cards
 from diptych.data.cards.table import CARDS, get_card
 from diptych.embed.encoder import Encoder
 from diptych.errors import ConfigError, InputError
@@ -74,8 +75,10 @@ def make_exhibits(
         announce: called with a line before each measurement.
     """
     skipped: list[Skipped] = []
+    own = own_cards(setting.data) if encoders and any(exhibit.own_sets for exhibit in exhibits) else []
     for encoder in encoders:
         for task, cards in needs(exhibits).items():
+            cards = [*cards, *own]
             skipped += run_suite(encoder, get_tasks([task]), cards, setting, out, announce=announce).skipped
     named = encoders or setting.data != Path()  # without models a folder of sets need not be given
     return write(exhibits, read_all(out), out, skipped, data=setting.data if named else None)

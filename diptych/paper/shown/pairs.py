@@ -216,7 +216,9 @@ def _chart(one: Compared) -> BarChart:
 
 
 def _no_pairs(results: Sequence[Result]) -> Shown:
-    return Shown("No two models were compared", notes=[_ALONE])
+    several = len({one.model for one in results}) > 1
+    title = "No two models were measured on the same samples" if several else "No two models were measured"
+    return Shown(title, notes=[_ALONE])
 
 
 PAIRS = Exhibit(
@@ -224,6 +226,7 @@ PAIRS = Exhibit(
     "Models in pairs on the same samples, with McNemar's test.",
     (("zero_shot", tuple(card.name for card in CARDS.values() if card.group == "paper27")),),
     _no_pairs,
+    own_sets=True,
     look=paired_models,
 )
 """Not the paper's: it compares scores by their intervals alone."""
