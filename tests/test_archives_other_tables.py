@@ -103,6 +103,15 @@ def test_mscoco_from_its_annotations_alone(tmp_path, caplog):
         opened("MSCOCO", tmp_path)
 
 
+def test_mscoco_files_by_names_that_are_not_in_normal_form(tmp_path):
+    folder = made("MSCOCO", tmp_path)
+    (folder / "dataset_coco.json").unlink()
+    expected = [(item.key, item.texts) for item in opened("MSCOCO", tmp_path)]
+    path = folder / "annotations/captions_val2014.json"
+    path.write_text(path.read_text().replace('"COCO_', '"./COCO_'))
+    assert [(item.key, item.texts) for item in opened("MSCOCO", tmp_path)] == expected
+
+
 def test_im2gps_places(tmp_path):
     folder = made("IM2GPS", tmp_path)
     items = opened("IM2GPS", tmp_path)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import traceback
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -93,6 +94,18 @@ def missing(card: Card, root: str | Path) -> str:
     names = " or ".join(dict.fromkeys((card.name, *card.folders)))
     hub = f", or the hub's {card.hub}" if card.hub else ""
     return f"{card.title} is not in {root}: put it into a folder {names} there; get it from {card.homepage}{hub}"
+
+
+def failure(error: Exception) -> str:
+    """Words for a reader that failed other than by a DataError: what it met, and where in our code, whose fault it is.
+
+    A file that cannot be read at all is no fault of ours.
+    """
+    if isinstance(error, OSError):
+        return f"it cannot be read: {error}"
+    place = traceback.extract_tb(error.__traceback__)[-1:]
+    where = "".join(f" ({Path(frame.filename).name}:{frame.lineno})" for frame in place)
+    return f"its reader failed: {type(error).__name__}: {str(error)[:200]}{where}; please report it"
 
 
 def from_source(card: Card, source: Source, split: str, words: Prompts | None = None) -> Benchmark:

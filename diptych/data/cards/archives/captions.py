@@ -93,14 +93,17 @@ def _coco_captions(path: Path, folder: Path) -> dict[str, list[str]]:
     images = field(parsed, "images", list, str(path))
     place = path.stem.rpartition("_")[2]
     find_folder(folder, place)
-    names = {field(row, "id", int, str(path)): field(row, "file_name", str, str(path)) for row in images}
-    captions: dict[str, list[str]] = {f"{place}/{inside(name, str(path))}": [] for name in names.values()}
+    files = {
+        field(row, "id", int, str(path)): f"{place}/{inside(field(row, 'file_name', str, str(path)), str(path))}"
+        for row in images
+    }
+    captions: dict[str, list[str]] = {file: [] for file in files.values()}
     rows = field(parsed, "annotations", list, str(path))
     for row in sorted(rows, key=lambda row: field(row, "id", int, str(path))):
-        name = names.get(field(row, "image_id", int, str(path)))
-        if name is None:
+        file = files.get(field(row, "image_id", int, str(path)))
+        if file is None:
             raise DataError(f"{path}: a caption is of picture {row['image_id']}, which it does not list")
-        captions[f"{place}/{name}"].append(field(row, "caption", str, str(path)))
+        captions[file].append(field(row, "caption", str, str(path)))
     return captions
 
 
