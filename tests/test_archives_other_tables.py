@@ -44,6 +44,19 @@ def test_flickr30k_by_lists_of_pictures(tmp_path):
     write(folder / "results.csv", rows)
     write(folder / "test.txt", ["100003"])
     assert opened("Flickr30k", tmp_path)[0].texts == ("A man.", "A dog | and a cat.")
+    write(folder / "results.csv", [*rows, "100003.jpg| 4   A dog runs across the grass ."])  # a row has this form
+    assert opened("Flickr30k", tmp_path)[0].texts[2] == "A dog runs across the grass ."
+    for broken in (
+        "100003.jpg",
+        "100003.jpg| 12",
+        "100003.jpg| 4| ",
+        "100003.jpg| 4 |",
+        "100003.jpg| A man.",
+        "| 0| A man.",
+    ):
+        write(folder / "results.csv", [*rows, broken])
+        with pytest.raises(DataError, match=r"results.csv:4 is no picture with a caption"):
+            opened("Flickr30k", tmp_path)
 
 
 @pytest.mark.parametrize(

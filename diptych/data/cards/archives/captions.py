@@ -1,6 +1,7 @@
 """Retrieval sets: Flickr30k and MSCOCO, five captions to each picture."""
 
 import logging
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ logger = logging.getLogger(__name__)
 _CAPTIONS = 5
 _COCO_TEST = 5000
 _FLICKR_PICTURES = ("flickr30k-images", "flickr30k_images", "images", "Images")
+# A picture, which of its captions, the caption. One row as published lacks the second bar: "2199200615.jpg| 4   A dog".
+_CSV_ROW = re.compile(r"([^|]+)\|\s*\d+\s*[|\s]\s*([^\s|].*)")
 _SPLITS = {"train": "train", "val": "val", "test": "test"}
 
 
@@ -52,14 +55,14 @@ def _tokens(path: Path) -> dict[str, list[str]]:
     captions: dict[str, list[str]] = {}
     for where, line in lines(path):
         if path.suffix == ".csv":
-            name, _, rest = line.partition("|")
-            text = rest.partition("|")[2]
-            if name == "image_name":
+            if line.startswith("image_name"):
                 continue
+            row = _CSV_ROW.match(line)
+            name, text = row.groups() if row else ("", "")
         else:
             head, _, text = line.partition("\t")
             name = head.partition("#")[0]
-        if not name or not text.strip():
+        if not name.strip() or not text.strip():
             raise DataError(f"{where} is no picture with a caption: {line[:80]!r}")
         captions.setdefault(name.strip(), []).append(text)
     return captions
