@@ -44,6 +44,19 @@ def test_flickr30k_by_lists_of_pictures(tmp_path):
     write(folder / "results.csv", rows)
     write(folder / "test.txt", ["100003"])
     assert opened("Flickr30k", tmp_path)[0].texts == ("A man.", "A dog | and a cat.")
+    write(folder / "results.csv", [*rows, "100003.jpg| 4   A dog runs across the grass ."])  # a row has this form
+    assert opened("Flickr30k", tmp_path)[0].texts[2] == "A dog runs across the grass ."
+    for broken in (
+        "100003.jpg",
+        "100003.jpg| 12",
+        "100003.jpg| 4| ",
+        "100003.jpg| 4 |",
+        "100003.jpg| A man.",
+        "| 0| A man.",
+    ):
+        write(folder / "results.csv", [*rows, broken])
+        with pytest.raises(DataError, match=r"results.csv:4 is no picture with a caption"):
+            opened("Flickr30k", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -101,6 +114,15 @@ def test_mscoco_from_its_annotations_alone(tmp_path, caplog):
     path.rename(folder / "annotations/captions_val2017.json")
     with pytest.raises(DataError, match="lacks val2017"):
         opened("MSCOCO", tmp_path)
+
+
+def test_mscoco_files_by_names_that_are_not_in_normal_form(tmp_path):
+    folder = made("MSCOCO", tmp_path)
+    (folder / "dataset_coco.json").unlink()
+    expected = [(item.key, item.texts) for item in opened("MSCOCO", tmp_path)]
+    path = folder / "annotations/captions_val2014.json"
+    path.write_text(path.read_text().replace('"COCO_', '"./COCO_'))
+    assert [(item.key, item.texts) for item in opened("MSCOCO", tmp_path)] == expected
 
 
 def test_im2gps_places(tmp_path):

@@ -157,11 +157,16 @@ def test_a_face_is_upright_and_grey_in_either_table(tmp_path, header):
             assert np.array_equal(item.image, np.repeat(wanted[..., None], 3, axis=2))
 
 
-def test_a_face_with_a_pixel_of_256(tmp_path):
+@pytest.mark.parametrize(
+    ("pixel", "problem"),
+    [("256", "a pixel is not in 0 to 255"), ("x", "invalid literal"), ("1" * 20, "too large")],
+)
+def test_a_face_with_a_broken_pixel(tmp_path, pixel, problem):
     miniatures.build("FER2013", tmp_path)
     path = tmp_path / "fer2013.csv"
-    path.write_text(path.read_text().replace("6,0 1 2 ", "6,0 256 2 "))
-    with pytest.raises(DataError, match="the row at byte 21: a pixel is not in 0 to 255"):
+    number = next(n for n, line in enumerate(path.read_text().split("\n"), 1) if line.startswith("6,0 1 2 "))
+    path.write_text(path.read_text().replace("6,0 1 2 ", f"6,0 {pixel} 2 "))
+    with pytest.raises(DataError, match=rf"fer2013.csv:{number} is no face: .*{problem}"):
         items(read("FER2013", tmp_path, "train"))
 
 

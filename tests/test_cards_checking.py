@@ -141,6 +141,19 @@ def test_an_archives_missing_files(tmp_path, monkeypatch):
     assert state.problems == (f"train: 8 files are missing, such as {tmp_path / 'mnist' / '12.png'}",)
 
 
+def test_a_reader_that_fails_is_a_problem_of_its_set_alone(tmp_path, monkeypatch):
+    def archive(folder: Path, split: str) -> ListedSource:
+        raise KeyError(split)
+
+    monkeypatch.setitem(LAYOUTS, "MNIST", (Layout(archive, ("list.txt",)),))
+    (tmp_path / "mnist").mkdir()
+    (tmp_path / "mnist" / "list.txt").touch()
+    broken, other = check_data(tmp_path, ["MNIST", "CIFAR10"])
+    assert broken.present and not broken.equal and not other.present
+    said = "its reader failed: KeyError: 'test' (test_cards_checking.py:"
+    assert any(problem.startswith(f"test: {said}") and "report it" in problem for problem in broken.problems)
+
+
 def test_the_table(tmp_path):
     wds(tmp_path / "mnist", {"train": 20, "test": 11})
     console = Console(width=200, record=True, file=io.StringIO())

@@ -16,7 +16,7 @@ from diptych.data.cards import derived
 from diptych.data.cards.archives import driving, scenes
 from diptych.data.cards.archives.class_folders import COUNTRY_CODES
 from diptych.data.cards.archives.folders import EUROSAT_NAMES
-from diptych.data.cards.countries import COUNTRY_SIZES
+from diptych.data.cards.countries import COUNTRY_SIZES, country211
 from diptych.data.cards.derived import draw
 from diptych.data.cards.opening import open_card
 from diptych.data.cards.preparing import PREPARED, prepare
@@ -73,8 +73,28 @@ def test_country211(tmp_path):
     said = manifest(out)
     assert said["codes"] == codes and said["per_class"]["val"] == [50, 50, 50] and said["seed"] == 2021
     assert said["left out"] == {"without a place": 2, "of another country": 400, "missing or empty files": 1}
+    assert said["countries with fewer photos"] == {"IT": 299}
     with pytest.raises(DataError, match="Country211 has 211 classes, but Country211 has 3"):
         open_card(CARDS["Country211"], tmp_path / "sets")  # a set of its own is not the paper's
+
+
+def test_country211_of_a_long_list_most_of_whose_files_are_missing(tmp_path, caplog):
+    rows, there = [("path", "latitude", "longitude", "country")], {}
+    for code, count, each in (("FR", 5000, 8), ("DE", 5000, 1), ("US", 5000, 40), ("IT", 5000, 16)):
+        (tmp_path / code).mkdir()
+        names = [f"{code}/{number}.png" for number in range(count)]
+        there[code] = names[::each]
+        for name in there[code]:
+            (tmp_path / name).write_bytes(PICTURE)
+        rows += [(name, "1", "1", code) for name in names]
+    (tmp_path / "photos.csv").write_text("\n".join(map(",".join, rows)))
+    draft = country211(tmp_path / "photos.csv", 7)
+    assert draft.class_names == ("Germany", "France", "Italy")
+    for label, code in enumerate(("DE", "FR", "IT")):  # the draw of all that are there, as if nothing else were named
+        found = {split: [name for name, other in draft.splits[split] if other == label] for split in draft.splits}
+        assert found == draw(there[code], COUNTRY_SIZES, 7, code)
+    assert draft.remarks["codes"] == ["DE", "FR", "IT"] and draft.remarks["countries with fewer photos"] == {"US": 125}
+    assert "left out for fewer than 300 photos: US 125" in caplog.text
 
 
 def test_country211_from_parquet_and_its_errors(tmp_path):

@@ -1,10 +1,16 @@
 """One's own sets in the suite."""
 
+import os
+from pathlib import Path
+
 import pytest
 
+from diptych.data.cards import opening
+from diptych.data.cards.checking import check_data
 from diptych.data.cards.embedded import write_embedded
-from diptych.data.cards.opening import open_card
+from diptych.data.cards.opening import find_folder, open_card
 from diptych.data.cards.own import own_card, own_cards
+from diptych.data.cards.table import CARDS
 from diptych.errors import DataError
 from diptych.records import Sample
 from tests.pictures import noise
@@ -25,6 +31,51 @@ def test_folders_of_no_card_become_cards(tmp_path):
     assert (card.name, card.num_classes, set(card.splits)) == ("fruit", 2, {"train", "test"})
     benchmark = open_card(card, tmp_path, "train")
     assert (benchmark.name, benchmark.class_names, benchmark.card) == ("fruit", ("apple", "pear"), card)
+
+
+def test_loose_files_in_the_root_cost_one_listing(tmp_path, monkeypatch):
+    write(tmp_path / "CIFAR10", "test")
+    write(tmp_path / "fruit", "test")
+    for number in range(50):
+        (tmp_path / f"{number}.jpg").touch()
+    old = tmp_path.stat().st_mtime_ns - 10**10
+    os.utime(tmp_path, ns=(old, old))
+    monkeypatch.setattr(opening, "_SETTLED", 0)
+    listings, asked = [], []
+    scan, is_dir = os.scandir, Path.is_dir
+    monkeypatch.setattr(os, "scandir", lambda path: [listings.append(Path(path)), scan(path)][1])
+    monkeypatch.setattr(Path, "is_dir", lambda path: [asked.append(path), is_dir(path)][1])
+    assert [card.name for card in own_cards(tmp_path)] == ["fruit"]
+    assert check_data(tmp_path, ["CIFAR10", "MNIST"])[0].present
+    assert listings.count(tmp_path) == 1
+    assert not [path for path in asked if path.suffix == ".jpg"]
+
+
+def test_the_folder_that_stands_for_a_set(tmp_path):
+    card = CARDS["Food101"]
+    assert find_folder(card, tmp_path) is None
+    (tmp_path / "Food101").touch()  # a file is no set
+    assert find_folder(card, tmp_path) is None
+    (tmp_path / "food-101").mkdir()
+    assert find_folder(card, tmp_path) == tmp_path / "food-101"
+    for name in ("FOOD101", "food101"):  # the name before other names, small letters before capitals
+        (tmp_path / name).mkdir(exist_ok=True)
+        assert find_folder(card, tmp_path) == tmp_path / name
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "cifar-10").symlink_to(tmp_path / "later")
+    assert find_folder(CARDS["CIFAR10"], tmp_path) is None
+    (tmp_path / "elsewhere").rename(tmp_path / "later")
+    assert find_folder(CARDS["CIFAR10"], tmp_path) == tmp_path / "cifar-10"
+
+
+def test_what_a_link_leads_to_may_come_and_go_without_a_trace_in_the_root(tmp_path, monkeypatch):
+    monkeypatch.setattr(opening, "_SETTLED", 0)
+    root = tmp_path / "root"
+    root.mkdir()
+    (root / "CIFAR10").symlink_to(tmp_path / "later")
+    assert find_folder(CARDS["CIFAR10"], root) is None
+    (tmp_path / "later").mkdir()
+    assert find_folder(CARDS["CIFAR10"], root) == root / "CIFAR10"
 
 
 def test_class_folders_without_splits_have_no_training_split(tmp_path):

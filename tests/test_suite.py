@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from diptych.data.cards.layouts import LAYOUTS, Layout
 from diptych.data.cards.table import get_card
 from diptych.errors import ConfigError, DataError
 from diptych.evaluate.suite import part_path, read_all, run_suite
@@ -127,6 +128,28 @@ def test_a_broken_set_is_named_and_the_others_go_on(data, tmp_path):
     [skipped] = found.skipped
     assert not skipped.absent and "STL-10 has 10 classes" in skipped.reason
     assert {one.dataset for one in found.results} == {"CIFAR10"}
+
+
+def test_a_reader_that_fails_costs_its_own_set_alone(data, tmp_path, monkeypatch):
+    def archive(folder, split):
+        raise KeyError(split)
+
+    (data / "STL10").mkdir()
+    (data / "STL10/list.txt").touch()
+    monkeypatch.setitem(LAYOUTS, "STL10", (Layout(archive, ("list.txt",)),))
+    found, *_ = measure(data, tmp_path / "out", cards=("STL10", "CIFAR10"))
+    [skipped] = found.skipped
+    assert "its reader failed: KeyError: 'test'" in skipped.reason and "please report it" in skipped.reason
+    assert {one.dataset for one in found.results} == {"CIFAR10"}
+
+
+def test_an_error_of_the_measurement_itself_keeps_its_traceback(data, tmp_path):
+    def fail(encoder, card, setting):
+        raise KeyError("ours")
+
+    task = Task("failing", lambda card: True, lambda card: ("test",), fail)
+    with pytest.raises(KeyError, match="ours"):
+        measure(data, tmp_path / "out", tasks=[task])
 
 
 def test_a_picture_in_thirty_that_is_broken_is_no_number(data, tmp_path):

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from diptych.data.cards.card import Card
-from diptych.data.cards.opening import find_folder, missing, open_card
+from diptych.data.cards.opening import failure, find_folder, missing, open_card
 from diptych.data.cards.table import get_card
 from diptych.embed.encoder import Encoder
 from diptych.embed.others import as_encoder
@@ -186,6 +186,8 @@ def _data_mark(card: Card, split: str, root: Path, fold: int | None = None) -> l
         if split == "val" or fold is not None:
             return None
         raise
+    except Exception as error:  # a reader that fails costs its own set alone
+        raise DataError(f"{split}: {failure(error)}") from error
     return [found.fingerprint, files_state(found.source)]
 
 

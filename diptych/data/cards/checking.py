@@ -12,7 +12,7 @@ from rich.table import Table
 from diptych.data.benchmarks import CLASS_NAMES_FILE, Benchmark
 from diptych.data.cards.card import Card
 from diptych.data.cards.layouts import LAYOUTS
-from diptych.data.cards.opening import find_folder, missing, open_card
+from diptych.data.cards.opening import failure, find_folder, missing, open_card
 from diptych.data.cards.parquet import count_rows, distinct_labels, is_parquet_set
 from diptych.data.cards.prompts import get_prompts
 from diptych.data.cards.sources import ArraySource
@@ -84,16 +84,21 @@ def check_set(card: Card, root: str | Path) -> SetState:
     sizes: dict[str, int] = {}
     problems: list[str] = []
     notes: list[str] = []
-    num_classes = None
+    num_classes, form = None, ""
     for split in card.splits or {"test": 0}:
         try:
+            form = form or _form(card, folder)
             benchmark = open_card(card, root, split)
+            num_classes = len(benchmark.class_names) if card.num_classes else None
+            count, found = count_samples(benchmark.source)
+            found += _label_problems(benchmark, card)
         except DataError as error:
             problems.append(f"{split}: {error}")
             continue
-        num_classes = len(benchmark.class_names) if card.num_classes else None
-        count, found = count_samples(benchmark.source)
-        problems += [f"{split}: {problem}" for problem in (*found, *_label_problems(benchmark, card))]
+        except Exception as error:  # one set's reader that fails must not take the table of the others along
+            problems.append(f"{split}: {failure(error)}")
+            continue
+        problems += [f"{split}: {problem}" for problem in found]
         notes += [note for note in _name_notes(benchmark, card) if note not in notes]
         if count is None:
             notes.append(f"{split}: its samples cannot be counted without reading them")
@@ -102,7 +107,7 @@ def check_set(card: Card, root: str | Path) -> SetState:
     problems, more = _compare(card, sizes, problems)
     if num_classes is not None and num_classes != card.num_classes:
         problems.append(f"it has {num_classes} classes, the paper's set {card.num_classes}")
-    return SetState(card, folder, _form(card, folder), sizes, num_classes, tuple(problems), (*notes, *more), where)
+    return SetState(card, folder, form, sizes, num_classes, tuple(problems), (*notes, *more), where)
 
 
 def count_samples(source: Source) -> tuple[int | None, list[str]]:

@@ -1,8 +1,12 @@
 """From a card and a folder of evaluation sets to a Benchmark, whatever form the set has there."""
 
 import dataclasses
+import functools
 import logging
-from collections.abc import Iterable
+import os
+import time
+import traceback
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from diptych.data.benchmarks import CLASS_NAMES_FILE, DEFAULT_TEMPLATES, Benchmark, check_benchmark, open_benchmark
@@ -17,6 +21,8 @@ from diptych.data.sources import Source, open_source
 from diptych.errors import DataError
 
 logger = logging.getLogger(__name__)
+
+_SETTLED = 2_000_000_000  # nanoseconds; no file system in use keeps times more coarsely
 
 
 def open_card(card: Card, root: str | Path, split: str = "test", *, fold: int | None = None) -> Benchmark:
@@ -63,13 +69,49 @@ def open_card(card: Card, root: str | Path, split: str = "test", *, fold: int | 
 
 
 def find_folder(card: Card, root: str | Path) -> Path | None:
-    """The set's folder below root: named like the card or one of its `folders`, in any case of letters."""
+    """The set's folder below root: named like the card or one of its `folders`, in any case (small letters first)."""
     root = Path(root).expanduser()
     if not root.is_dir():
         raise DataError(f"there is no folder {root} of evaluation sets")
-    wanted = [name.lower() for name in (card.name, *card.folders)]
-    found = {entry.name.lower(): entry for entry in sorted(root.iterdir()) if entry.is_dir()}
-    return next((found[name] for name in wanted if name in found), None)
+    found = _folders(root)
+    several = (found.get(name.lower(), ()) for name in (card.name, *card.folders))
+    return next((folder for folders in several for folder in reversed(folders) if folder.is_dir()), None)
+
+
+def list_folders(root: str | Path) -> list[Path]:
+    """The folders in a folder of sets and the links to folders, sorted; DataError where there is no such folder."""
+    root = Path(root).expanduser()
+    if not root.is_dir():
+        raise DataError(f"there is no folder {root} of evaluation sets")
+    return sorted(folder for folders in _folders(root).values() for folder in folders if folder.is_dir())
+
+
+def _folders(root: Path) -> Mapping[str, Sequence[Path]]:
+    """The folders in root and all links, sorted, by their names in small letters; what a link leads to may change.
+
+    Every card asks for them several times, and a root may hold a great many files beside them: they are listed anew
+    only when the root has changed. A change right after another may leave no trace in its time, so that what was
+    written to within the last seconds is listed each time.
+    """
+    state = root.stat()
+    if time.time_ns() - max(state.st_mtime_ns, state.st_ctime_ns) < _SETTLED:
+        return _scan(root)
+    return _scanned(root, (state.st_dev, state.st_ino, state.st_mtime_ns, state.st_ctime_ns))
+
+
+@functools.lru_cache(maxsize=4)
+def _scanned(root: Path, state: tuple[int, ...]) -> Mapping[str, Sequence[Path]]:
+    return _scan(root)
+
+
+def _scan(root: Path) -> Mapping[str, Sequence[Path]]:
+    with os.scandir(root) as entries:
+        # Neither question asks the disk about a plain file.
+        names = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False) or entry.is_symlink()]
+    found: dict[str, list[Path]] = {}
+    for name in sorted(names):
+        found.setdefault(name.lower(), []).append(root / name)
+    return found
 
 
 def find_layout(card: Card, folder: Path) -> Layout | None:
@@ -93,6 +135,18 @@ def missing(card: Card, root: str | Path) -> str:
     names = " or ".join(dict.fromkeys((card.name, *card.folders)))
     hub = f", or the hub's {card.hub}" if card.hub else ""
     return f"{card.title} is not in {root}: put it into a folder {names} there; get it from {card.homepage}{hub}"
+
+
+def failure(error: Exception) -> str:
+    """Words for a reader that failed other than by a DataError: what it met, and where in our code, whose fault it is.
+
+    A file that cannot be read at all is no fault of ours.
+    """
+    if isinstance(error, OSError):
+        return f"it cannot be read: {error}"
+    place = traceback.extract_tb(error.__traceback__)[-1:]
+    where = "".join(f" ({Path(frame.filename).name}:{frame.lineno})" for frame in place)
+    return f"its reader failed: {type(error).__name__}: {str(error)[:200]}{where}; please report it"
 
 
 def from_source(card: Card, source: Source, split: str, words: Prompts | None = None) -> Benchmark:

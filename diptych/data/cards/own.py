@@ -4,7 +4,7 @@ from pathlib import Path
 
 from diptych.data.benchmarks import CLASS_NAMES_FILE, open_benchmark
 from diptych.data.cards.card import Card
-from diptych.data.cards.opening import find_folder
+from diptych.data.cards.opening import find_folder, list_folders
 from diptych.data.cards.table import CARDS
 from diptych.data.sources import open_source
 from diptych.errors import DataError
@@ -27,8 +27,8 @@ def own_sets(root: str | Path) -> tuple[list[Card], dict[str, str]]:
     known = {folder for card in CARDS.values() if (folder := find_folder(card, root)) is not None}
     found: list[Card] = []
     refused: dict[str, str] = {}
-    for folder in sorted(Path(root).expanduser().iterdir()):
-        if not folder.is_dir() or folder.name.startswith(".") or folder in known:
+    for folder in list_folders(root):
+        if folder.name.startswith(".") or folder in known:
             continue
         try:
             found.append(own_card(folder))

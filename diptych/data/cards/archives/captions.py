@@ -1,6 +1,7 @@
 """Retrieval sets: Flickr30k and MSCOCO, five captions to each picture."""
 
 import logging
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ logger = logging.getLogger(__name__)
 _CAPTIONS = 5
 _COCO_TEST = 5000
 _FLICKR_PICTURES = ("flickr30k-images", "flickr30k_images", "images", "Images")
+# A picture, which of its captions, the caption. One row as published lacks the second bar: "2199200615.jpg| 4   A dog".
+_CSV_ROW = re.compile(r"([^|]+)\|\s*\d+\s*[|\s]\s*([^\s|].*)")
 _SPLITS = {"train": "train", "val": "val", "test": "test"}
 
 
@@ -52,14 +55,14 @@ def _tokens(path: Path) -> dict[str, list[str]]:
     captions: dict[str, list[str]] = {}
     for where, line in lines(path):
         if path.suffix == ".csv":
-            name, _, rest = line.partition("|")
-            text = rest.partition("|")[2]
-            if name == "image_name":
+            if line.startswith("image_name"):
                 continue
+            row = _CSV_ROW.match(line)
+            name, text = row.groups() if row else ("", "")
         else:
             head, _, text = line.partition("\t")
             name = head.partition("#")[0]
-        if not name or not text.strip():
+        if not name.strip() or not text.strip():
             raise DataError(f"{where} is no picture with a caption: {line[:80]!r}")
         captions.setdefault(name.strip(), []).append(text)
     return captions
@@ -93,14 +96,17 @@ def _coco_captions(path: Path, folder: Path) -> dict[str, list[str]]:
     images = field(parsed, "images", list, str(path))
     place = path.stem.rpartition("_")[2]
     find_folder(folder, place)
-    names = {field(row, "id", int, str(path)): field(row, "file_name", str, str(path)) for row in images}
-    captions: dict[str, list[str]] = {f"{place}/{inside(name, str(path))}": [] for name in names.values()}
+    files = {
+        field(row, "id", int, str(path)): f"{place}/{inside(field(row, 'file_name', str, str(path)), str(path))}"
+        for row in images
+    }
+    captions: dict[str, list[str]] = {file: [] for file in files.values()}
     rows = field(parsed, "annotations", list, str(path))
     for row in sorted(rows, key=lambda row: field(row, "id", int, str(path))):
-        name = names.get(field(row, "image_id", int, str(path)))
-        if name is None:
+        file = files.get(field(row, "image_id", int, str(path)))
+        if file is None:
             raise DataError(f"{path}: a caption is of picture {row['image_id']}, which it does not list")
-        captions[f"{place}/{name}"].append(field(row, "caption", str, str(path)))
+        captions[file].append(field(row, "caption", str, str(path)))
     return captions
 
 

@@ -75,9 +75,18 @@ class _Faces:
                     if values.min() < 0 or values.max() > 255:
                         raise ValueError("a pixel is not in 0 to 255")
                     face[:] = values.reshape(_SIDE, _SIDE, 1)
-                except (ValueError, IndexError) as error:
-                    raise DataError(f"{self.path}, the row at byte {offset}: {error}") from None
+                except (ValueError, IndexError, OverflowError) as error:
+                    raise DataError(f"{self.path}:{self._line(offset)} is no face: {error}") from None
         return faces
+
+    def _line(self, offset: int) -> int:
+        """The number of the line that begins at an offset."""
+        count = 1
+        with self.path.open("rb") as file:
+            while offset > 0 and (chunk := file.read(min(offset, _MAX_LINE))):
+                count += chunk.count(b"\n")
+                offset -= len(chunk)
+        return count
 
 
 def _fields(line: bytes) -> list[str]:
