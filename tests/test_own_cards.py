@@ -4,8 +4,9 @@ import os
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from diptych.data.cards import opening
+from diptych.data.cards import opening, own
 from diptych.data.cards.checking import check_data
 from diptych.data.cards.embedded import write_embedded
 from diptych.data.cards.opening import find_folder, open_card
@@ -120,3 +121,16 @@ def test_sets_without_download_are_the_same_each_time_and_have_both_splits(tmp_p
     kept = (tmp_path / "one/digits/classnames.txt").stat().st_mtime_ns
     write_embedded(tmp_path / "one", seed=5, num_train=1, num_test=1)
     assert (tmp_path / "one/digits/classnames.txt").stat().st_mtime_ns == kept
+
+
+def test_a_folder_whose_reader_fails_is_refused_and_the_others_are_found(tmp_path, monkeypatch):
+    for name in ("bad", "good"):
+        (tmp_path / name / "test" / "cat").mkdir(parents=True)
+        for number, shade in enumerate((10, 200)):
+            Image.new("RGB", (8, 8), (shade,) * 3).save(tmp_path / name / "test" / "cat" / f"{number}.png")
+            (tmp_path / name / "test" / "dog").mkdir(exist_ok=True)
+            Image.new("RGB", (8, 8), (shade,) * 3).save(tmp_path / name / "test" / "dog" / f"{number}.png")
+    whole = own.own_card
+    monkeypatch.setattr(own, "own_card", lambda folder: {}["x"] if folder.name == "bad" else whole(folder))
+    found, refused = own.own_sets(tmp_path)
+    assert [card.name for card in found] == ["good"] and "its reader failed: KeyError: 'x'" in refused["bad"]

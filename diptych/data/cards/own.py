@@ -4,7 +4,7 @@ from pathlib import Path
 
 from diptych.data.benchmarks import CLASS_NAMES_FILE, open_benchmark
 from diptych.data.cards.card import Card
-from diptych.data.cards.opening import find_folder, list_folders
+from diptych.data.cards.opening import failure, find_folder, list_folders
 from diptych.data.cards.table import CARDS
 from diptych.data.sources import open_source
 from diptych.errors import DataError
@@ -34,6 +34,8 @@ def own_sets(root: str | Path) -> tuple[list[Card], dict[str, str]]:
             found.append(own_card(folder))
         except DataError as error:
             refused[folder.name] = str(error)
+        except Exception as error:  # whatever lies there, the other sets can be measured
+            refused[folder.name] = failure(error)
     return found, refused
 
 
