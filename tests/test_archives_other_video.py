@@ -1,5 +1,7 @@
 """Frames of videos; UCF101, Kinetics-700 and RareAct, as they are unpacked."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from miniatures_other import made, opened, video, write
@@ -71,6 +73,28 @@ def test_a_video_that_is_cut_off(tmp_path, name):
     path.write_bytes(content[: len(content) // 2])
     with pytest.raises(DataError, match=r"a\.(avi|mp4) (is cut off|cannot be decoded|holds no video)"):
         middle_frame(path)
+
+
+def test_a_video_cut_off_in_its_header(tmp_path, monkeypatch):
+    path, real, opened_ones, reasons = tmp_path / "a.mp4", pytest.importorskip("av"), [], []
+    video(path, range(0, 200, 20))
+    content = path.read_bytes()
+
+    def opening(*args, **options):
+        opened_ones.append(real.open(*args, **options))
+        return opened_ones[-1]
+
+    fake = SimpleNamespace(open=opening, FFmpegError=real.FFmpegError)
+    monkeypatch.setattr("diptych.data.cards.video.import_av", lambda: fake)
+    for length in range(content.index(b"moov"), len(content) - 100, 3):
+        path.write_bytes(content[:length])
+        with pytest.raises(DataError, match=r"a\.mp4") as raised:
+            middle_frame(path)
+        reasons.append(str(raised.value))
+    assert any("no decoder for its video; the file may be cut off" in reason for reason in reasons)
+    for container in opened_ones:
+        with pytest.raises(AssertionError, match="not open"):
+            container.seek(0)
 
 
 def test_no_frames_asked_for(tmp_path):

@@ -79,15 +79,19 @@ def import_av() -> Any:
 def _open(av: Any, path: Path) -> Any:
     # Only files: a playlist that calls itself a video must not reach the network.
     container = av.open(str(path.absolute()), options={"protocol_whitelist": "file"})
-    if not container.streams.video:
+    try:
+        if not container.streams.video:
+            raise DataError(f"{path} holds no video")
+        context = container.streams.video[0].codec_context
+        if context is None:
+            raise DataError(f"{path}: no decoder for its video; the file may be cut off")
+        # One thread each: the loader's workers are many.
+        context.thread_count = 1
+        if context.width * context.height > MAX_PIXELS:
+            raise DataError(f"{path} has frames of more than {MAX_PIXELS} pixels")
+    except BaseException:
         container.close()
-        raise DataError(f"{path} holds no video")
-    stream = container.streams.video[0]
-    # One thread each: the loader's workers are many.
-    stream.codec_context.thread_count = 1
-    if stream.codec_context.width * stream.codec_context.height > MAX_PIXELS:
-        container.close()
-        raise DataError(f"{path} has frames of more than {MAX_PIXELS} pixels")
+        raise
     return container
 
 
