@@ -65,14 +65,33 @@ def test_damaged_and_missing_videos(tmp_path, content):
         middle_frame(path)
 
 
-@pytest.mark.parametrize("name", ["a.avi", "a.mp4"])
-def test_a_video_that_is_cut_off(tmp_path, name):
+@pytest.mark.parametrize(
+    ("name", "codec"), [("a.avi", "mpeg4"), ("a.mp4", "mpeg4"), ("a.mkv", "libx264"), ("a.webm", "libvpx-vp9")]
+)
+def test_a_video_that_is_cut_off(tmp_path, name, codec):
     path = tmp_path / name
-    video(path, range(0, 200, 2))
+    video(path, range(0, 200, 2), codec)
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
-    with pytest.raises(DataError, match=r"a\.(avi|mp4) (is cut off|cannot be decoded|holds no video)"):
+    with pytest.raises(DataError, match=r"a\.\w+ (is cut off|cannot be decoded|holds no video)"):
         middle_frame(path)
+
+
+def test_sound_that_goes_on_longer_is_no_damage(tmp_path):
+    path, av = tmp_path / "a.mkv", pytest.importorskip("av")
+    with av.open(str(path), "w") as container:
+        seen, heard = container.add_stream("mpeg4", rate=10), container.add_stream("pcm_s16le", rate=8000)
+        seen.width = seen.height = 16
+        seen.pix_fmt = "yuv420p"
+        for number in range(10):
+            frame = av.VideoFrame.from_ndarray(np.full((16, 16, 3), 20 * number, np.uint8), format="rgb24")
+            container.mux(seen.encode(frame))
+        container.mux(seen.encode())
+        for start in range(0, 24_000, 800):  # three seconds
+            sound = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), format="s16", layout="mono")
+            sound.rate, sound.pts = 8000, start
+            container.mux(heard.encode(sound))
+    assert greys([middle_frame(path)]) == [100]
 
 
 def test_a_video_cut_off_in_its_header(tmp_path, monkeypatch):
@@ -84,7 +103,7 @@ def test_a_video_cut_off_in_its_header(tmp_path, monkeypatch):
         opened_ones.append(real.open(*args, **options))
         return opened_ones[-1]
 
-    fake = SimpleNamespace(open=opening, FFmpegError=real.FFmpegError)
+    fake = SimpleNamespace(open=opening, FFmpegError=real.FFmpegError, time_base=real.time_base)
     monkeypatch.setattr("diptych.data.cards.video.import_av", lambda: fake)
     for length in range(content.index(b"moov"), len(content) - 100, 3):
         path.write_bytes(content[:length])

@@ -18,6 +18,8 @@ from diptych.records import Broken, Sample
 VIDEO_SUFFIXES = (".avi", ".mp4", ".mkv", ".webm", ".mov")
 
 _PER_SHARD = 100
+_INEXACT = 1.1  # headers are not always exact
+_READING = 2  # raised whenever the same video would give another frame, so that no vector of the old one is used again
 
 
 def middle_frame(path: Path, start: float | None = None, end: float | None = None) -> np.ndarray:
@@ -102,14 +104,31 @@ def _stamps(av: Any, path: Path) -> tuple[list[int | None], float, int]:
     """
     with _open(av, path) as container:
         stream = container.streams.video[0]
-        stamps = [packet.pts for packet in container.demux(stream) if packet.size]
         unit, zero, promised = float(stream.time_base or 0), stream.start_time or 0, stream.frames
-    if promised > len(stamps) * 1.1:  # headers are not always exact
+        # Matroska counts no frames, but knows how long it is. Sound may go on longer than the video does.
+        stamps: list[int | None] = []
+        last, length = (0.0, 0.0), 0.0 if promised else (container.duration or 0) / av.time_base
+        for packet in container.demux(*([stream] if promised else [])):
+            if packet.size and packet.stream_index == stream.index:
+                stamps.append(packet.pts)
+            if packet.size and packet.pts is not None and packet.time_base:
+                base = float(packet.time_base)
+                last = max(last, (packet.pts * base, (packet.duration or 0) * base))
+    if promised > len(stamps) * _INEXACT:
         raise DataError(f"{path} is cut off: it has {len(stamps)} of {promised} frames")
+    if stamps and length > (end := _end(*last, len(stamps))) * _INEXACT:
+        raise DataError(f"{path} is cut off: it ends after {end:.1f} of {length:.1f} seconds")
     known = [stamp for stamp in stamps if stamp is not None]
     if len(set(known)) < len(stamps):
         return [None] * len(stamps), unit, zero
     return sorted(known), unit, zero
+
+
+def _end(start: float, lasts: float, number: int) -> float:
+    """When the last packet ends, in seconds; one that does not say how long it lasts goes on as long as the others."""
+    if lasts or not start:
+        return start + lasts or float("inf")
+    return start * number / max(number - 1, 1)
 
 
 def _numbers(
@@ -190,8 +209,8 @@ class VideoSource:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over the entries, the files' sizes and the number of frames."""
-        return entries_fingerprint(self.root, self.entries, f"{self.num_frames}")
+        """SHA-256 over the entries, the files' sizes, the number of frames, and how they are chosen."""
+        return entries_fingerprint(self.root, self.entries, f"{self.num_frames} {_READING}")
 
     def read(self, index: int) -> Iterator[Sample | Broken]:
         """The frames of up to 100 videos."""
