@@ -23,6 +23,7 @@ from diptych.evaluate.tasks.raw_pixels import RawPixels
 from diptych.evaluate.tasks.task import Setting
 from diptych.evaluate.tasks.video import VIDEO, average_by_clip, measure_video
 from diptych.evaluate.zero_shot.class_embeddings import class_embeddings
+from diptych.records import Broken, Sample
 
 CARD = Card("UCF101", "UCF101", "video", 7, {}, "mean_of_top_1_and_5", None, None, (), "", None, "")
 
@@ -74,7 +75,7 @@ def test_a_set_of_clips_is_measured_by_its_metric(tmp_path):
     labels = np.arange(14) % 7
     assert results[0].value == pytest.approx(score("mean_of_top_1_and_5", labels, means).value)
     assert results[1].value == score("accuracy", labels, means).value > 0.5
-    assert results[0].run["settings"] == {"frames": 16, "averaged": "probabilities", "broken_frames": 0}
+    assert results[0].run["settings"] == {"frames": 16, "averaged": "probabilities", "broken_clips": 0}
     assert VIDEO.applies(CARD) and VIDEO.splits(CARD) == ("test",)
 
 
@@ -86,6 +87,34 @@ def test_frames_without_a_clip_are_an_error(tmp_path):
         measure_video(
             PixelColourEncoder(), check_benchmark("UCF101", "test", NAMES, TEMPLATES, source), Setting(tmp_path)
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class Clips:
+    """Four frames of each clip, some of which are broken, as videos are."""
+
+    num_good: int
+    num_broken: int
+    shards = ("clips",)
+    fingerprint = "clips"
+
+    def read(self, index):
+        for clip in range(self.num_broken):
+            yield Broken(f"gone {clip}", "clips", "it is cut off")
+        for clip in range(self.num_good):
+            image, metadata = encoded(picture(NAMES[clip % 7], 0)), {"clip": f"{clip}"}
+            yield from (Sample(f"{clip}#{frame}", image, (), clip % 7, metadata) for frame in range(4))
+
+
+@pytest.mark.parametrize(("good", "broken", "allowed"), [(99, 1, True), (98, 2, False), (48, 1, False)])
+def test_broken_clips_are_counted_as_clips_not_as_frames(tmp_path, good, broken, allowed):
+    benchmark = check_benchmark("UCF101", "test", NAMES, TEMPLATES, Clips(good, broken), card=CARD)
+    if allowed:
+        (first, _) = measure_video(PixelColourEncoder(), benchmark, Setting(tmp_path))
+        assert (first.n, first.run["settings"]["broken_clips"]) == (good, broken)
+        return
+    with pytest.raises(DataError, match=f"UCF101/test: {broken} of {good + broken} clips are broken, more than 1%"):
+        measure_video(PixelColourEncoder(), benchmark, Setting(tmp_path))
 
 
 RARE = Annotated(
