@@ -204,13 +204,12 @@ def test_rareact_segments(tmp_path):
     folder = made("RareAct", tmp_path)
     benchmark = open_card(CARDS["RareAct"], tmp_path)
     assert benchmark.class_names == ("wash door", "cut phone")
-    first, second, gone = opened("RareAct", tmp_path)
+    first, second = opened("RareAct", tmp_path)
     assert greys([first.image, second.image]) == [0, 200]
     assert (first.key, first.label, second.label) == ("0", 1, 0)
     assert dict(first.metadata) == {
         **{"video": "abc-_1", "start": 0.0, "end": 1.0, "verb": "cut", "noun": "phone", "annotation": 1},
     }
-    assert isinstance(gone, Broken) and gone.key == "2"
     several = list(open_frames(CARDS["RareAct"], tmp_path, num_frames=2).source.read(0))
     assert [item.metadata["clip"] for item in several[:4]] == ["0", "0", "1", "1"]
     assert greys(item.image for item in several[:4]) == [0, 0, 200, 200]
@@ -223,4 +222,16 @@ def test_rareact_segments(tmp_path):
         opened("RareAct", tmp_path)
     write(folder / "rareact.csv", [rows[0], "0,../x,0,1,0,cut,phone,1"])
     with pytest.raises(DataError, match="leads out"):
+        opened("RareAct", tmp_path)
+
+
+def test_rareact_videos_that_are_gone_are_passed_over_and_counted(tmp_path, caplog):
+    folder = made("RareAct", tmp_path)
+    path = folder / "videos/abc-_1.mp4"
+    assert [item.key for item in opened("RareAct", tmp_path)] == ["0", "1"]
+    assert "RareAct: 2 of 3 listed segments are there; missing videos: 1" in caplog.text
+    path.write_bytes(b"damaged")  # it is there
+    assert [type(item) for item in opened("RareAct", tmp_path)] == [Broken, Broken]
+    path.unlink()
+    with pytest.raises(DataError, match=r"has none of the 2 videos that rareact\.csv lists"):
         opened("RareAct", tmp_path)
