@@ -121,7 +121,7 @@ def _stamps(av: Any, path: Path) -> tuple[list[int | None], float, int]:
     known = [stamp for stamp in stamps if stamp is not None]
     if len(set(known)) < len(stamps):
         return [None] * len(stamps), unit, zero
-    return sorted(known), unit, zero
+    return [*sorted(known)], unit, zero
 
 
 def _end(start: float, lasts: float, number: int) -> float:
