@@ -49,6 +49,15 @@ def test_any_part_of_a_video(tmp_path, codec):
         middle_frame(path, 5, 6)
 
 
+@pytest.mark.parametrize("count", [3, 7, 10, 11, 25])
+def test_frames_that_an_avi_stores_in_another_order(tmp_path, count):
+    path, step = tmp_path / "a.avi", 10
+    video(path, range(0, step * count, step), "libx264")
+    assert greys([middle_frame(path)]) == [count // 2 * step]
+    assert greys(frames(path, count)) == list(range(0, step * count, step))
+    assert greys(frames(path, 1, 0.15, 0.25)) == [2 * step]
+
+
 def test_frames_come_one_at_a_time(tmp_path):
     video(tmp_path / "a.mp4", range(0, 200, 20))
     stream = frames(tmp_path / "a.mp4", 10)

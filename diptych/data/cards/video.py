@@ -19,6 +19,7 @@ VIDEO_SUFFIXES = (".avi", ".mp4", ".mkv", ".webm", ".mov")
 
 _PER_SHARD = 100
 _INEXACT = 1.1  # headers are not always exact
+_REORDERED = ("h264", "hevc")  # MPEG-4's decoder gives the right times
 _READING = 2  # raised whenever the same video would give another frame, so that no vector of the old one is used again
 
 
@@ -105,6 +106,7 @@ def _stamps(av: Any, path: Path) -> tuple[list[int | None], float, int]:
     with _open(av, path) as container:
         stream = container.streams.video[0]
         unit, zero, promised = float(stream.time_base or 0), stream.start_time or 0, stream.frames
+        is_avi = container.format.name == "avi"
         # Matroska counts no frames, but knows how long it is. Sound may go on longer than the video does.
         stamps: list[int | None] = []
         last, length = (0.0, 0.0), 0.0 if promised else (container.duration or 0) / av.time_base
@@ -121,6 +123,8 @@ def _stamps(av: Any, path: Path) -> tuple[list[int | None], float, int]:
     known = [stamp for stamp in stamps if stamp is not None]
     if len(set(known)) < len(stamps):
         return [None] * len(stamps), unit, zero
+    if is_avi and known:
+        zero = min(known)  # its times are guessed from the order of storing, and late by how far frames may move
     return [*sorted(known)], unit, zero
 
 
@@ -172,7 +176,10 @@ def _decode(av: Any, path: Path, stamps: list[int | None], wanted: list[int]) ->
 def _numbered(container: Any, stamps: list[int | None], first: int) -> Iterator[tuple[int | None, Any]]:
     """Frames with their numbers, from a key frame before number `first` on where the format knows times."""
     stream = container.streams.video[0]
-    if first and stamps[first] is not None:
+    # AVI numbers frames as they are stored: where that is not the order in which they are shown, a decoded frame has
+    # another's time. Counting them is right there, but decodes all before the first.
+    as_stored = container.format.name == "avi" and stream.codec_context.name in _REORDERED
+    if first and stamps[first] is not None and not as_stored:
         number_of = {stamp: number for number, stamp in enumerate(stamps)}
         container.seek(stamps[first], stream=stream)
         decoded = container.decode(stream)
