@@ -1,5 +1,7 @@
 """Frames of videos; UCF101, Kinetics-700 and RareAct, as they are unpacked."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from miniatures_other import made, opened, video, write
@@ -47,6 +49,15 @@ def test_any_part_of_a_video(tmp_path, codec):
         middle_frame(path, 5, 6)
 
 
+@pytest.mark.parametrize("count", [3, 7, 10, 11, 25])
+def test_frames_that_an_avi_stores_in_another_order(tmp_path, count):
+    path, step = tmp_path / "a.avi", 10
+    video(path, range(0, step * count, step), "libx264")
+    assert greys([middle_frame(path)]) == [count // 2 * step]
+    assert greys(frames(path, count)) == list(range(0, step * count, step))
+    assert greys(frames(path, 1, 0.15, 0.25)) == [2 * step]
+
+
 def test_frames_come_one_at_a_time(tmp_path):
     video(tmp_path / "a.mp4", range(0, 200, 20))
     stream = frames(tmp_path / "a.mp4", 10)
@@ -63,14 +74,55 @@ def test_damaged_and_missing_videos(tmp_path, content):
         middle_frame(path)
 
 
-@pytest.mark.parametrize("name", ["a.avi", "a.mp4"])
-def test_a_video_that_is_cut_off(tmp_path, name):
+@pytest.mark.parametrize(
+    ("name", "codec"), [("a.avi", "mpeg4"), ("a.mp4", "mpeg4"), ("a.mkv", "libx264"), ("a.webm", "libvpx-vp9")]
+)
+def test_a_video_that_is_cut_off(tmp_path, name, codec):
     path = tmp_path / name
-    video(path, range(0, 200, 2))
+    video(path, range(0, 200, 2), codec)
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
-    with pytest.raises(DataError, match=r"a\.(avi|mp4) (is cut off|cannot be decoded|holds no video)"):
+    with pytest.raises(DataError, match=r"a\.\w+ (is cut off|cannot be decoded|holds no video)"):
         middle_frame(path)
+
+
+def test_sound_that_goes_on_longer_is_no_damage(tmp_path):
+    path, av = tmp_path / "a.mkv", pytest.importorskip("av")
+    with av.open(str(path), "w") as container:
+        seen, heard = container.add_stream("mpeg4", rate=10), container.add_stream("pcm_s16le", rate=8000)
+        seen.width = seen.height = 16
+        seen.pix_fmt = "yuv420p"
+        for number in range(10):
+            frame = av.VideoFrame.from_ndarray(np.full((16, 16, 3), 20 * number, np.uint8), format="rgb24")
+            container.mux(seen.encode(frame))
+        container.mux(seen.encode())
+        for start in range(0, 24_000, 800):  # three seconds
+            sound = av.AudioFrame.from_ndarray(np.zeros((1, 800), np.int16), format="s16", layout="mono")
+            sound.rate, sound.pts = 8000, start
+            container.mux(heard.encode(sound))
+    assert greys([middle_frame(path)]) == [100]
+
+
+def test_a_video_cut_off_in_its_header(tmp_path, monkeypatch):
+    path, real, opened_ones, reasons = tmp_path / "a.mp4", pytest.importorskip("av"), [], []
+    video(path, range(0, 200, 20))
+    content = path.read_bytes()
+
+    def opening(*args, **options):
+        opened_ones.append(real.open(*args, **options))
+        return opened_ones[-1]
+
+    fake = SimpleNamespace(open=opening, FFmpegError=real.FFmpegError, time_base=real.time_base)
+    monkeypatch.setattr("diptych.data.cards.video.import_av", lambda: fake)
+    for length in range(content.index(b"moov"), len(content) - 100, 3):
+        path.write_bytes(content[:length])
+        with pytest.raises(DataError, match=r"a\.mp4") as raised:
+            middle_frame(path)
+        reasons.append(str(raised.value))
+    assert any("no decoder for its video; the file may be cut off" in reason for reason in reasons)
+    for container in opened_ones:
+        with pytest.raises(AssertionError, match="not open"):
+            container.seek(0)
 
 
 def test_no_frames_asked_for(tmp_path):
@@ -161,13 +213,12 @@ def test_rareact_segments(tmp_path):
     folder = made("RareAct", tmp_path)
     benchmark = open_card(CARDS["RareAct"], tmp_path)
     assert benchmark.class_names == ("wash door", "cut phone")
-    first, second, gone = opened("RareAct", tmp_path)
+    first, second = opened("RareAct", tmp_path)
     assert greys([first.image, second.image]) == [0, 200]
     assert (first.key, first.label, second.label) == ("0", 1, 0)
     assert dict(first.metadata) == {
         **{"video": "abc-_1", "start": 0.0, "end": 1.0, "verb": "cut", "noun": "phone", "annotation": 1},
     }
-    assert isinstance(gone, Broken) and gone.key == "2"
     several = list(open_frames(CARDS["RareAct"], tmp_path, num_frames=2).source.read(0))
     assert [item.metadata["clip"] for item in several[:4]] == ["0", "0", "1", "1"]
     assert greys(item.image for item in several[:4]) == [0, 0, 200, 200]
@@ -180,4 +231,16 @@ def test_rareact_segments(tmp_path):
         opened("RareAct", tmp_path)
     write(folder / "rareact.csv", [rows[0], "0,../x,0,1,0,cut,phone,1"])
     with pytest.raises(DataError, match="leads out"):
+        opened("RareAct", tmp_path)
+
+
+def test_rareact_videos_that_are_gone_are_passed_over_and_counted(tmp_path, caplog):
+    folder = made("RareAct", tmp_path)
+    path = folder / "videos/abc-_1.mp4"
+    assert [item.key for item in opened("RareAct", tmp_path)] == ["0", "1"]
+    assert "RareAct: 2 of 3 listed segments are there; missing videos: 1" in caplog.text
+    path.write_bytes(b"damaged")  # it is there
+    assert [type(item) for item in opened("RareAct", tmp_path)] == [Broken, Broken]
+    path.unlink()
+    with pytest.raises(DataError, match=r"has none of the 2 videos that rareact\.csv lists"):
         opened("RareAct", tmp_path)

@@ -2,11 +2,13 @@
 
 import dataclasses
 import itertools
+import time
 
 import numpy as np
 import pytest
 import torch
 from colours import NAMES, TEMPLATES, PixelColourEncoder, encoded, picture
+from sklearn.metrics import average_precision_score
 
 from diptych.data.benchmarks import check_benchmark
 from diptych.data.cards import Card
@@ -23,6 +25,7 @@ from diptych.evaluate.tasks.raw_pixels import RawPixels
 from diptych.evaluate.tasks.task import Setting
 from diptych.evaluate.tasks.video import VIDEO, average_by_clip, measure_video
 from diptych.evaluate.zero_shot.class_embeddings import class_embeddings
+from diptych.records import Broken, Sample
 
 CARD = Card("UCF101", "UCF101", "video", 7, {}, "mean_of_top_1_and_5", None, None, (), "", None, "")
 
@@ -74,7 +77,7 @@ def test_a_set_of_clips_is_measured_by_its_metric(tmp_path):
     labels = np.arange(14) % 7
     assert results[0].value == pytest.approx(score("mean_of_top_1_and_5", labels, means).value)
     assert results[1].value == score("accuracy", labels, means).value > 0.5
-    assert results[0].run["settings"] == {"frames": 16, "averaged": "probabilities", "broken_frames": 0}
+    assert results[0].run["settings"] == {"frames": 16, "averaged": "probabilities", "broken_clips": 0}
     assert VIDEO.applies(CARD) and VIDEO.splits(CARD) == ("test",)
 
 
@@ -86,6 +89,34 @@ def test_frames_without_a_clip_are_an_error(tmp_path):
         measure_video(
             PixelColourEncoder(), check_benchmark("UCF101", "test", NAMES, TEMPLATES, source), Setting(tmp_path)
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class Clips:
+    """Four frames of each clip, some of which are broken, as videos are."""
+
+    num_good: int
+    num_broken: int
+    shards = ("clips",)
+    fingerprint = "clips"
+
+    def read(self, index):
+        for clip in range(self.num_broken):
+            yield Broken(f"gone {clip}", "clips", "it is cut off")
+        for clip in range(self.num_good):
+            image, metadata = encoded(picture(NAMES[clip % 7], 0)), {"clip": f"{clip}"}
+            yield from (Sample(f"{clip}#{frame}", image, (), clip % 7, metadata) for frame in range(4))
+
+
+@pytest.mark.parametrize(("good", "broken", "allowed"), [(99, 1, True), (98, 2, False), (48, 1, False)])
+def test_broken_clips_are_counted_as_clips_not_as_frames(tmp_path, good, broken, allowed):
+    benchmark = check_benchmark("UCF101", "test", NAMES, TEMPLATES, Clips(good, broken), card=CARD)
+    if allowed:
+        (first, _) = measure_video(PixelColourEncoder(), benchmark, Setting(tmp_path))
+        assert (first.n, first.run["settings"]["broken_clips"]) == (good, broken)
+        return
+    with pytest.raises(DataError, match=f"UCF101/test: {broken} of {good + broken} clips are broken, more than 1%"):
+        measure_video(PixelColourEncoder(), benchmark, Setting(tmp_path))
 
 
 RARE = Annotated(
@@ -121,6 +152,49 @@ def test_sampled_average_precision_solved_by_hand():
     assert once == {0.5, 0.75, 1.0}
     many = mean_sampled_average_precision(scores, RARE, draws=400)
     assert many == pytest.approx(0.75, abs=0.05) and many == mean_sampled_average_precision(scores, RARE, draws=400)
+
+
+def test_sampled_average_precision_is_that_of_a_plain_loop():
+    rng = np.random.default_rng(0)
+    size, num_actions, draws = 300, 5, 20
+    classes = rng.integers(0, num_actions, size)
+    verbs, nouns = [f"v{c % 3}" for c in classes], [f"n{c % 2}" for c in classes]
+    videos = [f"{v}" for v in rng.integers(0, 40, size)]
+    annotations = rng.integers(0, 5, size)
+    scores = rng.integers(0, 30, (size, num_actions)) / 10  # many are equal
+    found, rng = [], np.random.default_rng(3)
+    for action in range(num_actions):
+        groups = [[], [], []]
+        for row, (own, note) in enumerate(zip(classes, annotations, strict=True)):
+            near = verbs[row] == f"v{action % 3}" or nouns[row] == f"n{action % 2}"
+            if own == action:
+                groups[{1: 0, 0: 1}.get(note, 2)].append(row)
+            elif note == 1:
+                groups[2 if near else 1].append(row)
+        drawn = [[] for _ in range(draws)]
+        for group in groups:
+            by_video = {name: [row for row in group if videos[row] == name] for name in sorted(set(videos))}
+            clips = [rows for rows in by_video.values() if rows]
+            for rows, places in zip(drawn, rng.integers(0, [len(c) for c in clips], (draws, len(clips))), strict=True):
+                rows += [own[place] for own, place in zip(clips, places, strict=True)]
+        num_positives = len({videos[row] for row in groups[0]})
+        right = [True] * num_positives
+        for rows in drawn:
+            truth = right + [False] * (len(rows) - num_positives)
+            found.append(average_precision_score(truth, scores[rows, action]))
+    annotated = Annotated(classes, verbs, nouns, annotations, videos)
+    assert mean_sampled_average_precision(scores, annotated, draws=draws, seed=3) == pytest.approx(np.mean(found))
+
+
+def test_sampled_average_precision_of_a_set_of_the_real_size_takes_seconds():
+    rng = np.random.default_rng(0)
+    size, num_actions = 7600, 122
+    classes = rng.integers(0, num_actions, size)
+    words = [f"{c % 19}" for c in classes], [f"{c // 19}" for c in classes]
+    annotated = Annotated(classes, *words, rng.integers(0, 5, size), rng.integers(0, 900, size).tolist())
+    start = time.perf_counter()
+    mean_sampled_average_precision(rng.normal(size=(size, num_actions)), annotated)
+    assert time.perf_counter() - start < 20  # drawing clip by clip took most of a minute
 
 
 def test_without_repeated_videos_both_are_the_plain_average_precision():

@@ -18,6 +18,9 @@ from diptych.records import Broken, Sample
 VIDEO_SUFFIXES = (".avi", ".mp4", ".mkv", ".webm", ".mov")
 
 _PER_SHARD = 100
+_INEXACT = 1.1  # headers are not always exact
+_REORDERED = ("h264", "hevc")  # MPEG-4's decoder gives the right times
+_READING = 2  # raised whenever the same video would give another frame, so that no vector of the old one is used again
 
 
 def middle_frame(path: Path, start: float | None = None, end: float | None = None) -> np.ndarray:
@@ -79,15 +82,19 @@ def import_av() -> Any:
 def _open(av: Any, path: Path) -> Any:
     # Only files: a playlist that calls itself a video must not reach the network.
     container = av.open(str(path.absolute()), options={"protocol_whitelist": "file"})
-    if not container.streams.video:
+    try:
+        if not container.streams.video:
+            raise DataError(f"{path} holds no video")
+        context = container.streams.video[0].codec_context
+        if context is None:
+            raise DataError(f"{path}: no decoder for its video; the file may be cut off")
+        # One thread each: the loader's workers are many.
+        context.thread_count = 1
+        if context.width * context.height > MAX_PIXELS:
+            raise DataError(f"{path} has frames of more than {MAX_PIXELS} pixels")
+    except BaseException:
         container.close()
-        raise DataError(f"{path} holds no video")
-    stream = container.streams.video[0]
-    # One thread each: the loader's workers are many.
-    stream.codec_context.thread_count = 1
-    if stream.codec_context.width * stream.codec_context.height > MAX_PIXELS:
-        container.close()
-        raise DataError(f"{path} has frames of more than {MAX_PIXELS} pixels")
+        raise
     return container
 
 
@@ -98,14 +105,34 @@ def _stamps(av: Any, path: Path) -> tuple[list[int | None], float, int]:
     """
     with _open(av, path) as container:
         stream = container.streams.video[0]
-        stamps = [packet.pts for packet in container.demux(stream) if packet.size]
         unit, zero, promised = float(stream.time_base or 0), stream.start_time or 0, stream.frames
-    if promised > len(stamps) * 1.1:  # headers are not always exact
+        is_avi = container.format.name == "avi"
+        # Matroska counts no frames, but knows how long it is. Sound may go on longer than the video does.
+        stamps: list[int | None] = []
+        last, length = (0.0, 0.0), 0.0 if promised else (container.duration or 0) / av.time_base
+        for packet in container.demux(*([stream] if promised else [])):
+            if packet.size and packet.stream_index == stream.index:
+                stamps.append(packet.pts)
+            if packet.size and packet.pts is not None and packet.time_base:
+                base = float(packet.time_base)
+                last = max(last, (packet.pts * base, (packet.duration or 0) * base))
+    if promised > len(stamps) * _INEXACT:
         raise DataError(f"{path} is cut off: it has {len(stamps)} of {promised} frames")
+    if stamps and length > (end := _end(*last, len(stamps))) * _INEXACT:
+        raise DataError(f"{path} is cut off: it ends after {end:.1f} of {length:.1f} seconds")
     known = [stamp for stamp in stamps if stamp is not None]
     if len(set(known)) < len(stamps):
         return [None] * len(stamps), unit, zero
-    return sorted(known), unit, zero
+    if is_avi and known:
+        zero = min(known)  # its times are guessed from the order of storing, and late by how far frames may move
+    return [*sorted(known)], unit, zero
+
+
+def _end(start: float, lasts: float, number: int) -> float:
+    """When the last packet ends, in seconds; one that does not say how long it lasts goes on as long as the others."""
+    if lasts or not start:
+        return start + lasts or float("inf")
+    return start * number / max(number - 1, 1)
 
 
 def _numbers(
@@ -149,7 +176,10 @@ def _decode(av: Any, path: Path, stamps: list[int | None], wanted: list[int]) ->
 def _numbered(container: Any, stamps: list[int | None], first: int) -> Iterator[tuple[int | None, Any]]:
     """Frames with their numbers, from a key frame before number `first` on where the format knows times."""
     stream = container.streams.video[0]
-    if first and stamps[first] is not None:
+    # AVI numbers frames as they are stored: where that is not the order in which they are shown, a decoded frame has
+    # another's time. Counting them is right there, but decodes all before the first.
+    as_stored = container.format.name == "avi" and stream.codec_context.name in _REORDERED
+    if first and stamps[first] is not None and not as_stored:
         number_of = {stamp: number for number, stamp in enumerate(stamps)}
         container.seek(stamps[first], stream=stream)
         decoded = container.decode(stream)
@@ -186,8 +216,8 @@ class VideoSource:
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over the entries, the files' sizes and the number of frames."""
-        return entries_fingerprint(self.root, self.entries, f"{self.num_frames}")
+        """SHA-256 over the entries, the files' sizes, the number of frames, and how they are chosen."""
+        return entries_fingerprint(self.root, self.entries, f"{self.num_frames} {_READING}")
 
     def read(self, index: int) -> Iterator[Sample | Broken]:
         """The frames of up to 100 videos."""

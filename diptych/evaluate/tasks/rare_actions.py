@@ -76,25 +76,41 @@ def mean_sampled_average_precision(
     Args:
         scores: float (N, C).
         draws: at least 1; the authors take 100.
-        seed: the same seed draws the same clips.
+        seed: the same seed draws the same clips: for each action all draws at once, of its positives, negatives and
+            hard negatives in turn.
     Raises:
         ShapeError: scores and annotations do not fit together.
         InputError: a score is not finite, no clip is a positive, or draws is below 1.
     """
-    from sklearn.metrics import average_precision_score
-
     if draws < 1:
         raise InputError(f"draws must be at least 1; got {draws}")
     rng, found = np.random.default_rng(seed), []
+    videos = np.unique(np.asarray(annotated.videos), return_inverse=True)[1]
     for action, groups in _actions(scores, annotated):
-        clips = [_by_video(group, annotated.videos) for group in groups]
-        values = []
-        for _ in range(draws):
-            drawn = [np.array([rng.choice(own) for own in group], np.int64) for group in clips]
-            rows, right = _joined(drawn)
-            values.append(average_precision_score(right, scores[rows, action]))
-        found.append(np.mean(values))
+        drawn = [_drawn(group, videos[group], draws, rng) for group in groups]
+        found.append(_average_precisions(scores[np.hstack(drawn), action], drawn[0].shape[1]).mean())
     return float(np.mean(found))
+
+
+def _drawn(rows: np.ndarray, videos: np.ndarray, draws: int, rng: np.random.Generator) -> np.ndarray:
+    """Of each video one of its rows, the videos in order: int64 (draws, number of videos)."""
+    rows = rows[np.argsort(videos, kind="stable")]
+    first, size = np.unique(np.sort(videos), return_index=True, return_counts=True)[1:]
+    return rows[first + rng.integers(0, size, (draws, len(size)))]
+
+
+def _average_precisions(scores: np.ndarray, num_positives: int) -> np.ndarray:
+    """The average precision of each line, float64 (D,), whose first columns are the positives; equal scores enter
+    together, as in scikit-learn, which takes one line at a time.
+    """
+    order = np.argsort(-scores, axis=1, kind="stable")
+    ranked, right = np.take_along_axis(scores, order, 1), order < num_positives
+    places = np.arange(scores.shape[1])
+    # Where the scores that equal each one end.
+    ends = np.where(np.diff(ranked, axis=1, append=-np.inf) != 0, places, places[-1])
+    ends = np.minimum.accumulate(ends[:, ::-1], axis=1)[:, ::-1]
+    precision = np.take_along_axis(np.cumsum(right, axis=1), ends, 1) / (ends + 1)
+    return (precision * right).sum(axis=1) / num_positives
 
 
 def _actions(scores: np.ndarray, annotated: Annotated) -> list[tuple[int, list[np.ndarray]]]:

@@ -1,5 +1,6 @@
 """Video sets: UCF101, Kinetics-700 and RareAct; the middle frame of each clip, unless more are asked for."""
 
+import logging
 from pathlib import Path
 
 from diptych.data.cards.archives.reading import (
@@ -21,6 +22,8 @@ from diptych.data.cards.sources import Entry
 from diptych.data.cards.video import VIDEO_SUFFIXES, VideoSource
 from diptych.data.sources import Source
 from diptych.errors import DataError
+
+logger = logging.getLogger(__name__)
 
 _UCF_FOLDS = (1, 2, 3)
 
@@ -54,13 +57,17 @@ def _kinetics(folder: Path, split: str) -> Source:
 def _rareact(folder: Path, split: str) -> Source:
     """The annotated segments, in the table's order.
 
+    The authors give addresses only, and some videos are gone: segments of a video that is not there are passed over,
+    with a notice of how many. One that is there and cannot be read is broken.
+
     Metadata: "video", "start", "end" (seconds), "verb", "noun" and "annotation" (0 negative, 1 positive, 2 to 4 hard
     negatives), from which the weighted average precision is computed.
     """
     choose_split("RareAct", split, {"test": "all"})
     found = {Path(file).stem: file for file in walk_files(folder, VIDEO_SUFFIXES)}
-    entries = []
+    entries, gone, num_listed = [], set(), 0
     for where, row in table(folder / "rareact.csv"):
+        num_listed += 1
         video = inside(field(row, "video_id", str, where), where)
         metadata = {
             "video": video,
@@ -72,9 +79,16 @@ def _rareact(folder: Path, split: str) -> Source:
         }
         if metadata["annotation"] not in range(5):
             raise DataError(f"{where}: the annotation is {metadata['annotation']}, it goes from 0 to 4")
-        # A video that is not there becomes Broken, under the name that it should have.
-        file, label = found.get(video, f"{video}.mp4"), field(row, "class_id", int, where)
-        entries.append(Entry(file, label, metadata=metadata, key=field(row, "id", str, where)))
+        label, key = field(row, "class_id", int, where), field(row, "id", str, where)
+        if video in found:
+            entries.append(Entry(found[video], label, metadata=metadata, key=key))
+        else:
+            gone.add(video)
+    if not entries:
+        raise DataError(f"{folder} has none of the {len(gone)} videos that rareact.csv lists, named <video_id>.mp4")
+    if gone:
+        text = "RareAct: %d of %d listed segments are there; missing videos: %d"
+        logger.warning(text, len(entries), num_listed, len(gone))
     return VideoSource(folder, tuple(entries))
 
 
