@@ -171,6 +171,8 @@ def test_exhibits_of_a_model(command, sets):
     outcome = command("paper", "table11", "python:both:Shades", "--data-root", "sets", "--out", "out")
     assert outcome.status == 1 and "not there: Food101" in outcome.err  # and no other set of the table
     assert "nothing could be measured" in outcome.err and (sets.parent / "out/exhibits/table11.html").exists()
+    measure(command, "--out", "out", "--task", "zero_shot")  # numbers of other sets are none of the table
+    assert command("paper", "table11", "python:both:Shades", "--data-root", "sets", "--out", "out").status == 1
     command("paper", "table11", "python:both:Shades").is_error("--data-root")
     command("paper", "table11", "nomodel", "--data-root", "sets").is_error("nomodel")
     command("paper", "table11", "--data-root", "nowhere").is_error("no folder nowhere")

@@ -97,7 +97,6 @@ def run_exhibits(
 ) -> None:
     """Measure, print the tables, say where the pages are."""
     from diptych.embed.others import open_encoder
-    from diptych.evaluate.suite import read_all
     from diptych.paper.run import get_exhibits, make_exhibits
     from diptych.report.table import to_rich
 
@@ -115,7 +114,7 @@ def run_exhibits(
         for table in shown.tables:
             show(to_rich(table))
     print_skipped(made.skipped)
-    if models and not read_all(out):
+    if models and not made.num_results:
         raise InputError(
             f"nothing could be measured, for the reasons above; the page {made.page} has the paper's numbers"
         )

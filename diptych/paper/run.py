@@ -30,11 +30,13 @@ class Made:
         shown: name and contents of each exhibit.
         page: the page of all of them.
         skipped: what could not be measured.
+        num_results: numbers of these models that there are for it, measured now or before.
     """
 
     shown: list[tuple[str, Shown]]
     page: Path
     skipped: list[Skipped]
+    num_results: int = 0
 
 
 def get_exhibits(names: Sequence[str]) -> list[Exhibit]:
@@ -75,13 +77,17 @@ def make_exhibits(
         announce: called with a line before each measurement.
     """
     skipped: list[Skipped] = []
+    num_results = 0
     own = own_cards(setting.data) if encoders and any(exhibit.own_sets for exhibit in exhibits) else []
     for encoder in encoders:
         for task, cards in needs(exhibits).items():
             cards = [*cards, *own]
-            skipped += run_suite(encoder, get_tasks([task]), cards, setting, out, announce=announce).skipped
+            done = run_suite(encoder, get_tasks([task]), cards, setting, out, announce=announce)
+            skipped += done.skipped
+            num_results += len(done.results)
     named = encoders or setting.data != Path()  # without models a folder of sets need not be given
-    return write(exhibits, read_all(out), out, skipped, data=setting.data if named else None)
+    made = write(exhibits, read_all(out), out, skipped, data=setting.data if named else None)
+    return dataclasses.replace(made, num_results=num_results)
 
 
 def write(
