@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from diptych.data.tokenizer import Tokenizer
+from diptych.embed import others
 from diptych.embed.others import open_encoder
 from diptych.errors import InputError, WeightsError
 from tests.pictures import noise
@@ -179,6 +180,21 @@ def test_damaged_preprocessing_beside_a_weight_file_is_an_error(weights, stated,
     weights.with_name("open_clip_config.json").write_text(json.dumps(stated))
     with pytest.raises(WeightsError, match=problem):
         open_encoder(f"open_clip:tiny-file@{weights}", "cpu")
+
+
+def test_a_file_of_an_architecture_with_other_preprocessing_is_refused():
+    """All published SigLIP weights of open_clip take mean 0.5: the usual one would give wrong numbers."""
+    open_clip = pytest.importorskip("open_clip")
+    usual = {"size": 224, "mean": open_clip.OPENAI_DATASET_MEAN, "std": open_clip.OPENAI_DATASET_STD}
+    usual |= {"interpolation": "bicubic", "resize_mode": "shortest"}
+    siglip, vit = (others._published(open_clip, name) for name in ("ViT-B-16-SigLIP", "ViT-B-32"))
+    assert len(siglip) >= 1 and len(vit) > 5
+    others._check_preprocessing("w.pt", {}, usual, vit)
+    others._check_preprocessing("w.pt", {}, usual, [])  # one's own architecture
+    with pytest.raises(WeightsError, match=r"take another mean .* open_clip_config.json .*\[0.5, 0.5, 0.5\]"):
+        others._check_preprocessing("w.pt", {}, usual, siglip)
+    stated = {key: siglip[0][key] for key in ("mean", "std", "interpolation", "resize_mode")}
+    others._check_preprocessing("w.pt", stated, usual | stated, siglip)
 
 
 def test_an_object_of_one_s_own(tmp_path, monkeypatch):

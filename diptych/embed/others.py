@@ -184,11 +184,12 @@ def open_open_clip(name: str, device: torch.device) -> ForeignEncoder:
     """A model of open_clip: NAME@PRETRAINED with one of its tags or a weight file.
 
     A tag says how its pictures were prepared, a file does not: an open_clip_config.json beside it may, whose
-    preprocess_cfg is taken. What nobody states is open_clip's default, with a notice.
+    preprocess_cfg is taken. What nobody states is open_clip's default, with a notice; where all published weights of
+    the architecture take something else (SigLIP's), the file is refused.
 
     Raises:
         ConfigError: open_clip is not installed.
-        WeightsError: there is no such model, no weights are named, or the file beside them is damaged.
+        WeightsError: there is no such model, no weights are named, the file beside them is damaged or needed.
     """
     architecture, _, pretrained = name.partition("@")
     if not pretrained:
@@ -209,7 +210,7 @@ def open_open_clip(name: str, device: torch.device) -> ForeignEncoder:
         raise WeightsError(f"open_clip:{name} cannot be loaded: {_first_line(error) or repr(error)}") from error
     visual = network.visual
     if from_file:
-        _check_preprocessing(pretrained, stated, visual.preprocess_cfg)
+        _check_preprocessing(pretrained, stated, visual.preprocess_cfg, _published(open_clip, architecture))
 
     @contextlib.contextmanager
     def without_projection() -> Iterator[None]:
@@ -251,20 +252,41 @@ def _stated_preprocessing(path: Path) -> dict[str, Any]:
     return found
 
 
-def _check_preprocessing(file: str, stated: Mapping[str, Any], taken: Mapping[str, Any]) -> None:
-    """A notice of what is assumed about pictures; WeightsError where they should have another size than they get."""
+def _published(open_clip: Any, architecture: str) -> list[Mapping[str, Any]]:
+    """How pictures are prepared for each of the published weights of an architecture."""
+    tags = open_clip.list_pretrained_tags_by_model(architecture)
+    return [open_clip.get_pretrained_cfg(architecture, tag) for tag in tags]
+
+
+def _check_preprocessing(
+    file: str, stated: Mapping[str, Any], taken: Mapping[str, Any], published: Sequence[Mapping[str, Any]]
+) -> None:
+    """A notice of what is assumed about pictures; WeightsError where that is another size, or most likely wrong."""
     size = _sides(taken["size"])
     if (other := _sides(stated.get("size", size))) != size:
         raise WeightsError(
             f"{OPEN_CLIP_CONFIG} beside {file} states pictures of {other} pixels; this architecture takes {size}"
         )
-    if assumed := {key: taken[key] for key in _PREPARED if key not in stated}:
+    assumed = {key: taken[key] for key in _PREPARED if key not in stated}
+    for key, value in assumed.items():
+        if published and all(key in one and _listed(one[key]) != _listed(value) for one in published):
+            usual = {name: stated.get(name, published[0].get(name, taken[name])) for name in _PREPARED}
+            raise WeightsError(
+                f"{file} does not say how its pictures were prepared, and all published weights of its architecture "
+                f"take another {key} than the usual {value}: write {OPEN_CLIP_CONFIG} beside it, such as "
+                f"{json.dumps({'preprocess_cfg': usual})}"
+            )
+    if assumed:
         logger.warning(
             "%s does not say how its pictures were prepared; assumed, at %s pixels: %s. If it was trained otherwise, "
             'write %s beside it, with what is right: {"preprocess_cfg": %s}',
             *(file, size, ", ".join(f"{key} {value}" for key, value in assumed.items())),
             *(OPEN_CLIP_CONFIG, json.dumps({key: taken[key] for key in _PREPARED})),
         )
+
+
+def _listed(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _sides(size: Any) -> str:
