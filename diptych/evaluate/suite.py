@@ -23,6 +23,7 @@ from diptych.embed.encoder import Encoder
 from diptych.embed.others import as_encoder
 from diptych.errors import ConfigError, DataError, InputError
 from diptych.evaluate.encoded import files_state
+from diptych.evaluate.predictions import predictions_path
 from diptych.evaluate.tasks.task import Setting, Task
 from diptych.evaluate.unfinished import write_whole
 from diptych.records import Result
@@ -134,9 +135,9 @@ def _measure(
     ):
         return kept["results"], True
     announce()
-    before = _files_of(folder)
+    before = _files_of(folder, encoder.name)
     found = task.measure(encoder, card, setting)
-    written = [name for name, changed in _files_of(folder).items() if before.get(name) != changed]
+    written = [name for name, changed in _files_of(folder, encoder.name).items() if before.get(name) != changed]
     write_part(path, mark, found, model_mark(encoder), written)
     return found, False
 
@@ -145,10 +146,12 @@ def _all_there(folder: Path | None, names: Sequence[str]) -> bool:
     return folder is None or all((folder / name).is_file() for name in names)
 
 
-def _files_of(folder: Path | None) -> dict[str, int]:
-    """When each file of Predictions was written, by its name in their folder."""
-    paths = () if folder is None else sorted(folder.glob("*/*.parquet"))
-    return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in paths}  # type: ignore[arg-type]
+def _files_of(folder: Path | None, model: str) -> dict[str, int]:
+    """When each file of a model's Predictions was written, by its name in their folder."""
+    if folder is None:
+        return {}
+    paths = sorted(predictions_path(folder, model, "", "", "").parent.glob("*.parquet"))
+    return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in paths}
 
 
 def fingerprint(encoder: Encoder, task: Task, card: Card, setting: Setting, seen: Seen | None = None) -> str | None:
