@@ -204,3 +204,11 @@ def test_the_one_standard_model_without_a_logit_is_named():
 def test_what_has_no_line_is_refused(x, y, error):
     with pytest.raises(error):
         fit_logit_line(x, y)
+
+
+def test_the_cutoff_of_the_line_as_the_documentation_states_it():
+    """docs/evaluation.md: 93 models from 60 % on, 205 in all, and what each says of a weak one."""
+    some, every = bed.standard_line(), bed.standard_line(0.0)
+    assert (some.num_models, every.num_models) == (93, 205)
+    logits = [line.a * np.log(0.76 / 0.24) + line.b for line in (some, every)]
+    assert [round(100 / (1 + np.exp(-z)), 1) for z in logits] == [26.6, 27.7]
