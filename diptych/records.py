@@ -6,17 +6,22 @@ E embedding, C classes, T templates, K top-k, R resolution.
 
 import contextlib
 import dataclasses
-import io
 import json
+import logging
+import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
 
 from diptych.errors import DataError
+from diptych.files import locked
+
+_log = logging.getLogger(__name__)
+_LONGEST_ROW = 16 << 20
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -122,30 +127,172 @@ class Result:
     paper: Mapping[str, Any] | None = None
     run: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """What is measured: two Results of one identity are two measurements of one number."""
+        return (self.task, self.dataset, self.split, self.metric, self.protocol, self.model)
+
+
+def check_result(result: Result) -> None:
+    """Refuse what is no measurement.
+
+    Raises:
+        ValueError: names the field, and what is wrong with it.
+    """
+    for name in ("task", "dataset", "split", "metric", "protocol", "model"):
+        if not isinstance(getattr(result, name), str):
+            raise ValueError(f"{name} is {getattr(result, name)!r:.60}; it must be a text")
+    if result.interval is not None and not isinstance(result.interval, str):
+        raise ValueError(f"interval is {result.interval!r:.60}; it must be a text or null")
+    if isinstance(result.n, bool) or not isinstance(result.n, int) or result.n < 0:
+        raise ValueError(f"n is {result.n!r:.60}; it must be a whole number, 0 or more")
+    for name in ("value", "low", "high"):
+        number = getattr(result, name)
+        if number is None and name != "value":
+            continue
+        if isinstance(number, bool) or not isinstance(number, int | float) or not _is_finite(number):
+            raise ValueError(f"{name} is {number!r:.60}; it must be a finite number")
+    if (result.low is None) != (result.high is None):
+        raise ValueError("one of low and high is null; an interval has both ends")
+    if result.low is not None and result.high is not None:
+        # The percentiles of a bootstrap of very few samples may lie beside the value.
+        inside = result.low <= result.value <= result.high or (result.interval or "").startswith("bootstrap")
+        if result.low > result.high or not inside:
+            raise ValueError(f"low, value and high are {result.low}, {result.value} and {result.high}; they must rise")
+    if result.paper is not None and not isinstance(result.paper, Mapping):
+        raise ValueError(f"paper is {result.paper!r:.60}; it must be an object or null")
+    if not isinstance(result.run, Mapping):
+        raise ValueError(f"run is {result.run!r:.60}; it must be an object")
+
+
+def _is_finite(number: float) -> bool:
+    try:
+        return math.isfinite(number)
+    except OverflowError:  # a whole number of hundreds of digits
+        return False
+
 
 def write_results(results: Iterable[Result], path: str | Path) -> None:
     """Append results to a JSON-lines file, one row each: all or none; the folder is made if it is missing.
 
+    Several processes may append to one file: each waits until it has the file alone.
+
     Raises:
-        DataError: the file cannot be written (a full disk); it is as it was.
+        DataError: a result is none (NaN, a wrong type), or the file cannot be written (a full disk) or holds something
+            else; it is as it was.
     """
     path = Path(path)
-    text = "".join(json.dumps(dataclasses.asdict(result), ensure_ascii=False) + "\n" for result in results)
+    rows = _encoded(results)
+    with _writing(path) as file:
+        length = _healed(file, path)
+        _write_all_or_none(file, rows, length)
+
+
+def merge_results(results: Iterable[Result], path: str | Path) -> int:
+    """Put results into a JSON-lines file, each in the place of one that measured the same before.
+
+    The file appears whole: readers and a crash find it as it was, or as it is after.
+
+    Args:
+        results: the last one of each `identity` counts.
+        path: the file; it and its folder are made if they are missing.
+    Returns:
+        how many rows of the file were replaced.
+    Raises:
+        DataError: as for write_results, or the file has a row that is no result.
+    """
+    path = Path(path)
+    results = list(results)
+    _encoded(results)  # refuses what is no result before the file is touched
+    new = {result.identity: result for result in results}
+    with _writing(path) as file:
+        file.seek(0)
+        before = _parsed(file.read(), path)
+        kept = {row.identity: row for row in before}
+        # The lock is the file's: whoever waits for it sees that another one has its name, and takes that.
+        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        try:
+            partial.write_bytes(_encoded({**kept, **new}.values()))
+            partial.replace(path)
+        finally:
+            with contextlib.suppress(OSError):
+                partial.unlink()
+    return len(kept.keys() & new.keys())
+
+
+def read_results(path: str | Path) -> list[Result]:
+    """Read a results.jsonl file back.
+
+    Rows that an interrupted process glued together are read one by one, and of a torn row nothing but a notice is left.
+
+    Raises:
+        DataError: the file cannot be read, or a row is no Result; the message names file and line.
+    """
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise DataError(f"cannot read results from {path}: {error.strerror}") from error
+    return _parsed(content, Path(path))
+
+
+def _encoded(results: Iterable[Result]) -> bytes:
+    """The rows of results, or DataError for one that is none."""
+    lines = []
+    for number, result in enumerate(results, start=1):
+        try:
+            check_result(result)
+            lines.append(json.dumps(dataclasses.asdict(result), ensure_ascii=False, allow_nan=False) + "\n")
+        except (ValueError, TypeError, RecursionError) as error:
+            where = f"{result.task} of {result.dataset}" if isinstance(result, Result) else repr(result)[:60]
+            raise DataError(f"result {number} ({where}) cannot be written: {error}; nothing was written") from error
     # The name of a file may hold half a surrogate pair, which UTF-8 has not; its backslash form is JSON's own.
-    rows = text.encode("utf-8", "backslashreplace")
+    return "".join(lines).encode("utf-8", "backslashreplace")
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[IO[bytes]]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("ab", buffering=0) as file:
-            _write_all_or_none(file, rows)
+        with locked(path) as file:
+            yield file
     except OSError as error:
         raise DataError(
             f"cannot write results to {path}: {error.strerror}; free some space or choose another file"
         ) from error
 
 
-def _write_all_or_none(file: io.FileIO, rows: bytes) -> None:
-    """Append to an unbuffered file; what a full disk took of it is cut off again."""
-    length, rest = os.fstat(file.fileno()).st_size, memoryview(rows)
+def _healed(file: IO[bytes], path: Path) -> int:
+    """End the last row where a process was killed in it, and return the length of what is whole.
+
+    A last row that lacks nothing but its newline gets it; of a torn one nothing can be saved, and it is cut off.
+    """
+    length = file.seek(0, os.SEEK_END)
+    if length == 0:
+        return 0
+    file.seek(0)
+    if file.read(1) not in b"{ \r\n\t":
+        raise DataError(f"{path} is no file of results: it does not begin with a row; choose another file")
+    begin = max(0, length - _LONGEST_ROW)
+    file.seek(begin)
+    content = file.read()
+    if begin and b"\n" not in content:
+        raise DataError(f"{path} is no file of results: its last row is longer than {_LONGEST_ROW >> 20} MiB")
+    tail = content[content.rfind(b"\n") + 1 :]
+    if not tail.strip():
+        return length
+    try:
+        json.loads(tail)
+    except (ValueError, RecursionError):
+        _log.warning("the last row of %s was torn (a killed process, a full disk) and is taken out: %.200r", path, tail)
+        file.truncate(length - len(tail))
+        return length - len(tail)
+    _write_all_or_none(file, b"\n", length)
+    return length + 1
+
+
+def _write_all_or_none(file: IO[bytes], rows: bytes, length: int) -> None:
+    """Append to an unbuffered file of that length; a partial write on a full disk is truncated."""
+    rest = memoryview(rows)
     try:
         while rest:
             rest = rest[file.write(rest) :]
@@ -155,23 +302,56 @@ def _write_all_or_none(file: io.FileIO, rows: bytes) -> None:
         raise
 
 
-def read_results(path: str | Path) -> list[Result]:
-    """Read a results.jsonl file back.
-
-    Raises:
-        DataError: the file cannot be read, or a row is no Result; the message names file and line.
-    """
+def _parsed(content: bytes, path: Path) -> list[Result]:
     try:
-        lines = Path(path).read_text(encoding="utf-8").split("\n")
-    except OSError as error:
-        raise DataError(f"cannot read results from {path}: {error.strerror}") from error
+        lines = content.decode("utf-8").split("\n")
     except UnicodeDecodeError as error:
         raise DataError(f"{path} holds no results: it is not UTF-8 (byte {error.start})") from error
     results = []
     for number, line in enumerate(lines, start=1):
         try:
-            if line.strip():
-                results.append(Result(**json.loads(line)))
+            for row in _rows(line, last=number == len(lines), where=f"{path}, line {number}"):
+                results.append(parse_result(row))
         except (ValueError, TypeError, RecursionError) as error:
             raise DataError(f"{path}, line {number} is no result ({error}); mend the line or take it out") from error
     return results
+
+
+def _rows(line: str, *, last: bool, where: str) -> Iterator[Any]:
+    """The JSON values of a line: one, or several that were glued together; a torn one ends with a notice.
+
+    Raises:
+        ValueError: the line is no JSON.
+    """
+    decoder, begin = json.JSONDecoder(), 0
+    while rest := line[begin:].strip():
+        begin = line.index(rest[0], begin)
+        try:
+            value, begin = decoder.raw_decode(line, begin)
+        except ValueError:
+            # Torn by a crash: it is the last line, or a whole row follows in the same line.
+            following = line.find('{"task": ', begin + 1)
+            if not rest.startswith("{") or (following < 0 and not last):
+                raise
+            _log.warning("%s: a row was torn (a killed process, a full disk) and is left out: %.80s", where, rest)
+            if following < 0:
+                return
+            begin = following
+        else:
+            yield value
+
+
+def parse_result(row: Any) -> Result:
+    """A Result of a parsed row.
+
+    Raises:
+        TypeError, ValueError: it is none; the message says why.
+    """
+    if not isinstance(row, dict):
+        raise TypeError(f"it is no object but {row!r:.60}")
+    if unknown := row.keys() - {field.name for field in dataclasses.fields(Result)}:
+        names = ", ".join(sorted(map(str, unknown)))[:100]
+        raise TypeError(f"unknown fields: {names}; a newer version of Diptych may have written it, install that")
+    result = Result(**row)
+    check_result(result)
+    return result

@@ -23,6 +23,7 @@ from diptych.data.shards import TAR_SUFFIXES, TarSource
 from diptych.data.sources import Source
 from diptych.data.tables import FolderSource, walk_pictures
 from diptych.errors import DataError
+from diptych.files import expanded
 from diptych.records import Broken, Sample
 
 CLASS_NAMES_FILE = "classnames.txt"
@@ -74,7 +75,7 @@ def open_benchmark(path: str | Path, split: str = "test") -> Benchmark:
         DataError: a file or a shard is missing, there are fewer than two classes, a template has no {c}, or a list is
             not UTF-8; the message names the file.
     """
-    path = Path(path).expanduser()
+    path = expanded(path)
     if not path.is_dir():
         raise DataError(f"there is no folder {path} to evaluate on")
     if (path / SHARD_COUNT_FILE).exists():

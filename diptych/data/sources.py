@@ -11,6 +11,7 @@ from diptych.data.parquet import ParquetSource
 from diptych.data.shards import TAR_SUFFIXES, TarSource
 from diptych.data.tables import CsvSource, FolderSource, read_header, walk_pictures
 from diptych.errors import DataError
+from diptych.files import expanded
 from diptych.records import Broken, Sample
 
 ACCEPTED = (
@@ -79,7 +80,7 @@ def natural_order(path: Path) -> tuple[tuple[str | int, ...], str]:
 
 def _expand(pattern: str) -> list[Path]:
     """The existing files and folders that a name, a brace range or a glob pattern stands for."""
-    path = Path(pattern).expanduser()
+    path = expanded(pattern)
     if path.exists():
         return [path]
     names = _expand_braces(str(path))

@@ -43,8 +43,9 @@ def make_result(
         metric=metric,
         value=score.value,
         n=score.n,
-        low=score.low,
-        high=score.high,
+        # The percentiles of a bootstrap of very few samples may lie beside the value.
+        low=None if score.low is None else min(score.low, score.value),
+        high=None if score.high is None else max(score.high, score.value),
         interval=score.interval,
         protocol=protocol,
         model=encoder.name,

@@ -26,7 +26,7 @@ from diptych.evaluate.encoded import files_state
 from diptych.evaluate.predictions import predictions_path
 from diptych.evaluate.tasks.task import Setting, Task
 from diptych.evaluate.unfinished import write_whole
-from diptych.records import Result
+from diptych.records import Result, parse_result
 
 FORMAT = 1
 
@@ -280,10 +280,10 @@ def read_part(path: Path) -> dict[str, Any] | None:
             f"{path} was written by another version of Diptych; give another --out, or move the folder parts away"
         )
     try:
-        found = [Result(**row) for row in content["results"]]
+        found = [parse_result(row) for row in content["results"]]
         beside = {"model": content.get("model", ""), "predictions": list(content.get("predictions", ()))}
         return {"fingerprint": content["fingerprint"], **beside, "results": found}
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         _log.warning("%s is broken (%r); it is measured again", path, error)
         return None
 

@@ -15,6 +15,7 @@ from diptych.data.playground.source import Playground
 from diptych.data.playground.tasks import playground_tasks
 from diptych.data.shards import write_shards
 from diptych.errors import DataError
+from diptych.files import expanded
 from diptych.records import Sample
 
 _TEST_DIGITS = 500
@@ -36,7 +37,7 @@ def write_embedded(root: str | Path, *, seed: int = 0, num_train: int = 2000, nu
     Raises:
         DataError: the disk is full, or the folder cannot be written.
     """
-    root = Path(root).expanduser()
+    root = expanded(root)
     templates = [template.replace("number", "digit") for template in get_prompts("MNIST").templates]
     sets: dict[str, tuple[Sequence[str], Sequence[str], dict[str, Iterator[Sample]]]] = {
         "digits": ([str(digit) for digit in range(10)], templates, _digits(seed))

@@ -5,6 +5,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from diptych.errors import ConfigError, DataError
+from diptych.files import expanded
 
 WANTED = ("*.parquet", "*.tar", "*.tar.gz", "*.tgz", "*.txt", "*.json")  # no scripts, no pickles
 _PICTURES = WANTED[:4]
@@ -29,7 +30,7 @@ def fetch(repo_id: str, folder: str | Path, *, endpoint: str | None = None, revi
         ConfigError: huggingface_hub is not installed.
     """
     hub = _hub()
-    folder = Path(folder).expanduser()
+    folder = expanded(folder)
     where = endpoint or "the Hugging Face hub"
     try:
         info = hub.HfApi(endpoint=endpoint).dataset_info(repo_id, revision=revision)

@@ -19,6 +19,7 @@ from diptych.data.cards.sources import PairsSource, RelabelledSource
 from diptych.data.parquet import ParquetSource
 from diptych.data.sources import Source, open_source
 from diptych.errors import DataError
+from diptych.files import expanded
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +71,7 @@ def open_card(card: Card, root: str | Path, split: str = "test", *, fold: int | 
 
 def find_folder(card: Card, root: str | Path) -> Path | None:
     """The set's folder below root: named like the card or one of its `folders`, in any case (small letters first)."""
-    root = Path(root).expanduser()
+    root = expanded(root)
     if not root.is_dir():
         raise DataError(f"there is no folder {root} of evaluation sets")
     found = _folders(root)
@@ -80,7 +81,7 @@ def find_folder(card: Card, root: str | Path) -> Path | None:
 
 def list_folders(root: str | Path) -> list[Path]:
     """The folders in a folder of sets and the links to folders, sorted; DataError where there is no such folder."""
-    root = Path(root).expanduser()
+    root = expanded(root)
     if not root.is_dir():
         raise DataError(f"there is no folder {root} of evaluation sets")
     return sorted(folder for folders in _folders(root).values() for folder in folders if folder.is_dir())

@@ -24,6 +24,7 @@ from diptych.data.cards.prompts import get_prompts
 from diptych.data.cards.table import CARDS
 from diptych.data.shards import write_shards
 from diptych.errors import DataError, InputError
+from diptych.files import expanded
 from diptych.records import Sample
 
 MANIFEST = "prepared.json"
@@ -102,7 +103,7 @@ def prepare(name: str, source: str | Path, out: str | Path, *, seed: int = SEED)
     """
     if name not in PREPARED:
         raise InputError(f"{name!r} is not prepared from anything; these are: {', '.join(PREPARED)}")
-    source, out = Path(source).expanduser(), Path(out).expanduser()
+    source, out = expanded(source), expanded(out)
     if out.exists():
         raise DataError(f"{out} is there already: name another folder, or delete it first")
     if not source.exists():
