@@ -33,6 +33,6 @@ clean:
 
 # The peers that tests and benchmarks compare with; without dependencies, because torchvision has no CPU build (tests/peers.py).
 .venv/.dev: .venv/.installed
-	$(PIP) pytest pytest-timeout pytest-xdist hypothesis ruff mypy import-linter playwright transformers pandas tqdm webdataset optuna av h5py huggingface_hub
+	$(PIP) pytest pytest-timeout pytest-xdist hypothesis ruff mypy import-linter playwright transformers pandas tqdm webdataset optuna av h5py pillow-heif huggingface_hub
 	$(PIP) --no-deps $(PEERS)
 	touch $@

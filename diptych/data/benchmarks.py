@@ -18,10 +18,11 @@ from pathlib import Path
 
 from diptych.data.cards.card import Card
 from diptych.data.cards.parquet import is_parquet_set, open_parquet
+from diptych.data.image_files import PassedOver, list_class_folders, walk_images
 from diptych.data.samples import decode_text, read_file
 from diptych.data.shards import TAR_SUFFIXES, TarSource
 from diptych.data.sources import Source
-from diptych.data.tables import FolderSource, walk_pictures
+from diptych.data.tables import FolderSource
 from diptych.errors import DataError
 from diptych.files import expanded
 from diptych.records import Broken, Sample
@@ -206,15 +207,18 @@ def _open_parquet(path: Path, split: str) -> tuple[list[str], list[str], Source]
 
 def _open_class_folders(path: Path, split: str) -> tuple[list[str], list[str], Source]:
     base = path / split if (path / split).is_dir() else path
-    names = sorted(entry.name for entry in base.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    passed_over = PassedOver()
+    names = list_class_folders(base, passed_over)
     if base == path and _USUAL_SPLITS.intersection(names):
         raise DataError(f"{path} has no split {split}; it has: {', '.join(names)}")
-    pictures = {name: sorted(f"{name}/{picture}" for picture in walk_pictures(base / name)) for name in names}
+    pictures = {name: sorted(f"{name}/{image}" for image in walk_images(base / name, passed_over)) for name in names}
     if not any(pictures.values()):
         raise DataError(
             f"{path} holds no evaluation set: neither {CLASS_NAMES_FILE}, {TEMPLATES_FILE} and "
             f"{split}/{SHARD_COUNT_FILE} nor pictures in a folder per class ({split}/cat/1.jpg, {split}/dog/1.jpg)"
+            f"{passed_over.notice(before='; ')}"
         )
+    passed_over.log(base)
     if empty := [name for name in names if not pictures[name]]:
         logger.warning("%s has classes without pictures: %s", base, ", ".join(empty)[:500])
     in_order = tuple(sorted(itertools.chain.from_iterable(pictures.values())))

@@ -6,12 +6,14 @@ colours). 16-bit grey is scaled to 8 bits, not clipped. Of an animation the firs
 decoded as every peer does.
 """
 
+import functools
 import io
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
+from diptych.data.image_files import missing_decoder
 from diptych.errors import ImageError
 
 MAX_PIXELS = 89_478_485
@@ -19,7 +21,18 @@ MAX_PIXELS = 89_478_485
 
 # Formats whose decoders Pillow ships; others, such as EPS, would start a foreign program. JPEG includes MPO.
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+_HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
+_AVIF_BRANDS = (b"avif", b"avis")
 _ORIENTATION = 0x0112
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 def decode_image(
@@ -31,8 +44,8 @@ def decode_image(
     """Decode a picture.
 
     Args:
-        image: an encoded file (JPEG, PNG, WebP, GIF, BMP, TIFF, PPM) as bytes or path; pixels, uint8 (height, width) or
-            (height, width, 1, 3 or 4); or a PIL image, which is not changed.
+        image: an encoded file (JPEG, PNG, WebP, GIF, BMP, TIFF, PPM, AVIF, HEIF) as bytes or path; pixels, uint8
+            (height, width) or (height, width, 1, 3 or 4); or a PIL image, which is not changed.
         max_pixels: a header that promises more than this is refused before anything is decoded.
         target: in training, decode a JPEG at 1/2, 1/4 or 1/8 of its size while the short side keeps `target` pixels.
     Returns:
@@ -46,7 +59,8 @@ def decode_image(
             return _to_rgb(_from_array(image), max_pixels)
         if isinstance(image, Image.Image):
             return _to_rgb(image, max_pixels)
-        with Image.open(_file(image), formats=_FORMATS) as opened:
+        file = _file(image)
+        with Image.open(file, formats=_formats(file)) as opened:
             _check_size(opened.size, max_pixels)
             if target is not None and opened.format in ("JPEG", "MPO"):
                 opened.draft(None, (target, target))
@@ -71,6 +85,39 @@ def _file(image: object) -> str | Path | io.BytesIO:
     if not len(image):
         raise ImageError("the picture is empty (0 bytes)")
     return io.BytesIO(image)
+
+
+def _formats(file: str | Path | io.BytesIO) -> tuple[str, ...]:
+    """The formats to try; those of phones only where a file is of one, since their decoders cost time to import.
+
+    Raises:
+        ImageError: it is AVIF or HEIF, and the decoder is not installed.
+    """
+    if isinstance(file, io.BytesIO):
+        head = file.getvalue()[:64]
+    else:
+        with Path(file).open("rb") as opened:
+            head = opened.read(64)
+    if head[4:8] != b"ftyp":
+        return _FORMATS
+    end = min(len(head), int.from_bytes(head[:4], "big"))
+    brands = {head[8:12], *(head[place : place + 4] for place in range(16, end, 4))}
+    for name, extension, known in (("AVIF", "avif", _AVIF_BRANDS), ("HEIF", "heic", _HEIF_BRANDS)):
+        if brands.isdisjoint(known):
+            continue
+        if advice := missing_decoder(extension):
+            raise ImageError(f"a picture in {name}, which cannot be decoded here: {advice}")
+        if name == "HEIF":
+            _register_heif()
+        return (name,)
+    return _FORMATS
+
+
+@functools.cache
+def _register_heif() -> None:
+    import pillow_heif
+
+    pillow_heif.register_heif_opener(thumbnails=False)
 
 
 def _check_size(size: tuple[int, int], max_pixels: int) -> None:
@@ -108,11 +155,17 @@ def _to_rgb(picture: Image.Image, max_pixels: int) -> Image.Image:
 
 
 def _upright(picture: Image.Image) -> Image.Image:
+    """Turned as the orientation of its EXIF says. Nothing else in EXIF is read, written or believed.
+
+    ImageOps.exif_transpose writes the whole EXIF anew, which fails over values that have nothing to do with the pixels.
+    """
+    picture.load()  # Pillow turns a TIFF itself, while it loads it
     try:
         orientation = picture.getexif().get(_ORIENTATION, 1)
+        turn = _TURNS.get(orientation)
     except Exception:  # damaged EXIF says nothing about the pixels, which may be fine
         return picture
-    return ImageOps.exif_transpose(picture) if orientation in range(2, 9) else picture
+    return picture if turn is None else picture.transpose(turn)
 
 
 def _to_8_bits(picture: Image.Image) -> Image.Image:

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from diptych.data.image_files import IMAGE_EXTENSIONS
 from diptych.errors import DataError
 from diptych.records import Broken, Sample
 
-IMAGE_EXTENSIONS = ("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "ppm")
 MAX_IMAGE_BYTES = 64 << 20
 MAX_TEXT_BYTES = 1 << 20  # of a .txt, .json or .cls
 TEXT_COLUMNS = ("captions", "texts", "caption", "text", "txt", "title")  # of tables, best first

@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from diptych.data.samples import IMAGE_EXTENSIONS, clean_texts, fingerprint, make_sample, relative_names
+from diptych.data.image_files import IMAGE_EXTENSIONS
+from diptych.data.samples import clean_texts, fingerprint, make_sample, relative_names
 from diptych.data.tar import DamagedArchiveError, Member, MissingEndError, read_members
 from diptych.errors import DataError
 from diptych.records import Broken, Sample
@@ -36,6 +37,8 @@ _MAGIC = (
     (b"II*\0", "tif"),
     (b"MM\0*", "tif"),
     (b"P6", "ppm"),
+    (b"P5", "pgm"),
+    (b"P4", "pbm"),
 )
 
 
@@ -241,6 +244,8 @@ def _image_file(image: bytes | np.ndarray) -> tuple[str, bytes]:
         for magic, extension in _MAGIC:
             if image.startswith(magic):
                 return extension, image
+        if image[4:8] == b"ftyp":
+            return ("avif" if image[8:12] in (b"avif", b"avis") else "heic"), image
         raise DataError(f"its picture begins with {image[:8]!r}, no format known here")
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
         raise DataError(f"its picture is {image.dtype} {image.shape}, not uint8 (height, width, 3)")

@@ -7,9 +7,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from diptych.data.image_files import PassedOver, walk_images
 from diptych.data.parquet import ParquetSource
 from diptych.data.shards import TAR_SUFFIXES, TarSource
-from diptych.data.tables import CsvSource, FolderSource, read_header, walk_pictures
+from diptych.data.tables import SIDECARS, CsvSource, FolderSource, read_header
 from diptych.errors import DataError
 from diptych.files import expanded
 from diptych.records import Broken, Sample
@@ -68,8 +69,13 @@ def open_source(paths: str | Path | Sequence[str | Path]) -> Source:
         return CsvSource.open(files)
     folders = [folder.absolute() for folder in files]
     root = Path(os.path.commonpath(folders))
-    pictures = (folder.relative_to(root) / name for folder in folders for name in sorted(walk_pictures(folder)))
-    return FolderSource(root, tuple(picture.as_posix() for picture in pictures))
+    names: list[str] = []
+    for folder in folders:
+        passed_over = PassedOver()
+        below = folder.relative_to(root)
+        names += [(below / name).as_posix() for name in sorted(walk_images(folder, passed_over, SIDECARS))]
+        passed_over.log(folder)
+    return FolderSource(root, tuple(names))
 
 
 def natural_order(path: Path) -> tuple[tuple[str | int, ...], str]:
@@ -132,13 +138,14 @@ def _find(path: Path) -> tuple[str, list[Path]]:
         if members and (kind == "tar" or _holds_pairs(kind, members[0])):
             return kind, members
         tables += [(kind, members)] if members else []
-    if next(walk_pictures(path), None):
+    passed_over = PassedOver()
+    if next(walk_images(path, passed_over, SIDECARS), None):
         return "pictures", [path]
     if tables:
         return tables[0]  # opening it says what is wrong with it
     folders = ", ".join(entry.name for entry in entries if entry.is_dir())
     inside = f"; it has the folders {folders[:200]}: name the one that holds the data" if folders else ""
-    raise DataError(f"nothing to train on in {path}{inside}. {ACCEPTED}")
+    raise DataError(f"nothing to train on in {path}{inside}{passed_over.notice(before='; ')}. {ACCEPTED}")
 
 
 def _kind(path: Path) -> str | None:

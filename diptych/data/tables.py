@@ -7,13 +7,11 @@ import csv
 import dataclasses
 import functools
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
 from diptych.data.samples import (
-    IMAGE_EXTENSIONS,
     MAX_TEXT_BYTES,
     TEXT_COLUMNS,
     clean_texts,
@@ -237,16 +235,3 @@ class FolderSource:
                 yield make_sample(name, self.shards[index], files)
             except DataError as error:
                 yield Broken(name, self.shards[index], str(error))
-
-
-def walk_pictures(folder: Path) -> Iterator[str]:
-    """The pictures below a folder, as paths relative to it, in any order; without hidden files and linked folders."""
-    for parent, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        below = Path(parent).relative_to(folder).as_posix()
-        prefix = "" if below == "." else below + "/"
-        yield from (prefix + name for name in files if _is_picture(name))
-
-
-def _is_picture(name: str) -> bool:
-    return not name.startswith(".") and name.rpartition(".")[2].lower() in IMAGE_EXTENSIONS

@@ -10,7 +10,7 @@ from PIL import Image
 
 from diptych.data.benchmarks import DEFAULT_TEMPLATES, Benchmark, open_benchmark
 from diptych.data.decoding import decode_image
-from diptych.data.samples import IMAGE_EXTENSIONS
+from diptych.data.image_files import PassedOver, walk_images
 from diptych.embed.encoder import Encoder
 from diptych.errors import ImageError, InputError
 from diptych.evaluate.predictions import top_k_classes
@@ -146,9 +146,9 @@ def _files(path: Path) -> Iterator[Path]:
     if not path.is_dir():
         yield path
         return
-    for found in sorted(path.rglob("*")):
-        if found.suffix.lower().lstrip(".") in IMAGE_EXTENSIONS and not found.is_dir():
-            yield found
+    passed_over = PassedOver()
+    yield from sorted(path / name for name in walk_images(path, passed_over))
+    passed_over.log(path)
 
 
 def _open(path: Path) -> Image.Image | str:

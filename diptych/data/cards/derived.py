@@ -14,8 +14,8 @@ from diptych.data.cards.archives import driving, scenes
 from diptych.data.cards.archives.folders import EUROSAT_NAMES
 from diptych.data.cards.archives.reading import ClassIndex, folders_of, inner, inside, shuffled
 from diptych.data.cards.prompts import get_prompts
+from diptych.data.image_files import walk_images
 from diptych.data.samples import read_file
-from diptych.data.tables import walk_pictures
 from diptych.errors import DataError
 
 # Pictures of each class.
@@ -72,7 +72,7 @@ def _class_folders(base: Path, classes: ClassIndex, sizes: Mapping[str, int], se
     folders = folders_of(base)
     splits: dict[str, list[tuple[str, int]]] = {split: [] for split in sizes}
     for folder, label in zip(folders, classes.order(folders, str(base)), strict=True):
-        files = (f"{folder}/{name}" for name in walk_pictures(base / folder))
+        files = (f"{folder}/{name}" for name in walk_images(base / folder))
         for split, drawn in draw(files, sizes, seed, str(base / folder)).items():
             splits[split] += [(file, label) for file in drawn]
     return Draft(_names(classes.row), splits, lambda name: read_file(base / name))

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pyarrow.compute as pc
 
+from diptych.data.image_files import is_hidden_folder
 from diptych.data.parquet import ParquetSource, find_columns, open_parquet_file, reading
 from diptych.data.sources import Source, natural_order
 from diptych.errors import DataError
@@ -48,7 +49,7 @@ def parquet_splits(folder: Path) -> dict[str, list[Path]]:
     found: dict[str, list[Path]] = {}
     for parent, folders, names in os.walk(folder):
         depth = len(Path(parent).relative_to(folder).parts)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = sorted(name for name in folders if not is_hidden_folder(name))
         if depth == _MAX_DEPTH or len(folders) > _MAX_FOLDERS:
             folders.clear()
         for name in names:

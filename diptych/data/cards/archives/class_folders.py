@@ -6,8 +6,8 @@ from diptych.data.cards.archives.reading import ClassIndex, below, choose_split,
 from diptych.data.cards.layouts import Layout, register
 from diptych.data.cards.prompts import Prompts, plain_name
 from diptych.data.cards.sources import Entry, ListedSource
+from diptych.data.image_files import walk_images
 from diptych.data.sources import Source
-from diptych.data.tables import walk_pictures
 from diptych.errors import DataError
 
 _SPLITS = {"train": "train", "val": "valid", "test": "test"}
@@ -41,7 +41,7 @@ def _review(folder: Path, split: str) -> Source:
 def _sun(folder: Path, split: str) -> Source:
     """The 723-class set of Visual N-Grams; which of the SUN database's classes those are is for the folder to say."""
     choose_split("SUN", split, {"test": "all"})
-    files = sorted(walk_pictures(folder))
+    files = sorted(walk_images(folder))
     names = {path: _sun_name(path) for path in {file.rpartition("/")[0] for file in files}}
     labels = {name: index for index, name in enumerate(sorted(set(names.values())))}
     if not len(labels) == len(names) == _SUN_CLASSES:
@@ -50,7 +50,7 @@ def _sun(folder: Path, split: str) -> Source:
 
 
 def _sun_words(folder: Path) -> Prompts:
-    names = sorted({_sun_name(file.rpartition("/")[0]) for file in walk_pictures(folder)})
+    names = sorted({_sun_name(file.rpartition("/")[0]) for file in walk_images(folder)})
     return Prompts(tuple((name,) for name in names), ("a photo of a {c}.", "a photo of the {c}."), "a photo of a {c}.")
 
 
@@ -72,7 +72,7 @@ def _yahoo(folder: Path, split: str) -> Source:
             if classes.setdefault(inside(picture, where), name) != name:
                 raise DataError(f"{where} gives {picture} two classes, {classes[picture]} and {name}")
     else:
-        classes = {name: name.rpartition("_")[0] for name in walk_pictures(folder / place)}
+        classes = {name: name.rpartition("_")[0] for name in walk_images(folder / place)}
     index = {name: label for label, name in enumerate(_YAHOO.split())}
     entries = []
     for picture, name in sorted(classes.items()):

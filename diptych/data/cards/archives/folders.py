@@ -10,8 +10,8 @@ from pathlib import Path
 from diptych.data.cards.archives.reading import ClassIndex, check_split, either, folders_of, inner, shuffled
 from diptych.data.cards.layouts import register
 from diptych.data.cards.sources import Entry, ListedSource
+from diptych.data.image_files import walk_images
 from diptych.data.sources import Source
-from diptych.data.tables import walk_pictures
 from diptych.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -105,7 +105,7 @@ def _divided(
     entries, short = [], []
     for name, label in zip(names, labels, strict=True):
         stray = [_STRAY] if name == "BACKGROUND_Google" and _is_jpeg(base / name / _STRAY) else []
-        files = shuffled(f"{name}/{picture}" for picture in [*walk_pictures(base / name), *stray])
+        files = shuffled(f"{name}/{picture}" for picture in [*walk_images(base / name), *stray])
         train, test = divide(name, len(files))
         chosen = files[:train] if split == "train" else files[train : train + test]
         entries += [Entry(file, label) for file in sorted(chosen)]

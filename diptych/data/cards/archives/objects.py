@@ -9,9 +9,9 @@ from diptych.data.cards.imagenet import object_net_names
 from diptych.data.cards.layouts import register
 from diptych.data.cards.sources import Entry, ListedSource
 from diptych.data.decoding import decode_image
+from diptych.data.image_files import walk_images
 from diptych.data.samples import read_file
 from diptych.data.sources import Source
-from diptych.data.tables import walk_pictures
 from diptych.errors import DataError, ImageError
 
 _BORDER = 2
@@ -31,7 +31,7 @@ def _read(folder: Path, split: str) -> Source:
     if strange := [name for name in folders_of(base) if name not in mapping]:
         raise DataError(f"{base} has folders that {path.name} does not know: {', '.join(strange)[:200]}")
     present = [name for name in folders_of(base) if name in labels]
-    files = sorted(f"{name}/{picture}" for name in present for picture in walk_pictures(base / name))
+    files = sorted(f"{name}/{picture}" for name in present for picture in walk_images(base / name))
     if not files:
         raise DataError(f"{base} has no pictures of the {len(names)} classes that ImageNet knows")
     return ListedSource(base, tuple(Entry(file, labels[file.split("/")[0]]) for file in files), without_border)

@@ -6,8 +6,8 @@ from pathlib import Path
 from diptych.data.cards.archives.reading import choose_split, field, inside, table
 from diptych.data.cards.layouts import Layout, register
 from diptych.data.cards.sources import Entry, ListedSource
+from diptych.data.image_files import walk_images
 from diptych.data.sources import Source
-from diptych.data.tables import walk_pictures
 from diptych.errors import DataError
 
 _COLUMNS = {
@@ -30,7 +30,7 @@ def _read(folder: Path, split: str) -> Source:
     rows = list(table(tables[0]))
     columns = {what: _column(rows[0][1], names, tables[0], what) for what, names in _COLUMNS.items()}
     files: dict[str, str] = {}
-    for file in walk_pictures(base):
+    for file in walk_images(base):
         if split == "test" and file.startswith("reference/"):
             continue
         if (other := files.setdefault(Path(file).name, file)) != file:

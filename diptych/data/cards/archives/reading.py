@@ -14,9 +14,10 @@ from typing import Any
 
 from diptych.data.cards.layouts import Layout
 from diptych.data.cards.prompts import Prompts, get_prompts, plain_name
+from diptych.data.image_files import is_hidden_folder, list_class_folders, walk_images
 from diptych.data.samples import decode_text, read_file
 from diptych.data.sources import Source
-from diptych.data.tables import FolderSource, walk_pictures
+from diptych.data.tables import FolderSource
 from diptych.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -118,14 +119,14 @@ def folders_of(base: Path) -> list[str]:
     """The names of the folders in a folder, sorted, without hidden ones; DataError where it is no folder."""
     if not base.is_dir():
         raise DataError(f"there is no folder {base}; unpack the set's archive there")
-    return sorted(entry.name for entry in base.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    return list_class_folders(base)
 
 
 def walk_files(folder: Path, suffixes: Sequence[str]) -> Iterator[str]:
     """The files below a folder that end in one of the suffixes, relative to it with "/", sorted; no hidden ones."""
     found = []
     for parent, folders, files in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        folders[:] = [name for name in folders if not is_hidden_folder(name)]
         prefix = "" if (place := Path(parent).relative_to(folder).as_posix()) == "." else place + "/"
         found += [
             prefix + name for name in files if not name.startswith(".") and name.lower().endswith(tuple(suffixes))
@@ -332,7 +333,7 @@ def label_folders(base: Path, index: Callable[[str], int | None], num_classes: i
 def class_folders(base: Path, index: Callable[[str], int | None], num_classes: int) -> FolderSource:
     """The pictures of a folder per class, sorted; keys are <class folder>/<file>. Raises what `label_folders` does."""
     labels = label_folders(base, index, num_classes)
-    names = tuple(sorted(f"{name}/{picture}" for name in labels for picture in walk_pictures(base / name)))
+    names = tuple(sorted(f"{name}/{picture}" for name in labels for picture in walk_images(base / name)))
     if not names:
         raise DataError(f"{base} has no pictures in its {len(labels)} folders of classes")
     return FolderSource(base, names, labels)

@@ -1,0 +1,162 @@
+"""Which files of a folder are images: one rule for training, evaluation and classify.
+
+An image has a suffix of IMAGE_EXTENSIONS, in any case. Passed over are hidden files and folders, what file managers
+leave behind, links to folders, and suffixes that cannot be read here. What is passed over is counted and named.
+"""
+
+import collections
+import functools
+import importlib.util
+import logging
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from PIL import features
+
+logger = logging.getLogger(__name__)
+
+HEIF_EXTENSIONS = ("heic", "heif", "hif")
+IMAGE_EXTENSIONS = (
+    *("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "ppm"),
+    *("jpe", "jfif", "pgm", "pbm", "pnm", "avif", *HEIF_EXTENSIONS),
+)
+"""Lower case, without the dot. Of several images with one key in a shard, the one that comes first here is used."""
+
+_SYSTEM_FOLDERS = {"__MACOSX", "@eaDir"}  # of macOS's archives, of Synology's servers
+_SYSTEM_FILES = {"thumbs.db", "desktop.ini"}
+_MAX_KINDS, _MAX_SUFFIX = 8, 12
+_noticed: set[str] = set()
+
+
+class PassedOver:
+    """Counts of the files that are not read, by kind, with the first of each."""
+
+    def __init__(self) -> None:
+        self._counts: collections.Counter[str] = collections.Counter()
+        self._first: dict[str, str] = {}
+
+    def add(self, kind: str, name: str) -> None:
+        """Count a file; `kind` is a suffix such as ".mov", or words such as "hidden image"."""
+        self._counts[kind] += 1
+        self._first.setdefault(kind, name)
+
+    def total(self) -> int:
+        """How many files and folders were passed over."""
+        return self._counts.total()
+
+    def notice(self, before: str = "") -> str:
+        """One line, "passed over 12 files: 7 .heic (install diptych[heif]), 5 .mov (e.g. a.mov)"; "" for none.
+
+        Args:
+            before: text to begin with, where there is something to say.
+        """
+        if not self._counts:
+            return ""
+        shown = [f"{count} {kind} ({self._remark(kind)})" for kind, count in self._counts.most_common(_MAX_KINDS)]
+        if rest := self.total() - sum(count for _, count in self._counts.most_common(_MAX_KINDS)):
+            shown.append(f"{rest} others")
+        files = "file" if self.total() == 1 else "files"
+        return f"{before}passed over {self.total()} {files}: {', '.join(shown)}"
+
+    def _remark(self, kind: str) -> str:
+        return missing_decoder(kind.removeprefix(".")) or f"e.g. {self._first[kind][:80]}"
+
+    def log(self, where: str | Path) -> None:
+        """Write the notice to the log, once per process."""
+        line = f"{where}: {self.notice()}"
+        if self._counts and line not in _noticed:
+            _noticed.add(line)
+            logger.warning("%s", line)
+
+
+def walk_images(folder: Path, passed_over: PassedOver | None = None, sidecars: Iterable[str] = ()) -> Iterator[str]:
+    """The images below a folder, as paths relative to it with "/", in any order.
+
+    The folder itself may be a link. Links to folders inside are not followed, so that there are no loops.
+
+    Args:
+        folder: where to look, at any depth.
+        passed_over: counts what is not read.
+        sidecars: suffixes of files that belong to an image and are not counted.
+    """
+    passed_over = PassedOver() if passed_over is None else passed_over
+    beside = frozenset(sidecars)
+
+    def unreadable(error: OSError) -> None:
+        passed_over.add("folder that cannot be read", str(error.filename))
+
+    for parent, folders, files in os.walk(folder, onerror=unreadable):
+        below = Path(parent).relative_to(folder).as_posix()
+        prefix = "" if below == "." else below + "/"
+        for name in [name for name in folders if is_hidden_folder(name) or (Path(parent) / name).is_symlink()]:
+            folders.remove(name)
+            kind = "hidden folder" if is_hidden_folder(name) else "link to a folder, name its target instead"
+            passed_over.add(kind, prefix + name)
+        for name in files:
+            if kind := _not_read(name, beside):
+                passed_over.add(kind, prefix + name)
+            elif is_image_name(name):
+                yield prefix + name
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a file of this name is read as an image when its folder is named: not hidden, with a suffix for it."""
+    suffix = name.rpartition(".")[2].lower() if "." in name else ""
+    return not name.startswith(".") and suffix in IMAGE_EXTENSIONS and not missing_decoder(suffix)
+
+
+def list_class_folders(base: Path, passed_over: PassedOver | None = None) -> list[str]:
+    """The names of the folders in `base` that stand for classes, sorted: no hidden ones; links to folders count.
+
+    Images that lie in no class, and links that lead back to `base` or above it, are passed over.
+
+    Raises:
+        OSError: `base` cannot be listed.
+    """
+    passed_over = PassedOver() if passed_over is None else passed_over
+    above, names = {base.resolve(), *base.resolve().parents}, []
+    for entry in sorted(base.iterdir()):
+        if not entry.is_dir():
+            if is_image_name(entry.name):
+                passed_over.add("image in no class folder", entry.name)
+            elif kind := _not_read(entry.name, frozenset()):
+                passed_over.add(kind, entry.name)
+        elif is_hidden_folder(entry.name):
+            passed_over.add("hidden folder", entry.name)
+        elif entry.is_symlink() and entry.resolve() in above:
+            passed_over.add("link that leads back", entry.name)
+        else:
+            names.append(entry.name)
+    return names
+
+
+@functools.cache
+def missing_decoder(extension: str) -> str:
+    """What to install to read images of this extension; "" where nothing is missing, or nothing would help."""
+    if extension in HEIF_EXTENSIONS and importlib.util.find_spec("pillow_heif") is None:
+        return "install diptych[heif]"
+    if extension == "avif" and not has_avif():
+        return "install Pillow >= 11.3"
+    return ""
+
+
+@functools.cache
+def has_avif() -> bool:
+    """Whether this Pillow reads AVIF itself."""
+    return "avif" in features.modules and bool(features.check("avif"))
+
+
+def is_hidden_folder(name: str) -> bool:
+    """Whether a folder of this name is passed over: hidden, or left behind by an archiver or a file server."""
+    return name.startswith(".") or name in _SYSTEM_FOLDERS
+
+
+def _not_read(name: str, sidecars: frozenset[str]) -> str:
+    """The kind of a file that is passed over; "" for images, sidecars, and hidden or system files without an image."""
+    suffix = name.rpartition(".")[2].lower() if "." in name else ""
+    if name.startswith("."):
+        return "hidden image" if suffix in IMAGE_EXTENSIONS else ""
+    if is_image_name(name) or suffix in sidecars or name.lower() in _SYSTEM_FILES:
+        return ""
+    return f".{suffix[:_MAX_SUFFIX]}" if suffix else "without a suffix"

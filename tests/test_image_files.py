@@ -1,0 +1,115 @@
+"""Which files of a folder are images: the same for every command, and nothing vanishes without a word."""
+
+import logging
+from pathlib import Path
+
+import pytest
+from test_tables import PNG, picture, write
+
+from diptych.data import image_files
+from diptych.data.benchmarks import open_benchmark
+from diptych.data.image_files import PassedOver, is_image_name, missing_decoder, walk_images
+from diptych.data.sources import open_source
+from diptych.errors import DataError
+from diptych.evaluate.commands import _files
+
+READ = ["a.jpg", "b.JPG", "c.jpeg", "d.JFIF", "e.png", "f.webp", "g.bmp", "h.tif", "i.TIFF", "j.gif", "k.ppm", "l.pgm"]
+HIDDEN = ["._a.jpg", ".b.png", ".ipynb_checkpoints/a-checkpoint.jpg", "__MACOSX/._a.jpg", "@eaDir/a.jpg"]
+SILENT = [".DS_Store", "Thumbs.db", "desktop.ini", ".nomedia"]
+OTHER = ["x.mov", "y.MOV", "z.svg", "no_suffix"]
+
+
+@pytest.fixture
+def mixed(tmp_path: Path, monkeypatch) -> Path:
+    """Images, what hides among them, and what is none; of one class, beside another."""
+    monkeypatch.setattr(image_files, "_noticed", set())
+    for name in (*READ, *HIDDEN, *SILENT, *OTHER):
+        write(tmp_path / "set" / "cat" / name, PNG)
+    write(tmp_path / "set" / "dog" / "0.png", PNG)
+    return tmp_path / "set"
+
+
+def images_by_command(folder: Path) -> dict[str, list[str]]:
+    """The images of `cat` as training, an evaluation and classify take them."""
+    train = open_source(folder / "cat")
+    test = open_benchmark(folder).source
+    return {
+        "train": [item.key for item in train.read(0)],
+        "evaluate": [item.key.removeprefix("cat/") for item in test.read(0) if item.key.startswith("cat/")],
+        "classify": [path.name for path in _files(folder / "cat")],
+    }
+
+
+def test_one_rule_for_all_commands(mixed):
+    for name, images in images_by_command(mixed).items():
+        assert images == READ, name
+
+
+def test_what_is_passed_over_is_counted_and_named(mixed, caplog):
+    with caplog.at_level(logging.WARNING, "diptych"):
+        images_by_command(mixed)
+    notices = [record.getMessage() for record in caplog.records if "passed over" in record.getMessage()]
+    assert len(notices) == 2  # of the class folders and of the folder itself, each once though two commands read it
+    for notice in notices:
+        assert "passed over 9 files" in notice and "2 .mov (e.g. x.mov)" in notice and "1 .svg" in notice
+        assert "2 hidden image" in notice and "3 hidden folder" in notice and "1 without a suffix" in notice
+
+
+def test_images_that_need_an_extra_are_named_with_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(image_files.importlib.util, "find_spec", lambda name: None)
+    missing_decoder.cache_clear()
+    try:
+        for name in ("a.HEIC", "b.heic", "c.jpg"):
+            write(tmp_path / name, PNG)
+        passed_over = PassedOver()
+        assert list(walk_images(tmp_path, passed_over)) == ["c.jpg"]
+        assert passed_over.notice() == "passed over 2 files: 2 .heic (install diptych[heif])"
+        (tmp_path / "c.jpg").unlink()
+        with pytest.raises(DataError, match=r"nothing to train on.*2 \.heic \(install diptych\[heif\]\)"):
+            open_source(tmp_path)
+    finally:
+        missing_decoder.cache_clear()
+
+
+def test_links(tmp_path, monkeypatch):
+    """A link to an image is one; a folder named by hand or of a class may be a link; inside, links are passed over."""
+    write(tmp_path / "real" / "cat" / "0.png", picture(1))
+    write(tmp_path / "real" / "dog" / "0.png", picture(2))
+    (tmp_path / "real" / "dog" / "1.png").symlink_to("0.png")
+    (tmp_path / "real" / "cat" / "loop").symlink_to(tmp_path / "real")
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "cat").symlink_to(tmp_path / "real" / "cat")
+    (tmp_path / "set" / "dog").symlink_to(tmp_path / "real" / "dog")
+    (tmp_path / "set" / "again").symlink_to(tmp_path / "set")
+    (tmp_path / "set" / "up").symlink_to("..")
+    benchmark = open_benchmark(tmp_path / "set")
+    assert benchmark.class_names == ("cat", "dog")
+    assert [item.key for item in benchmark.source.read(0)] == ["cat/0.png", "dog/0.png", "dog/1.png"]
+    (tmp_path / "named").symlink_to(tmp_path / "real" / "dog")
+    passed_over = PassedOver()
+    assert sorted(walk_images(tmp_path / "named", passed_over)) == ["0.png", "1.png"] and not passed_over.total()
+    assert list(walk_images(tmp_path / "real" / "cat", passed_over)) == ["0.png"]
+    assert "1 link to a folder, name its target instead (e.g. loop)" in passed_over.notice()
+
+
+def test_an_image_in_no_class_is_counted(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(image_files, "_noticed", set())
+    for name in ("cat/0.png", "dog/0.png", "stray.png"):
+        write(tmp_path / name, PNG)
+    with caplog.at_level(logging.WARNING, "diptych"):
+        open_benchmark(tmp_path)
+    assert "1 image in no class folder (e.g. stray.png)" in caplog.text
+
+
+def test_sidecars_are_no_loss_in_pairs(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(image_files, "_noticed", set())
+    for name in ("0.png", "0.txt", "0.json", "0.cls"):
+        write(tmp_path / name, PNG if name == "0.png" else "1")
+    with caplog.at_level(logging.WARNING, "diptych"):
+        open_source(tmp_path)
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("name", ["jpg", "a.jpg.part", "a.jpg~", "", ".jpg", "a.", "jpeg/a"])
+def test_names_of_no_image(name):
+    assert not is_image_name(name)
