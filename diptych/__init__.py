@@ -7,8 +7,9 @@
 Each name is imported when it is first used, so that `import diptych` and `diptych --help` answer at once.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from diptych.lazy import lazy_names
 
 if TYPE_CHECKING:
     from diptych import errors, recipes
@@ -39,25 +40,16 @@ __all__ = [
     "recipes",
 ]
 
-_HOMES = {
-    "diptych.data.benchmarks": ("Benchmark", "open_benchmark"),
-    "diptych.data.sources": ("open_source",),
-    "diptych.embed": ("Encoder", "Model", "load"),
-    "diptych.errors": ("DiptychError",),
-    "diptych.evaluate": ("ZeroShotClassifier",),
-    "diptych.records": ("Batch", "Predictions", "Result", "Sample"),
-    "diptych.train": ("TrainConfig", "fit"),
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name in ("errors", "recipes"):
-        return importlib.import_module(f"diptych.{name}")
-    for home, names in _HOMES.items():
-        if name in names:
-            return getattr(importlib.import_module(home), name)
-    raise AttributeError(f"module 'diptych' has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return __all__
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "diptych.data.benchmarks": ("Benchmark", "open_benchmark"),
+        "diptych.data.sources": ("open_source",),
+        "diptych.embed": ("Encoder", "Model", "load"),
+        "diptych.errors": ("DiptychError", "errors"),
+        "diptych.evaluate": ("ZeroShotClassifier",),
+        "diptych.recipes": ("recipes",),
+        "diptych.records": ("Batch", "Predictions", "Result", "Sample"),
+        "diptych.train": ("TrainConfig", "fit"),
+    },
+)

@@ -14,17 +14,29 @@ import sys
 import time
 import uuid
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 
 import torch
 import torch.distributed as dist
 
 from diptych.errors import ConfigError
 
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
+
 T = TypeVar("T")
 
 # A rank that waits longer than this for the others gives up, so that torchrun can start all of them anew.
 _TIMEOUT = datetime.timedelta(minutes=10)
+
+
+def is_sharded(tensor: Any) -> "TypeGuard[DTensor]":
+    """Whether a tensor is a DTensor, which FSDP2 cut up over the ranks.
+
+    Asks for no import, which takes half a second: where there is a DTensor, its module has been imported.
+    """
+    module = sys.modules.get("torch.distributed.tensor")
+    return module is not None and isinstance(tensor, module.DTensor)
 
 
 def start(device: torch.device) -> torch.device:

@@ -4,6 +4,8 @@ Shape letters, one legend for all of Diptych: N pairs here, G pairs in all ranks
 E embedding, C classes, T templates, K top-k, R resolution.
 """
 
+from __future__ import annotations
+
 import contextlib
 import dataclasses
 import json
@@ -12,13 +14,14 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
-
-import numpy as np
-import torch
+from typing import IO, TYPE_CHECKING, Any
 
 from diptych.errors import DataError
 from diptych.files import locked
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
 
 _log = logging.getLogger(__name__)
 _LONGEST_ROW = 16 << 20

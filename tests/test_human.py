@@ -21,7 +21,7 @@ from diptych.evaluate.tasks.human import (
     read_answers,
 )
 from diptych.evaluate.tasks.task import Setting
-from diptych.evaluate.zero_shot.classifier import ZeroShot
+from diptych.evaluate.zero_shot.evaluator import ZeroShot
 from diptych.paper.numbers.published import published
 
 LABELS = {"1": "Pug", "2": "pug", "3": "maine coon"}

@@ -176,7 +176,7 @@ def test_rows_are_as_the_format_defines_them(wds, tmp_path):
 def test_workers_and_batches_change_nothing(wds, encoder, num_workers, batch_size, monkeypatch):
     benchmark = open_benchmark(wds)
     expected = ZeroShot(benchmark).predict(encoder)
-    monkeypatch.setattr("diptych.evaluate.zero_shot.classifier._PICTURES_PER_BATCH", batch_size)
+    monkeypatch.setattr("diptych.evaluate.zero_shot.evaluator._PICTURES_PER_BATCH", batch_size)
     found = ZeroShot(benchmark, num_workers=num_workers).predict(encoder)
     assert list(found) == ["single", "ensemble"]
     for protocol in found:

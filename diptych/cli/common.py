@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
 from diptych.errors import InputError
 
@@ -98,6 +97,8 @@ def refuse_unwritable_folder(out: Path) -> None:
 
 def show(table: Any) -> None:
     """A table on stdout: as wide as the terminal, or 120 columns in a file, without blanks at the ends of lines."""
+    from rich.console import Console
+
     if sys.stdout.isatty():
         Console().print(table)
         return

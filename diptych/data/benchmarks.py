@@ -18,6 +18,7 @@ from pathlib import Path
 
 from diptych.data.cards.card import Card
 from diptych.data.cards.parquet import is_parquet_set, open_parquet
+from diptych.data.cards.prompts import DEFAULT_TEMPLATES
 from diptych.data.image_files import PassedOver, list_class_folders, walk_images
 from diptych.data.samples import decode_text, read_file
 from diptych.data.shards import TAR_SUFFIXES, TarSource
@@ -30,7 +31,6 @@ from diptych.records import Broken, Sample
 CLASS_NAMES_FILE = "classnames.txt"
 TEMPLATES_FILE = "zeroshot_classification_templates.txt"
 SHARD_COUNT_FILE = "nshards.txt"
-DEFAULT_TEMPLATES = ("a photo of a {c}.",)
 
 logger = logging.getLogger(__name__)
 

@@ -1,24 +1,35 @@
 """Measure an Encoder: metrics, intervals, and evaluators that yield Results."""
 
-from diptych.embed.encoder import Evaluator
-from diptych.evaluate.commands import Classified, classify_pictures, evaluate_benchmarks, print_classified
-from diptych.evaluate.metrics.classification import (
-    accuracy,
-    accuracy_top_k,
-    confusion_matrix,
-    mean_of_top_1_and_5,
-    mean_per_class_accuracy,
-)
-from diptych.evaluate.metrics.comparison import Paired, as_good_as_best, bootstrap, paired_test
-from diptych.evaluate.metrics.geography import great_circle_km, share_within
-from diptych.evaluate.metrics.ranking import average_precision_11_point, mean_average_precision, recall_at_k, roc_auc
-from diptych.evaluate.metrics.statistics import clopper_pearson
-from diptych.evaluate.predictions import read_predictions, write_predictions
-from diptych.evaluate.provenance import run_record
-from diptych.evaluate.tables import zero_shot_table
-from diptych.evaluate.zero_shot.classifier import ZeroShot, ZeroShotClassifier
-from diptych.evaluate.zero_shot.predictive import PredictiveZeroShot
-from diptych.evaluate.zero_shot.prompts import read_labels, read_templates
+from typing import TYPE_CHECKING
+
+from diptych.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from diptych.embed.encoder import Evaluator
+    from diptych.evaluate.commands import Classified, classify_pictures, evaluate_benchmarks, print_classified
+    from diptych.evaluate.metrics.classification import (
+        accuracy,
+        accuracy_top_k,
+        confusion_matrix,
+        mean_of_top_1_and_5,
+        mean_per_class_accuracy,
+    )
+    from diptych.evaluate.metrics.comparison import Paired, as_good_as_best, bootstrap, paired_test
+    from diptych.evaluate.metrics.geography import great_circle_km, share_within
+    from diptych.evaluate.metrics.ranking import (
+        average_precision_11_point,
+        mean_average_precision,
+        recall_at_k,
+        roc_auc,
+    )
+    from diptych.evaluate.metrics.statistics import clopper_pearson
+    from diptych.evaluate.predictions import read_predictions, write_predictions
+    from diptych.evaluate.provenance import run_record
+    from diptych.evaluate.tables import zero_shot_table
+    from diptych.evaluate.zero_shot.classifier import ZeroShotClassifier
+    from diptych.evaluate.zero_shot.evaluator import ZeroShot
+    from diptych.evaluate.zero_shot.predictive import PredictiveZeroShot
+    from diptych.evaluate.zero_shot.prompts import read_labels, read_templates
 
 __all__ = [
     "Classified",
@@ -52,3 +63,53 @@ __all__ = [
     "write_predictions",
     "zero_shot_table",
 ]
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "diptych.embed.encoder": ("Evaluator",),
+        "diptych.evaluate.commands": (
+            "Classified",
+            "classify_pictures",
+            "evaluate_benchmarks",
+            "print_classified",
+        ),
+        "diptych.evaluate.metrics.classification": (
+            "accuracy",
+            "accuracy_top_k",
+            "confusion_matrix",
+            "mean_of_top_1_and_5",
+            "mean_per_class_accuracy",
+        ),
+        "diptych.evaluate.metrics.comparison": (
+            "Paired",
+            "as_good_as_best",
+            "bootstrap",
+            "paired_test",
+        ),
+        "diptych.evaluate.metrics.geography": (
+            "great_circle_km",
+            "share_within",
+        ),
+        "diptych.evaluate.metrics.ranking": (
+            "average_precision_11_point",
+            "mean_average_precision",
+            "recall_at_k",
+            "roc_auc",
+        ),
+        "diptych.evaluate.metrics.statistics": ("clopper_pearson",),
+        "diptych.evaluate.predictions": (
+            "read_predictions",
+            "write_predictions",
+        ),
+        "diptych.evaluate.provenance": ("run_record",),
+        "diptych.evaluate.tables": ("zero_shot_table",),
+        "diptych.evaluate.zero_shot.classifier": ("ZeroShotClassifier",),
+        "diptych.evaluate.zero_shot.evaluator": ("ZeroShot",),
+        "diptych.evaluate.zero_shot.predictive": ("PredictiveZeroShot",),
+        "diptych.evaluate.zero_shot.prompts": (
+            "read_labels",
+            "read_templates",
+        ),
+    },
+)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from diptych.data.benchmarks import DEFAULT_TEMPLATES, Benchmark, open_benchmark
+from diptych.data.benchmarks import Benchmark, open_benchmark
+from diptych.data.cards.prompts import DEFAULT_TEMPLATES
 from diptych.data.decoding import decode_image
 from diptych.data.image_files import PassedOver, walk_images
 from diptych.embed.encoder import Encoder
@@ -16,7 +17,8 @@ from diptych.errors import ImageError, InputError
 from diptych.evaluate.predictions import top_k_classes
 from diptych.evaluate.progress import progress_bar
 from diptych.evaluate.zero_shot.class_embeddings import default_cache_folder
-from diptych.evaluate.zero_shot.classifier import ZeroShot, ZeroShotClassifier
+from diptych.evaluate.zero_shot.classifier import ZeroShotClassifier
+from diptych.evaluate.zero_shot.evaluator import ZeroShot
 from diptych.records import Result, write_results
 
 _PICTURES_PER_BATCH = 256

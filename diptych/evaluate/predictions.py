@@ -6,8 +6,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 
 from diptych.errors import DataError, ShapeError
@@ -62,6 +60,9 @@ def write_predictions(predictions: Predictions, path: str | Path) -> None:
         ShapeError: keys, labels, classes and scores differ in N or K.
         DataError: the file cannot be written (a full disk); a file of that name is as it was.
     """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     num_samples, classes, scores = len(predictions.keys), predictions.classes, predictions.scores
     if classes.ndim != 2 or classes.shape != scores.shape or len(classes) != num_samples:
         raise ShapeError(f"{num_samples} keys, classes {classes.shape} and scores {scores.shape} do not fit together")
@@ -94,6 +95,9 @@ def read_predictions(path: str | Path) -> Predictions:
     Raises:
         DataError: the file is missing, is no Parquet, or its columns are not those of predictions.
     """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     try:
         table = pq.read_table(path)
         keys, labels, classes, scores = (table.column(name).to_pylist() for name in _COLUMNS)

@@ -2,22 +2,12 @@
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sized
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
-from rich.text import Text
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 T = TypeVar("T")
-
-
-class _Rate(ProgressColumn):
-    """How many are done, of how many, and how many a second."""
-
-    def render(self, task: Task) -> Text:
-        of = f"/{task.total:,.0f}" if task.total else ""
-        rate = f"  {task.speed:,.0f}/s" if task.speed else ""
-        return Text(f"{task.completed:,.0f}{of}{rate}")
 
 
 def progress_bar(
@@ -33,9 +23,27 @@ def progress_bar(
         yield from items
         return
     total = total or (len(items) if isinstance(items, Sized) else None)
-    columns = (TextColumn("{task.description}"), BarColumn(), _Rate(), TextColumn("left"), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    with _bar() as progress:
         bar = progress.add_task(description, total=total)
         for item in items:
             yield item
             progress.advance(bar, size(item))
+
+
+def _bar() -> "Progress":
+    """Imports what it is drawn with only here: most runs show none."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        """How many are done, of how many, and how many a second."""
+
+        def render(self, task: Task) -> Text:
+            of = f"/{task.total:,.0f}" if task.total else ""
+            rate = f"  {task.speed:,.0f}/s" if task.speed else ""
+            return Text(f"{task.completed:,.0f}{of}{rate}")
+
+    columns = (TextColumn("{task.description}"), BarColumn(), Rate(), TextColumn("left"), TimeRemainingColumn())
+    # Rows that are printed while it is there go to stdout as they are, which may be a file.
+    return Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False)

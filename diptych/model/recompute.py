@@ -6,8 +6,9 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.distributed.tensor import DTensor
 from torch.utils.checkpoint import checkpoint
+
+from diptych import distributed
 
 # A module, the name of one of its parameters, and the tensor that stands there.
 Slot = tuple[nn.Module, str, torch.Tensor]
@@ -60,7 +61,7 @@ def recomputed(block: nn.Module, *inputs: Any) -> torch.Tensor:
     running statistics advance once.
     """
     # FSDP2 gathers the weights of a block anew by itself; what stands there now is this rank's part.
-    weights = [slot for slot in slots(block) if not isinstance(slot[2], DTensor)]
+    weights = [slot for slot in slots(block) if not distributed.is_sharded(slot[2])]
 
     def forward(*inputs: Any) -> torch.Tensor:
         with installed(weights):

@@ -1,7 +1,12 @@
 """Results, logs and pictures as one self-contained HTML page."""
 
-from diptych.report.contents import Confusion, Match, Pair, QuickstartReport, Retrieval, Similarity
-from diptych.report.page import render_report, write_report
+from typing import TYPE_CHECKING
+
+from diptych.lazy import lazy_names
+
+if TYPE_CHECKING:
+    from diptych.report.contents import Confusion, Match, Pair, QuickstartReport, Retrieval, Similarity
+    from diptych.report.page import render_report, write_report
 
 __all__ = [
     "Confusion",
@@ -13,3 +18,21 @@ __all__ = [
     "render_report",
     "write_report",
 ]
+
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+        "diptych.report.contents": (
+            "Confusion",
+            "Match",
+            "Pair",
+            "QuickstartReport",
+            "Retrieval",
+            "Similarity",
+        ),
+        "diptych.report.page": (
+            "render_report",
+            "write_report",
+        ),
+    },
+)

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
-from torch.distributed.tensor import DTensor
 
+from diptych import distributed
 from diptych.train.stochastic_rounding import round_into
 
 # What a processor works through at a time: a few fp32 buffers of this many numbers stay in its cache.
@@ -113,7 +113,7 @@ class AdamW(torch.optim.Optimizer):
 
 def local(tensor: torch.Tensor) -> torch.Tensor:
     """This rank's part of a sharded tensor; any other tensor itself."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+    return tensor.to_local() if distributed.is_sharded(tensor) else tensor
 
 
 class _Noise:

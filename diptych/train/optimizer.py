@@ -7,8 +7,8 @@ from typing import Any, cast
 
 import torch
 from torch import nn
-from torch.distributed.tensor import DTensor
 
+from diptych import distributed
 from diptych.errors import ConfigError
 from diptych.model.config import CLIPConfig
 from diptych.train.adamw import AdamW
@@ -150,8 +150,8 @@ def gradient_norm(parameters: Iterable[torch.Tensor]) -> torch.Tensor:
     Of sharded gradients each rank sums its part, and the ranks add up: all must call.
     """
     gradients = [p.grad for p in parameters if p.grad is not None]
-    sharded = [g for g in gradients if isinstance(g, DTensor)]
-    norms = _norms([g for g in gradients if not isinstance(g, DTensor)])
+    sharded = [g for g in gradients if distributed.is_sharded(g)]
+    norms = _norms([g for g in gradients if not distributed.is_sharded(g)])
     if sharded:
         norms.append(torch.nn.utils.get_total_norm(sharded).full_tensor())  # type: ignore[attr-defined]
     return torch.linalg.vector_norm(torch.stack(norms)) if norms else torch.zeros(())
@@ -187,7 +187,7 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig, seed: int = 0) ->
     by_muon: dict[tuple[bool, int], list[nn.Parameter]] = {}
     for name, parameter in parameters.items():
         muons = config.muon_learning_rate is not None and _is_inner(name, parameter)
-        if muons and isinstance(parameter, DTensor):
+        if muons and distributed.is_sharded(parameter):
             raise ConfigError("Muon needs whole matrices: use parallel.weights=replicated, or AdamW alone")
         depth = layer_depth(name, cast(CLIPConfig, model.config)) if config.layer_decay < 1 else 0
         (by_muon if muons else by_adamw).setdefault((parameter.ndim >= 2, depth), []).append(parameter)

@@ -6,7 +6,6 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.distributed.tensor import DTensor, distribute_tensor
 
 from diptych import distributed
 from diptych.data.loader import Loader, merge_states
@@ -75,7 +74,7 @@ class Training:
 
 def is_sharded(network: nn.Module) -> bool:
     """Whether its weights are cut up over ranks."""
-    return any(isinstance(parameter, DTensor) for parameter in network.parameters())
+    return any(distributed.is_sharded(parameter) for parameter in network.parameters())
 
 
 def whole_state(network: nn.Module) -> dict[str, torch.Tensor]:
@@ -84,12 +83,14 @@ def whole_state(network: nn.Module) -> dict[str, torch.Tensor]:
 
 
 def _whole(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    return tensor.full_tensor() if distributed.is_sharded(tensor) else tensor
 
 
 def _place(value: Any, like: torch.Tensor) -> Any:
     """A whole tensor cut up as `like` is, where they are of one shape; anything else as it is."""
-    if isinstance(like, DTensor) and isinstance(value, torch.Tensor) and value.shape == like.shape:
+    if distributed.is_sharded(like) and isinstance(value, torch.Tensor) and value.shape == like.shape:
+        from torch.distributed.tensor import distribute_tensor
+
         return distribute_tensor(value.to(like.device), like.device_mesh, like.placements)
     return value
 

@@ -9,12 +9,12 @@ import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from diptych.data.benchmarks import CLASS_NAMES_FILE, DEFAULT_TEMPLATES, Benchmark, check_benchmark, open_benchmark
+from diptych.data.benchmarks import CLASS_NAMES_FILE, Benchmark, check_benchmark, open_benchmark
 from diptych.data.cards.archives import LAYOUTS
 from diptych.data.cards.card import Card
 from diptych.data.cards.layouts import Layout
 from diptych.data.cards.parquet import distinct_labels, is_parquet_set, open_parquet, parquet_splits, split_files
-from diptych.data.cards.prompts import Prompts, get_prompts, plain_name
+from diptych.data.cards.prompts import DEFAULT_TEMPLATES, Prompts, get_prompts, plain_name
 from diptych.data.cards.sources import PairsSource, RelabelledSource
 from diptych.data.parquet import ParquetSource
 from diptych.data.sources import Source, open_source

@@ -12,6 +12,7 @@ from diptych.errors import InputError
 _ASSETS = Path(__file__).parents[2] / "assets"
 _TABLE, _SHIFTS = _ASSETS / "prompts.jsonl", _ASSETS / "imagenet_shifts.jsonl"
 _PHOTO = "a photo of a {c}."  # figure 21 shows it for all sets below but SVHN
+DEFAULT_TEMPLATES = (_PHOTO,)
 
 # The paper does not publish its names for these; they are those of the sets' own authors.
 _VID = (

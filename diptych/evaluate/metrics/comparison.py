@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import bdtr  # the binomial distribution's sum; scipy.stats takes a second to load
 
 from diptych.errors import InputError, ShapeError
 from diptych.evaluate.metrics.statistics import clopper_pearson
@@ -50,6 +49,8 @@ def paired_test(first_right: ArrayLike, second_right: ArrayLike) -> Paired:
             "two models need two bool rows of one length: "
             f"got {first.dtype} {first.shape}, {second.dtype} {second.shape}"
         )
+    from scipy.special import bdtr  # the binomial distribution's sum; it takes half a second to load
+
     b, c = int((first & ~second).sum()), int((second & ~first).sum())
     p = min(1.0, 2 * float(bdtr(min(b, c), b + c, 0.5))) if b + c else 1.0
     shares = clopper_pearson(b, b + c) if b + c else (0.5, 0.5)

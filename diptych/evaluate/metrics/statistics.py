@@ -2,8 +2,6 @@
 
 from numbers import Integral
 
-from scipy.special import betaincinv  # the beta distribution's quantile; scipy.stats takes a second to load
-
 from diptych.errors import InputError
 
 
@@ -20,6 +18,8 @@ def clopper_pearson(k: int, n: int, level: float = 0.995) -> tuple[float, float]
         InputError: k, n or level is outside its range.
     Source: Clopper & Pearson (1934); the 99.5 % level is the CLIP paper's, appendix A.4.
     """
+    from scipy.special import betaincinv  # the beta distribution's quantile; it takes half a second to load
+
     if not (isinstance(k, Integral) and isinstance(n, Integral) and 0 <= k <= n and n >= 1):
         raise InputError(f"an interval needs whole numbers with 0 <= k <= n and n >= 1; got k = {k}, n = {n}")
     if not 0 < level < 1:

@@ -10,7 +10,7 @@ from diptych.data.benchmarks import Benchmark
 from diptych.embed import Model
 from diptych.embed.interpolation import interpolate
 from diptych.errors import ConfigError
-from diptych.evaluate.zero_shot.classifier import ZeroShot
+from diptych.evaluate.zero_shot.evaluator import ZeroShot
 from diptych.records import Result
 
 
