@@ -79,6 +79,10 @@ class Batch:
     lengths: torch.Tensor
     keys: tuple[str, ...]
 
+    def __repr__(self) -> str:
+        """Shapes, not numbers."""
+        return f"Batch(images {tuple(self.images.shape)}, tokens {tuple(self.tokens.shape)})"
+
     def __len__(self) -> int:
         return len(self.keys)
 
@@ -100,6 +104,11 @@ class Predictions:
     classes: np.ndarray
     scores: np.ndarray
     ranks: np.ndarray | None = None
+
+    def __repr__(self) -> str:
+        """Shapes, not numbers."""
+        ranks = "without" if self.ranks is None else "with"
+        return f"Predictions({len(self.keys)} samples, best {self.classes.shape[-1]} classes, {ranks} ranks)"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

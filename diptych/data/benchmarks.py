@@ -64,6 +64,12 @@ class Benchmark:
     single: str | None = None
     card: Card | None = None
 
+    def __repr__(self) -> str:
+        """What it is and how large, not all of its names and files."""
+        parts = {"classes": self.class_names, "templates": self.templates, "shards": self.source.shards}
+        counts = ", ".join(f"{len(of)} {what}" for what, of in parts.items())
+        return f"Benchmark({self.name!r}, {self.split!r}, {counts})"
+
 
 def open_benchmark(path: str | Path, split: str = "test") -> Benchmark:
     """Open an evaluation set in the wds layout, as parquet files, or with a folder per class.

@@ -72,6 +72,9 @@ class Tokenizer:
         bpe = models.BPE(vocab=ids, merges=list(self.merges), end_of_word_suffix=SUFFIX)
         self._word_ids = _WordIds(bpe, {text_cleaning.START: self.sot, text_cleaning.END: self.eot})
 
+    def __repr__(self) -> str:
+        return f"Tokenizer({self.vocab_size} ids, context_length {self.context_length})"
+
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.tokens, self.merges, self.context_length)
 

@@ -1,26 +1,23 @@
 """A CLIP with everything that its numbers depend on: weights, tokenizer, preprocessing."""
 
 import hashlib
-import os
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image
 
 from diptych.data.tokenizer import Tokenizer
-from diptych.data.transforms import Preprocessing, decode_image, evaluation_pixels, normalise
+from diptych.data.transforms import Preprocessing, evaluation_pixels, normalise
 from diptych.embed.encoder import Picture
 from diptych.embed.folder import write_folder
-from diptych.errors import ConfigError, ImageError, ShapeError, WeightsError
+from diptych.embed.pictures import OnError, embed_pictures
+from diptych.errors import ConfigError, ShapeError, WeightsError
 from diptych.model.clip import CLIP, normalised
 from diptych.model.flops import image_flops
+from diptych.model.presets import architecture_name
 
 BATCH_SIZE = 256
-_DECODERS = min(8, os.cpu_count() or 1)
 
 
 class Model:
@@ -55,6 +52,15 @@ class Model:
         self.tokenizer = tokenizer
         self.preprocessing = preprocessing
         self.name = name
+
+    def __repr__(self) -> str:
+        """Name, architecture, size, and where and how it computes."""
+        config = self.clip.config
+        dtype = str(self.clip.visual.conv1.weight.dtype).removeprefix("torch.")
+        return (
+            f"Model({self.name!r}, {architecture_name(config)}, {config.num_parameters() / 1e6:.1f} M parameters, "
+            f"{self.preprocessing.image_size} px, {config.embed_dim}-d, {self.device}, {dtype})"
+        )
 
     @property
     def device(self) -> torch.device:
@@ -95,18 +101,22 @@ class Model:
             digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
         return digest.hexdigest()
 
-    def encode_images(self, pictures: Sequence[Picture], batch_size: int = BATCH_SIZE) -> torch.Tensor:
+    def encode_images(
+        self, pictures: Iterable[Picture], batch_size: int = BATCH_SIZE, *, on_error: OnError = "raise"
+    ) -> torch.Tensor:
         """Embed pictures.
 
         Args:
-            pictures: PIL images, paths, encoded bytes, or uint8 arrays (height, width, 3).
+            pictures: list, array or generator of PIL images, paths, encoded bytes, or uint8 arrays (height, width, 3).
             batch_size: pictures decoded and computed at a time.
+            on_error: "raise", or "skip": the row of a picture that cannot be decoded is NaN and the log names it, so
+                that row i is always picture i's; or a function of place and error, which is called in place of the log.
         Returns:
-            (N, E) float32 on the CPU, unit norm.
+            (N, E) float32 on the CPU, unit norm; (0, E) of no pictures.
         Raises:
             ImageError: a picture cannot be decoded; it is named by its place.
         """
-        return self._embed(self._pixels(pictures, batch_size), self._image_embeddings, self.clip.config.embed_dim)
+        return self._from_pictures(pictures, self._image_embeddings, batch_size, on_error)
 
     def encode_pixels(self, images: torch.Tensor, batch_size: int = BATCH_SIZE) -> torch.Tensor:
         """Embed what `evaluation_pixels` prepared: uint8 (N, 3, R, R) -> (N, E) float32 on the CPU, unit norm."""
@@ -126,10 +136,11 @@ class Model:
         batches = (batch.to(self.device, dtype) for batch in features.split(batch_size) if len(batch))
         return self._embed(batches, lambda x: normalised(self.clip.visual.project(x)), self.clip.config.embed_dim)
 
-    def image_features(self, pictures: Sequence[Picture], batch_size: int = BATCH_SIZE) -> torch.Tensor:
+    def image_features(
+        self, pictures: Iterable[Picture], batch_size: int = BATCH_SIZE, *, on_error: OnError = "raise"
+    ) -> torch.Tensor:
         """N pictures -> (N, W) float32 on the CPU: what the image tower says before the projection, for probes."""
-        features_dim = self.clip.config.vision.features_dim
-        return self._embed(self._pixels(pictures, batch_size), self._image_features, features_dim)
+        return self._from_pictures(pictures, self._image_features, batch_size, on_error)
 
     def encode_texts(self, texts: Sequence[str], truncate: bool = False, batch_size: int = BATCH_SIZE) -> torch.Tensor:
         """Embed texts; each batch holds texts of similar length and is computed only that far.
@@ -168,22 +179,22 @@ class Model:
         """
         write_folder(Path(folder), self.clip, self.tokenizer, self.preprocessing, precision)
 
-    def _pixels(self, pictures: Sequence[Picture], batch_size: int) -> Iterator[torch.Tensor]:
-        """Batches of uint8 (n, 3, R, R)."""
-        if isinstance(pictures, str | Path | bytes | Image.Image) or (
-            isinstance(pictures, np.ndarray) and pictures.ndim < 4
-        ):
-            raise ImageError("give a list of pictures, not a single one")
-
-        def prepared(item: tuple[int, Picture]) -> torch.Tensor:
-            try:
-                return evaluation_pixels(decode_image(item[1]), self.preprocessing)
-            except ImageError as error:
-                raise ImageError(f"picture {item[0]}: {error}") from error
-
-        with ThreadPoolExecutor(_DECODERS) as pool:
-            for start in range(0, len(pictures), batch_size):
-                yield torch.stack(list(pool.map(prepared, enumerate(pictures[start : start + batch_size], start))))
+    def _from_pictures(
+        self,
+        pictures: Iterable[Picture],
+        function: Callable[[torch.Tensor], torch.Tensor],
+        batch_size: int,
+        on_error: OnError,
+    ) -> torch.Tensor:
+        with evaluating(self.clip), torch.inference_mode():
+            vectors = embed_pictures(
+                pictures,
+                lambda picture: evaluation_pixels(picture, self.preprocessing),
+                lambda images: function(images).float().cpu(),
+                batch_size=batch_size,
+                on_error=on_error,
+            )
+        return vectors.clone()  # as in _embed
 
     def _image_embeddings(self, images: torch.Tensor) -> torch.Tensor:
         return normalised(self.clip.encode_image(self._normalise(images)))

@@ -14,19 +14,19 @@ import json
 import logging
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from diptych.data.decoding import decode_image
 from diptych.embed.encoder import Encoder, Picture
 from diptych.embed.folder import read_json
 from diptych.embed.foreign import OPEN_CLIP_CONFIG
 from diptych.embed.loading import load
 from diptych.embed.model import Model
 from diptych.embed.own import OwnEncoder
+from diptych.embed.pictures import OnError, embed_pictures
 from diptych.errors import ConfigError, InputError, WeightsError
 from diptych.model.clip import normalised
 from diptych.model.device import choose_device
@@ -104,12 +104,17 @@ class ForeignEncoder:
         scale = getattr(network, "logit_scale", None)
         self.logit_scale = float(scale.detach().exp()) if isinstance(scale, torch.Tensor) else 100.0
 
-    def encode_images(self, pictures: Sequence[Picture], /) -> torch.Tensor:
-        """N pictures -> (N, E) float32 on the CPU, unit norm."""
-        return normalised(self._each(self._images, pictures))
+    def __repr__(self) -> str:
+        parameters = sum(parameter.numel() for parameter in self._network.parameters())
+        kind = type(self._network).__name__
+        return f"{type(self).__name__}({self.name!r}, {kind}, {parameters / 1e6:.1f} M parameters, {self.device})"
+
+    def encode_images(self, pictures: Iterable[Picture], /, *, on_error: OnError = "raise") -> torch.Tensor:
+        """N pictures -> (N, E) float32 on the CPU, unit norm; `on_error` as Model.encode_images has it."""
+        return normalised(self._each(self._images, pictures, on_error))
 
     @property
-    def image_features(self) -> Callable[[Sequence[Picture]], torch.Tensor]:
+    def image_features(self) -> Callable[[Iterable[Picture]], torch.Tensor]:
         """N pictures -> (N, W) float32 on the CPU, before the projection.
 
         Models of which the way to them is not known here do not have it: `hasattr` tells, and probes take embeddings.
@@ -131,13 +136,21 @@ class ForeignEncoder:
             parts = [self._texts(texts[at : at + BATCH_SIZE]).float().cpu() for at in range(0, len(texts), BATCH_SIZE)]
         return normalised(torch.cat(parts)).clone()
 
-    def _each(self, function: Callable[[torch.Tensor], torch.Tensor], pictures: Sequence[Picture]) -> torch.Tensor:
-        parts = []
+    def _each(
+        self,
+        function: Callable[[torch.Tensor], torch.Tensor],
+        pictures: Iterable[Picture],
+        on_error: OnError = "raise",
+    ) -> torch.Tensor:
         with torch.inference_mode():
-            for at in range(0, len(pictures), BATCH_SIZE):
-                prepared = [self._prepare(decode_image(one).convert("RGB")) for one in pictures[at : at + BATCH_SIZE]]
-                parts.append(function(torch.stack(prepared).to(self.device)).float().cpu())
-        return torch.cat(parts).clone()
+            vectors = embed_pictures(
+                pictures,
+                self._prepare,
+                lambda pixels: function(pixels.to(self.device)).float().cpu(),
+                batch_size=BATCH_SIZE,
+                on_error=on_error,
+            )
+        return vectors.clone()
 
 
 def open_huggingface(name: str, device: torch.device) -> ForeignEncoder:

@@ -3,18 +3,21 @@
 What an object leaves wrong would otherwise be a wrong number later, or an error that does not name the model.
 """
 
+import itertools
 import logging
 import traceback
 import uuid
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
+from diptych.data.decoding import decode_image
 from diptych.embed.encoder import Picture
-from diptych.errors import DiptychError, InputError, ShapeError
+from diptych.embed.pictures import OnError, blank_picture, error_reporter, in_batches, scattered
+from diptych.errors import DiptychError, ImageError, InputError, ShapeError
 
 _UNIT = ("encode_images", "encode_texts", "encode_pixels", "project_features")
 _FREE = ("image_features", "pixel_features")
@@ -54,9 +57,13 @@ class OwnEncoder:
         # As attributes of its own: protocols that are checked at run time look for them without asking __getattr__.
         for method in (*_UNIT, *_FREE):
             if callable(function := getattr(own, method, None)):
-                setattr(self, method, self._checked(function, method))
+                checked = self._checked(function, method)
+                setattr(self, method, self._with_on_error(checked) if method == "encode_images" else checked)
         if hasattr(own, "preprocessing"):
             self.preprocessing = own.preprocessing
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r}, {type(self.own).__name__})"
 
     def __getattr__(self, attribute: str) -> Any:
         if attribute == "own" or attribute in (*_UNIT, *_FREE):  # own: not yet there, as while it is being copied
@@ -80,6 +87,25 @@ class OwnEncoder:
             return self._unit(vectors, method) if method in _UNIT else vectors
 
         return checked
+
+    def _with_on_error(self, encode: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+        """encode_images with Diptych's on_error, which the object itself need not know."""
+
+        def encode_images(
+            pictures: Iterable[Picture], /, *, on_error: OnError = "raise", **options: Any
+        ) -> torch.Tensor:
+            if on_error == "raise":
+                return encode(pictures, **options)
+            report, sound, number = error_reporter(on_error), {}, 0
+            for number, picture in enumerate(itertools.chain.from_iterable(in_batches(pictures, 1)), start=1):
+                try:
+                    sound[number - 1] = decode_image(picture)
+                except ImageError as error:
+                    report(number - 1, error)
+            rows = encode(list(sound.values()) or [blank_picture()], **options)[: len(sound)]
+            return scattered(rows, list(sound), number)
+
+        return encode_images
 
     def _unit(self, vectors: torch.Tensor, method: str) -> torch.Tensor:
         """Rows of unit norm; NaN stays, for whoever knows the sample's name to find it."""

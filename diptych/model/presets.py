@@ -1,5 +1,7 @@
 """Architectures by name: the paper's nine (tables 19 and 20) and the small ones of our recipes."""
 
+import dataclasses
+
 from diptych.errors import ConfigError
 from diptych.model.config import CLIPConfig, CompactResNetConfig, ResNetConfig, TextConfig, ViTConfig
 
@@ -44,3 +46,18 @@ def _plain(name: str) -> str:
     for mark in "/-_@":
         name = name.replace(mark, "")
     return name.lower().removesuffix("px")
+
+
+def architecture_name(config: CLIPConfig) -> str:
+    """What to call a model's image tower: the preset with the same one, at whatever picture size, or its numbers."""
+    vision = config.vision
+    numbers = {field.name: getattr(vision, field.name) for field in dataclasses.fields(vision)}
+    for left_out in ((), ("image_size",)):  # one that is equal in all, before one of another picture size
+        for name, preset in PRESETS.items():
+            other = {field.name: getattr(preset.vision, field.name) for field in dataclasses.fields(preset.vision)}
+            same = other.keys() == numbers.keys() and type(preset.vision) is type(vision)
+            if same and all(other[key] == value for key, value in numbers.items() if key not in left_out):
+                return name
+    kind = type(vision).__name__.removesuffix("Config")
+    told = [f"{name} {value}" for name, value in numbers.items() if name not in ("image_size", "heads")]
+    return f"{kind} of {', '.join(told)}"

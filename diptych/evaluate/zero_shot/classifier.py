@@ -3,7 +3,7 @@
 Source: CLIP paper, sections 3.1.2 and 3.1.4.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 
 from diptych.data.cards.prompts import DEFAULT_TEMPLATES
 from diptych.embed.encoder import Encoder
+from diptych.embed.pictures import in_batches
 from diptych.errors import InputError, ShapeError
 from diptych.evaluate.metrics.classification import accuracy
 from diptych.evaluate.zero_shot.class_embeddings import class_embeddings
@@ -71,20 +72,26 @@ class ZeroShotClassifier:
             InputError: fewer than two classes, a blank name or one given twice, or a template without {c}.
         """
         names = check_class_names(class_names)
-        self._model = model
+        self._model, self._templates = model, check_templates(templates)
         self.classes_ = np.array(names)
-        self.class_embeddings = class_embeddings(model, names, check_templates(templates), cache_folder=cache_folder)
+        self.class_embeddings = class_embeddings(model, names, self._templates, cache_folder=cache_folder)
         self.logit_scale = logit_scale(model)
 
-    def predict(self, pictures: Sequence[Any]) -> np.ndarray:
+    def __repr__(self) -> str:
+        """Model, classes and templates, not their numbers."""
+        names = ", ".join(map(repr, self.classes_[:5].tolist())) + (", ..." if len(self.classes_) > 5 else "")
+        prompts = f"{self._templates[0]!r}" if len(self._templates) == 1 else f"{len(self._templates)} templates"
+        return f"ZeroShotClassifier({self._model!r}, {len(self.classes_)} classes: {names}; {prompts})"
+
+    def predict(self, pictures: Iterable[Any]) -> np.ndarray:
         """Names of the best classes, str (N,), for pictures as the model's `encode_images` takes them."""
         return self.classes_[self._best(pictures)]
 
-    def predict_proba(self, pictures: Sequence[Any]) -> np.ndarray:
+    def predict_proba(self, pictures: Iterable[Any]) -> np.ndarray:
         """Probabilities of the classes, float32 (N, C): the softmax of the scaled cosines."""
         return torch.cat([torch.zeros(0, len(self.classes_)), *self._logits(pictures)]).softmax(dim=1).numpy()
 
-    def score(self, pictures: Sequence[Any], labels: Sequence[str] | Sequence[int] | np.ndarray) -> float:
+    def score(self, pictures: Iterable[Any], labels: Sequence[str] | Sequence[int] | np.ndarray) -> float:
         """Accuracy of `predict`, a fraction.
 
         Args:
@@ -102,24 +109,22 @@ class ZeroShotClassifier:
             labels = np.array([index[str(label).strip()] for label in labels.tolist()], dtype=np.int64)
         elif labels.size and not 0 <= labels.min() <= labels.max() < len(self.classes_):
             raise InputError(f"labels must lie in [0, {len(self.classes_)}); found {labels.min()} to {labels.max()}")
-        if len(labels) != len(pictures):
-            raise ShapeError(f"{len(pictures)} pictures and {len(labels)} labels")
-        return accuracy(labels, self._best(pictures))
+        best = self._best(pictures)
+        if len(labels) != len(best):
+            raise ShapeError(f"{len(best)} pictures and {len(labels)} labels")
+        return accuracy(labels, best)
 
     def scores_from_embeddings(self, image_embeddings: torch.Tensor) -> torch.Tensor:
         """Logits, float32 (N, C), of pictures encoded before: (N, E), unit norm. Their softmax is `predict_proba`."""
         return zero_shot_logits(image_embeddings, self.class_embeddings, self.logit_scale)
 
-    def _best(self, pictures: Sequence[Any]) -> np.ndarray:
+    def _best(self, pictures: Iterable[Any]) -> np.ndarray:
         best = [logits.numpy().argmax(axis=1) for logits in self._logits(pictures)]
         return np.concatenate([np.zeros(0, dtype=np.int64), *best])
 
-    def _logits(self, pictures: Sequence[Any]) -> Iterator[torch.Tensor]:
-        if isinstance(pictures, str | bytes | Path) or not hasattr(pictures, "__len__"):
-            raise InputError(f"pictures must be a list of pictures, not one {type(pictures).__name__}")
-        for start in range(0, len(pictures), _PICTURES_PER_BATCH):
-            embeddings = self._model.encode_images(pictures[start : start + _PICTURES_PER_BATCH])
-            yield self.scores_from_embeddings(embeddings)
+    def _logits(self, pictures: Iterable[Any]) -> Iterator[torch.Tensor]:
+        for batch in in_batches(pictures, _PICTURES_PER_BATCH):
+            yield self.scores_from_embeddings(self._model.encode_images(batch))
 
 
 def logit_scale(encoder: Encoder) -> float:
