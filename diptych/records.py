@@ -55,12 +55,14 @@ class Broken:
         shard: where it lies.
         reason: why it cannot be used.
         rest_lost: all that followed it in its shard is lost, too, and nobody can tell how much that was.
+        by_layout: its file is sound, but its name or its place loses it, as it loses others: a measurement stops.
     """
 
     key: str
     shard: str
     reason: str
     rest_lost: bool = False
+    by_layout: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """webdataset's tar shards: reading them as a Source, and writing them."""
 
+import collections
 import dataclasses
 import functools
 import io
@@ -15,8 +16,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from diptych.data.image_files import IMAGE_EXTENSIONS
-from diptych.data.samples import clean_texts, fingerprint, make_sample, relative_names
+from diptych.data.grouping import Group, key_and_extension
+from diptych.data.samples import clean_texts, fingerprint, relative_names
 from diptych.data.tar import DamagedArchiveError, Member, MissingEndError, read_members
 from diptych.errors import DataError
 from diptych.records import Broken, Sample
@@ -24,10 +25,6 @@ from diptych.records import Broken, Sample
 logger = logging.getLogger(__name__)
 
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
-MAX_SAMPLE_BYTES, MAX_SAMPLE_FILES = 128 << 20, 64
-# webdataset's rule: a key goes up to the first dot of the last path component; a sample's members follow each other.
-_KEY_AND_EXTENSION = re.compile(r"((?:.*/)?[^./]+)\.([^/]*)", re.DOTALL)
-_EXTENSIONS_READ = {*IMAGE_EXTENSIONS, "txt", "json", "cls", "npy"}
 _MAGIC = (
     (b"\xff\xd8\xff", "jpg"),
     (b"\x89PNG", "png"),
@@ -83,19 +80,19 @@ class TarSource:
             DataError: the file is not there, or the disk fails.
         """
         shard, name = self.shards[index], self._names[index]
-        group, empty = _Group("", name, shard), True
+        group, seen = Group("", name, shard), collections.Counter[str]()
         try:
             for member in self._members(index):
                 key, extension = key_and_extension(member)
                 if not key:
                     continue
-                empty = False
                 if key != group.key:
                     yield from group.finish()
-                    group = _Group(key, name, shard)
+                    group = Group(key, name, shard, seen[key])
+                    seen[key] += 1
                 group.add(extension, member)
             yield from group.finish()
-            if empty:
+            if not seen:
                 yield Broken(name, shard, "empty shard: it holds no samples")
         except DamagedArchiveError as error:
             if key_and_extension(Member(error.member))[0] != group.key:
@@ -113,48 +110,6 @@ class TarSource:
             if index not in self._without_end:
                 self._without_end.add(index)
                 logger.warning("%s has %s", self.shards[index], error)
-
-
-def key_and_extension(member: Member) -> tuple[str, str]:
-    """("", "") for members that webdataset passes over, too; one that is refused stands for itself."""
-    match = _KEY_AND_EXTENSION.fullmatch(member.name)
-    if match and not (member.name.startswith("__") and member.name.endswith("__")):
-        return match[1], match[2].lower()
-    return (member.name, "") if member.refusal else ("", "")
-
-
-class _Group:
-    """The consecutive members of a shard that share a key."""
-
-    def __init__(self, key: str, name: str, shard: str) -> None:
-        self.key = key
-        self._name = name
-        self._shard = shard
-        self._files: dict[str, bytes] = {}
-        self._bytes = 0
-        self._trouble = ""
-
-    def add(self, extension: str, member: Member) -> None:
-        if self._trouble:
-            return
-        self._bytes += len(member.data)
-        if member.refusal:
-            self._trouble = f"{member.name} {member.refusal}"
-        elif extension in self._files:
-            self._trouble = f"two members are named {member.name}"
-        elif self._bytes > MAX_SAMPLE_BYTES or len(self._files) >= MAX_SAMPLE_FILES:
-            self._trouble = f"more than {MAX_SAMPLE_BYTES >> 20} MiB or {MAX_SAMPLE_FILES} members for one key"
-        else:
-            self._files[extension] = member.data if extension in _EXTENSIONS_READ else b""
-        if self._trouble:
-            self._files.clear()
-
-    def finish(self) -> Iterator[Sample | Broken]:
-        if self.key:
-            key = f"{self._name}/{self.key}"
-            yield (
-                Broken(key, self._shard, self._trouble) if self._trouble else make_sample(key, self._shard, self._files)
-            )
 
 
 def write_shards(samples: Iterable[Sample], folder: str | Path, shard_size: int = 5000) -> list[Path]:

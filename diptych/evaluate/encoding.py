@@ -79,8 +79,8 @@ def encode_benchmark(
     Returns:
         how many samples were broken.
     Raises:
-        DataError: the set is empty, a shard breaks off in the middle, more than MAX_BROKEN of the samples are broken,
-            or a label is none of its classes.
+        DataError: the set is empty, a shard breaks off, its layout loses a sample, more than MAX_BROKEN of the samples
+            are broken, or a label is none of its classes.
         ConfigError: features are asked for, and the encoder has none.
     """
     where, num_classes = f"{benchmark.name}/{benchmark.split}", len(benchmark.class_names)
@@ -175,6 +175,11 @@ class _CountedSource:
     def read(self, index: int) -> Iterator[Sample | Broken]:
         count = 0
         for item in self._source.read(index):
+            if isinstance(item, Broken) and item.by_layout:
+                raise DataError(
+                    f"{self._where}: {item.key} is lost: {item.reason} ({item.shard}); "
+                    "a number would not stand for the set"
+                )
             if isinstance(item, Broken) and item.rest_lost:
                 raise DataError(
                     f"{self._where}: {item.reason} ({item.shard}); fetch the shard again, or a number would not stand "

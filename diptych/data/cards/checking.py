@@ -17,8 +17,9 @@ from diptych.data.cards.parquet import count_rows, distinct_labels, is_parquet_s
 from diptych.data.cards.prompts import get_prompts
 from diptych.data.cards.sources import ArraySource
 from diptych.data.cards.table import CARDS, get_card
+from diptych.data.grouping import key_and_extension
 from diptych.data.parquet import ParquetSource
-from diptych.data.shards import TarSource, key_and_extension
+from diptych.data.shards import TarSource
 from diptych.data.sources import Source
 from diptych.data.tables import FolderSource
 from diptych.data.tar import DamagedArchiveError, Member, read_members

@@ -1,0 +1,117 @@
+"""Which members of a tar shard are one sample: webdataset's rule, and a count of every image that it loses.
+
+A key goes up to the first dot of the last path component; the members of a sample share it and follow each other. So
+dog.v2.001.jpg and dog.v2.002.jpg are one sample named "dog", which has no image: both are lost, and both count.
+"""
+
+import re
+from collections.abc import Iterator
+
+from diptych.data.image_files import IMAGE_EXTENSIONS
+from diptych.data.samples import make_sample
+from diptych.data.tar import Member
+from diptych.records import Broken, Sample
+
+MAX_SAMPLE_BYTES, MAX_SAMPLE_FILES = 128 << 20, 64
+_KEY_AND_EXTENSION = re.compile(r"((?:.*/)?[^./]+)\.([^/]*)", re.DOTALL)
+_EXTENSIONS_READ = {*IMAGE_EXTENSIONS, "txt", "json", "cls", "npy"}
+_DOTS = "a key ends at the first dot of a file's name (webdataset's rule)"
+
+
+def key_and_extension(member: Member) -> tuple[str, str]:
+    """("", "") for members that webdataset passes over, too; one that is refused stands for itself."""
+    match = _KEY_AND_EXTENSION.fullmatch(member.name)
+    if match and not (member.name.startswith("__") and member.name.endswith("__")):
+        return match[1], match[2].lower()
+    return (member.name, "") if member.refusal else ("", "")
+
+
+class Group:
+    """The consecutive members of a shard that share a key.
+
+    Args:
+        key: in the shard; "" for the group before the first member.
+        name: of the shard in the source.
+        shard: its path, for messages.
+        came_before: groups of this key earlier in the shard, apart from this one.
+    """
+
+    def __init__(self, key: str, name: str, shard: str, came_before: int = 0) -> None:
+        self.key = key
+        self._name, self._shard, self._came_before = name, shard, came_before
+        self._files: dict[str, bytes] = {}
+        self._images: list[str] = []  # extensions of all images, those that are lost, too
+        self._bytes = 0
+        self._trouble, self._by_layout = "", False
+
+    def add(self, extension: str, member: Member) -> None:
+        """Take a member in; after the first trouble its images are only counted."""
+        if extension.rpartition(".")[2] in IMAGE_EXTENSIONS:
+            self._images.append(extension)
+        if self._trouble:
+            return
+        self._bytes += len(member.data)
+        if member.refusal:
+            self._trouble = f"{member.name} {member.refusal}"
+        elif extension in self._files:
+            self._trouble, self._by_layout = f"two members are named {member.name}", True
+        elif self._bytes > MAX_SAMPLE_BYTES or len(self._files) >= MAX_SAMPLE_FILES:
+            self._trouble = f"more than {MAX_SAMPLE_BYTES >> 20} MiB or {MAX_SAMPLE_FILES} members for one key"
+        else:
+            self._files[extension] = member.data if extension in _EXTENSIONS_READ else b""
+        if self._trouble:
+            self._files.clear()
+
+    def finish(self) -> Iterator[Sample | Broken]:
+        """The sample, or a Broken for each of its images, at least one; and one for each image that its name loses."""
+        if not self.key:
+            return
+        if self._trouble:
+            yield from self._all_lost()
+            return
+        plain = [extension for extension in self._images if "." not in extension]
+        dotted = [extension for extension in self._images if "." in extension]
+        if dotted and not plain and "npy" not in self._files:
+            yield from (self._lost(extension, self._dots(dotted)) for extension in dotted)
+            return
+        again = f"~{self._came_before + 1}" if self._came_before else ""  # a key names one sample
+        sample = make_sample(f"{self._name}/{self.key}{again}", self._shard, self._files)
+        if isinstance(sample, Broken) and self._came_before:
+            reason = f"{sample.reason}; other members of its key come earlier in the shard, but those of a sample must "
+            reason += "follow each other: repack it with tar --sort=name"
+            yield Broken(sample.key, self._shard, reason, by_layout=True)
+        else:
+            yield sample
+        used = next((extension for extension in IMAGE_EXTENSIONS if extension in self._files), "")
+        for extension in plain:
+            if extension != used:
+                yield self._lost(extension, f"its key has {len(plain)} images, of which .{used} is used")
+        # seg.png beside png is a part of a sample; beside seg.txt it is an image with its own caption.
+        own = [
+            one
+            for one in dotted
+            if any(f"{one.rpartition('.')[0]}.{beside}" in self._files for beside in ("txt", "cls"))
+        ]
+        yield from (self._lost(extension, self._dots(own)) for extension in own)
+
+    def _all_lost(self) -> Iterator[Broken]:
+        several = len(self._images) > 1
+        reason = f"{len(self._images)} images share a key: {self._trouble}" if several else self._trouble
+        if several and any("." in extension for extension in self._images):
+            reason = self._dots(self._images)
+        for extension in self._images or [""]:
+            yield self._lost(extension, reason, self._by_layout or several)
+
+    def _lost(self, extension: str, reason: str, by_layout: bool = True) -> Broken:
+        name = f"{self.key}.{extension}" if extension and by_layout else self.key
+        return Broken(f"{self._name}/{name}", self._shard, reason, by_layout=by_layout)
+
+    def _dots(self, extensions: list[str]) -> str:
+        first = f"{self.key}.{extensions[0]}"
+        if len(extensions) == 1:
+            return f"{_DOTS}: {first} has the key {self.key} and no image of it; rename it without dots"
+        second = f"{self.key}.{extensions[1]}"
+        return (
+            f"{len(extensions)} images share the key {self.key}: {_DOTS}, so that {first} and {second} are one sample; "
+            "rename them without dots"
+        )
