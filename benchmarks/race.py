@@ -20,12 +20,14 @@ import time
 from pathlib import Path
 
 import common
+import torch
 
 from diptych import load
 from diptych.data.benchmarks import open_benchmark
 from diptych.data.transforms import Augmentation
 from diptych.evaluate import ZeroShot
 from diptych.model.config import CLIPConfig, TextConfig, ViTConfig
+from diptych.model.device import has_fast_bf16
 from diptych.recipes import compact_rn, tiny_vit
 from diptych.train import TrainConfig, fit
 
@@ -133,7 +135,7 @@ def train_open_clip(data: Path, out: Path, pairs: int) -> None:
         "train-num-samples": pairs,
         "dataset-type": "webdataset",
         "batch-size": BATCH,
-        "precision": "amp_bf16",
+        "precision": "amp_bf16" if has_fast_bf16(torch.device("cpu")) else "fp32",
         "workers": 1,
         "epochs": 1,
         "lr": 1e-3,

@@ -150,7 +150,9 @@ def pictures(arguments: argparse.Namespace, peer: Any, preprocess: Any, tokenize
     ours: Model = load(path, "cpu", "auto")
     functions = [lambda name, t=template: t.replace("{c}", name) for template in found.templates]
     zero_shot.accuracy = top_k  # its own makes a float of an array of one number, which numpy 2.4 refuses
-    options = SimpleNamespace(device="cpu", precision="amp_bf16", batch_size=BATCH)
+    options = SimpleNamespace(
+        device="cpu", precision="amp_bf16" if has_fast_bf16(torch.device("cpu")) else "fp32", batch_size=BATCH
+    )
     turn = {"ours": iter(slices), "theirs": iter(slices)}
     accuracy: dict[str, list[float]] = {"ours": [], "theirs": []}
 

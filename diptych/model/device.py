@@ -1,5 +1,7 @@
 """Which device to compute on, and what it is good at."""
 
+import os
+
 import torch
 
 from diptych.errors import ConfigError
@@ -21,8 +23,22 @@ def choose_device(name: str | torch.device | None) -> torch.device:
     return device
 
 
+BF16_VARIABLE = "DIPTYCH_BF16"
+
+
 def has_fast_bf16(device: torch.device) -> bool:
-    """Whether the processor multiplies bf16 matrices itself; elsewhere bf16 on a CPU is slower than fp32."""
+    """Whether the processor multiplies bf16 matrices itself; elsewhere bf16 on a CPU is slower than fp32.
+
+    Every automatic choice of bf16 asks here. The environment variable DIPTYCH_BF16 overrides it: 0 is no, 1 is yes.
+
+    Raises:
+        ConfigError: the variable has another value.
+    """
+    override = os.environ.get(BF16_VARIABLE, "")
+    if override:
+        if override not in ("0", "1"):
+            raise ConfigError(f"{BF16_VARIABLE} is {override[:20]!r}; set it to 0 (no bf16) or 1, or unset it")
+        return override == "1"
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device.type == "cpu":

@@ -5,6 +5,8 @@ from typing import Any
 
 import torch
 
+from diptych.train.precision import choose_dtype
+
 # Five steps of this polynomial bring singular values from 0.002 to 1 into the range from 0.68 to 1.2.
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 _STEPS = 5
@@ -68,9 +70,10 @@ def _as_matrix(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def orthogonalised(matrix: torch.Tensor) -> torch.Tensor:
-    """(A, B) -> (A, B) with the same singular vectors and singular values near 1; computed in bf16.
+    """(A, B) -> (A, B) with the same singular vectors and singular values near 1.
 
-    Newton and Schulz's iteration; a matrix of zeros stays one.
+    Newton and Schulz's iteration, in bf16 where the processor has it and in fp32 elsewhere (docs/log.md compares the
+    two); a matrix of zeros stays one.
     """
     _, (direction,) = next(orthogonalised_stacks([matrix]))
     return (direction if direction.shape == matrix.shape else direction.T).to(matrix.dtype, copy=True)
@@ -80,7 +83,7 @@ def orthogonalised_stacks(matrices: list[torch.Tensor]) -> Iterator[tuple[list[i
     """`orthogonalised` of several (A, B), those of one shape together; standing ones are laid down.
 
     Yields:
-        which matrices, and theirs bf16 (n, min(A, B), max(A, B)), good until the next.
+        which matrices, and theirs (n, min(A, B), max(A, B)) in bf16 or fp32, good until the next.
     """
     stacks: dict[tuple[int, int], list[int]] = {}
     for index, matrix in enumerate(matrices):
@@ -89,7 +92,8 @@ def orthogonalised_stacks(matrices: list[torch.Tensor]) -> Iterator[tuple[list[i
         return
     # One piece of memory for all: two stacks and two of their squares.
     largest = max(len(indices) * rows * max(rows, columns) for (rows, columns), indices in stacks.items())
-    memory = torch.empty(4, largest, dtype=torch.bfloat16, device=matrices[0].device)
+    device = matrices[0].device
+    memory = torch.empty(4, largest, dtype=choose_dtype("auto", device), device=device)
     for (rows, columns), indices in stacks.items():
         n = len(indices)
         x, y = (part[: n * rows * columns].view(n, rows, columns) for part in memory[:2])
@@ -100,7 +104,7 @@ def orthogonalised_stacks(matrices: list[torch.Tensor]) -> Iterator[tuple[list[i
 
 
 def _iterate(x: torch.Tensor, y: torch.Tensor, gram: torch.Tensor, square: torch.Tensor) -> torch.Tensor:
-    """The steps for bf16 (n, A, B), A at most B, in the memory given; returns x or y."""
+    """The steps for (n, A, B), A at most B, in the memory given; returns x or y."""
     a, b, c = _COEFFICIENTS
     x.div_(x.norm(dim=(1, 2), keepdim=True) + 1e-7)
     multiply_add: Callable[..., torch.Tensor] = torch.baddbmm
