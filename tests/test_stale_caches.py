@@ -1,8 +1,10 @@
 """Nothing that is kept on disk is used for other data, another model or by halves."""
 
 import dataclasses
+import hashlib
 import multiprocessing
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +14,12 @@ from miniatures import build
 from test_bad_evaluation_input import NAMES, Shades, png, write_folders, write_wds
 from test_encoded import Counting, pictures
 
+from diptych.data import content
 from diptych.data.benchmarks import open_benchmark
 from diptych.data.cards.opening import open_card
 from diptych.data.cards.own import own_card
 from diptych.data.cards.table import get_card
+from diptych.data.sources import open_source
 from diptych.embed.others import ForeignEncoder
 from diptych.evaluate.encoded import encode_set
 from diptych.evaluate.metrics.score import Score
@@ -246,3 +250,90 @@ def test_pixels_of_equal_size_in_one_file_are_encoded_again(tmp_path):
     again = encode_set(Shades(), open_card(get_card("MNIST"), tmp_path), cache=tmp_path / "cache")
     assert before.fingerprint == open_card(get_card("MNIST"), tmp_path).fingerprint  # names and sizes are equal
     assert (np.asarray(again.vectors) != np.asarray(kept.vectors)).any()
+
+
+def encoded_again(data: Path, cache: Path) -> bool:
+    """Whether a look at the split costs an encoding."""
+    encoder = Counting()
+    encode_set(encoder, open_benchmark(data / "CIFAR10"), cache=cache)
+    return encoder.calls > 0
+
+
+@pytest.mark.parametrize("max_bytes", [256 << 20, 4096], ids=["read whole", "sampled"])
+def test_content_decides_where_size_and_time_were_restored(tmp_path, monkeypatch, max_bytes):
+    """`rsync -t` and `tar x` put a new file in the place of an old one with its time. Of a set too large to be read
+    whole, inode and ctime tell, which nothing restores.
+    """
+    monkeypatch.setattr(content, "MAX_BYTES", max_bytes)
+    data = write_wds(tmp_path / "data", [*range(10)] * 5)
+    assert encoded_again(data, tmp_path / "cache")
+    assert not encoded_again(data, tmp_path / "cache")
+    shard = data / "CIFAR10/test/0.tar"
+    before, old = shard.stat(), shard.read_bytes()
+    changed = bytearray(old)
+    changed[len(old) // 3] ^= 1
+    for way in (shard.write_bytes, lambda new: (shard.unlink(), shard.write_bytes(new))):
+        way(old)
+        os.utime(shard, ns=(before.st_atime_ns, before.st_mtime_ns))
+        encoded_again(data, tmp_path / "cache")
+        way(bytes(changed))
+        os.utime(shard, ns=(before.st_atime_ns, before.st_mtime_ns))
+        marks = content.files_state(open_benchmark(data / "CIFAR10").source)
+        way(old)
+        os.utime(shard, ns=(before.st_atime_ns, before.st_mtime_ns))
+        assert marks != content.files_state(open_benchmark(data / "CIFAR10").source)
+
+
+def test_a_set_that_was_copied_or_moved_is_not_encoded_again(tmp_path):
+    data = write_wds(tmp_path / "data", [*range(10)] * 5)
+    assert encoded_again(data, tmp_path / "cache")
+    shutil.copytree(data, tmp_path / "copy", copy_function=shutil.copyfile)  # new times
+    assert not encoded_again(tmp_path / "copy", tmp_path / "cache")
+    data.rename(tmp_path / "moved")
+    assert not encoded_again(tmp_path / "moved", tmp_path / "cache")
+
+
+def test_of_large_files_blocks_from_begin_to_end_are_read(tmp_path, monkeypatch):
+    """At most so many bytes, whatever the size; another content throughout is another fingerprint without any stat."""
+    monkeypatch.setattr(content, "MAX_BYTES", 1 << 20)
+    one, other = tmp_path / "one.tar", tmp_path / "other.tar"
+    rng = np.random.default_rng(0)
+    one.write_bytes(rng.bytes(8 << 20))
+    other.write_bytes(one.read_bytes())
+    read = []
+    real = hashlib.sha256
+
+    class Counted:
+        def __init__(self, data=b""):
+            self.inner = real(data)
+            read.append(len(data))
+
+        def update(self, data):
+            read.append(len(data))
+            self.inner.update(data)
+
+        def __getattr__(self, name):
+            return getattr(self.inner, name)
+
+    monkeypatch.setattr(content.hashlib, "sha256", Counted)
+    before = content.path_fingerprint(one)
+    assert 1 << 19 < sum(read) <= (1 << 20) + 4096
+    assert content.path_fingerprint(other) == before
+    changed = bytearray(one.read_bytes())
+    for place in (0, len(changed) - 1):  # first and last byte
+        other.write_bytes(changed[:place] + bytes([changed[place] ^ 1]) + changed[place + 1 :])
+        assert content.path_fingerprint(other) != before
+    other.write_bytes(rng.bytes(8 << 20))
+    assert content.path_fingerprint(other) != before
+
+
+def test_a_picture_that_a_table_names_is_part_of_its_set(tmp_path):
+    folder = tmp_path / "pairs/test"
+    folder.mkdir(parents=True)
+    (folder / "a.png").write_bytes(png(10))
+    (folder / "captions.csv").write_text("filepath,caption\na.png,a cat\n")
+    source = open_source(folder / "captions.csv")
+    before = content.content_fingerprint(source)
+    picture = (folder / "a.png").read_bytes()
+    (folder / "a.png").write_bytes(picture[:-1] + b"?")
+    assert content.content_fingerprint(open_source(folder / "captions.csv")) != before

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 
 from diptych.data.assembly import Assembly
+from diptych.data.content import content_fingerprint
 from diptych.data.lanes import LaneReader, check_lanes, count_lanes, dealt, lanes_of_rank, most_shards
 from diptych.data.sources import Source
 from diptych.data.stream import Chunk, ChunkStream, Position, read_ahead
@@ -151,9 +152,8 @@ class Loader:
         self._num_lanes = count_lanes(config.lanes, num_shards)
         check_lanes(self._num_lanes, config.lanes, num_shards, config.global_batch_size, world_size)
         self.source, self.config, self._pin_memory = source, config, pin_memory
-        self._fingerprint = (
-            source.fingerprint
-        )  # now, while the files are there: a run that lost them can still be saved
+        # Now, while the files are there: a run that lost them can still be saved.
+        self._fingerprint, self._content = source.fingerprint, content_fingerprint(source)
         self._decoder = TrainingDecoder(tokenizer, preprocessing, augmentation, config.seed)
         self._lanes = lanes_of_rank(rank, world_size, self._num_lanes)
         mine = most_shards(num_shards, self._lanes, self._num_lanes)
@@ -204,7 +204,14 @@ class Loader:
         """
         if state.get("version") != _VERSION:
             raise ConfigError(f"the loader's state has version {state.get('version')!r}; this one reads {_VERSION}")
-        saved, ours = state["must_match"], self._must_match()
+        ours = self._must_match()
+        saved = {"content": ours["content"], **state["must_match"]}  # older versions did not know the content
+        if saved["source"] != ours["source"] or saved["content"] != ours["content"]:
+            what = "names or sizes" if saved["source"] != ours["source"] else "content"
+            raise ConfigError(
+                f"the pairs are not those that the run began with: the {what} of their files differ. Put those back, "
+                "or start a new run in another folder (--out)"
+            )
         different = [
             f"{name} was {saved.get(name)!r} and is {value!r}"
             for name, value in ours.items()
@@ -229,6 +236,7 @@ class Loader:
         ours = ("global_batch_size", "shuffle_buffer", "shuffle_buffer_bytes", "seed", "chunk_size")
         return {
             "source": self._fingerprint,
+            "content": self._content,
             "preprocessing": self._decoder.preprocessing.to_dict(),
             "augmentation": self._decoder.augmentation.to_dict(),
             **{name: getattr(self.config, name) for name in ours},

@@ -65,19 +65,38 @@ class CsvSource:
         """SHA-256 over the files' names and sizes."""
         return fingerprint([table.path for table in self.tables], [table.name for table in self.tables])
 
+    @property
+    def most_rows(self) -> int:
+        """At least the number of rows, at most 999 for each table more."""
+        return len(self._parts) * ROWS_PER_SHARD
+
+    def picture_files(self, limit: int | None = None) -> Iterator[Path]:
+        """The pictures that the rows name; of more than about `limit` rows, those of evenly spaced shards."""
+        count = len(self._parts)
+        wanted = count if limit is None else min(count, max(1, limit // ROWS_PER_SHARD))
+        for index in range(wanted):
+            for table, record in self._records(index * count // wanted):
+                if not isinstance(record, csv.Error) and len(record) > table.header.picture:
+                    yield table.path.parent / record[table.header.picture]
+
     def read(self, index: int) -> Iterator[Sample | Broken]:
         """Up to 1000 rows, with keys "<file>/<row>".
 
         Raises:
             DataError: the table is not there any more.
         """
+        first = self._parts[index][1] * ROWS_PER_SHARD
+        for number, (table, record) in enumerate(self._records(index), first):
+            yield table.sample(f"{table.name}/{number}", self.shards[index], record)
+
+    def _records(self, index: int) -> Iterator[tuple["_Table", list[str] | csv.Error]]:
+        """The rows of a shard, or why there is none."""
         table, part = self._parts[index]
-        first = part * ROWS_PER_SHARD
         with _open_table(table.path) as file:
             file.seek(table.starts[part])
             records = _records(_Lines(file, table.path, table.starts[part]), table.header.delimiter)
-            for number, (_, record) in zip(range(first, first + ROWS_PER_SHARD), records, strict=False):
-                yield table.sample(f"{table.name}/{number}", self.shards[index], record)
+            for _, (_, record) in zip(range(ROWS_PER_SHARD), records, strict=False):
+                yield table, record
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,7 +6,6 @@ The folder appears whole or not at all: what a killed process left of one is del
 name is a fingerprint of all that the vectors depend on, so another model, preprocessing or set never finds them.
 """
 
-import contextlib
 import dataclasses
 import hashlib
 import json
@@ -23,7 +22,7 @@ import pyarrow.parquet as pq
 import torch
 
 from diptych.data.benchmarks import Benchmark
-from diptych.data.tables import SIDECARS, CsvSource, FolderSource
+from diptych.data.content import files_state
 from diptych.embed.encoder import Encoder
 from diptych.errors import ConfigError, DataError, InputError
 from diptych.evaluate.encoding import EncodedBatch, encode_benchmark
@@ -119,40 +118,10 @@ def _projected(encoder: Any, features: np.ndarray, path: Path) -> np.ndarray:
 
 
 def _fingerprint(mark: Any, kind: str, benchmark: Benchmark) -> str:
-    # The set's name and its files' times: tar pads, so that shards of other pictures or labels may be equal in size.
+    # The set's name and its files' content: tar pads, so that shards of other pictures or labels may be equal in size.
     data = [benchmark.name, benchmark.split, len(benchmark.class_names), benchmark.source.fingerprint]
     content = [FORMAT, kind, mark, *data, files_state(benchmark.source)]
     return hashlib.sha256(json.dumps(content).encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def files_state(source: Any) -> str:
-    """Changes whenever a file of a source is written anew, even with equal size; "" for sources without files.
-
-    Unlike the source's fingerprint it is no property of the data, but of this copy: it decides what is used again.
-    """
-    while (inner := getattr(source, "source", None)) is not None:
-        source = inner
-    digest, found = hashlib.sha256(), False
-    for path in _files(source):
-        found = True
-        with contextlib.suppress(OSError):
-            digest.update(f"{path.name}\0{path.stat().st_mtime_ns}\0".encode("utf-8", "surrogateescape"))
-    return digest.hexdigest() if found else ""
-
-
-def _files(source: Any) -> Iterator[Path]:
-    """The files that a source reads, as far as it tells."""
-    if isinstance(source, FolderSource):
-        for name in source.names:
-            path = source.root / name
-            yield path
-            yield from (path.with_suffix(f".{end}") for end in SIDECARS) if source.classes is None else ()
-    elif hasattr(source, "root") and hasattr(source, "entries"):
-        yield from (source.root / entry.file for entry in source.entries)
-    elif isinstance(source, CsvSource):
-        yield from (table.path for table in source.tables)
-    else:
-        yield from getattr(source, "files", ())
 
 
 def _encode(

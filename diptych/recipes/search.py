@@ -22,6 +22,7 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from diptych.data.content import content_fingerprint
 from diptych.errors import ConfigError, NonFiniteLossError
 from diptych.recipes.held_out import HeldOutPairs, Part, held_out_pairs
 from diptych.recipes.settings import ALIASES, apply_settings
@@ -109,7 +110,8 @@ def search_hyperparameters(plan: Search, *, resume: bool = False) -> Found:
     source = open_pairs(config.data, config.preprocessing.image_size, config.loader.seed)
     evaluator = HeldOutPairs(held_out_pairs(source, plan.held_out))
     training = Part(source, plan.held_out, held_out=False)
-    study = _open_study(optuna, plan, dimensions, evaluator.chance_loss, resume)
+    pairs = f"{source.fingerprint} {content_fingerprint(source)}"
+    study = _open_study(optuna, plan, dimensions, evaluator.chance_loss, resume, pairs)
     config = _share_tokenizer(config, training)
     stopped = False
 
@@ -177,13 +179,17 @@ def _import_optuna() -> Any:
     return optuna
 
 
-def _open_study(optuna: Any, plan: Search, dimensions: list[Dimension], chance_loss: float, resume: bool) -> Any:
+def _open_study(
+    optuna: Any, plan: Search, dimensions: list[Dimension], chance_loss: float, resume: bool, pairs: str
+) -> Any:
     """The study in the folder, new or gone on with; what is to be tried by hand, or for a grid, is queued in it."""
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
 
     folder = Path(plan.config.out)
     journal = folder / "study.log"
+    if resume and not journal.exists():
+        raise ConfigError(f"cannot resume {folder}: there is no search in it; leave out --resume to begin one")
     if journal.exists() and not resume:
         raise ConfigError(
             f"{folder} holds a search already: go on with it (--resume), or choose another folder (--out)"
@@ -203,18 +209,23 @@ def _open_study(optuna: Any, plan: Search, dimensions: list[Dimension], chance_l
         # Reported is always the loss. Early in a run it may well be above that of chance; half way, twice that is lost.
         pruner=optuna.pruners.ThresholdPruner(upper=2 * chance_loss, n_warmup_steps=half),
     )
-    about = json.dumps([plan.config.to_dict(), plan.space, plan.sampler, plan.objective, plan.held_out], sort_keys=True)
+    about = _about(plan, {**plan.config.to_dict(), "data": pairs, "out": ""})
     known = study.user_attrs.get("about")
     if known is None:
         _queue(study, plan, dimensions)
         study.set_user_attr("about", about)
-    elif known != about:
+    elif known not in (about, _about(plan, plan.config.to_dict())):  # the second is of an older version
         raise ConfigError(f"{folder} holds a search with other settings; choose another folder (--out)")
     for trial in study.get_trials(deepcopy=False):
         if trial.state == optuna.trial.TrialState.RUNNING:  # the process was killed in the middle of it
             study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
             study.enqueue_trial(trial.params)
     return study
+
+
+def _about(plan: Search, config: dict[str, Any]) -> str:
+    """What two searches must have in common to be one; where the pairs lie is no part of it."""
+    return json.dumps([config, plan.space, plan.sampler, plan.objective, plan.held_out], sort_keys=True)
 
 
 def _queue(study: Any, plan: Search, dimensions: list[Dimension]) -> None:

@@ -249,13 +249,25 @@ MAY_CHANGE = (
 )
 
 
-def check_same_run(saved: dict[str, Any], config: TrainConfig) -> None:
+TOKENIZERS = ("train", "openai", "init")
+"""What `tokenizer` may be beside a file."""
+
+
+def check_same_run(saved: dict[str, Any], config: TrainConfig, *, compare_paths: bool = True) -> None:
     """Refuse to resume a run under a configuration that would give other numbers.
 
+    Args:
+        compare_paths: also how the data, a tokenizer file and initial weights are named; where their content is
+            compared, it does not matter where they lie.
     Raises:
         ConfigError: names each field that differs, with both values.
     """
     before, now = dict(_leaves(saved)), dict(_leaves(config.to_dict()))
+    if not compare_paths:
+        for leaves in (before, now):
+            leaves.pop("data", None)
+            leaves["tokenizer"] = leaves.get("tokenizer") if leaves.get("tokenizer") in TOKENIZERS else "a file"
+            leaves["init.weights"] = leaves.get("init.weights") and "a model"
     differing = [
         f"{name} was {before.get(name)!r} and is now {now.get(name)!r}"
         for name in sorted(before.keys() | now.keys())

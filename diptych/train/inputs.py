@@ -3,15 +3,17 @@
 import itertools
 import logging
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from diptych.data.content import path_fingerprint
 from diptych.data.playground import Playground
 from diptych.data.sources import Source, open_source
 from diptych.data.tokenizer import Tokenizer
 from diptych.errors import ConfigError, DataError
+from diptych.files import expanded
 from diptych.records import Sample
-from diptych.train.config import TrainConfig
+from diptych.train.config import TOKENIZERS, TrainConfig
 from diptych.train.initial import initial_tokenizer
 
 logger = logging.getLogger(__name__)
@@ -92,6 +94,7 @@ def prepare_tokenizer(config: TrainConfig, source: Source, folder: Path) -> Toke
     text = config.model.text
     if path.exists():
         tokenizer = Tokenizer.from_file(path, context_length=text.context_length)
+        _check_named_tokenizer(config, tokenizer)
     elif config.tokenizer == "train":
         captions = spread_captions(source, _CAPTIONS_FOR_TOKENIZER)
         if not captions:
@@ -103,7 +106,7 @@ def prepare_tokenizer(config: TrainConfig, source: Source, folder: Path) -> Toke
     elif config.tokenizer == "init":
         tokenizer = initial_tokenizer(config.init)
     else:
-        tokenizer = Tokenizer.from_file(config.tokenizer, context_length=text.context_length)
+        tokenizer = Tokenizer.from_file(expanded(config.tokenizer), context_length=text.context_length)
     if tokenizer.vocab_size > text.vocab_size:
         raise ConfigError(
             f"the tokenizer has {tokenizer.vocab_size} tokens, the text encoder's table only {text.vocab_size}: "
@@ -112,3 +115,41 @@ def prepare_tokenizer(config: TrainConfig, source: Source, folder: Path) -> Toke
     if not path.exists():
         tokenizer.save(path)
     return tokenizer
+
+
+_NAME = "named "  # a mark of what is no file here: a published model, or one that is gone
+
+
+def input_marks(config: TrainConfig, tokenizer: Tokenizer) -> dict[str, str | None]:
+    """What the files hold that a configuration names beside its pairs, wherever they lie."""
+    weights = config.init.weights
+    mark = None if weights is None else path_fingerprint(expanded(weights)) or _NAME + weights
+    return {"tokenizer": tokenizer.fingerprint, "init.weights": mark}
+
+
+def same_inputs(saved: Mapping[str, str | None], ours: Mapping[str, str | None]) -> dict[str, str | None]:
+    """The marks of a resumed run. Weights that are gone are not missed: those of the checkpoint come in their place.
+
+    Raises:
+        ConfigError: a file holds something else than the one that the run began with.
+    """
+    for name, mark in ours.items():
+        before = saved.get(name, mark)
+        gone = (mark or "").startswith(_NAME) and not (before or "").startswith(_NAME)
+        if before != mark and not gone:
+            raise ConfigError(
+                f"cannot resume: {name} is not what the run began with, the file holds something else. Put that one "
+                "back, or start a new run in another folder (--out)"
+            )
+    return {**ours, **saved}
+
+
+def _check_named_tokenizer(config: TrainConfig, kept: Tokenizer) -> None:
+    """Refuse a tokenizer.json that is named and is another one than the run's own copy."""
+    if config.tokenizer in TOKENIZERS or not (path := expanded(config.tokenizer)).exists():
+        return
+    if Tokenizer.from_file(path, context_length=kept.context_length).fingerprint != kept.fingerprint:
+        raise ConfigError(
+            f"cannot resume {config.out}: {path} is another tokenizer than the one that the run began with, which is "
+            f"{config.out}/tokenizer.json"
+        )

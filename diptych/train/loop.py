@@ -2,9 +2,7 @@
 
 import contextlib
 import dataclasses
-import json
 import logging
-import os
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -17,9 +15,8 @@ from diptych.data.loader import Loader
 from diptych.data.sources import Source
 from diptych.data.tokenizer import Tokenizer
 from diptych.embed.encoder import Evaluator
-from diptych.embed.folder import check_can_save
 from diptych.embed.model import Model
-from diptych.errors import ConfigError, DataError, DiptychError, LossSpikeError
+from diptych.errors import DataError, DiptychError, LossSpikeError
 from diptych.model.allocator import keep_freed_memory
 from diptych.model.build import build_model
 from diptych.model.device import choose_device
@@ -27,15 +24,16 @@ from diptych.model.synchronised_batch_norm import average_batch_norm
 from diptych.records import Batch, Result, write_results
 from diptych.train.averaging import WeightAverage
 from diptych.train.checkpoint import Checkpoints, mean_score
-from diptych.train.config import TrainConfig, check_same_run
+from diptych.train.config import TrainConfig
 from diptych.train.folder_lock import FolderLock
 from diptych.train.guard import SpikeGuard
-from diptych.train.inputs import open_pairs, prepare_tokenizer
+from diptych.train.inputs import input_marks, open_pairs, prepare_tokenizer
 from diptych.train.log import TrainLog, open_log
 from diptych.train.meter import Meter
 from diptych.train.network import Step, build_network, build_step
 from diptych.train.optimizer import build_optimizer, learning_rate_share
 from diptych.train.precision import choose_dtype
+from diptych.train.run_folder import Resume, claim, goes_on
 from diptych.train.signals import quick_switching, stop_on_signal
 from diptych.train.state import Training, is_sharded, whole_state
 from diptych.train.stochastic_rounding import full_precision
@@ -65,7 +63,7 @@ class Run:
 
 
 def fit(
-    config: TrainConfig, evaluators: Sequence[Evaluator] = (), *, resume: bool = False, pairs: Source | None = None
+    config: TrainConfig, evaluators: Sequence[Evaluator] = (), *, resume: Resume = False, pairs: Source | None = None
 ) -> Run:
     """Train a CLIP model on (image, text) pairs, alone or in each of torchrun's processes.
 
@@ -75,14 +73,15 @@ def fit(
             out/results.jsonl, those on the way to out/evaluations.jsonl. One that has a method `check` is asked
             before the first step whether it can measure this model.
         resume: go on from the newest checkpoint in `config.out`. Losses are those of a run that was never stopped
-            (same processor, same seed), whatever the number of workers. Starts from the beginning where there is none.
-            A run that torchrun started again after a failure always goes on.
+            (same processor, same seed), whatever the number of workers. A run that was ended before its first
+            checkpoint starts from the beginning; a folder without a run is an error, except for "if begun". A run that
+            torchrun started again after a failure always goes on.
         pairs: what to learn from, in place of what `config.data` names: a part of it, in a search.
     Returns:
         the Run; its model is saved in out/model.
     Raises:
-        ConfigError: the run exists and `resume` is False, it was made by another configuration, or another process is
-            training in its folder.
+        ConfigError: the run exists and `resume` is False, or none exists and it is True; it was made by another
+            configuration or from other data; or another process is training in its folder.
         DataError: the data cannot be read, or too large a share of it is broken.
         NonFiniteLossError: the loss became NaN or infinite; names the step and the last good checkpoint.
         LossSpikeError: the loss leapt, and `config.guard` says to stop.
@@ -91,14 +90,12 @@ def fit(
     """
     # ---- where the run lives
     device = distributed.start(choose_device(config.device))
-    # Each machine's torchrun counts for itself: one that started its processes again is enough.
-    resume = distributed.any_rank(resume or int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0)
     folder = Path(config.out)
     checkpoints, lock = Checkpoints(folder / "checkpoints", config.checkpoint), FolderLock(folder)
-    saved = checkpoints.newest() if resume else None
+    saved = checkpoints.newest() if goes_on(folder, resume) else None
     with contextlib.ExitStack() as stack:
         stack.callback(lock.release)
-        distributed.on_main(lambda: _claim(folder, lock, checkpoints, config, saved))
+        distributed.on_main(lambda: claim(folder, lock, checkpoints, config, saved))
 
         # ---- what it learns from, and what learns
         source = pairs or open_pairs(config.data, config.preprocessing.image_size, config.loader.seed)
@@ -142,7 +139,8 @@ def _prepare(
         world_size=distributed.world_size(),
         pin_memory=device.type == "cuda",
     )
-    training = Training(network, optimizer, loader, SpikeGuard(config.guard), average)
+    inputs = input_marks(config, tokenizer)
+    training = Training(network, optimizer, loader, SpikeGuard(config.guard), average, inputs)
     if saved is not None:
         training.load_state_dict(saved)
         logger.info("resuming %s at step %d of %d", config.out, training.step, config.num_steps)
@@ -266,30 +264,3 @@ def _evaluate(training: Training, model: Model, evaluators: Sequence[Evaluator],
 def _write_anew(results: list[Result], path: Path) -> None:
     path.unlink(missing_ok=True)
     write_results(results, path)
-
-
-def _claim(
-    folder: Path, lock: FolderLock, checkpoints: Checkpoints, config: TrainConfig, saved: dict[str, Any] | None
-) -> None:
-    """Make the folder this run's, or say why it cannot be.
-
-    A run that was ended before its first checkpoint has nothing to lose and is begun again.
-    """
-    check_can_save(folder / "model")
-    if saved is not None:
-        check_same_run(saved["config"], config)
-    elif checkpoints.paths():
-        raise ConfigError(f"{folder} holds a run already: go on with it (--resume), or choose another folder (--out)")
-    elif (folder / "model").exists():
-        raise ConfigError(
-            f"{folder} holds a trained model and no checkpoint to go on from: choose another folder (--out)"
-        )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-        if saved is None:
-            for leftover in ("log.jsonl", "evaluations.jsonl", "results.jsonl", "tokenizer.json"):
-                (folder / leftover).unlink(missing_ok=True)
-            (folder / "config.json").write_text(json.dumps(config.to_dict(), indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"cannot write to {folder}: {error.strerror}; choose another folder (--out)") from error

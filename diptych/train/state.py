@@ -12,6 +12,7 @@ from diptych.data.loader import Loader, merge_states
 from diptych.model.synchronised_batch_norm import average_batch_norm
 from diptych.train.averaging import WeightAverage
 from diptych.train.guard import SpikeGuard
+from diptych.train.inputs import same_inputs
 from diptych.train.optimizer import Optimizer
 
 
@@ -21,6 +22,7 @@ class Training:
 
     Attributes:
         average: the moving average of the weights, where the run keeps one.
+        inputs: of `input_marks`.
         step: updates made, skipped ones included.
         seconds: of training, over all calls of fit.
     """
@@ -30,6 +32,7 @@ class Training:
     loader: Loader
     guard: SpikeGuard
     average: WeightAverage | None = None
+    inputs: dict[str, str | None] = dataclasses.field(default_factory=dict)
     step: int = 0
     seconds: float = 0.0
 
@@ -42,12 +45,18 @@ class Training:
             "average": None if self.average is None else self.average.state_dict(),
             "loader": merge_states(distributed.gather_objects(self.loader.state_dict())),
             "guard": self.guard.state_dict(),
+            "inputs": self.inputs,
             "random": torch.get_rng_state(),
             "seconds": self.seconds,
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """The inverse of state_dict, of a run on any number of ranks."""
+        """The inverse of state_dict, of a run on any number of ranks.
+
+        Raises:
+            ConfigError: the run began with other pairs, another tokenizer or other weights.
+        """
+        self.inputs = same_inputs(state.get("inputs", {}), self.inputs)
         self.network.load_state_dict(_placed(state["model"], self.network.state_dict()))
         self.optimizer.load_state_dict(self._placed_moments(state["optimizer"]))
         if self.average is not None:

@@ -70,7 +70,7 @@ def train_once(config: TrainConfig, evaluators: Sequence[Evaluator], steps: Sequ
         logger.info("%s is finished", folder)
         return True
     logger.info("training %s: %d pairs", folder, config.num_pairs)
-    return fit(config, [_AtSteps(one, folder, frozenset(steps)) for one in evaluators], resume=True).finished
+    return fit(config, [_AtSteps(one, folder, frozenset(steps)) for one in evaluators], resume="if begun").finished
 
 
 @dataclasses.dataclass(frozen=True)

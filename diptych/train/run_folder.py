@@ -1,0 +1,88 @@
+"""The folder of a run: whether one may begin or go on there, and where else runs lie."""
+
+import difflib
+import json
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from diptych import distributed
+from diptych.embed.folder import check_can_save
+from diptych.errors import ConfigError
+from diptych.train.checkpoint import Checkpoints
+from diptych.train.config import TrainConfig, check_same_run
+from diptych.train.folder_lock import FolderLock
+
+logger = logging.getLogger(__name__)
+
+_NEAR = 5  # folders that a message names
+_LOOKED_AT = 1000  # entries of a folder
+
+
+Resume = bool | Literal["if begun"]
+
+
+def goes_on(folder: Path, resume: Resume) -> bool:
+    """Whether to look for a checkpoint; the same answer in all ranks, which call it together.
+
+    Raises:
+        ConfigError: `resume` is True and there is no run in the folder; names those that lie near it.
+    """
+    # Each machine's torchrun counts for itself: one that started its processes again is enough.
+    if distributed.any_rank(int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0):
+        return True
+    if resume is True:
+        distributed.on_main(lambda: _check_holds_run(folder))
+    return bool(resume)
+
+
+def _check_holds_run(folder: Path) -> None:
+    if (folder / "config.json").is_file() or (folder / "checkpoints").is_dir():
+        return
+    what = "there is no run in it" if folder.is_dir() else "there is no such folder"
+    near = _runs_near(folder)
+    others = f"runs near it: {', '.join(map(str, near))}; name one of them (--out), or " if near else ""
+    raise ConfigError(f"cannot resume {folder}: {what}; {others}leave out --resume to begin a run there")
+
+
+def claim(
+    folder: Path, lock: FolderLock, checkpoints: Checkpoints, config: TrainConfig, saved: Mapping[str, Any] | None
+) -> None:
+    """Make the folder this run's, or say why it cannot be.
+
+    A run that was ended before its first checkpoint has nothing to lose and is begun again.
+    """
+    check_can_save(folder / "model")
+    if saved is not None:
+        check_same_run(saved["config"], config, compare_paths="inputs" not in saved)
+    elif checkpoints.paths():
+        raise ConfigError(f"{folder} holds a run already: go on with it (--resume), or choose another folder (--out)")
+    elif (folder / "model").exists():
+        raise ConfigError(
+            f"{folder} holds a trained model and no checkpoint to go on from: choose another folder (--out)"
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+        if saved is None:
+            for leftover in ("log.jsonl", "evaluations.jsonl", "results.jsonl", "tokenizer.json"):
+                (folder / leftover).unlink(missing_ok=True)
+            (folder / "config.json").write_text(json.dumps(config.to_dict(), indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"cannot write to {folder}: {error.strerror}; choose another folder (--out)") from error
+
+
+def _runs_near(folder: Path) -> list[Path]:
+    """Folders with a run inside the folder, or beside it; those of a like name first."""
+    parent = next(one for one in (folder.absolute().parent, *folder.absolute().parents) if one.is_dir())
+    found = []
+    for where in (folder, parent):
+        try:
+            entries = [entry for entry, _ in zip(where.iterdir(), range(_LOOKED_AT), strict=False)]
+            found += [entry for entry in entries if (entry / "checkpoints").is_dir()]
+        except OSError:
+            continue  # it is not there, or not ours to read
+    unlike = {one: -difflib.SequenceMatcher(None, one.name, folder.name).ratio() for one in found}
+    return sorted(unlike, key=lambda one: (unlike[one], one.name))[:_NEAR]
