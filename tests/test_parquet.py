@@ -78,10 +78,12 @@ def test_rows_that_cannot_be_used(tmp_path):
     ("columns", "reason"),
     [
         ({"url": ["http://x"], "text": ["a"]}, "no column of encoded pictures .* img2dataset"),
-        ({"image": ["a.jpg"], "text": ["a"]}, "no column of encoded pictures"),
+        ({"image": [3], "text": ["a"]}, "no column of encoded pictures .*image is of type int64"),
         ({"image": pa.array([{"path": "x"}]), "text": ["a"]}, "no column of encoded pictures"),
         ({"image": [b"x"], "words": ["a"]}, "no text column"),
-        ({"image": [b"x"], "text": [1]}, "no text column"),
+        ({"image": [b"x"], "text": [1]}, "no text column; text is of type int64"),
+        ({"image": [b"x"], "caption": pa.array([{"raw": "a"}])}, "caption is of type struct<raw: string>"),
+        ({"image": [b"x"], "sentence": ["a"]}, "--caption-column 'sentence'"),
     ],
 )
 def test_files_without_the_columns(tmp_path, columns, reason):

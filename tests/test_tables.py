@@ -81,7 +81,7 @@ def test_shards_are_the_rows_of_one_reading(folder, monkeypatch):
     assert [len(shard) for shard in items] == [7] * 14 + [2]
     flat = [item for shard in items for item in shard]
     assert [item.key for item in flat] == [f"a.csv/{n}" for n in range(100)]
-    assert flat[50].reason == "the row has 1 fields, the header 2"
+    assert flat[50].reason.endswith(": the row has 1 fields, the header 2")
     assert all(flat[n].texts[0].startswith(f"caption {n}") for n in range(100) if n != 50)
     assert list(source.read(3)) == items[3]
 
@@ -122,10 +122,10 @@ def test_rows_that_cannot_be_used(folder):
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ("", "needs a header"),
-        ("filepath,words\n", "needs a header with a column of picture paths .* and one of captions"),
+        ("", "no column of images .*no column of captions"),
+        ("filepath,words\n", "no column of captions .*--caption-column NAME"),
         ("url,caption\n", "img2dataset"),
-        ("path,text\n".encode("utf-16"), "is not UTF-8"),
+        ("path,text\n".encode("utf-16"), "is UTF-16"),
         ("path,text\n" + "x" * (2 << 20), "a line of over 1024 KiB at byte 10"),
     ],
 )

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pyarrow.types as pt
 
+from diptych.data.columns import IMAGE_COLUMNS, PATH_COLUMNS, TEXT_COLUMNS, ColumnNames, advise, choose_column
 from diptych.data.samples import (
     MAX_IMAGE_BYTES,
     MAX_TEXT_BYTES,
-    TEXT_COLUMNS,
     clean_texts,
     decode_text,
     fingerprint,
+    read_file,
     relative_names,
 )
 from diptych.data.tar import FREE_BYTES, MAX_RATIO
@@ -27,7 +28,6 @@ from diptych.records import Broken, Sample
 
 MAX_GROUP_BYTES = 8 << 30  # one row group, uncompressed
 _BATCH_ROWS, _BATCH_BYTES = 64, 64 << 20
-_IMAGE_COLUMNS = ("image", "img", "picture", "jpg", "jpeg", "png", "webp", "image_bytes")
 _LABEL_COLUMNS = ("label", "cls", "fine_label")  # the last is CIFAR-100's
 _PARQUET_ERRORS = (
     pa.ArrowException,
@@ -47,20 +47,28 @@ class ParquetSource:
         files: in reading order.
         num_groups: row groups of each file.
         with_texts: whether captions are read; evaluation sets with labels may have a text column that is none.
+        names: of the columns, where they are not the usual ones.
     """
 
     files: tuple[Path, ...]
     num_groups: tuple[int, ...]
     with_texts: bool = True
+    names: ColumnNames = ColumnNames()  # noqa: RUF009  (frozen)
 
     @classmethod
-    def open(cls, files: Sequence[Path], with_texts: bool = True) -> "ParquetSource":
+    def open(
+        cls,
+        files: Sequence[Path],
+        with_texts: bool = True,
+        columns: ColumnNames = ColumnNames(),  # noqa: B008  (frozen)
+    ) -> "ParquetSource":
         """Check columns and sizes, from the files' metadata alone.
 
         Raises:
             DataError: a file is no parquet file, has no picture or text column, or would not fit into memory.
         """
-        return cls(tuple(files), tuple(_check_parquet(path) for path in files), with_texts)
+        counts = tuple(_check_parquet(path, columns) for path in files)
+        return cls(tuple(files), counts, with_texts, columns)
 
     @functools.cached_property
     def _groups(self) -> tuple[tuple[Path, str, int], ...]:
@@ -87,13 +95,13 @@ class ParquetSource:
         row = 0
         with open_parquet_file(path) as file:
             with reading(path):
-                columns = find_columns(path, file.schema_arrow)
+                columns = find_columns(path, file.schema_arrow, self.names)
                 columns = columns if self.with_texts else columns.without_text()
                 rows = _rows_at_a_time(file.metadata.row_group(group), columns)
             try:
                 for batch in file.iter_batches(rows, row_groups=[group], columns=list(columns.wanted)):
                     for values in _rows(batch, columns):
-                        yield _parquet_sample(f"{name}/{group}/{row}", self.shards[index], values)
+                        yield _parquet_sample(f"{name}/{group}/{row}", self.shards[index], values, path.parent)
                         row += 1
             except _PARQUET_ERRORS as error:
                 reason = f"the rest of the row group is lost: {str(error)[:200]}"
@@ -138,9 +146,9 @@ def reading(path: Path) -> Iterator[None]:
         raise DataError(f"cannot read the parquet file {path}: {str(error)[:200]}") from None
 
 
-def _check_parquet(path: Path) -> int:
+def _check_parquet(path: Path, names: ColumnNames) -> int:
     with open_parquet_file(path) as file, reading(path):
-        columns = find_columns(path, file.schema_arrow)
+        columns = find_columns(path, file.schema_arrow, names)
         for index in range(file.num_row_groups):
             group = file.metadata.row_group(index)
             packed, size = (sum(sizes) for sizes in zip(*_chunk_sizes(group, columns), strict=True))
@@ -169,30 +177,49 @@ def _rows_at_a_time(group: pq.RowGroupMetaData, columns: Columns) -> int:
     return max(1, min(_BATCH_ROWS, _BATCH_BYTES // largest))
 
 
-def find_columns(path: Path, schema: pa.Schema) -> Columns:
-    """Which columns of a file are the picture, the text and the label.
+def find_columns(path: Path, schema: pa.Schema, wanted: ColumnNames = ColumnNames()) -> Columns:  # noqa: B008
+    """Which columns of a file are the image (encoded, or a path), the text and the label.
 
     Raises:
-        DataError: there is no column of pictures, or neither texts nor labels.
+        DataError: there is no column of images, or neither texts nor labels; says which columns have unfit types.
     """
-    names = {name.lower(): name for name in schema.names}
-
-    def first(candidates: Sequence[str], fits: Any) -> str | None:
-        return next((names[c] for c in candidates if c in names and fits(schema.field(names[c]).type)), None)
-
-    if len(names) < len(schema.names):
+    names = schema.names
+    if len({name.lower() for name in names}) < len(names):
         raise DataError(f"{path} has two columns of one name")
-    image = first(_IMAGE_COLUMNS, lambda kind: _is_bytes(_bytes_of(kind)))
+
+    def first(what: str, name: str | None, usual: Sequence[str], fits: Callable[[pa.DataType], bool]) -> str | None:
+        return choose_column(path, names, what, name, usual, lambda one: fits(schema.field(one).type))
+
+    image = first("image", wanted.image, IMAGE_COLUMNS, lambda kind: _is_bytes(_bytes_of(kind)))
+    image = image or first("image", None, PATH_COLUMNS, _is_text)
     if image is None:
-        hint = "; download the pictures first, for example with img2dataset" if "url" in names else ""
-        raise DataError(f"{path} has no column of encoded pictures (it has {', '.join(schema.names)[:300]}){hint}")
-    text = first(TEXT_COLUMNS, lambda kind: _is_text(_value_of(kind)))
-    label = first(_LABEL_COLUMNS, pt.is_integer)
+        url = any("url" in name.lower() for name in names)
+        hint = "; download the pictures first, for example with img2dataset" if url else ""
+        unfit = _types(schema, IMAGE_COLUMNS)
+        advice = advise(names, "image", IMAGE_COLUMNS)
+        raise DataError(
+            f"{path} has no column of encoded pictures or of their paths (it has {', '.join(names)[:300]}){unfit}: "
+            f"{advice}{hint}"
+        )
+    kind = schema.field(image).type
+    if not _is_bytes(_bytes_of(kind)) and not _is_text(kind):
+        raise DataError(f"{path}: its image column {image} is of type {kind}, neither encoded images nor paths")
+    text = first("caption", wanted.caption, TEXT_COLUMNS, lambda kind: _is_caption(kind))
+    if text is not None and not _is_caption(schema.field(text).type):
+        raise DataError(f"{path}: its caption column {text} is of type {schema.field(text).type}, which is no text")
+    label = choose_column(path, names, "label", None, _LABEL_COLUMNS, lambda one: pt.is_integer(schema.field(one).type))
     if text is None and label is None:
-        raise DataError(f"{path} has no text column: one of {', '.join(TEXT_COLUMNS)}")
+        unfit = _types(schema, TEXT_COLUMNS)
+        raise DataError(f"{path} has no text column{unfit}: {advise(names, 'caption', TEXT_COLUMNS)}")
     other = tuple(field.name for field in schema if field.name not in (image, text, label) and _is_plain(field.type))
-    leaf = f"{image}.bytes" if pt.is_struct(schema.field(image).type) else image
+    leaf = f"{image}.bytes" if pt.is_struct(kind) else image
     return Columns(image, text, label, other, tuple(name for name in (leaf, text, label, *other) if name))
+
+
+def _types(schema: pa.Schema, usual: Sequence[str]) -> str:
+    """Words for columns of a usual name that have another type than is needed."""
+    unfit = [f"{field.name} is of type {field.type}" for field in schema if field.name.lower() in usual]
+    return f"; {', '.join(unfit)}"[:300] if unfit else ""
 
 
 def _bytes_of(kind: pa.DataType) -> pa.DataType | None:
@@ -208,7 +235,14 @@ def _is_bytes(kind: pa.DataType | None) -> bool:
 
 
 def _is_text(kind: pa.DataType) -> bool:
-    return pt.is_string(kind) or pt.is_large_string(kind)
+    kind = kind.value_type if pt.is_dictionary(kind) else kind
+    return pt.is_string(kind) or pt.is_large_string(kind) or pt.is_string_view(kind)
+
+
+def _is_caption(kind: pa.DataType) -> bool:
+    """Text, UTF-8 in a binary column, or a list of one of them."""
+    value = _value_of(kind)
+    return _is_text(value) or _is_bytes(value) or (pt.is_dictionary(value) and _is_bytes(value.value_type))
 
 
 def _is_plain(kind: pa.DataType) -> bool:
@@ -216,7 +250,8 @@ def _is_plain(kind: pa.DataType) -> bool:
 
 
 def _value_of(kind: pa.DataType) -> pa.DataType:
-    return kind.value_type if pt.is_list(kind) or pt.is_large_list(kind) else kind
+    is_list = pt.is_list(kind) or pt.is_large_list(kind) or pt.is_fixed_size_list(kind)
+    return kind.value_type if is_list else kind
 
 
 def _rows(batch: pa.RecordBatch, columns: Columns) -> Iterator[dict[str, Any]]:
@@ -234,21 +269,27 @@ def _rows(batch: pa.RecordBatch, columns: Columns) -> Iterator[dict[str, Any]]:
 
 
 def _python_values(column: pa.Array) -> list[Any]:
+    """Texts as bytes, since Arrow does not check their UTF-8; all else as it is."""
+    column = column.dictionary_decode() if pt.is_dictionary(column.type) else column
     kind = column.type
     if _is_text(kind):
         return column.cast(pa.large_binary()).to_pylist()
-    if kind != _value_of(kind):
+    if kind != _value_of(kind) and _is_text(_value_of(kind)):
+        if pt.is_dictionary(_value_of(kind)):
+            column = column.cast(pa.large_list(_value_of(kind).value_type))
         return column.cast(pa.large_list(pa.large_binary())).to_pylist()
     return column.to_pylist()
 
 
-def _parquet_sample(key: str, shard: str, values: Mapping[str, Any]) -> Sample | Broken:
+def _parquet_sample(key: str, shard: str, values: Mapping[str, Any], folder: Path) -> Sample | Broken:
     image, text, label = values["image"], values["text"], values["label"]
     texts = [text] if isinstance(text, bytes) else text or []
     label = None if label is None or label < 0 else label  # Hugging Face marks unlabelled rows with -1
     try:
         if not image:
             raise DataError("no picture: its bytes are empty")
+        if isinstance(image, str):
+            image = read_file(folder / image)
         if len(image) > MAX_IMAGE_BYTES or sum(len(text or b"") for text in texts) > MAX_TEXT_BYTES:
             raise DataError(f"larger than {MAX_IMAGE_BYTES >> 20} MiB, or its captions than {MAX_TEXT_BYTES >> 10} KiB")
         if not texts and label is None:

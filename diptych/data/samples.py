@@ -21,7 +21,6 @@ from diptych.records import Broken, Sample
 
 MAX_IMAGE_BYTES = 64 << 20
 MAX_TEXT_BYTES = 1 << 20  # of a .txt, .json or .cls
-TEXT_COLUMNS = ("captions", "texts", "caption", "text", "txt", "title")  # of tables, best first
 _CAPTION_LISTS = ("captions", "texts")
 _CAPTIONS = ("caption", "text")
 

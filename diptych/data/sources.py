@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from diptych.data.columns import ColumnNames
 from diptych.data.image_files import PassedOver, walk_images
 from diptych.data.parquet import ParquetSource
 from diptych.data.shards import TAR_SUFFIXES, TarSource
@@ -17,7 +18,8 @@ from diptych.records import Broken, Sample
 
 ACCEPTED = (
     "Accepted are tar shards (a.tar, 'a/{0..11}.tar.gz', 'a/*.tar', or their folder), parquet files with pictures, a "
-    ".csv or .tsv with picture paths and captions, and a folder of pictures with captions beside them (a.jpg, a.txt)."
+    ".csv, .tsv or .jsonl with picture paths and captions, and a folder of pictures with captions beside them (a.jpg, "
+    "a.txt)."
 )
 MAX_FILES = 1_000_000  # that one pattern may stand for
 
@@ -40,11 +42,12 @@ class Source(Protocol):
         ...
 
 
-def open_source(paths: str | Path | Sequence[str | Path]) -> Source:
+def open_source(paths: str | Path | Sequence[str | Path], columns: ColumnNames = ColumnNames()) -> Source:  # noqa: B008
     """Open training pairs in any format that docs/data.md names.
 
     Args:
         paths: a file, a folder, a pattern ("shards/*.tar", "shards/{0..11}.tar.gz"), or several of one format.
+        columns: names of a table's image and caption columns, where they are not the usual ones.
     Returns:
         The source; names from patterns and folders are sorted, numbers by value.
     Raises:
@@ -53,7 +56,7 @@ def open_source(paths: str | Path | Sequence[str | Path]) -> Source:
     given = [paths] if isinstance(paths, str | Path) else list(paths)
     if not given:
         raise DataError(f"no paths given. {ACCEPTED}")
-    found = [_find(path) for pattern in given for path in _expand(str(pattern))]
+    found = [_find(path, columns) for pattern in given for path in _expand(str(pattern))]
     kinds = sorted({kind for kind, _ in found})
     files = [file for _, members in found for file in members]
     if len(kinds) > 1:
@@ -61,12 +64,14 @@ def open_source(paths: str | Path | Sequence[str | Path]) -> Source:
     if len(set(files)) < len(files):
         twice = next(file for file in files if files.count(file) > 1)
         raise DataError(f"{_shown(given)} names {twice} more than once")
+    if kinds == ["parquet"]:
+        return ParquetSource.open(files, columns=columns)
+    if kinds == ["table"]:
+        return CsvSource.open(files, columns)
+    if columns:
+        raise DataError(f"{_shown(given)} has no columns: leave --image-column and --caption-column out")
     if kinds == ["tar"]:
         return TarSource(tuple(files))
-    if kinds == ["parquet"]:
-        return ParquetSource.open(files)
-    if kinds == ["table"]:
-        return CsvSource.open(files)
     folders = [folder.absolute() for folder in files]
     root = Path(os.path.commonpath(folders))
     names: list[str] = []
@@ -122,7 +127,7 @@ def _expand_braces(pattern: str) -> list[str]:
     return [pattern[: match.start()] + choice + ending for choice in choices for ending in endings]
 
 
-def _find(path: Path) -> tuple[str, list[Path]]:
+def _find(path: Path, columns: ColumnNames) -> tuple[str, list[Path]]:
     """The format of a file or folder, and the files that belong to it."""
     if not path.is_dir():
         kind = _kind(path)
@@ -133,9 +138,12 @@ def _find(path: Path) -> tuple[str, list[Path]]:
     files = [entry for entry in entries if entry.is_file()]
     tables = []
     for kind in ("tar", "parquet", "table"):
-        members = [file for file in files if _kind(file) == kind]
+        members = [file for file in files if _kind(file) == kind and file.suffix.lower() != ".jsonl"]
+        # Of Hugging Face's image folders; other .jsonl files of a folder are logs more often than pairs.
+        if described := [file for file in files if _kind(file) == kind and file.stem.lower() == "metadata"]:
+            members = described[:1]
         # img2dataset lays a table without pictures beside the pictures that it describes.
-        if members and (kind == "tar" or _holds_pairs(kind, members[0])):
+        if members and (kind == "tar" or _holds_pairs(kind, members[0], columns)):
             return kind, members
         tables += [(kind, members)] if members else []
     passed_over = PassedOver()
@@ -152,15 +160,15 @@ def _kind(path: Path) -> str | None:
     name = path.name.lower()
     if name.endswith(TAR_SUFFIXES):
         return "tar"
-    return {".parquet": "parquet", ".csv": "table", ".tsv": "table"}.get(Path(name).suffix)
+    return {".parquet": "parquet", ".csv": "table", ".tsv": "table", ".jsonl": "table"}.get(Path(name).suffix)
 
 
-def _holds_pairs(kind: str, path: Path) -> bool:
+def _holds_pairs(kind: str, path: Path, columns: ColumnNames) -> bool:
     try:
         if kind == "parquet":
-            ParquetSource.open([path])
+            ParquetSource.open([path], columns=columns)
         else:
-            read_header(path)
+            read_header(path, columns)
     except DataError:
         return False
     return True

@@ -1,19 +1,20 @@
-"""Pairs in CSV tables with paths, and in folders of pictures with captions beside them.
+"""Pairs in tables with paths (CSV, TSV, JSON lines), and in folders of images with captions beside them.
 
-A fixed number of rows or pictures is a shard, so that shuffling over shards works here, too.
+A fixed number of rows or images is a shard, so that shuffling over shards works here, too.
 """
 
 import csv
 import dataclasses
 import functools
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
+from diptych.data.columns import PATH_COLUMNS, TEXT_COLUMNS, ColumnNames, advise, choose_column
 from diptych.data.samples import (
     MAX_TEXT_BYTES,
-    TEXT_COLUMNS,
     clean_texts,
     decode_text,
     fingerprint,
@@ -21,20 +22,20 @@ from diptych.data.samples import (
     read_file,
     relative_names,
 )
+from diptych.data.table_rows import Lines, Row, csv_rows, json_rows
 from diptych.errors import DataError
 from diptych.records import Broken, Sample
 
 ROWS_PER_SHARD = 1000
 SIDECARS = ("txt", "json", "cls")
-"""Endings of the files beside a picture that say something about it."""
-_PATH_COLUMNS = ("filepath", "file_path", "file_name", "filename", "path", "image_path", "image")
+"""Endings of the files beside an image that say something about it."""
 
 
 @dataclasses.dataclass(frozen=True)
 class CsvSource:
-    """CSV or TSV files: a header line, a column of picture paths, one of captions; 1000 rows are a shard.
+    """CSV, TSV or JSON-lines files: a column of image paths, one of captions; 1000 rows are a shard.
 
-    Only the byte offset of every 1000th row is held. Paths are absolute, or relative to the file's folder.
+    Only the place of every 1000th row is held. Paths are absolute, or relative to the file's folder.
 
     Attributes:
         tables: in reading order.
@@ -43,13 +44,14 @@ class CsvSource:
     tables: tuple["_Table", ...]
 
     @classmethod
-    def open(cls, files: Sequence[Path]) -> "CsvSource":
+    def open(cls, files: Sequence[Path], columns: ColumnNames = ColumnNames()) -> "CsvSource":  # noqa: B008  (frozen)
         """Read the headers, and find out where the shards begin.
 
         Raises:
             DataError: a file has no header with the two columns, is not UTF-8 there, or has lines over 1 MiB.
         """
-        return cls(tuple(_Table.open(path, name) for path, name in zip(files, relative_names(files), strict=True)))
+        named = zip(files, relative_names(files), strict=True)
+        return cls(tuple(_Table.open(path, name, columns) for path, name in named))
 
     @functools.cached_property
     def _parts(self) -> tuple[tuple["_Table", int], ...]:
@@ -75,9 +77,9 @@ class CsvSource:
         count = len(self._parts)
         wanted = count if limit is None else min(count, max(1, limit // ROWS_PER_SHARD))
         for index in range(wanted):
-            for table, record in self._records(index * count // wanted):
-                if not isinstance(record, csv.Error) and len(record) > table.header.picture:
-                    yield table.path.parent / record[table.header.picture]
+            for table, row in self._rows(index * count // wanted):
+                if row.fields is not None and (found := table.image_file(row.fields)) is not None:
+                    yield found
 
     def read(self, index: int) -> Iterator[Sample | Broken]:
         """Up to 1000 rows, with keys "<file>/<row>".
@@ -86,124 +88,138 @@ class CsvSource:
             DataError: the table is not there any more.
         """
         first = self._parts[index][1] * ROWS_PER_SHARD
-        for number, (table, record) in enumerate(self._records(index), first):
-            yield table.sample(f"{table.name}/{number}", self.shards[index], record)
+        for number, (table, row) in enumerate(self._rows(index), first):
+            yield table.sample(f"{table.name}/{number}", self.shards[index], row)
 
-    def _records(self, index: int) -> Iterator[tuple["_Table", list[str] | csv.Error]]:
-        """The rows of a shard, or why there is none."""
+    def _rows(self, index: int) -> Iterator[tuple["_Table", Row]]:
+        """The rows of a shard."""
         table, part = self._parts[index]
         with _open_table(table.path) as file:
-            file.seek(table.starts[part])
-            records = _records(_Lines(file, table.path, table.starts[part]), table.header.delimiter)
-            for _, (_, record) in zip(range(ROWS_PER_SHARD), records, strict=False):
-                yield table, record
+            for _, row in zip(range(ROWS_PER_SHARD), table.rows(file, *table.starts[part]), strict=False):
+                yield table, row
 
 
 @dataclasses.dataclass(frozen=True)
 class TableHeader:
-    """A table's first line: its fields, which of them are the picture's path and the caption, and where it ends."""
+    """What is known of a table before its rows: its columns, which of them are image and caption, where rows begin.
+
+    Attributes:
+        delimiter: between fields; "" in JSON lines.
+        names: of the columns; of two that are alike the second is called x.1, as in pandas.
+        image, caption: columns.
+        end: the byte where the rows begin.
+    """
 
     delimiter: str
-    fields: tuple[str, ...]
-    picture: int
-    caption: int
+    names: tuple[str, ...]
+    image: str
+    caption: str
     end: int
 
 
-def read_header(path: Path) -> TableHeader:
-    """Understand the header of a CSV or TSV file; the delimiter is the first of tab, comma, semicolon that is in it.
+def read_header(path: Path, columns: ColumnNames = ColumnNames()) -> TableHeader:  # noqa: B008  (frozen)
+    """Understand the header of a table; the delimiter is the first of tab, comma, semicolon that is in it.
 
     Raises:
         DataError: it lacks one of the two columns, or is not UTF-8.
     """
     with _open_table(path) as file:
         line, end = file.readline(MAX_TEXT_BYTES), file.tell()
+    if line.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise DataError(f'{path} is UTF-16, as Excel\'s "Unicode text" is; save it as UTF-8')
     text = decode_text(line, f"the header of {path}").removeprefix("\ufeff")
-    delimiter = next((mark for mark in "\t,;" if mark in text), ",")
+    if "\r" in text.rstrip("\r\n"):
+        raise DataError(f"{path} ends its lines with carriage returns alone; save it with line feeds")
+    if path.suffix.lower() == ".jsonl":
+        delimiter, end, fields = "", 0, _keys(text, path)
+    else:
+        delimiter = next((mark for mark in "\t,;" if mark in text), ",")
+        fields = _fields(text, delimiter)
+    names = tuple(name if name not in fields[:place] else f"{name}.{place}" for place, name in enumerate(fields))
+    caption = choose_column(path, names, "caption", columns.caption, TEXT_COLUMNS)
+    image = choose_column(path, names, "image", columns.image, PATH_COLUMNS)
+    if image is None or caption is None:
+        lacks = [advise(names, "image", PATH_COLUMNS)] if image is None else []
+        lacks += [advise(names, "caption", TEXT_COLUMNS)] if caption is None else []
+        url = any("url" in name.lower() for name in names)
+        hint = "; images behind URLs must be downloaded first, e.g. with img2dataset" if url else ""
+        raise DataError(f"{path} has {'; '.join(lacks)}; its header, the first line, is: {text.strip()[:200]}{hint}")
+    return TableHeader(delimiter, names, image, caption, end)
+
+
+def _fields(text: str, delimiter: str) -> list[str]:
     try:
-        fields = next(csv.reader([text], delimiter=delimiter), [])
+        return [field.strip() for field in next(csv.reader([text], delimiter=delimiter), [])]
     except csv.Error:
-        fields = []
-    lower = [field.strip().lower() for field in fields]
-    caption = next((lower.index(column) for column in TEXT_COLUMNS if column in lower), None)
-    picture = next((lower.index(column) for column in _PATH_COLUMNS if column in lower), None)
-    if picture is None or caption is None:
-        hint = "; pictures behind URLs must be downloaded first, e.g. with img2dataset" if "url" in lower else ""
-        raise DataError(
-            f"{path} needs a header with a column of picture paths ({', '.join(_PATH_COLUMNS)}) and one of captions "
-            f"({', '.join(TEXT_COLUMNS)}); its first line is: {text.strip()[:200]}{hint}"
-        )
-    return TableHeader(delimiter, tuple(fields), picture, caption, end)
+        return []
+
+
+def _keys(text: str, path: Path) -> list[str]:
+    """The keys of the first object of a JSON-lines table."""
+    try:
+        return list(dict(json.loads(text)))
+    except (ValueError, TypeError, RecursionError):
+        raise DataError(f"the first line of {path} is no JSON object: {text.strip()[:200]}") from None
 
 
 @dataclasses.dataclass(frozen=True)
 class _Table:
+    """A table; `starts` are the byte and the line of every 1000th row."""
+
     path: Path
     name: str
     header: TableHeader
-    starts: tuple[int, ...]
+    starts: tuple[tuple[int, int], ...]
 
     @classmethod
-    def open(cls, path: Path, name: str) -> "_Table":
-        header = read_header(path)
+    def open(cls, path: Path, name: str, columns: ColumnNames) -> "_Table":
+        header = read_header(path, columns)
+        table = cls(path, name, header, ())
         with _open_table(path) as file:
-            file.seek(header.end)
-            rows = enumerate(_records(_Lines(file, path, header.end), header.delimiter))
-            return cls(path, name, header, tuple(start for row, (start, _) in rows if row % ROWS_PER_SHARD == 0))
+            rows = enumerate(table.rows(file, header.end, 2 if header.end else 1))
+            starts = tuple((row.offset, row.line) for number, row in rows if number % ROWS_PER_SHARD == 0)
+        return dataclasses.replace(table, starts=starts)
 
-    def sample(self, key: str, shard: str, record: list[str] | csv.Error) -> Sample | Broken:
+    def rows(self, file: BinaryIO, offset: int, line: int) -> Iterator[Row]:
+        """The rows from a place on."""
+        file.seek(offset)
+        lines = Lines(file, self.path, offset, line)
+        if not self.header.delimiter:
+            return json_rows(lines)
+        return csv_rows(lines, self.header.names, self.header.delimiter, self.header.image)
+
+    def sample(self, key: str, shard: str, row: Row) -> Sample | Broken:
+        """The pair of a row, or what is wrong with it."""
+        if row.fields is None:
+            return Broken(key, shard, row.reason, by_layout=row.by_layout)
         try:
-            if isinstance(record, csv.Error):
-                raise DataError(f"the row cannot be parsed: {record}")
-            if len(record) != len(self.header.fields):
-                raise DataError(f"the row has {len(record)} fields, the header {len(self.header.fields)}")
-            caption = decode_text(record[self.header.caption].encode("utf-8", "surrogateescape"), "its caption")
-            texts = clean_texts([caption])
-            if not record[self.header.picture]:
+            given = row.fields.get(self.header.caption)
+            texts = given if isinstance(given, list) and given else [given]
+            if not all(isinstance(text, str) for text in texts):
+                raise DataError("no caption: it is no text" if given is not None else "no caption")
+            captions = clean_texts(_sound_text(text) for text in texts)
+            if (path := self.image_file(row.fields)) is None:
                 raise DataError("no picture: the path is empty")
-            image = read_file(self.path.parent / record[self.header.picture])
-            return Sample(key, image, texts, None, dict(zip(self.header.fields, record, strict=True)))
+            return Sample(key, read_file(path), captions, None, dict(row.fields))
         except DataError as error:
             return Broken(key, shard, str(error))
 
-
-class _Lines:
-    """The lines of a table as text, counting their bytes; bytes that are no UTF-8 stay recognisable."""
-
-    def __init__(self, file: BinaryIO, path: Path, offset: int) -> None:
-        self._file = file
-        self._path = path
-        self.offset = offset
-
-    def __iter__(self) -> "_Lines":
-        return self
-
-    def __next__(self) -> str:
-        line = self._file.readline(MAX_TEXT_BYTES)
-        if not line:
-            raise StopIteration
-        if len(line) == MAX_TEXT_BYTES:
-            raise DataError(
-                f"{self._path}: a line of over {MAX_TEXT_BYTES >> 10} KiB at byte {self.offset}; is it a table?"
-            )
-        self.offset += len(line)
-        return line.decode("utf-8", "surrogateescape")
+    def image_file(self, fields: Mapping[str, Any]) -> Path | None:
+        """The file that a row names, if any; tables written on Windows separate folders by backslashes."""
+        name = fields.get(self.header.image)
+        if not name or not isinstance(name, str):
+            return None
+        path = self.path.parent / name
+        if "\\" in name and os.sep == "/" and not os.path.lexists(path):
+            return self.path.parent / name.replace("\\", "/")
+        return path
 
 
-def _records(lines: _Lines, delimiter: str) -> Iterator[tuple[int, list[str] | csv.Error]]:
-    """Where each row begins, and its fields or why it has none; blank lines are passed over."""
-    reader = csv.reader(lines, delimiter=delimiter)
-    while True:
-        start = lines.offset
-        try:
-            record = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            yield start, error
-            continue
-        if record:
-            yield start, record
+def _sound_text(text: Any) -> str:
+    try:
+        return decode_text(text.encode("utf-8", "surrogateescape"), "its caption")
+    except UnicodeEncodeError:
+        raise DataError("its caption holds half a surrogate pair") from None
 
 
 def _open_table(path: Path) -> BinaryIO:
@@ -249,8 +265,14 @@ class FolderSource:
                     files["cls"] = str(self.classes[name.split("/", 1)[0]]).encode()
                 else:
                     for extension in SIDECARS:
-                        if (sidecar := path.with_suffix("." + extension)).exists():
+                        if (sidecar := _sidecar(path, extension)) is not None:
                             files[extension] = read_file(sidecar, MAX_TEXT_BYTES)
                 yield make_sample(name, self.shards[index], files)
             except DataError as error:
                 yield Broken(name, self.shards[index], str(error))
+
+
+def _sidecar(path: Path, extension: str) -> Path | None:
+    """The file beside an image with another suffix, in small letters, capitals or with one capital."""
+    choices = (path.with_suffix("." + suffix) for suffix in (extension, extension.upper(), extension.capitalize()))
+    return next((choice for choice in choices if choice.exists()), None)

@@ -1,0 +1,73 @@
+"""Which columns of a table are the image and the caption: by their usual names, or as the user says."""
+
+import dataclasses
+import difflib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from diptych.errors import DataError
+
+TEXT_COLUMNS = ("captions", "texts", "caption", "text", "txt", "title")
+"""Usual names of captions, best first; in small letters, like those below."""
+PATH_COLUMNS = ("filepath", "file_path", "file_name", "filename", "path", "image_path", "image")
+IMAGE_COLUMNS = ("image", "img", "picture", "jpg", "jpeg", "png", "webp", "image_bytes")
+_HINTS = {
+    "image": ("image", "img", "file", "path", "pic", "photo"),
+    "caption": ("caption", "text", "desc", "title", "prompt", "sentence"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class ColumnNames:
+    """What the user calls the two columns of a table; None looks for the usual names.
+
+    Attributes:
+        image: of paths, or of encoded images in parquet files.
+        caption: of texts.
+    """
+
+    image: str | None = None
+    caption: str | None = None
+
+    def __bool__(self) -> bool:
+        return self.image is not None or self.caption is not None
+
+
+def choose_column(
+    path: Path,
+    names: Sequence[str],
+    what: str,
+    wanted: str | None,
+    usual: Sequence[str],
+    fits: Callable[[str], bool] = lambda name: True,
+) -> str | None:
+    """The column of a table for a purpose, or None where none has a usual name.
+
+    Args:
+        path: the table, for messages.
+        names: its columns.
+        what: "image" or "caption", as in the options --image-column and --caption-column.
+        wanted: the name that the user gave; it may differ in case.
+        usual: names to look for, best first, in small letters.
+        fits: whether a column's type will do.
+    Raises:
+        DataError: the column that the user named is not there; names the nearest ones.
+    """
+    lower = {name.strip().lower(): name for name in reversed(names)}  # of two, the first
+    if wanted is None:
+        return next((lower[name] for name in usual if name in lower and fits(lower[name])), None)
+    if wanted in names:
+        return wanted
+    if wanted.strip().lower() in lower:
+        return lower[wanted.strip().lower()]
+    near = difflib.get_close_matches(wanted.lower(), lower, n=3)
+    meant = f"; did you mean {' or '.join(lower[name] for name in near)}?" if near else ""
+    raise DataError(f"{path} has no column {wanted!r} (--{what}-column); it has {', '.join(names)[:300]}{meant}")
+
+
+def advise(names: Sequence[str], what: str, usual: Sequence[str]) -> str:
+    """What to do about a table without a column of a usual name: the option, with a column that looks like it."""
+    near = [name for name in names if any(hint in name.lower() for hint in _HINTS[what])]
+    near += [name for name in names if name not in near and difflib.get_close_matches(name.lower(), usual, n=1)]
+    named = f"--{what}-column {near[0]!r}" if near else f"--{what}-column NAME"
+    return f"no column of {what}s ({', '.join(usual)}); name one with {named}"

@@ -1,0 +1,158 @@
+"""The rows of CSV, TSV and JSON-lines tables, each with its place; one that is malformed never takes others with it.
+
+Quotes in CSV are those of RFC 4180, as pandas and Excel write them: a field in quotes may hold delimiters, line breaks
+and doubled quotes. A quotation mark that nobody closes would swallow the rows up to the next one, so a row of several
+lines is looked at again: where one of its later lines is a row by itself, the first line alone is wrong. In TSV, where
+many writers quote nothing (CC3M), a line whose quotes are not well formed is taken literally.
+"""
+
+import csv
+import json
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+from diptych.data.image_files import IMAGE_EXTENSIONS
+from diptych.data.samples import MAX_TEXT_BYTES
+from diptych.errors import DataError
+
+MAX_REREAD = 64 << 20  # bytes that are read again after quotation marks that nobody closes
+
+
+class Row(NamedTuple):
+    """A row: the byte where it begins, its first line counted from 1, and its fields, or why it has none."""
+
+    offset: int
+    line: int
+    fields: Mapping[str, Any] | None
+    reason: str = ""
+    by_layout: bool = False
+
+
+class Lines:
+    """The lines of a table as text, counted; bytes that are no UTF-8 stay recognisable. Lines can be put back."""
+
+    def __init__(self, file: BinaryIO, path: Path, offset: int, number: int) -> None:
+        self._file, self._path = file, path
+        self._back: deque[tuple[int, int, str]] = deque()
+        self._offset, self._number, self._reread = offset, number, 0
+        self.used: list[tuple[int, int, str]] = []
+        self.ended = False
+
+    def __iter__(self) -> "Lines":
+        return self
+
+    def __next__(self) -> str:
+        if self._back:
+            self.used.append(self._back.popleft())
+            return self.used[-1][2]
+        line = self._file.readline(MAX_TEXT_BYTES)
+        if not line:
+            self.ended = True
+            raise StopIteration
+        if len(line) == MAX_TEXT_BYTES:
+            raise DataError(
+                f"{self._path}: a line of over {MAX_TEXT_BYTES >> 10} KiB at byte {self._offset}; is it a table?"
+            )
+        self.used.append((self._offset, self._number, line.decode("utf-8", "surrogateescape")))
+        self._offset += len(line)
+        self._number += 1
+        return self.used[-1][2]
+
+    def put_back(self) -> None:
+        """Give all lines in use but the first one again."""
+        later = self.used[1:]
+        del self.used[1:]
+        self._back.extendleft(reversed(later))
+        self.ended = False
+        self._reread += sum(len(text) for _, _, text in later)
+        if self._reread > MAX_REREAD + 4 * self._offset:
+            raise DataError(
+                f"{self._path}: quotation marks are left open all over it, up to line {self._number}; "
+                "if nothing in it is quoted, write it as .tsv"
+            )
+
+
+def csv_rows(lines: Lines, names: Sequence[str], delimiter: str, image: str) -> Iterator[Row]:
+    """The rows of a CSV or TSV table after its header; blank lines are passed over.
+
+    Args:
+        lines: after the header.
+        names: of the columns.
+        delimiter: between fields.
+        image: the column of paths, by which a line is known to be a row.
+    """
+    reader = csv.reader(lines, delimiter=delimiter)
+    place = list(names).index(image)
+    while True:
+        lines.used.clear()
+        lines.ended = False
+        record: list[str] | None
+        error = ""
+        try:
+            record = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as problem:
+            record, error = None, f"the row cannot be parsed: {problem}"
+        (offset, number, text), *later = lines.used
+        unclosed = lines.ended or (bool(later) and record is None)
+        own = record[place] if record and len(record) > place else ""
+        if unclosed or any(_is_row(line, delimiter, place, len(names), own) for _, _, line in later):
+            lines.put_back()
+            literal = _literal(text, delimiter)
+            if delimiter == "\t" and len(literal) == len(names):
+                record, error = literal, ""
+            else:
+                yield Row(offset, number, None, f"a quotation mark in line {number} is never closed", by_layout=True)
+                continue
+        elif delimiter == "\t" and '"' in text and not later and not _well_formed(text):
+            record = _literal(text, delimiter)
+        if record is None:
+            yield Row(offset, number, None, f"line {number}: {error}")
+        elif record and len(record) != len(names):
+            reason = f"line {number}: the row has {len(record)} fields, the header {len(names)}"
+            yield Row(offset, number, None, reason)
+        elif record:
+            yield Row(offset, number, dict(zip(names, record, strict=True)))
+
+
+def json_rows(lines: Lines) -> Iterator[Row]:
+    """The objects of a JSON-lines table; blank lines are passed over."""
+    for text in lines:
+        offset, number, _ = lines.used.pop()
+        if not text.strip():
+            continue
+        try:
+            fields = json.loads(text)
+            reason = "" if isinstance(fields, dict) else f"line {number} is no JSON object"
+        except (ValueError, RecursionError) as error:
+            reason = f"line {number} is no JSON: {str(error)[:100]}"
+        yield Row(offset, number, None, reason) if reason else Row(offset, number, fields)
+
+
+def _is_row(line: str, delimiter: str, place: int, count: int, own: str) -> bool:
+    """Whether a line that was taken for the middle of a field is a row: enough fields, and an image's path among them.
+
+    Paths are known by their suffix, or by the folder that they share with the row's own path.
+    """
+    fields = [field.strip(' "') for field in _literal(line, delimiter)]
+    folder = own.rpartition("/")[0]
+    return len(fields) >= count and (
+        any(field.rpartition(".")[2].lower() in IMAGE_EXTENSIONS for field in fields)
+        or (bool(folder) and fields[place].rpartition("/")[0] == folder)
+    )
+
+
+def _literal(line: str, delimiter: str) -> list[str]:
+    return line.rstrip("\r\n").split(delimiter)
+
+
+def _well_formed(line: str) -> bool:
+    """Whether every quoted field of a TSV line is closed, and followed by a tab or the end."""
+    try:
+        next(csv.reader([line], delimiter="\t", strict=True))
+    except csv.Error:
+        return False
+    return True
