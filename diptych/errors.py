@@ -8,6 +8,7 @@ DiptychError
 │   ├── ShapeError                 two arrays do not fit together
 │   ├── ConfigError                a configuration is contradictory or absurd
 │   └── WeightsError               a weight file or model folder is wrong or incomplete
+├── WorkerError                    a process that reads or decodes data died
 └── TrainingError                  training cannot go on
     ├── NonFiniteLossError         the loss became NaN or infinite
     ├── LossSpikeError             the loss leapt far above its running mean
@@ -47,6 +48,10 @@ class ConfigError(InputError):
 
 class WeightsError(InputError):
     """A weight file or model folder is wrong or incomplete."""
+
+
+class WorkerError(DiptychError):
+    """A process that reads or decodes data died."""
 
 
 class TrainingError(DiptychError):

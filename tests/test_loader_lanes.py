@@ -137,7 +137,6 @@ def test_lanes_draw_their_own_random_numbers(tokenizer):
 # ---- ranks and workers
 
 
-@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more workers than cores
 @pytest.mark.parametrize(("world_size", "num_workers"), [(2, 0), (3, 0), (4, 0), (1, 2), (2, 2)])
 def test_the_global_batches_are_the_same(tokenizer, world_size, num_workers):
     source = make([13, 5, 9, 21, 4, 17], broken_every=5)

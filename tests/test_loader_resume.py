@@ -121,7 +121,6 @@ def test_iterating_again_goes_on_after_the_last_batch(tokenizer):
 
 
 @pytest.mark.long
-@pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more workers than cores
 @pytest.mark.parametrize("seed", range(40))
 def test_resume_at_random(tokenizer, seed):
     rng = np.random.default_rng(seed)

@@ -3,11 +3,14 @@
 import dataclasses
 import json
 import math
+import multiprocessing
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -16,7 +19,7 @@ import torch
 from training import MODEL, tiny_config
 
 from diptych.data.loader import LoaderConfig
-from diptych.errors import ConfigError, NonFiniteLossError
+from diptych.errors import ConfigError, NonFiniteLossError, WorkerError
 from diptych.model.clip import CLIP
 from diptych.model.config import ViTConfig
 from diptych.records import Result
@@ -52,13 +55,13 @@ fit(dataclasses.replace(config, loader=loader), resume={resume})
     return in_another_process(code, **kwargs)
 
 
-def wait_for_step(folder: Path, step: int, process: subprocess.Popen) -> None:
+def wait_for_step(folder: Path, step: int, process: subprocess.Popen | None = None) -> None:
     deadline = time.monotonic() + 120
-    while process.poll() is None and time.monotonic() < deadline:
+    while (process is None or process.poll() is None) and time.monotonic() < deadline:
         if (folder / "log.jsonl").exists() and any(row["step"] >= step for row in read_log(folder)):
             return
         time.sleep(0.01)
-    if process.poll() is None:
+    if process is None or process.poll() is None:
         pytest.fail(f"no step {step} within two minutes")
 
 
@@ -221,3 +224,24 @@ def test_seconds_go_on_after_a_resume(tmp_path):
     assert process.wait(60) == 0, process.stderr.read()
     saved = Checkpoints(tmp_path / "run" / "checkpoints", CheckpointConfig()).newest()
     assert saved["seconds"] >= read_log(tmp_path / "run")[-1]["seconds"] > 0
+
+
+def test_a_dead_worker_costs_no_update(tmp_path):
+    """Its last checkpoint may be long ago: all updates are saved first, and the message says how to go on."""
+    config = tiny_config(tmp_path / "run", 400, checkpoint=CheckpointConfig(every_steps=1000, every_minutes=60))
+    config = dataclasses.replace(config, loader=dataclasses.replace(config.loader, num_workers=1))
+
+    def kill() -> None:
+        wait_for_step(tmp_path / "run", 3)
+        os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    with pytest.raises(
+        WorkerError, match=r"SIGKILL.*; the (\d+) updates before it are saved: go on with --resume"
+    ) as e:
+        fit(config)
+    thread.join()
+    step = int(re.search(r"the (\d+) updates", str(e.value))[1])
+    assert max(losses(tmp_path / "run")) <= step < 400
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").glob("*.pt")] == [f"step-{step:09d}.pt"]

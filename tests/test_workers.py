@@ -4,11 +4,7 @@ import itertools
 import multiprocessing
 import os
 import signal
-import subprocess
-import sys
-import textwrap
 import time
-from pathlib import Path
 
 import pytest
 from loading import PREPROCESSING, Shards, config, make, reader_threads, small_tokenizer
@@ -21,15 +17,6 @@ from diptych.errors import DiptychError
 @pytest.fixture(scope="module")
 def tokenizer() -> Tokenizer:
     return small_tokenizer()
-
-
-def wait_until(condition, seconds: float = 20) -> bool:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if condition():
-            return True
-        time.sleep(0.05)
-    return False
 
 
 def test_close_leaves_nothing_behind(tokenizer):
@@ -63,23 +50,6 @@ def test_workers_ignore_ctrl_c(tokenizer):
         os.kill(worker.pid, signal.SIGINT)
     assert len(list(itertools.islice(batches, 10))) == 10
     loader.close()
-
-
-def test_no_orphans_after_kill_9():
-    script = textwrap.dedent(f"""
-        import sys, multiprocessing, time
-        sys.path.insert(0, {str(Path(__file__).parent)!r})
-        from loading import *
-        batches = iter(Loader(make([500]), small_tokenizer(), PREPROCESSING, config(num_workers=2)))
-        next(batches)
-        print(*[worker.pid for worker in multiprocessing.active_children()], flush=True)
-        time.sleep(600)
-    """)
-    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as process:
-        workers = [int(pid) for pid in process.stdout.readline().split()]
-        assert len(workers) == 2
-        process.kill()
-        assert wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers), seconds=30)
 
 
 def test_waiting_is_measured(tokenizer):

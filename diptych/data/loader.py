@@ -32,7 +32,7 @@ from diptych.errors import ConfigError
 from diptych.records import Batch
 
 _VERSION = 3
-_MAX_AHEAD = 256  # chunks in flight: each holds one file descriptor of shared memory
+_MAX_AHEAD = 256  # chunks in flight
 _AHEAD_BYTES = 512 << 20  # that their pixels may take
 
 
@@ -311,7 +311,7 @@ class Loader:
 
         began = time.perf_counter()
         with contextlib.closing(
-            decode_chunks(send(), self._decoder, config.num_workers, self._chunks_ahead())
+            decode_chunks(send(), self._decoder, config.num_workers, self._chunks_ahead(), config.chunk_size)
         ) as contents:
             for content in contents:
                 self.seconds_waited += time.perf_counter() - began
@@ -384,7 +384,9 @@ def evaluation_batches(
                     return
 
     decoder = EvaluationDecoder(preprocessing)
-    with contextlib.closing(decode_chunks(send(), decoder, num_workers, ahead=2 * max(1, num_workers))) as parts:
+    with contextlib.closing(
+        decode_chunks(send(), decoder, num_workers, ahead=2 * max(1, num_workers), chunk_size=batch_size)
+    ) as parts:
         for part in parts:
             tally.add(len(part.keys), part.broken, epoch=0, epoch_ends=lasts.popleft())
             if part.keys:

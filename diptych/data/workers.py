@@ -2,27 +2,22 @@
 
 Workers are forked on Linux: they start in milliseconds, need no `if __name__ == "__main__"` in the caller's script, and
 are started before the loader's own thread. All they do is decode and tokenise on one thread, so no lock or thread pool
-that the fork left behind is touched. torch's DataLoader keeps the order, moves pixels through shared memory, notices a
-worker that died, and its workers end by themselves when the parent is gone.
+that the fork left behind is touched. How they are run is in processes.py.
 """
 
 import contextlib
 import dataclasses
-import multiprocessing.connection
-import signal
-import sys
-import threading
 import warnings
 from collections.abc import Callable, Generator, Iterator
-from typing import Any, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset
 
+from diptych.data.processes import NO_ITEM, Pool
 from diptych.data.stream import Chunk
 from diptych.data.transforms import Augmentation, Preprocessing, decode_image, evaluation_pixels, training_pixels
-from diptych.errors import DataError, DiptychError, ImageError
+from diptych.errors import DataError, ImageError
 from diptych.records import Broken, Sample
 
 T = TypeVar("T")
@@ -56,7 +51,22 @@ class DecodedChunk:
     labels: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
 
-class TrainingDecoder(Dataset[DecodedChunk]):
+class Decoder(Protocol):
+    """What turns a chunk into pixels."""
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """The model's."""
+
+    def __call__(self, chunk: Chunk, begin: Callable[[int], None] = ...) -> DecodedChunk:
+        """Decode a chunk; `begin(index)` is called before each of its items, and with NO_ITEM at the end."""
+
+
+def _nothing(_: int) -> None:
+    pass
+
+
+class TrainingDecoder:
     """Chunk -> augmented pixels and the tokens of one caption per picture.
 
     The draws of a sample depend on seed, epoch, lane and its place in the lane's epoch alone.
@@ -69,7 +79,7 @@ class TrainingDecoder(Dataset[DecodedChunk]):
         self.seed = seed
         self.target = augmentation.decoding_target(preprocessing.image_size)
 
-    def __getitem__(self, chunk: Chunk) -> DecodedChunk:
+    def __call__(self, chunk: Chunk, begin: Callable[[int], None] = _nothing) -> DecodedChunk:
         def decode(place: int, sample: Sample) -> tuple[torch.Tensor, str]:
             # Philox is counter-based: each sample has its own stretch of one stream, cheaper than a seeding of its own.
             rng = np.random.Generator(np.random.Philox(key=[self.seed, chunk.epoch], counter=[0, place, chunk.lane, 0]))
@@ -77,7 +87,7 @@ class TrainingDecoder(Dataset[DecodedChunk]):
             picture = decode_image(sample.image, target=self.target)
             return training_pixels(picture, self.preprocessing, self.augmentation, rng), caption
 
-        images, keys, captions, broken = _decode_each(chunk, self.preprocessing.image_size, decode)
+        images, keys, captions, broken = _decode_each(chunk, self.preprocessing.image_size, decode, begin)
         if not keys:
             return DecodedChunk(images, keys, broken)
         tokens, lengths = self.tokenizer(captions, truncate=True)
@@ -91,117 +101,104 @@ def _draw_caption(sample: Sample, rng: np.random.Generator) -> str:
     return captions[0] if len(captions) == 1 else captions[int(rng.random() * len(captions))]
 
 
-class EvaluationDecoder(Dataset[DecodedChunk]):
+class EvaluationDecoder:
     """Chunk -> the evaluation's pixels, with labels."""
 
     def __init__(self, preprocessing: Preprocessing) -> None:
         self.preprocessing = preprocessing
 
-    def __getitem__(self, chunk: Chunk) -> DecodedChunk:
+    def __call__(self, chunk: Chunk, begin: Callable[[int], None] = _nothing) -> DecodedChunk:
         def decode(_: int, sample: Sample) -> tuple[torch.Tensor, int]:
             if sample.label is None:
                 raise DataError("there is no label")
             return evaluation_pixels(decode_image(sample.image), self.preprocessing), sample.label
 
-        images, keys, labels, broken = _decode_each(chunk, self.preprocessing.image_size, decode)
+        images, keys, labels, broken = _decode_each(chunk, self.preprocessing.image_size, decode, begin)
         return DecodedChunk(images, keys, broken, labels=np.array(labels, dtype=np.int64))
 
 
 def _decode_each(
-    chunk: Chunk, size: int, decode: Callable[[int, Sample], tuple[torch.Tensor, T]]
+    chunk: Chunk, size: int, decode: Callable[[int, Sample], tuple[torch.Tensor, T]], begin: Callable[[int], None]
 ) -> tuple[torch.Tensor, tuple[str, ...], list[T], tuple[Broken, ...]]:
     """Images, keys and what else `decode` gives of the good samples; the broken ones."""
     images = torch.empty((len(chunk.items), 3, size, size), dtype=torch.uint8)
     keys: list[str] = []
     others: list[T] = []
     broken: list[Broken] = []
-    for place, (shard, sample) in enumerate(chunk.items, chunk.start):
+    for index, (shard, sample) in enumerate(chunk.items):
         if isinstance(sample, Broken):
             broken.append(sample)
             continue
+        begin(index)
         try:
-            images[len(keys)], other = decode(place, sample)
+            images[len(keys)], other = decode(chunk.start + index, sample)
         except (ImageError, DataError) as error:
             broken.append(Broken(sample.key, shard, str(error)))
             continue
         keys.append(sample.key)
         others.append(other)
+    begin(NO_ITEM)
     return images[: len(keys)], tuple(keys), others, tuple(broken)
 
 
 def decode_chunks(
-    chunks: Generator[Chunk], decoder: Dataset[DecodedChunk], num_workers: int, ahead: int
+    chunks: Generator[Chunk], decoder: Decoder, num_workers: int, ahead: int, chunk_size: int
 ) -> Generator[DecodedChunk]:
     """Decode chunks in order, `ahead` of them in the workers at a time; inline with num_workers=0.
 
-    Closing it ends the workers and closes `chunks`.
+    A sample whose decoder crashes or never returns is broken like others, where workers decode. Closing it ends the
+    workers and closes `chunks`.
+
+    Args:
+        chunks: of at most chunk_size items.
+        decoder: what workers do.
+        num_workers: processes.
+        ahead: chunks that they have at a time.
+        chunk_size: see `chunks`.
+    Raises:
+        WorkerError: a worker died of something else than a sample.
     """
     with contextlib.closing(chunks):
         if num_workers == 0:
             for chunk in chunks:
-                yield decoder[chunk]
+                yield decoder(chunk)
             return
         failures: list[Exception] = []
-        loader = DataLoader(
-            decoder,
-            sampler=_until_failure(chunks, failures),  # the "indices" that workers receive are the chunks themselves
-            batch_size=None,
-            num_workers=num_workers,
-            prefetch_factor=max(2, -(-ahead // num_workers)),
-            collate_fn=_same,
-            worker_init_fn=_prepare_worker,
-            generator=torch.Generator(),  # else torch draws the workers' seed from the model's random numbers
-            multiprocessing_context="fork" if sys.platform == "linux" else None,
-        )
-        with _started(loader) as decoded:
-            try:
-                yield from decoded
-            except (RuntimeError, OSError, EOFError) as error:
-                # torch's own report, or the broken connection to a worker whose chunk was on its way. Where the workers
-                # live, it is something else.
-                sentinels = [worker.sentinel for worker in decoded._workers]  # type: ignore[attr-defined]
-                if not multiprocessing.connection.wait(sentinels, timeout=1):
-                    raise
-                raise DiptychError(
-                    f"a process that decodes pictures died: {error}. If memory ran out (also /dev/shm, in containers "
-                    "often 64 MiB), use fewer workers"
-                ) from error
+        each, slot_bytes = max(2, -(-ahead // num_workers)), chunk_size * 3 * decoder.preprocessing.image_size**2
+        pool = Pool(_Work(decoder), num_workers, each, slot_bytes, _without)
+        with contextlib.closing(pool.map(_until_failure(chunks, failures))) as results:
+            for content, images in results:
+                yield dataclasses.replace(content, images=images)
         if failures:
             raise failures[0]
 
 
 def _until_failure(chunks: Iterator[Chunk], failures: list[Exception]) -> Iterator[Chunk]:
-    """The chunks before the source fails; the error waits until they are decoded, as it does without workers.
-
-    Inside torch's DataLoader, which asks for chunks while it starts, it would leave a half-made one behind.
-    """
+    """The chunks before the source fails; the error waits until they are decoded, as it does without workers."""
     try:
         yield from chunks
     except Exception as error:
         failures.append(error)
 
 
-@contextlib.contextmanager
-def _started(loader: DataLoader[DecodedChunk]) -> Generator[Iterator[DecodedChunk]]:
-    """The loader's workers, ended on the way out whoever still holds a reference."""
-    main, handler = threading.current_thread() is threading.main_thread(), signal.getsignal(signal.SIGCHLD)
-    decoded = iter(loader)
-    if main and handler is not None:
-        # torch's handler raises in whatever line the main thread is at when a worker dies. Without it the death is
-        # noticed where a chunk is awaited, and can be reported.
-        signal.signal(signal.SIGCHLD, handler)
-    try:
-        yield decoded
-    finally:
-        decoded._shutdown_workers()  # type: ignore[attr-defined]  # torch leaves it to the garbage collector
+def _without(chunk: Chunk, index: int, reason: str) -> Chunk:
+    """The chunk with one sample marked as broken."""
+    items = list(chunk.items)
+    shard, sample = items[index]
+    items[index] = shard, Broken(sample.key, shard, reason)
+    return dataclasses.replace(chunk, items=items)
 
 
-def _same(decoded: Any) -> Any:
-    return decoded
+@dataclasses.dataclass(frozen=True)
+class _Work:
+    """A decoder as processes run it: pixels travel apart from the rest."""
+
+    decoder: Decoder
+
+    def __call__(self, chunk: Chunk, begin: Callable[[int], None]) -> tuple[DecodedChunk, torch.Tensor]:
+        warnings.filterwarnings("ignore", module="PIL")  # remarks on damaged metadata, once per worker
+        content = self.decoder(chunk, begin)
+        return dataclasses.replace(content, images=_NO_IMAGES), content.images
 
 
-def _prepare_worker(_: int) -> None:
-    torch.set_num_threads(1)
-    warnings.filterwarnings("ignore", module="PIL")  # remarks on damaged metadata, once per worker
-    # Ctrl-C reaches the whole process group; the parent decides what it means and ends its workers.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+_NO_IMAGES = torch.empty((0, 3, 0, 0), dtype=torch.uint8)

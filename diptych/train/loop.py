@@ -16,7 +16,7 @@ from diptych.data.sources import Source
 from diptych.data.tokenizer import Tokenizer
 from diptych.embed.encoder import Evaluator
 from diptych.embed.model import Model
-from diptych.errors import DataError, DiptychError, LossSpikeError
+from diptych.errors import DataError, DiptychError, LossSpikeError, WorkerError
 from diptych.model.allocator import keep_freed_memory
 from diptych.model.build import build_model
 from diptych.model.device import choose_device
@@ -83,6 +83,7 @@ def fit(
         ConfigError: the run exists and `resume` is False, or none exists and it is True; it was made by another
             configuration or from other data; or another process is training in its folder.
         DataError: the data cannot be read, or too large a share of it is broken.
+        WorkerError: a process that decodes pictures died. As with a DataError, a checkpoint holds all updates before.
         NonFiniteLossError: the loss became NaN or infinite; names the step and the last good checkpoint.
         LossSpikeError: the loss leapt, and `config.guard` says to stop.
         CheckpointError: the disk is full; names the last good checkpoint.
@@ -171,10 +172,14 @@ def _train(
                 if batch is None:
                     break
                 update(training, step, batch, config, meter)
-            except (DataError, LossSpikeError):
+            except (DataError, LossSpikeError, WorkerError) as error:
                 if meter.num_updates:
                     save()  # nothing of the updates before is lost
-                raise
+                if isinstance(error, LossSpikeError) or not meter.num_updates:
+                    raise
+                raise type(error)(
+                    f"{error}; the {training.step} updates before it are saved: go on with --resume (fit(resume=True))"
+                ) from error
             del batch  # or two of them are in memory while the next one comes
             training.step += 1
             last = training.step == config.num_steps
