@@ -6,13 +6,15 @@ colours). 16-bit grey is scaled to 8 bits, not clipped. Of an animation the firs
 decoded as every peer does.
 """
 
+import contextlib
 import functools
-import io
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from diptych.data.decoding_limits import BinaryFile, check_scans, decode_netpbm, open_timed
 from diptych.data.image_files import missing_decoder
 from diptych.errors import ImageError
 
@@ -51,7 +53,7 @@ def decode_image(
     Returns:
         An upright picture in mode RGB.
     Raises:
-        ImageError: no picture, a truncated or damaged one, or one that is too large.
+        ImageError: no picture, a truncated or damaged one, one that is too large, or one that takes too long.
     """
     where = f"{image}: " if isinstance(image, str | Path) else ""
     try:
@@ -59,12 +61,13 @@ def decode_image(
             return _to_rgb(_from_array(image), max_pixels)
         if isinstance(image, Image.Image):
             return _to_rgb(image, max_pixels)
-        file = _file(image)
-        with Image.open(file, formats=_formats(file)) as opened:
+        with _file(image) as file, Image.open(file, formats=_formats(file)) as opened:
             _check_size(opened.size, max_pixels)
-            if target is not None and opened.format in ("JPEG", "MPO"):
-                opened.draft(None, (target, target))
-            return _to_rgb(opened, max_pixels)
+            if opened.format in ("JPEG", "MPO"):
+                check_scans(file, opened.width * opened.height)
+                if target is not None:
+                    opened.draft(None, (target, target))
+            return _to_rgb(decode_netpbm(opened) or opened, max_pixels)
     except ImageError as error:
         raise ImageError(f"{where}{error}") from None
     except FileNotFoundError:
@@ -77,27 +80,33 @@ def decode_image(
         raise ImageError(f"{where}the picture cannot be decoded: {error or type(error).__name__}") from error
 
 
-def _file(image: object) -> str | Path | io.BytesIO:
-    if isinstance(image, str | Path):
-        return image
-    if not isinstance(image, bytes | bytearray | memoryview):
+@contextlib.contextmanager
+def picture_errors() -> Iterator[None]:
+    """What goes wrong over one picture is that picture's ImageError, and ends nothing else; our own mistakes stay."""
+    try:
+        yield
+    except ImageError:
+        raise
+    except (MemoryError, OverflowError, ValueError, RuntimeError, SystemError) as error:
+        raise ImageError(f"the picture cannot be used: {str(error)[:200] or type(error).__name__}") from error
+
+
+def _file(image: object) -> BinaryFile:
+    if not isinstance(image, str | Path | bytes | bytearray | memoryview):
         raise ImageError(f"{type(image).__name__} is no picture; give bytes, a path, a uint8 array or a PIL image")
-    if not len(image):
+    if not isinstance(image, str | Path) and not len(image):
         raise ImageError("the picture is empty (0 bytes)")
-    return io.BytesIO(image)
+    return open_timed(image)
 
 
-def _formats(file: str | Path | io.BytesIO) -> tuple[str, ...]:
+def _formats(file: BinaryFile) -> tuple[str, ...]:
     """The formats to try; those of phones only where a file is of one, since their decoders cost time to import.
 
     Raises:
         ImageError: it is AVIF or HEIF, and the decoder is not installed.
     """
-    if isinstance(file, io.BytesIO):
-        head = file.getvalue()[:64]
-    else:
-        with Path(file).open("rb") as opened:
-            head = opened.read(64)
+    head = file.read(64)
+    file.seek(0)
     if head[4:8] != b"ftyp":
         return _FORMATS
     end = min(len(head), int.from_bytes(head[:4], "big"))

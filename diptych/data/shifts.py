@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from PIL import Image, ImageFilter, ImageOps
 
-from diptych.data.decoding import decode_image
+from diptych.data.decoding import MAX_PIXELS, decode_image, picture_errors
 from diptych.data.sources import Source
 from diptych.errors import ConfigError, ImageError
 from diptych.records import Broken, Sample
@@ -140,11 +140,12 @@ class ShiftedSource:
                 yield item
                 continue
             try:
-                pixels = np.asarray(decode_image(item.image))
+                with picture_errors():
+                    pixels = np.asarray(decode_image(item.image))
+                    changed = shift_pixels(pixels, self.name, self.severity, key=item.key, seed=self.seed)
             except ImageError as error:
                 yield Broken(item.key, self.shards[index], str(error))
                 continue
-            changed = shift_pixels(pixels, self.name, self.severity, key=item.key, seed=self.seed)
             yield dataclasses.replace(item, image=changed)
 
 
@@ -230,6 +231,8 @@ def _rotation(pixels: np.ndarray, degrees: float, rng: np.random.Generator) -> n
     height, width = pixels.shape[:2]
     turn = degrees if rng.random() < 0.5 else -degrees
     diagonal = math.hypot(height, width)
+    if diagonal**2 > 4 * MAX_PIXELS:
+        raise ImageError(f"{width} x {height} pixels are too long a strip to be turned")
     down, right = math.ceil((diagonal - height) / 2) + 2, math.ceil((diagonal - width) / 2) + 2
     mirrored = Image.fromarray(np.pad(pixels, ((down, down), (right, right), (0, 0)), mode="symmetric"))
     turned = np.asarray(mirrored.rotate(turn, Image.Resampling.BICUBIC))

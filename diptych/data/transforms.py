@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
-from diptych.data.decoding import MAX_PIXELS, decode_image
+from diptych.data.decoding import MAX_PIXELS, decode_image, picture_errors
 from diptych.errors import ConfigError
 
 __all__ = [
@@ -30,6 +30,9 @@ _INTERPOLATIONS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resamp
 _RESIZES = ("shortest", "squash")
 _CROPS = ("random_square", "centre")
 _MAX_IMAGE_SIZE = 4096
+# A strip of 700,000 x 1 pixels, resized as others are before their crop, would have 35 billion. Beyond this ratio of
+# its sides only the part that the crop keeps is resized, which rounds differently here and there.
+_MAX_ASPECT = 100
 
 
 def _to_dict(config: Any) -> dict[str, Any]:
@@ -159,6 +162,31 @@ def _resized_size(width: int, height: int, short: int) -> tuple[int, int]:
     return int(short * width / height), short
 
 
+def _centre_crop(width: int, height: int, size: int) -> tuple[int, int]:
+    """(left, top) of the square in the middle; Python's round, to even, is torchvision's."""
+    return round((width - size) / 2), round((height - size) / 2)
+
+
+def _strip_pixels(picture: Image.Image, size: int, filter: Image.Resampling) -> Image.Image:
+    """Resize and centre crop of a long strip, from that part of it alone which the crop keeps."""
+    width, height = _resized_size(*picture.size, size)
+    left, top = _centre_crop(width, height, size)
+    across, down = picture.width / width, picture.height / height
+    # With the pixels around it that the filter reaches, at most 2 of the coarser side's; Pillow takes a box as float32.
+    reach = math.ceil(2 * max(across, down, 1)) + 1
+    first_x, first_y = max(0, int(left * across) - reach), max(0, int(top * down) - reach)
+    end_x, end_y = math.ceil((left + size) * across) + reach, math.ceil((top + size) * down) + reach
+    part = picture.crop((first_x, first_y, min(picture.width, end_x), min(picture.height, end_y)))
+    box = (
+        left * across - first_x,
+        top * down - first_y,
+        min(part.width, (left + size) * across - first_x),
+        min(part.height, (top + size) * down - first_y),
+    )
+    return part.resize((size, size), filter, box=box)
+
+
+@picture_errors()
 def evaluation_pixels(picture: Image.Image, preprocessing: Preprocessing) -> torch.Tensor:
     """Resize the short side to R and crop the centre, as OpenAI's and open_clip's evaluation does.
 
@@ -167,14 +195,17 @@ def evaluation_pixels(picture: Image.Image, preprocessing: Preprocessing) -> tor
         preprocessing: R, the interpolation and the resize rule.
     Returns:
         uint8 (3, R, R).
+    Raises:
+        ImageError: memory does not suffice.
     """
     size, filter = preprocessing.image_size, _INTERPOLATIONS[preprocessing.interpolation]
     if preprocessing.resize == "squash":
         return _to_tensor(np.asarray(picture.resize((size, size), filter)))
+    if max(picture.size) > _MAX_ASPECT * min(picture.size):
+        return _to_tensor(np.asarray(_strip_pixels(picture, size, filter)))
     if min(picture.size) != size:
         picture = picture.resize(_resized_size(*picture.size, size), filter)
-    # Python's round, to even, is torchvision's.
-    left, top = round((picture.width - size) / 2), round((picture.height - size) / 2)
+    left, top = _centre_crop(*picture.size, size)
     if picture.size != (size, size):
         picture = picture.crop((left, top, left + size, top + size))
     return _to_tensor(np.asarray(picture))
@@ -216,6 +247,7 @@ def _distort(picture: Image.Image, augmentation: Augmentation, rng: np.random.Ge
     return picture
 
 
+@picture_errors()
 def training_pixels(
     picture: Image.Image, preprocessing: Preprocessing, augmentation: Augmentation, rng: np.random.Generator
 ) -> torch.Tensor:
@@ -228,6 +260,8 @@ def training_pixels(
         rng: the only source of randomness.
     Returns:
         uint8 (3, R, R).
+    Raises:
+        ImageError: memory does not suffice.
     """
     size = preprocessing.image_size
     if preprocessing.resize == "shortest" or augmentation.rescale[0] < 1:

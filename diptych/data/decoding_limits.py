@@ -1,0 +1,125 @@
+"""Bounds on the time that a picture may take: scans of a JPEG, processor time while it is read, slow decoders.
+
+A small file can ask for much work. Where the format says how much, that is looked at first, so that the same files are
+refused on every machine; the clock catches the rest.
+"""
+
+import io
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageFile
+
+from diptych.errors import ImageError
+
+MAX_SECONDS = 10.0
+"""Processor time of this thread until the whole file is read. A sound picture of 89 megapixels takes 2 to 4."""
+MAX_SCANS = 100
+"""Scans of a progressive JPEG; encoders write 6 to 20."""
+MAX_SCANNED_PIXELS = 1 << 31
+"""Pixels times scans: 24 scans of the largest picture, 100 of one of 21 megapixels."""
+
+_START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
+# Inside a scan, FF is followed by 00 or by one of the eight restart markers.
+_MARKER = re.compile(rb"\xff([^\x00\x01\xff\xd0-\xd8])", re.DOTALL)
+
+
+class _Timed(io.BufferedIOBase):
+    """A file that cannot be read any more when time is up: Pillow's decoders ask for a block at a time."""
+
+    _end = float("inf")
+
+    def start_clock(self) -> None:
+        """From now on MAX_SECONDS."""
+        self._end = time.thread_time() + MAX_SECONDS
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if time.thread_time() > self._end:
+            raise ImageError(f"decoding takes more than {MAX_SECONDS:g} seconds")
+        return super().read(size)
+
+
+class _TimedBytes(_Timed, io.BytesIO):
+    pass
+
+
+class _TimedFile(_Timed, io.BufferedReader):
+    pass
+
+
+BinaryFile = _TimedBytes | _TimedFile
+
+
+def open_timed(image: str | Path | bytes | bytearray | memoryview) -> BinaryFile:
+    """An encoded picture as a file for Pillow; its clock runs.
+
+    Raises:
+        ImageError: the path is of no regular file: reading it may never end.
+        OSError: it cannot be opened.
+    """
+    file: BinaryFile
+    if isinstance(image, str | Path):
+        if Path(image).exists() and not Path(image).is_file():
+            raise ImageError("it is no regular file")
+        file = _TimedFile(io.FileIO(image))
+    else:
+        file = _TimedBytes(image)
+    file.start_clock()
+    return file
+
+
+def check_scans(file: BinaryFile, pixels: int) -> None:
+    """Refuse a JPEG with too many scans.
+
+    Each scan of a progressive JPEG goes through all its pixels, whatever the scan's length: 368 KB can take 16 seconds.
+
+    Raises:
+        ImageError: there are more than MAX_SCANS, or than MAX_SCANNED_PIXELS allow.
+    """
+    place = file.tell()
+    file.seek(0)
+    data = file.read()
+    file.seek(place)
+    allowed = min(MAX_SCANS, MAX_SCANNED_PIXELS // pixels)
+    # An upper bound first: profiles and thumbnails may hold these two bytes as well.
+    if data.count(bytes((0xFF, _START_OF_SCAN))) > allowed and count_scans(data) > allowed:
+        raise ImageError(f"a JPEG of {pixels} pixels in more than {allowed} scans")
+
+
+def count_scans(data: bytes) -> int:
+    """The scans of a JPEG, from its markers, up to its end."""
+    count, place = 0, 2
+    while (found := _MARKER.search(data, place)) is not None:
+        marker, place = found[1][0], found.end()
+        if marker == _END_OF_IMAGE:
+            break
+        count += marker == _START_OF_SCAN
+        place += max(2, int.from_bytes(data[place : place + 2], "big"))
+    return count
+
+
+def decode_netpbm(opened: ImageFile.ImageFile) -> Image.Image | None:
+    """A binary PGM or PPM whose brightest value is not 255, in mode L, I or RGB as Pillow has it; None for others.
+
+    Pillow decodes these value by value in Python, 64 MB in 90 seconds; NumPy does the same at once.
+
+    Raises:
+        ImageError: the file is cut off.
+    """
+    tile: Any = opened.tile[0] if len(opened.tile) == 1 else None
+    if opened.format != "PPM" or tile is None or tile[0] != "ppm" or opened.fp is None:
+        return None
+    (width, height), bands, maximum = opened.size, len(opened.getbands()), tile[3][-1]
+    kind = np.dtype(np.uint8 if maximum < 256 else ">u2")
+    opened.fp.seek(tile[2])
+    size = width * height * bands * kind.itemsize
+    data = opened.fp.read(size)
+    if len(data) < size:
+        raise ImageError(f"the picture is cut off: {len(data)} of {size} bytes")
+    highest = 65535 if opened.mode == "I" else 255
+    table = np.minimum(np.round(np.arange(1 << 8 * kind.itemsize) / maximum * highest), highest)
+    values = table.astype(np.int32 if opened.mode == "I" else np.uint8)[np.frombuffer(data, kind)]
+    return Image.fromarray(values.reshape((height, width, bands) if bands > 1 else (height, width)))
