@@ -1,7 +1,8 @@
 # The commands that a user, a contributor and CI run. Each makes .venv here and installs into it.
 PYTHON ?= python3
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# Byte code is compiled where it is imported: of torch's thousands of modules few are, and compiling all takes as long as unpacking.
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
 PEERS := open_clip_torch torchvision timm
 
 .PHONY: demo test test-long lint clean
@@ -28,11 +29,11 @@ clean:
 		|| { echo "Diptych needs Python 3.11 or newer; name one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(PIP) torch
-	$(PIP) --editable '.[tensorboard]'
+	$(PIP) --editable .
 	touch $@
 
 # The peers that tests and benchmarks compare with; without dependencies, because torchvision has no CPU build (tests/peers.py).
 .venv/.dev: .venv/.installed
-	$(PIP) pytest pytest-timeout pytest-xdist hypothesis ruff mypy import-linter playwright transformers pandas tqdm webdataset optuna av h5py pillow-heif huggingface_hub
+	$(PIP) tensorboard pytest pytest-timeout pytest-xdist hypothesis ruff mypy import-linter playwright transformers pandas tqdm webdataset optuna av h5py pillow-heif huggingface_hub
 	$(PIP) --no-deps $(PEERS)
 	touch $@

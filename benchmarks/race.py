@@ -5,7 +5,8 @@
 
 Three racers in turn, each in a process of its own: open_clip's trainer with the tiny ViT of this file, ours with the
 same architecture and tokenizer, ours with our recipe for small photographs. Each trains for a moment to find its rate
-and then, anew, on as many pairs as fit the budget, decoding included. All are measured by the same evaluator.
+and then, anew, on as many pairs as fit the budget, decoding included; ours do so by themselves (`minutes`), within the
+budget. All are measured by the same evaluator.
 """
 
 import argparse
@@ -30,6 +31,7 @@ from diptych.model.config import CLIPConfig, TextConfig, ViTConfig
 from diptych.model.device import has_fast_bf16
 from diptych.recipes import compact_rn, tiny_vit
 from diptych.train import TrainConfig, fit
+from diptych.train.length import NO_LIMIT
 
 SAME = CLIPConfig(256, ViTConfig(64, 8, 192, 12), TextConfig(width=256, layers=4), activation="gelu")
 # The same for open_clip: gelu and a vocabulary of 49,408 are its defaults.
@@ -40,7 +42,7 @@ PEER_CONFIG = {
 }
 PEER, SAME_VIT, COMPACT = RACERS = ("open_clip", "same-vit", "compact-rn")
 BATCH = 256
-TRIAL_STEPS = {PEER: 12, SAME_VIT: 24, COMPACT: 60}
+TRIAL_STEPS = 12  # of the peer
 # Seconds around the steps, of the whole budget: imports, the tokenizer, the last checkpoint.
 SPARE_SECONDS = 20
 
@@ -51,11 +53,12 @@ def main() -> None:
     parser.add_argument("--racers", nargs="+", choices=RACERS, default=RACERS, help="who runs, in this order")
     parser.add_argument("--data", type=Path, default=common.SHARED_DATA, help="folder of tiny-imagenet/ and cifar10/")
     parser.add_argument("--out", type=Path, default=Path("runs/race"), help="a new folder is made in it")
-    parser.add_argument("--train", nargs=2, metavar=("RACER", "PAIRS"), help=argparse.SUPPRESS)  # one run, in a process
+    # One run, in a process: so many pairs of the peer, so many minutes of ours.
+    parser.add_argument("--train", nargs=2, metavar=("RACER", "LENGTH"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.train:
-        racer, pairs = arguments.train
-        train(racer, arguments.data, arguments.out, int(pairs))
+        racer, length = arguments.train
+        train(racer, arguments.data, arguments.out, float(length))
         return
     arguments.out.mkdir(parents=True, exist_ok=True)
     out = Path(tempfile.mkdtemp(prefix=time.strftime("%Y%m%d-%H%M%S-"), dir=arguments.out))
@@ -67,11 +70,15 @@ def main() -> None:
 
 def race(racer: str, data: Path, out: Path, minutes: float) -> dict[str, float]:
     """Find the rate, train for the budget, measure."""
-    spawn(racer, data, out / "trial", TRIAL_STEPS[racer] * BATCH)
-    rate = read_rate(racer, out / "trial")
-    pairs = max(BATCH, int(rate * (minutes * 60 - SPARE_SECONDS)) // BATCH * BATCH)
-    print(f"{racer}: {rate:.0f} pairs/s, so {pairs:,} pairs in {minutes:g} minutes", flush=True)
-    seconds = common.time_once(lambda: spawn(racer, data, out / "run", pairs))
+    budget = max(1.0, minutes * 60 - SPARE_SECONDS)
+    length = budget / 60
+    if racer == PEER:
+        spawn(racer, data, out / "trial", TRIAL_STEPS * BATCH)
+        rate = read_rate(racer, out / "trial")
+        length = max(BATCH, int(rate * budget) // BATCH * BATCH)
+        print(f"{racer}: {rate:.0f} pairs/s, so {length:,} pairs in {minutes:g} minutes", flush=True)
+    seconds = common.time_once(lambda: spawn(racer, data, out / "run", length))
+    pairs = length if racer == PEER else json.loads((out / "run" / "config.json").read_text())["num_pairs"]
     figures = {"pairs": pairs, "seconds": seconds, "pairs_per_second": read_rate(racer, out / "run")}
     model = load(peer_checkpoint(out / "run"), activation="gelu") if racer == PEER else load(out / "run" / "model")
     for name in ("tiny-imagenet", "cifar10"):
@@ -81,21 +88,22 @@ def race(racer: str, data: Path, out: Path, minutes: float) -> dict[str, float]:
     return figures
 
 
-def spawn(racer: str, data: Path, out: Path, pairs: int) -> None:
+def spawn(racer: str, data: Path, out: Path, length: float) -> None:
     """Train in a new process; its output goes to a file beside the run."""
     out.mkdir(parents=True)
-    command = [sys.executable, __file__, "--train", racer, str(pairs), "--data", str(data), "--out", str(out)]
+    command = [sys.executable, __file__, "--train", racer, str(length), "--data", str(data), "--out", str(out)]
     with (out / "output.txt").open("w") as output:
         if subprocess.run(command, stdout=output, stderr=subprocess.STDOUT).returncode:
             sys.exit(f"{racer} failed; see {output.name}")
 
 
-def train(racer: str, data: Path, out: Path, pairs: int) -> None:
+def train(racer: str, data: Path, out: Path, length: float) -> None:
     """One run of one racer, in this process."""
     if racer == PEER:
-        train_open_clip(data, out, pairs)
+        train_open_clip(data, out, int(length))
     else:
-        fit(our_config(racer, (str(data / "tiny-imagenet" / "train"),), str(out), pairs))
+        config = our_config(racer, (str(data / "tiny-imagenet" / "train"),), str(out), NO_LIMIT)
+        fit(dataclasses.replace(config, minutes=length))
 
 
 def our_config(racer: str, shards: tuple[str, ...], out: str, pairs: int) -> TrainConfig:

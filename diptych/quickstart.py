@@ -22,7 +22,8 @@ from diptych.train.inputs import is_playground
 
 logger = logging.getLogger(__name__)
 
-PAIRS = 120_000  # four to five minutes on two cores
+PAIRS = 120_000
+MINUTES = 3.0  # a slow machine stops earlier
 UNIQUE_PAIRS = 50_000
 SIZE = 64
 CONFUSED_TASK = "shape"
@@ -42,20 +43,26 @@ class Quickstart:
     report: Path | None
 
 
-def run_quickstart(out: Path, *, num_pairs: int = PAIRS, seed: int = 0, resume: bool = False) -> Quickstart:
+def run_quickstart(
+    out: Path, *, num_pairs: int | None = None, minutes: float | None = None, seed: int = 0, resume: bool = False
+) -> Quickstart:
     """Train on the playground, measure every task, write out/report.html and out/results.jsonl.
 
     Args:
         out: folder of the run; an earlier quickstart there is replaced unless `resume`, any other run is refused.
-        num_pairs: pairs to train on, with repetition.
+        num_pairs: pairs to train on, with repetition; at most these where `minutes` is given, too.
+        minutes: of training. Without both, PAIRS or MINUTES, whichever ends first.
         seed: of the weights, and of the training pictures.
         resume: go on with a run that was stopped.
     """
+    if num_pairs is None:
+        num_pairs, minutes = PAIRS, MINUTES if minutes is None else minutes
     config = configure(
         "quickstart",
         (f"playground:{min(UNIQUE_PAIRS, num_pairs)}",),
         str(out),
         num_pairs=num_pairs,
+        minutes=minutes,
         top={"seed": seed},
         loader={"seed": seed},
     )
@@ -67,11 +74,12 @@ def run_quickstart(out: Path, *, num_pairs: int = PAIRS, seed: int = 0, resume: 
     if not run.finished:
         return Quickstart(run, tasks, None)
     report = out / "report.html"
-    write_report(_report(run, config, evaluators, seed), report)
+    write_report(_report(run, evaluators, seed), report)
     return Quickstart(run, tasks, report)
 
 
-def _report(run: Run, config: TrainConfig, evaluators: list[ZeroShot], seed: int) -> QuickstartReport:
+def _report(run: Run, evaluators: list[ZeroShot], seed: int) -> QuickstartReport:
+    config = run.config
     pairs = _pairs(Playground(_POOL, seed=seed, size=SIZE, split="test"))
     pictures, captions = [pair.image for pair in pairs], [pair.caption for pair in pairs]
     cosines = (run.model.encode_images(pictures) @ run.model.encode_texts(captions).T).numpy()

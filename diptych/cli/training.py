@@ -42,6 +42,9 @@ Init = Annotated[str | None, Option(help="Model to begin with: folder, weight fi
 def quickstart(
     out: Annotated[Path, Option(help="Folder for the model, the results and report.html.")] = Path("runs/quickstart"),
     pairs: Annotated[Number, Option(help="Pairs to train on; fewer is faster and less accurate.")] = None,
+    minutes: Annotated[
+        Fraction, Option(help="Minutes to train; without --pairs 3, or 120,000 pairs where that takes less.")
+    ] = None,
     seed: Seed = 0,
     resume: Resume = False,
 ) -> None:
@@ -50,9 +53,9 @@ def quickstart(
     Needs no data and no network: pictures of shapes, words and handwritten digits are drawn as it goes.
     """
     from diptych.evaluate import zero_shot_table
-    from diptych.quickstart import PAIRS, run_quickstart
+    from diptych.quickstart import run_quickstart
 
-    done = run_quickstart(out, num_pairs=PAIRS if pairs is None else pairs, seed=seed, resume=resume)
+    done = run_quickstart(out, num_pairs=pairs, minutes=minutes, seed=seed, resume=resume)
     exit_if_stopped(done.run)
     show(zero_shot_table(done.run.results, done.tasks))
     print(f"the report:  {done.report}\nthe numbers: {out / 'results.jsonl'}\nthe model:   {out / 'model'}")
@@ -66,6 +69,7 @@ def quickstart(
         "diptych train photos/ --pairs 300000 --set optimizer.learning_rate=2e-3 --out runs/tiny --dry-run",
         "diptych train photos/ --recipe finetune --init runs/quickstart/model --pairs 300000 --out runs/tuned",
         "diptych train playground:50000 --recipe quickstart --epochs 2 --out runs/play",
+        "diptych train photos/ --recipe compact-rn --minutes 15 --out runs/quarter",
     )
 )
 def train(
@@ -75,6 +79,9 @@ def train(
     pairs: Annotated[Number, Option(help="Pairs to see in the whole run, with repetition.")] = None,
     epochs: Annotated[
         Fraction, Option(help="Passes over the data, in place of --pairs; counts the data first.")
+    ] = None,
+    minutes: Annotated[
+        Fraction, Option(help="Minutes to train, settled at the start as a number of pairs; --pairs is then the most.")
     ] = None,
     settings: Settings = None,
     init: Init = None,
@@ -113,6 +120,7 @@ def train(
         str(out),
         num_pairs=pairs,
         epochs=epochs,
+        minutes=minutes,
         init=init,
         settings=settings or [],
         top={**top, "evaluate_steps": evaluate_steps},

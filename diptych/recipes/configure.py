@@ -11,9 +11,10 @@ from diptych.recipes.paper import HIGH_RESOLUTION, PAPER_EPOCHS, PAPER_LEARNING_
 from diptych.recipes.settings import Changes, parse_settings, rebuild
 from diptych.recipes.small import compact_rn, quickstart, siglip, tiny_rn, tiny_vit
 from diptych.recipes.tuning import finetune, lit
-from diptych.train import ScheduleConfig, TrainConfig
+from diptych.train import TrainConfig
 from diptych.train.config import InitConfig
 from diptych.train.inputs import count_pairs, open_pairs
+from diptych.train.length import NO_LIMIT
 
 # (data, out, num_pairs); those that begin with trained weights take `init`, too.
 Recipe = Callable[..., TrainConfig]
@@ -33,7 +34,6 @@ RECIPES: dict[str, Recipe] = {
 BEGIN_WITH_WEIGHTS = (HIGH_RESOLUTION, "finetune", "lit")
 # Passes over the data that the paper made; other recipes have no length of their own.
 EPOCHS: Mapping[str, float] = {name: PAPER_EPOCHS for name in (*PAPER_LEARNING_RATES, "yfcc")} | {HIGH_RESOLUTION: 1}
-_ANY_NUMBER = 10**12  # pairs of a draft: more than any batch
 
 
 def get_recipe(name: str) -> Recipe:
@@ -54,6 +54,7 @@ def configure(
     *,
     num_pairs: int | None = None,
     epochs: float | None = None,
+    minutes: float | None = None,
     init: str | None = None,
     settings: Iterable[str] = (),
     top: Mapping[str, Any],
@@ -64,6 +65,7 @@ def configure(
     Args:
         num_pairs, epochs: how long to train; one of them, or none for a recipe of the paper, which has its own
             epochs. Epochs are counted by reading the data once.
+        minutes: how long to train on the clock; with one of the others, whichever ends first.
         init: the model to begin with; its tokenizer is taken, too, unless another one is set.
         settings: any field by its dotted name, "optimizer.learning_rate=1e-3"; they have the last word.
         top: fields of TrainConfig itself.
@@ -73,23 +75,22 @@ def configure(
     """
     settings = list(settings)
     draft = _draft(recipe, data, out, init or _initial_weights(settings))
-    given = {**_given(top), **{name: _given(values) for name, values in components.items()}}
+    given = {**_given({**top, "minutes": minutes}), **{name: _given(values) for name, values in components.items()}}
     changes = _merged(given, parse_settings(draft, settings))
     changes["num_pairs"] = _length(draft, changes, num_pairs, epochs, EPOCHS.get(recipe))
     # Parts first: the whole checks that they fit together only once all of them are in place.
     config = rebuild(draft, changes)
     if "warmup_steps" in changes.get("schedule", {}):
         return config
-    warmup_steps = _warmup(config.schedule, config.num_steps)
-    return dataclasses.replace(config, schedule=dataclasses.replace(config.schedule, warmup_steps=warmup_steps))
+    return dataclasses.replace(config, schedule=config.schedule.shortened(config.num_steps))
 
 
 def _draft(recipe: str, data: tuple[str, ...], out: str, init: str | None) -> TrainConfig:
     """The recipe as it stands, on the weights that it begins with."""
     make = get_recipe(recipe)
     if recipe in BEGIN_WITH_WEIGHTS:
-        return make(data, out, _ANY_NUMBER, init=init)
-    config = make(data, out, _ANY_NUMBER)
+        return make(data, out, NO_LIMIT, init=init)
+    config = make(data, out, NO_LIMIT)
     return config if init is None else dataclasses.replace(config, init=InitConfig(weights=init), tokenizer="init")
 
 
@@ -106,20 +107,17 @@ def _length(
     if "num_pairs" in changes and num_pairs is None and epochs is None:
         return changes["num_pairs"]
     if num_pairs is None and epochs is None:
+        if changes.get("minutes") is not None:
+            return NO_LIMIT
         epochs = default
     if (num_pairs is None) == (epochs is None) or "num_pairs" in changes:
-        raise ConfigError("say how long to train: either --pairs or --epochs")
+        raise ConfigError("say how long to train: --pairs or --epochs, --minutes, or --minutes with one of the others")
     if num_pairs is not None:
         return num_pairs
     assert epochs is not None
     if not 0 < epochs < math.inf:
         raise ConfigError(f"epochs is {epochs}; it must be a number above 0")
     return int(epochs * count_pairs(open_pairs(changes.get("data", draft.data), draft.model.vision.image_size)))
-
-
-def _warmup(schedule: ScheduleConfig, num_steps: int) -> int:
-    """The recipe's warm-up, cut to a tenth of a short run."""
-    return max(1, min(schedule.warmup_steps, num_steps // 10))
 
 
 def _given(values: Mapping[str, Any]) -> Changes:

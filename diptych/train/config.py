@@ -150,6 +150,8 @@ class TrainConfig:
         device: "auto", "cpu", "cuda", ...
         log_steps: steps between two rows of log.jsonl.
         evaluate_steps: steps between two rounds of the evaluators; None for the end of the run alone.
+        minutes: of the whole run, from the call of `fit` to its last update; a rate measured at the start settles how
+            many pairs that is, at most `num_pairs`, and then stands in config.json (diptych.train.length).
         seed: of the initial weights; the data's order has its own seed in `loader`.
     """
 
@@ -177,6 +179,7 @@ class TrainConfig:
     device: str = "auto"
     log_steps: int = 10
     evaluate_steps: int | None = None
+    minutes: float | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -196,6 +199,8 @@ class TrainConfig:
             raise ConfigError(f"log_steps is {self.log_steps}; it must be at least 1")
         if self.evaluate_steps is not None and self.evaluate_steps < 1:
             raise ConfigError(f"evaluate_steps is {self.evaluate_steps}; it must be at least 1, or None")
+        if self.minutes is not None and not 0 < self.minutes < math.inf:
+            raise ConfigError(f"minutes is {self.minutes}; it must be a number above 0, or None")
         if self.micro_batch_size is not None and self.micro_batch_size < 1:
             raise ConfigError(f"micro_batch_size is {self.micro_batch_size}; it must be at least 1, or None")
         if self.average_decay is not None and not 0 < self.average_decay < 1:

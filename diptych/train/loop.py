@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import logging
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from diptych.train.config import TrainConfig
 from diptych.train.folder_lock import FolderLock
 from diptych.train.guard import SpikeGuard
 from diptych.train.inputs import input_marks, open_pairs, prepare_tokenizer
+from diptych.train.length import resumed_length, settle_length
 from diptych.train.log import TrainLog, open_log
 from diptych.train.meter import Meter
 from diptych.train.network import Step, build_network, build_step
@@ -52,6 +54,7 @@ class Run:
         finished: False where SIGINT or SIGTERM stopped the run; `fit(config, resume=True)` goes on.
         seconds: training time over all calls, evaluators left out.
         results: what the evaluators measured at the end.
+        config: the run's, with its length settled.
     """
 
     folder: Path
@@ -60,6 +63,7 @@ class Run:
     finished: bool
     seconds: float
     results: list[Result]
+    config: TrainConfig
 
 
 def fit(
@@ -90,10 +94,12 @@ def fit(
     Source: CLIP paper, sections 2.3 and 2.5.
     """
     # ---- where the run lives
+    began = time.monotonic()
     device = distributed.start(choose_device(config.device))
     folder = Path(config.out)
     checkpoints, lock = Checkpoints(folder / "checkpoints", config.checkpoint), FolderLock(folder)
     saved = checkpoints.newest() if goes_on(folder, resume) else None
+    config = resumed_length(config, saved and saved["config"])
     with contextlib.ExitStack() as stack:
         stack.callback(lock.release)
         distributed.on_main(lambda: claim(folder, lock, checkpoints, config, saved))
@@ -101,6 +107,9 @@ def fit(
         # ---- what it learns from, and what learns
         source = pairs or open_pairs(config.data, config.preprocessing.image_size, config.loader.seed)
         tokenizer = distributed.on_main(lambda: prepare_tokenizer(config, source, folder))
+        if saved is None:
+            draft = config
+            config = settle_length(draft, began, folder, lambda: _prepare(draft, source, tokenizer, device, None)[::2])
         training, model, step = _prepare(config, source, tokenizer, device, saved)
         for evaluator in evaluators:
             getattr(evaluator, "check", lambda _: None)(model)
@@ -115,7 +124,7 @@ def fit(
                 distributed.on_main(lambda: final.save(folder / "model"))
             results = _evaluate(training, model, evaluators, log)
             distributed.on_main(lambda: _write_anew(results, folder / "results.jsonl"))
-    return Run(folder, model, training.step, finished, training.seconds, results)
+    return Run(folder, model, training.step, finished, training.seconds, results, config)
 
 
 def _prepare(

@@ -83,6 +83,10 @@ class ScheduleConfig:
                 "the first must be at least 0, the second a share from 0 to 1"
             )
 
+    def shortened(self, num_steps: int) -> "ScheduleConfig":
+        """The warm-up cut to a tenth of a run of so many updates."""
+        return dataclasses.replace(self, warmup_steps=max(1, min(self.warmup_steps, num_steps // 10)))
+
 
 def learning_rate_share(step: int, num_steps: int, schedule: ScheduleConfig) -> float:
     """Share of the peak learning rate in the update number `step`, which counts from 0."""

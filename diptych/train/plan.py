@@ -15,6 +15,7 @@ from diptych.model.flops import flops_per_pair
 from diptych.train.config import TrainConfig
 from diptych.train.initial import initial_tokenizer
 from diptych.train.inputs import open_pairs, spread_captions
+from diptych.train.length import whole_steps, with_length
 from diptych.train.measure import Cost, measure
 
 _CAPTIONS = 1000  # enough for their mean length
@@ -64,6 +65,9 @@ def make_plan(config: TrainConfig) -> Plan:
     image, text = model.vision.num_parameters(model.embed_dim), model.text.num_parameters(model.embed_dim)
     flops = flops_per_pair(model, mean, config.patch_dropout.share)
     cost = measure(config, lengths, choose_device(config.device), world_size)
+    if config.minutes is not None and cost.seconds_per_step is not None:
+        num_steps = 60 * config.minutes / cost.seconds_per_step
+        config = with_length(config, whole_steps(num_steps * config.global_batch_size, config))
     return Plan(config, image, text, mean, flops, cost, world_size)
 
 

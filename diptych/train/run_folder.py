@@ -69,9 +69,14 @@ def claim(
         if saved is None:
             for leftover in ("log.jsonl", "evaluations.jsonl", "results.jsonl", "tokenizer.json"):
                 (folder / leftover).unlink(missing_ok=True)
-            (folder / "config.json").write_text(json.dumps(config.to_dict(), indent=2) + "\n", encoding="utf-8")
+            write_config(config, folder)
     except OSError as error:
         raise ConfigError(f"cannot write to {folder}: {error.strerror}; choose another folder (--out)") from error
+
+
+def write_config(config: TrainConfig, folder: Path) -> None:
+    """The run as config.json."""
+    (folder / "config.json").write_text(json.dumps(config.to_dict(), indent=2) + "\n", encoding="utf-8")
 
 
 def _runs_near(folder: Path) -> list[Path]:
