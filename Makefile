@@ -28,8 +28,8 @@ clean:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "Diptych needs Python 3.11 or newer; name one: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(PIP) torch
-	$(PIP) --editable .
+	$(PIP) torch setuptools
+	$(PIP) --no-build-isolation --editable .
 	touch $@
 
 # The peers that tests and benchmarks compare with; without dependencies, because torchvision has no CPU build (tests/peers.py).

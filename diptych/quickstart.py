@@ -15,6 +15,7 @@ from diptych.data.benchmarks import Benchmark
 from diptych.data.playground import Playground, playground_tasks
 from diptych.embed.model import Model
 from diptych.evaluate import ZeroShot, confusion_matrix, read_predictions, run_record
+from diptych.model.presets import get_preset
 from diptych.recipes import configure
 from diptych.report import Confusion, Match, Pair, QuickstartReport, Retrieval, Similarity, write_report
 from diptych.train import Run, TrainConfig, fit, read_log
@@ -27,6 +28,7 @@ MINUTES = 3.0  # a slow machine stops earlier
 UNIQUE_PAIRS = 50_000
 SIZE = 64
 CONFUSED_TASK = "shape"
+_FORMER = "playground-rn"  # what earlier versions trained
 _POOL = 400  # test pairs among which neighbours are looked for
 _OURS = ("checkpoints", "tensorboard", "predictions", "model")
 
@@ -170,7 +172,8 @@ def _clear(out: Path, config: TrainConfig) -> None:
     """Remove what an earlier quickstart wrote, and nothing else: `fit` refuses a folder with any other run."""
     try:
         before = json.loads((out / "config.json").read_text(encoding="utf-8"))
-        ours = before["model"] == json.loads(json.dumps(config.model.to_dict())) and is_playground(before["data"])
+        models = [json.loads(json.dumps(model.to_dict())) for model in (config.model, get_preset(_FORMER))]
+        ours = before["model"] in models and is_playground(before["data"])
     except (OSError, ValueError, KeyError, TypeError):
         return
     if ours:

@@ -24,6 +24,11 @@ PRESETS: dict[str, CLIPConfig] = {
         CompactResNetConfig(64, widths=(32, 64, 128, 256), layers=(1, 1, 1, 1)),
         TextConfig(vocab_size=4096, width=256, layers=2),
     ),
+    "playground-compact": CLIPConfig(
+        256,
+        CompactResNetConfig(64, widths=(24, 48, 96, 192), layers=(1, 1, 1, 1)),
+        TextConfig(context_length=32, vocab_size=1024, width=128, layers=2),
+    ),
     "playground-rn": CLIPConfig(
         256, ResNetConfig(64, 32, (1, 1, 1, 1)), TextConfig(context_length=32, vocab_size=1024, width=128, layers=2)
     ),

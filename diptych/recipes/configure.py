@@ -9,7 +9,7 @@ from typing import Any
 from diptych.errors import ConfigError
 from diptych.recipes.paper import HIGH_RESOLUTION, PAPER_EPOCHS, PAPER_LEARNING_RATES, high_resolution, paper, yfcc
 from diptych.recipes.settings import Changes, parse_settings, rebuild
-from diptych.recipes.small import compact_rn, quickstart, siglip, tiny_rn, tiny_vit
+from diptych.recipes.small import compact_rn, playground_rn, quickstart, siglip, tiny_rn, tiny_vit
 from diptych.recipes.tuning import finetune, lit
 from diptych.train import TrainConfig
 from diptych.train.config import InitConfig
@@ -21,6 +21,7 @@ Recipe = Callable[..., TrainConfig]
 
 RECIPES: dict[str, Recipe] = {
     "quickstart": quickstart,
+    "playground-rn": playground_rn,
     "compact-rn": compact_rn,
     "tiny-rn": tiny_rn,
     "tiny-vit": tiny_vit,

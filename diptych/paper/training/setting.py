@@ -31,7 +31,7 @@ def base_run(
     Raises:
         ConfigError: there is no such recipe, or too few pairs.
     """
-    chosen = recipe or ("compact-rn" if data else "quickstart")
+    chosen = recipe or ("compact-rn" if data else "playground-rn")
     source = tuple(data) if data else (f"playground:{min(UNIQUE_PAIRS, pairs)}",)
     loader = {"global_batch_size": batch_size, "seed": seed, "num_workers": workers}
     return configure(
