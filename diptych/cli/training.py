@@ -31,6 +31,10 @@ Settings = Annotated[
     list[str] | None,
     Option("--set", help="NAME=VALUE, any field of the configuration by its dotted name; may be repeated."),
 ]
+Epochs = Annotated[Fraction, Option(help="Passes over the data, in place of --pairs; counts the data first.")]
+Minutes = Annotated[
+    Fraction, Option(help="Minutes to train, settled at the start as a number of pairs; --pairs is then the most.")
+]
 Init = Annotated[str | None, Option(help="Model to begin with: folder, weight file or default.")]
 
 
@@ -43,7 +47,7 @@ def quickstart(
     out: Annotated[Path, Option(help="Folder for the model, the results and report.html.")] = Path("runs/quickstart"),
     pairs: Annotated[Number, Option(help="Pairs to train on; fewer is faster and less accurate.")] = None,
     minutes: Annotated[
-        Fraction, Option(help="Minutes to train; without --pairs 3, or 120,000 pairs where that takes less.")
+        Fraction, Option(help="Minutes to train; without --pairs 3.5, or 120,000 pairs where that takes less.")
     ] = None,
     seed: Seed = 0,
     resume: Resume = False,
@@ -77,12 +81,8 @@ def train(
     out: Annotated[Path, Option(help="Folder of the run: log, checkpoints, model.")],
     recipe: Recipe = "compact-rn",
     pairs: Annotated[Number, Option(help="Pairs to see in the whole run, with repetition.")] = None,
-    epochs: Annotated[
-        Fraction, Option(help="Passes over the data, in place of --pairs; counts the data first.")
-    ] = None,
-    minutes: Annotated[
-        Fraction, Option(help="Minutes to train, settled at the start as a number of pairs; --pairs is then the most.")
-    ] = None,
+    epochs: Epochs = None,
+    minutes: Minutes = None,
     settings: Settings = None,
     init: Init = None,
     dry_run: Annotated[

@@ -16,7 +16,7 @@ SIGLIP_BIAS = -10.0
 
 
 def quickstart(data: tuple[str, ...], out: str, num_pairs: int) -> TrainConfig:
-    """The embedded pairs in three minutes on two cores: plain convolutions at 64 pixels, small batches, and Muon."""
+    """The embedded pairs in a few minutes on two cores: plain convolutions at 64 pixels, small batches, and Muon."""
     config = _small("playground-compact", data, out, num_pairs, batch=64, learning_rate=1.5e-3, warmup_steps=150)
     optimizer = dataclasses.replace(config.optimizer, weight_decay=0.5, muon_learning_rate=8e-3)
     return dataclasses.replace(config, optimizer=optimizer)
