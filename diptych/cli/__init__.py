@@ -3,10 +3,14 @@
 One file for each group of commands; `docs/cli.md` is made from them.
 """
 
+import contextlib
+import io
 import logging
 import os
 import re
+import select
 import sys
+from typing import NoReturn
 
 from typer.models import CommandInfo
 
@@ -15,6 +19,8 @@ from diptych.cli.common import app, is_main
 from diptych.errors import DiptychError
 
 __all__ = ["app", "main"]
+
+_CLOSED_PIPE = 141  # 128 and the number of SIGPIPE, as shells say it
 
 
 def _in_the_papers_order(command: CommandInfo) -> tuple[str, int, str]:
@@ -50,14 +56,52 @@ def _one_line(error: Exception) -> str:
 
 def main() -> None:
     """Entry point: errors of ours are one line, not a traceback; DIPTYCH_DEBUG=1 shows it all."""
+    _print_anything()
     try:
         _run()
+        sys.stdout.flush()
     except SystemExit as end:
+        if _is_output_closed(end):
+            _end_quietly()
         if "diptych.distributed" in sys.modules:
             from diptych import distributed
 
             distributed.leave(end.code)
         raise
+    except BrokenPipeError as error:
+        if not _is_output_closed(error):
+            raise
+        _end_quietly()
+
+
+def _print_anything() -> None:
+    """Characters that the terminal's encoding lacks are printed as \\x and \\u, in names of files as anywhere."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _is_output_closed(end: BaseException) -> bool:
+    """Whether the reader of what is printed here has gone (`| head`); a worker's pipe may break for other reasons."""
+    cause = end if isinstance(end, BrokenPipeError) else end.__context__  # typer exits on a broken pipe
+    if not isinstance(cause, BrokenPipeError):
+        return False
+    if hasattr(select, "poll"):
+        poll = select.poll()
+        for stream in (sys.__stdout__, sys.__stderr__):
+            with contextlib.suppress(OSError, ValueError, AttributeError):
+                poll.register(stream.fileno(), 0)  # type: ignore[union-attr]  # a closed one has none
+        return any(state & select.POLLERR for _, state in poll.poll(0))
+    return True
+
+
+def _end_quietly() -> NoReturn:
+    """As programs do that a closed pipe ends. What is left in buffers goes nowhere, without a complaint."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.__stdout__, sys.__stderr__):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            os.dup2(nowhere, stream.fileno())  # type: ignore[union-attr]
+    os._exit(_CLOSED_PIPE)
 
 
 def _run() -> None:

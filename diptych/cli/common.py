@@ -1,6 +1,7 @@
 """What the commands share: the app, their common options, and printing."""
 
 import contextlib
+import importlib.metadata
 import os
 import shlex
 import shutil
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from diptych.errors import InputError
+from diptych.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
     from diptych.evaluate.suite import Skipped
@@ -42,6 +43,8 @@ Resume = Annotated[bool, Option("--resume", help="Go on from the newest checkpoi
 ModelOption = Annotated[str | None, Option(help="Model folder, weight file, or default, which comes with Diptych.")]
 Number = int | None
 Fraction = float | None
+
+_DEVICES = ("auto", "cpu", "cuda", "mps", "xpu", "hpu", "mtia", "xla", "meta")
 
 PAIRS_HELP = "Pairs: tar shards, parquet, CSV/TSV, a folder with .txt files, or playground:NUM."
 SETS_HELP = "MODEL (unless --model is given), then evaluation sets: clip-benchmark/wds layout or a folder per class."
@@ -93,6 +96,15 @@ def refuse_unwritable_folder(out: Path) -> None:
         raise InputError(f"{out} is a file, but a folder is needed; choose another (--out)") from None
     except OSError as error:
         raise InputError(f"cannot write into {out}: {error.strerror}; choose another folder (--out)") from error
+
+
+def refuse_unknown_device(name: str) -> None:
+    """Find a misspelled device before torch is imported; whether a known one is there, only torch can say."""
+    if importlib.metadata.entry_points(group="torch.backends"):  # plug-ins name devices of their own
+        return
+    kind, _, number = name.partition(":")
+    if kind not in _DEVICES or (number and not number.isdecimal()):
+        raise ConfigError(f"there is no device {name!r}: try auto, cpu, cuda or cuda:1")
 
 
 def show(table: Any) -> None:

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from diptych.cli.classify import run_classify_command
 from diptych.cli.common import (
     SETS_HELP,
     Device,
@@ -13,6 +14,7 @@ from diptych.cli.common import (
     Workers,
     app,
     examples,
+    refuse_unknown_device,
     refuse_unwritable,
     show,
 )
@@ -86,6 +88,7 @@ def evaluate(
         "diptych classify photo.jpg --labels cat,dog",
         "diptych classify holiday/*.jpg --model runs/tiny/model --labels 'cat,dog,a red car'",
         "diptych classify pictures/ --model ViT-B-32.pt --labels @labels.txt --template 'a photo of a {c}.'",
+        "diptych classify pictures/ --labels cat,dog --out labels.csv",
     )
 )
 def classify(
@@ -97,18 +100,25 @@ def classify(
     ] = None,
     top_k: Annotated[int, Option(help="Labels to show for each picture.")] = 3,
     json_lines: Annotated[bool, typer.Option("--json", help="One JSON object a line, for other programs.")] = False,
+    out: Annotated[
+        Path | None,
+        Option(help="Write rows into this .csv, .jsonl or .parquet, not to the screen; the same command resumes."),
+    ] = None,
     device: Device = "auto",
 ) -> None:
-    """Say which of your labels fits each picture best. No training: the labels are all it needs."""
-    from diptych.embed import load
-    from diptych.evaluate import classify_pictures, print_classified, read_labels, read_templates
+    """Say which of your labels fits each picture best. No training: the labels are all it needs.
 
-    class_names, templates = read_labels(labels), read_templates(template) if template else None
-    encoder = load(str(model), device=None if device == "auto" else device)
-    if not print_classified(
-        classify_pictures(encoder, pictures, class_names, templates, top_k=top_k), as_json=json_lines
-    ):
-        raise typer.Exit(1)
+    Results appear batch by batch. With --out a run that was stopped or killed resumes; no row is doubled or lost.
+    """
+    from diptych.evaluate.classify.label_file import LabelFile
+    from diptych.evaluate.classify.question import Question, find_images
+    from diptych.evaluate.zero_shot.prompts import read_labels, read_templates
+
+    question = Question(tuple(read_labels(labels)), tuple(read_templates(template or ())), top_k)
+    paths = find_images(pictures)
+    file = None if out is None else LabelFile(out, question)
+    refuse_unknown_device(device)
+    run_classify_command(str(model), paths, question, file, json_lines, device)
 
 
 @app.command(

@@ -6,7 +6,9 @@ from diptych.lazy import lazy_names
 
 if TYPE_CHECKING:
     from diptych.embed.encoder import Evaluator
-    from diptych.evaluate.commands import Classified, classify_pictures, evaluate_benchmarks, print_classified
+    from diptych.evaluate.classify.pictures import classify_pictures
+    from diptych.evaluate.classify.rows import Classified, print_classified
+    from diptych.evaluate.commands import evaluate_benchmarks
     from diptych.evaluate.metrics.classification import (
         accuracy,
         accuracy_top_k,
@@ -68,12 +70,9 @@ __getattr__, __dir__ = lazy_names(
     __name__,
     {
         "diptych.embed.encoder": ("Evaluator",),
-        "diptych.evaluate.commands": (
-            "Classified",
-            "classify_pictures",
-            "evaluate_benchmarks",
-            "print_classified",
-        ),
+        "diptych.evaluate.classify.pictures": ("classify_pictures",),
+        "diptych.evaluate.classify.rows": ("Classified", "print_classified"),
+        "diptych.evaluate.commands": ("evaluate_benchmarks",),
         "diptych.evaluate.metrics.classification": (
             "accuracy",
             "accuracy_top_k",

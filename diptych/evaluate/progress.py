@@ -11,15 +11,21 @@ T = TypeVar("T")
 
 
 def progress_bar(
-    items: Iterable[T], description: str, total: float | None = None, size: Callable[[T], int] = lambda item: 1
+    items: Iterable[T],
+    description: str,
+    total: float | None = None,
+    size: Callable[[T], int] = lambda item: 1,
+    *,
+    beside_rows: bool = False,
 ) -> Iterator[T]:
     """Yield items while a bar counts them, with their rate and the time left; it vanishes at the end.
 
     Args:
         total: how many are expected; by default the number of items, where they can be counted.
         size: how many an item counts for: a batch of pictures is as many.
+        beside_rows: the caller prints what is found; on a terminal that is progress enough.
     """
-    if not sys.stderr.isatty():
+    if not sys.stderr.isatty() or (beside_rows and sys.stdout.isatty()):
         yield from items
         return
     total = total or (len(items) if isinstance(items, Sized) else None)

@@ -1,0 +1,120 @@
+"""Rows of images as lines of CSV and of JSON, and back: what is whole, what is torn, and what is something else."""
+
+import csv
+import dataclasses
+import io
+import json
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from diptych.errors import DataError
+from diptych.evaluate.classify.rows import Classified
+
+_LONGEST_ROW = 16 << 20
+_CSV_HEADER = re.compile(rb"path,label,probability(,label_(\d+),probability_\2)*,error,made_by\r?\n")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Entry:
+    """What is remembered of a row: its image, whether it is broken, what made it, and the byte after its end."""
+
+    path: str
+    is_broken: bool
+    made_by: str
+    end: int = 0
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RowFormat:
+    """A format of one row after the other.
+
+    Attributes:
+        header: what the file begins with.
+        encode: rows and their made_by, as bytes.
+        read: the whole rows of a file; a torn one at its end is left out.
+    """
+
+    header: bytes
+    encode: Callable[[Sequence[Classified], str], bytes]
+    read: Callable[[Path], Iterator[Entry]]
+
+
+def csv_format(num_labels: int) -> RowFormat:
+    """CSV for spreadsheets: a column for each of the best labels."""
+    names = ["label", "probability"]
+    names += [f"{name}_{place}" for place in range(2, num_labels + 1) for name in ("label", "probability")]
+    return RowFormat(_csv([["path", *names, "error", "made_by"]]), _csv_encoder(num_labels), _read_csv)
+
+
+def json_format() -> RowFormat:
+    """One JSON object a line."""
+    return RowFormat(b"", _encode_json, _read_json)
+
+
+def _csv(rows: Sequence[Sequence[Any]]) -> bytes:
+    text = io.StringIO()
+    csv.writer(text).writerows(rows)  # CRLF: with a bare newline, a carriage return in a name would not be quoted
+    # The name of a file may hold bytes that are no text; what they become here is the same whenever it is asked.
+    return text.getvalue().encode("utf-8", "backslashreplace")
+
+
+def _csv_encoder(num_labels: int) -> Callable[[Sequence[Classified], str], bytes]:
+    def encode(rows: Sequence[Classified], made_by: str) -> bytes:
+        lines = []
+        for row in rows:
+            best = [value for label, probability in row.classes for value in (label, f"{probability:.6g}")]
+            best += [""] * (2 * num_labels - len(best))
+            lines.append([str(row.path), *best, row.error or "", made_by])
+        return _csv(lines)
+
+    return encode
+
+
+def _encode_json(rows: Sequence[Classified], made_by: str) -> bytes:
+    return "".join(json.dumps(row.to_dict() | {"made_by": made_by}) + "\n" for row in rows).encode()
+
+
+def _read_csv(path: Path) -> Iterator[Entry]:
+    with path.open("rb") as file:
+        header = file.readline(_LONGEST_ROW)
+        if not header.endswith(b"\n") and b"path,label,probability".startswith(header[:22]):
+            return  # torn in its header: there are no rows
+        if not _CSV_HEADER.fullmatch(header):
+            raise DataError(f"{path} is no file of diptych classify: its first line is {header[:60]!r}")
+        record, end, number = b"", len(header), 1
+        width = header.count(b",") + 1
+        while line := file.readline(_LONGEST_ROW):
+            record, number = record + line, number + 1
+            if len(record) >= _LONGEST_ROW:
+                raise DataError(f"{path}, line {number}: the row is longer than {_LONGEST_ROW >> 20} MiB")
+            if not record.endswith(b"\n") or record.count(b'"') % 2:
+                continue  # a name may hold line breaks
+            fields = next(csv.reader(io.StringIO(record.decode("utf-8", "replace"), newline="")), [])
+            end += len(record)
+            record = b""
+            if len(fields) != width:
+                raise DataError(f"{path}, line {number} is no row of diptych classify; mend the line or take it out")
+            yield Entry(fields[0], bool(fields[-2]), fields[-1], end)
+
+
+def _read_json(path: Path) -> Iterator[Entry]:
+    end = 0
+    with path.open("rb") as file:
+        for number, line in enumerate(iter(lambda: file.readline(_LONGEST_ROW), b""), start=1):
+            if not line.endswith(b"\n"):
+                if not end and not (line.startswith(b'{"path"') or b'{"path"'.startswith(line)):
+                    raise DataError(f"{path} is no file of diptych classify: it begins with {line[:60]!r}")
+                return  # torn
+            try:
+                row = json.loads(line)
+                image, error, made_by = row["path"], row["error"], row["made_by"]
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
+                raise DataError(
+                    f"{path}, line {number} is no row of diptych classify; mend the line or take it out"
+                ) from error
+            end += len(line)
+            if not isinstance(image, str) or not isinstance(made_by, str):
+                raise DataError(f"{path}, line {number}: path and made_by must be texts")
+            yield Entry(image, error is not None, made_by, end)
