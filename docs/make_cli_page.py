@@ -45,7 +45,7 @@ def page() -> str:
 def _section(command: CommandInfo, group: str = "") -> Iterator[str]:
     function = command.callback
     assert function is not None
-    name = group + function.__name__
+    name = group + (command.name or function.__name__.replace("_", "-"))
     rows = list(_parameters(function))
     arguments = [f"{row.name}..." for row in rows if not row.name.startswith("-")]
     required = [f"{row.name} {row.takes.upper()}" for row in rows if row.name.startswith("-") and not row.default]

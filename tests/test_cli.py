@@ -1,5 +1,6 @@
 """The commands on good input, in this process and in others."""
 
+import importlib.metadata
 import itertools
 import json
 import os
@@ -59,6 +60,24 @@ def test_help_shows_examples(command, name):
 def test_help_lists_the_commands(command):
     outcome = command("--help")
     assert outcome.status == 0 and all(name in outcome.out for name in COMMANDS)
+
+
+def test_version(command):
+    outcome = command("--version")
+    assert outcome.status == 0 and outcome.out == f"diptych {importlib.metadata.version('diptych')}\n"
+
+
+def test_evaluate_writes_nothing_unasked_and_no_number_twice(command, model, colours, tmp_path):
+    before = sorted(tmp_path.rglob("*"))
+    words = ("evaluate", model, colours, "--workers", 0)
+    outcome = command(*words)
+    assert outcome.status == 0 and "nothing was written; --out results.jsonl" in outcome.out
+    assert [path for path in sorted(tmp_path.rglob("*")) if path not in before and "cache" not in path.parts] == []
+    for _ in range(2):
+        outcome = command(*words, "--out", "results.jsonl")
+        assert outcome.status == 0 and "results: results.jsonl; " in outcome.out
+    identities = [row.identity for row in read_results("results.jsonl")]
+    assert len(identities) == len(set(identities)) == 4
 
 
 @pytest.mark.parametrize(

@@ -217,6 +217,16 @@ def test_the_page_of_commands_is_the_one_that_their_help_makes():
     assert script["PAGE"].read_text(encoding="utf-8") == script["page"](), "run: python docs/make_cli_page.py"
 
 
+def test_the_page_of_commands_has_a_heading_for_each_that_exists():
+    headings = re.findall(r"^## diptych (.*)$", (ROOT / "docs" / "cli.md").read_text(encoding="utf-8"), re.MULTILINE)
+    there = [
+        name if not hasattr(found, "commands") else f"{name} {inner}"
+        for name, found in typer.main.get_command(app).commands.items()
+        for inner in getattr(found, "commands", [""])
+    ]
+    assert sorted(headings) == sorted(there) and len(set(headings)) == len(headings)
+
+
 def test_the_architecture_names_every_file_and_no_other():
     named = set(re.findall(r"`([\w/]+\.py)`", (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")))
     package = ROOT / "diptych"

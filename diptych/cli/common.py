@@ -22,12 +22,26 @@ if TYPE_CHECKING:
 
 # torch takes seconds to import; each command imports what it needs, so that --help answers at once.
 app = typer.Typer(
-    help="Train, measure and use CLIP models: learn from (image, text) pairs, classify with words.",
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     add_completion=False,
 )
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"diptych {importlib.metadata.version('diptych')}")
+        raise typer.Exit
+
+
+@app.callback()
+def diptych(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Train, measure and use CLIP models: learn from (image, text) pairs, classify with words."""
 
 
 def examples(*lines: str) -> str:

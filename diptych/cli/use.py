@@ -35,7 +35,7 @@ def evaluate(
     model: ModelOption = None,
     out: Annotated[
         Path | None,
-        Option(help="Results are appended here, Predictions go beside it; results.jsonl. A folder with --suite."),
+        Option(help="File for Results, .jsonl; Predictions go beside it. By default none. A folder with --suite."),
     ] = None,
     split: Annotated[str | None, Option(help="Which split to measure; test. A suite knows its own.")] = None,
     workers: Workers = 1,
@@ -69,18 +69,21 @@ def evaluate(
         return
     if data_root or task or dataset:
         raise InputError("--data-root, --task and --set belong to --suite paper")
-    out = out or Path("results.jsonl")
     name, *datasets = model_and_datasets if model is None else [model, *model_and_datasets]
     if not datasets:
         raise InputError(f"nothing to measure {name} on: diptych evaluate MODEL DATASET_DIR ...")
     benchmarks = [open_benchmark(dataset, split or "test") for dataset in datasets]
-    refuse_unwritable(out)
+    if out is not None:
+        refuse_unwritable(out)
     encoder = open_encoder(name, None if device == "auto" else device, precision)
     if not hasattr(encoder, "encode_texts"):
         raise InputError(f"{encoder.name} encodes no texts, which zero-shot needs; --suite paper measures it by probes")
     results = evaluate_benchmarks(encoder, benchmarks, out, num_workers=workers or 0)
     show(zero_shot_table(results, benchmarks))
-    print(f"results: {out}")
+    if out is None:
+        print("nothing was written; --out results.jsonl keeps the results, and predictions beside it")
+    else:
+        print(f"results: {out}; a row of the same measurement made before is replaced")
 
 
 @app.command(

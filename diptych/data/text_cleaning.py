@@ -1,8 +1,9 @@
 """What CLIP does to a text before byte-pair encoding: cleaning, cutting into pieces, bytes as printable characters."""
 
+import functools
 import html
+from collections.abc import Callable
 
-import ftfy
 import regex
 
 # The pattern of CLIP's tokenizer with open_clip's names for the special tokens. It never matches across white space, so
@@ -12,7 +13,6 @@ START, END = "<start_of_text>", "<end_of_text>"
 PIECES = regex.compile(
     START + "|" + END + r"|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+", regex.IGNORECASE
 )
-_CONFIG = ftfy.TextFixerConfig(explain=False)
 
 
 def clean(text: str) -> str:
@@ -26,7 +26,15 @@ def clean(text: str) -> str:
     """
     if text.isascii() and (stripped := text.strip()).isprintable() and "&" not in stripped.replace("& ", ""):
         return stripped
-    return html.unescape(html.unescape(ftfy.fix_text(text, _CONFIG)))
+    return html.unescape(html.unescape(_fixer()(text)))
+
+
+@functools.cache
+def _fixer() -> Callable[[str], str]:
+    import ftfy  # here: most texts do not need it
+
+    config = ftfy.TextFixerConfig(explain=False)
+    return lambda text: ftfy.fix_text(text, config)
 
 
 def normalise(text: str) -> str:

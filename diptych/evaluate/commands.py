@@ -9,7 +9,7 @@ from diptych.embed.encoder import Encoder
 from diptych.errors import InputError
 from diptych.evaluate.zero_shot.class_embeddings import default_cache_folder
 from diptych.evaluate.zero_shot.evaluator import ZeroShot
-from diptych.records import Result, write_results
+from diptych.records import Result, merge_results
 
 _PICTURES_PER_BATCH = 256
 
@@ -27,8 +27,8 @@ def evaluate_benchmarks(
     Args:
         encoder: the model.
         benchmarks: the sets, or their folders (clip-benchmark/wds layout, or a folder per class).
-        out: append Results to this JSON-lines file, each set's as soon as it is measured, and write Predictions into
-            the folder `predictions` beside it; None writes nothing.
+        out: write Results into this JSON-lines file, each set's as soon as it is measured and in the place of the same
+            measurement made before, and Predictions into the folder `predictions` beside it; None writes nothing.
         split: which part of the sets that are given as folders.
         num_workers: processes that decode pictures.
     Returns:
@@ -52,6 +52,6 @@ def evaluate_benchmarks(
         )
         measured = evaluator(encoder)
         if out is not None:
-            write_results(measured, out)
+            merge_results(measured, out)
         results += measured
     return results

@@ -3,8 +3,9 @@
 They are small and easy, and there to try every task of the suite on, training splits included.
 """
 
+import logging
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +19,20 @@ from diptych.errors import DataError
 from diptych.files import expanded
 from diptych.records import Sample
 
+logger = logging.getLogger(__name__)
 _TEST_DIGITS = 500
 
 
-def write_embedded(root: str | Path, *, seed: int = 0, num_train: int = 2000, num_test: int = 1000) -> list[Path]:
+Track = Callable[[Iterator[Sample], str], Iterator[Sample]]
+
+
+def _untracked(samples: Iterator[Sample], description: str) -> Iterator[Sample]:
+    return samples
+
+
+def write_embedded(
+    root: str | Path, *, seed: int = 0, num_train: int = 2000, num_test: int = 1000, track: Track = _untracked
+) -> list[Path]:
     """Write the sets into root/digits and root/playground-TASK, in the clip-benchmark/wds layout, and pairs for
     retrieval into root/playground-captions.
 
@@ -32,6 +43,7 @@ def write_embedded(root: str | Path, *, seed: int = 0, num_train: int = 2000, nu
     Args:
         seed: of the split of the digits, and of the pictures drawn.
         num_train, num_test: pictures of each task of the playground.
+        track: passes a set's samples on and counts them for whoever waits, as progress_bar does.
     Returns:
         the folders.
     Raises:
@@ -47,7 +59,7 @@ def write_embedded(root: str | Path, *, seed: int = 0, num_train: int = 2000, nu
         parts = {"train": _all(train[test.name]), "test": _all(test)}
         sets[f"playground-{test.name}"] = (test.class_names, test.templates, parts)
     sets["playground-captions"] = ((), (), {"test": _captioned(seed, num_test // 2)})
-    return [_write(root / name, *one) for name, one in sets.items()]
+    return [_write(root / name, *one, track) for name, one in sets.items()]
 
 
 def _captioned(seed: int, count: int) -> Iterator[Sample]:
@@ -80,14 +92,21 @@ def _all(benchmark: Benchmark) -> Iterator[Sample]:
         yield from (item for item in benchmark.source.read(index) if isinstance(item, Sample))
 
 
-def _write(folder: Path, names: Sequence[str], templates: Sequence[str], parts: dict[str, Iterator[Sample]]) -> Path:
+def _write(
+    folder: Path,
+    names: Sequence[str],
+    templates: Sequence[str],
+    parts: dict[str, Iterator[Sample]],
+    track: Track,
+) -> Path:
     if folder.exists():
         return folder
+    logger.info("writing %s", folder)
     part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     try:
         for split, samples in parts.items():
-            write_shards(samples, part / split)
+            write_shards(track(samples, f"{folder.name}/{split} (pictures)"), part / split)
         for name, lines in ((CLASS_NAMES_FILE, names), (TEMPLATES_FILE, templates)):
             if lines:
                 (part / name).write_text("\n".join(lines) + "\n", encoding="utf-8")

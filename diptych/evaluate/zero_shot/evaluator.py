@@ -100,7 +100,8 @@ class ZeroShot:
         k = min(self.top_k, len(self.benchmark.class_names))
         rows: list[tuple[Any, ...]] = []
         batches = encode_benchmark(encoder, self.benchmark, _PICTURES_PER_BATCH, self.num_workers)
-        for places, keys, embeddings, labels, *_ in progress_bar(batches, f"{self.benchmark.name} (batches)"):
+        shown = progress_bar(batches, f"{self.benchmark.name} (pictures)", size=lambda batch: len(batch.keys))
+        for places, keys, embeddings, labels, *_ in shown:
             best = [
                 top_k_classes(zero_shot_logits(embeddings, classes, logit_scale(encoder)), k)
                 for classes in classifiers.values()

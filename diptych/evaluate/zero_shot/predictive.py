@@ -84,7 +84,8 @@ class PredictiveZeroShot:
         with evaluating(model.clip):
             encoder: Any = _Points(model)
             batches = encode_benchmark(encoder, self.benchmark, _PICTURES_PER_BATCH, self.num_workers)
-            for places, _, points, labels, *_ in progress_bar(batches, f"{self.benchmark.name} (batches)"):
+            shown = progress_bar(batches, f"{self.benchmark.name} (pictures)", size=lambda batch: len(batch.keys))
+            for places, _, points, labels, *_ in shown:
                 best = [class_scores(model, points, names, some).argmax(dim=1).tolist() for some in used.values()]
                 rows += zip(places.tolist(), labels.tolist(), zip(*best, strict=True), strict=True)
         # Every rank has classified its share of the pictures; all count all of them.
