@@ -89,8 +89,10 @@ def test_plain_and_packed_shards_count_the_same(tmp_path):
 
 def test_another_number_of_classes_and_other_names(tmp_path):
     wds(tmp_path / "mnist", {"train": 20, "test": 10}, DIGITS[:9])
-    assert any("MNIST has 10 classes, but mnist has 9" in problem for problem in check_set(SMALL, tmp_path).problems)
-    words = ["zero", "one", *DIGITS[2:]]
+    assert "it has 9 classes, the paper's set 10" in check_set(SMALL, tmp_path).problems
+    (tmp_path / "mnist" / "classnames.txt").write_text("\n".join(["zero", "one", *DIGITS[2:]]))
+    assert check_set(SMALL, tmp_path).equal and check_set(SMALL, tmp_path).notes == ()
+    words = ["naught", "unit", *DIGITS[2:]]
     (tmp_path / "mnist" / "classnames.txt").write_text("\n".join(words))
     state = check_set(SMALL, tmp_path)
     assert state.equal and state.notes == ("2 of its class names are its own, not the paper's",)

@@ -16,9 +16,11 @@ import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from diptych.data.cards.borders import BorderlessSource, is_object_net
 from diptych.data.cards.card import Card
+from diptych.data.cards.codes import are_codes, spoken_names
 from diptych.data.cards.parquet import is_parquet_set, open_parquet
-from diptych.data.cards.prompts import DEFAULT_TEMPLATES
+from diptych.data.cards.prompts import DEFAULT_TEMPLATES, published_single
 from diptych.data.image_files import PassedOver, list_class_folders, walk_images
 from diptych.data.samples import decode_text, read_file
 from diptych.data.shards import TAR_SUFFIXES, TarSource
@@ -31,6 +33,7 @@ from diptych.records import Broken, Sample
 CLASS_NAMES_FILE = "classnames.txt"
 TEMPLATES_FILE = "zeroshot_classification_templates.txt"
 SHARD_COUNT_FILE = "nshards.txt"
+_TYPE_FILE = "dataset_type.txt"
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +55,9 @@ class Benchmark:
         names: all names of each class; empty where each class has the one in `class_names` alone.
         single: the template to use alone; None for the first.
         card: of a set of the paper; None for others.
+        written: the class names as the set's files have them, where `class_names` say them in other words.
+        differs: how the classes differ from the card's, in words; empty where they are the card's, or there is no card.
+        absent: the card's classes that the set does not have.
     """
 
     name: str
@@ -63,6 +69,9 @@ class Benchmark:
     names: tuple[tuple[str, ...], ...] = ()
     single: str | None = None
     card: Card | None = None
+    written: tuple[str, ...] = ()
+    differs: str = ""
+    absent: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         """What it is and how large, not all of its names and files."""
@@ -76,7 +85,8 @@ def open_benchmark(path: str | Path, split: str = "test") -> Benchmark:
 
     Parquet files name their classes themselves, or classnames.txt beside them does. In class folders the classes are
     the folders, sorted, or links to folders; a class without pictures stays a class and is named in the log. In both
-    underscores in names become spaces, and the template is "a photo of a {c}." where no file gives others.
+    underscores in names become spaces, and the template is "a photo of a {c}." where no file gives others. WordNet ids
+    of ImageNet's classes, and those that words.txt beside them names, become names; other codes are warned of.
 
     Raises:
         DataError: a file or a shard is missing, there are fewer than two classes, a template has no {c}, or a list is
@@ -89,12 +99,28 @@ def open_benchmark(path: str | Path, split: str = "test") -> Benchmark:
         raise DataError(f"{path} is one split of a set; name the set, {path.parent}, and the split, {path.name}")
     named = [path / CLASS_NAMES_FILE, path / TEMPLATES_FILE, path / split / SHARD_COUNT_FILE]
     if is_parquet_set(path, split):
-        class_names, templates, source = _open_parquet(path, split)
+        written, templates, source = _open_parquet(path, split)
     elif any(file.exists() for file in named):
-        class_names, templates, source = _open_wds(path, split)
+        written, templates, source = _open_wds(path, split)
     else:
-        class_names, templates, source = _open_class_folders(path, split)
-    return check_benchmark(path.resolve().name, split, class_names, templates, source)
+        written, templates, source = _open_class_folders(path, split)
+    spoken = spoken_names(written, path)
+    source = BorderlessSource(source) if is_object_net(spoken) else source
+    found = check_benchmark(path.resolve().name, split, spoken, templates, source, (), published_single(templates))
+    return dataclasses.replace(found, written=tuple(written))
+
+
+def warn_of_codes(benchmark: Benchmark) -> None:
+    """Say so where class names are codes or numbers, of which a text encoder knows nothing."""
+    meant = set(benchmark.templates) != set(DEFAULT_TEMPLATES) and all(name.isdigit() for name in benchmark.class_names)
+    if are_codes(benchmark.class_names) and not meant:  # templates of one's own for numbers: numbers are meant
+        logger.warning(
+            "%s: its class names look like codes, such as %r, which no text encoder knows: a zero-shot number means "
+            "little; rename the class folders, or write names into %s",
+            benchmark.name,
+            benchmark.class_names[0],
+            CLASS_NAMES_FILE,
+        )
 
 
 def check_benchmark(
@@ -177,14 +203,27 @@ def _open_wds(path: Path, split: str) -> tuple[list[str], list[str], Source]:
     named = [path / CLASS_NAMES_FILE, path / TEMPLATES_FILE, path / split / SHARD_COUNT_FILE]
     if missing := [str(file.relative_to(path)) for file in named if not file.exists()]:
         splits = ", ".join(sorted(file.parent.name for file in path.glob(f"*/{SHARD_COUNT_FILE}")))
-        raise DataError(f"{path} lacks {', '.join(missing)}; its splits are: {splits or 'none'}")
+        lacks = f"{path} lacks {', '.join(missing)}; its splits are: {splits or 'none'}"
+        if (path / _TYPE_FILE).is_file() and _read_lines(path / _TYPE_FILE) == ["retrieval"]:
+            lacks += ". It has captions instead of classes: --suite paper --task retrieval measures it"
+        raise DataError(lacks)
     class_names = _read_lines(named[0])
     templates = [line for line in _read_lines(named[1]) if line]
-    count = " ".join(_read_lines(named[2]))
+    return class_names, templates, open_shards(path, split)
+
+
+def open_shards(path: Path, split: str) -> Source:
+    """The shards of a split in the wds layout, as many as nshards.txt says; every sample of them counts.
+
+    Raises:
+        DataError: the number is none, or a shard is missing.
+    """
+    listed = path / split / SHARD_COUNT_FILE
+    count = " ".join(_read_lines(listed))
     if not (count.isascii() and count.isdigit() and 0 < int(count[:9]) <= _MAX_SHARDS):
-        raise DataError(f"{named[2]} should hold the number of shards; it says: {count[:80]}")
+        raise DataError(f"{listed} should hold the number of shards; it says: {count[:80]}")
     shards = [_shard(path / split, number, count) for number in range(int(count))]
-    return class_names, templates, TarSource(tuple(shards), strict=True)  # every sample counts
+    return TarSource(tuple(shards), strict=True)
 
 
 def _shard(folder: Path, number: int, count: str) -> Path:
@@ -206,7 +245,7 @@ def _open_parquet(path: Path, split: str) -> tuple[list[str], list[str], Source]
     names, source = open_parquet(path, split)
     if names is None and not (path / CLASS_NAMES_FILE).exists():
         raise DataError(f"{path}: its parquet files do not name their classes; write the names into {CLASS_NAMES_FILE}")
-    class_names = _read_lines(path / CLASS_NAMES_FILE) if names is None else [name.replace("_", " ") for name in names]
+    class_names = _read_lines(path / CLASS_NAMES_FILE) if names is None else list(names)
     templates = _read_lines(path / TEMPLATES_FILE) if (path / TEMPLATES_FILE).exists() else DEFAULT_TEMPLATES
     return class_names, [line for line in templates if line], source
 
@@ -229,4 +268,4 @@ def _open_class_folders(path: Path, split: str) -> tuple[list[str], list[str], S
         logger.warning("%s has classes without pictures: %s", base, ", ".join(empty)[:500])
     in_order = tuple(sorted(itertools.chain.from_iterable(pictures.values())))
     source = FolderSource(base, in_order, {name: index for index, name in enumerate(names)})
-    return [name.replace("_", " ") for name in names], list(DEFAULT_TEMPLATES), source
+    return names, list(DEFAULT_TEMPLATES), source

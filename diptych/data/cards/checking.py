@@ -90,7 +90,7 @@ def check_set(card: Card, root: str | Path) -> SetState:
         try:
             form = form or _form(card, folder)
             benchmark = open_card(card, root, split)
-            num_classes = len(benchmark.class_names) if card.num_classes else None
+            num_classes = len(benchmark.class_names) - len(benchmark.absent) if card.num_classes else None
             count, found = count_samples(benchmark.source)
             found += _label_problems(benchmark, card)
         except DataError as error:

@@ -26,6 +26,16 @@ def wordnet_index() -> dict[str, int]:
     return {wordnet_id: index for index, wordnet_id in enumerate(wordnet_ids())}
 
 
+@functools.cache
+def synonyms() -> tuple[str, ...]:
+    """What WordNet calls ImageNet's 1,000 classes ("tench, Tinca tinca"), by class index.
+
+    Source: WordNet 3.0; the file has its licence.
+    """
+    text = (_ASSETS / "imagenet_synonyms.txt").read_text("utf-8")
+    return tuple(line.partition("\t")[2] for line in text.splitlines() if not line.startswith("#"))
+
+
 def shift_classes(name: str) -> tuple[tuple[int, ...], ...]:
     """Which of ImageNet's 1,000 classes belong to each class of a natural shift, by the shift's class index.
 

@@ -9,12 +9,22 @@ import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from diptych.data.benchmarks import CLASS_NAMES_FILE, Benchmark, check_benchmark, open_benchmark
+from diptych.data.benchmarks import (
+    CLASS_NAMES_FILE,
+    SHARD_COUNT_FILE,
+    Benchmark,
+    check_benchmark,
+    open_benchmark,
+    open_shards,
+)
 from diptych.data.cards.archives import LAYOUTS
+from diptych.data.cards.borders import BorderlessSource
 from diptych.data.cards.card import Card
+from diptych.data.cards.classes import labels_are_the_cards, match_classes
+from diptych.data.cards.codes import are_codes, spoken_names
 from diptych.data.cards.layouts import Layout
 from diptych.data.cards.parquet import distinct_labels, is_parquet_set, open_parquet, parquet_splits, split_files
-from diptych.data.cards.prompts import DEFAULT_TEMPLATES, Prompts, get_prompts, plain_name
+from diptych.data.cards.prompts import DEFAULT_TEMPLATES, Prompts, get_prompts
 from diptych.data.cards.sources import PairsSource, RelabelledSource
 from diptych.data.parquet import ParquetSource
 from diptych.data.sources import Source, open_source
@@ -30,8 +40,8 @@ def open_card(card: Card, root: str | Path, split: str = "test", *, fold: int | 
     """Open a split of a paper's set below a folder of sets.
 
     The form is found out: the clip-benchmark/wds layout, parquet files with an image and a label column, the original
-    archive, or a folder per class. Class names and templates are the card's; where the set's own class names are the
-    same ones in another order its labels are exchanged, and where they are others the set's own stay, with a notice.
+    archive, or a folder per class. Class names and templates are the card's; `with_card` says what happens where a copy
+    has other class names, or another order.
 
     Args:
         card: which set.
@@ -45,8 +55,8 @@ def open_card(card: Card, root: str | Path, split: str = "test", *, fold: int | 
     folder = find_folder(card, root)
     if folder is None:
         raise DataError(missing(card, root))
-    if card.task == "retrieval" and card.name not in LAYOUTS:  # one's own pairs
-        return from_source(card, PairsSource(open_source(str(folder / split))), split)
+    if card.task == "retrieval" and _holds_pairs(card, folder, split):
+        return from_source(card, PairsSource(_pairs(folder, split), _MOST_CAPTIONS.get(card.name)), split)
     if fold is None and (folder / CLASS_NAMES_FILE).exists():
         return with_card(open_benchmark(folder, split), card)
     if fold is None and is_parquet_set(folder, split):
@@ -67,6 +77,24 @@ def open_card(card: Card, root: str | Path, split: str = "test", *, fold: int | 
         raise DataError(
             f"{folder} is not {card.title} as published ({wanted or card.homepage}), and {error}"
         ) from error
+
+
+_MOST_CAPTIONS = {"MSCOCO": 5}
+"""Of a picture, as the archive's reader takes them: the first ones count."""
+
+
+def _holds_pairs(card: Card, folder: Path, split: str) -> bool:
+    """Whether a set for retrieval is one's own, or a copy with a folder for each split: shards, files side by side."""
+    if card.name not in LAYOUTS:
+        return True
+    return (folder / split).is_dir() and find_layout(card, folder) is None and not is_parquet_set(folder, split)
+
+
+def _pairs(folder: Path, split: str) -> Source:
+    """Pictures with captions: all the shards that nshards.txt counts, as on the hub, or whatever training takes."""
+    if (folder / split / SHARD_COUNT_FILE).exists():
+        return open_shards(folder, split)
+    return open_source(str(folder / split))
 
 
 def find_folder(card: Card, root: str | Path) -> Path | None:
@@ -155,8 +183,12 @@ def from_source(card: Card, source: Source, split: str, words: Prompts | None = 
     if words is None:
         words = get_prompts(card.prompts) if card.prompts else Prompts((), (), "")
     first = [names[0] for names in words.class_names]
-    single = None if words.single in words.templates[:1] else words.single
-    return check_benchmark(card.name, split, first, words.templates, source, words.class_names, single, card)
+    return check_benchmark(card.name, split, first, words.templates, source, words.class_names, _single(words), card)
+
+
+def _single(words: Prompts) -> str | None:
+    """The template to use alone; None where it is the first."""
+    return None if words.single in words.templates[:1] else words.single
 
 
 def from_parquet(card: Card, folder: Path, split: str) -> Benchmark:
@@ -171,8 +203,9 @@ def from_parquet(card: Card, folder: Path, split: str) -> Benchmark:
         raise DataError(f"{card.title}'s pictures have several classes each, which is read from the archive alone")
     names, source = open_parquet(folder, split)
     if names is not None:
-        named = check_benchmark(card.name, split, [name.replace("_", " ") for name in names], DEFAULT_TEMPLATES, source)
-        return with_card(named, card)
+        spoken = spoken_names(names, folder)
+        named = check_benchmark(card.name, split, spoken, DEFAULT_TEMPLATES, source)
+        return with_card(dataclasses.replace(named, written=names), card)
     labels = distinct_labels(split_files(folder, split))
     if labels != set(range(card.num_classes)):
         missing_names = f"the {split} labels of {folder} have no names"
@@ -180,7 +213,12 @@ def from_parquet(card: Card, folder: Path, split: str) -> Benchmark:
             f"{missing_names}, and they are {len(labels)} different ones where {card.title} has {card.num_classes} "
             f"classes (0 to {card.num_classes - 1}): is it another set? Else write the names into {CLASS_NAMES_FILE}"
         )
-    return from_source(card, source, split)
+    if card.prompts and not labels_are_the_cards(card.prompts):
+        raise DataError(
+            f"the {split} labels of {folder} have no names, and {card.title}'s classes are numbered in several ways; "
+            f"write the names, in the order of the labels, into {CLASS_NAMES_FILE}"
+        )
+    return from_source(card, _as_in_archive(card, source), split)
 
 
 def _split_there(card: Card, folder: Path, split: str, found: Iterable[str]) -> str:
@@ -192,28 +230,47 @@ def _split_there(card: Card, folder: Path, split: str, found: Iterable[str]) -> 
 
 
 def with_card(found: Benchmark, card: Card) -> Benchmark:
-    """A Benchmark in another layout under its card's name, with the card's words where the classes are the card's."""
+    """A Benchmark in another form than the archive's, under its card's name.
+
+    Where each of its classes is one of the card's it has the card's classes, in the card's order and words; a class of
+    the card that it lacks has no pictures. Otherwise its own names and order stay, `differs` says how they differ, and
+    what rests on the card's classes refuses it.
+
+    Raises:
+        DataError: its classes are more than the card's, or fewer with others among them; or they differ and the card's
+            metric rests on which class is which.
+    """
     if not card.prompts:
         return dataclasses.replace(found, name=card.name, card=card)
-    words = get_prompts(card.prompts)
-    ours = [plain_name(names[0]) for names in words.class_names]
-    theirs = [plain_name(name) for name in found.class_names]
-    source = found.source
-    if ours != theirs:
-        if len(set(ours)) == len(ours) == len(theirs) and set(ours) == set(theirs):
-            source = RelabelledSource(source, tuple(ours.index(name) for name in theirs))
-        else:
-            if len(ours) != len(theirs):
-                raise DataError(
-                    f"{card.title} has {len(ours)} classes, but {found.name} has {len(theirs)}: is it another set?"
-                )
-            different = next(place for place, name in enumerate(ours) if name != theirs[place])
-            logger.warning(
-                "%s: the set has class names and an order of its own, which are used: class %d is %r, the paper has %r",
-                card.title,
-                different,
-                found.class_names[different],
-                words.class_names[different][0],
-            )
-            return dataclasses.replace(found, name=card.name, card=card, templates=words.templates)
-    return from_source(card, source, found.split)
+    if card.task == "multi_label":
+        raise DataError(f"{card.title}'s pictures have several classes each, which is read from the archive alone")
+    words, written = get_prompts(card.prompts), found.written or found.class_names
+    places = match_classes(card.prompts, written)
+    source = _as_in_archive(card, found.source)
+    lacking = [words.class_names[place][0] for place in sorted({*range(len(words.class_names))}.difference(places))]
+    if None not in places:
+        if lacking:
+            logger.warning("%s lacks %d of its classes: %s", card.title, len(lacking), ", ".join(lacking)[:200])
+        if places != tuple(range(len(words.class_names))):
+            source = RelabelledSource(source, tuple(place for place in places if place is not None))
+        return dataclasses.replace(from_source(card, source, found.split), absent=tuple(lacking))
+    others = [written[place] for place, one in enumerate(places) if one is None]
+    differs = (
+        f"its class {places.index(None)} is {others[0]!r}, which names none of the {len(words.class_names)} classes"
+    )
+    differs += f"; of those {lacking[0]!r} is missing" if lacking else ""
+    if len(written) != len(words.class_names):
+        counts = f"{card.title} has {len(words.class_names)} classes, but {found.name} has {len(written)}"
+        raise DataError(f"{counts}: is it another set? ({differs})")
+    if card.metric == "roc_auc" or are_codes(others):
+        raise DataError(f"{card.title}: {differs}; write the paper's class names, in the order of the labels")
+    logger.warning("%s: the set has class names and an order of its own, which are used: %s", card.title, differs)
+    own = check_benchmark(card.name, found.split, found.class_names, words.templates, source, (), _single(words), card)
+    return dataclasses.replace(own, differs=differs)
+
+
+def _as_in_archive(card: Card, source: Source) -> Source:
+    """With what the reader of the archive does to pictures."""
+    if card.name != "ObjectNet" or isinstance(getattr(source, "source", source), BorderlessSource):
+        return source
+    return BorderlessSource(source)

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import json
-import re
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -91,6 +91,13 @@ def get_prompts(name: str) -> Prompts:
     return found
 
 
+def published_single(templates: Sequence[str]) -> str | None:
+    """The template to use alone out of a list that is one of the table's; None for another list, and for the first."""
+    rows = (row for row in prompts_table().values() if set(row.templates) == set(templates))
+    single = next((row.single for row in rows), None)
+    return None if single in (None, *templates[:1]) else single
+
+
 def plain_name(name: str) -> str:
-    """A class name for comparison: lower case, letters and digits alone."""
-    return re.sub(r"[^a-z0-9]+", "", name.lower())
+    """A class name for comparison: lower case, letters and digits alone, without accents."""
+    return "".join(one for one in unicodedata.normalize("NFKD", name).casefold() if one.isalnum())

@@ -140,28 +140,46 @@ class RelabelledSource:
         """The source's own, and the exchange."""
         return hashlib.sha256(f"{self.source.fingerprint} {self.new}".encode()).hexdigest()
 
+    def _exchanged(self, metadata: Mapping[str, Any]) -> Mapping[str, Any]:
+        """With "labels", all valid classes of a frame, exchanged too."""
+        several = metadata.get("labels")
+        if not isinstance(several, list | tuple) or not all(one in range(len(self.new)) for one in several):
+            return metadata
+        return {**metadata, "labels": tuple(self.new[one] for one in several)}
+
     def read(self, index: int) -> Iterator[Sample | Broken]:
         """The source's items; a label that is out of range stays as it is, and is found out later."""
         for item in self.source.read(index):
             if isinstance(item, Sample) and item.label is not None and 0 <= item.label < len(self.new):
-                item = dataclasses.replace(item, label=self.new[item.label])
+                item = dataclasses.replace(item, label=self.new[item.label], metadata=self._exchanged(item.metadata))
             yield item
 
 
 @dataclasses.dataclass(frozen=True)
 class PairsSource:
-    """Pairs as a set without classes, which has the label 0 throughout."""
+    """Pairs as a set without classes, which has the label 0 throughout.
+
+    Attributes:
+        source: the pairs.
+        most: captions of a picture that count, the first ones; None for all.
+    """
 
     source: Source
+    most: int | None = None
 
     @property
     def shards(self) -> Sequence[str]:
+        """The source's own."""
         return self.source.shards
 
     @property
     def fingerprint(self) -> str:
-        return self.source.fingerprint
+        """The source's own, and how many captions count."""
+        return self.source.fingerprint if self.most is None else f"{self.source.fingerprint} {self.most}"
 
     def read(self, index: int) -> Iterator[Sample | Broken]:
+        """The source's items, with the captions that count."""
         for item in self.source.read(index):
-            yield dataclasses.replace(item, label=0) if isinstance(item, Sample) else item
+            if isinstance(item, Sample):
+                item = dataclasses.replace(item, label=0, texts=item.texts[: self.most])
+            yield item

@@ -32,7 +32,7 @@ from diptych.evaluate.metrics.score import Score
 from diptych.evaluate.probe.few_shot import CLASSIFIERS, Fit, draw_ranks, drawn_rows, fit_few_shot, possible_shots
 from diptych.evaluate.results import make_result
 from diptych.evaluate.tasks.robustness import judge, pooling, shift_results, subset_results
-from diptych.evaluate.tasks.task import Setting, Task, check_same_classes
+from diptych.evaluate.tasks.task import Setting, Task, check_classes_of_card, with_classes_of
 from diptych.evaluate.tasks.zero_shot import words
 from diptych.evaluate.unfinished import write_whole
 from diptych.evaluate.zero_shot.class_embeddings import class_embeddings
@@ -151,7 +151,7 @@ def _measured(encoder: Encoder, benchmark: Benchmark, test: Encoded, fit: Fit, p
     where = ("few_shot", benchmark.name, benchmark.split, metric, found)
     settings = {"broken": test.num_broken} if test.num_broken else None
     yield make_result(*where, protocol=protocol, encoder=encoder, fingerprint=benchmark.fingerprint, settings=settings)
-    if benchmark.name == "ImageNet":
+    if benchmark.name == "ImageNet" and not benchmark.differs:  # otherwise its parts cannot be told
         for result in subset_results(encoder, benchmark, test, fit.scores, task="few_shot"):
             yield dataclasses.replace(result, protocol=f"{protocol} {result.protocol}")
 
@@ -179,8 +179,11 @@ def _measure(encoder: Encoder, card: Card, setting: Setting, classifiers: Sequen
     home = get_card("ImageNet") if card.group == "shift" else card
     train, test = open_card(home, setting.data, "train"), open_card(card, setting.data, "test")
     num_classes = len(train.class_names)
-    if card.group != "shift":
-        check_same_classes(train, test)
+    if card.group == "shift":
+        check_classes_of_card(train)
+        check_classes_of_card(test)
+    else:
+        test = with_classes_of(train, test)
     cache = setting.cache if getattr(encoder, "image_fingerprint", None) else None
     zero_shot = None
     if classifiers != ("probe",):

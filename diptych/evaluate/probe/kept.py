@@ -20,7 +20,7 @@ from diptych.evaluate.metrics.score import relevance
 from diptych.evaluate.probe.few_shot_task import point
 from diptych.evaluate.probe.linear_probe import LinearProbe
 from diptych.evaluate.probe.logistic import Fitted
-from diptych.evaluate.tasks.task import Setting, check_same_classes
+from diptych.evaluate.tasks.task import Setting, with_classes_of
 from diptych.evaluate.unfinished import write_whole
 
 VERSION = 1
@@ -72,8 +72,7 @@ def learn_probe(encoder: Encoder, card: Card, setting: Setting, kind: str, fold:
         except DataError as error:
             _log.info("%s: a part of train takes the place of a validation split (%s)", card.title, error)
         else:
-            check_same_classes(train, val)
-            others = encode_set(encoder, val, kind, **options)  # type: ignore[arg-type]
+            others = encode_set(encoder, with_classes_of(train, val), kind, **options)  # type: ignore[arg-type]
     path = _path(encoder, card, setting, pictures, others, len(train.class_names))
     learned = None if path is None else _read(path)
     if learned is None:

@@ -21,7 +21,7 @@ from diptych.evaluate.predictions import predictions_path, top_predictions, writ
 from diptych.evaluate.probe.kept import learn_probe, vector_kind
 from diptych.evaluate.results import make_result
 from diptych.evaluate.tasks.robustness import judge, shift_results, subset_results
-from diptych.evaluate.tasks.task import Setting, Task, check_same_classes
+from diptych.evaluate.tasks.task import Setting, Task, check_classes_of_card, with_classes_of
 from diptych.evaluate.tasks.testbed import SUBSETS
 from diptych.records import Result
 
@@ -38,8 +38,8 @@ def _measure(encoder: Encoder, card: Card, setting: Setting, kind: str) -> list[
     found, learned = [], []
     for fold in folds:
         learned.append(learn_probe(encoder, card, setting, kind, fold))
-        test, pictures = _test(encoder, card, setting, kind, fold)
-        check_same_classes(open_card(card, setting.data, "train", fold=fold), test)
+        train = open_card(card, setting.data, "train", fold=fold)
+        test, pictures = _test(encoder, train, card, setting, kind, fold)
         scores = learned[-1].fitted.scores(pictures.vectors)
         found.append(_score(card, test, pictures, scores, setting.seed))
     settings = dict(learned[0].settings)
@@ -72,9 +72,10 @@ def _folds(card: Card, setting: Setting) -> Sequence[int | None]:
 
 
 def _test(
-    encoder: Encoder, card: Card, setting: Setting, kind: str, fold: int | None = None
+    encoder: Encoder, train: Benchmark, card: Card, setting: Setting, kind: str, fold: int | None = None
 ) -> tuple[Benchmark, Encoded]:
-    test = open_card(card, setting.data, "test", fold=fold)
+    """The test split with the classes of the training split, and its vectors."""
+    test = with_classes_of(train, open_card(card, setting.data, "test", fold=fold))
     return test, encode_set(encoder, test, kind, cache=setting.cache, num_workers=setting.num_workers)
 
 
@@ -88,8 +89,11 @@ def _score(card: Card, test: Benchmark, pictures: Encoded, scores: np.ndarray, s
 def _measure_imagenet(encoder: Encoder, card: Card, setting: Setting) -> list[Result]:
     """ImageNet's probe on a shift, or on the parts of ImageNet that match the shifts."""
     kind = vector_kind(encoder)
+    train, test = open_card(get_card("ImageNet"), setting.data, "train"), open_card(card, setting.data, "test")
+    for one in (train, test):
+        check_classes_of_card(one)
     learned = learn_probe(encoder, get_card("ImageNet"), setting, kind)
-    test, pictures = _test(encoder, card, setting, kind)
+    pictures = encode_set(encoder, test, kind, cache=setting.cache, num_workers=setting.num_workers)
     if card.name == "ImageNet":
         return subset_results(encoder, test, pictures, learned.fitted.scores, task="linear_probe")
     classes = shift_classes(card.name) if card.name in SUBSETS else None

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from diptych.data.cards.card import Card
-from diptych.data.cards.opening import open_card, plain_name
+from diptych.data.cards.opening import open_card
+from diptych.data.cards.prompts import plain_name
 from diptych.embed.encoder import Encoder
 from diptych.errors import DataError, InputError
 from diptych.evaluate.encoded import encode_set

@@ -21,7 +21,7 @@ from diptych.evaluate.metrics.score import COUNTED, Score
 from diptych.evaluate.metrics.statistics import clopper_pearson
 from diptych.evaluate.predictions import predictions_path, top_predictions, write_predictions
 from diptych.evaluate.results import make_result
-from diptych.evaluate.tasks.task import Setting, Task
+from diptych.evaluate.tasks.task import Setting, Task, check_classes_of_card
 from diptych.evaluate.tasks.testbed import SUBSETS, VIDEOS
 from diptych.evaluate.zero_shot.class_embeddings import class_embeddings
 from diptych.evaluate.zero_shot.classifier import zero_shot_logits
@@ -137,15 +137,17 @@ def shift_results(
 ) -> list[Result]:
     """Accuracy on a shift's pictures; of videos accuracy_pm_0 and accuracy_pm_10.
 
-    A frame may have several valid classes: any of metadata["labels"] is right. Without an anchor in its metadata each
-    frame is one.
+    A video's frame may have several valid classes: any of metadata["labels"] is right. Without an anchor in its
+    metadata each frame is one.
     """
     first = judged.classes[:, 0].tolist()
+    frames = benchmark.name in VIDEOS
     valid = [
-        one.get("labels") or (label,) for one, label in zip(encoded.metadata, encoded.labels.tolist(), strict=True)
+        (frames and one.get("labels")) or (label,)
+        for one, label in zip(encoded.metadata, encoded.labels.tolist(), strict=True)
     ]
     right = np.array([found in several for found, several in zip(first, valid, strict=True)], bool)
-    if benchmark.name in VIDEOS:
+    if frames:
         anchors = [one.get("anchor", key) for one, key in zip(encoded.metadata, encoded.keys, strict=True)]
         offsets = [int(one.get("offset", 0)) for one in encoded.metadata]
         ks = NEIGHBOURS if any(offsets) else NEIGHBOURS[:1]
@@ -199,6 +201,7 @@ def subset_results(
 
 def _measure(encoder: Encoder, card: Card, setting: Setting) -> list[Result]:
     benchmark = open_card(card, setting.data, "test")
+    check_classes_of_card(benchmark)
     encoded = encode_set(encoder, benchmark, cache=setting.cache, num_workers=setting.num_workers)
     static = text_scorer(encoder, get_prompts("ImageNet").class_names, setting)
     if card.name == "ImageNet":

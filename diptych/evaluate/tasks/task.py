@@ -1,11 +1,13 @@
 """What the suite runs: a task measures an encoder on one set of the paper and yields Results."""
 
 import dataclasses
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
-from diptych.data.benchmarks import Benchmark
+from diptych.data.benchmarks import Benchmark, LabelledSource
 from diptych.data.cards.card import Card
+from diptych.data.cards.sources import RelabelledSource
 from diptych.embed.encoder import Encoder
 from diptych.errors import DataError
 from diptych.records import Result
@@ -56,17 +58,49 @@ class Task:
     folds: Callable[[Card], int] = lambda card: 0
 
 
-def check_same_classes(first: Benchmark, second: Benchmark) -> None:
-    """Labels of one split say nothing about another whose classes are others, or the same in another order.
+def with_classes_of(first: Benchmark, second: Benchmark) -> Benchmark:
+    """The second split with the first one's classes and labels, matched by their names, wherever these stand.
 
     Raises:
-        DataError: with the first class that differs.
+        DataError: the second has a class that the first has not, or names that do not tell its classes apart.
     """
-    one, two = first.class_names, second.class_names
-    if one != two:
-        place = next((place for place, pair in enumerate(zip(one, two, strict=False)) if len(set(pair)) > 1), None)
-        what = "" if place is None else f"; class {place} is {one[place]!r} in one and {two[place]!r} in the other"
+    if unlearned := [name for name in first.absent if name not in second.absent]:
+        raise DataError(
+            f"{first.name}: {second.split} has classes that {first.split} lacks: {', '.join(unlearned)[:200]}"
+        )
+    one, two = (found.written or found.class_names for found in (first, second))
+    if one == two:
+        return second
+    if len(set(one)) < len(one) or len(set(two)) < len(two) or not set(two) <= set(one):
+        place = next((place for place, name in enumerate(two) if name not in one), None)
+        what = "" if place is None else f"; class {place} in {second.split} is {two[place]!r}, unknown in {first.split}"
+        other = next((name for name in one if name not in two), None)
+        what += "" if other is None else f"; class {one.index(other)} in {first.split} is {other!r}"
         raise DataError(
             f"{first.name}: {len(one)} classes in {first.split}, {len(two)} in {second.split}{what}; "
-            "all splits need the same classes in the same order"
+            "all splits need the same classes"
+        )
+    source = LabelledSource(RelabelledSource(second.source, tuple(one.index(name) for name in two)), len(one))
+    digest = hashlib.sha256(f"{second.fingerprint} {list(one)}".encode("utf-8", "surrogatepass")).hexdigest()
+    return dataclasses.replace(
+        second,
+        source=source,
+        fingerprint=digest,
+        class_names=first.class_names,
+        names=first.names,
+        written=first.written,
+        differs=first.differs,
+    )
+
+
+def check_classes_of_card(benchmark: Benchmark) -> None:
+    """What is measured by ImageNet's classes needs a set whose classes are known to be its card's.
+
+    Raises:
+        DataError: a class of the set could not be told to be one of them.
+    """
+    if benchmark.differs:
+        raise DataError(
+            f"{benchmark.name}/{benchmark.split}: {benchmark.differs}. Its classes must be known one by one here: call "
+            "them by the paper's names, WordNet's or their WordNet ids"
         )

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from diptych.data.benchmarks import Benchmark
+from diptych.data.benchmarks import Benchmark, warn_of_codes
 from diptych.data.cards.card import Card
 from diptych.data.cards.opening import open_card
 from diptych.embed.encoder import Encoder
@@ -89,6 +89,7 @@ def zero_shot_results(
     task: str = "zero_shot",
 ) -> list[Result]:
     """Measure encoded pictures by each protocol: the card's metric first, then accuracy, top-5 and mean per class."""
+    warn_of_codes(benchmark)
     metric = benchmark.card.metric if benchmark.card else "accuracy"
     several = relevance(encoded.metadata, len(benchmark.class_names)) if "precision" in metric else (None, None)
     cache = setting.cache / "classifiers" if setting.cache else None

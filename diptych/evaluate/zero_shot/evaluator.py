@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from diptych import distributed
-from diptych.data.benchmarks import Benchmark
+from diptych.data.benchmarks import Benchmark, warn_of_codes
 from diptych.data.tokenizer import Tokenizer
 from diptych.embed.encoder import Encoder
 from diptych.errors import ConfigError, TextError
@@ -43,7 +43,7 @@ class ZeroShot:
         top_k: classes kept per picture in the Predictions; also the k of `accuracy_top_k`, where C > k > 1.
         predictions_folder: write <model>/<dataset>-<split>-<protocol>.parquet there; None writes nothing.
         num_workers: processes that decode pictures.
-        protocols: "single" uses the set's first template alone, "ensemble" all of them.
+        protocols: "single" uses one template alone, the set's `single` or else its first, "ensemble" all of them.
         cache_folder: where classifiers are kept, for models with a fingerprint; None keeps nothing.
     """
 
@@ -96,6 +96,7 @@ class ZeroShot:
 
     def predict(self, encoder: Encoder) -> dict[str, Predictions]:
         """Predictions of each protocol, in the order of the set."""
+        warn_of_codes(self.benchmark)
         classifiers = self._classifiers(encoder)
         k = min(self.top_k, len(self.benchmark.class_names))
         rows: list[tuple[Any, ...]] = []
@@ -125,7 +126,8 @@ class ZeroShot:
         """Class names, and each protocol's templates."""
         names = check_class_names(self.benchmark.class_names, unique=False)
         templates = check_templates(self.benchmark.templates)
-        return names, {protocol: templates[:1] if protocol == "single" else templates for protocol in self.protocols}
+        single = (self.benchmark.single or templates[0],)
+        return names, {protocol: single if protocol == "single" else templates for protocol in self.protocols}
 
     def _classifiers(self, encoder: Encoder) -> Mapping[str, torch.Tensor]:
         names, used = self._texts()

@@ -42,7 +42,7 @@ class PredictiveZeroShot:
     Attributes:
         benchmark: pictures, labels, class names and templates.
         num_workers: processes that decode pictures.
-        protocols: "single" uses the set's first template alone, "ensemble" all of them, at as many times the cost.
+        protocols: "single" uses one template alone, "ensemble" all of them, at as many times the cost.
     """
 
     benchmark: Benchmark
@@ -79,7 +79,8 @@ class PredictiveZeroShot:
         """Labels int64 (N,), and for each protocol the likeliest classes int64 (N,), in the order of the set."""
         self.check(model)
         names, templates = check_class_names(self.benchmark.class_names, unique=False), self._templates(model)
-        used = {protocol: templates[:1] if protocol == "single" else templates for protocol in self.protocols}
+        single = (self.benchmark.single,) if self.benchmark.single in templates else templates[:1]
+        used = {protocol: single if protocol == "single" else templates for protocol in self.protocols}
         rows: list[tuple[int, int, tuple[int, ...]]] = []
         with evaluating(model.clip):
             encoder: Any = _Points(model)

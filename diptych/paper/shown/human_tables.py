@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from diptych.data.cards.opening import plain_name
+from diptych.data.cards.prompts import plain_name
 from diptych.errors import InputError
 from diptych.evaluate.metrics.score import Score
 from diptych.evaluate.tasks.human import COLUMNS, DATASET, agreement

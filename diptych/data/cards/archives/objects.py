@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from diptych.data.cards.archives.reading import below, choose_split, find_file, folders_of, read_json
+from diptych.data.cards.borders import BORDER, cut
 from diptych.data.cards.imagenet import object_net_names
 from diptych.data.cards.layouts import register
 from diptych.data.cards.sources import Entry, ListedSource
@@ -14,7 +15,6 @@ from diptych.data.samples import read_file
 from diptych.data.sources import Source
 from diptych.errors import DataError, ImageError
 
-_BORDER = 2
 _MAPPING = "folder_to_objectnet_label.json"
 
 
@@ -49,9 +49,9 @@ def without_border(path: Path) -> np.ndarray:
         pixels = np.asarray(decode_image(read_file(path)))
     except ImageError as error:
         raise DataError(f"{path}: {error}") from None
-    if min(pixels.shape[:2]) <= 2 * _BORDER:
+    if min(pixels.shape[:2]) <= 2 * BORDER:
         raise DataError(f"{path} is smaller than its border")
-    return np.ascontiguousarray(pixels[_BORDER:-_BORDER, _BORDER:-_BORDER])
+    return cut(pixels)
 
 
 register({"ObjectNet": below(_read, ["images/*/*"], ["objectnet-1.0*"])})
