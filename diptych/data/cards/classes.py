@@ -23,7 +23,7 @@ def match_classes(row: str, names: Sequence[str]) -> tuple[int | None, ...]:
     """The class in a row of the prompts table of each class of a set; None for one that is none of them.
 
     A name that may mean several classes (crane, missile) means the one that no other name of the set means. Where more
-    than one is left, it means the class of its own place if all others stand in theirs.
+    than one is left, it means the one between its neighbours, if all others stand in the order of the card.
 
     Args:
         row: the card's `prompts`.
@@ -31,15 +31,13 @@ def match_classes(row: str, names: Sequence[str]) -> tuple[int | None, ...]:
     Returns:
         no class twice: of two names for one class both are None.
     """
-    count = len(get_prompts(row).class_names)
     if (numbered := _by_number(row, names)) is not None:
         return numbered
     may = [set(_meant(row, name)) for name in names]
     found = _settle(may)
-    rest = [place for place, one in enumerate(found) if one is None]
-    if len(names) == count and all(one in (None, place) for place, one in enumerate(found)):
-        for place in rest:
-            found[place] = place if place in may[place] else None
+    known = [one for one in found if one is not None]
+    if 2 * len(known) > len(names) and known == sorted(known):
+        _fill_gaps(found, may)
     return tuple(found)
 
 
@@ -91,6 +89,22 @@ def _settle(may: Sequence[set[int]]) -> list[int | None]:
         taken = set(classes)
         left = [some - taken for some in left]
     return found
+
+
+def _fill_gaps(found: list[int | None], may: Sequence[set[int]]) -> None:
+    """The classes of names in a row that have none yet, where just as many of those that they may mean lie between."""
+    place = 0
+    while place < len(found):
+        end = place
+        while end < len(found) and found[end] is None:
+            end += 1
+        first = -1 if place == 0 else found[place - 1]
+        last = max(map(max, filter(None, may)), default=0) + 1 if end == len(found) else found[end]
+        if end > place and first is not None and last is not None:
+            between = sorted(one for one in set().union(*may[place:end]) if first < one < last)
+            if len(between) == end - place and all(one in may[place + n] for n, one in enumerate(between)):
+                found[place:end] = between
+        place = end + 1
 
 
 @functools.cache

@@ -1,0 +1,111 @@
+"""An encoder that knows every answer, and copies of the paper's sets whose pictures say what they show."""
+
+import functools
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from PIL import Image
+
+from diptych.data.cards.card import Card
+from diptych.data.cards.imagenet import shift_classes
+from diptych.data.cards.prompts import get_prompts
+from diptych.data.decoding import decode_image
+from diptych.data.shards import write_shards
+from diptych.records import Sample
+
+WIDTH = 64
+IN_IMAGENET = ("ImageNet-A", "ImageNet-R", "ObjectNet", "ImageNet-Vid", "Youtube-BB")
+
+
+def shown_by(card: Card, label: int) -> int:
+    """What a picture of a class shows, as a number: ImageNet's class on ImageNet's shifts, else the card's own."""
+    return min(shift_classes(card.name)[label]) if card.name in IN_IMAGENET else label
+
+
+def picture(shown: int, copy: int = 0) -> bytes:
+    """A picture that says what it shows in red and green; no two of a set are the same."""
+    stream = io.BytesIO()
+    Image.new("RGB", (4, 4), (shown // 256, shown % 256, copy)).save(stream, "PNG")
+    return stream.getvalue()
+
+
+class Oracle:
+    """One direction for each thing that is shown; a text has the direction of the thing that it names.
+
+    Args:
+        card: whose names and templates it understands, beside ImageNet's on ImageNet's shifts.
+        others: more names: name -> what it means.
+    """
+
+    name = "oracle"
+
+    def __init__(self, card: Card, others: dict[str, int] | None = None) -> None:
+        table = torch.randn(2000, WIDTH, generator=torch.Generator().manual_seed(0))
+        self.table = torch.nn.functional.normalize(table, dim=1)
+        self.card, self.others = card, others or {}
+
+    @functools.cached_property
+    def means(self) -> dict[str, int]:
+        """What each text that is asked for means."""
+        words = get_prompts(self.card.prompts)
+        named = {}
+        if self.card.group == "shift":
+            named = {name: index for index, (name,) in reversed([*enumerate(get_prompts("ImageNet").class_names)])}
+        for label, several in reversed([*enumerate(words.class_names)]):
+            named |= {name: shown_by(self.card, label) for name in several if self.card.prompts != "ImageNet"}
+        named = named or {several[0]: label for label, several in reversed([*enumerate(words.class_names)])}
+        named |= self.others
+        templates = {"{c}", *words.templates, *get_prompts("ImageNet").templates[: 80 * (self.card.group == "shift")]}
+        return {template.replace("{c}", name): shown for template in templates for name, shown in named.items()}
+
+    def encode_images(self, pictures):
+        colours = np.array([np.asarray(decode_image(one))[0, 0] for one in pictures]).astype(int)
+        return self.table[256 * colours[:, 0] + colours[:, 1]]
+
+    def encode_texts(self, texts):
+        return self.table[[self.means[text] for text in texts]]
+
+
+def write_parquet(path: Path, labels: list[int], names: list[str], pictures: list[bytes]) -> None:
+    struct = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    column = pa.array([{"bytes": one, "path": None} for one in pictures], struct)
+    about = {"info": {"features": {"label": {"names": names, "_type": "ClassLabel"}}}}
+    table = pa.table({"image": column, "label": labels})
+    pq.write_table(table.replace_schema_metadata({"huggingface": json.dumps(about)}), path)
+
+
+def write_copy(
+    folder: Path, card: Card, labels: dict[str, list[int]], names: dict[int, str], order: list[int], form: str = "wds"
+) -> None:
+    """A copy of a set with a class list of its own.
+
+    Args:
+        labels: of each split, the card's classes of its pictures.
+        names: what the copy calls each of the card's classes that it has.
+        order: those classes in the copy's order.
+        form: "wds", "parquet" or "folders".
+    """
+    folder.mkdir(parents=True)
+    for split, several in labels.items():
+        pictures = [picture(shown_by(card, label), copy) for copy, label in enumerate(several)]
+        own = [order.index(label) for label in several]
+        if form == "folders":
+            for label in order:
+                (folder / split / names[label]).mkdir(parents=True)
+            for copy, label in enumerate(several):
+                (folder / split / names[label] / f"{copy}.png").write_bytes(pictures[copy])
+        elif form == "parquet":
+            write_parquet(folder / f"{split}.parquet", own, [names[label] for label in order], pictures)
+        else:
+            samples = [
+                Sample(f"s{n}", *pair) for n, pair in enumerate(zip(pictures, [()] * len(own), own, strict=True))
+            ]
+            write_shards(samples, folder / split, shard_size=100)
+    if form == "wds":
+        (folder / "classnames.txt").write_text("\n".join(names[label] for label in order), "utf-8")
+        (folder / "zeroshot_classification_templates.txt").write_text("a photo of a {c}.\n")
