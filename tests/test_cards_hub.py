@@ -1,20 +1,30 @@
 """Fetching sets from a server on this machine that answers as the Hugging Face hub does."""
 
+import contextlib
 import hashlib
+import io
 import json
 import re
+import tarfile
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import numpy as np
 import pytest
-from test_cards_parquet import DIGITS, read, write
+import torch
+from test_cards_parquet import DIGITS, picture, read, write
 
+from diptych.data.benchmarks import open_benchmark
 from diptych.data.cards import hub
 from diptych.data.cards.opening import open_card
 from diptych.data.cards.table import CARDS
+from diptych.data.decoding import decode_image
 from diptych.errors import DataError
+from diptych.evaluate.suite import run_suite
+from diptych.evaluate.tasks.table import TASKS
+from diptych.evaluate.tasks.task import Setting
 
 pytest.importorskip("huggingface_hub", reason="needs huggingface_hub")
 
@@ -26,8 +36,9 @@ class Hub(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, files: dict[str, bytes]) -> None:
+    def __init__(self, files: dict[str, bytes], repo: str = "tests/digits") -> None:
         super().__init__(("127.0.0.1", 0), Answers)
+        self.repo = repo
         self.files = files
         self.sent: list[str] = []
         self.refused: set[str] = set()  # answered with status 500
@@ -46,8 +57,8 @@ class Answers(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]
-        about = re.fullmatch(r"/api/datasets/tests/digits(?:/(revision|tree)/(\w+))?", path)
-        file = re.fullmatch(rf"/datasets/tests/digits/resolve/{COMMIT}/(.+)", path)
+        about = re.fullmatch(rf"/api/datasets/{self.server.repo}(?:/(revision|tree)/(\w+))?", path)
+        file = re.fullmatch(rf"/datasets/{self.server.repo}/resolve/{COMMIT}/(.+)", path)
         if about and about[2] not in (None, "main", COMMIT):
             self.answer(404, headers={"X-Error-Code": "RevisionNotFound"})
         elif about and about[1] == "tree":
@@ -55,7 +66,7 @@ class Answers(BaseHTTPRequestHandler):
             self.answer(200, json.dumps([entry(name, data) for name, data in files.items()]).encode())
         elif about:
             siblings = [{"rfilename": name} for name in self.server.files]
-            self.answer(200, json.dumps({"id": "tests/digits", "sha": COMMIT, "siblings": siblings}).encode())
+            self.answer(200, json.dumps({"id": self.server.repo, "sha": COMMIT, "siblings": siblings}).encode())
         elif file and file[1] in self.server.files:
             self.send_file(file[1], self.server.files[file[1]])
         else:
@@ -97,7 +108,14 @@ def server(tmp_path) -> Iterator[Hub]:
     for split in ("train", "test"):
         write(tmp_path / "there" / "data" / f"{split}-00000-of-00001.parquet", list(range(10)), DIGITS)
     files = {path.relative_to(tmp_path / "there").as_posix(): path.read_bytes() for path in tmp_path.rglob("*.parquet")}
-    running = Hub({**files, "README.md": b"# digits", "loading.py": b"raise SystemExit", "info.json": b"{}"})
+    with serving(
+        Hub({**files, "README.md": b"# digits", "loading.py": b"raise SystemExit", "info.json": b"{}"})
+    ) as running:
+        yield running
+
+
+@contextlib.contextmanager
+def serving(running: Hub) -> Iterator[Hub]:
     thread = threading.Thread(target=running.serve_forever, args=(0.05,), daemon=True)
     thread.start()
     yield running
@@ -166,3 +184,46 @@ def test_sets_without_pictures_and_names_that_leave_the_folder(server, tmp_path)
     with pytest.raises(DataError, match="would leave its folder"):
         fetch(server, tmp_path / "a")
     assert not list(tmp_path.rglob("evil*"))
+
+
+class Captions:
+    """Knows which picture a caption is of: both have its number."""
+
+    name = "captions"
+    table = torch.nn.functional.normalize(torch.randn(64, 16, generator=torch.Generator().manual_seed(0)), dim=1)
+
+    def encode_images(self, pictures):
+        return self.table[[int(np.asarray(decode_image(one))[0, 0, 0]) for one in pictures]]
+
+    def encode_texts(self, texts):
+        return self.table[[int(text.rsplit(" ", 1)[1]) for text in texts]]
+
+
+@pytest.mark.parametrize(("name", "captions"), [("Flickr30k", 5), ("MSCOCO", 7)])
+def test_sets_for_retrieval_lie_on_the_hub_without_class_names(name, captions, tmp_path):
+    """clip-benchmark's layout: {split}/{n}.tar of pictures with a line per caption, nshards.txt, dataset_type.txt."""
+    files = {"dataset_type.txt": b"retrieval\n", "README.md": b"#"}
+    for split, first in (("train", 0), ("test", 20)):
+        files[f"{split}/nshards.txt"] = b"2\n"
+        for shard in range(2):
+            stream = io.BytesIO()
+            with tarfile.open(fileobj=stream, mode="w") as tar:
+                for number in range(first + 10 * shard, first + 10 * shard + 10):
+                    texts = [f"caption {place} of picture {number}" for place in range(captions)]
+                    for suffix, data in (("png", picture(number)), ("txt", "\n".join(texts).encode())):
+                        member = tarfile.TarInfo(f"s{number:07d}.{suffix}")
+                        member.size = len(data)
+                        tar.addfile(member, io.BytesIO(data))
+            files[f"{split}/{shard}.tar"] = stream.getvalue()
+    card = CARDS[name]
+    with serving(Hub(files, card.hub)) as running:
+        folder = fetch(running, tmp_path / "sets" / card.hub.split("/")[1], card.hub)
+    found = run_suite(Captions(), [TASKS["retrieval"]], [card], Setting(tmp_path / "sets"), tmp_path / "out")
+    assert not found.skipped and len(found.results) == 12 and all(one.value == 1 for one in found.results)
+    assert {one.n for one in found.results if one.metric.startswith("text")} == {20}
+    assert {one.n for one in found.results if one.metric.startswith("image")} == {100}  # the first five count
+    with pytest.raises(DataError, match="captions instead of classes: --suite paper --task retrieval"):
+        open_benchmark(folder)
+    (folder / "test" / "1.tar").unlink()
+    with pytest.raises(DataError, match="says 2 shards, but"):
+        open_card(card, tmp_path / "sets")

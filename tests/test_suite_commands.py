@@ -264,6 +264,26 @@ def test_pairs_of_what_was_measured_before_need_no_model(command, sets, tmp_path
     sys.modules.pop("inverted", None)
 
 
+def test_pairs_compare_what_was_measured_and_a_set_can_be_named(command, sets, tmp_path):
+    (tmp_path / "inverted.py").write_text(MODULE.replace("/ 300", "/ -300").format(name="inverted", texts=TEXTS))
+    models = ("python:both:Shades", "python:inverted:Shades", "--data-root", "sets", "--out", "out")
+    measure(command, "--out", "out", "--task", "zero_shot", "python:inverted:Shades")
+    shutil.copytree(sets / "shades", sets / "others")
+    found = command("paper", "pairs", *models)
+    assert found.status == 0 and "shades, zero-shot" in found.out and "others" not in found.out + found.err
+    named = command("paper", "pairs", *models, "--dataset", "others")
+    assert named.status == 0 and "others, zero-shot" in named.out and "shades, zero-shot" not in named.out
+    assert "shades, zero-shot" in command("paper", "pairs", *models).out
+    command("paper", "pairs", *models, "--dataset", "nowhere").is_error("nowhere")
+    sys.modules.pop("inverted", None)
+
+
+def test_made_shifts_have_their_table_in_the_terminal(command, sets):
+    found = measure(command, "--out", "out", "--task", "shifts")
+    assert found.status == 0 and "gaussian noise" in found.out and "shift by shift" in found.out
+    assert "gaussian noise" not in measure(command, "--out", "out", "--task", "zero_shot").out
+
+
 def test_a_set_that_was_changed_since_ends_no_page(command, sets, tmp_path):
     measure(command, "--out", "out", "--task", "zero_shot")
     for path in (sets / "shades").glob("*/light"):

@@ -58,6 +58,10 @@ Models = Annotated[
 ]
 DataRoot = Annotated[Path | None, Option("--data-root", help="Folder of evaluation sets; see diptych data check.")]
 Out = Annotated[Path, Option(help="Folder of Results, pages and pictures; what it holds is not measured again.")]
+Datasets = Annotated[
+    list[str] | None,
+    Option("--dataset", help="Only this set (repeat for several); pairs: otherwise the sets that OUT has results of."),
+]
 Precision = Annotated[str, Option(help="fp32 (exact), bf16, or auto (the fastest that the machine does well).")]
 Cache = Annotated[Path | None, Option(help="Encoded pictures and classifiers; OUT/cache by default.")]
 
@@ -69,12 +73,13 @@ def _make(name: str, about: str) -> None:
         models: Models = None,
         data_root: DataRoot = None,
         out: Out = Path("runs/paper"),
+        dataset: Datasets = None,
         precision: Precision = "fp32",
         workers: Workers = 1,
         cache: Cache = None,
         device: Device = "auto",
     ) -> None:
-        run_exhibits([name], models, data_root, out, precision, workers, cache, device)
+        run_exhibits([name], models, data_root, out, dataset, precision, workers, cache, device)
 
     command.__doc__ = about
     lines = [f"diptych paper {name}", f"diptych paper {name} ViT-B-32.pt --data-root sets/ --out runs/paper"]
@@ -90,6 +95,7 @@ def run_exhibits(
     models: list[str] | None,
     data_root: Path | None,
     out: Path,
+    datasets: list[str] | None,
     precision: str,
     workers: int | None,
     cache: Path | None,
@@ -107,7 +113,7 @@ def run_exhibits(
     encoders = [open_encoder(model, where, precision) for model in models or []]
     refuse_equal_names(models or [], [encoder.name for encoder in encoders])
     with resumable():
-        made = make_exhibits(exhibits, encoders, setting, out, announce=announce)
+        made = make_exhibits(exhibits, encoders, setting, out, datasets=datasets, announce=announce)
     for _, shown in made.shown:
         if not shown.tables:
             print(shown.title)

@@ -61,7 +61,9 @@ def run_suite_command(
             announce(f"{encoder.name}: {done.kept} measured before, still true of this model and data, and kept")
     results = read_all(out)
     made = write([SUMMARY, *EXHIBITS.values()], results, out, skipped, data=setting.data)
-    for table in made.shown[0][1].tables:
+    shown = dict(made.shown)
+    tables = [*made.shown[0][1].tables, *(shown["shifts"].tables if "shifts" in (tasks or ()) else ())]
+    for table in tables:
         show(to_rich(table))
     print_skipped(skipped)
     if not results:

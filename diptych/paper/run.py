@@ -65,29 +65,50 @@ def make_exhibits(
     setting: Setting,
     out: Path,
     *,
+    datasets: Sequence[str] | None = None,
     announce: Callable[[str], None] = lambda line: None,
 ) -> Made:
     """Measure what exhibits need, and write them.
+
+    An exhibit of one's own sets, too (pairs), is about the sets that `out` has results of: models are measured on these
+    alone, and on all that are there only where `out` has none.
 
     Args:
         exhibits: which tables and figures.
         encoders: the models; none of them shows the paper's own numbers alone.
         setting: where the sets are.
         out: folder for Results, pages and pictures. Models that were measured into it before are shown beside.
+        datasets: names of the sets to measure and show; None for all that the exhibits need.
         announce: called with a line before each measurement.
+    Raises:
+        InputError: there is no set of a name.
     """
     skipped: list[Skipped] = []
     num_results = 0
-    own = own_cards(setting.data) if encoders and any(exhibit.own_sets for exhibit in exhibits) else []
+    with_own = any(exhibit.own_sets for exhibit in exhibits)
+    own = own_cards(setting.data) if encoders and with_own else []
+    chosen = _chosen(datasets, own, read_all(out))
+    held = {one.dataset for one in read_all(out)} if with_own else set()
     for encoder in encoders:
         for task, cards in needs(exhibits).items():
-            cards = [*cards, *own]
+            wanted = chosen or held
+            cards = [card for card in [*cards, *own] if not wanted or card.name in wanted]
+            if not cards:
+                continue
             done = run_suite(encoder, get_tasks([task]), cards, setting, out, announce=announce)
             skipped += done.skipped
             num_results += len(done.results)
     named = encoders or setting.data != Path()  # without models a folder of sets need not be given
-    made = write(exhibits, read_all(out), out, skipped, data=setting.data if named else None)
+    results = [one for one in read_all(out) if not chosen or one.dataset in chosen]
+    num_results = num_results or sum(one.model in {encoder.name for encoder in encoders} for one in results)
+    made = write(exhibits, results, out, skipped, data=setting.data if named else None)
     return dataclasses.replace(made, num_results=num_results)
+
+
+def _chosen(datasets: Sequence[str] | None, own: Sequence[Card], results: Sequence[Result]) -> set[str]:
+    """The names of the sets that are asked for, as results have them."""
+    known = {card.name for card in own} | {one.dataset for one in results}
+    return {name if name in known else get_card(name).name for name in datasets or ()}
 
 
 def write(
