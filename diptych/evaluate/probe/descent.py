@@ -23,13 +23,14 @@ class Descent:
         iterations: accepted steps.
         state: "running", "converged", "stalled" (no way down was found: the limit of the arithmetic) or "stopped".
         excess: estimate of objective - minimum: g'Bg / 2, B the inverse Hessian as far as it is known.
+        bound: of objective - minimum, where somebody has found one; infinite before.
     """
 
     def __init__(self, start: torch.Tensor, penalty: float, is_near: Callable[["Descent"], bool], limit: int) -> None:
         """Begin at `start`; end when `is_near` or after `limit` steps."""
         self.trial = self.point = start
         self.penalty = penalty
-        self.objective = self.excess = float("inf")
+        self.objective = self.excess = self.bound = float("inf")
         self.gradient: torch.Tensor | None = None
         self.iterations = 0
         self.state = "running"
@@ -48,7 +49,7 @@ class Descent:
 
     def again(self) -> None:
         """Evaluate the point again, in another precision."""
-        self.trial, self.gradient, self.state = self.point, None, "running"
+        self.trial, self.gradient, self.state, self.bound = self.point, None, "running", float("inf")
 
     def tell(self, objective: float, gradient: torch.Tensor, curvature: torch.Tensor, noise: float) -> None:
         """Take what holds at `trial`, and choose the next one.

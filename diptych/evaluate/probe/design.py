@@ -1,5 +1,7 @@
 """The rows of a probe: read in chunks, centred, and seen in the eigenbasis of their covariance."""
 
+import functools
+
 import numpy as np
 import torch
 
@@ -59,6 +61,15 @@ class Design:
             self._kept = {torch.float64: inside, torch.float32: inside.float()}
         elif self.num_rows * self.width * 4 <= kept_bytes(device) if keep is None else keep:
             self._kept = {torch.float32: self._all_turned()}
+
+    @functools.cached_property
+    def longest(self) -> float:
+        """The largest distance of a row from the mean row (from 0 without an intercept)."""
+        found = 0.0
+        for start in range(0, self.num_rows, READ_ROWS):
+            part = self.rows(start, min(start + READ_ROWS, self.num_rows), torch.float64)
+            found = max(found, float(torch.linalg.vector_norm(part, dim=1).max()))
+        return found
 
     def chunks(self, num_outputs: int) -> list[tuple[int, int]]:
         """Rows [start, stop) of each chunk when `num_outputs` numbers are computed per row."""

@@ -23,7 +23,7 @@ from diptych.evaluate.probe.logistic import Fitted
 from diptych.evaluate.tasks.task import Setting, with_classes_of
 from diptych.evaluate.unfinished import write_whole
 
-VERSION = 1
+VERSION = 2
 """Raised when the same vectors would give another classifier."""
 
 _NEVER = -1e9  # the score of a class without a training picture
@@ -114,7 +114,11 @@ def _learn(card: Card, seed: int, num_classes: int, train: Encoded, others: Enco
         "fits": len(probe.search_.trials) + 1 if probe.search_ else 1,
         "objective": probe.fitted_.objective,
         "steps": probe.fitted_.iterations,
+        "excess": probe.fitted_.excess,
+        "converged": probe.fitted_.converged,
     }
+    if probe.search_ is not None and probe.search_.edge is not None:
+        settings["search ends at"] = f"the {probe.search_.edge} penalty"
     return Learned(dataclasses.replace(probe.fitted_, weights=weights, bias=bias), settings)
 
 
@@ -133,7 +137,6 @@ def _path(
 def _write(learned: Learned, path: Path) -> None:
     """Keep a classifier; one that cannot be kept costs time, not the result."""
     about = {name: json.dumps(value) for name, value in learned.settings.items()}
-    about["excess"], about["converged"] = repr(learned.fitted.excess), json.dumps(learned.fitted.converged)
     tensors = {"weights": learned.fitted.weights, "bias": learned.fitted.bias}
     try:
         write_whole(path, safetensors.numpy.save(tensors, metadata=about))
@@ -150,8 +153,7 @@ def _read(path: Path) -> Learned | None:
             weights, bias = file.get_tensor("weights"), file.get_tensor("bias")
         if weights.ndim != 2 or bias.shape != weights.shape[:1]:
             raise ValueError(f"shapes {weights.shape} and {bias.shape}")
-        excess, converged = about.pop("excess"), about.pop("converged")
-        ends = (float(about["objective"]), float(excess), int(about["steps"]), bool(converged))
+        ends = (float(about["objective"]), float(about["excess"]), int(about["steps"]), bool(about["converged"]))
         return Learned(Fitted(weights, bias, float(about["lambda"]), *ends), about)
     except (OSError, KeyError, ValueError, TypeError, safetensors.SafetensorError) as error:
         _log.warning("the kept probe %s is broken (%s); it is learned again", path, error)

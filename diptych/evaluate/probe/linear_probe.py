@@ -9,6 +9,7 @@ validation rows together. Source: CLIP paper, appendix A.3.
 """
 
 import inspect
+import logging
 from collections.abc import Callable
 from typing import Any, Self
 
@@ -23,6 +24,8 @@ from diptych.evaluate.probe.rows import Chosen, Joined, Rows
 from diptych.evaluate.probe.search import Search, search_penalty, stratified_rows
 
 Metric = Callable[[np.ndarray, np.ndarray], float]
+
+_log = logging.getLogger(__name__)
 
 
 class LinearProbe:
@@ -113,6 +116,7 @@ class LinearProbe:
             max_iterations=self.max_iterations,
             device=self.device,
         )
+        self._warn()
         self.coef_, self.intercept_ = self.fitted_.weights, self.fitted_.bias
         self.n_features_in_ = width
         self.n_iter_ = np.array([self.fitted_.iterations], np.int32)
@@ -215,6 +219,19 @@ class LinearProbe:
         fit = (design, targets[kept], self._num_outputs, judge)
         self.search_, best = search_penalty(*fit, max_iterations=self.max_iterations)
         return best
+
+    def _warn(self) -> None:
+        """Of a search that ended at its edge, and of a fit that did not reach its minimum."""
+        if self.search_ is not None and self.search_.edge is not None:
+            _log.warning(
+                "the search ended at the %s penalty that is tried, %g: the best one may lie beyond it",
+                *(self.search_.edge, self.lambda_),
+            )
+        if not self.fitted_.converged:
+            _log.warning(
+                "the probe did not reach its minimum in %d steps: the objective %g may lie up to %.2g above it",
+                *(self.fitted_.iterations, self.fitted_.objective, self.fitted_.excess),
+            )
 
     def _metric(self) -> Metric:
         if callable(self.metric):

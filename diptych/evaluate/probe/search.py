@@ -41,6 +41,11 @@ class Search:
     best: Trial
     trials: tuple[Trial, ...]
 
+    @property
+    def edge(self) -> str | None:
+        """ "weakest" or "strongest" where the best penalty lies at that end of the lattice; otherwise None."""
+        return {lattice(0): "weakest", lattice(NUM_PENALTIES - 1): "strongest"}.get(self.best.penalty)
+
 
 def lattice(index: int) -> float:
     """10^(-6 + index / 8)."""

@@ -1,0 +1,118 @@
+"""How far an objective can still be above its minimum: a bound that holds, whatever the features are.
+
+For weights W and bias b with the gradients g_W and g_b, convexity and the penalty's strong convexity in W give
+
+    f - f* <= ||g_W||^2 / (2 lambda) + <g_b, b - b*>
+
+and no more is known of the minimum b* than that its loss is at most f: a row of class c has a loss of at least
+(b*_a - b*_c) - ||w*_a - w*_c|| ||x||, and ||W* - toward||^2 <= 2 f / lambda. That radius is wide; therefore Newton's
+method first brings the bias to its minimum for these weights (`settle`), which leaves hardly any g_b.
+
+The bias of a class without a row has no minimum: the loss falls while it goes to minus infinity. What is left of that
+class's loss is then the difference to the objective without it.
+"""
+
+from collections.abc import Sequence
+
+import torch
+
+from diptych.evaluate.probe.design import Design
+from diptych.evaluate.probe.losses import Evaluated, sigmoid_residuals_, softmax_residuals_
+
+_FAR = 1e5  # a bias so far away leaves a class no probability in float64
+
+
+def excess_bound(
+    design: Design, point: torch.Tensor, found: Evaluated, penalty: float, prior: torch.Tensor, is_softmax: bool
+) -> float:
+    """A bound of objective - minimum, nats.
+
+    Args:
+        design: the rows.
+        point: float64 (C, r + 1).
+        found: what holds there, in float64; classes without rows must be out of reach (`without_absent`).
+        penalty: lambda.
+        prior: float64 (C, r + 1), what the penalty pulls towards.
+        is_softmax: one softmax over the classes, or independent ones.
+    """
+    bound = float(found.gradient[:, :-1].square().sum()) / (2 * penalty)
+    if not design.intercept:
+        return bound
+    of_bias, bias = found.gradient[:, -1].abs(), point[:, -1]
+    near = bias.abs() < _FAR / 2
+    length = (2 * found.objective / penalty) ** 0.5 + float(torch.linalg.matrix_norm(prior[:, :-1]))
+    reach = found.objective + length * design.longest * (2**0.5 if is_softmax else 1)
+    if is_softmax:
+        return bound + float(of_bias.sum()) / 2 * (float(bias[near].max() - bias[near].min()) + reach)
+    return bound + float((of_bias * (bias.abs() + reach))[near].sum())
+
+
+def without_absent(targets: torch.Tensor, point: torch.Tensor) -> torch.Tensor | None:
+    """The point with the bias of each class that has no row, or no other row than its own, far out on its side.
+
+    Returns:
+        None where there is no such class.
+    """
+    away = _absent(targets, point)
+    if not bool(away.any()):
+        return None
+    return torch.cat([point[:, :-1], point[:, -1:] + _FAR * away[:, None]], dim=1)
+
+
+def _absent(targets: torch.Tensor, point: torch.Tensor) -> torch.Tensor:
+    """Float64 (C,): -1 for a class without a row, 1 for an independent class that all rows have, otherwise 0."""
+    if targets.ndim == 1:
+        return -(targets.bincount(minlength=len(point)) == 0).to(point)
+    return (~(targets == -1).any(dim=1)).to(point) - (~(targets == 1).any(dim=1)).to(point)
+
+
+def settle(
+    design: Design, targets: torch.Tensor, points: Sequence[torch.Tensor], gradients: torch.Tensor
+) -> torch.Tensor:
+    """One Newton step of each point's bias alone, float64 (K, C): the new bias.
+
+    Args:
+        points: K tensors float64 (C, r + 1).
+        gradients: float64 (K, C), of the bias.
+    """
+    stacked = torch.stack(tuple(points))
+    before = stacked[..., -1].clone()
+    away = _absent(targets, stacked[0])
+    stacked[..., -1] += _FAR * away  # a class without rows has no minimum to go to
+    here = (away == 0).to(gradients)
+    gradients = gradients * here
+    if targets.ndim == 1:
+        gradients = gradients - here * (gradients.sum(dim=1, keepdim=True) / here.sum())
+    hessians = _hessians(design, targets, stacked)
+    scale = hessians.diagonal(dim1=1, dim2=2).clamp(min=1e-300).rsqrt()
+    scaled = hessians * scale[:, :, None] * scale[:, None]
+    # Least squares: a softmax's Hessian has a direction without curvature, in which the gradient has nothing.
+    step = torch.linalg.pinv(scaled, hermitian=True, rtol=1e-13) @ (gradients * scale)[..., None]
+    step = step[..., 0] * scale
+    sound = step.isfinite().all(dim=1) & (step.abs().amax(dim=1) < 1)  # farther away the step says nothing
+    return before - torch.where(sound[:, None], step, 0.0)
+
+
+def _hessians(design: Design, targets: torch.Tensor, stacked: torch.Tensor) -> torch.Tensor:
+    """Of the bias, float64 (K, C, C)."""
+    num_models, num_classes, rank = stacked.shape[0], stacked.shape[1], design.rank
+    num_outputs = num_models * num_classes
+    weights = design.to_products(stacked[..., :rank], torch.float64).reshape(num_outputs, -1)
+    total = stacked.new_zeros(num_models, num_classes, num_classes)
+    for start, stop in design.chunks(num_outputs):
+        rows = design.rows(start, stop, torch.float64)
+        shape = num_models, num_classes, stop - start
+        logits = torch.addmm(stacked[..., rank].reshape(-1, 1), weights, rows.T).view(shape)
+        if targets.ndim > 1:
+            sigmoid_residuals_(logits, targets[:, start:stop])
+            total.diagonal(dim1=1, dim2=2).add_((logits.abs() * (1 - logits.abs())).sum(dim=2))
+            continue
+        labels = targets[start:stop]
+        softmax_residuals_(logits, labels)
+        places = torch.arange(stop - start, device=labels.device)
+        logits[:, labels, places] += 1  # probabilities
+        total -= logits @ logits.transpose(1, 2)
+    if targets.ndim == 1:  # each row sums to 0; so computed, no digit of a small diagonal is lost
+        total.diagonal(dim1=1, dim2=2).zero_()
+        total.diagonal(dim1=1, dim2=2).copy_(-total.sum(dim=2))
+    return total
