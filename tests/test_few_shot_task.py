@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from diptych.data.benchmarks import Benchmark
+from diptych.data.cards.prompts import get_prompts
 from diptych.data.cards.table import get_card
 from diptych.errors import DataError, InputError
 from diptych.evaluate.encoded import Encoded
@@ -16,6 +17,7 @@ from diptych.evaluate.metrics.classification import mean_of_top_1_and_5, mean_pe
 from diptych.evaluate.metrics.ranking import roc_auc
 from diptych.evaluate.probe.few_shot import draw_ranks, drawn_rows, fit_few_shot
 from diptych.evaluate.probe.few_shot_task import FEW_SHOT, FEW_SHOT_FROM_TEXTS, Pool, few_shot_results, point
+from diptych.evaluate.probe.training_set import TrainingSet
 from diptych.evaluate.suite import run_suite
 from diptych.evaluate.tasks.task import Setting
 from diptych.records import Sample
@@ -163,6 +165,34 @@ def test_a_set_without_a_training_split_is_skipped_with_the_reason(tmp_path):
     write_set(tmp_path / "data", {"test": 2})
     found = measure(tmp_path / "data", tmp_path, Colours(), FEW_SHOT)
     assert not found.results and "train" in found.skipped[0].reason
+
+
+def test_draws_are_from_training_and_validation_images(tmp_path):
+    """Flowers102 has 10 + 10 images a class: 16 shots are possible, as table 9's 2,040 say."""
+    for split, per_class in (("train", 2), ("val", 3), ("test", 1)):
+        for label, names in enumerate(get_prompts("Flowers102").class_names):
+            folder = tmp_path / "Flowers102" / split / names[0].replace("/", " ")
+            folder.mkdir(parents=True)
+            for number in range(per_class):
+                colour = np.random.default_rng([label, number]).integers(0, 255, 3).astype(np.uint8)
+                Image.fromarray(np.broadcast_to(colour, (4, 4, 3)).copy()).save(folder / f"{number}.png")
+    found = FEW_SHOT.measure(ImagesOnly(), get_card("Flowers102"), Setting(tmp_path))
+    assert [one.protocol for one in found] == ["probe 1-shot", "probe 2-shot", "probe 4-shot"]  # of 5; train has 2
+    settings = found[0].run["settings"]
+    assert (settings["drawn_from"], settings["train_examples"]) == ("train and validation", 510)
+    assert settings["examples_per_class"] == 5
+    assert settings["deviations"] == ["learned from 510 images, the paper from 2,040"]
+    assert FEW_SHOT.splits(get_card("Flowers102")) == ("train", "val", "test")
+
+
+def test_joined_splits_are_the_rows_of_both():
+    train, val = encoded(np.array([0, 1, 2]), 1), encoded(np.array([2, 1]), 1)
+    joined = TrainingSet(get_card("Flowers102"), 3, train, val).joined()
+    assert joined.labels.tolist() == [0, 1, 2, 2, 1] and len(set(joined.keys)) == 5
+    rows = np.array([4, 0, 3])
+    np.testing.assert_array_equal(joined.vectors[rows], np.concatenate([train.vectors, val.vectors])[rows])
+    assert joined.fingerprint not in (train.fingerprint, val.fingerprint)
+    assert TrainingSet(get_card("Flowers102"), 3, train, None).joined() is train
 
 
 def test_what_it_applies_to():

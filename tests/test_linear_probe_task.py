@@ -1,5 +1,6 @@
 """The linear probe on sets on disk: splits, folds, several labels, kept classifiers, ImageNet's probe on a shift."""
 
+import dataclasses
 import logging
 
 import miniatures
@@ -9,12 +10,15 @@ import torch
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
 
+from diptych.data.cards.prompts import get_prompts
 from diptych.data.cards.table import get_card
 from diptych.evaluate.encoded import Encoded
 from diptych.evaluate.probe.kept import _learn
 from diptych.evaluate.probe.task import IMAGENET_PROBE, LINEAR_PROBE, PROJECTED_PROBE
+from diptych.evaluate.probe.training_set import TrainingSet, deviations
 from diptych.evaluate.suite import run_suite
 from diptych.evaluate.tasks.task import Setting
+from diptych.paper.shown.tables_10_11 import TABLE_10
 
 NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 STL_NAMES = ("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck")
@@ -118,6 +122,39 @@ def test_validation_pictures_are_searched_on_and_learned_from(tmp_path):
     (found,) = LINEAR_PROBE.measure(Pictures(), get_card("DTD"), Setting(tmp_path))
     settings = found.run["settings"]
     assert settings["validation"] == "val" and settings["train"] == 94 and found.n == 47
+    assert settings["deviations"] == ["learned from 94 images, the paper from 3,760"]
+
+
+def test_a_set_without_its_validation_split_says_what_was_learned_from(tmp_path, caplog):
+    """The layout of the hub's copies: Flowers102 there has 1,020 images to learn from, and no validation split."""
+    root = tmp_path / "Flowers102"
+    for split, per_class in (("train", 3), ("test", 1)):
+        for label, name in enumerate(get_prompts("Flowers102").class_names):
+            folder = root / split / name[0].replace("/", " ")
+            folder.mkdir(parents=True)
+            for number in range(per_class):
+                pixels = np.broadcast_to(shade(label % 10, number), (4, 4, 3))
+                Image.fromarray(pixels.copy()).save(folder / f"{split}{number}.png")
+    (found,) = LINEAR_PROBE.measure(Pictures(), get_card("Flowers102"), Setting(tmp_path))
+    settings = found.run["settings"]
+    assert (settings["train"], settings["validation"]) == (306, "a fifth of train")
+    assert settings["deviations"] == [
+        "learned from 306 images, the paper from 2,040",
+        "validation images were taken from the training split; the set has 1,020 of its own",
+    ]
+    assert all(words in caplog.text for words in settings["deviations"])
+    shown = TABLE_10.build([found])
+    assert any("other numbers of images than the paper's: Flowers102 (306, not 2,040)" in one for one in shown.notes)
+    assert any("taken from the training split" in one and "Flowers102" in one for one in shown.notes)
+
+
+@pytest.mark.parametrize(
+    ("train", "val", "words"), [(1020, True, []), (1020, False, ["its own"]), (20, True, ["learn"])]
+)
+def test_what_differs_from_the_papers_training_set(train, val, words):
+    card = dataclasses.replace(get_card("Flowers102"), paper_sizes=(1020, 6149))
+    found = deviations(card, train, val)
+    assert len(found) == len(words) and all(word in one for word, one in zip(words, found, strict=True))
 
 
 def test_several_labels_per_picture(tmp_path):
@@ -129,7 +166,7 @@ def test_several_labels_per_picture(tmp_path):
     present = vectors[:, :20] @ rng.standard_normal((6, 20)) > 0.5
     metadata = tuple({"labels": tuple(np.flatnonzero(row)), "ignored": ()} for row in present)
     encoded = Encoded(("",) * 200, np.zeros(200, np.int64), vectors, ((),) * 200, metadata, 0, "x")
-    learned = _learn(get_card("VOC2007"), 0, 20, encoded, None)
+    learned = _learn(TrainingSet(get_card("VOC2007"), 20, encoded, None), 0)
     assert ((learned.fitted.scores(vectors) > 0) == present).mean() > 0.95
 
 
@@ -138,7 +175,7 @@ def test_two_classes_and_a_class_without_a_training_picture():
     labels = np.tile([0, 2], 40)
     vectors = (labels[:, None] + rng.standard_normal((80, 3))).astype(np.float32)
     encoded = Encoded(("",) * 80, labels, vectors, ((),) * 80, ({},) * 80, 0, "x")
-    scores = _learn(get_card("CIFAR10"), 0, 4, encoded, None).fitted.scores(vectors)
+    scores = _learn(TrainingSet(get_card("CIFAR10"), 4, encoded, None), 0).fitted.scores(vectors)
     assert scores.shape == (80, 4)
     assert set(scores.argmax(axis=1)) == {0, 2} and (scores.argmax(axis=1) == labels).mean() > 0.75
     np.testing.assert_allclose(scores[:, 0], -scores[:, 2], rtol=1e-5)

@@ -16,7 +16,7 @@ The paper does not say how it chose the penalty with few examples. Here, with k 
 - k < 4: no example can be spared, so the penalty is FIXED_PENALTY and the share FIXED_SHARE, round numbers near what is
   chosen where something can be.
 
-The test split has no part in any choice, nor has a validation split: what is not drawn is not seen.
+The test split has no part in any choice: what is not drawn is not seen.
 
 Penalties are relative: lambda is the penalty times the mean squared distance of the examples from their mean, so that
 the choice does not change with the units of the vectors. The share is chosen among SHARES in the same way and on the

@@ -1,5 +1,8 @@
 """Few-shot learning measured on a paper's set: several draws, their mean and their range.
 
+Draws are from the training split and, where the set has one of its own, the validation split together: table 9's
+training sizes, on which the paper's probes learned, count both.
+
 A natural shift of ImageNet has no training split of its own. There the examples are ImageNet's, and the classifier of
 1,000 classes is measured on the shift as the static zero-shot classifier is (figure 15).
 
@@ -30,6 +33,7 @@ from diptych.evaluate.metrics.classification import accuracy, accuracy_top_k, me
 from diptych.evaluate.metrics.ranking import roc_auc
 from diptych.evaluate.metrics.score import Score
 from diptych.evaluate.probe.few_shot import CLASSIFIERS, Fit, draw_ranks, drawn_rows, fit_few_shot, possible_shots
+from diptych.evaluate.probe.training_set import deviations, open_training_set
 from diptych.evaluate.results import make_result
 from diptych.evaluate.tasks.robustness import judge, pooling, shift_results, subset_results
 from diptych.evaluate.tasks.task import Setting, Task, check_classes_of_card, with_classes_of
@@ -39,7 +43,7 @@ from diptych.evaluate.zero_shot.class_embeddings import class_embeddings
 from diptych.records import Result
 
 NUM_SEEDS = 3
-VERSION = 1
+VERSION = 2
 """Of draws and choices; raised when the same vectors would give other classifiers."""
 
 _log = logging.getLogger(__name__)
@@ -50,16 +54,20 @@ class Pool:
     """The examples that draws are made from.
 
     Attributes:
-        train: the training split's vectors.
+        train: vectors of the training split, and of the set's own validation split.
         num_classes: C.
         zero_shot: float32 (C, E), class embeddings times logit_scale; None for classifiers that do without.
         cache: folder of learned classifiers; None keeps none.
+        splits: what `train` holds, in words.
+        deviations: how that differs from what the paper drew from.
     """
 
     train: Encoded
     num_classes: int
     zero_shot: np.ndarray | None = None
     cache: Path | None = None
+    splits: str = "train"
+    deviations: tuple[str, ...] = ()
 
     def learn(self, classifier: str, shots: int, seed: int, ranks: np.ndarray) -> Fit:
         """Learn one of the CLASSIFIERS from the seed's k-shot draw, or read what an earlier run kept.
@@ -116,7 +124,10 @@ def few_shot_results(
                 "train_examples": len(pool.train.labels),
                 "examples_per_class": float(sizes[sizes > 0].mean()),
                 "width": int(pool.train.vectors.shape[1]),
+                "drawn_from": pool.splits,
             }
+            if pool.deviations:
+                settings["deviations"] = list(pool.deviations)
             if fits[0].share is not None:
                 settings["share"] = [fit.share for fit in fits]
             protocol = f"{classifier} {shots}-shot"
@@ -178,7 +189,6 @@ def point(metric: str, labels: np.ndarray, scores: np.ndarray) -> float:
 def _measure(encoder: Encoder, card: Card, setting: Setting, classifiers: Sequence[str]) -> list[Result]:
     home = get_card("ImageNet") if card.group == "shift" else card
     train, test = open_card(home, setting.data, "train"), open_card(card, setting.data, "test")
-    num_classes = len(train.class_names)
     if card.group == "shift":
         check_classes_of_card(train)
         check_classes_of_card(test)
@@ -193,12 +203,19 @@ def _measure(encoder: Encoder, card: Card, setting: Setting, classifiers: Sequen
         zero_shot = made.numpy() * np.float32(getattr(encoder, "logit_scale", 100.0))
     has_features = hasattr(encoder, "image_features") or hasattr(encoder, "pixel_features")
     kind = "features" if zero_shot is None and has_features else "embeddings"
-    pictures = [
-        encode_set(encoder, split, kind, cache=setting.cache, num_workers=setting.num_workers)
-        for split in (train, test)
-    ]
-    pool = Pool(pictures[0], num_classes, zero_shot, cache / "few_shot" if cache else None)
-    return few_shot_results(encoder, pool, test, pictures[1], classifiers, setting.seed)
+    images = open_training_set(encoder, home, setting, kind)
+    tested = encode_set(encoder, test, kind, cache=setting.cache, num_workers=setting.num_workers)
+    pool = Pool(
+        images.joined(),
+        images.num_classes,
+        zero_shot,
+        cache / "few_shot" if cache else None,
+        splits="train" if images.val is None else "train and validation",
+        deviations=tuple(deviations(home, len(images), has_validation=True)),
+    )
+    for deviation in pool.deviations:
+        _log.warning("%s: draws %s", home.title, deviation)
+    return few_shot_results(encoder, pool, test, tested, classifiers, setting.seed)
 
 
 def _applies(card: Card) -> bool:
@@ -208,7 +225,7 @@ def _applies(card: Card) -> bool:
 
 
 def _splits(card: Card) -> tuple[str, ...]:
-    return ("test",) if card.group == "shift" else ("train", "test")
+    return ("test",) if card.group == "shift" else ("train", "val", "test")
 
 
 def _others(card: Card) -> tuple[tuple[str, str], ...]:
@@ -220,6 +237,7 @@ FEW_SHOT = Task(
     applies=_applies,
     splits=_splits,
     measure=lambda encoder, card, setting: _measure(encoder, card, setting, CLASSIFIERS[:1]),
+    version=2,
     needs_texts=False,
     others=_others,
 )
@@ -230,6 +248,7 @@ FEW_SHOT_FROM_TEXTS = Task(
     applies=_applies,
     splits=_splits,
     measure=lambda encoder, card, setting: _measure(encoder, card, setting, CLASSIFIERS[1:]),
+    version=2,
     others=_others,
 )
 """The two classifiers that begin at zero-shot, on embeddings. Their Results have the task "few_shot" too."""

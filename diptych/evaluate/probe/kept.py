@@ -12,15 +12,15 @@ import safetensors
 import safetensors.numpy
 
 from diptych.data.cards.card import Card
-from diptych.data.cards.opening import open_card
 from diptych.embed.encoder import Encoder
-from diptych.errors import DataError, InputError
-from diptych.evaluate.encoded import Encoded, encode_set
+from diptych.errors import InputError
+from diptych.evaluate.encoded import Encoded
 from diptych.evaluate.metrics.score import relevance
 from diptych.evaluate.probe.few_shot_task import point
 from diptych.evaluate.probe.linear_probe import LinearProbe
 from diptych.evaluate.probe.logistic import Fitted
-from diptych.evaluate.tasks.task import Setting, with_classes_of
+from diptych.evaluate.probe.training_set import HELD_OUT, TrainingSet, open_training_set
+from diptych.evaluate.tasks.task import Setting
 from diptych.evaluate.unfinished import write_whole
 
 VERSION = 2
@@ -62,27 +62,20 @@ def learn_probe(encoder: Encoder, card: Card, setting: Setting, kind: str, fold:
         DataError: the set is not there.
         InputError: it cannot be learned from, as with one class only.
     """
-    train = open_card(card, setting.data, "train", fold=fold)
-    options = {"cache": setting.cache, "num_workers": setting.num_workers}
-    pictures = encode_set(encoder, train, kind, **options)  # type: ignore[arg-type]
-    others = None
-    if "val" in card.splits:
-        try:
-            val = open_card(card, setting.data, "val", fold=fold)
-        except DataError as error:
-            _log.info("%s: a part of train takes the place of a validation split (%s)", card.title, error)
-        else:
-            others = encode_set(encoder, with_classes_of(train, val), kind, **options)  # type: ignore[arg-type]
-    path = _path(encoder, card, setting, pictures, others, len(train.class_names))
+    images = open_training_set(encoder, card, setting, kind, fold)
+    for deviation in images.deviations():
+        _log.warning("%s: %s", card.title, deviation)
+    path = _path(encoder, images, setting)
     learned = None if path is None else _read(path)
     if learned is None:
-        learned = _learn(card, setting.seed, len(train.class_names), pictures, others)
+        learned = _learn(images, setting.seed)
         if path is not None:
             _write(learned, path)
     return learned
 
 
-def _learn(card: Card, seed: int, num_classes: int, train: Encoded, others: Encoded | None) -> Learned:
+def _learn(images: TrainingSet, seed: int) -> Learned:
+    card, num_classes = images.card, images.num_classes
     if num_classes < 2:
         raise InputError(f"{card.title} has {num_classes} class; a probe needs two or more")
     several = card.task == "multi_label"
@@ -97,8 +90,8 @@ def _learn(card: Card, seed: int, num_classes: int, train: Encoded, others: Enco
         return point(card.metric, truth, scores)
 
     probe = LinearProbe(metric="default" if several or card.metric == "accuracy" else measure, seed=seed)
-    validation = None if others is None else (others.vectors, labels(others))
-    probe.fit(train.vectors, labels(train), validation)
+    validation = None if images.val is None else (images.val.vectors, labels(images.val))
+    probe.fit(images.train.vectors, labels(images.train), validation)
     weights = np.zeros((num_classes, probe.n_features_in_))
     bias = np.full(num_classes, _NEVER)
     if len(probe.coef_) == 1 and not several:  # two classes: half of the difference each
@@ -109,8 +102,8 @@ def _learn(card: Card, seed: int, num_classes: int, train: Encoded, others: Enco
         weights[probe.classes_], bias[probe.classes_] = probe.coef_, probe.intercept_
     settings = {
         "lambda": probe.lambda_,
-        "validation": "a fifth of train" if others is None else "val",
-        "train": len(train.labels) + (0 if others is None else len(others.labels)),
+        "validation": HELD_OUT if images.val is None else "val",
+        "train": len(images),
         "fits": len(probe.search_.trials) + 1 if probe.search_ else 1,
         "objective": probe.fitted_.objective,
         "steps": probe.fitted_.iterations,
@@ -119,16 +112,16 @@ def _learn(card: Card, seed: int, num_classes: int, train: Encoded, others: Enco
     }
     if probe.search_ is not None and probe.search_.edge is not None:
         settings["search ends at"] = f"the {probe.search_.edge} penalty"
+    if differs := images.deviations():
+        settings["deviations"] = differs
     return Learned(dataclasses.replace(probe.fitted_, weights=weights, bias=bias), settings)
 
 
-def _path(
-    encoder: Any, card: Card, setting: Setting, train: Encoded, others: Encoded | None, num_classes: int
-) -> Path | None:
+def _path(encoder: Any, images: TrainingSet, setting: Setting) -> Path | None:
     if setting.cache is None or not getattr(encoder, "image_fingerprint", None):
         return None
-    marks = [train.fingerprint, others.fingerprint if others else None]
-    content = [VERSION, *marks, num_classes, card.metric, card.task, setting.seed]
+    card, marks = images.card, [images.train.fingerprint, images.val.fingerprint if images.val else None]
+    content = [VERSION, *marks, images.num_classes, card.metric, card.task, setting.seed]
     return (
         Path(setting.cache) / "probes" / f"{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]}.safetensors"
     )

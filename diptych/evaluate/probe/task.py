@@ -45,7 +45,12 @@ def _measure(encoder: Encoder, card: Card, setting: Setting, kind: str) -> list[
     settings = dict(learned[0].settings)
     if len(folds) > 1:
         values = [one.value for one in found]
-        settings |= {name: [one.settings[name] for one in learned] for name in ("lambda", "objective", "steps")}
+        settings |= {
+            name: [one.settings[name] for one in learned] for name in ("lambda", "objective", "steps", "excess")
+        }
+        settings["converged"] = all(one.settings["converged"] for one in learned)
+        if ends := sorted({one.settings["search ends at"] for one in learned if "search ends at" in one.settings}):
+            settings["search ends at"] = ", ".join(ends)
         settings["values"] = values
         mean = float(np.mean(values))
         found = [Score(mean, found[0].n, min(values), max(values), f"range of {len(values)} folds")]
@@ -98,7 +103,8 @@ def _measure_imagenet(encoder: Encoder, card: Card, setting: Setting) -> list[Re
         return subset_results(encoder, test, pictures, learned.fitted.scores, task="linear_probe")
     classes = shift_classes(card.name) if card.name in SUBSETS else None
     judged = judge(pictures, learned.fitted.scores, classes)
-    settings = {"lambda": learned.settings["lambda"]}
+    named = ("lambda", "train", "validation", "converged", "excess", "search ends at", "deviations")
+    settings = {name: learned.settings[name] for name in named if name in learned.settings}
     return shift_results(encoder, test, pictures, judged, ADAPTED, task="linear_probe", settings=settings)
 
 
@@ -112,6 +118,7 @@ LINEAR_PROBE = Task(
     applies=_applies,
     splits=lambda card: ("train", "val", "test"),
     measure=lambda encoder, card, setting: _measure(encoder, card, setting, vector_kind(encoder)),
+    version=2,
     needs_texts=False,
     folds=lambda card: FOLDS.get(card.name, 0),
 )
@@ -122,6 +129,7 @@ PROJECTED_PROBE = Task(
     applies=_applies,
     splits=lambda card: ("train", "val", "test"),
     measure=lambda encoder, card, setting: _measure(encoder, card, setting, "embeddings"),
+    version=2,
     needs_texts=False,
     folds=lambda card: FOLDS.get(card.name, 0),
 )
@@ -132,6 +140,7 @@ IMAGENET_PROBE = Task(
     applies=lambda card: card.group == "shift" or card.name == "ImageNet",
     splits=lambda card: ("test",),
     measure=_measure_imagenet,
+    version=2,
     needs_texts=False,
     others=lambda card: (("ImageNet", "train"), ("ImageNet", "val")),
 )

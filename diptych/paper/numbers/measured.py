@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from diptych.data.cards.table import CARDS
+from diptych.evaluate.probe.training_set import HELD_OUT
 from diptych.paper.numbers.compute import twin
 from diptych.paper.numbers.published import published
 from diptych.records import Result
@@ -91,7 +92,8 @@ def headline(sentences: Iterable[str]) -> str:
 
 
 def missing_notes(found: Mapping[str, Mapping[str, Result]]) -> list[str]:
-    """A sentence per model on the sets that were not measured, and on those of another size than the paper's."""
+    """Sentences per model on the sets that were not measured, on those of another size than the paper's, and on probes
+    that learned from other images than the paper's."""
     notes = []
     for model, results in found.items():
         if missing := [name for name in PAPER_27 if name not in results]:
@@ -100,7 +102,44 @@ def missing_notes(found: Mapping[str, Mapping[str, Result]]) -> list[str]:
         other = [f"{name} ({results[name].n:,}, not {n:,})" for name, n in sizes.items() if results[name].n != n]
         if other:
             notes.append(f"{model}: other numbers of test samples than the paper's: {', '.join(other)}.")
+        notes += learning_notes(model, results)
     return notes
+
+
+def learning_notes(model: str, results: Mapping[str, Result]) -> list[str]:
+    """Where probes, by set, learned from other numbers of images than the paper's, or lacked a validation split."""
+    sizes, held_out = [], []
+    for name, result in results.items():
+        settings = result.run.get("settings", {})
+        if name not in CARDS:
+            continue
+        num_learned, paper = num_learned_from(result), CARDS[name].paper_sizes
+        if num_learned is not None and paper is not None and num_learned != paper[0]:
+            sizes.append(f"{name} ({num_learned:,}, not {paper[0]:,})")
+        if settings.get("validation") == HELD_OUT and "val" in CARDS[name].splits:
+            held_out.append(name)
+    notes = []
+    if sizes:
+        notes.append(f"{model}: probes learned from other numbers of images than the paper's: {', '.join(sizes)}.")
+    if held_out:
+        notes.append(
+            f"{model}: the penalty was chosen on images taken from the training split, because the set's own "
+            f"validation split is missing: {', '.join(held_out)}."
+        )
+    return notes
+
+
+def num_learned_from(result: Result) -> int | None:
+    """Training and validation images of a probe, or those that few-shot draws are from; None where no probe learned."""
+    settings = result.run.get("settings", {})
+    found = settings.get("train", settings.get("train_examples"))
+    return int(found) if isinstance(found, int) else None
+
+
+def is_trained_as_the_paper(result: Result) -> bool:
+    """Whether a probe learned from at least nine tenths of the paper's training images; a zero-shot score is."""
+    num_learned, paper = num_learned_from(result), CARDS[result.dataset].paper_sizes
+    return num_learned is None or paper is None or num_learned >= 0.9 * paper[0]
 
 
 def num_test(name: str) -> int:

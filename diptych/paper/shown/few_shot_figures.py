@@ -13,7 +13,7 @@ from diptych.evaluate.probe.efficiency import Needed, examples_to_match, summari
 from diptych.evaluate.probe.few_shot import CLASSIFIERS, SHOTS
 from diptych.evaluate.tasks.testbed import SHIFT_NAMES, standard_line
 from diptych.paper.exhibit import Exhibit, Shown
-from diptych.paper.numbers.measured import PAPER_27, headline, measured_cell, published_cell
+from diptych.paper.numbers.measured import PAPER_27, headline, learning_notes, measured_cell, published_cell
 from diptych.paper.numbers.published import published
 from diptych.paper.shown.few_shot_scores import (
     FULL,
@@ -173,7 +173,7 @@ def _figure_7(results: Sequence[Result]) -> Shown:
         + (" Diamonds are the paper's." if own else ""),
         [NumberTable("Examples per class to match zero-shot", ["set", *own, "the paper's"], rows)],
         charts,
-        [*_efficiency_notes(needed), *_unmatched(found), *([_DRAWS] if own else [])],
+        [*_efficiency_notes(needed), *_unmatched(found), *_pool_notes(found), *([_DRAWS] if own else [])],
     )
 
 
@@ -182,6 +182,16 @@ def _matched(found: _ByModel) -> dict[str, dict[str, Curve]]:
         model: {name: curve for name, curve in own.items() if curve.can_be_matched} for model, own in found.items()
     }
     return {model: own for model, own in matched.items() if own}
+
+
+def _pool_notes(found: _ByModel) -> list[str]:
+    """Sets whose examples were drawn from another number of images than the paper's training set holds."""
+    notes = []
+    for model, own in found.items():
+        probes = {name: curve.full for name, curve in own.items() if curve.full is not None}
+        draws = {name: next(iter(next(iter(curve.shots.values())).values())) for name, curve in own.items()}
+        notes += learning_notes(f"{model}, few-shot draws", draws) + learning_notes(f"{model}, full set", probes)
+    return notes
 
 
 def _unmatched(found: _ByModel) -> list[str]:

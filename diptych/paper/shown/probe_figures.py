@@ -91,6 +91,7 @@ def _figure_8(results: Sequence[Result]) -> Shown:
             "The paper states r = 0.82 and a slope of 1.28 (0.93 to 1.79). Its figures 5 and 8 show KITTI at "
             f"{kitti_as_plotted():.0f} %, table 11 prints {printed['KITTI']:.1f} %.",
             *missing_notes({model: zero_shot[model] for model in own}),
+            *missing_notes({f"{model}, probe": probes[model] for model in own}),
         ],
     )
 

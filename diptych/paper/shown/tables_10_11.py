@@ -12,6 +12,7 @@ from diptych.paper.numbers.measured import (
     SUITES,
     compared,
     headline,
+    is_trained_as_the_paper,
     mean,
     measured,
     measured_cell,
@@ -64,7 +65,7 @@ def bold_cells(own: Measured, paper: Mapping[str, Mapping[str, float]]) -> set[t
 
 
 def _counts(result: Result | None, n: int) -> bool:
-    return result is not None and result.n >= _FULL * n
+    return result is not None and result.n >= _FULL * n and is_trained_as_the_paper(result)
 
 
 def models_table(title: str, own: Measured, place: str, *, bold: bool) -> NumberTable:
@@ -125,8 +126,9 @@ def _table_10(results: Sequence[Result]) -> Shown:
         [*tables, wide],
         notes=[
             *missing_notes(own),
-            "A score on fewer than nine tenths of the paper's test samples has no say in which scores are bold. A mean "
-            "is shown where all of its sets are there.",
+            "A score on fewer than nine tenths of the paper's test samples, or learned from fewer than nine tenths of "
+            "its training images, has no say in which scores are bold. A mean is shown where all of its sets are "
+            "there.",
             _unlike_print(),
         ],
     )
