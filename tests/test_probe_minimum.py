@@ -51,6 +51,17 @@ def test_the_minimum_is_reached_and_the_bound_is_true(name):
         assert found.excess <= 1e-6 * found.objective
 
 
+@pytest.mark.parametrize("name", SETS)
+def test_without_a_certificate_the_estimate_brings_it_as_near(name):
+    features, labels = SETS[name]
+    labels = np.asarray(labels, np.int64)
+    num_classes = int(labels.max()) + 1
+    for found in fit_logistic(features, labels, num_classes, PENALTIES, certify=False):
+        (exact,) = fit_logistic(features, labels, num_classes, [found.penalty])
+        assert found.objective <= exact.objective * (1 + 2e-5)
+        assert found.objective - found.excess <= exact.objective * (1 + 1e-9)
+
+
 def test_the_oracle_agrees_with_scikit_learn():
     for penalty in (1e-3, 1.0):
         peer = LogisticRegression(C=1 / penalty, tol=1e-10, max_iter=10_000).fit(ROWS.astype(float), NOISY)

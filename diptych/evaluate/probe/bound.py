@@ -17,31 +17,37 @@ from collections.abc import Sequence
 import torch
 
 from diptych.evaluate.probe.design import Design
-from diptych.evaluate.probe.losses import Evaluated, sigmoid_residuals_, softmax_residuals_
+from diptych.evaluate.probe.losses import sigmoid_residuals_, softmax_residuals_
 
 _FAR = 1e5  # a bias so far away leaves a class no probability in float64
 
 
 def excess_bound(
-    design: Design, point: torch.Tensor, found: Evaluated, penalty: float, prior: torch.Tensor, is_softmax: bool
+    design: Design,
+    point: torch.Tensor,
+    found: tuple[float, torch.Tensor],
+    penalty: float,
+    prior: torch.Tensor,
+    is_softmax: bool,
 ) -> float:
     """A bound of objective - minimum, nats.
 
     Args:
         design: the rows.
         point: float64 (C, r + 1).
-        found: what holds there, in float64; classes without rows must be out of reach (`without_absent`).
+        found: objective and gradient there, in float64; classes without rows must be out of reach (`without_absent`).
         penalty: lambda.
         prior: float64 (C, r + 1), what the penalty pulls towards.
         is_softmax: one softmax over the classes, or independent ones.
     """
-    bound = float(found.gradient[:, :-1].square().sum()) / (2 * penalty)
+    objective, gradient = found
+    bound = float(gradient[:, :-1].square().sum()) / (2 * penalty)
     if not design.intercept:
         return bound
-    of_bias, bias = found.gradient[:, -1].abs(), point[:, -1]
+    of_bias, bias = gradient[:, -1].abs(), point[:, -1]
     near = bias.abs() < _FAR / 2
-    length = (2 * found.objective / penalty) ** 0.5 + float(torch.linalg.matrix_norm(prior[:, :-1]))
-    reach = found.objective + length * design.longest * (2**0.5 if is_softmax else 1)
+    length = (2 * objective / penalty) ** 0.5 + float(torch.linalg.matrix_norm(prior[:, :-1]))
+    reach = objective + length * design.longest * (2**0.5 if is_softmax else 1)
     if is_softmax:
         return bound + float(of_bias.sum()) / 2 * (float(bias[near].max() - bias[near].min()) + reach)
     return bound + float((of_bias * (bias.abs() + reach))[near].sum())

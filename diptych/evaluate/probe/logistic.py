@@ -79,6 +79,7 @@ def fit_logistic(
     intercept: bool = True,
     max_iterations: int = 1000,
     tolerance: float = 5e-8,
+    certify: bool = True,
     device: str | torch.device | None = None,
 ) -> list[Fitted]:
     """Fit a linear classifier for each lambda.
@@ -100,6 +101,8 @@ def fit_logistic(
         intercept: whether there is a bias; without, it is 0. Ignored with a Design.
         max_iterations: of each lambda.
         tolerance: relative, of the objective.
+        certify: go on until the bound is small, too; otherwise the estimate decides alone, and the bound found there,
+            mostly a wide one at weak penalties, is only told.
         device: None takes the GPU where there is one; ignored with a Design.
     Returns:
         One Fitted per lambda, in the order given.
@@ -114,7 +117,7 @@ def fit_logistic(
     if not all(0 < penalty < float("inf") for penalty in penalties):
         raise InputError(f"lambdas must be positive numbers; got {penalties}")
     towards = _weights(toward, (num_classes, design.width), design) if toward is not None else None
-    problem = _Problem(design, targets, num_classes, towards, tolerance, max_iterations)
+    problem = _Problem(design, targets, num_classes, towards, tolerance, max_iterations, certify)
     descents = problem.solve(penalties, _starts(starts, penalties, num_classes, design))
     return [problem.fitted(descent) for descent in descents]
 
@@ -142,10 +145,12 @@ class _Problem:
         toward: torch.Tensor | None,
         tolerance: float,
         max_iterations: int,
+        certify: bool,
     ) -> None:
         self.design, self.targets = design, targets
         self.tolerance, self.max_iterations = tolerance, max_iterations
         self.allowed = max(_CONVERGED, 20 * tolerance)
+        self.certify = certify
         self.strict: float | None = None  # share of the objective that the bound may have; none in float32
         self.toward = design.mean.new_zeros(num_classes, design.width) if toward is None else toward
         self.prior = design.coordinates(self.toward, design.mean.new_zeros(num_classes))
@@ -166,6 +171,10 @@ class _Problem:
         for descent in descents:
             descent.point = self.without_common_part(descent.point)
             descent.again()
+        if not self.certify:
+            self.descend(descents, [], torch.float64)
+            self.measure(descents, again=False)
+            return descents
         self.strict = 0.5 * self.allowed
         for _ in range(_ROUNDS):
             for one in descents:
@@ -185,22 +194,26 @@ class _Problem:
                 one.point = torch.cat([one.point[:, :-1], bias[:, None]], dim=1)
         self.measure(descents)
 
-    def measure(self, descents: list[Descent]) -> None:
-        """Objective, gradient and bound of each, in float64."""
+    def measure(self, descents: list[Descent], again: bool = True) -> None:
+        """The bound of each; objective and gradient are evaluated `again` where the point has changed."""
         if not descents:
             return
-        points = [one.point for one in descents]
-        found = self.evaluate(points, descents)
+        points, is_softmax = [one.point for one in descents], self.targets.ndim == 1
+        if again:
+            for one, found in zip(descents, self.evaluate(points, descents), strict=True):
+                one.objective, one.gradient = found.objective, found.gradient
         far = [without_absent(self.targets, point) for point in points] if self.design.intercept else [None]
-        bounded = list(zip(points, found, strict=True))
-        if far[0] is not None:
-            points = [point for point in far if point is not None]
-            bounded = list(zip(points, self.evaluate(points, descents), strict=True))
-        is_softmax = self.targets.ndim == 1
-        for one, here, (point, there) in zip(descents, found, bounded, strict=True):
-            one.objective, one.gradient = here.objective, here.gradient
-            rest = excess_bound(self.design, point, there, one.penalty, self.prior, is_softmax)
-            one.bound = here.objective - there.objective + rest
+        if far[0] is None:
+            for one in descents:
+                assert one.gradient is not None
+                one.bound = excess_bound(
+                    self.design, one.point, (one.objective, one.gradient), one.penalty, self.prior, is_softmax
+                )
+            return
+        points = [point for point in far if point is not None]
+        for one, point, found in zip(descents, points, self.evaluate(points, descents), strict=True):
+            rest = excess_bound(self.design, point, found[:2], one.penalty, self.prior, is_softmax)
+            one.bound = one.objective - found.objective + rest
 
     def evaluate(self, points: list[torch.Tensor], descents: list[Descent]) -> list[Evaluated]:
         """In float64, with the penalties of the descents."""

@@ -100,7 +100,8 @@ def search_penalty(
     def score(indices: list[int]) -> list[float]:
         starts = [_between(fitted, index) for index in indices] if fitted else None
         penalties = [lattice(index) for index in indices]
-        found = fit_logistic(design, labels, num_classes, penalties, starts=starts, max_iterations=max_iterations)
+        options = {"starts": starts, "max_iterations": max_iterations}
+        found = fit_logistic(design, labels, num_classes, penalties, certify=False, **options)  # type: ignore[arg-type]
         fitted.update(zip(indices, found, strict=True))
         return [judge(one) for one in found]
 
