@@ -51,8 +51,8 @@ def resampled_mean_average_precision(
 ) -> np.ndarray:
     """`mean_average_precision` of samples drawn again with replacement, float (resamples,), for a bootstrap.
 
-    A class that a draw leaves without a relevant sample does not count in that draw. Each class is sorted once: a draw
-    is a weight per sample, not another array of scores.
+    A class that a draw leaves without a relevant sample does not count in that draw; a draw without any is left out.
+    Each class is sorted once: a draw is a weight per sample, not another array of scores.
 
     Args:
         relevant: bool (N, C). scores: float (N, C). counted: bool (N, C).
@@ -72,7 +72,7 @@ def resampled_mean_average_precision(
             hits = np.cumsum(drawn * relevant[rows, place], axis=1, dtype=np.int32)[:, ends]
             seen = np.cumsum(drawn, axis=1, dtype=np.int32)[:, ends]
             found[draws, place] = [_average_precision(*one) for one in zip(hits, seen, strict=True)]
-    return np.nanmean(found, axis=1)
+    return np.nanmean(found[~np.isnan(found).all(axis=1)], axis=1)
 
 
 def _rows(kept: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
