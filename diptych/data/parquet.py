@@ -3,16 +3,17 @@
 import contextlib
 import dataclasses
 import functools
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 import pyarrow.types as pt
 
 from diptych.data.columns import IMAGE_COLUMNS, PATH_COLUMNS, TEXT_COLUMNS, ColumnNames, advise, choose_column
+from diptych.data.parquet_process import ParquetError, describe, read_batches
 from diptych.data.samples import (
     MAX_IMAGE_BYTES,
     MAX_TEXT_BYTES,
@@ -26,8 +27,10 @@ from diptych.data.tar import FREE_BYTES, MAX_RATIO
 from diptych.errors import DataError
 from diptych.records import Broken, Sample
 
+_log = logging.getLogger(__name__)
+_DAMAGED = -1  # in place of a number of row groups
 MAX_GROUP_BYTES = 8 << 30  # one row group, uncompressed
-_BATCH_ROWS, _BATCH_BYTES = 64, 64 << 20
+_BATCH_ROWS, _BATCH_BYTES = 64, 128 << 20
 _LABEL_COLUMNS = ("label", "cls", "fine_label")  # the last is CIFAR-100's
 _PARQUET_ERRORS = (
     pa.ArrowException,
@@ -45,7 +48,7 @@ class ParquetSource:
 
     Attributes:
         files: in reading order.
-        num_groups: row groups of each file.
+        num_groups: row groups of each file; -1: it is damaged, and one shard that breaks off at once.
         with_texts: whether captions are read; evaluation sets with labels may have a text column that is none.
         names: of the columns, where they are not the usual ones.
     """
@@ -64,16 +67,27 @@ class ParquetSource:
     ) -> "ParquetSource":
         """Check columns and sizes, from the files' metadata alone.
 
+        A damaged file among sound ones is a shard that breaks off at once.
+
         Raises:
-            DataError: a file is no parquet file, has no picture or text column, or would not fit into memory.
+            DataError: no file can be read; or one has no picture or text column, or would not fit into memory.
         """
-        counts = tuple(_check_parquet(path, columns) for path in files)
-        return cls(tuple(files), counts, with_texts, columns)
+        counts, failure = [], None
+        for path in files:
+            try:
+                counts.append(_check_parquet(path, columns))
+            except ParquetError as error:
+                failure = DataError(f"cannot read the parquet file {path}: {error}")
+                _log.warning("%s; its rows are lost", failure)
+                counts.append(_DAMAGED)
+        if failure is not None and set(counts) == {_DAMAGED}:
+            raise failure
+        return cls(tuple(files), tuple(counts), with_texts, columns)
 
     @functools.cached_property
     def _groups(self) -> tuple[tuple[Path, str, int], ...]:
         named = zip(self.files, relative_names(self.files), self.num_groups, strict=True)
-        return tuple((path, name, group) for path, name, count in named for group in range(count))
+        return tuple((path, name, group) for path, name, count in named for group in range(abs(count)))
 
     @functools.cached_property
     def shards(self) -> tuple[str, ...]:
@@ -93,19 +107,25 @@ class ParquetSource:
         """
         path, name, group = self._groups[index]
         row = 0
-        with open_parquet_file(path) as file:
-            with reading(path):
-                columns = find_columns(path, file.schema_arrow, self.names)
-                columns = columns if self.with_texts else columns.without_text()
-                rows = _rows_at_a_time(file.metadata.row_group(group), columns)
-            try:
-                for batch in file.iter_batches(rows, row_groups=[group], columns=list(columns.wanted)):
-                    for values in _rows(batch, columns):
-                        yield _parquet_sample(f"{name}/{group}/{row}", self.shards[index], values, path.parent)
-                        row += 1
-            except _PARQUET_ERRORS as error:
-                reason = f"the rest of the row group is lost: {str(error)[:200]}"
-                yield Broken(f"{name}/{group}/{row}", self.shards[index], reason, rest_lost=True)
+        try:
+            file = describe(path)
+        except ParquetError as error:
+            if self.num_groups[self.files.index(path)] != _DAMAGED:
+                raise DataError(f"cannot read the parquet file {path}: {error}") from None
+            yield Broken(f"{name}/0/0", self.shards[index], f"its file cannot be read: {error}", rest_lost=True)
+            return
+        try:
+            columns = find_columns(path, file.schema, self.names)
+            columns = columns if self.with_texts else columns.without_text()
+            sizes = _chunk_sizes(file.groups[group], columns)
+            batches = read_batches(path, group, columns.wanted, _rows_at_a_time(sizes), sum(size for _, size in sizes))
+            for batch in batches:
+                for values in _rows(batch, columns):
+                    yield _parquet_sample(f"{name}/{group}/{row}", self.shards[index], values, path.parent)
+                    row += 1
+        except _PARQUET_ERRORS as error:
+            reason = f"the rest of the row group is lost: {str(error)[:200]}"
+            yield Broken(f"{name}/{group}/{row}", self.shards[index], reason, rest_lost=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,56 +145,40 @@ class Columns:
         return dataclasses.replace(self, text=None, wanted=tuple(name for name in self.wanted if name != self.text))
 
 
-def open_parquet_file(path: Path) -> pq.ParquetFile:
-    """Open a file; its checksums are verified while it is read.
-
-    Raises:
-        DataError: it is no parquet file, or cut off.
-    """
-    with reading(path):
-        return pq.ParquetFile(path, buffer_size=1 << 20, page_checksum_verification=True)
-
-
 @contextlib.contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Whatever Arrow raises over a file becomes a DataError that names it."""
+def naming(path: Path) -> Iterator[None]:
+    """The error of a file that cannot be read names it."""
     try:
         yield
-    except DataError:
-        raise
-    except _PARQUET_ERRORS as error:
-        raise DataError(f"cannot read the parquet file {path}: {str(error)[:200]}") from None
+    except ParquetError as error:
+        raise DataError(f"cannot read the parquet file {path}: {error}") from None
 
 
 def _check_parquet(path: Path, names: ColumnNames) -> int:
-    with open_parquet_file(path) as file, reading(path):
-        columns = find_columns(path, file.schema_arrow, names)
-        for index in range(file.num_row_groups):
-            group = file.metadata.row_group(index)
-            packed, size = (sum(sizes) for sizes in zip(*_chunk_sizes(group, columns), strict=True))
-            if size > MAX_GROUP_BYTES or size > max(FREE_BYTES, MAX_RATIO * packed):
-                raise DataError(
-                    f"{path}: row group {index} claims {size >> 20} MiB from {packed >> 10} KiB in the file; "
-                    "write it with smaller row groups if that is true"
-                )
-        return file.num_row_groups
+    file = describe(path)
+    columns = find_columns(path, file.schema, names)
+    for index, group in enumerate(file.groups):
+        packed, size = (sum(sizes) for sizes in zip(*_chunk_sizes(group, columns), strict=True))
+        if size > MAX_GROUP_BYTES or size > max(FREE_BYTES, MAX_RATIO * packed):
+            raise DataError(
+                f"{path}: row group {index} claims {size >> 20} MiB from {packed >> 10} KiB in the file; "
+                "write it with smaller row groups if that is true"
+            )
+    return len(file.groups)
 
 
-def _chunk_sizes(group: pq.RowGroupMetaData, columns: Columns) -> list[tuple[int, int]]:
+def _chunk_sizes(group: Sequence[tuple[str, int, int]], columns: Columns) -> list[tuple[int, int]]:
     """Compressed and uncompressed bytes of each wanted column."""
-    chunks = (group.column(index) for index in range(group.num_columns))
-    read = [chunk for chunk in chunks if _is_wanted(chunk.path_in_schema, columns)]
-    return [(chunk.total_compressed_size, chunk.total_uncompressed_size) for chunk in read]
+    return [(packed, size) for path, packed, size in group if _is_wanted(path, columns)]
 
 
 def _is_wanted(path: str, columns: Columns) -> bool:
     return any(path == name or path.startswith(name + ".") for name in columns.wanted)
 
 
-def _rows_at_a_time(group: pq.RowGroupMetaData, columns: Columns) -> int:
-    """So few that they fit into memory, even where every row repeats one value as large as the column."""
-    largest = max(1, *(size for _, size in _chunk_sizes(group, columns)))
-    return max(1, min(_BATCH_ROWS, _BATCH_BYTES // largest))
+def _rows_at_a_time(sizes: Sequence[tuple[int, int]]) -> int:
+    """So few that they fit into memory, even where every row repeats one value as large as the columns."""
+    return max(1, min(_BATCH_ROWS, _BATCH_BYTES // max(1, sum(size for _, size in sizes))))
 
 
 def find_columns(path: Path, schema: pa.Schema, wanted: ColumnNames = ColumnNames()) -> Columns:  # noqa: B008

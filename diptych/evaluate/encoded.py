@@ -23,6 +23,7 @@ import torch
 
 from diptych.data.benchmarks import Benchmark
 from diptych.data.content import files_state
+from diptych.data.parquet_process import read_table
 from diptych.embed.encoder import Encoder
 from diptych.errors import ConfigError, DataError, InputError
 from diptych.evaluate.encoding import EncodedBatch, encode_benchmark
@@ -244,7 +245,7 @@ def _read(folder: Path, fingerprint: str) -> Encoded | None:
             raise ValueError("it belongs to something else")
         shape = tuple(manifest["shape"])
         vectors = np.memmap(folder / "vectors.f32", np.float32, "r", shape=shape)
-        rows = pq.read_table(folder / "rows.parquet")
+        rows = read_table(folder / "rows.parquet")
         labels = rows.column("label").to_numpy()
         if len(labels) != shape[0] or (folder / "vectors.f32").stat().st_size != 4 * shape[0] * shape[1]:
             raise ValueError("its files differ in length")

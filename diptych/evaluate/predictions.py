@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from diptych.data.parquet_process import read_table
 from diptych.errors import DataError, ShapeError
 from diptych.evaluate.metrics.classification import rank_of_truth
 from diptych.evaluate.unfinished import write_whole
@@ -96,10 +97,9 @@ def read_predictions(path: str | Path) -> Predictions:
         DataError: the file is missing, is no Parquet, or its columns are not those of predictions.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(path)
+        table = read_table(path)
         keys, labels, classes, scores = (table.column(name).to_pylist() for name in _COLUMNS)
         return Predictions(
             tuple(keys),

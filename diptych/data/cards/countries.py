@@ -10,6 +10,7 @@ from diptych.data.cards.archives.class_folders import COUNTRY_CODES
 from diptych.data.cards.archives.reading import inside, shuffled
 from diptych.data.cards.derived import Draft, draw
 from diptych.data.cards.prompts import get_prompts
+from diptych.data.parquet_process import ParquetError, describe, read_batches
 from diptych.data.samples import read_file
 from diptych.errors import DataError
 
@@ -92,15 +93,14 @@ def _first_there(names: Mapping[str, bool], base: Path, seed: int) -> tuple[dict
 def _rows(source: Path, columns: Sequence[str]) -> Iterator[Mapping[str, Any]]:
     """The rows of a .csv or .parquet, a few at a time in memory."""
     if source.suffix.lower() == ".parquet":
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
         try:
-            with pq.ParquetFile(source) as file:
-                _check_columns(source, file.schema_arrow.names, columns)
-                for batch in file.iter_batches(10_000, columns=list(columns)):
+            file = describe(source)
+            _check_columns(source, file.schema.names, columns)
+            for index, group in enumerate(file.groups):
+                weight = sum(size for _, _, size in group)
+                for batch in read_batches(source, index, columns, 10_000, weight):
                     yield from batch.to_pylist()
-        except (pa.ArrowException, OSError) as error:
+        except ParquetError as error:
             raise DataError(f"cannot read {source}: {str(error)[:200]}") from None
         return
     try:

@@ -15,7 +15,8 @@ from pathlib import Path
 import pyarrow.compute as pc
 
 from diptych.data.image_files import is_hidden_folder
-from diptych.data.parquet import ParquetSource, find_columns, open_parquet_file, reading
+from diptych.data.parquet import ParquetSource, find_columns, naming
+from diptych.data.parquet_process import describe, read_table
 from diptych.data.sources import Source, natural_order
 from diptych.errors import DataError
 
@@ -98,8 +99,8 @@ def split_files(folder: Path, split: str) -> list[Path]:
 
 def class_names_of(path: Path, column: str | None) -> tuple[str, ...] | None:
     """The names of a label column's classes, as Hugging Face's datasets writes them into the file."""
-    with open_parquet_file(path) as file, reading(path):
-        stored = (file.schema_arrow.metadata or {}).get(b"huggingface")
+    with naming(path):
+        stored = (describe(path).schema.metadata or {}).get(b"huggingface")
     if stored is None or column is None:
         return None
     try:
@@ -118,9 +119,8 @@ def distinct_labels(files: Sequence[Path]) -> set[int | None]:
     found: set[int | None] = set()
     for path in files:
         column = _label_column(path)
-        with open_parquet_file(path) as file, reading(path):
-            for group in range(file.num_row_groups):
-                found.update(pc.unique(file.read_row_group(group, columns=[column]).column(0)).to_pylist())
+        with naming(path):
+            found.update(pc.unique(read_table(path, [column]).column(0)).to_pylist())
     return found
 
 
@@ -128,18 +128,18 @@ def count_rows(files: Sequence[Path]) -> int:
     """How many rows files have, from their metadata alone."""
     total = 0
     for path in files:
-        with open_parquet_file(path) as file:
-            total += file.metadata.num_rows
+        with naming(path):
+            total += describe(path).num_rows
     return total
 
 
 def _label_column(path: Path) -> str:
-    with open_parquet_file(path) as file, reading(path):
-        columns = find_columns(path, file.schema_arrow)
-        schema = file.schema_arrow.names
+    with naming(path):
+        schema = describe(path).schema
+    columns = find_columns(path, schema)
     if columns.label is None:
         raise DataError(
-            f"{path} has no column of class indices called label (it has {', '.join(schema)[:300]}); rename it"
+            f"{path} has no column of class indices called label (it has {', '.join(schema.names)[:300]}); rename it"
         )
     return columns.label
 

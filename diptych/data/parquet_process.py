@@ -1,0 +1,223 @@
+"""Parquet files are read in a process of their own, so that a damaged or hostile one can neither end nor fill ours.
+
+PyArrow aborts the process over some damaged footers, and a few kilobytes can unpack to gigabytes. One process serves
+all of this one's reading; after a crash, or when time is up, the next request starts a new one.
+"""
+
+import atexit
+import contextlib
+import dataclasses
+import functools
+import json
+import os
+import signal
+import struct
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from diptych.data.tar import MAX_RATIO
+from diptych.errors import DataError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+FREE_MEMORY = 512 << 20
+"""Bytes that an answer may take on top of what the file says that its columns weigh."""
+MAX_SECONDS = 60.0
+"""Processor time for one answer."""
+
+_LENGTHS = struct.Struct("<QQ")
+_SCRIPT = (
+    "import sys, json; sys.path[:] = json.loads(sys.argv[1]); "
+    "from diptych.data.parquet_child import serve; serve(int(sys.argv[2]))"
+)
+
+
+class ParquetError(DataError):
+    """A parquet file, or a part of it, cannot be read."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ParquetFile:
+    """What a file says about itself.
+
+    Attributes:
+        schema: of its columns.
+        num_rows: in all row groups.
+        groups: of each row group's columns: path in the schema, bytes in the file, bytes unpacked.
+    """
+
+    schema: "pa.Schema"
+    num_rows: int
+    groups: tuple[tuple[tuple[str, int, int], ...], ...]
+
+
+def describe(path: str | Path) -> ParquetFile:
+    """Read a file's metadata.
+
+    Raises:
+        ParquetError: it is no parquet file, or damaged; without the file's name.
+    """
+    import pyarrow as pa
+
+    (num_rows, groups), schema = _ask("describe", FREE_MEMORY, str(path))
+    return ParquetFile(pa.ipc.read_schema(pa.BufferReader(schema)), num_rows, tuple(map(tuple, groups)))
+
+
+def read_batches(
+    path: str | Path, group: int, columns: Sequence[str], rows: int, expected_bytes: int
+) -> Iterator["pa.RecordBatch"]:
+    """A row group, so many rows at a time.
+
+    Args:
+        path: the file.
+        group: index of the row group.
+        columns: that are read.
+        rows: the most rows that are decoded at a time.
+        expected_bytes: what the columns weigh unpacked, as the file says.
+    Raises:
+        ParquetError: as the message says; the batches before it are right.
+    """
+    start = 0
+    while True:
+        limit = FREE_MEMORY + 3 * expected_bytes
+        count, data = _ask("rows", limit, str(path), group, start, list(columns), rows)
+        if not count:
+            return
+        yield from _table(data).to_batches()
+        start += count
+
+
+def read_table(path: str | Path, columns: Sequence[str] | None = None) -> "pa.Table":
+    """A whole file, or some of its columns.
+
+    Raises:
+        ParquetError: it cannot be read.
+    """
+    says = sum(size for group in describe(path).groups for _, _, size in group)
+    expected = min(says, MAX_RATIO * Path(path).stat().st_size)
+    _, data = _ask("table", FREE_MEMORY + 3 * expected, str(path), columns and list(columns))
+    return _table(data)
+
+
+def _table(data: bytes) -> "pa.Table":
+    import pyarrow as pa
+
+    return pa.ipc.open_stream(pa.BufferReader(data)).read_all()
+
+
+def write_message(stream: BinaryIO, value: Any, table: Any = b"") -> None:
+    """Send plain values, and a table's bytes behind them."""
+    data = json.dumps(value).encode()
+    stream.write(_LENGTHS.pack(len(data), len(table)))
+    stream.write(data)
+    stream.write(table)
+    stream.flush()
+
+
+def read_message(stream: BinaryIO) -> tuple[Any, bytes]:
+    """Receive plain values and a table's bytes.
+
+    Raises:
+        EOFError: the other side is gone.
+    """
+    lengths = stream.read(_LENGTHS.size)
+    if len(lengths) < _LENGTHS.size:
+        raise EOFError
+    data, table = (stream.read(length) for length in _LENGTHS.unpack(lengths))
+    if len(table) < _LENGTHS.unpack(lengths)[1]:
+        raise EOFError
+    return json.loads(data), table
+
+
+class _Process:
+    """The process, from its start to its end."""
+
+    def __init__(self) -> None:
+        command = [sys.executable, "-c", _SCRIPT, json.dumps(sys.path), str(os.getpid())]
+        pipe, group = subprocess.PIPE, None if sys.platform == "win32" else 0  # signals to a terminal's are not for it
+        try:
+            self.process = subprocess.Popen(
+                command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, process_group=group
+            )
+        except OSError as error:
+            raise DataError(f"no process can be started to read parquet files: {error}") from error
+        with contextlib.suppress(ImportError, AttributeError, OSError):
+            import fcntl  # a larger pipe: fewer turns for each answer
+
+            fcntl.fcntl(self.process.stdout, fcntl.F_SETPIPE_SZ, 1 << 20)  # type: ignore[arg-type]
+        try:
+            read_message(self.process.stdout)  # type: ignore[arg-type]
+        except (OSError, EOFError, ValueError):
+            raise DataError(
+                f"the process that reads parquet files does not start ({self.end()}); does this work: "
+                f"{sys.executable} -c 'import pyarrow.parquet'"
+            ) from None
+
+    def ask(self, request: tuple[Any, ...]) -> tuple[tuple[str, Any], bytes]:
+        write_message(self.process.stdin, request)  # type: ignore[arg-type]
+        return read_message(self.process.stdout)  # type: ignore[arg-type]
+
+    def end(self) -> str:
+        """End it, if it has not; returns how it ended."""
+        with contextlib.suppress(OSError):
+            self.process.stdin.close()  # type: ignore[union-attr]
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(timeout=1)
+        self.process.kill()
+        self.process.stdout.close()  # type: ignore[union-attr]
+        code = self.process.wait()
+        return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+
+
+_lock = threading.Lock()
+_running: dict[int, _Process] = {}  # by process id: after a fork, the parent's is not ours to ask
+# Somebody killed it, or memory ran out elsewhere: that says nothing about the file.
+_FROM_ELSEWHERE = ("SIGKILL", "SIGTERM", "SIGHUP", "SIGINT")
+
+
+def _new_lock() -> None:
+    global _lock
+    _lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_new_lock)
+
+
+def _ask(name: str, num_bytes: int, *arguments: Any) -> tuple[Any, bytes]:
+    with _lock:
+        how = ""
+        for _ in range(2):
+            process = _process()
+            try:
+                (error, answer), table = process.ask((name, num_bytes, MAX_SECONDS, *arguments))
+            except (OSError, EOFError, ValueError):
+                how = _running.pop(os.getpid()).end()
+                if how not in _FROM_ELSEWHERE:
+                    break
+            except BaseException:  # Ctrl-C between request and answer: what comes next would be the wrong answer
+                _running.pop(os.getpid()).end()
+                raise
+            else:
+                if error:
+                    raise ParquetError(error)
+                return answer, table
+    raise ParquetError(f"reading it ends the process that reads ({how}): the file is damaged")
+
+
+def _process() -> _Process:
+    process = _running.get(os.getpid())
+    if process is None:
+        process = _running[os.getpid()] = _Process()
+        _end_at_exit()
+    return process
+
+
+@functools.cache
+def _end_at_exit() -> None:
+    atexit.register(lambda: _running[os.getpid()].end() if os.getpid() in _running else None)
