@@ -12,6 +12,7 @@ new worker takes over, and the work goes on.
 import collections
 import contextlib
 import dataclasses
+import math
 import mmap
 import multiprocessing
 import multiprocessing.connection
@@ -21,6 +22,7 @@ import signal
 import struct
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Generator, Iterator
 from multiprocessing.connection import Connection
@@ -261,10 +263,16 @@ def _serve(
             signal.signal(getattr(signal, name), signal.SIG_DFL)
     torch.set_num_threads(1)
 
+    armed = -math.inf
+
     def begin(item: int) -> None:
+        nonlocal armed
         if place is not None:
             _PLACE.pack_into(place, 0, item)
-        if hasattr(signal, "setitimer"):  # its default action ends the process in any code, whoever holds the GIL
+        # Not at every item: setting a timer is slower than looking at a clock, and a second more or less is no matter.
+        if hasattr(signal, "setitimer") and (item == NO_ITEM or time.monotonic() > armed + 1):
+            armed = -math.inf if item == NO_ITEM else time.monotonic()
+            # Its default action ends the process in any code, whoever holds the GIL.
             signal.setitimer(signal.ITIMER_PROF, MAX_ITEM_SECONDS if item != NO_ITEM else 0)
 
     with contextlib.suppress(EOFError, OSError):  # the parent closed its side
