@@ -36,6 +36,11 @@ Minutes = Annotated[
     Fraction, Option(help="Minutes to train, settled at the start as a number of pairs; --pairs is then the most.")
 ]
 Init = Annotated[str | None, Option(help="Model to begin with: folder, weight file or default.")]
+TokenizerName = Annotated[
+    str | None, Option(help="train (from the captions), openai, init (of --init), or a tokenizer.json.")
+]
+ImageColumn = Annotated[str | None, Option(help="Column of a table with the images' paths, or the images (parquet).")]
+CaptionColumn = Annotated[str | None, Option(help="Column of a table with the captions.")]
 
 
 @app.command(
@@ -85,6 +90,8 @@ def train(
     minutes: Minutes = None,
     settings: Settings = None,
     init: Init = None,
+    image_column: ImageColumn = None,
+    caption_column: CaptionColumn = None,
     dry_run: Annotated[
         bool, Option("--dry-run", help="Print configuration, parameters, FLOPs, memory and time; write nothing.")
     ] = False,
@@ -92,9 +99,7 @@ def train(
     learning_rate: Annotated[Fraction, Option(help="Peak learning rate.")] = None,
     weight_decay: Annotated[Fraction, Option(help="Decoupled weight decay; none on gains and biases.")] = None,
     warmup_steps: Annotated[Number, Option(help="Updates of linear warm-up.")] = None,
-    tokenizer: Annotated[
-        str | None, Option(help="train (from the captions), openai, init (of --init), or a tokenizer.json.")
-    ] = None,
+    tokenizer: TokenizerName = None,
     workers: Workers = None,
     precision: Annotated[str, Option(help="auto (bf16 where the processor has it), bf16 or fp32.")] = "auto",
     device: Device = "auto",
@@ -124,6 +129,7 @@ def train(
         init=init,
         settings=settings or [],
         top={**top, "evaluate_steps": evaluate_steps},
+        columns={"image": image_column, "caption": caption_column},
         loader={"global_batch_size": batch_size, "num_workers": workers, "seed": seed},
         optimizer={"learning_rate": learning_rate, "weight_decay": weight_decay},
         schedule={"warmup_steps": warmup_steps},
@@ -181,6 +187,8 @@ def tune(
     held_out: Annotated[float, Option(help="Share of the pairs that no trial trains on.")] = 0.05,
     settings: Settings = None,
     init: Init = None,
+    image_column: ImageColumn = None,
+    caption_column: CaptionColumn = None,
     workers: Workers = None,
     device: Device = "auto",
     seed: Seed = 0,
@@ -203,6 +211,7 @@ def tune(
         init=init,
         settings=settings or [],
         top={"device": device, "seed": seed},
+        columns={"image": image_column, "caption": caption_column},
         loader={"num_workers": workers, "seed": seed},
     )
     plan = Search(config, tuple(search), tuple(first or ()), trials, sampler, objective, held_out)

@@ -21,6 +21,7 @@ ACCEPTED = (
     ".csv, .tsv or .jsonl with picture paths and captions, and a folder of pictures with captions beside them (a.jpg, "
     "a.txt)."
 )
+TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 MAX_FILES = 1_000_000  # that one pattern may stand for
 
 

@@ -2,11 +2,13 @@
 
 import collections
 import dataclasses
+import itertools
 import logging
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from diptych.data.sources import Source
 from diptych.data.stream import enough_epochs
 from diptych.errors import DataError
 from diptych.records import Broken
@@ -131,7 +133,7 @@ class Tally:
         )
 
     def _add_broken(self, count: _Count, sample: Broken, epoch: int) -> None:
-        reason = re.sub(r"\d+", "N", sample.reason)[:200]
+        reason = _folded(sample.reason)
         if reason not in count.reasons and len(count.reasons) >= _MAX_REASONS:
             reason = "other reasons"
         count.reasons[reason] += 1
@@ -146,3 +148,21 @@ class Tally:
             logger.warning("skipped %s in %s: %s", sample.key, sample.shard, sample.reason)
             if len(self._logged) == _MAX_LOGGED:
                 logger.warning("further broken samples are counted and named in summaries only")
+
+
+def why_unusable(source: Source, limit: int = 1000) -> str:
+    """What is wrong with a source's first samples, the most frequent reason first, with an example of each."""
+    counts: collections.Counter[str] = collections.Counter()
+    examples: dict[str, str] = {}
+    items = (item for index in range(len(source.shards)) for item in source.read(index))
+    for item in itertools.islice(items, limit):
+        reason = item.reason if isinstance(item, Broken) else "it has a label and no caption"
+        counts[_folded(reason)] += 1
+        examples.setdefault(_folded(reason), f"{item.key}: {reason}")
+    lines = [f"  {count} x {reason} (e.g. {examples[reason]})" for reason, count in counts.most_common(5)]
+    return "\n".join(lines) or "  it has no samples at all"
+
+
+def _folded(reason: str) -> str:
+    """A reason without numbers and paths, so that equal causes count as one."""
+    return re.sub(r"(?<!UTF-)\d+", "N", re.sub(r"(?<=cannot read ).*(?=: )", "its file", reason))[:200]

@@ -13,7 +13,7 @@ from diptych.recipes.small import compact_rn, playground_rn, quickstart, siglip,
 from diptych.recipes.tuning import finetune, lit
 from diptych.train import TrainConfig
 from diptych.train.config import InitConfig
-from diptych.train.inputs import count_pairs, open_pairs
+from diptych.train.inputs import count_pairs, no_pairs, open_pairs
 from diptych.train.length import NO_LIMIT
 
 # (data, out, num_pairs); those that begin with trained weights take `init`, too.
@@ -118,7 +118,12 @@ def _length(
     assert epochs is not None
     if not 0 < epochs < math.inf:
         raise ConfigError(f"epochs is {epochs}; it must be a number above 0")
-    return int(epochs * count_pairs(open_pairs(changes.get("data", draft.data), draft.model.vision.image_size)))
+    data = changes.get("data", draft.data)
+    columns = dataclasses.replace(draft.columns, **changes.get("columns", {}))
+    source = open_pairs(data, draft.model.vision.image_size, columns=columns)
+    if not (counted := count_pairs(source)):
+        raise no_pairs(data, source)
+    return int(epochs * counted)
 
 
 def _given(values: Mapping[str, Any]) -> Changes:

@@ -107,7 +107,7 @@ def search_hyperparameters(plan: Search, *, resume: bool = False) -> Found:
     optuna = _import_optuna()
     config = plan.config
     dimensions = [parse_dimension(config, one) for one in plan.space]
-    source = open_pairs(config.data, config.preprocessing.image_size, config.loader.seed)
+    source = open_pairs(config.data, config.preprocessing.image_size, config.loader.seed, config.columns)
     evaluator = HeldOutPairs(held_out_pairs(source, plan.held_out))
     training = Part(source, plan.held_out, held_out=False)
     pairs = f"{source.fingerprint} {content_fingerprint(source)}"

@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+from diptych.data.columns import ColumnNames
 from diptych.data.loader import LoaderConfig
 from diptych.data.transforms import Augmentation, Preprocessing
 from diptych.errors import ConfigError
@@ -140,6 +141,7 @@ class TrainConfig:
         num_pairs: pairs to see in the whole run, counted with repetition.
         tokenizer: "train" (a BPE of model.text.vocab_size learned from the captions), "openai", "init" (that of the
             weights begun from), or a tokenizer.json.
+        columns: names of a table's image and caption columns; None for the usual ones.
         objective: "contrastive", "sigmoid" (SigLIP), or "prediction" (the paper's predictive baselines, figure 2).
         micro_batch_size: pairs that a process computes at once; None for all of its share. It changes memory and time,
             not the gradient, except that BatchNorm normalises within micro-batches.
@@ -161,6 +163,7 @@ class TrainConfig:
     num_pairs: int
     preprocessing: Preprocessing
     tokenizer: str = "train"
+    columns: ColumnNames = ColumnNames()  # noqa: RUF009  (frozen)
     loader: LoaderConfig = dataclasses.field(default_factory=LoaderConfig)
     augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
     optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)

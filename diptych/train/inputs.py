@@ -6,9 +6,11 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from diptych.data.columns import ColumnNames
 from diptych.data.content import path_fingerprint
 from diptych.data.playground import Playground
-from diptych.data.sources import Source, open_source
+from diptych.data.sources import TABLE_SUFFIXES, Source, open_source
+from diptych.data.tally import why_unusable
 from diptych.data.tokenizer import Tokenizer
 from diptych.errors import ConfigError, DataError
 from diptych.files import expanded
@@ -22,7 +24,12 @@ logger = logging.getLogger(__name__)
 _CAPTIONS_FOR_TOKENIZER = 100_000
 
 
-def open_pairs(data: tuple[str, ...], image_size: int, seed: int = 0) -> Source:
+def open_pairs(
+    data: tuple[str, ...],
+    image_size: int,
+    seed: int = 0,
+    columns: ColumnNames = ColumnNames(),  # noqa: B008  (frozen)
+) -> Source:
     """The source that `data` names: files, or "playground:NUM" for NUM pairs of the embedded generator.
 
     Raises:
@@ -34,7 +41,7 @@ def open_pairs(data: tuple[str, ...], image_size: int, seed: int = 0) -> Source:
         if not re.fullmatch(r"[0-9]{1,9}", number) or int(number) == 0:
             raise ConfigError(f"data is {data[0][:80]!r}; write playground:NUM, for example playground:50000")
         return Playground(int(number), seed=seed, size=image_size)
-    return open_source(data)
+    return open_source(data, columns)
 
 
 def is_playground(data: Sequence[str]) -> bool:
@@ -80,7 +87,28 @@ def count_pairs(source: Source) -> int:
     """Usable samples in a source, found by reading it once; those that are drawn need not be."""
     if isinstance(source, Playground):
         return source.num_samples
-    return sum(isinstance(item, Sample) for index in range(len(source.shards)) for item in source.read(index))
+    items = (item for index in range(len(source.shards)) for item in source.read(index))
+    return sum(isinstance(item, Sample) and bool(item.texts) for item in items)
+
+
+def no_pairs(data: Sequence[str], source: Source) -> DataError:
+    """The error about a source without a usable pair: what is wrong with its samples, and what else lies there."""
+    reasons = why_unusable(source)
+    tables = "".join(f"\n  {line}" for line in itertools.islice(_tables_below(data), 3))
+    advice = f"\nname a table that lies there:{tables}" if tables else ""
+    return DataError(f"no captions in {', '.join(data)}: training needs (image, text) pairs:\n{reasons}{advice}")
+
+
+def _tables_below(data: Sequence[str]) -> Iterator[str]:
+    """Tables in the folders that `data` names and in theirs, and what hinders from reading them."""
+    for folder in (path for path in map(expanded, data) if path.is_dir()):
+        for path in sorted((*folder.glob("*.*"), *folder.glob("*/*.*"))):
+            if path.suffix.lower() in TABLE_SUFFIXES and path.is_file():
+                try:
+                    open_source(path)
+                    yield str(path)
+                except DataError as error:
+                    yield str(error)[:400]
 
 
 def prepare_tokenizer(config: TrainConfig, source: Source, folder: Path) -> Tokenizer:
@@ -98,7 +126,7 @@ def prepare_tokenizer(config: TrainConfig, source: Source, folder: Path) -> Toke
     elif config.tokenizer == "train":
         captions = spread_captions(source, _CAPTIONS_FOR_TOKENIZER)
         if not captions:
-            raise DataError(f"no captions in {', '.join(config.data)}: training needs (image, text) pairs")
+            raise no_pairs(config.data, source)
         logger.info("learning a vocabulary from %d captions", len(captions))
         tokenizer = Tokenizer.train(captions, vocab_size=text.vocab_size, context_length=text.context_length)
     elif config.tokenizer == "openai":

@@ -105,7 +105,7 @@ def fit(
         distributed.on_main(lambda: claim(folder, lock, checkpoints, config, saved))
 
         # ---- what it learns from, and what learns
-        source = pairs or open_pairs(config.data, config.preprocessing.image_size, config.loader.seed)
+        source = pairs or open_pairs(config.data, config.preprocessing.image_size, config.loader.seed, config.columns)
         tokenizer = distributed.on_main(lambda: prepare_tokenizer(config, source, folder))
         if saved is None:
             draft = config

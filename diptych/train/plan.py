@@ -9,12 +9,11 @@ from typing import Any
 import torch
 
 from diptych.data.tokenizer import Tokenizer
-from diptych.errors import DataError
 from diptych.model.device import choose_device
 from diptych.model.flops import flops_per_pair
 from diptych.train.config import TrainConfig
 from diptych.train.initial import initial_tokenizer
-from diptych.train.inputs import open_pairs, spread_captions
+from diptych.train.inputs import no_pairs, open_pairs, spread_captions
 from diptych.train.length import whole_steps, with_length
 from diptych.train.measure import Cost, measure
 
@@ -73,10 +72,10 @@ def make_plan(config: TrainConfig) -> Plan:
 
 def _caption_lengths(config: TrainConfig) -> torch.Tensor:
     """int64 (n,), tokens of some captions of the data."""
-    source = open_pairs(config.data, config.preprocessing.image_size, config.loader.seed)
+    source = open_pairs(config.data, config.preprocessing.image_size, config.loader.seed, config.columns)
     captions = spread_captions(source, _CAPTIONS)
     if not captions:
-        raise DataError(f"no captions in {', '.join(config.data)}: training needs (image, text) pairs")
+        raise no_pairs(config.data, source)
     return _tokenizer(config, captions)(captions, truncate=True)[1]
 
 

@@ -111,7 +111,7 @@ def profile_training(config: TrainConfig, repeats: int = 10, rate: float | None 
     prepare_weights(clip, config.optimizer.stochastic_rounding, dtype)
     optimizer = build_optimizer(clip, config.optimizer, config.seed)
     towers = Towers(clip, dataclasses.replace(config.parallel, weights="replicated"), dtype)
-    source = open_pairs(config.data, config.preprocessing.image_size, config.loader.seed)
+    source = open_pairs(config.data, config.preprocessing.image_size, config.loader.seed, config.columns)
     with tempfile.TemporaryDirectory() as folder:
         tokenizer = prepare_tokenizer(config, source, Path(folder))
     settings = dataclasses.replace(config.loader, global_batch_size=num_pairs)

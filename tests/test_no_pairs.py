@@ -1,0 +1,102 @@
+"""Data without a usable pair: the error says what is wrong with its samples, and what else lies there."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from test_grouping import pairs
+from test_shards import write_tar
+from test_tables import PNG, write
+
+from diptych.errors import DataError
+from diptych.recipes import configure
+from diptych.train.plan import make_plan
+
+
+def all_paths_wrong(folder: Path) -> str:
+    return str(write(folder / "a.csv", "path,text\nnowhere/a.png,a\nnowhere/b.png,b\n"))
+
+
+def images_before_texts(folder: Path) -> str:
+    members = pairs(["0", "1", "2"])
+    return str(write_tar(folder / "0.tar", members[::2] + members[1::2]))
+
+
+def duplicates(folder: Path) -> str:
+    return str(write_tar(folder / "0.tar", pairs(["a"] * 7)))
+
+
+def dots(folder: Path) -> str:
+    return str(write_tar(folder / "0.tar", pairs(["dog.1", "dog.2"])))
+
+
+def nothing_in_it(folder: Path) -> str:
+    return str(write_tar(folder / "0.tar", []))
+
+
+def empty_captions(folder: Path) -> str:
+    write(folder / "0.png", PNG)
+    write(folder / "0.txt", " \n")
+    return str(folder)
+
+
+def not_utf8(folder: Path) -> str:
+    return str(write(folder / "a.csv", b"path,text\n0.png,caf\xe9\n"))
+
+
+def labels_alone(folder: Path) -> str:
+    return str(write_tar(folder / "0.tar", pairs(["0", "1"], text="cls")))
+
+
+def a_table_of_another_name(folder: Path) -> str:
+    write(folder / "images" / "0.png", PNG)
+    write(folder / "images" / "captions.csv", "path,sentence\n0.png,a dog\n")
+    return str(folder / "images")
+
+
+def a_table_further_down(folder: Path) -> str:
+    write(folder / "0.png", PNG)
+    write(folder / "train" / "0.png", PNG)
+    write(folder / "train" / "metadata.jsonl", json.dumps({"file_name": "0.png", "text": "a dog"}))
+    return str(folder)
+
+
+CASES = {
+    all_paths_wrong: r"2 x cannot read its file: No such file or directory \(e\.g\. a\.csv/0: .*nowhere/a\.png",
+    images_before_texts: r"3 x no picture .*repack it with tar --sort=name(?s:.*)3 x no caption \(found \.jpg\)|"
+    r"3 x no caption \(found \.jpg\)(?s:.*)repack it with tar --sort=name",
+    duplicates: r"7 x N images share a key: two members are named a\.jpg",
+    dots: r"2 x N images share the key dog: a key ends at the first dot",
+    nothing_in_it: r"1 x empty shard",
+    empty_captions: r"1 x empty caption \(e\.g\. 0\.png",
+    not_utf8: r"1 x its caption is not UTF-8 \(byte N\)",
+    labels_alone: r"2 x it has a label and no caption",
+    a_table_of_another_name: r"no caption \(found \.png\)(?s:.*)captions\.csv has .*--caption-column 'sentence'",
+    a_table_further_down: r"2 x no caption(?s:.*)name a table that lies there:\n  .*train/metadata\.jsonl",
+}
+
+
+@pytest.mark.parametrize("make", CASES, ids=lambda make: make.__name__)
+def test_no_pairs(tmp_path, make):
+    data = make(tmp_path)
+    with pytest.raises(DataError, match=r"no captions in") as caught:
+        make_plan(configure("tiny-rn", (data,), str(tmp_path / "run"), num_pairs=256, settings=[], top={}))
+    assert re.search(CASES[make], str(caught.value)), caught.value
+    with pytest.raises(DataError, match=r"no captions in"):
+        configure("tiny-rn", (data,), str(tmp_path / "run"), epochs=1, settings=[], top={})
+
+
+def test_columns_are_part_of_the_configuration(tmp_path):
+    write(tmp_path / "0.png", PNG)
+    write(tmp_path / "a.csv", "where,sentence\n" + "0.png,a dog\n" * 300)
+    config = configure(
+        "tiny-rn",
+        (str(tmp_path / "a.csv"),),
+        str(tmp_path / "run"),
+        epochs=1,
+        columns={"image": "where", "caption": None},
+        settings=["columns.caption=sentence"],
+        top={},
+    )
+    assert config.num_pairs == 300 and config.to_dict()["columns"] == {"image": "where", "caption": "sentence"}
