@@ -117,7 +117,7 @@ def test_broken_samples_are_counted_named_and_skipped(tokenizer, caplog):
     bad = {f"k{n}" for n in range(40) if n % 4 == 1}
     assert set(keys(batches)) == {f"k{n}" for n in range(40)} - bad
     reasons = loader.broken
-    assert reasons.pop("caption is not UTF-N") == 12 and reasons.pop("the caption is empty") == 9
+    assert reasons.pop("caption is not UTF-8") == 12 and reasons.pop("the caption is empty") == 9
     assert list(reasons.values()) == [9] and "truncated" in next(iter(reasons))
     skipped = [record.getMessage() for record in caplog.records if record.getMessage().startswith("skipped")]
     assert len(skipped) == 10  # each once, although three epochs met them
@@ -139,7 +139,7 @@ def test_too_many_broken_samples_stop_the_run(tokenizer, num_workers):
     source = make([30, 30], broken_every=4)
     loader = Loader(source, tokenizer, PREPROCESSING, config(max_broken=0.2, num_workers=num_workers))
     with pytest.raises(
-        DataError, match=r"(?s)15 of 60 samples .* 0.2 .*\n  5 x caption is not UTF-N \(e.g. k\d+ in \d.tar"
+        DataError, match=r"(?s)15 of 60 samples .* 0.2 .*\n  5 x caption is not UTF-8 \(e.g. k\d+ in \d.tar"
     ):
         for _ in loader:
             assert loader.epoch == 0
