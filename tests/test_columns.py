@@ -61,6 +61,14 @@ def test_where_there_are_no_columns_the_options_are_refused(tmp_path):
         open_source(tmp_path, ColumnNames("image"))
 
 
+def test_a_wrong_name_for_a_table_beside_its_images_gets_the_nearest_one(tmp_path):
+    write(tmp_path / "0.png", PNG)
+    write(tmp_path / "a.csv", "path,sentence\n0.png,a dog\n")
+    assert texts(open_source(tmp_path, ColumnNames(caption="sentence"))) == [("a dog",)]
+    with pytest.raises(DataError, match=r"no column 'sentense' .*did you mean sentence"):
+        open_source(tmp_path, ColumnNames(caption="sentense"))
+
+
 def image_folder(folder: Path, kind: str) -> Path:
     """The layout of datasets' imagefolder: images, and metadata with file_name beside them."""
     rows = [{"file_name": f"sub/{n}.png", "text": f"a dog {n}", "n": n} for n in range(3)]

@@ -147,6 +147,8 @@ def _find(path: Path, columns: ColumnNames) -> tuple[str, list[Path]]:
         if members and (kind == "tar" or _holds_pairs(kind, members[0], columns)):
             return kind, members
         tables += [(kind, members)] if members else []
+    if columns and tables:
+        return tables[0]  # the user speaks of one: opening it says which columns it has
     passed_over = PassedOver()
     if next(walk_images(path, passed_over, SIDECARS), None):
         return "pictures", [path]
