@@ -71,7 +71,8 @@ def run_group(group: str, overlay: Path, arguments: argparse.Namespace, end: flo
         wanted = random.Random(0).sample(wanted, arguments.sample)
     known = outcomes(arguments.out)
     if arguments.again:
-        wanted = [pair for pair in wanted if known.get((pair[0], pair[1].name), {}).get("outcome") == "survived"]
+        survivors = {key for key, row in known.items() if row["outcome"] == "survived"} - reasons().keys()
+        wanted = [pair for pair in wanted if (pair[0], pair[1].name) in survivors]
     else:
         wanted = [pair for pair in wanted if (pair[0], pair[1].name) not in known]
     print(f"{group}: {len(wanted)} mutants to run", flush=True)
@@ -147,16 +148,19 @@ def outcomes(path: Path) -> dict[tuple[str, str], dict]:
     return {(row["module"], row["mutant"]): row for row in rows}
 
 
+def reasons() -> dict[tuple[str, str], str]:
+    """Why each equivalent mutant is one, by module and name."""
+    return {(one["module"], one["mutant"]): one["reason"] for one in tomllib.loads(EQUIVALENT.read_text())["mutants"]}
+
+
 def report(path: Path) -> None:
     """Counts by module, and the survivors without a reason."""
-    reasons = {
-        (one["module"], one["mutant"]): one["reason"] for one in tomllib.loads(EQUIVALENT.read_text())["mutants"]
-    }
+    equivalent = reasons()
     table: dict[str, list[int]] = {}
     open_ones = []
     for key, row in outcomes(path).items():
         counts = table.setdefault(row["module"], [0, 0, 0, 0])
-        kind = 1 if row["outcome"] != "survived" else 2 if key in reasons else 3
+        kind = 1 if row["outcome"] != "survived" else 2 if key in equivalent else 3
         counts[0] += 1
         counts[kind] += 1
         if kind == 3:
