@@ -61,8 +61,9 @@ def tables():
             row = json.loads(line)
             label = row.get("name", "source")
             found.setdefault(name, []).extend((f"{label} | {key}", json.dumps(row[key])) for key in sorted(row))
-    wnids = (ASSETS / "imagenet_wnids.txt").read_text(encoding="utf-8").split("\n")
-    found["imagenet_wnids.txt"] = list(enumerate(wnids))
+    for name in ("imagenet_wnids.txt", "imagenet_synonyms.txt"):
+        lines = (ASSETS / name).read_text(encoding="utf-8").splitlines()
+        found[name] = list(enumerate(line for line in lines if not line.startswith("#")))
     found["table 9"] = [
         (f"{card.name} | {name}", value)
         for card in CARDS.values()
