@@ -104,6 +104,15 @@ def read_table(path: str | Path, columns: Sequence[str] | None = None) -> "pa.Ta
     return _table(data)
 
 
+def try_matlab(path: str | Path, variables: Sequence[str]) -> None:
+    """Read a MATLAB file there, so that one over which SciPy's parser crashes ends nothing here.
+
+    Raises:
+        ParquetError: it cannot be read, or takes more than `FREE_MEMORY` and 16 times its own size.
+    """
+    _ask("try_matlab", FREE_MEMORY + 16 * Path(path).stat().st_size, str(path), list(variables))
+
+
 def _table(data: bytes) -> "pa.Table":
     import pyarrow as pa
 

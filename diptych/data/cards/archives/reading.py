@@ -15,6 +15,7 @@ from typing import Any
 from diptych.data.cards.layouts import Layout
 from diptych.data.cards.prompts import Prompts, get_prompts, plain_name
 from diptych.data.image_files import is_hidden_folder, list_class_folders, walk_images
+from diptych.data.parquet_process import try_matlab
 from diptych.data.samples import decode_text, read_file
 from diptych.data.sources import Source
 from diptych.data.tables import FolderSource
@@ -209,6 +210,7 @@ def load_mat(path: Path, *variables: str) -> list[Any]:
     if not path.is_file():
         raise DataError(f"{path} is missing: unpack the whole archive there")
     try:
+        try_matlab(path, variables)
         content = scipy.io.loadmat(path, simplify_cells=True, variable_names=variables)
     except Exception as error:  # its parser raises whatever it meets
         raise DataError(f"{path} cannot be read as a MATLAB file: {error}") from None

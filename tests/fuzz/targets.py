@@ -1,0 +1,9 @@
+"""All readers of files that may come from strangers, by name."""
+
+from target import Seed, Target
+from targets_data import DATA
+from targets_models import MODELS
+from targets_results import RESULTS
+
+TARGETS: dict[str, Target] = {target.name: target for target in (*DATA, *MODELS, *RESULTS)}
+__all__ = ["TARGETS", "Seed", "Target"]
