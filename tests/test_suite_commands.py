@@ -73,14 +73,17 @@ def test_the_suite_prints_its_numbers_resumes_and_takes_models_beside(command, s
     assert models == {"both", "blind"}
 
 
-def test_the_report_begins_with_what_was_measured(command, sets, tmp_path):
+def test_the_report_shows_what_was_measured_and_has_one_link_to_the_papers_own_numbers(command, sets, tmp_path):
     measure(command, "--out", "out", "--task", "zero_shot")
     page = (tmp_path / "out" / "report.html").read_text()
+    assert "<title>both on 1 set, beside the CLIP paper</title>" in page
     contents = page[: page.index("</nav>")]
-    rest = contents.index("The paper's numbers alone")
-    assert contents.index("Summary") < contents.index("Figure 21") < rest < contents.index("Table 11")
-    assert contents.count("The paper's numbers alone") == 1 and "No made shifts" not in page
+    assert contents.index("Summary") < contents.index("Figure 21") and "Table 11" not in page
+    assert page.count("paper.html") == 1 and "No made shifts" not in page
     assert "3 numbers of 1 model on 1 set" in page and len(page) < 1_000_000
+    papers = (tmp_path / "out" / "paper.html").read_text()
+    assert "Table 11" in papers and "Summary" not in papers and 'href="report.html"' in papers
+    assert (tmp_path / "out/exhibits/table11.html").is_file()  # files of each exhibit are there for both
 
 
 def test_a_broken_set_is_named_and_the_others_go_on(command, sets):

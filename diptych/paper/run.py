@@ -2,7 +2,7 @@
 
 import dataclasses
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from diptych.data.cards.card import Card
@@ -18,6 +18,7 @@ from diptych.paper.exhibit import Exhibit, Shown
 from diptych.paper.exhibits import EXHIBITS
 from diptych.records import Result
 from diptych.report.exhibit_page import FORMS, write_exhibit, write_exhibits
+from diptych.report.formats import counted
 
 _log = logging.getLogger(__name__)
 
@@ -121,9 +122,10 @@ def write(
 ) -> Made:
     """Exhibits of Results: each as files of all forms in OUT/exhibits, several on one page, OUT/report.html.
 
-    On the page those with a measured number come first; after them, marked so, those of the paper's numbers alone. What
-    shows neither (made shifts that nobody measured) is left out of it. Exhibits that look at single samples (figure 21,
-    pairs) do so where Predictions were written. What failed is told in the notes of the first one.
+    The page has those with a measured number, under the models' names; one link leads to the others, of the paper's
+    numbers alone, on OUT/paper.html. What shows neither (made shifts that nobody measured) is left out. Exhibits that
+    look at single samples (figures 4 and 21, pairs) do so where Predictions were written. What failed is told in the
+    notes of the first one.
 
     Args:
         exhibits: which tables and figures; the first is the head of the page.
@@ -134,26 +136,70 @@ def write(
     """
     shown = [(exhibit.name, _built(exhibit, results, out / "predictions", data)) for exhibit in exhibits]
     failed = [f"Not measured: {one.task} on {one.dataset}: {one.reason}" for one in skipped if not one.absent]
-    papers_alone: set[str] = set()
+    if failed:
+        shown[0] = (shown[0][0], dataclasses.replace(shown[0][1], notes=[*shown[0][1].notes, *failed]))
+    facts = _facts(results, skipped)
+    page = out / "exhibits" / f"{exhibits[0].name}.html"
     if len(exhibits) > 1:
         first = shown[0][0] if failed else None  # it tells what failed, even where nothing was measured
         shown = [(name, one) for name, one in shown if one.tables or one.charts or name == first]
-        built = {exhibit.name: exhibit.build for exhibit in exhibits}
-        papers_alone = {name for name, one in shown if name != first and repr(built[name]([])) == repr(one)}
-        shown.sort(key=lambda pair: pair[0] in papers_alone)
-    if failed:
-        shown[0] = (shown[0][0], dataclasses.replace(shown[0][1], notes=[*shown[0][1].notes, *failed]))
+        page, shown = _pages({exhibit.name: exhibit for exhibit in exhibits}, shown, first, results, out, facts)
+    for name, one in shown:
+        write_exhibit(name, one, out / "exhibits", FORMS, facts)
+    return Made(shown, page, list(skipped))
+
+
+def _pages(
+    exhibits: Mapping[str, Exhibit],
+    shown: Sequence[tuple[str, Shown]],
+    first: str | None,
+    results: Sequence[Result],
+    out: Path,
+    facts: Mapping[str, str],
+) -> tuple[Path, list[tuple[str, Shown]]]:
+    """OUT/report.html with what was measured, and the exhibits in its order, those of the paper's numbers alone last.
+
+    These stand on a page of their own, OUT/paper.html, and the report has one link to it: they are more than the
+    measured ones, and the same for every model.
+    """
+    own = [(name, one) for name, one in shown if name == first or repr(exhibits[name].build([])) != repr(one)]
+    papers = [(name, one) for name, one in shown if name not in dict(own)]
+    if not own:
+        return write_exhibits(papers, out / "report.html", facts, PAPERS_TITLE), papers
+    beside = None
+    if papers:
+        address = write_exhibits(papers, out / "paper.html", facts, PAPERS_TITLE, beside=BACK).name
+        about = f"{counted(len(papers), 'more exhibit')} of the CLIP paper, of its own numbers alone"
+        beside = (address, about)
+    return write_exhibits(own, out / "report.html", facts, title_of(results), beside=beside), [*own, *papers]
+
+
+PAPERS_TITLE = "The CLIP paper's own numbers: tables and figures that nothing was measured for"
+BACK = ("report.html", "What was measured")
+
+
+def title_of(results: Sequence[Result]) -> str:
+    """The models and how many sets they were measured on: the heading of the report."""
+    models, sets = list(dict.fromkeys(one.model for one in results)), {one.dataset for one in results}
+    if not models:
+        return "Nothing was measured"
+    names = f"{', '.join(models[:-1])} and {models[-1]}" if len(models) > 1 else models[0]
+    if len(models) > _MOST_NAMES:
+        names = f"{', '.join(models[:_MOST_NAMES])} and {counted(len(models) - _MOST_NAMES, 'more model')}"
+    return f"{names} on {counted(len(sets), 'set')}, beside the CLIP paper"
+
+
+_MOST_NAMES = 3
+
+
+def _facts(results: Sequence[Result], skipped: Sequence[Skipped]) -> dict[str, str]:
+    """What stands at the end of each page: command, commit, machine, models, and sets that are not there."""
     record = run_record()
     facts = {"command": record["command"], "commit": record["commit"], "machine": record["machine"]}
     facts |= {"models": ", ".join(sorted({result.model for result in results})) or "none: the paper's own numbers"}
     if absent := dict.fromkeys(one.dataset for one in skipped if one.absent):
         facts["sets not there"] = ", ".join(absent)
-    for name, one in shown:
-        write_exhibit(name, one, out / "exhibits", FORMS, facts)
-    page = out / "exhibits" / f"{exhibits[0].name}.html"
-    if len(exhibits) > 1:
-        page = write_exhibits(shown, out / "report.html", facts, papers_alone=papers_alone)
-    return Made(shown, page, list(skipped))
+    return facts
 
 
 def _built(exhibit: Exhibit, results: Sequence[Result], predictions: Path, data: Path | None) -> Shown:

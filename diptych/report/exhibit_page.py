@@ -4,9 +4,10 @@ import dataclasses
 import json
 import math
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import quote
 
 import numpy as np
 
@@ -54,7 +55,7 @@ def render_exhibits(
     shown: Sequence[tuple[str, ShownLike]],
     facts: Mapping[str, str],
     title: str = "The paper's evaluation",
-    papers_alone: Collection[str] = (),
+    beside: tuple[str, str] | None = None,
 ) -> str:
     """A page as HTML text: contents, and a section per exhibit with its charts, tables and notes.
 
@@ -62,12 +63,13 @@ def render_exhibits(
         shown: names such as "table11", which become anchors and labels, and what they show.
         facts: command, commit, machine, ... at the end of the page.
         title: of the page.
-        papers_alone: names of exhibits that show the paper's numbers alone; they are marked so.
+        beside: file name and words of another page in the same folder, which one link leads to.
     """
     return render_template(
         "exhibits.html.j2",
         title=readable(title, 240),
-        exhibits=[{**_view(name, one), "papers_alone": name in papers_alone} for name, one in shown],
+        exhibits=[_view(name, one) for name, one in shown],
+        beside=None if beside is None else (quote(beside[0]), readable(beside[1], 240)),
         facts={readable(name): readable(value, 1500) for name, value in facts.items()},
         chart_style=STYLE,
         heat_levels=10,
@@ -79,10 +81,10 @@ def write_exhibits(
     path: str | Path,
     facts: Mapping[str, str],
     title: str = "The paper's evaluation",
-    papers_alone: Collection[str] = (),
+    beside: tuple[str, str] | None = None,
 ) -> Path:
     """Write the page of `render_exhibits`, whole or not at all; the folder is made if it is missing."""
-    return write_page(render_exhibits(shown, facts, title, papers_alone), path)
+    return write_page(render_exhibits(shown, facts, title, beside), path)
 
 
 def write_exhibit(
