@@ -151,3 +151,11 @@ def test_the_process_ends_with_its_parent(tmp_path):
         time.sleep(600)
     """
     assert kill_and_count(script, 0) == (1, [])
+
+
+def test_a_relative_path_is_that_of_this_process_wherever_it_went(tmp_path, monkeypatch):
+    for name in ("first", "second"):  # the reading process starts in the first
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        pq.write_table(pa.table({"name": [name]}), "rows.parquet")
+        assert read_table("rows.parquet").column("name").to_pylist() == [name]
