@@ -64,7 +64,7 @@ def describe(path: str | Path) -> ParquetFile:
     """
     import pyarrow as pa
 
-    (num_rows, groups), schema = _ask("describe", FREE_MEMORY, os.path.abspath(path))
+    (num_rows, groups), schema = _ask("describe", FREE_MEMORY, _place(path))
     return ParquetFile(pa.ipc.read_schema(pa.BufferReader(schema)), num_rows, tuple(map(tuple, groups)))
 
 
@@ -85,7 +85,7 @@ def read_batches(
     start = 0
     while True:
         limit = FREE_MEMORY + 3 * expected_bytes
-        count, data = _ask("rows", limit, os.path.abspath(path), group, start, list(columns), rows)
+        count, data = _ask("rows", limit, _place(path), group, start, list(columns), rows)
         if not count:
             return
         yield from _table(data).to_batches()
@@ -100,7 +100,7 @@ def read_table(path: str | Path, columns: Sequence[str] | None = None) -> "pa.Ta
     """
     says = sum(size for group in describe(path).groups for _, _, size in group)
     expected = min(says, MAX_RATIO * Path(path).stat().st_size)
-    _, data = _ask("table", FREE_MEMORY + 3 * expected, os.path.abspath(path), columns and list(columns))
+    _, data = _ask("table", FREE_MEMORY + 3 * expected, _place(path), columns and list(columns))
     return _table(data)
 
 
@@ -111,6 +111,11 @@ def try_matlab(path: str | Path, variables: Sequence[str]) -> None:
         ParquetError: it cannot be read, or takes more than `FREE_MEMORY` and 16 times its own size.
     """
     _ask("try_matlab", FREE_MEMORY + 16 * Path(path).stat().st_size, str(path), list(variables))
+
+
+def _place(path: str | Path) -> str:
+    """Where the file is for a process that may have started in another folder."""
+    return str(Path(path).absolute())
 
 
 def _table(data: bytes) -> "pa.Table":
