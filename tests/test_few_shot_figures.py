@@ -222,11 +222,30 @@ class TestFigure7:
         results.append(result("zero_shot", "CIFAR10", "single", 0.5))
         assert curves(results)["small"]["CIFAR10"].zero_shot is None
 
-    def test_a_set_that_the_paper_has_not_comes_last(self):
+    def test_zero_shot_at_chance_is_worth_no_number_of_examples(self):
+        def measured(dataset, value, low):
+            shots = [with_settings(one, train_examples=640) for one in few(dataset, RISING)]  # 64 in each of 10 classes
+            return [*shots, dataclasses.replace(zero(dataset, value), low=low, high=0.9), full(dataset, 0.9)]
+
+        guessing = [*measured("MNIST", 0.13, 0.0999), *measured("my birds", 0.05, 0.02)]
+        shown = FIGURE_7.build([*guessing, *measured("CIFAR10", 0.5, 0.11)])
+        (table,), (chart,) = shown.tables, shown.charts
+        assert [cells(table, name)[0] for name in ("MNIST", "my birds")] == ["at chance"] * 2
+        assert cells(table, "CIFAR10")[0].value == cells(table, "mean")[0].value == pytest.approx(4)
+        assert dict(chart.rows)["MNIST, at chance"] is None
+        assert (
+            "worth 4.0 examples per class on the median of 1 set, 4.0 on the mean; at chance on 2 more" in shown.title
+        )
+        assert any("at chance on MNIST, my birds: " in note for note in shown.notes) and drawn(shown)
+        alone = FIGURE_7.build(guessing)
+        assert "small: zero-shot is at chance on 2 sets, so no number of examples equals it" in alone.title
+        assert cells(alone.tables[0], "median")[0] == Cell(None) and drawn(alone)
+
+    def test_measured_sets_come_first(self):
         results = [*few("my birds", RISING), zero("my birds", 0.5), full("my birds", 0.9)]
         shown = FIGURE_7.build(results)
-        assert shown.charts[0].rows[-1] == ("my birds", pytest.approx(4))
-        assert shown.charts[0].published[-1] is None
+        assert shown.charts[0].rows[0] == ("my birds", pytest.approx(4))
+        assert shown.charts[0].published[0] is None and shown.charts[0].published[1] is not None
 
 
 PARTS = ("ImageNet-A", "ImageNet-R", "ObjectNet", "ImageNet-Vid", "Youtube-BB")

@@ -110,7 +110,7 @@ def try_matlab(path: str | Path, variables: Sequence[str]) -> None:
     Raises:
         ParquetError: it cannot be read, or takes more than `FREE_MEMORY` and 16 times its own size.
     """
-    _ask("try_matlab", FREE_MEMORY + 16 * Path(path).stat().st_size, str(path), list(variables))
+    _ask("try_matlab", FREE_MEMORY + 16 * Path(path).stat().st_size, _place(path), list(variables))
 
 
 def _place(path: str | Path) -> str:

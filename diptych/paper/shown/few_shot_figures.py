@@ -142,13 +142,17 @@ def _set_table(model: str, own: Mapping[str, Curve]) -> NumberTable:
 def _figure_7(results: Sequence[Result]) -> Shown:
     paper, found = published("figure 7")["examples per class"], curves(results)
     own = _matched(found)
-    needed = {model: {name: curve.needed() for name, curve in sets.items()} for model, sets in own.items()}
-    names = [*paper, *dict.fromkeys(name for sets in own.values() for name in sets if name not in paper)]
+    needed = {
+        model: {name: curve.needed() for name, curve in sets.items() if not curve.is_at_chance}
+        for model, sets in own.items()
+    }
+    guessed = {model: [name for name, curve in sets.items() if curve.is_at_chance] for model, sets in own.items()}
+    names = list(dict.fromkeys([*(name for sets in own.values() for name in sets), *paper]))
     charts = [
         BarChart(
             f"{model}: examples per class to match zero-shot",
             "labelled examples per class",
-            [(name, _on_axis(found.get(name))) for name in names],
+            [(f"{name}, at chance" if name in guessed[model] else name, _on_axis(found.get(name))) for name in names],
             [paper.get(name) for name in names],
             log=True,
         )
@@ -165,15 +169,21 @@ def _figure_7(results: Sequence[Result]) -> Shown:
     rows.append(("mean", [*(_summary_cell(one, one.mean) for one in summaries.values()), published_cell(whole.mean)]))
     medians = [_summary_cell(one, one.median) for one in summaries.values()]
     rows.append(("median", [*medians, published_cell(whole.median)]))
-    title = headline(_worth(model, one) for model, one in summaries.items()) or _worth("The paper's CLIP", whole)
+    worth = headline(_worth(model, one, len(guessed[model])) for model, one in summaries.items())
     return Shown(
-        title,
+        worth or _worth("The paper's CLIP", whole),
         "The labelled examples per class with which a probe on the same features reaches the zero-shot score. Scores "
         "are interpolated linearly in the logarithm of the examples, up to the full training set."
         + (" Diamonds are the paper's." if own else ""),
         [NumberTable("Examples per class to match zero-shot", ["set", *own, "the paper's"], rows)],
         charts,
-        [*_efficiency_notes(needed), *_unmatched(found), *_pool_notes(found), *([_DRAWS] if own else [])],
+        [
+            *_chance_notes(guessed),
+            *_efficiency_notes(needed),
+            *_unmatched(found),
+            *_pool_notes(found),
+            *([_DRAWS] if own else []),
+        ],
     )
 
 
@@ -209,6 +219,8 @@ def _on_axis(count: float | None) -> float | None:
 def _needed_cell(curve: Curve | None) -> Cell | str:
     if curve is None:
         return Cell(None)
+    if curve.is_at_chance:
+        return "at chance"
     count = curve.needed()
     if count is None:
         return f"more than {curve.full_examples:.0f}"
@@ -219,11 +231,24 @@ def _summary_cell(needed: Needed, value: float | None) -> Cell | str:
     return "more than the full set" if value is None and needed.num else Cell(value)
 
 
-def _worth(model: str, needed: Needed) -> str:
+def _worth(model: str, needed: Needed, num_guessed: int = 0) -> str:
     """What zero-shot is worth, a sentence."""
+    if num_guessed and not needed.num:
+        return f"{model}: zero-shot is at chance on {counted(num_guessed, 'set')}, so no number of examples equals it"
     median = "more than the full set" if needed.median is None else f"{needed.median:.1f} examples per class"
     mean = "" if needed.mean is None or needed.num_never else f", {needed.mean:.1f} on the mean"
-    return f"{model}: zero-shot is worth {median} on the median of {counted(needed.num, 'set')}{mean}"
+    return f"{model}: zero-shot is worth {median} on the median of {counted(needed.num, 'set')}{mean}" + (
+        f"; at chance on {num_guessed} more" if num_guessed else ""
+    )
+
+
+def _chance_notes(guessed: Mapping[str, Sequence[str]]) -> list[str]:
+    return [
+        f"{model}: at chance on {', '.join(names)}: the interval of its zero-shot score reaches down to what guessing "
+        "scores, so a number of examples would say nothing; these sets are in neither mean nor median."
+        for model, names in guessed.items()
+        if names
+    ]
 
 
 def _efficiency_notes(needed: Mapping[str, Mapping[str, float | None]]) -> list[str]:

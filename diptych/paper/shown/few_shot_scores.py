@@ -27,12 +27,14 @@ class Curve:
         zero_shot: the ensemble of templates; None where it was not measured.
         full: the linear probe on the whole training set; None where it was not measured.
         full_examples: examples per class of the whole training set; None where no Result tells.
+        num_classes: None where no Result tells.
     """
 
     shots: Mapping[str, Mapping[int, Result]]
     zero_shot: Result | None = None
     full: Result | None = None
     full_examples: float | None = None
+    num_classes: int | None = None
 
     def points(self, classifier: str = PROBE) -> tuple[list[float], list[float]]:
         """Examples per class, increasing, and scores, fractions; for the probe with full supervision at the end."""
@@ -50,6 +52,15 @@ class Curve:
         """
         assert self.zero_shot is not None
         return examples_to_match(*self.points(), self.zero_shot.value)
+
+    @property
+    def is_at_chance(self) -> bool:
+        """Whether guessing is as good as zero-shot, within its interval: then no number of examples equals it."""
+        if self.zero_shot is None or self.num_classes is None:
+            return False
+        chance = chance_of(self.zero_shot.metric, self.num_classes)
+        low = self.zero_shot.value if self.zero_shot.low is None else self.zero_shot.low
+        return chance is not None and low <= chance
 
     @property
     def can_be_matched(self) -> bool:
@@ -88,8 +99,27 @@ def curves(results: Iterable[Result]) -> dict[str, dict[str, Curve]]:
         wanted = (("few_shot", f"{PROBE} {FULL}-shot"), ("linear_probe", "features"), ("linear_probe", "projected"))
         full = next((beside[(*key, *one)] for one in wanted if (*key, *one) in beside), None)
         zero_shot = beside.get((*key, "zero_shot", "ensemble"))
-        made.setdefault(model, {})[dataset] = Curve(own, zero_shot, full, _full_examples(some, full))
+        curve = Curve(own, zero_shot, full, _full_examples(some, full), _num_classes(some))
+        made.setdefault(model, {})[dataset] = curve
     return made
+
+
+def chance_of(metric: str, num_classes: int) -> float | None:
+    """What guessing scores, a fraction; None for a metric whose chance depends on the data."""
+    first = 1 / num_classes
+    known = {
+        "accuracy": first,
+        "mean_per_class_accuracy": first,
+        "mean_of_top_1_and_5": (first + min(5, num_classes) * first) / 2,
+        "roc_auc": 0.5,
+    }
+    return known.get(metric)
+
+
+def _num_classes(few: Result) -> int | None:
+    """Classes that have training examples."""
+    per_class, num_train = _setting(few, "examples_per_class"), _setting(few, "train_examples")
+    return round(num_train / per_class) if per_class and num_train else None
 
 
 def _full_examples(few: Result, full: Result | None) -> float | None:
