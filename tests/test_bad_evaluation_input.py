@@ -12,8 +12,8 @@ from PIL import Image
 from diptych.data.cards.own import own_card
 from diptych.data.cards.table import get_card
 from diptych.data.transforms import Preprocessing
+from diptych.embed import load
 from diptych.embed.model import Model
-from diptych.embed.others import open_encoder
 from diptych.errors import ConfigError, DataError, InputError, WeightsError
 from diptych.evaluate.metrics.score import score
 from diptych.evaluate.probe.few_shot_task import FEW_SHOT, FEW_SHOT_FROM_TEXTS
@@ -224,7 +224,7 @@ def test_models_that_cannot_say_how_pictures_are_prepared(tmp_path, monkeypatch)
     (tmp_path / "made_up_model.py").write_text("class Network:\n    def forward(self, pixels): return pixels\n")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match="without encode_images"):
-        open_encoder("python:made_up_model:Network")
+        load("python:made_up_model:Network")
 
 
 def test_results_of_another_version_are_not_mixed_in(tmp_path):

@@ -2,7 +2,6 @@
 
 import glob
 import gzip
-import importlib.util
 import re
 import runpy
 import shlex
@@ -136,8 +135,6 @@ def write_pictures_and_tables(folder: Path) -> None:
 def test_every_block_works(page, home, command, tmp_path, monkeypatch):
     """In the page's order, in one folder and one Python session, as a reader would."""
     text = page.read_text(encoding="utf-8")
-    if "Tokenizer.openai()" in text and importlib.util.find_spec("open_clip") is None:
-        pytest.skip("OpenAI's merges are not here: open_clip is not installed")
     shutil.copytree(home, tmp_path, dirs_exist_ok=True)
     names: dict[str, object] = {"__name__": "page"}
     for match in BLOCK.finditer(text):

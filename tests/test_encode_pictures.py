@@ -9,7 +9,8 @@ from embedding import make_vit
 from pictures import noise
 
 import diptych
-from diptych.embed.others import ForeignEncoder, as_encoder
+from diptych.embed.library_encoder import ForeignEncoder
+from diptych.embed.resolver import as_encoder
 from diptych.errors import ConfigError, ImageError, InputError
 
 

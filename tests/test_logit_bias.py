@@ -13,7 +13,8 @@ from diptych.embed import Model, load
 from diptych.errors import ConfigError, WeightsError
 from diptych.model.clip import CLIP
 from diptych.model.config import CLIPConfig
-from diptych.model.layouts import huggingface_config, infer_config, to_custom_text, to_diptych, to_huggingface
+from diptych.model.inference import infer_config
+from diptych.model.layouts import huggingface_config, to_custom_text, to_diptych, to_huggingface
 
 BIASED = dataclasses.replace(VIT, logit_bias=-10)
 

@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 from diptych.data.tokenizer import Tokenizer
-from diptych.embed import others
-from diptych.embed.others import open_encoder
+from diptych.embed import load
+from diptych.embed import open_clip as ours
 from diptych.errors import InputError, WeightsError
 from tests.pictures import noise
 
@@ -49,7 +49,7 @@ def folder(request, tmp_path_factory):
 
 
 def test_a_model_of_transformers_gives_its_own_numbers(folder):
-    encoder = open_encoder(f"hf:{folder}", "cpu")
+    encoder = load(f"hf:{folder}", "cpu")
     network = transformers.AutoModel.from_pretrained(folder).eval()
     processor = transformers.AutoImageProcessor.from_pretrained(folder, backend="pil")
     with torch.inference_mode():
@@ -68,20 +68,20 @@ def test_a_model_of_transformers_gives_its_own_numbers(folder):
 
 
 def test_the_fingerprint_changes_with_weights_and_preprocessing(folder, tmp_path):
-    first = open_encoder(f"hf:{folder}", "cpu")
-    assert first.image_fingerprint == open_encoder(f"hf:{folder}", "cpu").image_fingerprint
+    first = load(f"hf:{folder}", "cpu")
+    assert first.image_fingerprint == load(f"hf:{folder}", "cpu").image_fingerprint
     for name in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"):
         (tmp_path / name).write_bytes((folder / name).read_bytes())
     processor = json.loads((folder / "preprocessor_config.json").read_text()) | {"image_mean": [0.1, 0.2, 0.3]}
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(processor))
-    assert first.image_fingerprint != open_encoder(f"hf:{tmp_path}", "cpu").image_fingerprint
+    assert first.image_fingerprint != load(f"hf:{tmp_path}", "cpu").image_fingerprint
 
 
 def test_unknown_preprocessing_is_an_error(folder, tmp_path):
     for name in ("config.json", "model.safetensors"):
         (tmp_path / name).write_bytes((folder / name).read_bytes())
     with pytest.raises(WeightsError, match="cannot be loaded with its preprocessor"):
-        open_encoder(f"hf:{tmp_path}", "cpu")
+        load(f"hf:{tmp_path}", "cpu")
 
 
 def test_a_model_of_open_clip_gives_its_own_numbers(tmp_path, monkeypatch):
@@ -95,7 +95,7 @@ def test_a_model_of_open_clip_gives_its_own_numbers(tmp_path, monkeypatch):
     open_clip.add_model_config(tmp_path / "tiny-test.json")
     network, _, prepare = open_clip.create_model_and_transforms("tiny-test")
     torch.save(network.state_dict(), tmp_path / "weights.pt")
-    encoder = open_encoder(f"open_clip:tiny-test@{tmp_path / 'weights.pt'}", "cpu")
+    encoder = load(f"open_clip:tiny-test@{tmp_path / 'weights.pt'}", "cpu")
     with torch.inference_mode():
         theirs = network.eval().encode_image(torch.stack([prepare(picture) for picture in PICTURES]), normalize=True)
         their_texts = network.encode_text(open_clip.get_tokenizer("tiny-test")(TEXTS), normalize=True)
@@ -106,9 +106,9 @@ def test_a_model_of_open_clip_gives_its_own_numbers(tmp_path, monkeypatch):
     projected = torch.nn.functional.normalize(features @ network.visual.proj, dim=1)
     torch.testing.assert_close(projected, theirs, atol=1e-5, rtol=0)
     with pytest.raises(WeightsError, match="names no weights"):
-        open_encoder("open_clip:tiny-test", "cpu")
+        load("open_clip:tiny-test", "cpu")
     with pytest.raises(WeightsError, match="cannot be loaded"):
-        open_encoder("open_clip:no-such@openai", "cpu")
+        load("open_clip:no-such@openai", "cpu")
 
 
 @pytest.fixture
@@ -130,7 +130,7 @@ SIGLIP = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bilinear", "res
 
 
 def test_a_weight_file_of_open_clip_says_what_is_assumed_and_takes_what_is_stated(weights, caplog):
-    assumed = open_encoder(f"open_clip:tiny-file@{weights}", "cpu")
+    assumed = load(f"open_clip:tiny-file@{weights}", "cpu")
     [notice] = [record.getMessage() for record in caplog.records if record.name.startswith("diptych")]
     assert (
         "weights.pt does not say how its pictures were prepared; assumed, at 32 x 32 pixels: mean (0.48145466,"
@@ -141,10 +141,10 @@ def test_a_weight_file_of_open_clip_says_what_is_assumed_and_takes_what_is_state
     beside = weights.with_name("open_clip_config.json")
     beside.write_text(notice[notice.index('{"preprocess_cfg"') :])
     caplog.clear()
-    same = open_encoder(f"open_clip:tiny-file@{weights}", "cpu")
+    same = load(f"open_clip:tiny-file@{weights}", "cpu")
     assert not caplog.records and same.image_fingerprint == assumed.image_fingerprint
     beside.write_text(json.dumps({"preprocess_cfg": SIGLIP | {"size": 32}}))
-    stated = open_encoder(f"open_clip:tiny-file@{weights}", "cpu")
+    stated = load(f"open_clip:tiny-file@{weights}", "cpu")
     assert not caplog.records and stated.image_fingerprint != assumed.image_fingerprint
     # The same pixels, prepared by hand, into the other model.
     pixels = [np.asarray(one.resize((32, 32), Image.Resampling.BILINEAR), np.float64) / 255 for one in PICTURES]
@@ -156,7 +156,7 @@ def test_a_weight_file_of_open_clip_says_what_is_assumed_and_takes_what_is_state
 
 def test_a_part_of_the_preprocessing_stated_leaves_a_notice_of_the_others(weights, caplog):
     weights.with_name("open_clip_config.json").write_text(json.dumps({"preprocess_cfg": {"mean": [0.5, 0.5, 0.5]}}))
-    open_encoder(f"open_clip:tiny-file@{weights}", "cpu")
+    load(f"open_clip:tiny-file@{weights}", "cpu")
     [notice] = [record.getMessage() for record in caplog.records if record.name.startswith("diptych")]
     assert (
         "pixels: std (0.26862954," in notice and '{"preprocess_cfg": {"mean": [0.5, 0.5, 0.5], "std": [0.26' in notice
@@ -179,7 +179,7 @@ def test_a_part_of_the_preprocessing_stated_leaves_a_notice_of_the_others(weight
 def test_damaged_preprocessing_beside_a_weight_file_is_an_error(weights, stated, problem):
     weights.with_name("open_clip_config.json").write_text(json.dumps(stated))
     with pytest.raises(WeightsError, match=problem):
-        open_encoder(f"open_clip:tiny-file@{weights}", "cpu")
+        load(f"open_clip:tiny-file@{weights}", "cpu")
 
 
 def test_a_file_of_an_architecture_with_other_preprocessing_is_refused():
@@ -187,14 +187,14 @@ def test_a_file_of_an_architecture_with_other_preprocessing_is_refused():
     open_clip = pytest.importorskip("open_clip")
     usual = {"size": 224, "mean": open_clip.OPENAI_DATASET_MEAN, "std": open_clip.OPENAI_DATASET_STD}
     usual |= {"interpolation": "bicubic", "resize_mode": "shortest"}
-    siglip, vit = (others._published(open_clip, name) for name in ("ViT-B-16-SigLIP", "ViT-B-32"))
+    siglip, vit = (ours._published(open_clip, name) for name in ("ViT-B-16-SigLIP", "ViT-B-32"))
     assert len(siglip) >= 1 and len(vit) > 5
-    others._check_preprocessing("w.pt", {}, usual, vit)
-    others._check_preprocessing("w.pt", {}, usual, [])  # one's own architecture
+    ours._check_preprocessing("w.pt", {}, usual, vit)
+    ours._check_preprocessing("w.pt", {}, usual, [])  # one's own architecture
     with pytest.raises(WeightsError, match=r"take another mean .* open_clip_config.json .*\[0.5, 0.5, 0.5\]"):
-        others._check_preprocessing("w.pt", {}, usual, siglip)
+        ours._check_preprocessing("w.pt", {}, usual, siglip)
     stated = {key: siglip[0][key] for key in ("mean", "std", "interpolation", "resize_mode")}
-    others._check_preprocessing("w.pt", stated, usual | stated, siglip)
+    ours._check_preprocessing("w.pt", stated, usual | stated, siglip)
 
 
 def test_an_object_of_one_s_own(tmp_path, monkeypatch):
@@ -208,15 +208,15 @@ def test_an_object_of_one_s_own(tmp_path, monkeypatch):
     )
     monkeypatch.chdir(tmp_path)
     for name in ("Mine", "ready"):
-        encoder = open_encoder(f"python:mine_for_test:{name}")
+        encoder = load(f"python:mine_for_test:{name}")
         assert encoder.name == name
         assert np.allclose(encoder.encode_images([Image.new("RGB", (4, 4))]), 0.5)
     for wrong in ("python:mine_for_test:absent", "python:no_such_module_here:x", "python:mine_for_test:number"):
         with pytest.raises(InputError, match=r"python:"):
-            open_encoder(wrong)
+            load(wrong)
 
 
 def test_other_names_are_diptych_s_own():
-    assert open_encoder("default").name == "default"
+    assert load("default").name == "default"
     with pytest.raises(WeightsError, match="there is no model folder"):
-        open_encoder("hf:")
+        load("hf:")

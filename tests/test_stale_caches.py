@@ -20,7 +20,7 @@ from diptych.data.cards.opening import open_card
 from diptych.data.cards.own import own_card
 from diptych.data.cards.table import get_card
 from diptych.data.sources import open_source
-from diptych.embed.others import ForeignEncoder
+from diptych.embed.library_encoder import ForeignEncoder
 from diptych.evaluate.encoded import encode_set
 from diptych.evaluate.metrics.score import Score
 from diptych.evaluate.probe.kept import vector_kind

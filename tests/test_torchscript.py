@@ -12,7 +12,8 @@ from model_tools import Exploit, random_clip, random_pairs, same
 from diptych.errors import WeightsError
 from diptych.model.clip import CLIP
 from diptych.model.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
-from diptych.model.layouts import infer_config, to_diptych
+from diptych.model.inference import infer_config
+from diptych.model.layouts import to_diptych
 from diptych.model.weights import load_tensors, read_tensors
 
 TEXT = TextConfig(vocab_size=300, width=128, layers=2)

@@ -18,10 +18,10 @@ from safetensors.torch import save_file
 from diptych.errors import ConfigError, WeightsError
 from diptych.model.clip import CLIP
 from diptych.model.config import CLIPConfig, CompactResNetConfig, ResNetConfig, TextConfig, ViTConfig
+from diptych.model.inference import infer_config
 from diptych.model.layouts import (
     config_from_huggingface,
     huggingface_config,
-    infer_config,
     to_custom_text,
     to_diptych,
     to_huggingface,
@@ -330,11 +330,13 @@ def test_files_that_are_no_weights(tmp_path):
     torch.save({"a": 3}, tmp_path / "number.pt")
     torch.save({"a": torch.eye(2).to_sparse()}, tmp_path / "sparse.pt")
     (tmp_path / "notes.txt").write_text("hello")
+    torch.save([1, 2], tmp_path / "list.txt")
     for name, reason in [
         ("list.pt", "holds list"),
         ("number.pt", "'a' is int"),
         ("sparse.pt", "not a dense tensor"),
-        ("notes.txt", "does not end in"),
+        ("notes.txt", "it is text of 5 bytes"),
+        ("list.txt", "does not end in"),
         ("missing.pt", "there is no weight file"),
     ]:
         with pytest.raises(WeightsError, match=reason):

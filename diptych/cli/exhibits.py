@@ -102,7 +102,7 @@ def run_exhibits(
     device: str,
 ) -> None:
     """Measure, print the tables, say where the pages are."""
-    from diptych.embed.others import open_encoder
+    from diptych.embed import load
     from diptych.paper.run import get_exhibits, make_exhibits
     from diptych.report.table import to_rich
 
@@ -110,7 +110,7 @@ def run_exhibits(
     setting = suite_setting(models, data_root, out, cache, workers)
     refuse_unwritable_folder(out)
     where = None if device == "auto" else device
-    encoders = [open_encoder(model, where, precision) for model in models or []]
+    encoders = [load(model, where, precision) for model in models or []]
     refuse_equal_names(models or [], [encoder.name for encoder in encoders])
     with resumable():
         made = make_exhibits(exhibits, encoders, setting, out, datasets=datasets, announce=announce)

@@ -33,7 +33,7 @@ def run_suite_command(
     device: str,
 ) -> None:
     """Measure each model by all tasks on all sets that are there, and write every exhibit."""
-    from diptych.embed.others import open_encoder
+    from diptych.embed import load
     from diptych.evaluate.suite import read_all, run_suite
     from diptych.evaluate.tasks.table import USUAL, get_tasks
     from diptych.paper.exhibits import EXHIBITS
@@ -51,9 +51,9 @@ def run_suite_command(
     refuse_unwritable_folder(out)
     where = None if device == "auto" else device
     if len(models) > 1:  # a wrong name is found now, not after hours with the first model
-        refuse_equal_names(models, [open_encoder(name, where, precision).name for name in models])
+        refuse_equal_names(models, [load(name, where, precision).name for name in models])
     for name in models:
-        encoder = open_encoder(name, where, precision)
+        encoder = load(name, where, precision)
         with resumable():
             done = run_suite(encoder, chosen, cards, setting, out, announce=announce)
         skipped += done.skipped

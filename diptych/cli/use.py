@@ -57,7 +57,7 @@ def evaluate(
     robustness and the rest, resumed where it was stopped, in one report with the paper's own numbers beside.
     """
     from diptych.data.benchmarks import open_benchmark
-    from diptych.embed.others import open_encoder
+    from diptych.embed import load
     from diptych.evaluate import evaluate_benchmarks, zero_shot_table
 
     if suite is not None:
@@ -75,7 +75,7 @@ def evaluate(
     benchmarks = [open_benchmark(dataset, split or "test") for dataset in datasets]
     if out is not None:
         refuse_unwritable(out)
-    encoder = open_encoder(name, None if device == "auto" else device, precision)
+    encoder = load(name, None if device == "auto" else device, precision)
     if not hasattr(encoder, "encode_texts"):
         raise InputError(f"{encoder.name} encodes no texts, which zero-shot needs; --suite paper measures it by probes")
     results = evaluate_benchmarks(encoder, benchmarks, out, num_workers=workers or 0)
@@ -144,7 +144,7 @@ def interpolate(
     Often better than both: what fine-tuning taught, and the robustness that it costs.
     """
     from diptych.data.benchmarks import open_benchmark
-    from diptych.embed import load
+    from diptych.embed import load_model
     from diptych.embed.interpolation import interpolate
     from diptych.evaluate.zero_shot.shares import measure_shares, parse_shares, shares_table
 
@@ -157,7 +157,7 @@ def interpolate(
     wanted = parse_shares(str(share) if shares is None else shares)
     benchmarks = [open_benchmark(path) for path in evaluate or []]
     where = None if device == "auto" else device
-    first, second = load(zero_shot, device=where), load(fine_tuned, device=where)
+    first, second = load_model(zero_shot, device=where), load_model(fine_tuned, device=where)
     if out is not None:
         interpolate(first, second, wanted[0]).save(out)
         print(f"the model: {out}")

@@ -93,12 +93,12 @@ class Tokenizer:
         """The tokenizer of OpenAI's CLIP, 49,408 ids.
 
         Args:
-            path: bpe_simple_vocab_16e6.txt.gz; by default the one in an installed open_clip or clip.
+            path: another bpe_simple_vocab_16e6.txt.gz; by default the one that comes with Diptych.
             context_length: the most ids of a text.
         Raises:
             DataError: the file is missing or is not such a file.
         """
-        merges = vocabulary.read_openai_merges(vocabulary.find_openai_merges() if path is None else Path(path))
+        merges = vocabulary.read_openai_merges(vocabulary.OPENAI_MERGES if path is None else Path(path))
         return cls(vocabulary.from_merges(merges), merges, context_length)
 
     @classmethod
@@ -113,6 +113,16 @@ class Tokenizer:
         """
         tokens, merges, stored = vocabulary.read_json(Path(path))
         return cls(tokens, merges, (stored or 77) if context_length is None else context_length)
+
+    @classmethod
+    def from_vocab_and_merges(cls, folder: str | Path, context_length: int = 77) -> "Tokenizer":
+        """Read vocab.json and merges.txt in the folder of a Hugging Face CLIP without tokenizer.json.
+
+        Raises:
+            DataError: a file is missing, damaged, too large, or of another kind of tokenizer.
+        """
+        files = Path(folder) / "vocab.json", Path(folder) / "merges.txt"
+        return cls(*vocabulary.read_vocab_and_merges(*files), context_length)
 
     @classmethod
     def train(cls, captions: Iterable[str], vocab_size: int, context_length: int = 77) -> "Tokenizer":

@@ -1,11 +1,11 @@
 """Vocabularies in CLIP's form: learnt from texts, read from OpenAI's merges, kept in a tokenizer.json."""
 
 import gzip
-import importlib.util
 import json
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import tokenizers
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, processors, trainers
@@ -20,7 +20,8 @@ SMALLEST = len(BYTE_TOKENS) + 2
 LARGEST = 2**20
 _MAX_FILE_BYTES = 64 * 2**20
 _OPENAI_FILE = "bpe_simple_vocab_16e6.txt.gz"
-_OPENAI_MERGES = 49_408 - SMALLEST
+OPENAI_MERGES = Path(__file__).parents[1] / "assets" / "openai" / _OPENAI_FILE  # the first 48,894 of OpenAI's file
+_NUM_OPENAI_MERGES = 49_408 - SMALLEST
 
 Merges = list[tuple[str, str]]
 
@@ -77,16 +78,6 @@ def learn(texts: Iterable[str], vocab_size: int) -> Merges:
     return [(first, second) for first, second in json.loads(learner.to_str())["model"]["merges"]]
 
 
-def find_openai_merges() -> Path:
-    """The path of OpenAI's merges in an installed open_clip or clip, which is not imported."""
-    for package in ("open_clip", "clip"):
-        spec = importlib.util.find_spec(package)
-        for folder in (spec.submodule_search_locations or []) if spec else []:
-            if (path := Path(folder) / _OPENAI_FILE).is_file():
-                return path
-    raise DataError(f"{_OPENAI_FILE} was not found: install open_clip_torch, or give the path of the file")
-
-
 def read_openai_merges(path: Path) -> Merges:
     """Read bpe_simple_vocab_16e6.txt.gz: a heading, then one merge per line, of which CLIP uses the first 48,894."""
     try:
@@ -94,14 +85,68 @@ def read_openai_merges(path: Path) -> Merges:
             text = file.read(_MAX_FILE_BYTES + 1)
         if len(text) > _MAX_FILE_BYTES:
             raise DataError(f"{path}: unpacks to more than {_MAX_FILE_BYTES >> 20} MiB; {_OPENAI_FILE} has 3 MiB")
-        lines = text.decode().split("\n")[1 : _OPENAI_MERGES + 1]
+        lines = text.decode().split("\n")[1 : _NUM_OPENAI_MERGES + 1]
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read as {_OPENAI_FILE}: {error}") from error
-    merges = [(pair[0], pair[1]) for line in lines if len(pair := line.split()) == 2]
-    if len(merges) < len([line for line in lines if line]) or not merges:
-        raise DataError(f"{path}: not {_OPENAI_FILE}: a line is not a pair of tokens")
+    merges = _pairs(lines, path, _OPENAI_FILE)
     check(from_merges(merges), merges, str(path))
     return merges
+
+
+def _pairs(lines: Iterable[str], path: Path, kind: str) -> Merges:
+    """One merge a line; empty lines are passed over."""
+    pairs = [line.split() for line in lines if line.strip()]
+    if not pairs or any(len(pair) != 2 for pair in pairs):
+        raise DataError(f"{path}: not {kind}: a line is not a pair of tokens")
+    return [(first, second) for first, second in pairs]
+
+
+def read_vocab_and_merges(vocab: Path, merges: Path) -> tuple[list[str], Merges]:
+    """Read the vocab.json and merges.txt of a Hugging Face CLIP without tokenizer.json.
+
+    An added_tokens.json beside them adds to the vocabulary, as in transformers.
+
+    Raises:
+        DataError: a file is missing, damaged, too large, or not of CLIP's form.
+    """
+    ids = _read_object(vocab)
+    if (added := vocab.with_name("added_tokens.json")).is_file():
+        ids |= _read_object(added)
+    lines = _read_small(merges).decode(errors="replace").splitlines()
+    if lines and lines[0].startswith("#version"):
+        lines = lines[1:]
+    pairs = _pairs(lines, merges, "merges.txt of a CLIP")
+    tokens = _by_id(ids, vocab)
+    check(tokens, pairs, str(vocab))
+    return tokens, pairs
+
+
+def _read_small(path: Path) -> bytes:
+    try:
+        if path.stat().st_size > _MAX_FILE_BYTES:
+            raise DataError(f"{path}: {path.stat().st_size:,} bytes; a {path.name} has at most {_MAX_FILE_BYTES:,}")
+        return path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error}") from error
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(_read_small(path))
+    except (ValueError, RecursionError) as error:
+        raise (
+            error if isinstance(error, DataError) else DataError(f"{path}: cannot be read as JSON: {error}")
+        ) from error
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: not a {path.name}: it holds {type(content).__name__}, not an object")
+    return content
+
+
+def _by_id(ids: Mapping[str, Any], path: Path) -> list[str]:
+    """The tokens in the order of their ids, which must be 0, 1, 2, ..."""
+    if not all(type(id) is int for id in ids.values()) or sorted(ids.values()) != list(range(len(ids))):
+        raise DataError(f"{path}: the {len(ids)} tokens do not have the ids 0 to {len(ids) - 1}")
+    return sorted(ids, key=ids.__getitem__)
 
 
 def read_json(path: Path) -> tuple[list[str], Merges, int | None]:
@@ -112,14 +157,7 @@ def read_json(path: Path) -> tuple[list[str], Merges, int | None]:
     Raises:
         DataError: the file is missing, damaged, too large, or holds another kind of tokenizer.
     """
-    try:
-        if path.stat().st_size > _MAX_FILE_BYTES:
-            raise DataError(f"{path}: {path.stat().st_size:,} bytes; a tokenizer.json has at most {_MAX_FILE_BYTES:,}")
-        content = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise (
-            error if isinstance(error, DataError) else DataError(f"{path}: cannot be read as JSON: {error}")
-        ) from error
+    content = _read_object(path)
     try:
         model = content["model"]
         if (
@@ -129,8 +167,7 @@ def read_json(path: Path) -> tuple[list[str], Merges, int | None]:
         ):
             raise DataError(f"{path}: not a lower-cased BPE with words that end in {SUFFIX}, as CLIP's are")
         ids = model["vocab"] | {token["content"]: token["id"] for token in content.get("added_tokens") or []}
-        if not all(type(id) is int for id in ids.values()) or sorted(ids.values()) != list(range(len(ids))):
-            raise DataError(f"{path}: the {len(ids)} tokens do not have the ids 0 to {len(ids) - 1}")
+        tokens = _by_id(ids, path)
         pairs = [merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"]]
         merges = [(str(first), str(second)) for first, second in pairs]
         context_length = (content.get("truncation") or {}).get("max_length")
@@ -140,7 +177,6 @@ def read_json(path: Path) -> tuple[list[str], Merges, int | None]:
         ) from error
     if context_length is not None and type(context_length) is not int:
         raise DataError(f"{path}: truncation.max_length is {context_length!r}, not a number of tokens")
-    tokens = sorted(ids, key=ids.__getitem__)
     check(tokens, merges, str(path))
     return tokens, merges, context_length
 

@@ -1,5 +1,6 @@
-"""From a name to a model: Diptych's folders, Hugging Face's and open_clip's, and bare weight files."""
+"""From a path to a Model: Diptych's folders, Hugging Face's and open_clip's, and bare weight files."""
 
+import dataclasses
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -9,69 +10,56 @@ import torch
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from diptych.data.tokenizer import Tokenizer
 from diptych.data.transforms import Preprocessing
-from diptych.embed.folder import CONFIG, TOKENIZER, WEIGHTS, find_folder, read_description, read_json, require
-from diptych.embed.foreign import OPEN_CLIP_CONFIG, huggingface_preprocessing, read_open_clip
+from diptych.embed.described import Description, describe, is_described, optional_tokenizer
+from diptych.embed.folder import require
 from diptych.embed.model import Model
-from diptych.errors import ConfigError, DataError, WeightsError
+from diptych.errors import ConfigError, WeightsError
 from diptych.model.build import build_model
 from diptych.model.clip import CLIP
-from diptych.model.config import CLIPConfig
+from diptych.model.config import CLIPConfig, TextConfig
 from diptych.model.device import choose_device, has_fast_bf16
-from diptych.model.layouts import Tensors, config_from_huggingface, infer_config, to_diptych
-from diptych.model.presets import PRESETS
+from diptych.model.inference import Heads, infer
+from diptych.model.layouts import Tensors, to_diptych
+from diptych.model.sharded import INDEX_SUFFIX
 from diptych.model.weights import load_tensors, read_tensors
 
 logger = logging.getLogger(__name__)
 
-OPENAI_VOCABULARY = 49_408
-# A folder of the user's that has this name is "./default", or a Path.
-DEFAULT = "default"
-DEFAULT_FOLDER = Path(__file__).parents[1] / "assets" / DEFAULT
+# Names that say nothing: a file of such a name in a model's folder is called after the folder.
+_PLAIN_NAMES = ("model", "pytorch_model", "open_clip_model", "open_clip_pytorch_model")
 
 
-def load(
-    name: str | Path,
-    device: str | torch.device | None = None,
-    precision: str = "fp32",
-    *,
-    activation: str | None = None,
+@dataclasses.dataclass(frozen=True)
+class Stated:
+    """What the user says of a bare weight file, which does not say it; None for what is not stated."""
+
+    activation: str | None = None
+    heads: Heads | None = None
+
+
+def load_path(
+    path: Path,
+    place: Path,
+    device: str | torch.device | None,
+    precision: str,
+    stated: Stated,
 ) -> Model:
-    """Load a model.
+    """The Model in a folder or a weight file, in evaluation mode.
 
     Args:
-        name: "default", the small model that comes with Diptych; a model folder (Diptych's, Hugging Face's or
-            open_clip's); or a weight file (.safetensors, .pt, .bin) in OpenAI's, open_clip's or Hugging Face's layout,
-            whose architecture is inferred from its shapes.
-        device: by default the GPU where there is one.
-        precision: "fp32" (exact), "bf16" (weights cast once), or "auto": bf16 where the processor computes in it.
-        activation: "quick_gelu" or "gelu", for a weight file alone: it does not say, and OpenAI's have quick_gelu.
-    Returns:
-        a Model in evaluation mode.
+        place: the folder that the model is named after, where path is a folder.
     Raises:
-        WeightsError: there is no such model here, or it is incomplete or damaged; the message names the file.
+        WeightsError: it is incomplete or damaged; the message names the file.
         ConfigError: its configuration is absurd, or device or precision do not exist.
     """
-    shipped = isinstance(name, str) and name == DEFAULT  # Path("default") is the user's own
-    path = DEFAULT_FOLDER if shipped else find_folder(Path(name))
     dtype = _dtype(precision, choose_device(device))
     if path.is_dir():
-        if activation is not None:
-            raise ConfigError(f"{path} is a folder, whose config.json names the activation; give none")
-        model = _load_folder(path, path if shipped else Path(name).resolve())
-    elif path.is_file():
-        model = _load_file(path, activation)
-    elif str(name) in PRESETS:
-        raise WeightsError(
-            f"{name} is an architecture; its weights are not on this machine and Diptych does not download yet: "
-            "give the path of a model folder or weight file"
-        )
+        if stated != Stated():
+            raise ConfigError(f"{path} is a folder, whose configuration names the activation and the heads; give none")
+        model = _load_folder(path, place)
     else:
-        raise WeightsError(
-            f"there is no model folder, weight file or preset {str(name)!r}: give the path of one, or {DEFAULT!r} for "
-            "the small model that comes with Diptych, or train one (diptych train, diptych quickstart)"
-        )
+        model = _load_file(path, stated)
     _cast(model.clip, dtype)
     model.clip.to(choose_device(device)).eval()
     return model
@@ -99,31 +87,60 @@ def _cast(clip: CLIP, dtype: torch.dtype) -> None:
 
 def _load_folder(folder: Path, place: Path) -> Model:
     """The model in folder, named after place."""
-    values = read_json(folder / CONFIG) if (folder / CONFIG).is_file() else {}
-    if "format_version" in values:
-        config, preprocessing, tokenizer = read_description(folder, values)
-        weights = require(folder, WEIGHTS)
-    elif values.get("model_type") == "clip":
-        config = config_from_huggingface(values)
-        preprocessing = huggingface_preprocessing(folder, config.vision.image_size)
-        weights, tokenizer = _first(folder, WEIGHTS, "pytorch_model.bin"), _optional_tokenizer(folder, config)
-    elif (folder / OPEN_CLIP_CONFIG).is_file():
-        config, preprocessing = read_open_clip(read_json(folder / OPEN_CLIP_CONFIG))
-        weights = _first(folder, "open_clip_model.safetensors", "open_clip_pytorch_model.bin")
-        tokenizer = _optional_tokenizer(folder, config)
-    else:
-        hint = f"; a run keeps its model in {folder / 'model'}" if (folder / "model" / CONFIG).is_file() else ""
-        problem = f"its {CONFIG} describes no CLIP" if (folder / CONFIG).is_file() else f"it lacks {CONFIG}"
-        raise WeightsError(f"{folder} is no model folder: {problem}{hint}")
-    clip = _build(config, to_diptych(read_tensors(weights)), weights)
-    return Model(clip, tokenizer, preprocessing, place.parent.name if place.name == "model" else place.name)
+    found = describe(folder)
+    weights = next((folder / name for name in found.weights if (folder / name).is_file()), None)
+    weights = weights or require(folder, found.weights[0])
+    clip = _build(found.config, to_diptych(read_tensors(weights)), str(weights))
+    return Model(clip, found.tokenizer, found.preprocessing, place.parent.name if place.name == "model" else place.name)
 
 
-def _first(folder: Path, *names: str) -> Path:
-    return next((folder / name for name in names if (folder / name).is_file()), None) or require(folder, names[0])
+def _load_file(path: Path, stated: Stated) -> Model:
+    """The model of a weight file, by the configuration beside it; by its shapes where there is none."""
+    tensors = to_diptych(read_tensors(path))
+    name = path.name.removesuffix(INDEX_SUFFIX)
+    if is_described(path.parent):
+        found = describe(path.parent, prefer_open_clip=path.name.startswith("open_clip"))
+        logger.warning("%s: taking architecture, preprocessing and tokenizer from %s beside it", path, found.source)
+        config = _with(found, stated)
+        where = (
+            f"{path} (its architecture is that of {found.source.name} beside it; move the file if that is another's)"
+        )
+        place = path.resolve().parent
+        name = Path(name).stem
+        if name in _PLAIN_NAMES or "-of-" in name:
+            name = place.parent.name if place.name == "model" else place.name
+        return Model(_build(config, tensors, where), found.tokenizer, found.preprocessing, name)
+    try:
+        inferred = infer(tensors, stated.activation, stated.heads)
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error}") from error
+    if inferred.notice:
+        logger.warning("%s: %s", path, inferred.notice)
+    logger.warning("%s has no preprocessing beside it; taking CLIP's", path)
+    clip = _build(inferred.config, tensors, str(path))
+    tokenizer = optional_tokenizer(path.parent, inferred.config)
+    return Model(clip, tokenizer, Preprocessing(inferred.config.vision.image_size), Path(name).stem)
 
 
-def _build(config: CLIPConfig, tensors: Tensors, where: Path) -> CLIP:
+def _with(found: Description, stated: Stated) -> CLIPConfig:
+    """The configuration beside a file, but for what the user states."""
+    config = found.config
+    if stated.activation is not None and stated.activation != config.activation:
+        logger.warning("%s says %s; taking %s, as stated", found.source, config.activation, stated.activation)
+        config = dataclasses.replace(config, activation=stated.activation)
+    if stated.heads is None:
+        return config
+    if not isinstance(config.text, TextConfig):
+        raise ConfigError(f"{found.source}: a text side of this kind has no heads to state")
+    own = (config.vision.heads, config.text.heads)
+    if own != stated.heads:
+        logger.warning("%s says %s heads; taking %s, as stated", found.source, own, stated.heads)
+    image, text = stated.heads
+    vision: Any = dataclasses.replace(config.vision, heads=image)
+    return dataclasses.replace(config, vision=vision, text=dataclasses.replace(config.text, heads=text))
+
+
+def _build(config: CLIPConfig, tensors: Tensors, where: str) -> CLIP:
     with torch.device("meta"), _NoInitialisation():
         clip = cast(CLIP, build_model(config))  # or one of figure 2's, which a Model takes as well
     load_tensors(clip, tensors, where)
@@ -140,33 +157,3 @@ class _NoInitialisation(TorchFunctionMode):
         if getattr(func, "__module__", None) == "torch.nn.init":
             return args[0] if args else (kwargs or {})["tensor"]
         return func(*args, **(kwargs or {}))
-
-
-def _optional_tokenizer(folder: Path, config: CLIPConfig) -> Tokenizer | None:
-    if not (folder / TOKENIZER).is_file():
-        logger.warning("%s lacks %s: pictures can be encoded, texts cannot", folder, TOKENIZER)
-        return None
-    return Tokenizer.from_file(folder / TOKENIZER, config.text.context_length)
-
-
-def _load_file(path: Path, activation: str | None) -> Model:
-    tensors = to_diptych(read_tensors(path))
-    if activation is None:
-        logger.warning("%s does not name its activation; taking quick_gelu, as in OpenAI's weights", path)
-    config = infer_config(tensors, activation or "quick_gelu")
-    logger.warning("%s has no preprocessing beside it; taking CLIP's", path)
-    clip = _build(config, tensors, path)
-    return Model(clip, _tokenizer_of_file(path, config), Preprocessing(config.vision.image_size), path.stem)
-
-
-def _tokenizer_of_file(path: Path, config: CLIPConfig) -> Tokenizer | None:
-    """tokenizer.json beside a bare weight file, or OpenAI's from an installed open_clip if the vocabulary fits."""
-    if (path.parent / TOKENIZER).is_file() or config.text.vocab_size != OPENAI_VOCABULARY:
-        return _optional_tokenizer(path.parent, config)
-    try:
-        tokenizer = Tokenizer.openai(context_length=config.text.context_length)
-    except DataError as error:
-        logger.warning("%s has no %s beside it: pictures can be encoded, texts cannot (%s)", path, TOKENIZER, error)
-        return None
-    logger.warning("%s has no %s beside it; taking OpenAI's", path, TOKENIZER)
-    return tokenizer

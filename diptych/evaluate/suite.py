@@ -21,7 +21,7 @@ from diptych.data.cards.opening import failure, find_folder, missing, open_card
 from diptych.data.cards.table import get_card
 from diptych.data.content import files_state
 from diptych.embed.encoder import Encoder
-from diptych.embed.others import as_encoder
+from diptych.embed.resolver import as_encoder
 from diptych.errors import ConfigError, DataError, InputError
 from diptych.evaluate.predictions import predictions_path
 from diptych.evaluate.tasks.task import Setting, Task

@@ -11,16 +11,9 @@ from typing import Any
 
 import torch
 
-from diptych.errors import ConfigError, WeightsError
-from diptych.model.config import (
-    RESNET_STRIDE,
-    CLIPConfig,
-    CompactResNetConfig,
-    ResNetConfig,
-    TextConfig,
-    VisionConfig,
-    ViTConfig,
-)
+from diptych.errors import ConfigError
+from diptych.model.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
+from diptych.model.containers import without_prefix
 
 Tensors = dict[str, torch.Tensor]
 
@@ -34,7 +27,6 @@ IGNORED = (
     "text_model.embeddings.position_ids",
     "vision_model.embeddings.position_ids",
 )
-_WRAPPERS = ("module.", "_orig_mod.")
 _TEXT_NAMES = ("token_embedding.", "positional_embedding", "transformer.", "ln_final.", "text_projection")
 
 _HF_BLOCK = {
@@ -113,15 +105,11 @@ def to_custom_text(tensors: Mapping[str, torch.Tensor]) -> Tensors:
 def to_diptych(tensors: Mapping[str, torch.Tensor]) -> Tensors:
     """A state dict in any known layout -> Diptych's names; the layout is recognised by its names.
 
-    Prefixes of wrappers ("module.") are taken off and the names in IGNORED left out; unknown names stay as they are,
-    for load_tensors to report.
+    Prefixes of wrappers ("module.", "model.") are taken off and the names in IGNORED left out; unknown names stay as
+    they are, for load_tensors to report.
     """
-    result = {}
-    for name, tensor in tensors.items():
-        while name.startswith(_WRAPPERS):
-            name = name.split(".", 1)[1]
-        if name not in IGNORED:
-            result[name] = tensor
+    names = without_prefix(tensors)
+    result = {names[name]: tensor for name, tensor in tensors.items() if names[name] not in IGNORED}
     if any(name.startswith(("vision_model.", "text_model.")) for name in result):
         return _from_huggingface(result)
     return {_without_text_prefix(name): tensor for name, tensor in result.items()}
@@ -154,72 +142,6 @@ def _from_huggingface(tensors: Tensors) -> Tensors:
         elif not (match and match["part"] in ("self_attn.k_proj", "self_attn.v_proj")):
             result[name] = tensor
     return result
-
-
-def infer_config(tensors: Mapping[str, torch.Tensor], activation: str = "quick_gelu") -> CLIPConfig:
-    """The architecture that a state dict in Diptych's names belongs to, from shapes alone.
-
-    Shapes do not tell the number of heads, which is taken to be width / 64 as in all of the paper's models, nor the
-    activation. A bias starts where it stands.
-
-    Raises:
-        WeightsError: a tensor that tells the architecture is missing or has an impossible shape.
-        ConfigError: the shapes describe no model that could be built.
-    """
-    context_length, _ = _shape(tensors, "positional_embedding", 2)
-    vocab_size, width = _shape(tensors, "token_embedding.weight", 2)
-    _, embed_dim = _shape(tensors, "text_projection", 2)
-    text = TextConfig(context_length, vocab_size, width, layers=_count(tensors, "transformer.resblocks"))
-    return CLIPConfig(embed_dim, _infer_vision(tensors), text, activation, _infer_bias(tensors))
-
-
-def _infer_bias(tensors: Mapping[str, torch.Tensor]) -> float | None:
-    if "logit_bias" not in tensors:
-        return None
-    _shape(tensors, "logit_bias", 0)
-    return tensors["logit_bias"].item()
-
-
-def _infer_vision(tensors: Mapping[str, torch.Tensor]) -> VisionConfig:
-    if "visual.proj" in tensors:
-        width, _, patch_size, _ = _shape(tensors, "visual.conv1.weight", 4)
-        grid = _grid(tensors, "visual.positional_embedding")
-        return ViTConfig(grid * patch_size, patch_size, width, _count(tensors, "visual.transformer.resblocks"))
-    grid = _grid(tensors, "visual.attnpool.positional_embedding")
-    if stages := _count(tensors, "visual.stages"):
-        widths = tuple(_shape(tensors, f"visual.stages.{stage}.0.conv1.weight", 4)[0] for stage in range(stages))
-        blocks = tuple(_count(tensors, f"visual.stages.{stage}") for stage in range(stages))
-        return CompactResNetConfig(grid * 2**stages, widths, blocks)
-    width, *_ = _shape(tensors, "visual.layer1.0.conv1.weight", 4)
-    one, two, three, four = (_count(tensors, f"visual.layer{stage}") for stage in (1, 2, 3, 4))
-    return ResNetConfig(grid * RESNET_STRIDE, width, (one, two, three, four))
-
-
-def _shape(tensors: Mapping[str, torch.Tensor], name: str, dimensions: int) -> tuple[int, ...]:
-    if name not in tensors:
-        raise WeightsError(f"these are not the weights of a CLIP: {name} is missing (found {_sample(tensors)})")
-    if tensors[name].dim() != dimensions:
-        raise WeightsError(f"{name} must have {dimensions} dimensions, not the shape {tuple(tensors[name].shape)}")
-    return tuple(tensors[name].shape)
-
-
-def _sample(names: Mapping[str, object]) -> str:
-    return f"{', '.join(list(names)[:5])}, ... {len(names)} names" if names else "nothing"
-
-
-def _grid(tensors: Mapping[str, torch.Tensor], name: str) -> int:
-    """Positions along one side, from a positional embedding of grid² + 1 rows."""
-    rows, _ = _shape(tensors, name, 2)
-    grid = math.isqrt(max(0, rows - 1))
-    if grid**2 + 1 != rows:
-        raise WeightsError(f"{name} has {rows} rows, which is no square of patches and a class token")
-    return grid
-
-
-def _count(tensors: Mapping[str, torch.Tensor], prefix: str) -> int:
-    """Number of different N among the names prefix.N.*."""
-    start = f"{prefix}."
-    return len({name[len(start) :].split(".", 1)[0] for name in tensors if name.startswith(start)})
 
 
 def huggingface_config(config: CLIPConfig) -> dict[str, Any]:
@@ -273,10 +195,7 @@ def config_from_huggingface(values: Mapping[str, Any]) -> CLIPConfig:
     """
     if values.get("model_type") != "clip":
         raise ConfigError(f"model_type must be 'clip', not {values.get('model_type')!r}")
-    towers = [values.get(f"{name}_config") or {} for name in ("vision", "text")]
-    if not all(isinstance(tower, Mapping) for tower in towers):
-        raise ConfigError("vision_config and text_config must be objects")
-    vision, text = (_HF_DEFAULTS[name] | dict(tower) for name, tower in zip(("vision", "text"), towers, strict=True))
+    vision, text = (_huggingface_values(values, name) for name in ("vision", "text"))
     if vision["hidden_act"] != text["hidden_act"]:
         raise ConfigError(f"hidden_act differs between the towers: {vision['hidden_act']}, {text['hidden_act']}")
     text_side = TextConfig(
@@ -304,6 +223,15 @@ def config_from_huggingface(values: Mapping[str, Any]) -> CLIPConfig:
             if tower[field] != expected[field]:
                 raise ConfigError(f"{name}_config.{field} = {tower[field]!r} is not supported, only {expected[field]}")
     return config
+
+
+def _huggingface_values(values: Mapping[str, Any], tower: str) -> dict[str, Any]:
+    """What a config.json says of a tower. An old `*_config_dict` counts alone where it stands, as in transformers."""
+    old = values.get(f"{tower}_config_dict")
+    stated = values.get(f"{tower}_config") or {} if old is None else old
+    if not isinstance(stated, Mapping):
+        raise ConfigError(f"{tower}_config{'' if old is None else '_dict'} must be an object, not {stated!r:.60}")
+    return _HF_DEFAULTS[tower] | dict(stated)
 
 
 def _require_towers(config: CLIPConfig) -> tuple[ViTConfig, TextConfig]:

@@ -1,41 +1,73 @@
 """Weight files: reading what others wrote without running any of it, writing safetensors, filling a model."""
 
+import argparse
+import contextlib
 import os
+import pickle
+import re
 import zipfile
+from collections import defaultdict
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from diptych.errors import WeightsError
+from diptych.model.containers import unwrap
+from diptych.model.file_kinds import is_safetensors, refusal, safetensors_refusal
 from diptych.model.layouts import Tensors
+from diptych.model.sharded import find_index, read_shards
 from diptych.model.torchscript import is_torchscript, read_torchscript, top_folder
 
-SUFFIXES = (".safetensors", ".pt", ".pth", ".bin")
-_CONTAINERS = ("state_dict", "model")
+SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
+# What trainers leave beside the weights: options, numbers, paths. To make one of these runs no code of the file's.
+_HARMLESS: list[Any] = [
+    argparse.Namespace,
+    defaultdict,
+    *((kind, f"pathlib.{kind.__name__}") for kind in (PurePosixPath, PureWindowsPath)),
+    *((PurePosixPath, name) for name in ("pathlib.PosixPath", "pathlib._local.PosixPath")),
+    *((PureWindowsPath, name) for name in ("pathlib.WindowsPath", "pathlib._local.WindowsPath")),
+    np.dtype,
+    *(type(np.dtype(name)) for name in ("f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "?")),
+    *((np.float64(0).__reduce__()[0], f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
+]
 _SHOWN = 8
 
 
 def read_tensors(path: str | Path) -> Tensors:
     """The named tensors of a weight file, on the CPU, as they are stored; nothing in the file is executed.
 
-    Reads safetensors, PyTorch's own files through weights_only (a state dict, or a training checkpoint that holds one
-    under "state_dict" or "model"), and TorchScript archives such as OpenAI's.
+    Reads safetensors, PyTorch's own files through weights_only (a state dict, or a training checkpoint that holds one:
+    diptych.model.containers), TorchScript archives such as OpenAI's, and all shards of an index (*.index.json). The
+    contents decide, not the name.
 
     Raises:
-        WeightsError: there is no such file, or it is damaged, lies about its size, or holds something else.
+        WeightsError: there is no such file, or it is damaged, lies about its size, or holds something else; the
+            message says what it is.
     """
     path = Path(path)
     if not path.is_file():
         raise WeightsError(f"there is no weight file {path}")
+    if index := find_index(path):
+        return read_shards(index, _read_file)
+    return _read_file(path)
+
+
+def _read_file(path: Path) -> Tensors:
+    """The tensors of one file."""
+    if reason := refusal(path):
+        raise WeightsError(f"{path} cannot be read as weights: {reason}")
     if path.suffix not in SUFFIXES:
         raise WeightsError(f"{path} does not end in one of {', '.join(SUFFIXES)}")
     try:
-        if path.suffix == ".safetensors":
+        with path.open("rb") as file:
+            pickled = file.read(2) in (b"PK", b"\x80\x02")
+        if is_safetensors(path) or (path.suffix == ".safetensors" and not pickled):
             return load_file(path)
         zipped = zipfile.is_zipfile(path)
         if zipped:
@@ -43,13 +75,41 @@ def read_tensors(path: str | Path) -> Tensors:
         if zipped and is_torchscript(path):
             contents: Any = read_torchscript(path)
         else:
-            contents = torch.load(path, map_location="cpu", weights_only=True)
+            with torch.serialization.safe_globals(_HARMLESS):
+                contents = torch.load(path, map_location="cpu", weights_only=True)
     except (MemoryError, WeightsError):
         raise
     except Exception as error:  # a damaged file can raise anything in the readers
-        reason = str(error).strip().splitlines()
-        raise WeightsError(f"{path} cannot be read as weights: {reason[0] if reason else error!r}") from error
+        raise WeightsError(f"{path} cannot be read as weights: {_reason(path, error)}") from error
     return _state_dict(contents, path)
+
+
+def _reason(path: Path, error: Exception) -> str:
+    """Why a file could not be read. PyTorch's own words advise to lift its protection: they are not passed on."""
+    if is_safetensors(path) and (truncated := safetensors_refusal(path)):
+        return truncated
+    if names := _refused_names(path, error):
+        return (
+            f"its pickle names {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}, which is code, and Diptych "
+            "reads tensors, numbers and text alone. In the program that wrote the file, save model.state_dict() and "
+            "nothing else, best as safetensors"
+        )
+    lines = str(error).strip().splitlines()
+    if isinstance(error, EOFError) or not lines:
+        return f"it is truncated or damaged ({path.stat().st_size:,} bytes are here): fetch it again"
+    return "it is damaged, or no file of PyTorch's" if "weights_only" in str(error) else lines[0]
+
+
+def _refused_names(path: Path, error: Exception) -> list[str]:
+    """The classes and functions that a pickle asks for and that are not read, such as os.system."""
+    if isinstance(error, pickle.UnpicklingError):
+        with contextlib.suppress(Exception):  # of a zip archive alone, and of one that is whole
+            harmless = {f"{one.__module__}.{one.__qualname__}" for one in _HARMLESS if not isinstance(one, tuple)}
+            harmless |= {one[1] for one in _HARMLESS if isinstance(one, tuple)}
+            found = sorted(set(torch.serialization.get_unsafe_globals_in_checkpoint(path)) - harmless)
+            if found:
+                return found
+    return re.findall(r"(?:GLOBAL|global:?|function|class) ([\w.]+\.[\w.]+)", str(error))[:1]
 
 
 def _refuse_bombs(path: Path) -> None:
@@ -69,11 +129,7 @@ def _refuse_bombs(path: Path) -> None:
 
 
 def _state_dict(contents: Any, path: Path) -> Tensors:
-    for key in _CONTAINERS:
-        if isinstance(contents, Mapping) and isinstance(contents.get(key), Mapping):
-            contents = contents[key]
-    if not isinstance(contents, Mapping) or not contents:
-        raise WeightsError(f"{path} holds {type(contents).__name__}, not a state dict of names and tensors")
+    contents = unwrap(contents, path)
     for name, value in contents.items():
         dense = isinstance(value, torch.Tensor) and value.layout == torch.strided and not value.is_meta
         if not isinstance(name, str) or not dense:
@@ -81,7 +137,7 @@ def _state_dict(contents: Any, path: Path) -> Tensors:
         # A few stored numbers can be repeated (a stride of 0) to a tensor that no copy of it would have room for.
         if value.nbytes > min(value.untyped_storage().nbytes(), path.stat().st_size):
             raise WeightsError(f"{path}: {name} claims the shape {tuple(value.shape)}, more than is stored for it")
-    return dict(contents)
+    return contents
 
 
 def write_tensors(tensors: Mapping[str, torch.Tensor], path: str | Path) -> None:

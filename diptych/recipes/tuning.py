@@ -6,7 +6,7 @@ diptych train pairs/ --recipe finetune --init runs/mine/model --epochs 5 --out r
 import dataclasses
 
 from diptych.data.loader import LoaderConfig
-from diptych.embed import load
+from diptych.embed import load_model
 from diptych.errors import ConfigError
 from diptych.train import OptimizerConfig, ScheduleConfig, TrainConfig
 from diptych.train.config import InitConfig
@@ -27,7 +27,7 @@ def finetune(data: tuple[str, ...], out: str, num_pairs: int, init: str | None =
     """
     if init is None:
         raise ConfigError("finetune and lit begin with a trained model: name it (--init MODEL)")
-    model = load(init, device="cpu")
+    model = load_model(init, device="cpu")
     return TrainConfig(
         model=model.clip.config,
         data=data,

@@ -5,7 +5,7 @@ from typing import Any
 from torch import nn
 
 from diptych.data.tokenizer import Tokenizer
-from diptych.embed import load
+from diptych.embed import load_model
 from diptych.embed.model import Model
 from diptych.errors import ConfigError, WeightsError
 from diptych.model.clip import CLIP
@@ -50,7 +50,7 @@ def load_initial(config: InitConfig) -> Model:
     """
     if config.weights is None:
         raise ConfigError("there are no weights to begin with: name a model (--init MODEL)")
-    return load(config.weights, device="cpu")
+    return load_model(config.weights, device="cpu")
 
 
 def initial_tokenizer(config: InitConfig) -> Tokenizer:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from diptych.embed.encoder import Encoder
-from diptych.embed.others import as_encoder
+from diptych.embed.resolver import as_encoder
 from diptych.errors import ImageError
 from diptych.evaluate.classify.label_file import LabelFile
 from diptych.evaluate.classify.question import Question, digest, find_images

@@ -1,0 +1,131 @@
+"""What a folder's configuration files say of the model in it: Diptych's, Hugging Face's and open_clip's."""
+
+import dataclasses
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from diptych.data.tokenizer import Tokenizer
+from diptych.data.transforms import Preprocessing
+from diptych.embed.folder import CONFIG, TOKENIZER, WEIGHTS, read_description, read_json
+from diptych.embed.foreign import OPEN_CLIP_CONFIG, huggingface_preprocessing, read_open_clip
+from diptych.embed.remote_code import asked_code, remote_code_sentence
+from diptych.errors import ConfigError, WeightsError
+from diptych.model.config import CLIPConfig
+from diptych.model.layouts import config_from_huggingface
+from diptych.model.sharded import INDEX_SUFFIX
+
+logger = logging.getLogger(__name__)
+
+OPENAI_VOCABULARY = 49_408
+_DIPTYCH = (WEIGHTS,)
+_HUGGINGFACE = tuple(f"{name}{end}" for name in (WEIGHTS, "pytorch_model.bin") for end in ("", INDEX_SUFFIX))
+_OPEN_CLIP = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin")
+
+
+@dataclasses.dataclass(frozen=True)
+class Description:
+    """A model but for its weights.
+
+    Attributes:
+        source: the configuration file that tells the architecture.
+        weights: names that the weights may have in such a folder, the preferred one first.
+    """
+
+    config: CLIPConfig
+    preprocessing: Preprocessing
+    tokenizer: Tokenizer | None
+    source: Path
+    weights: tuple[str, ...]
+
+
+def describe(folder: Path, prefer_open_clip: bool = False) -> Description:
+    """Read the configuration of a folder.
+
+    Args:
+        prefer_open_clip: of a folder that also holds Hugging Face's configuration, as LAION's do.
+    Raises:
+        WeightsError: there is none of a CLIP; the message says what is there, and the way that works.
+        ConfigError: it describes a model that Diptych's CLIP is not.
+    """
+    values = read_json(folder / CONFIG) if (folder / CONFIG).is_file() else {}
+    open_clip = (folder / OPEN_CLIP_CONFIG).is_file()
+    if "format_version" in values:
+        return Description(*read_description(folder, values), folder / CONFIG, _DIPTYCH)
+    if values.get("model_type") == "clip" and not (prefer_open_clip and open_clip):
+        return _describe_huggingface(folder, values)
+    if open_clip:
+        return _describe_open_clip(folder)
+    raise WeightsError(f"{folder} is no model folder: {_problem(folder, values)}")
+
+
+def is_described(folder: Path) -> bool:
+    """Whether a folder has a configuration that `describe` would read, or refuse for what it says."""
+    if (folder / OPEN_CLIP_CONFIG).is_file():
+        return True
+    values = read_json(folder / CONFIG) if (folder / CONFIG).is_file() else {}
+    return "format_version" in values or values.get("model_type") == "clip"
+
+
+def _describe_huggingface(folder: Path, values: Mapping[str, Any]) -> Description:
+    try:
+        config = config_from_huggingface(values)
+    except ConfigError as error:
+        raise ConfigError(f"{folder / CONFIG}: {error}. transformers computes it: give hf:{folder}") from error
+    tokenizer = optional_tokenizer(folder, config)
+    _check_end_of_text(folder, values, config, tokenizer)
+    preprocessing = huggingface_preprocessing(folder, config.vision.image_size)
+    return Description(config, preprocessing, tokenizer, folder / CONFIG, _HUGGINGFACE)
+
+
+def _describe_open_clip(folder: Path) -> Description:
+    try:
+        config, preprocessing = read_open_clip(read_json(folder / OPEN_CLIP_CONFIG))
+    except ConfigError as error:
+        raise ConfigError(
+            f"{folder / OPEN_CLIP_CONFIG}: {error}. open_clip computes it: give open_clip:{folder}"
+        ) from error
+    return Description(config, preprocessing, optional_tokenizer(folder, config), folder / OPEN_CLIP_CONFIG, _OPEN_CLIP)
+
+
+def _check_end_of_text(
+    folder: Path, values: Mapping[str, Any], config: CLIPConfig, tokenizer: Tokenizer | None
+) -> None:
+    """transformers reads a text at the token eos_token_id; 2 stands for the largest id, at which Diptych reads it."""
+    old = values.get("text_config_dict")
+    stated = values.get("text_config") if old is None else old
+    end = stated.get("eos_token_id", OPENAI_VOCABULARY - 1) if isinstance(stated, Mapping) else OPENAI_VOCABULARY - 1
+    if tokenizer is not None and end not in (2, tokenizer.eot):
+        raise WeightsError(
+            f"{folder / CONFIG}: text_config.eos_token_id is {end!r}, at which transformers reads a text, and the "
+            f"tokenizer ends texts with {tokenizer.eot}: write that number, or 2 (the largest id), or give hf:{folder}"
+        )
+
+
+def _problem(folder: Path, values: Mapping[str, Any]) -> str:
+    """Why a folder is none of a CLIP, and the way that works."""
+    kind = values.get("model_type")
+    if code := asked_code(values):
+        return remote_code_sentence(f"the {kind} in it", code)
+    if kind:
+        return f"its {CONFIG} describes no CLIP but a {kind}, which transformers computes: give hf:{folder}"
+    run = f"; a run keeps its model in {folder / 'model'}" if (folder / "model" / CONFIG).is_file() else ""
+    if (folder / CONFIG).is_file() or run:
+        return (f"its {CONFIG} describes no CLIP" if (folder / CONFIG).is_file() else f"it lacks {CONFIG}") + run
+    files = sorted(path.name for path in folder.iterdir() if path.suffix in (".pt", ".pth", ".bin", ".safetensors"))
+    return f"it lacks {CONFIG}" + (f"; a weight file is given by its own path, {folder / files[0]}" if files else "")
+
+
+def optional_tokenizer(folder: Path, config: CLIPConfig) -> Tokenizer | None:
+    """The tokenizer in a folder; without one OpenAI's, if the vocabulary has its size; else None, with a notice."""
+    length = config.text.context_length
+    if (folder / TOKENIZER).is_file():
+        return Tokenizer.from_file(folder / TOKENIZER, length)
+    if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
+        return Tokenizer.from_vocab_and_merges(folder, length)
+    if config.text.vocab_size == OPENAI_VOCABULARY:
+        logger.warning("%s has no %s; taking OpenAI's vocabulary", folder, TOKENIZER)
+        return Tokenizer.openai(context_length=length)
+    logger.warning("%s lacks %s: pictures can be encoded, texts cannot", folder, TOKENIZER)
+    return None

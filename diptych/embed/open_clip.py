@@ -1,0 +1,174 @@
+"""open_clip:NAME@PRETRAINED or open_clip:FOLDER, a model of open_clip."""
+
+import contextlib
+import json
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from diptych.embed.folder import read_json
+from diptych.embed.foreign import OPEN_CLIP_CONFIG
+from diptych.embed.library_encoder import ForeignEncoder, first_line, import_library
+from diptych.embed.remote_code import RemoteCodeError, no_remote_code, remote_code_sentence
+from diptych.errors import DiptychError, WeightsError
+from diptych.files import expanded
+from diptych.model.file_kinds import refusal
+from diptych.model.weights import read_tensors
+
+logger = logging.getLogger(__name__)
+
+_PREPARED = ("mean", "std", "interpolation", "resize_mode")  # of open_clip's preprocess_cfg; the size is the network's
+
+
+def open_open_clip(name: str, device: torch.device) -> ForeignEncoder:
+    """A model of open_clip: NAME@PRETRAINED with one of its tags or a weight file, a FOLDER of its own, or hf-hub:ID.
+
+    A tag says how its pictures were prepared, a file does not: an open_clip_config.json beside it may, whose
+    preprocess_cfg is taken. What nobody states is open_clip's default, with a notice; where all published weights of
+    the architecture take something else (SigLIP's), the file is refused.
+
+    Raises:
+        ConfigError: open_clip is not installed.
+        WeightsError: there is no such model, no weights are named, the file beside them is damaged or needed, or it
+            needs code of its own.
+    """
+    shown, architecture, pretrained = f"open_clip:{name}", *_split(name)
+    open_clip = import_library("open_clip", "open_clip_torch")
+    tagged = pretrained and open_clip.get_pretrained_cfg(architecture.replace("/", "-"), pretrained)
+    from_file = not tagged and Path(pretrained).is_file()
+    if from_file and (reason := refusal(Path(pretrained))):
+        raise WeightsError(f"{pretrained} cannot be read as weights: {reason}")
+    stated = _stated_preprocessing(Path(pretrained).with_name(OPEN_CLIP_CONFIG)) if from_file else {}
+    try:
+        with no_remote_code(shown):
+            network, _, prepare = open_clip.create_model_and_transforms(
+                architecture,
+                pretrained=pretrained or None,
+                device=device,
+                **{f"image_{key}": stated[key] for key in _PREPARED if key in stated},
+            )
+            tokenize = open_clip.get_tokenizer(architecture)
+    except DiptychError:
+        raise
+    except Exception as error:  # a damaged file can raise anything in the library
+        raise _refused(shown, pretrained, error) from error
+    visual = network.visual
+    if from_file:
+        _check_preprocessing(pretrained, stated, visual.preprocess_cfg, _published(open_clip, architecture))
+
+    @contextlib.contextmanager
+    def without_projection() -> Iterator[None]:
+        projection, visual.proj = visual.proj, None
+        try:
+            yield
+        finally:
+            visual.proj = projection
+
+    def features(pixels: torch.Tensor) -> torch.Tensor:
+        with without_projection():
+            return network.encode_image(pixels)
+
+    return ForeignEncoder(
+        network,
+        f"{architecture} {Path(pretrained).stem}" if pretrained else Path(architecture.partition(":")[2]).name,
+        prepare=prepare,
+        images=network.encode_image,
+        texts=lambda some: network.encode_text(tokenize(list(some)).to(device)),
+        features=features if isinstance(getattr(visual, "proj", None), torch.nn.Parameter) else None,
+        preprocessing=f"{architecture} {prepare}",
+        tokenizing=f"{type(tokenize).__name__} {getattr(tokenize, 'context_length', None)}",
+    )
+
+
+def _split(name: str) -> tuple[str, str]:
+    """The architecture, or where the library finds one, and the weights, which that place has itself."""
+    if name.startswith("hf-hub:"):
+        return name, ""
+    name = name.removeprefix("local-dir:")
+    name = str(expanded(name)) if name.startswith("~") else name
+    if (Path(name) / OPEN_CLIP_CONFIG).is_file():
+        return f"local-dir:{name}", ""
+    architecture, _, pretrained = name.partition("@")
+    if not pretrained:
+        raise WeightsError(f"open_clip:{name} names no weights: add @TAG or @FILE, such as open_clip:ViT-B-32@openai")
+    pretrained = str(expanded(pretrained)) if pretrained.startswith("~") else pretrained
+    if Path(pretrained).is_dir() or (os.sep in pretrained and not Path(pretrained).exists()):
+        raise WeightsError(f"open_clip:{name}: there is no weight file {pretrained}")
+    return architecture, pretrained
+
+
+def _refused(shown: str, file: str, error: Exception) -> WeightsError:
+    """The error to raise for one of the library's, whose words may advise to lift a protection."""
+    message = str(error)
+    if "trust_remote_code" in message or "custom code" in message:
+        return RemoteCodeError(remote_code_sentence(shown))
+    if "weights_only" in message and Path(file).is_file():
+        try:
+            read_tensors(file)
+        except WeightsError as own:
+            return own
+        return WeightsError(f"{shown} cannot be loaded: {file} holds more than tensors; save its state dict alone")
+    return WeightsError(f"{shown} cannot be loaded: {first_line(error) or repr(error)}")
+
+
+def _stated_preprocessing(path: Path) -> dict[str, Any]:
+    """The preprocess_cfg of an open_clip_config.json; empty where there is no such file."""
+    if not path.is_file():
+        return {}
+    stated = read_json(path).get("preprocess_cfg")
+    if not isinstance(stated, Mapping):
+        raise WeightsError(f"{path} has no object preprocess_cfg")
+    found = dict(stated)
+    for key in {"mean", "std"} & set(stated):
+        values = stated[key]
+        if not isinstance(values, list) or len(values) != 3 or {type(value) for value in values} - {int, float}:
+            raise WeightsError(f"{path}: preprocess_cfg.{key} is {values!r:.80}; it should be three numbers")
+        found[key] = tuple(map(float, values))  # as the library's own are, so that equal ones have equal fingerprints
+    return found
+
+
+def _published(open_clip: Any, architecture: str) -> list[Mapping[str, Any]]:
+    """How pictures are prepared for each of the published weights of an architecture."""
+    tags = open_clip.list_pretrained_tags_by_model(architecture)
+    return [open_clip.get_pretrained_cfg(architecture, tag) for tag in tags]
+
+
+def _check_preprocessing(
+    file: str, stated: Mapping[str, Any], taken: Mapping[str, Any], published: Sequence[Mapping[str, Any]]
+) -> None:
+    """A notice of what is assumed about pictures; WeightsError where that is another size, or most likely wrong."""
+    size = _sides(taken["size"])
+    if (other := _sides(stated.get("size", size))) != size:
+        raise WeightsError(
+            f"{OPEN_CLIP_CONFIG} beside {file} states pictures of {other} pixels; this architecture takes {size}"
+        )
+    assumed = {key: taken[key] for key in _PREPARED if key not in stated}
+    for key, value in assumed.items():
+        if published and all(key in one and _listed(one[key]) != _listed(value) for one in published):
+            usual = {name: stated.get(name, published[0].get(name, taken[name])) for name in _PREPARED}
+            raise WeightsError(
+                f"{file} does not say how its pictures were prepared, and all published weights of its architecture "
+                f"take another {key} than the usual {value}: write {OPEN_CLIP_CONFIG} beside it, such as "
+                f"{json.dumps({'preprocess_cfg': usual})}"
+            )
+    if assumed:
+        logger.warning(
+            "%s does not say how its pictures were prepared; assumed, at %s pixels: %s. If it was trained otherwise, "
+            'write %s beside it, with what is right: {"preprocess_cfg": %s}',
+            *(file, size, ", ".join(f"{key} {value}" for key, value in assumed.items())),
+            *(OPEN_CLIP_CONFIG, json.dumps({key: taken[key] for key in _PREPARED})),
+        )
+
+
+def _listed(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _sides(size: Any) -> str:
+    """224 and [224, 224] say the same: "224 x 224"."""
+    sides = [size, size] if isinstance(size, int) else size
+    return " x ".join(map(str, sides)) if isinstance(sides, list | tuple) else str(size)

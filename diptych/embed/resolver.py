@@ -1,0 +1,206 @@
+"""One resolver for the names of models, in every command and in `diptych.load`: FORMS lists what a name may be."""
+
+import difflib
+import importlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, overload
+
+import torch
+
+from diptych.embed.encoder import Encoder
+from diptych.embed.folder import find_folder
+from diptych.embed.huggingface import open_huggingface
+from diptych.embed.library_encoder import ForeignEncoder, first_line
+from diptych.embed.loading import Stated, load_path
+from diptych.embed.model import Model
+from diptych.embed.open_clip import open_open_clip
+from diptych.embed.own import OwnEncoder
+from diptych.errors import ConfigError, InputError, WeightsError
+from diptych.files import expanded
+from diptych.model.config import ACTIVATIONS
+from diptych.model.device import choose_device
+from diptych.model.inference import Heads
+from diptych.model.presets import PRESETS
+
+# A folder of the user's that has this name is "./default", or a Path.
+DEFAULT = "default"
+DEFAULT_FOLDER = Path(__file__).parents[1] / "assets" / DEFAULT
+FORMS = {
+    DEFAULT: "the small model that comes with Diptych",
+    "FOLDER": "a model folder of Diptych, Hugging Face (CLIP) or open_clip",
+    "FILE": "weights of a CLIP: .safetensors, .pt, .pth, .bin, .ckpt, or the *.index.json of several",
+    "hf:FOLDER_OR_ID": "any CLIP or SigLIP of Hugging Face's transformers, which then computes it",
+    "open_clip:NAME@PRETRAINED": "any model of open_clip; PRETRAINED is one of its tags or a weight file",
+    "open_clip:FOLDER": "a folder with open_clip_config.json, which open_clip then computes",
+    "python:MODULE:NAME": "an object with encode_images and encode_texts, or a function that makes one",
+}
+_LIBRARIES: dict[str, Callable[[str, torch.device], Encoder]] = {"hf": open_huggingface, "open_clip": open_open_clip}
+_MAX_SEEN = 1000  # entries of a folder that are looked at for near names
+
+
+@overload
+def load(
+    name: Path,
+    device: str | torch.device | None = None,
+    precision: str = "fp32",
+    *,
+    activation: str | None = None,
+    heads: str | Heads | None = None,
+) -> Model: ...
+@overload
+def load(
+    name: str,
+    device: str | torch.device | None = None,
+    precision: str = "fp32",
+    *,
+    activation: str | None = None,
+    heads: str | Heads | None = None,
+) -> Any: ...
+def load(
+    name: str | Path,
+    device: str | torch.device | None = None,
+    precision: str = "fp32",
+    *,
+    activation: str | None = None,
+    heads: str | Heads | None = None,
+) -> Encoder:
+    """Load a model by its name, in any form of FORMS.
+
+    Args:
+        name: "default", a folder, a weight file, or hf:, open_clip: or python: and what these take.
+        device: by default the GPU where there is one.
+        precision: "fp32" (exact), "bf16" (weights cast once), or "auto": bf16 where the processor computes in it.
+        activation: "quick_gelu" or "gelu", for a weight file alone, which does not say it.
+        heads: of the image tower and the text tower, (16, 12) or "16,12", for a weight file alone.
+    Returns:
+        a Model in evaluation mode; for the names with a prefix another Encoder.
+    Raises:
+        WeightsError: there is no such model, or it is incomplete or damaged; the message names the file.
+        ConfigError: its configuration is absurd, or an option does not exist or does not belong to such a name.
+    """
+    stated = _stated(activation, heads)
+    library, _, rest = str(name).partition(":")
+    if isinstance(name, str) and rest and (library in _LIBRARIES or library == "python"):
+        if stated != Stated():
+            raise ConfigError(
+                f"--activation and --heads belong to a weight file, which does not say them; not to {name}"
+            )
+        if library == "python":
+            return open_python(rest)
+        if precision not in ("fp32", "auto"):
+            raise ConfigError(f"models of other libraries compute in fp32 here, not in {precision}")
+        return _LIBRARIES[library](rest, choose_device(device))
+    if isinstance(name, str) and name == DEFAULT:
+        return load_path(DEFAULT_FOLDER, DEFAULT_FOLDER, device, precision, stated)
+    given = expanded(name)
+    path = find_folder(given)
+    if path.is_dir() or path.is_file():
+        return load_path(path, given.resolve(), device, precision, stated)
+    raise WeightsError(_unknown(str(name), path))
+
+
+def load_model(
+    name: str | Path,
+    device: str | torch.device | None = None,
+    precision: str = "fp32",
+    *,
+    activation: str | None = None,
+    heads: str | Heads | None = None,
+) -> Model:
+    """A model whose network is Diptych's own, for what changes it: training, averaging, saving. See `load`.
+
+    Raises:
+        WeightsError: there is no such model, or another library computes it.
+        ConfigError: as in `load`.
+    """
+    if str(name).startswith((*(f"{library}:" for library in _LIBRARIES), "python:")) and not isinstance(name, Path):
+        raise WeightsError(
+            f"{name} is computed by another library, and this needs a network of Diptych's own: give the folder or the "
+            "weight file of a CLIP by its path, without prefix"
+        )
+    return load(Path(name) if name != DEFAULT else DEFAULT, device, precision, activation=activation, heads=heads)
+
+
+def _stated(activation: str | None, heads: str | Heads | None) -> Stated:
+    """The options of a weight file, checked."""
+    if activation is not None and activation not in ACTIVATIONS:
+        raise ConfigError(f"activation must be one of {', '.join(ACTIVATIONS)}, not {activation!r}")
+    if heads is None:
+        return Stated(activation)
+    parts = heads.split(",") if isinstance(heads, str) else heads
+    try:
+        image, text = (int(part) for part in parts)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(
+            f"heads are two numbers, of the image and the text tower, such as 16,12; not {heads!r}"
+        ) from error
+    if image < 1 or text < 1:
+        raise ConfigError(f"heads are two numbers above 0, of the image and the text tower; not {heads!r}")
+    return Stated(activation, (image, text))
+
+
+def _unknown(name: str, path: Path) -> str:
+    """What to say of a name that is in no form, with the nearest names."""
+    if any(name == preset or name == preset.replace("/", "-") for preset in PRESETS):
+        return (
+            f"{name} is an architecture; its weights are not on this machine and Diptych does not download: give the "
+            f"path of a model folder or weight file, or open_clip:{name.replace('/', '-')}@TAG, which downloads"
+        )
+    near = _near(name, path)
+    forms = "; ".join(f"{form}, {meaning}" for form, meaning in FORMS.items())
+    hint = f"; did you mean {' or '.join(near)}?" if near else "."
+    return f"there is no model folder, weight file or preset {name!r}{hint} A model is {forms}"
+
+
+def _near(name: str, path: Path) -> list[str]:
+    """Names of models that are nearly this one: presets, what lies beside the path, and the form it may have meant."""
+    library, colon, rest = name.partition(":")
+    if colon and (found := difflib.get_close_matches(library.lower(), [*_LIBRARIES, "python", "huggingface"], 1, 0.6)):
+        return [f"{'hf' if found[0] == 'huggingface' else found[0]}:{rest or '...'}"]
+    beside: list[str] = []
+    if path.parent.is_dir():
+        names = sorted(entry.name for entry, _ in zip(path.parent.iterdir(), range(_MAX_SEEN), strict=False))
+        beside = [str(path.parent / one) for one in difflib.get_close_matches(path.name, names, 2, 0.7)]
+    presets = difflib.get_close_matches(name, [DEFAULT, *PRESETS], 2, 0.7)
+    if not beside and not presets and name.count("/") == 1 and not name.startswith((".", "~", "/")):
+        return [f"hf:{name}"]
+    return [*beside, *presets][:3]
+
+
+def open_python(name: str) -> Encoder:
+    """The object MODULE:NAME, or what the function of that name returns; MODULE is found from the working folder too.
+
+    Raises:
+        InputError: there is none, or it has no encode_images.
+    """
+    module, _, attribute = name.partition(":")
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(f"python:{name} is not there ({error}); write python:MODULE:NAME") from error
+    try:
+        encoder = found() if callable(found) and not hasattr(found, "encode_images") else found
+        encoder = encoder() if isinstance(encoder, type) else encoder
+    except TypeError as error:
+        raise InputError(f"python:{name} cannot be called without arguments: {first_line(error)}") from error
+    if not hasattr(encoder, "encode_images"):
+        raise InputError(f"python:{name} is a {type(encoder).__name__} without encode_images(pictures)")
+    return as_encoder(encoder, attribute)
+
+
+def as_encoder(encoder: Any, name: str | None = None) -> Encoder:
+    """An Encoder whose vectors can be relied on: one of Diptych's as it is, an object of one's own in an OwnEncoder.
+
+    Args:
+        encoder: with `encode_images`, and what else it has of an Encoder.
+        name: of an object that has none.
+    Raises:
+        InputError: it has no `encode_images`.
+    """
+    if isinstance(encoder, Model | ForeignEncoder | OwnEncoder):
+        return encoder
+    return OwnEncoder(encoder, name)

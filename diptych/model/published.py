@@ -1,0 +1,88 @@
+"""Published architectures by their shapes: what a bare weight file cannot say about itself.
+
+Shapes do not tell heads or activation. Names are open_clip's, whose configurations the tests compare.
+"""
+
+import dataclasses
+
+from diptych.model.config import CLIPConfig, TextConfig, ViTConfig
+from diptych.model.presets import PRESETS
+
+# Widths of image Transformers whose heads are not 64 wide: ViT-H, ViT-SO400M, ViT-g, ViT-bigG, ViT-e.
+HEAD_WIDTHS = {1152: 72, 1280: 80, 1408: 88, 1664: 104, 1792: 112}
+_OPENAI = ("RN50", "RN101", "RN50x4", "RN50x16", "RN50x64", "ViT-B/32", "ViT-B/16", "ViT-L/14", "ViT-L/14@336px")
+_OPENAI_WEIGHTS = (
+    "quick_gelu in OpenAI's, Apple's DFN and Meta's MetaCLIP weights, gelu in most of LAION's and DataComp's"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Published:
+    """One published architecture.
+
+    Attributes:
+        name: as open_clip calls it, or the paper.
+        config: with the activation that most of its published weights have.
+        activations: which weights have which activation, in words.
+    """
+
+    name: str
+    config: CLIPConfig
+    activations: str
+
+
+def _vit(
+    name: str, embed_dim: int, vision: tuple[int, int, int, int], text: tuple[int, int], activations: str = "gelu"
+) -> Published:
+    """A ViT of (image_size, patch_size, width, layers) with a text Transformer of (width, layers)."""
+    tower = ViTConfig(*vision, heads=vision[2] // HEAD_WIDTHS.get(vision[2], 64))
+    config = CLIPConfig(embed_dim, tower, TextConfig(width=text[0], layers=text[1]), activations.split()[0])
+    return Published(name, config, f"{activations} in its published weights" if " " not in activations else activations)
+
+
+PUBLISHED = (
+    *(Published(name, PRESETS[name], _OPENAI_WEIGHTS) for name in _OPENAI),
+    _vit("ViT-S-16", 384, (224, 16, 384, 12), (384, 12)),
+    _vit("ViT-S-32", 384, (224, 32, 384, 12), (384, 12)),
+    _vit("ViT-S-16-alt", 256, (224, 16, 384, 12), (256, 10)),
+    _vit("ViT-S-32-alt", 256, (224, 32, 384, 12), (256, 10)),
+    _vit("ViT-M-16", 512, (224, 16, 512, 12), (512, 12)),
+    _vit("ViT-M-32", 512, (224, 32, 512, 12), (512, 12)),
+    _vit("ViT-M-32-alt", 384, (224, 32, 512, 12), (384, 12)),
+    _vit("ViT-B-32-256", 512, (256, 32, 768, 12), (512, 12)),
+    _vit("ViT-B-16-plus", 640, (224, 16, 896, 12), (640, 12)),
+    _vit("ViT-B-16-plus-240", 640, (240, 16, 896, 12), (640, 12)),
+    _vit("ViT-B-32-plus-256", 640, (256, 32, 896, 12), (640, 12)),
+    _vit("ViT-L-14-280", 768, (280, 14, 1024, 24), (768, 12)),
+    _vit("ViT-L-16", 768, (224, 16, 1024, 24), (768, 12)),
+    _vit("ViT-L-16-320", 768, (320, 16, 1024, 24), (768, 12)),
+    _vit(
+        "ViT-H-14",
+        1024,
+        (224, 14, 1280, 32),
+        (1024, 24),
+        "gelu in LAION's weights, quick_gelu in Apple's DFN and Meta's",
+    ),
+    _vit("ViT-H-14-378", 1024, (378, 14, 1280, 32), (1024, 24), "quick_gelu in Apple's DFN weights, gelu in others"),
+    _vit("ViT-H-16", 1024, (224, 16, 1280, 32), (1024, 24)),
+)
+
+
+def find_published(config: CLIPConfig) -> Published | None:
+    """The published architecture of the same shapes, whatever config says about heads and activation."""
+    return _BY_SHAPES.get(_shapes(config))
+
+
+def usual_heads(vision_width: int) -> int:
+    """Heads of an image Transformer of that width in published models; of 64 channels each where there is none."""
+    return max(1, vision_width // HEAD_WIDTHS.get(vision_width, 64))
+
+
+def _shapes(config: CLIPConfig) -> tuple[object, ...]:
+    """What shapes tell of an architecture."""
+    vision, text = config.vision, config.text
+    assert isinstance(text, TextConfig)
+    return config.embed_dim, dataclasses.replace(vision, heads=1), dataclasses.replace(text, heads=1)
+
+
+_BY_SHAPES = {_shapes(row.config): row for row in PUBLISHED}

@@ -1,0 +1,80 @@
+"""Weights in several files: the index beside them (model.safetensors.index.json), and all that it names."""
+
+import json
+import logging
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from diptych.errors import WeightsError
+from diptych.model.layouts import Tensors
+
+logger = logging.getLogger(__name__)
+
+INDEX_SUFFIX = ".index.json"
+_MAX_INDEX_BYTES = 64 * 2**20
+_SHARD = re.compile(r"(?P<stem>.+)-\d{5}-of-\d{5}(?P<suffix>\.\w+)")
+
+
+def find_index(path: Path) -> Path | None:
+    """The index that path is, or of which it is a shard; None for a file that is whole by itself.
+
+    Raises:
+        WeightsError: path is a shard, and the index is not beside it.
+    """
+    if path.name.endswith(INDEX_SUFFIX):
+        return path
+    match = _SHARD.fullmatch(path.name)
+    if match is None:
+        return None
+    index = path.with_name(match["stem"] + match["suffix"] + INDEX_SUFFIX)
+    if not index.is_file():
+        raise WeightsError(f"{path} is one shard of several, and {index.name}, which lists them, is not beside it")
+    logger.warning("%s is one shard of several; reading all that %s lists", path, index.name)
+    return index
+
+
+def read_shards(index: Path, read: Callable[[Path], Tensors]) -> Tensors:
+    """All tensors that an index lists, each from the file that it names.
+
+    Args:
+        read: the reader of one file.
+    Raises:
+        WeightsError: the index is damaged or names a file outside its folder, or a shard or a tensor is missing.
+    """
+    files = _read_index(index)
+    shards = sorted(set(files.values()))
+    if missing := [name for name in shards if not (index.parent / name).is_file()]:
+        raise WeightsError(
+            f"{index} lists {len(shards)} files, and {len(missing)} of them are missing: {', '.join(missing[:8])}"
+        )
+    result: Tensors = {}
+    for shard in shards:
+        tensors = read(index.parent / shard)
+        wanted = [name for name, file in files.items() if file == shard]
+        if lacking := [name for name in wanted if name not in tensors]:
+            raise WeightsError(f"{index.parent / shard} lacks {', '.join(lacking[:8])}, which {index.name} puts there")
+        result |= {name: tensors[name] for name in wanted}
+    return result
+
+
+def _read_index(index: Path) -> dict[str, str]:
+    """Each tensor's name -> the name of the file beside the index that holds it."""
+    try:
+        if index.stat().st_size > _MAX_INDEX_BYTES:
+            raise WeightsError(f"{index} has {index.stat().st_size:,} bytes, too many for an index")
+        files = json.loads(index.read_bytes())["weight_map"]
+        names = set(files.values())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        if isinstance(error, WeightsError):
+            raise
+        raise WeightsError(f"{index} is no index of weights with an object weight_map: {error!r:.200}") from error
+    for name in names:
+        # Also what other systems read as a path: a backslash, a drive.
+        if not isinstance(name, str) or not name or set(name) & set("/\\:\0") or name in (".", ".."):
+            raise WeightsError(f"{index} names {name!r:.80}, which is no file beside it; it is not trusted")
+        if name.endswith(INDEX_SUFFIX):
+            raise WeightsError(f"{index} names another index, {name}, as a file of weights")
+    if not files:
+        raise WeightsError(f"{index} lists no tensors")
+    return dict(files)

@@ -1,0 +1,151 @@
+"""What a bare weight file cannot say: heads and activation of published architectures, against open_clip's own list."""
+
+import copy
+import json
+import logging
+
+import peers  # noqa: F401  (before open_clip)
+import pytest
+import torch
+from embedding import TEXTS, make_pictures, small_tokenizer
+
+from diptych.embed import load
+from diptych.errors import ConfigError, WeightsError
+from diptych.model.inference import infer
+from diptych.model.layouts import to_diptych
+from diptych.model.weights import write_tensors
+
+open_clip = pytest.importorskip("open_clip")
+# Timm and Hugging Face would have to be asked for these towers; their names alone decide (test_families.py).
+OURS = [
+    name
+    for name in open_clip.list_models()
+    if "timm_model_name" not in (config := open_clip.get_model_config(name))["vision_cfg"]
+    and "hf_model_name" not in config["text_cfg"]
+]
+
+
+def network(config, **more):
+    """open_clip's network of a configuration, with random weights; on the meta device without any."""
+    config = {key: value for key, value in copy.deepcopy(config).items() if key != "custom_text"}
+    custom = open_clip.CustomTextCLIP if more.pop("custom_text", False) else open_clip.CLIP
+    kind = open_clip.CoCa if "multimodal_cfg" in config else custom
+    return kind(**config | more)
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_shapes_give_open_clip_s_own_configuration_or_a_refusal(name):
+    config = open_clip.get_model_config(name)
+    with torch.device("meta"):
+        tensors = to_diptych(network(config).state_dict())
+    vision, text = config["vision_cfg"], config["text_cfg"]
+    pooled_elsewhere = {"pool_type", "no_causal_mask"} & set(text)
+    unlike = {"mlp_ratio", "pool_type", "no_ln_pre", "attentional_pool", "ls_init_value"} & set(vision)
+    if unlike or "multimodal_cfg" in config:
+        with pytest.raises(WeightsError, match=r"Diptych's own .* open_clip:"):
+            infer(tensors)
+        return
+    inferred = infer(tensors)
+    ours = inferred.config
+    features = ours.vision.features_dim
+    assert ours.vision.heads == features // vision.get("head_width", 64)
+    assert ours.text.heads == text["heads"]
+    assert ours.vision.image_size == vision["image_size"] and ours.embed_dim == config["embed_dim"]
+    # Both activations have the same shapes: the notice names the one that is taken, and the option.
+    assert f"taking {ours.activation}" in inferred.notice and "--activation" in inferred.notice
+    own = "quick_gelu" if config.get("quick_gelu") else "gelu"
+    assert infer(tensors, own).config.activation == own
+    if pooled_elsewhere:
+        assert "pooling at the largest token id" in infer(tensors, own).notice
+    else:
+        assert name.removesuffix("-quickgelu").replace("-336", "-14@336px")[:5] in inferred.notice.replace("/", "-")
+        assert infer(tensors, own).notice == ""
+
+
+SMALL = {
+    "embed_dim": 32,
+    "vision_cfg": {"image_size": 32, "layers": 2, "width": 160, "patch_size": 16, "head_width": 80},
+    "text_cfg": {"context_length": 24, "vocab_size": 700, "width": 96, "heads": 3, "layers": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def theirs():
+    torch.manual_seed(0)
+    return network(SMALL).eval()
+
+
+@pytest.fixture
+def file(theirs, tmp_path):
+    write_tensors(theirs.state_dict(), tmp_path / "weights.safetensors")
+    small_tokenizer().save(tmp_path / "tokenizer.json")
+    return tmp_path / "weights.safetensors"
+
+
+def embeddings(theirs, preprocessing):
+    from PIL import Image
+
+    from diptych.data.transforms import evaluation_pixels, normalise
+
+    pixels = torch.stack([evaluation_pixels(Image.fromarray(one), preprocessing) for one in make_pictures()])
+    with torch.no_grad():
+        images = theirs.encode_image(normalise(pixels, preprocessing), normalize=True)
+        return images, theirs.encode_text(small_tokenizer()(TEXTS, pad_to=24)[0], normalize=True)
+
+
+def cosines(ours, theirs):
+    return (ours.double() * theirs.double()).sum(dim=1).min().item()
+
+
+@pytest.mark.parametrize("heads", ["2,3", (2, 3)])
+def test_stated_heads_and_activation_give_open_clip_s_numbers(theirs, file, heads, caplog):
+    model = load(file, heads=heads, activation="gelu")
+    images, texts = embeddings(theirs, model.preprocessing)
+    assert cosines(model.encode_images(make_pictures()), images) > 1 - 1e-6
+    assert cosines(model.encode_texts(TEXTS), texts) > 1 - 1e-6
+    with caplog.at_level(logging.WARNING, "diptych"):
+        assumed = load(file)
+    assert "assumed are 2 heads in the image tower and 1 in the text tower" in caplog.text
+    assert "--heads IMAGE,TEXT" in caplog.text and "class token" in caplog.text and "causal mask" in caplog.text
+    assert cosines(assumed.encode_texts(TEXTS), texts) < 1 - 1e-4
+
+
+@pytest.mark.parametrize("heads", ["3", "2,3,4", "a,b", (0, 2), "-1,2", (3, 7)])
+def test_heads_that_cannot_be_are_an_error(file, heads):
+    with pytest.raises(ConfigError, match="heads"):
+        load(file, heads=heads)
+
+
+def test_the_options_belong_to_a_weight_file(file):
+    with pytest.raises(ConfigError, match="activation must be one of"):
+        load(file, activation="relu")
+    for name in (f"hf:{file.parent}", "open_clip:ViT-B-32@openai", "default"):
+        with pytest.raises(ConfigError, match="heads"):
+            load(name, heads="2,2")
+
+
+def test_the_configuration_beside_a_file_is_taken(theirs, file, caplog):
+    beside = {"model_cfg": SMALL, "preprocess_cfg": {"mean": [0.5] * 3, "std": [0.25] * 3, "resize_mode": "squash"}}
+    (file.parent / "open_clip_config.json").write_text(json.dumps(beside))
+    with caplog.at_level(logging.WARNING, "diptych"):
+        model = load(file)
+    assert "taking architecture, preprocessing and tokenizer from" in caplog.text
+    assert "assumed" not in caplog.text and "CLIP's" not in caplog.text
+    assert model.preprocessing.std == (0.25,) * 3 and model.preprocessing.resize == "squash"
+    images, texts = embeddings(theirs, model.preprocessing)
+    assert cosines(model.encode_images(make_pictures()), images) > 1 - 1e-6
+    assert cosines(model.encode_texts(TEXTS), texts) > 1 - 1e-6
+    # What the user states goes before what the file says, with a notice.
+    caplog.clear()
+    with caplog.at_level(logging.WARNING, "diptych"):
+        other = load(file, activation="quick_gelu", heads="4,6")
+    assert "says gelu; taking quick_gelu, as stated" in caplog.text and "taking (4, 6), as stated" in caplog.text
+    assert other.clip.config.vision.heads == 4 and other.clip.config.text.heads == 6
+
+
+def test_a_configuration_beside_a_file_that_is_another_s_is_named(file):
+    other = copy.deepcopy(SMALL)
+    other["vision_cfg"]["layers"] = 3
+    (file.parent / "open_clip_config.json").write_text(json.dumps({"model_cfg": other, "preprocess_cfg": {}}))
+    with pytest.raises(WeightsError, match=r"its architecture is that of open_clip_config\.json beside it"):
+        load(file)
