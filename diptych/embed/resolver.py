@@ -5,7 +5,7 @@ import importlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import torch
 
@@ -40,24 +40,6 @@ _LIBRARIES: dict[str, Callable[[str, torch.device], Encoder]] = {"hf": open_hugg
 _MAX_SEEN = 1000  # entries of a folder that are looked at for near names
 
 
-@overload
-def load(
-    name: Path,
-    device: str | torch.device | None = None,
-    precision: str = "fp32",
-    *,
-    activation: str | None = None,
-    heads: str | Heads | None = None,
-) -> Model: ...
-@overload
-def load(
-    name: str,
-    device: str | torch.device | None = None,
-    precision: str = "fp32",
-    *,
-    activation: str | None = None,
-    heads: str | Heads | None = None,
-) -> Any: ...
 def load(
     name: str | Path,
     device: str | torch.device | None = None,
@@ -65,7 +47,7 @@ def load(
     *,
     activation: str | None = None,
     heads: str | Heads | None = None,
-) -> Encoder:
+) -> Any:  # a Model or another Encoder: the name decides, which no annotation can say
     """Load a model by its name, in any form of FORMS.
 
     Args:
