@@ -46,7 +46,7 @@ def test_a_huggingface_folder(huggingface, vit, pictures):
     processor.save_pretrained(huggingface)
     vit.tokenizer.save(huggingface / "tokenizer.json")
     loaded = load(huggingface)
-    assert loaded.preprocessing == Preprocessing(48, (0.5,) * 3, (0.25,) * 3, "bilinear")
+    assert loaded.preprocessing == Preprocessing(48, (0.5,) * 3, (0.25,) * 3, "bilinear", "shortest_floor")
     expected = Model(vit.clip, vit.tokenizer, loaded.preprocessing)
     assert torch.equal(loaded.encode_images(pictures), expected.encode_images(pictures))
     assert torch.equal(loaded.encode_texts(TEXTS), vit.encode_texts(TEXTS))
@@ -54,7 +54,7 @@ def test_a_huggingface_folder(huggingface, vit, pictures):
 
 @pytest.mark.parametrize(
     ("values", "resize"),
-    [({"size": 48}, "shortest"), ({"size": {"height": 48, "width": 48}}, "squash"), ({}, "shortest")],
+    [({"size": 48}, "shortest_floor"), ({"size": {"height": 48, "width": 48}}, "squash"), ({}, "shortest_floor")],
 )
 @pytest.mark.parametrize("combined", [False, True])
 def test_forms_of_a_preprocessor_config(huggingface, values, resize, combined):

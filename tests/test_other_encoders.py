@@ -5,6 +5,7 @@ import json
 import numpy as np
 import peers  # noqa: F401  (before open_clip)
 import pytest
+import tokenizers
 import torch
 from PIL import Image
 
@@ -220,3 +221,64 @@ def test_other_names_are_diptych_s_own():
     assert load("default").name == "default"
     with pytest.raises(WeightsError, match="there is no model folder"):
         load("hf:")
+
+
+def test_a_folder_and_hf_folder_give_the_same_numbers_at_every_size(tmp_path):
+    """transformers rounds half a pixel of the centre crop down, torchvision to even: a folder of its own follows it."""
+    sizes = {"hidden_size": 32, "intermediate_size": 128, "num_hidden_layers": 1, "num_attention_heads": 2}
+    torch.manual_seed(0)
+    config = transformers.CLIPConfig(
+        text_config=sizes | {"vocab_size": 600, "max_position_embeddings": 16, "eos_token_id": 2},
+        vision_config=sizes | {"image_size": 32, "patch_size": 16},
+        projection_dim=16,
+    )
+    transformers.CLIPModel(config).save_pretrained(tmp_path)
+    processor = {"image_processor_type": "CLIPImageProcessor", "size": {"shortest_edge": 32}, "crop_size": 32}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(processor))
+    tokenizer = Tokenizer.train(["a cat", "a dog on a red car", "blue"] * 3, 600)
+    tokenizer.save(tmp_path / "tokenizer.json")
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "<|endoftext|>", "model_max_length": 16}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    own, theirs = load(tmp_path, "cpu"), load(f"hf:{tmp_path}", "cpu")
+    sides = [(32, 32 + n) for n in range(9)] + [(35, 32), (33, 100), (101, 47), (7, 5), (224, 227), (31, 33)]
+    pictures = [noise(height, width, seed) for seed, (height, width) in enumerate(sides)]
+    torch.testing.assert_close(own.encode_images(pictures), theirs.encode_images(pictures), atol=1e-5, rtol=0)
+    torch.testing.assert_close(own.encode_texts(TEXTS), theirs.encode_texts(TEXTS), atol=1e-5, rtol=0)
+
+
+def test_siglip_lower_cases_and_fills_up_to_its_length(tmp_path):
+    """A tokenizer that keeps capitals, as Gemma's in SigLIP 2: the texts are lower-cased, as they were in training."""
+    config = small(transformers.SiglipConfig, transformers.SiglipTextConfig, transformers.SiglipVisionConfig)
+    network = transformers.SiglipModel(config).eval()
+    network.save_pretrained(tmp_path)
+    processor = {"image_processor_type": "SiglipImageProcessor", "size": {"height": 32, "width": 32}}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(processor))
+    words = tokenizers.models.WordLevel(
+        {word: id for id, word in enumerate(["<pad>", "<unk>", "a", "cat", "Cat", "A"])}
+        | {f"w{n}": n + 6 for n in range(20)},
+        unk_token="<unk>",
+    )
+    fast = tokenizers.Tokenizer(words)
+    fast.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    fast.save(str(tmp_path / "tokenizer.json"))
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "<pad>", "model_input_names": ["input_ids"]}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    encoder = load(f"hf:{tmp_path}", "cpu")
+    with torch.inference_mode():
+        theirs = network.get_text_features(input_ids=torch.tensor([[2, 3] + [0] * 14]))
+        theirs = theirs if isinstance(theirs, torch.Tensor) else theirs.pooler_output
+    texts = encoder.encode_texts(["a cat", "A Cat"])
+    torch.testing.assert_close(texts, torch.nn.functional.normalize(theirs, dim=1).expand(2, -1), atol=1e-5, rtol=0)
+
+
+def test_weights_that_are_missing_are_not_made_up(folder, tmp_path):
+    import shutil
+
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(folder, tmp_path / "part")
+    tensors = load_file(folder / "model.safetensors")
+    kept = {name: tensor for name, tensor in tensors.items() if not name.startswith("text_model.encoder")}
+    save_file(kept, tmp_path / "part" / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(WeightsError, match=r"is incomplete: .*tensors of a .* are missing"):
+        load(f"hf:{tmp_path / 'part'}")

@@ -190,7 +190,7 @@ def test_configs_survive_a_dict():
         (Preprocessing, {"mean": [0.1, 0.1]}, "mean"),
         (Preprocessing, {"mean": [0.1, float("nan"), 0.1]}, "mean"),
         (Preprocessing, {"interpolation": "nearest"}, "bicubic, bilinear"),
-        (Preprocessing, {"resize": "longest"}, "shortest, squash"),
+        (Preprocessing, {"resize": "longest"}, "shortest, shortest_floor, squash"),
         (Preprocessing, {"size": 224}, "unknown keys .'size'."),
         (Augmentation, {"crop": "none"}, "random_square, centre"),
         (Augmentation, {"rescale": [0.9, 0.5]}, "lower fraction"),

@@ -6,7 +6,7 @@ code and of torchvision's `Resize` and `CenterCrop` bit for bit.
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 _INTERPOLATIONS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
-_RESIZES = ("shortest", "squash")
+_RESIZES = ("shortest", "shortest_floor", "squash")
 _CROPS = ("random_square", "centre")
 _MAX_IMAGE_SIZE = 4096
 # A strip of 700,000 x 1 pixels, resized as others are before their crop, would have 35 billion. Beyond this ratio of
@@ -65,7 +65,8 @@ class Preprocessing:
         mean: per RGB channel, of pixels in [0, 1].
         std: per RGB channel, of pixels in [0, 1].
         interpolation: "bicubic" or "bilinear", both with antialiasing.
-        resize: "shortest" resizes the short side to R and crops; "squash" resizes both sides to R.
+        resize: "shortest" resizes the short side to R and crops the centre, half a pixel rounded to even as torchvision
+            does; "shortest_floor" rounds it down as transformers does; "squash" resizes both sides to R.
     Raises:
         ConfigError: a value is unknown or absurd.
     """
@@ -162,15 +163,17 @@ def _resized_size(width: int, height: int, short: int) -> tuple[int, int]:
     return int(short * width / height), short
 
 
-def _centre_crop(width: int, height: int, size: int) -> tuple[int, int]:
+def _centre_crop(width: int, height: int, preprocessing: Preprocessing) -> tuple[int, int]:
     """(left, top) of the square in the middle; Python's round, to even, is torchvision's."""
-    return round((width - size) / 2), round((height - size) / 2)
+    half: Callable[[float], int] = math.floor if preprocessing.resize == "shortest_floor" else round
+    return half((width - preprocessing.image_size) / 2), half((height - preprocessing.image_size) / 2)
 
 
-def _strip_pixels(picture: Image.Image, size: int, filter: Image.Resampling) -> Image.Image:
+def _strip_pixels(picture: Image.Image, preprocessing: Preprocessing) -> Image.Image:
     """Resize and centre crop of a long strip, from that part of it alone which the crop keeps."""
+    size, filter = preprocessing.image_size, _INTERPOLATIONS[preprocessing.interpolation]
     width, height = _resized_size(*picture.size, size)
-    left, top = _centre_crop(width, height, size)
+    left, top = _centre_crop(width, height, preprocessing)
     across, down = picture.width / width, picture.height / height
     # With the pixels around it that the filter reaches, at most 2 of the coarser side's; Pillow takes a box as float32.
     reach = math.ceil(2 * max(across, down, 1)) + 1
@@ -202,10 +205,10 @@ def evaluation_pixels(picture: Image.Image, preprocessing: Preprocessing) -> tor
     if preprocessing.resize == "squash":
         return _to_tensor(np.asarray(picture.resize((size, size), filter)))
     if max(picture.size) > _MAX_ASPECT * min(picture.size):
-        return _to_tensor(np.asarray(_strip_pixels(picture, size, filter)))
+        return _to_tensor(np.asarray(_strip_pixels(picture, preprocessing)))
     if min(picture.size) != size:
         picture = picture.resize(_resized_size(*picture.size, size), filter)
-    left, top = _centre_crop(*picture.size, size)
+    left, top = _centre_crop(*picture.size, preprocessing)
     if picture.size != (size, size):
         picture = picture.crop((left, top, left + size, top + size))
     return _to_tensor(np.asarray(picture))
@@ -264,7 +267,7 @@ def training_pixels(
         ImageError: memory does not suffice.
     """
     size = preprocessing.image_size
-    if preprocessing.resize == "shortest" or augmentation.rescale[0] < 1:
+    if preprocessing.resize != "squash" or augmentation.rescale[0] < 1:
         square = _square(*picture.size, augmentation, rng)
         if square != (0, 0, *picture.size):
             picture = picture.crop(square)

@@ -32,7 +32,7 @@ def huggingface_preprocessing(folder: Path, image_size: int) -> Preprocessing:
         values = _object(read_json(folder / _PROCESSOR), "image_processor")
     else:
         logger.warning("%s lacks %s; taking CLIP's preprocessing", folder, PREPROCESSOR)
-        return Preprocessing(image_size)
+        return Preprocessing(image_size, resize="shortest_floor")
     default = Preprocessing(image_size)
     skipped = [step for step in _STEPS if not values.get(step, True)]
     factor = values.get("rescale_factor", 1 / 255)
@@ -53,7 +53,7 @@ def huggingface_preprocessing(folder: Path, image_size: int) -> Preprocessing:
         _triple(values.get("image_mean", default.mean)),
         _triple(values.get("image_std", default.std)),
         _PIL_INTERPOLATIONS[resample],
-        "squash" if "height" in _mapping(values.get("size")) else "shortest",
+        "squash" if "height" in _mapping(values.get("size")) else "shortest_floor",
     )
 
 

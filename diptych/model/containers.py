@@ -68,7 +68,10 @@ def without_prefix(names: Iterable[str]) -> dict[str, str]:
     Raises:
         WeightsError: there are several CLIPs in it, such as a student and its teacher.
     """
-    prefixes = sorted({match["prefix"] for name in names if (match := _ANCHOR.fullmatch(name))}, key=len)
+    prefixes = sorted(
+        {match["prefix"] for name in names if (match := _ANCHOR.fullmatch(name))},
+        key=lambda prefix: (len(prefix), prefix),
+    )
     if not prefixes or prefixes[0] == "":
         return {name: name for name in names}
     if len(prefixes) > 1:

@@ -69,6 +69,12 @@ _FAMILIES = (
         r"^(text\.)?transformer\.(encoder|embeddings|shared|block)\b",
     ),
     _Family(
+        "the image half of a CLIP",
+        _WRAP,
+        r"^(vision_model|visual)\.",
+        r"^(text_model\.|text\.|token_embedding\.|transformer\.|bert\.|positional_embedding$)",
+    ),
+    _Family(
         "a CLIPA of open_clip (no ln_pre, averaged patches)",
         _open_clip("ViT-L-14-CLIPA"),
         r"^visual\.class_embedding$",
@@ -97,12 +103,6 @@ _FAMILIES = (
         _HUGGINGFACE,
         r"^text_model\.(encoder\.layer\.|roberta\.|embeddings\.word_embeddings)|^bert\.encoder\.",
         r"^bert\.(?!.)|^cls\.predictions",
-    ),
-    _Family(
-        "the image half of a CLIP",
-        _WRAP,
-        r"^(vision_model|visual)\.",
-        r"^(text_model\.|text\.|token_embedding\.|transformer\.|bert\.|positional_embedding$)",
     ),
     _Family(
         "the text half of a CLIP",

@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import os
-import pickle
 import re
 import zipfile
 from collections import defaultdict
@@ -75,8 +74,9 @@ def _read_file(path: Path) -> Tensors:
         if zipped and is_torchscript(path):
             contents: Any = read_torchscript(path)
         else:
-            with torch.serialization.safe_globals(_HARMLESS):
-                contents = torch.load(path, map_location="cpu", weights_only=True)
+            # Opened here: newer versions of PyTorch would take the name's word for what kind of file it is.
+            with torch.serialization.safe_globals(_HARMLESS), path.open("rb") as file:
+                contents = torch.load(file, map_location="cpu", weights_only=True)
     except (MemoryError, WeightsError):
         raise
     except Exception as error:  # a damaged file can raise anything in the readers
@@ -102,14 +102,14 @@ def _reason(path: Path, error: Exception) -> str:
 
 def _refused_names(path: Path, error: Exception) -> list[str]:
     """The classes and functions that a pickle asks for and that are not read, such as os.system."""
-    if isinstance(error, pickle.UnpicklingError):
+    if type(error).__name__ == "UnpicklingError":  # what weights_only refuses
         with contextlib.suppress(Exception):  # of a zip archive alone, and of one that is whole
             harmless = {f"{one.__module__}.{one.__qualname__}" for one in _HARMLESS if not isinstance(one, tuple)}
             harmless |= {one[1] for one in _HARMLESS if isinstance(one, tuple)}
             found = sorted(set(torch.serialization.get_unsafe_globals_in_checkpoint(path)) - harmless)
             if found:
                 return found
-    return re.findall(r"(?:GLOBAL|global:?|function|class) ([\w.]+\.[\w.]+)", str(error))[:1]
+    return re.findall(r"(?:GLOBAL|global:?|function|class) (?!global|GLOBAL)([\w.]+)", str(error))[:1]
 
 
 def _refuse_bombs(path: Path) -> None:
