@@ -149,3 +149,19 @@ def test_a_configuration_beside_a_file_that_is_another_s_is_named(file):
     (file.parent / "open_clip_config.json").write_text(json.dumps({"model_cfg": other, "preprocess_cfg": {}}))
     with pytest.raises(WeightsError, match=r"its architecture is that of open_clip_config\.json beside it"):
         load(file)
+
+
+def test_the_commands_have_the_options(theirs, file, command, tmp_path):
+    """What one command states, the next forgets."""
+    from PIL import Image
+
+    Image.fromarray(make_pictures()[0]).save(tmp_path / "picture.png")
+    words = ("classify", "picture.png", "--labels", "a cat,two dogs", "--model", file, "--json", "--template", "{c}")
+    plain = command(*words)
+    stated = command(*words, "--heads", "2,3", "--activation", "gelu")
+    assert plain.status == stated.status == 0, plain.err + stated.err
+    assert "2 heads in the image tower" in plain.log and "heads in the image tower" not in stated.log
+    again = command(*words)
+    assert again.out == plain.out != stated.out
+    command(*words, "--heads", "three").is_error("heads are two numbers")
+    command(*words, "--activation", "relu").is_error("activation must be one of")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from diptych.embed.stated import state
 from diptych.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
@@ -55,6 +56,21 @@ Seed = Annotated[int, Option(help="Seed of the weights and of the data's order."
 Workers = Annotated[int | None, Option(min=0, help="Processes that decode pictures; changes no number.")]
 Resume = Annotated[bool, Option("--resume", help="Go on from the newest checkpoint.")]
 ModelOption = Annotated[str | None, Option(help="Model folder, weight file, or default, which comes with Diptych.")]
+# Of bare weight files, in every command that takes one. The resolver asks diptych.embed.stated: nobody passes them on.
+Activation = Annotated[
+    str | None,
+    Option(
+        help="Of a weight file, which does not say it: quick_gelu or gelu.",
+        callback=lambda value: state("activation", value),
+    ),
+]
+Heads = Annotated[
+    str | None,
+    Option(
+        help="Of a weight file, which does not say them: heads of the image and the text tower, such as 16,12.",
+        callback=lambda value: state("heads", value),
+    ),
+]
 Number = int | None
 Fraction = float | None
 

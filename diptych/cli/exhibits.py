@@ -6,7 +6,9 @@ from typing import Annotated
 import typer
 
 from diptych.cli.common import (
+    Activation,
     Device,
+    Heads,
     Option,
     Workers,
     announce,
@@ -78,6 +80,8 @@ def _make(name: str, about: str) -> None:
         workers: Workers = 1,
         cache: Cache = None,
         device: Device = "auto",
+        activation: Activation = None,
+        heads: Heads = None,
     ) -> None:
         run_exhibits([name], models, data_root, out, dataset, precision, workers, cache, device)
 

@@ -8,8 +8,10 @@ import typer
 
 from diptych.cli.common import (
     PAIRS_HELP,
+    Activation,
     Device,
     Fraction,
+    Heads,
     Number,
     Option,
     Resume,
@@ -92,6 +94,8 @@ def train(
     init: Init = None,
     image_column: ImageColumn = None,
     caption_column: CaptionColumn = None,
+    activation: Activation = None,
+    heads: Heads = None,
     dry_run: Annotated[
         bool, Option("--dry-run", help="Print configuration, parameters, FLOPs, memory and time; write nothing.")
     ] = False,
@@ -189,6 +193,8 @@ def tune(
     init: Init = None,
     image_column: ImageColumn = None,
     caption_column: CaptionColumn = None,
+    activation: Activation = None,
+    heads: Heads = None,
     workers: Workers = None,
     device: Device = "auto",
     seed: Seed = 0,

@@ -8,7 +8,9 @@ import typer
 from diptych.cli.classify import run_classify_command
 from diptych.cli.common import (
     SETS_HELP,
+    Activation,
     Device,
+    Heads,
     ModelOption,
     Option,
     Workers,
@@ -43,6 +45,8 @@ def evaluate(
         str, Option(help="fp32 (exact), bf16, or auto (the fastest that the machine does well).")
     ] = "fp32",
     device: Device = "auto",
+    activation: Activation = None,
+    heads: Heads = None,
     suite: Annotated[
         str | None,
         Option(help="paper: every task of the paper on every set of --data-root; all words are models then."),
@@ -108,6 +112,8 @@ def classify(
         Option(help="Write rows into this .csv, .jsonl or .parquet, not to the screen; the same command resumes."),
     ] = None,
     device: Device = "auto",
+    activation: Activation = None,
+    heads: Heads = None,
 ) -> None:
     """Say which of your labels fits each picture best. No training: the labels are all it needs.
 
@@ -138,6 +144,8 @@ def interpolate(
     shares: Annotated[str | None, Option(help="Several shares with commas between, to be measured.")] = None,
     evaluate: Annotated[list[str] | None, Option(help="Evaluation set for --shares; may be repeated.")] = None,
     device: Device = "auto",
+    activation: Activation = None,
+    heads: Heads = None,
 ) -> None:
     """Average the weights of a model before and after fine-tuning (WiSE-FT, arXiv 2109.01903).
 

@@ -17,6 +17,7 @@ from diptych.embed.loading import Stated, load_path
 from diptych.embed.model import Model
 from diptych.embed.open_clip import open_open_clip
 from diptych.embed.own import OwnEncoder
+from diptych.embed.stated import stated
 from diptych.errors import ConfigError, InputError, WeightsError
 from diptych.files import expanded
 from diptych.model.config import ACTIVATIONS
@@ -62,10 +63,10 @@ def load(
         WeightsError: there is no such model, or it is incomplete or damaged; the message names the file.
         ConfigError: its configuration is absurd, or an option does not exist or does not belong to such a name.
     """
-    stated = _stated(activation, heads)
+    options = _stated(activation, heads)
     library, _, rest = str(name).partition(":")
     if isinstance(name, str) and rest and (library in _LIBRARIES or library == "python"):
-        if stated != Stated():
+        if options != Stated():
             raise ConfigError(
                 f"--activation and --heads belong to a weight file, which does not say them; not to {name}"
             )
@@ -75,11 +76,13 @@ def load(
             raise ConfigError(f"models of other libraries compute in fp32 here, not in {precision}")
         return _LIBRARIES[library](rest, choose_device(device))
     if isinstance(name, str) and name == DEFAULT:
-        return load_path(DEFAULT_FOLDER, DEFAULT_FOLDER, device, precision, stated)
+        return load_path(DEFAULT_FOLDER, DEFAULT_FOLDER, device, precision, options)
     given = expanded(name)
     path = find_folder(given)
+    if path.is_file():
+        options = _with_command_line(options)
     if path.is_dir() or path.is_file():
-        return load_path(path, given.resolve(), device, precision, stated)
+        return load_path(path, given.resolve(), device, precision, options)
     raise WeightsError(_unknown(str(name), path))
 
 
@@ -103,6 +106,12 @@ def load_model(
             "weight file of a CLIP by its path, without prefix"
         )
     return load(Path(name) if name != DEFAULT else DEFAULT, device, precision, activation=activation, heads=heads)
+
+
+def _with_command_line(given: Stated) -> Stated:
+    """What is stated of a weight file: the arguments before the options of the command."""
+    command = _stated(*stated())
+    return Stated(given.activation or command.activation, given.heads or command.heads)
 
 
 def _stated(activation: str | None, heads: str | Heads | None) -> Stated:
