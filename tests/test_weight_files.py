@@ -238,7 +238,7 @@ def test_names_that_are_nearly_right(tmp_path, monkeypatch):
         "openclip:ViT-B-32@openai": "did you mean open_clip:ViT-B-32@openai",
         "huggingface:openai/x": "did you mean hf:openai/x",
         "openai/clip-vit-base-patch32": "did you mean hf:openai/clip-vit-base-patch32",
-        "something": "A model is default, the small model",
+        "something": "A model is 'default', the small model",
     }.items():
         with pytest.raises(WeightsError, match=hint):
             load(name)

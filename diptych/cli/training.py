@@ -45,6 +45,11 @@ ImageColumn = Annotated[str | None, Option(help="Column of a table with the imag
 CaptionColumn = Annotated[str | None, Option(help="Column of a table with the captions.")]
 
 
+DryRun = Annotated[
+    bool, Option("--dry-run", help="Print configuration, parameters, FLOPs, memory and time; write nothing.")
+]
+
+
 @app.command(
     epilog=examples(
         "diptych quickstart", "diptych quickstart --pairs 40000 --out runs/short", "diptych quickstart --resume"
@@ -96,9 +101,7 @@ def train(
     caption_column: CaptionColumn = None,
     activation: Activation = None,
     heads: Heads = None,
-    dry_run: Annotated[
-        bool, Option("--dry-run", help="Print configuration, parameters, FLOPs, memory and time; write nothing.")
-    ] = False,
+    dry_run: DryRun = False,
     batch_size: Annotated[Number, Option(help="Pairs per update.")] = None,
     learning_rate: Annotated[Fraction, Option(help="Peak learning rate.")] = None,
     weight_decay: Annotated[Fraction, Option(help="Decoupled weight decay; none on gains and biases.")] = None,

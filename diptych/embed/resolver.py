@@ -140,9 +140,12 @@ def _unknown(name: str, path: Path) -> str:
             f"path of a model folder or weight file, or open_clip:{name.replace('/', '-')}@TAG, which downloads"
         )
     near = _near(name, path)
-    forms = "; ".join(f"{form}, {meaning}" for form, meaning in FORMS.items())
+    forms = "; ".join(f"{form!r}, {meaning}" for form, meaning in FORMS.items())
     hint = f"; did you mean {' or '.join(near)}?" if near else "."
-    return f"there is no model folder, weight file or preset {name!r}{hint} A model is {forms}"
+    return (
+        f"there is no model folder, weight file or preset {name!r}{hint} A model is {forms}; or train one (diptych train, "
+        "diptych quickstart)"
+    )
 
 
 def _near(name: str, path: Path) -> list[str]:
