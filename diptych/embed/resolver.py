@@ -143,8 +143,8 @@ def _unknown(name: str, path: Path) -> str:
     forms = "; ".join(f"{form!r}, {meaning}" for form, meaning in FORMS.items())
     hint = f"; did you mean {' or '.join(near)}?" if near else "."
     return (
-        f"there is no model folder, weight file or preset {name!r}{hint} A model is {forms}; or train one (diptych train, "
-        "diptych quickstart)"
+        f"there is no model folder, weight file or preset {name!r}{hint} A model is {forms}; or train one "
+        "(diptych train, diptych quickstart)"
     )
 
 
