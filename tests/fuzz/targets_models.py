@@ -15,7 +15,8 @@ from target import Seed, Target
 
 from diptych.data.tokenizer import Tokenizer
 from diptych.embed import load
-from diptych.model.layouts import huggingface_config, infer_config, to_diptych, to_huggingface
+from diptych.model.inference import infer_config
+from diptych.model.layouts import huggingface_config, to_diptych, to_huggingface
 from diptych.model.weights import read_tensors, write_tensors
 
 RAN = 77
@@ -189,9 +190,7 @@ def transformers_seeds(folder: Path) -> list[Seed]:
 
 def check_transformers(path: Path) -> None:
     """The same through transformers, which is asked about every question with yes."""
-    from diptych.embed.others import open_encoder
-
-    encoder = open_encoder(f"hf:{path.parent}", "cpu")
+    encoder = load(f"hf:{path.parent}", "cpu")
     assert encoder.encode_images([np.zeros((60, 50, 3), np.uint8)]).shape[0] == 1
 
 
