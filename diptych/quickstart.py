@@ -3,21 +3,19 @@
 import dataclasses
 import json
 import logging
-import os
 import shlex
 import shutil
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from diptych.data.benchmarks import Benchmark
 from diptych.data.playground import Playground, playground_tasks
-from diptych.embed.model import Model
-from diptych.evaluate import ZeroShot, confusion_matrix, read_predictions, run_record
+from diptych.evaluate import ZeroShot
 from diptych.model.presets import get_preset
 from diptych.recipes import configure
-from diptych.report import Confusion, Match, Pair, QuickstartReport, Retrieval, Similarity, write_report
+from diptych.report import Pair, QuickstartReport, write_report
+from diptych.run_page import facts, matches, weakest_confusion
 from diptych.train import Run, TrainConfig, fit, read_log
 from diptych.train.inputs import is_playground
 
@@ -27,7 +25,6 @@ PAIRS = 120_000
 MINUTES = 3.5  # a slow machine stops earlier
 UNIQUE_PAIRS = 50_000
 SIZE = 64
-CONFUSED_TASK = "shape"
 _FORMER = "playground-rn"  # what earlier versions trained
 _POOL = 400  # test pairs among which neighbours are looked for
 _OURS = ("checkpoints", "tensorboard", "predictions", "model")
@@ -83,26 +80,19 @@ def run_quickstart(
 def _report(run: Run, evaluators: list[ZeroShot], seed: int) -> QuickstartReport:
     config = run.config
     pairs = _pairs(Playground(_POOL, seed=seed, size=SIZE, split="test"))
-    pictures, captions = [pair.image for pair in pairs], [pair.caption for pair in pairs]
-    cosines = (run.model.encode_images(pictures) @ run.model.encode_texts(captions).T).numpy()
-    shown = _distinct(captions, 10)
     return QuickstartReport(
         title=f"A CLIP model learned pictures from {config.num_pairs:,} captions and now classifies with words alone",
         results=run.results,
         chance={one.benchmark.name: 1 / len(one.benchmark.class_names) for one in evaluators},
         log=read_log(run.folder),
-        similarity=Similarity(
-            [pictures[i] for i in shown], [captions[i] for i in shown], cosines[np.ix_(shown, shown)]
-        ),
-        captions_of_pictures=[
-            _nearest(i, pictures, captions, captions, cosines) for i in _distinct(captions, 4, start=20)
-        ],
-        pictures_of_captions=[
-            _nearest(i, captions, pictures, captions, cosines.T) for i in _distinct(captions, 4, start=40)
-        ],
-        confusion=_confusion(run, next(one for one in evaluators if one.benchmark.name == CONFUSED_TASK)),
+        **matches(run.model, pairs),
+        confusion=weakest_confusion(run, evaluators),
         training_pairs=_pairs(Playground(12, seed=seed, size=SIZE)),
-        facts=_facts(run, config, run.model, seed),
+        facts=facts(
+            run,
+            f"diptych quickstart --pairs {config.num_pairs} --seed {seed} --out {config.out}",
+            {"different pairs": f"{min(UNIQUE_PAIRS, config.num_pairs):,}"},
+        ),
         next_steps=_next_steps(run.folder / "model"),
     )
 
@@ -110,52 +100,6 @@ def _report(run: Run, evaluators: list[ZeroShot], seed: int) -> QuickstartReport
 def _pairs(playground: Playground) -> list[Pair]:
     """The first shard's pictures with the first caption of each."""
     return [Pair(np.asarray(sample.image), sample.texts[0]) for sample in playground.read(0)]
-
-
-def _distinct(captions: list[str], number: int, start: int = 0) -> list[int]:
-    """Indices of the first `number` different captions from `start` on."""
-    chosen: dict[str, int] = {}
-    for index in range(start, len(captions)):
-        chosen.setdefault(captions[index], index)
-    return list(chosen.values())[:number]
-
-
-def _nearest(query: int, queries: list, items: list, captions: list[str], scores: np.ndarray, k: int = 5) -> Retrieval:
-    """The k best different items for a query; right is an item whose caption is the query's own."""
-    seen: set[str] = set()
-    matches = []
-    for index in np.argsort(-scores[query], kind="stable"):
-        if captions[index] in seen:
-            continue
-        seen.add(captions[index])
-        matches.append(Match(items[index], float(scores[query, index]), captions[index] == captions[query]))
-        if len(matches) == k:
-            break
-    return Retrieval(queries[query], matches)
-
-
-def _confusion(run: Run, task: ZeroShot) -> Confusion:
-    names = task.benchmark.class_names
-    predictions = read_predictions(task.predictions_path(run.model.name, "ensemble"))
-    counts = confusion_matrix(predictions.labels, predictions.classes[:, 0], len(names))
-    return Confusion(task.benchmark.name, names, counts)
-
-
-def _facts(run: Run, config: TrainConfig, model: Model, seed: int) -> dict[str, str]:
-    record = run_record("diptych quickstart")
-    return {
-        "command": f"diptych quickstart --pairs {config.num_pairs} --seed {seed} --out {config.out}",
-        "commit": str(record["commit"]),
-        "machine": str(record["machine"]),
-        "cores": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),
-        "threads": str(torch.get_num_threads()),
-        "seconds": f"{run.seconds:.1f}",
-        "parameters": str(config.model.num_parameters()),
-        "pairs": f"{config.num_pairs:,}",
-        "different pairs": f"{min(UNIQUE_PAIRS, config.num_pairs):,}",
-        "batch size": str(config.global_batch_size),
-        "seed": str(seed),
-    }
 
 
 def _next_steps(model: Path) -> tuple[tuple[str, str], ...]:

@@ -13,10 +13,10 @@ from training import tiny_config
 
 from diptych.data.playground import Playground
 from diptych.errors import ConfigError, DataError
-from diptych.recipes.held_out import HeldOutPairs, Part, held_out_pairs
 from diptych.recipes.search import Search, search_hyperparameters, trials_table
 from diptych.recipes.space import parse_dimension
 from diptych.train import TrainConfig
+from diptych.train.held_out import HeldOutPairs, Part, held_out_pairs
 
 RATES = "optimizer.learning_rate=log:1e-4..1e-2"
 

@@ -117,6 +117,9 @@ def train(
         list[str] | None, Option(help="Evaluation set to test zero-shot at the end; may be repeated.")
     ] = None,
     evaluate_steps: Annotated[Number, Option(help="Test also every so many updates.")] = None,
+    held_out: Annotated[
+        Fraction, Option(help="Share of the pairs for the validation loss, not trained on; 0.01 at first, 0 for none.")
+    ] = None,
     resume: Resume = False,
 ) -> None:
     """Train an image and a text encoder on (image, text) pairs.
@@ -124,6 +127,7 @@ def train(
     Stopped by Ctrl-C, SIGTERM or a crash, the same command with --resume goes on with exactly the same losses.
     """
     from diptych.recipes import configure
+    from diptych.train.held_out import held_out_share
 
     top = {"tokenizer": tokenizer, "precision": precision, "device": device, "seed": seed}
     config = configure(
@@ -135,7 +139,7 @@ def train(
         minutes=minutes,
         init=init,
         settings=settings or [],
-        top={**top, "evaluate_steps": evaluate_steps},
+        top={**top, "evaluate_steps": evaluate_steps, "held_out": held_out_share(held_out, out, resume)},
         columns={"image": image_column, "caption": caption_column},
         loader={"global_batch_size": batch_size, "num_workers": workers, "seed": seed},
         optimizer={"learning_rate": learning_rate, "weight_decay": weight_decay},
@@ -153,17 +157,19 @@ def train(
 def _train(config: "TrainConfig", sets: list[str], resume: bool) -> None:
     from diptych.data.benchmarks import open_benchmark
     from diptych.evaluate import ZeroShot, zero_shot_table
+    from diptych.run_page import write_run_page
     from diptych.train import fit
 
     benchmarks = [open_benchmark(path) for path in sets]
     predictions = Path(config.out) / "predictions"
-    run = fit(config, [ZeroShot(one, predictions_folder=predictions) for one in benchmarks], resume=resume)
+    evaluators = [ZeroShot(one, predictions_folder=predictions) for one in benchmarks]
+    run = fit(config, evaluators, resume=resume)
     exit_if_stopped(run)
     if not is_main():
         return
-    if run.results:
+    if benchmarks:
         show(zero_shot_table(run.results, benchmarks))
-    print(f"the model: {run.folder / 'model'}")
+    print(f"the report: {write_run_page(run, evaluators)}\nthe model:  {run.folder / 'model'}")
 
 
 @app.command(

@@ -24,10 +24,10 @@ from rich.table import Table
 
 from diptych.data.content import content_fingerprint
 from diptych.errors import ConfigError, NonFiniteLossError
-from diptych.recipes.held_out import HeldOutPairs, Part, held_out_pairs
 from diptych.recipes.settings import ALIASES, apply_settings
 from diptych.recipes.space import Dimension, parse_dimension
 from diptych.train import TrainConfig, fit
+from diptych.train.held_out import HeldOutPairs, Part, held_out_pairs
 from diptych.train.inputs import open_pairs, prepare_tokenizer
 
 logger = logging.getLogger(__name__)

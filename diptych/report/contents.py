@@ -97,6 +97,7 @@ class QuickstartReport:
         chance: accuracy of guessing, by `dataset`.
         headline: the `dataset` that leads the page; left out where no result has it.
         log: rows with the keys step, pairs, loss, lr, pairs_per_second, share_waiting; any may be missing or NaN.
+        validation: (pairs seen, loss) on held-out pairs, drawn beside the training loss.
         facts: what the run was, shown as a table in this order. The keys "command", "cores", "seconds" (of training)
             and "parameters" are understood, with numbers as plain text ("252.7"); any other is shown as it is.
         next_steps: (command, what it does) of what to try next.
@@ -107,6 +108,7 @@ class QuickstartReport:
     chance: Mapping[str, float] = dataclasses.field(default_factory=dict)
     headline: str = "held_out_colour_shape"
     log: Sequence[Mapping[str, float]] = ()
+    validation: Sequence[tuple[float, float]] = ()
     similarity: Similarity | None = None
     captions_of_pictures: Sequence[Retrieval] = ()
     pictures_of_captions: Sequence[Retrieval] = ()

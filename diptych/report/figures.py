@@ -17,16 +17,18 @@ _SPAN = 1000  # curves are drawn in a square of this side, which the browser str
 _MAX_POINTS = 600
 
 
-def loss_curve(log: Sequence[Mapping[str, float]]) -> Markup:
+def loss_curve(log: Sequence[Mapping[str, float]], validation: Sequence[tuple[float, float]] = ()) -> Markup:
     """The training loss by pairs seen: each row thin, their running mean strong; "" without two finite rows.
 
+    Rings are the losses of held-out pairs, `validation`: (pairs seen, loss).
     Where the log has the same number of pairs in every step, a dashed line marks the loss of guessing among them, ln N.
     """
     pairs, loss = _series(log, "loss")
     if len(pairs) < 2 or pairs.max() <= 0 or loss.max() <= 0:
         return Markup("")
     guess = _loss_of_guessing(log)
-    top = max(float(loss.max()), guess or 0.0)
+    held_out = [(seen, value) for seen, value in validation if math.isfinite(seen + value) and seen <= pairs.max()]
+    top = max(float(loss.max()), guess or 0.0, *(value for _, value in held_out))
     x_span, y_span = float(pairs.max()), top * 1.04
     x_ticks, y_ticks = _ticks(x_span, 5), _ticks(top, 4)
     smooth = _running_mean(loss, max(3, len(loss) // 30))
@@ -42,6 +44,12 @@ def loss_curve(log: Sequence[Mapping[str, float]]) -> Markup:
         )
     parts.append(_curve(pairs / x_span, loss / y_span, "raw"))
     parts.append(_curve(pairs / x_span, smooth / y_span, "line"))
+    parts += [
+        Markup('<circle class="held-out" cx="{x}%" cy="{y}%" r="4"><title>validation {loss}</title></circle>').format(
+            x=_round(100 * seen / x_span), y=_round(100 - 100 * value / y_span), loss=f"{value:.2f}"
+        )
+        for seen, value in held_out
+    ]
     last = float(smooth[-1])
     parts.append(
         Markup(

@@ -30,7 +30,7 @@ def page_view(report: QuickstartReport) -> View:
         "pictures_of_captions": [_retrieval(item) for item in report.pictures_of_captions[:_MAX_QUERIES]],
         "prompts": _prompts(tasks),
         "confusion": _confusion(report.confusion),
-        "training": _training(report.log),
+        "training": _training(report.log, report.validation),
         "pairs": [_pair(pair) for pair in report.training_pairs[:_MAX_PAIRS]],
         "facts": _facts(report.facts),
         "command": formats.readable(report.facts.get("command", ""), 400),
@@ -234,8 +234,8 @@ def _confusion(confusion: Confusion | None) -> View | None:
     }
 
 
-def _training(log: Sequence[Mapping[str, float]]) -> View | None:
-    curve = figures.loss_curve(log)
+def _training(log: Sequence[Mapping[str, float]], validation: Sequence[tuple[float, float]]) -> View | None:
+    curve = figures.loss_curve(log, validation)
     if not curve:
         return None
     sparks = []
@@ -254,7 +254,7 @@ def _training(log: Sequence[Mapping[str, float]]) -> View | None:
         if len(values) > 1:
             figure = says(values)
             sparks.append((name, figure, figures.sparkline(log, key, f"{name}: {figure}", top)))
-    return {"curve": curve, "sparks": sparks}
+    return {"curve": curve, "sparks": sparks, "validated": bool(validation)}
 
 
 def _pair(pair: Pair) -> tuple[str, str]:

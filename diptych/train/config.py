@@ -154,6 +154,8 @@ class TrainConfig:
         evaluate_steps: steps between two rounds of the evaluators; None for the end of the run alone.
         minutes: of the whole run, from the call of `fit` to its last update; a rate measured at the start settles how
             many pairs that is, at most `num_pairs`, and then stands in config.json (diptych.train.length).
+        held_out: share of the pairs, chosen by their keys, that is not trained on; up to 1,000 of them give the
+            validation loss, ten times in a run or every `evaluate_steps`. None for none.
         seed: of the initial weights; the data's order has its own seed in `loader`.
     """
 
@@ -183,6 +185,7 @@ class TrainConfig:
     log_steps: int = 10
     evaluate_steps: int | None = None
     minutes: float | None = None
+    held_out: float | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -204,6 +207,8 @@ class TrainConfig:
             raise ConfigError(f"evaluate_steps is {self.evaluate_steps}; it must be at least 1, or None")
         if self.minutes is not None and not 0 < self.minutes < math.inf:
             raise ConfigError(f"minutes is {self.minutes}; it must be a number above 0, or None")
+        if self.held_out is not None and not 0 <= self.held_out <= 0.5:
+            raise ConfigError(f"held_out is {self.held_out}; it must be a share from 0 to 0.5, or None")
         if self.micro_batch_size is not None and self.micro_batch_size < 1:
             raise ConfigError(f"micro_batch_size is {self.micro_batch_size}; it must be at least 1, or None")
         if self.average_decay is not None and not 0 < self.average_decay < 1:

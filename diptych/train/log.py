@@ -61,6 +61,7 @@ class TrainLog:
         with _errors_in_words(self._evaluations), self._evaluations.open("a", encoding="utf-8") as file:
             for result in results:
                 file.write(json.dumps({"step": step, **dataclasses.asdict(result)}) + "\n")
+        self._bar.validated(results)
         for result in results:
             name = f"{result.task}/{result.dataset}/{result.metric}/{result.protocol}"
             self._tensorboard.point(name, result.value, step)
@@ -169,6 +170,7 @@ class _Bar:
     def __init__(self, num_steps: int, first_step: int) -> None:
         self._console = Console(stderr=True)
         self._live = self._console.is_terminal
+        self._validation = ""
         self._num_steps, self._last_line, self._began, self._first = num_steps, 0.0, time.monotonic(), first_step
         columns = (
             TextColumn("training"),
@@ -190,9 +192,15 @@ class _Bar:
         if self._live:
             self._progress.update(self._task, completed=step)
 
+    def validated(self, results: list[Result]) -> None:
+        """Show the newest validation loss beside the training loss."""
+        values = {result.metric: result.value for result in results if result.task == "held_out_pairs"}
+        if "loss_nats" in values:
+            self._validation = f"validation {values['loss_nats']:.3f}  "
+
     def update(self, row: dict[str, Any]) -> None:
         figures = (
-            f"loss {row['loss']:.3f}  {row['pairs_per_second']:,.0f} pairs/s  "
+            f"loss {row['loss']:.3f}  {self._validation}{row['pairs_per_second']:,.0f} pairs/s  "
             f"waiting for data {row['share_waiting']:.0%}"
         )
         if self._live:

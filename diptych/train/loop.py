@@ -5,7 +5,7 @@ import dataclasses
 import logging
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from diptych.train.checkpoint import Checkpoints, mean_score
 from diptych.train.config import TrainConfig
 from diptych.train.folder_lock import FolderLock
 from diptych.train.guard import SpikeGuard
+from diptych.train.held_out import HeldOutPairs, hold_out
 from diptych.train.inputs import input_marks, open_pairs, prepare_tokenizer
 from diptych.train.length import resumed_length, settle_length
 from diptych.train.log import TrainLog, open_log
@@ -42,6 +43,8 @@ from diptych.train.stochastic_rounding import full_precision
 
 logger = logging.getLogger(__name__)
 
+_VALIDATIONS = 10  # of a run that does not say how often
+
 
 @dataclasses.dataclass(frozen=True)
 class Run:
@@ -55,6 +58,7 @@ class Run:
         seconds: training time over all calls, evaluators left out.
         results: what the evaluators measured at the end.
         config: the run's, with its length settled.
+        validation: the pairs that were held out, if any.
     """
 
     folder: Path
@@ -64,6 +68,7 @@ class Run:
     seconds: float
     results: list[Result]
     config: TrainConfig
+    validation: HeldOutPairs | None = None
 
 
 def fit(
@@ -106,6 +111,7 @@ def fit(
 
         # ---- what it learns from, and what learns
         source = pairs or open_pairs(config.data, config.preprocessing.image_size, config.loader.seed, config.columns)
+        source, validation = hold_out(source, config.held_out, config.global_batch_size)
         tokenizer = distributed.on_main(lambda: prepare_tokenizer(config, source, folder))
         if saved is None:
             draft = config
@@ -117,14 +123,18 @@ def fit(
         # ---- train, save, measure
         stack.callback(training.loader.close)
         log = stack.enter_context(contextlib.closing(open_log(folder, config.num_steps, training.step)))
-        _train(training, step, model, evaluators, config, checkpoints, log)
+        if validation is not None:
+            evaluators = [validation, *evaluators]
+        _train(
+            training, step, model, lambda number: _due(config, evaluators, validation, number), checkpoints, log, config
+        )
         results: list[Result] = []
         if finished := training.step >= config.num_steps:
             with _measured(training, model) as final:
                 distributed.on_main(lambda: final.save(folder / "model"))
             results = _evaluate(training, model, evaluators, log)
             distributed.on_main(lambda: _write_anew(results, folder / "results.jsonl"))
-    return Run(folder, model, training.step, finished, training.seconds, results, config)
+    return Run(folder, model, training.step, finished, training.seconds, results, config, validation)
 
 
 def _prepare(
@@ -161,12 +171,15 @@ def _train(
     training: Training,
     step: Step,
     model: Model,
-    evaluators: Sequence[Evaluator],
-    config: TrainConfig,
+    due: Callable[[int], Sequence[Evaluator]],
     checkpoints: Checkpoints,
     log: TrainLog,
+    config: TrainConfig,
 ) -> None:
-    """All the updates from `training.step` to the last, or until a signal."""
+    """All the updates from `training.step` to the last, or until a signal.
+
+    `due` names what is measured after an update on the way.
+    """
     meter = Meter(training, config, checkpoints, log)
 
     def save() -> None:
@@ -195,7 +208,7 @@ def _train(
             if training.step % config.log_steps == 0 or last:
                 meter.write_row()
             # Measured before the checkpoint: a run resumed from it has these rows already.
-            if config.evaluate_steps and training.step % config.evaluate_steps == 0 and not last:
+            if not last and (evaluators := due(training.step)):
                 meter.pause()
                 results = _evaluate(training, model, evaluators, log)
                 if config.checkpoint.keep_best:
@@ -205,6 +218,15 @@ def _train(
                 save()
         if training.step < config.num_steps and meter.num_updates:
             save()
+
+
+def _due(
+    config: TrainConfig, evaluators: Sequence[Evaluator], validation: HeldOutPairs | None, step: int
+) -> Sequence[Evaluator]:
+    """All evaluators where the run says when, else the validation loss alone, ten times in the run."""
+    if config.evaluate_steps:
+        return [] if step % config.evaluate_steps else evaluators
+    return [] if validation is None or step % max(1, config.num_steps // _VALIDATIONS) else [validation]
 
 
 def update(training: Training, step: Step, batch: Batch, config: TrainConfig, meter: Meter) -> None:

@@ -9,6 +9,7 @@ from diptych.errors import NonFiniteLossError
 from diptych.train.checkpoint import Checkpoints
 from diptych.train.config import TrainConfig
 from diptych.train.log import TrainLog
+from diptych.train.progress import ChanceWatch
 from diptych.train.state import Training
 
 
@@ -20,6 +21,7 @@ class Meter:
         self._losses: list[torch.Tensor] = []
         self._norms: list[torch.Tensor] = []
         self._rate, self._skipped = 0.0, 0
+        self._watch = ChanceWatch(config)
         self.num_updates = 0
         self.go_on()
 
@@ -92,6 +94,7 @@ class Meter:
         if self._skipped:
             row["skipped"] = self._skipped
         self._log.row(row)
+        self._watch.add(step, loss)
         self._skipped = 0
         self.go_on()
 

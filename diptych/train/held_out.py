@@ -1,19 +1,27 @@
-"""Training pairs kept apart, so that choices are made on them and not on a test set."""
+"""Training pairs kept apart: the validation loss of a run, and choices that are not made on a test set."""
 
 import dataclasses
 import hashlib
+import json
+import logging
 import math
 from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import torch
 
 from diptych.data.sources import Source
-from diptych.embed import Model
 from diptych.errors import ConfigError, DataError
 from diptych.objective import contrastive_loss
 from diptych.records import Broken, Result, Sample
 
+logger = logging.getLogger(__name__)
+
 HELD_OUT_PAIRS = 1000  # at most; one pass over them takes seconds
+USUAL_SHARE = 0.01  # what `diptych train` holds out
+_FEWEST = 20  # a validation loss of fewer pairs says little, and they are dear to so small a set
+_SHARDS_READ = 16
 _AT_A_TIME = 250
 
 
@@ -59,16 +67,18 @@ def _place(key: str) -> float:
 
 
 def held_out_pairs(source: Source, share: float, limit: int = HELD_OUT_PAIRS) -> list[Sample]:
-    """Up to `limit` of the held-out pairs, as many from each shard as it takes.
+    """Up to `limit` of the held-out pairs, from 16 shards spread evenly over all; from more where those hold too few.
 
     Raises:
         DataError: there are fewer than two.
     """
     part = Part(source, share, held_out=True)
-    wanted = -(-limit // len(part.shards))
+    shards = len(part.shards)
+    spread = [index * shards // min(shards, _SHARDS_READ) for index in range(min(shards, _SHARDS_READ))]
+    wanted = -(-limit // len(spread))
     found: list[Sample] = []
     rest: list[Sample] = []
-    for index in range(len(part.shards)):
+    for index in dict.fromkeys([*spread, *range(shards)]):
         if len(found) >= limit:
             break
         samples = [item for item in part.read(index) if isinstance(item, Sample) and item.texts]
@@ -83,28 +93,66 @@ def held_out_pairs(source: Source, share: float, limit: int = HELD_OUT_PAIRS) ->
     return found
 
 
+def hold_out(source: Source, share: float | None, batch_size: int) -> tuple[Source, "HeldOutPairs | None"]:
+    """What a run trains on, and what its validation loss is measured on; None where nothing is held out.
+
+    Args:
+        share: of the pairs, chosen by their keys; None or 0 for none. Nothing is held out where that is under 20 pairs.
+        batch_size: of the run; so many pairs are matched with each other, so that both losses compare.
+    """
+    if not share:
+        return source, None
+    try:
+        samples = held_out_pairs(source, share)
+    except DataError:
+        samples = []
+    if len(samples) < _FEWEST:
+        logger.info("no validation loss: a share of %g of the data is %d pairs; see --held-out", share, len(samples))
+        return source, None
+    return Part(source, share, held_out=False), HeldOutPairs(samples, at_a_time=batch_size)
+
+
+def held_out_share(given: float | None, folder: Path, resume: bool) -> float | None:
+    """The share that a run holds out: the one given, that of the run which is resumed, or the usual one."""
+    if given is None and resume:
+        try:
+            return json.loads((folder / "config.json").read_text(encoding="utf-8")).get("held_out")
+        except (OSError, ValueError, AttributeError):
+            return None
+    return USUAL_SHARE if given is None else given
+
+
 class HeldOutPairs:
     """An Evaluator: how well a model matches pairs that it has not seen.
 
     Args:
         samples: the pairs; the first caption of each is taken.
+        at_a_time: pairs that are matched with each other; the batch size makes the loss comparable with training's.
     """
 
-    def __init__(self, samples: Sequence[Sample]) -> None:
-        self._pictures = [sample.image for sample in samples]
-        self._captions = [sample.texts[0] for sample in samples]
+    def __init__(self, samples: Sequence[Sample], at_a_time: int = _AT_A_TIME) -> None:
+        self.at_a_time = min(at_a_time, len(samples))
+        samples = samples[: len(samples) // self.at_a_time * self.at_a_time] if at_a_time != _AT_A_TIME else samples
+        self.pictures = [sample.image for sample in samples]
+        self.captions = [sample.texts[0] for sample in samples]
 
     @property
     def chance_loss(self) -> float:
         """The loss of a model that says the same about all pairs, in nats."""
-        return math.log(min(len(self._captions), _AT_A_TIME))
+        return math.log(self.at_a_time)
 
-    def __call__(self, encoder: Model) -> list[Result]:
-        """The contrastive loss among 250 pairs at a time, and how many pictures and captions find the other there."""
-        images = encoder.encode_images(self._pictures)
-        texts = encoder.encode_texts(self._captions, truncate=True)
+    def __call__(self, encoder: Any) -> list[Result]:
+        """The contrastive loss, and how many pictures and captions find the other, among `at_a_time` pairs.
+
+        Args:
+            encoder: a `Model`. Pictures that it cannot decode are passed over.
+        """
+        images = encoder.encode_images(self.pictures, on_error=lambda *_: None)
+        texts = encoder.encode_texts(self.captions, truncate=True)
+        sound = ~images.isnan().any(dim=1)
+        images, texts = images[sound], texts[sound]
         losses, found = [], 0.0
-        for rows in torch.arange(len(images)).split(_AT_A_TIME):
+        for rows in torch.arange(len(images)).split(self.at_a_time):
             logits = encoder.logit_scale * images[rows] @ texts[rows].T
             losses += [len(rows) * contrastive_loss(images[rows], texts[rows], encoder.logit_scale).item()]
             best = torch.arange(len(rows))

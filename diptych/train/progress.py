@@ -1,0 +1,45 @@
+"""Whether a run learns: a contrastive loss begins at that of guessing and must leave it."""
+
+import logging
+import math
+from collections import deque
+
+from diptych.train.config import TrainConfig
+
+logger = logging.getLogger(__name__)
+
+_FIRST_STEP = 100  # before it no run is judged
+_SHARE = 0.1  # of the run; warm-up is over by then
+_NEAR = 0.02  # of the loss of guessing
+_ROWS = 5
+
+
+class ChanceWatch:
+    """Says once that the loss is still that of guessing, ln(batch size), after a tenth of the run.
+
+    A model that says the same about every pair has the loss ln N in a batch of N pairs (CLIP paper, figure 3).
+    """
+
+    def __init__(self, config: TrainConfig) -> None:
+        # The other objectives have other losses of guessing, which also depend on the data.
+        self._chance = math.log(config.global_batch_size) if config.objective == "contrastive" else 0.0
+        self._first_step = max(_FIRST_STEP, config.schedule.warmup_steps, math.ceil(_SHARE * config.num_steps))
+        self._losses: deque[float] = deque(maxlen=_ROWS)
+        self.said = False
+
+    def add(self, step: int, loss: float) -> None:
+        """Take in the loss of an update that has its row in the log."""
+        self._losses.append(loss)
+        mean = sum(self._losses) / len(self._losses)
+        if self.said or step < self._first_step or len(self._losses) < _ROWS or not self._chance:
+            return
+        if abs(mean - self._chance) <= _NEAR * self._chance:
+            self.said = True
+            logger.warning(
+                "after %d updates the loss is %.3f, that of guessing (ln of the batch size is %.3f): the model has not "
+                "learned to tell pairs apart. Look whether captions belong to their images (diptych check), then try "
+                "another learning rate (--learning-rate) or a longer warm-up (--warmup-steps)",
+                step,
+                mean,
+                self._chance,
+            )
