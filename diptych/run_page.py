@@ -81,12 +81,13 @@ def matches(model: Model, pairs: Sequence[Pair]) -> dict[str, Any]:
 
 def weakest_confusion(run: Run, evaluators: Sequence[ZeroShot]) -> Confusion | None:
     """Which names the classes were given in the task with the lowest accuracy; None without a task."""
-    accuracies = {one.dataset: one.value for one in run.results if one.metric == "accuracy"}
+    accuracies = {one.dataset: one for one in run.results if one.metric == "accuracy"}  # the ensemble's comes last
     measured = [one for one in evaluators if one.benchmark.name in accuracies]
     if not measured:
         return None
-    task = min(measured, key=lambda one: accuracies[one.benchmark.name])
-    predictions = read_predictions(task.predictions_path(run.model.name, "ensemble"))
+    task = min(measured, key=lambda one: accuracies[one.benchmark.name].value)
+    protocol = accuracies[task.benchmark.name].protocol
+    predictions = read_predictions(task.predictions_path(run.model.name, protocol))
     names = task.benchmark.class_names
     counts = confusion_matrix(predictions.labels, predictions.classes[:, 0], len(names))
     return Confusion(task.benchmark.name, names, counts)
