@@ -129,17 +129,14 @@ def train(
     from diptych.recipes import configure
     from diptych.train.held_out import held_out_share
 
-    top = {"tokenizer": tokenizer, "precision": precision, "device": device, "seed": seed}
+    measuring = {"evaluate_steps": evaluate_steps, "held_out": held_out_share(held_out, out, resume)}
     config = configure(
         recipe,
         tuple(data),
         str(out),
-        num_pairs=pairs,
-        epochs=epochs,
-        minutes=minutes,
-        init=init,
+        **{"num_pairs": pairs, "epochs": epochs, "minutes": minutes, "init": init},
         settings=settings or [],
-        top={**top, "evaluate_steps": evaluate_steps, "held_out": held_out_share(held_out, out, resume)},
+        top={"tokenizer": tokenizer, "precision": precision, "device": device, "seed": seed, **measuring},
         columns={"image": image_column, "caption": caption_column},
         loader={"global_batch_size": batch_size, "num_workers": workers, "seed": seed},
         optimizer={"learning_rate": learning_rate, "weight_decay": weight_decay},
@@ -169,7 +166,7 @@ def _train(config: "TrainConfig", sets: list[str], resume: bool) -> None:
         return
     if benchmarks:
         show(zero_shot_table(run.results, benchmarks))
-    print(f"the report: {write_run_page(run, evaluators)}\nthe model:  {run.folder / 'model'}")
+    print(f"the report: {write_run_page(run, evaluators)}\nthe model: {run.folder / 'model'}")
 
 
 @app.command(
