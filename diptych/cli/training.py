@@ -134,7 +134,10 @@ def train(
         recipe,
         tuple(data),
         str(out),
-        **{"num_pairs": pairs, "epochs": epochs, "minutes": minutes, "init": init},
+        num_pairs=pairs,
+        epochs=epochs,
+        minutes=minutes,
+        init=init,
         settings=settings or [],
         top={"tokenizer": tokenizer, "precision": precision, "device": device, "seed": seed, **measuring},
         columns={"image": image_column, "caption": caption_column},
@@ -143,11 +146,13 @@ def train(
         schedule={"warmup_steps": warmup_steps},
         checkpoint={"every_steps": checkpoint_steps, "every_minutes": checkpoint_minutes},
     )
-    if not dry_run:
-        _train(config, evaluate or [], resume)
-    elif is_main():
-        from diptych.train.plan import make_plan
+    _plan(config) if dry_run else _train(config, evaluate or [], resume)
 
+
+def _plan(config: "TrainConfig") -> None:
+    from diptych.train.plan import make_plan
+
+    if is_main():
         print(make_plan(config))
 
 

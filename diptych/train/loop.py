@@ -117,17 +117,14 @@ def fit(
             draft = config
             config = settle_length(draft, began, folder, lambda: _prepare(draft, source, tokenizer, device, None)[::2])
         training, model, step = _prepare(config, source, tokenizer, device, saved)
-        for evaluator in evaluators:
-            getattr(evaluator, "check", lambda _: None)(model)
+        _check(evaluators, model)
 
         # ---- train, save, measure
         stack.callback(training.loader.close)
         log = stack.enter_context(contextlib.closing(open_log(folder, config.num_steps, training.step)))
-        if validation is not None:
-            evaluators = [validation, *evaluators]
-        _train(
-            training, step, model, lambda number: _due(config, evaluators, validation, number), checkpoints, log, config
-        )
+        evaluators = [*filter(None, [validation]), *evaluators]
+        due = functools.partial(_due, config, evaluators, validation)
+        _train(training, step, model, due, checkpoints, log, config)
         results: list[Result] = []
         if finished := training.step >= config.num_steps:
             with _measured(training, model) as final:
@@ -218,6 +215,11 @@ def _train(
                 save()
         if training.step < config.num_steps and meter.num_updates:
             save()
+
+
+def _check(evaluators: Sequence[Evaluator], model: Model) -> None:
+    for evaluator in evaluators:
+        getattr(evaluator, "check", lambda _: None)(model)
 
 
 def _due(
