@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import logging
 import threading
 import time
@@ -123,8 +124,7 @@ def fit(
         stack.callback(training.loader.close)
         log = stack.enter_context(contextlib.closing(open_log(folder, config.num_steps, training.step)))
         evaluators = [*filter(None, [validation]), *evaluators]
-        due = functools.partial(_due, config, evaluators, validation)
-        _train(training, step, model, due, checkpoints, log, config)
+        _train(training, step, model, functools.partial(_due, config, evaluators, validation), checkpoints, log, config)
         results: list[Result] = []
         if finished := training.step >= config.num_steps:
             with _measured(training, model) as final:
