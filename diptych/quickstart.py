@@ -84,6 +84,7 @@ def _report(run: Run, evaluators: list[ZeroShot], seed: int) -> QuickstartReport
         title=f"A CLIP model learned pictures from {config.num_pairs:,} captions and now classifies with words alone",
         results=run.results,
         chance={one.benchmark.name: 1 / len(one.benchmark.class_names) for one in evaluators},
+        gains={one.benchmark.name: gain for one in evaluators if (gain := one.prompt_gain(run.model.name))},
         log=read_log(run.folder),
         **matches(run.model, pairs),
         confusion=weakest_confusion(run, evaluators),

@@ -95,6 +95,7 @@ class QuickstartReport:
         title: one sentence that says what was done; the page's heading.
         results: rows of metric "accuracy" are shown, one task per `dataset`, protocols "single" and "ensemble".
         chance: accuracy of guessing, by `dataset`.
+        gains: low and high of the accuracy of "ensemble" less that of "single" on the same samples, by `dataset`.
         headline: the `dataset` that leads the page; left out where no result has it.
         log: rows with the keys step, pairs, loss, lr, pairs_per_second, share_waiting; any may be missing or NaN.
         validation: (pairs seen, loss) on held-out pairs, drawn beside the training loss.
@@ -106,6 +107,7 @@ class QuickstartReport:
     title: str
     results: Sequence[Result] = ()
     chance: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    gains: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
     headline: str = "held_out_colour_shape"
     log: Sequence[Mapping[str, float]] = ()
     validation: Sequence[tuple[float, float]] = ()

@@ -92,14 +92,19 @@ def accuracy_plot(value: float, low: float | None, high: float | None, chance: f
     return _svg("row-plot", "", parts)
 
 
-def gain_plot(gain: float, span: float) -> Markup:
-    """One row of a bar plot around zero, from -span to span."""
+def gain_plot(gain: float, span: float, interval: tuple[float, float] | None = None) -> Markup:
+    """One row of a bar plot around zero, from -span to span, with a whisker over its interval."""
     share = 50 * max(-1.0, min(1.0, gain / span)) if span > 0 and math.isfinite(gain) else 0.0
     bar = Markup('<rect class="{}" x="{}%" width="{}%" y="25%" height="50%"/>').format(
         "gain" if share >= 0 else "loss", _round(50 + min(share, 0.0)), _round(abs(share))
     )
     zero = Markup('<line class="chance" x1="50%" x2="50%" y1="0" y2="100%"/>')
-    return _svg("row-plot", "", [Markup('<line class="track" x1="0" x2="100%" y1="50%" y2="50%"/>'), bar, zero])
+    parts = [Markup('<line class="track" x1="0" x2="100%" y1="50%" y2="50%"/>'), bar, zero]
+    if interval is not None and span > 0 and math.isfinite(sum(interval)):
+        ends = [_percent(0.5 + end / span / 2) for end in interval]
+        whisker = '<line class="whisker" x1="{}%" x2="{}%" y1="50%" y2="50%"/>'
+        parts.append(Markup(whisker).format(*ends))
+    return _svg("row-plot", "", parts)
 
 
 def _svg(kind: str, label: str, parts: Sequence[Markup]) -> Markup:

@@ -28,7 +28,7 @@ def page_view(report: QuickstartReport) -> View:
         "zero_shot": _zero_shot(tasks, report.chance),
         "captions_of_pictures": [_retrieval(item) for item in report.captions_of_pictures[:_MAX_QUERIES]],
         "pictures_of_captions": [_retrieval(item) for item in report.pictures_of_captions[:_MAX_QUERIES]],
-        "prompts": _prompts(tasks),
+        "prompts": _prompts(tasks, report.gains),
         "confusion": _confusion(report.confusion),
         "training": _training(report.log, report.validation),
         "pairs": [_pair(pair) for pair in report.training_pairs[:_MAX_PAIRS]],
@@ -167,7 +167,7 @@ def _chance(chances: Mapping[str, float], name: str) -> str:
     return formats.percent(chance) if chance is not None and math.isfinite(chance) else ""
 
 
-def _prompts(tasks: Mapping[str, Mapping[str, Result]]) -> View | None:
+def _prompts(tasks: Mapping[str, Mapping[str, Result]], intervals: Mapping[str, tuple[float, float]]) -> View | None:
     """Single template against ensemble, for the tasks that have both."""
     both = [
         (name, task["single"], task["ensemble"]) for name, task in tasks.items() if {"single", "ensemble"} <= {*task}
@@ -175,18 +175,25 @@ def _prompts(tasks: Mapping[str, Mapping[str, Result]]) -> View | None:
     if not both:
         return None
     gains = [ensemble.value - single.value for _, single, ensemble in both]
-    span = max(0.01, *(abs(gain) for gain in gains))
+    known = [intervals.get(name) for name, _, _ in both]
+    span = max(0.01, *(abs(end) for end in (*gains, *(end for ends in known if ends for end in ends))))
     rows = [
         {
             "name": formats.humanised(name),
-            "plot": figures.gain_plot(gain, span),
+            "plot": figures.gain_plot(gain, span, ends),
             "gain": formats.points(gain),
+            "interval": f"{formats.points(ends[0])} to {formats.points(ends[1])}" if ends else "",
             "single": f"{100 * single.value:.1f}",
             "ensemble": formats.percent(ensemble.value),
         }
-        for (name, single, ensemble), gain in zip(both, gains, strict=True)
+        for (name, single, ensemble), gain, ends in zip(both, gains, known, strict=True)
     ]
-    return {"rows": rows, "mean": formats.points(sum(gains) / len(gains)), "count": len(rows)}
+    return {
+        "rows": rows,
+        "mean": formats.points(sum(gains) / len(gains)),
+        "count": len(rows),
+        "with_intervals": any(known),
+    }
 
 
 def _retrieval(retrieval: Retrieval) -> View:
