@@ -232,16 +232,6 @@ def test_accuracy_plot_places_by_hand():
     assert "interval" not in figures.accuracy_plot(0.5, None, None, None)
 
 
-def test_the_gain_of_an_ensemble_has_its_interval_where_it_is_known():
-    results = [result("shape", "single", 0.5), result("shape", "ensemble", 0.52)]
-    page = QuickstartReport("t", results, gains={"shape": (-0.01, 0.04)})
-    html = render_report(page)
-    assert 'class="whisker" x1="37.5%" x2="100%"' in html and "McNemar" in html
-    assert f"{formats.points(-0.01)} to {formats.points(0.04)}" in html
-    bare = render_report(dataclasses.replace(page, gains={}))
-    assert 'class="whisker"' not in bare and "McNemar" not in bare
-
-
 def test_gain_plot_points_both_ways():
     assert 'class="gain" x="50%" width="25%"' in figures.gain_plot(0.02, 0.04)
     assert 'class="loss" x="0%" width="50%"' in figures.gain_plot(-0.04, 0.04)

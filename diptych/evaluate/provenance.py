@@ -12,6 +12,8 @@ from typing import Any
 
 import torch
 
+from diptych.model.device import BF16_VARIABLE
+
 # What decides a processor's speed here, the most telling first.
 _PROCESSOR_FEATURES = ("amx_bf16", "avx512_bf16", "avx512f", "avx2")
 
@@ -55,8 +57,15 @@ def machine(device: str | torch.device | None = None) -> str:
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     accelerator = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    memory = round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30)
-    return f"{cores} x {_processor()}, {memory} GiB, {accelerator}"
+    return ", ".join([f"{cores} x {_processor()}", *_memory(), accelerator])
+
+
+def _memory() -> list[str]:
+    """ "24 GiB", or nothing where the system does not tell (Windows)."""
+    try:
+        return [f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 2**30:.0f} GiB"]
+    except (AttributeError, ValueError, OSError):
+        return []
 
 
 def _processor() -> str:
@@ -66,5 +75,7 @@ def _processor() -> str:
         return platform.processor() or platform.machine()
     facts = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
     flags = facts.get("flags", "").split()
-    feature = next((f" ({name})" for name in _PROCESSOR_FEATURES if name in flags), "")
+    refused = os.environ.get(BF16_VARIABLE) == "0"  # then no number comes of the processor's bf16
+    names = [name for name in _PROCESSOR_FEATURES if name in flags and not (refused and name.endswith("bf16"))]
+    feature = f" ({names[0]})" if names else ""
     return facts.get("model name", platform.machine()) + feature
