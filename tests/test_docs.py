@@ -6,6 +6,7 @@ import re
 import runpy
 import shlex
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -33,7 +34,8 @@ from diptych.records import Result, write_results
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
-BLOCK = re.compile(r"^```(sh|bash|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^```(sh|bash|python|text)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+ACTIVATE = ". .venv/bin/activate"
 
 # What stands in a page for the reader's own scale, and what it is here.
 SMALLER = {
@@ -73,6 +75,7 @@ def home(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("home")
     pairs = generated_pairs(60)
     (folder / "docs").mkdir()
+    shutil.copy(ROOT / "docs" / "orange.jpg", folder / "docs")
     (folder / "captions.txt").write_text("\n".join(pair.texts[0] for pair in pairs))
     write_model(folder)
     for name in ("shards", "more"):
@@ -137,6 +140,7 @@ def test_every_block_works(page, home, command, tmp_path, monkeypatch):
     text = page.read_text(encoding="utf-8")
     shutil.copytree(home, tmp_path, dirs_exist_ok=True)
     names: dict[str, object] = {"__name__": "page"}
+    printed: list[str] | None = None  # by the block before, where everybody gets the same
     for match in BLOCK.finditer(text):
         where = f"{page.name}:{text.count(chr(10), 0, match.start()) + 1}"
         code = match[2]
@@ -145,12 +149,66 @@ def test_every_block_works(page, home, command, tmp_path, monkeypatch):
         if match[1] == "python":
             exec(compile(code, where, "exec"), names)  # noqa: S102  (our own pages)
             continue
+        if match[1] == "text":
+            if printed is not None:
+                assert_same_output("".join(printed), code, where)
+            continue
+        # What is measured, or made by a model that each reader trains, differs.
+        printed = None if "runs/" in code else []
         for line in code.replace("\\\n", " ").splitlines():
             if words := split(line):
                 reason = next((why for part, why in ONLY_PARSED.items() if part in " ".join(words) + " "), None)
                 check(words)
-                if reason is None and str(page.relative_to(ROOT)) not in PAGES_ONLY_PARSED:
-                    run(words, command, monkeypatch, where)
+                if reason is not None or str(page.relative_to(ROOT)) in PAGES_ONLY_PARSED:
+                    printed = None
+                elif words[0] != ".":
+                    output = run(words, command, monkeypatch, where)
+                    printed = None if printed is None else [*printed, output]
+
+
+def assert_same_output(output: str, shown: str, where: str) -> None:
+    """The same words; numbers may differ in the last place, as between processors with and without bf16."""
+    number = r"\d+(?:\.\d+)?"
+    assert re.sub(number, "#", output) == re.sub(number, "#", shown), f"{where}: {output}"
+    values = [[float(one) for one in re.findall(number, text)] for text in (output, shown)]
+    assert values[0] == pytest.approx(values[1], abs=1), f"{where}: {output}"
+
+
+def test_the_first_lines_of_the_readme_work_when_they_are_pasted(home, tmp_path):
+    """Into a shell that has not heard of Diptych, in the folder where `make demo` has installed it and trained."""
+    code, shown = re.search(
+        r"```sh\n(\. \.venv.*?)```\n\n```text\n(.*?)```", PAGES[0].read_text("utf-8"), re.DOTALL
+    ).groups()
+    shutil.copytree(home, tmp_path, dirs_exist_ok=True)
+    if not (Path(sys.prefix) / "bin" / "activate").exists():
+        pytest.skip("the tests do not run in a virtual environment")
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    shell = ["sh", "-euc", f"PS1=\n{code}"]
+    done = subprocess.run(shell, cwd=tmp_path, env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert_same_output(done.stdout, shown, "README.md")
+
+
+def test_the_readme_activates_the_environment_before_it_needs_it():
+    text = PAGES[0].read_text(encoding="utf-8")
+    commands = re.search(r"^(diptych|python) ", "\n".join(m[2] for m in BLOCK.finditer(text)), re.MULTILINE)
+    assert ACTIVATE in "\n".join(m[2] for m in BLOCK.finditer(text))[: commands.start()]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=NAMES)
+def test_commands_within_sentences_exist(page):
+    """With the options that they name; values may be placeholders."""
+    for line in re.findall(r"`(diptych [^`]+)`", page.read_text(encoding="utf-8")):
+        found, rest = typer.main.get_command(app), line.split()[1:]
+        while rest and hasattr(found, "commands"):
+            if not re.fullmatch(r"[a-z][\w-]*", rest[0]):
+                break  # a placeholder: COMMAND, --version
+            assert rest[0] in found.commands, f"{page.name}: {line}"
+            found, rest = found.commands[rest[0]], rest[1:]
+        known = {name for parameter in found.params for name in parameter.opts} | {"--help"}
+        assert (
+            not {word.strip("[],.").split("=")[0] for word in rest if word.startswith("--")} - known - {"--version"}
+        ), line
 
 
 def split(line: str) -> list[str]:
@@ -168,8 +226,13 @@ def check(words: list[str]) -> None:
     program, *rest = words
     options = [word.split("=")[0] for word in rest if word.startswith("--")]
     if program == "diptych":
-        group = typer.main.get_command(app)
-        group.commands[rest[0]].make_context(rest[0], rest[1:])  # raises for what the command does not know
+        found = typer.main.get_command(app)
+        while hasattr(found, "commands"):
+            name, *rest = rest
+            found = found.commands[name]
+        found.make_context(name, rest)  # raises for what the command does not know
+    elif words == ACTIVATE.split():
+        pass
     elif program == "torchrun":  # only parsed: the recipe needs GPUs
         check(words[words.index("diptych") :])
     elif program == "make":
@@ -185,14 +248,16 @@ def check(words: list[str]) -> None:
         pytest.fail(f"nothing is known here of the program {program}: {shlex.join(words)}")
 
 
-def run(words: list[str], command, monkeypatch, where: str) -> None:
+def run(words: list[str], command, monkeypatch, where: str) -> str:
+    """Run the command in this process; what it printed."""
     if words[0] == "diptych":
         outcome = command(*words[1:])
         assert outcome.status == 0, f"{where}: {shlex.join(words)}\n{outcome.err}"
-        return
+        return outcome.out
     assert words[:2] == ["python", "-m"], f"{where}: {shlex.join(words)}"
     monkeypatch.setattr(sys, "argv", words[2:])
     runpy.run_module(words[2], run_name="__main__")
+    return ""
 
 
 # ---- what else the pages say
