@@ -141,7 +141,7 @@ def huggingface_seeds(folder: Path) -> list[Seed]:
 
 def write_huggingface(folder: Path) -> list[Seed]:
     """A folder as transformers has it, with a module that ends the process which imports it."""
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     vit = make_vit()
     write_tensors(to_huggingface(vit.clip.state_dict(), VIT), folder / "model.safetensors")
     assert vit.tokenizer is not None
@@ -166,7 +166,7 @@ def write_huggingface(folder: Path) -> list[Seed]:
 
 def open_clip_seeds(folder: Path) -> list[Seed]:
     """open_clip_config.json."""
-    (folder / "oc").mkdir()
+    (folder / "oc").mkdir(exist_ok=True)
     vit = make_vit()
     write_tensors(vit.clip.state_dict(), folder / "oc" / "open_clip_model.safetensors")
     vision = {"image_size": 48, "patch_size": 16, "width": 128, "layers": 2}
