@@ -14,7 +14,7 @@ demo: .venv/.installed  ## train on the embedded pairs, measure, write runs/quic
 test: .venv/.dev  ## every test but the long ones
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2
 
-test-long: .venv/.dev  ## soak, kill, fuzz and full-length runs
+test-long: .venv/.dev  ## soak, kill and full-length runs, and ten minutes of fuzzing (DIPTYCH_FUZZ_SECONDS=30 for fewer)
 	$(BIN)/python -m pytest -m long --timeout 3600
 
 lint: .venv/.dev

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 
 from diptych.embed.folder import CONFIG, read_json
 from diptych.embed.library_encoder import ForeignEncoder, first_line, import_library
@@ -51,7 +52,7 @@ def open_huggingface(name: str, device: torch.device) -> ForeignEncoder:
     vision: Any = network.vision_model
     embed: Any = network.get_image_features
     encode, tokenizing = _text_encoder(network, tokenizer, device)
-    return ForeignEncoder(
+    encoder = ForeignEncoder(
         network,
         Path(name).name,
         prepare=lambda picture: processor(images=picture, return_tensors="pt")["pixel_values"][0],
@@ -62,6 +63,18 @@ def open_huggingface(name: str, device: torch.device) -> ForeignEncoder:
         tokenizing=tokenizing,
         no_texts=problem,
     )
+    _try(shown, encoder, texts=encode is not None)
+    return encoder
+
+
+def _try(shown: str, encoder: ForeignEncoder, *, texts: bool) -> None:
+    """Encode a picture and a text: the library finds out only then that its configuration does not fit."""
+    try:
+        encoder.encode_images([Image.new("RGB", (64, 48), (128, 128, 128))])
+        if texts:
+            encoder.encode_texts(["a photo"])
+    except Exception as error:
+        raise WeightsError(f"{shown} cannot encode: {first_line(error) or repr(error)}") from error
 
 
 def _check_folder(shown: str, name: str) -> None:
@@ -170,7 +183,8 @@ def _text_encoder(
         return None, ""
     config = network.config
     length = getattr(config.text_config, "max_position_embeddings", 77)
-    length = min(length, getattr(tokenizer, "model_max_length", length))
+    if isinstance(most := getattr(tokenizer, "model_max_length", None), int):  # else it is damaged
+        length = min(length, most)
     # SigLIP learned on lower-cased texts that are filled up to the full length. Of its tokenizers only some lower case.
     siglip = config.model_type in _LOWER_CASED
     settings: Mapping[str, Any] = getattr(tokenizer, "init_kwargs", {})

@@ -8,6 +8,7 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import peers  # noqa: F401  (before torchvision)
 import torch
 from embedding import VIT, make_vit, small_tokenizer
 from safetensors.torch import save
