@@ -14,21 +14,30 @@ from typing import NoReturn
 
 from typer.models import CommandInfo
 
-from diptych.cli import benchmark, data, exhibits, figures, paper, training, use  # noqa: F401  (their commands join the app)
+from diptych.cli import benchmark, data, exhibits, figures, paper, recipes, training, use  # noqa: F401  (their commands join the app)
 from diptych.cli.common import app, is_main
 from diptych.errors import DiptychError
 
 __all__ = ["app", "main"]
 
+_FIRST = ("quickstart", "train", "classify", "evaluate", "recipes")  # what a new user looks for
 _CLOSED_PIPE = 141  # 128 and the number of SIGPIPE, as shells say it
 
 
+def _name(command: CommandInfo) -> str:
+    return str(command.name or getattr(command.callback, "__name__", ""))
+
+
+def _in_a_new_users_order(command: CommandInfo) -> int:
+    return _FIRST.index(_name(command)) if _name(command) in _FIRST else len(_FIRST)
+
+
 def _in_the_papers_order(command: CommandInfo) -> tuple[str, int, str]:
-    name = str(command.name or getattr(command.callback, "__name__", ""))
-    kind, number, rest = re.fullmatch(r"(\D*)(\d*)(.*)", name).groups()  # type: ignore[union-attr]  # it always fits
+    kind, number, rest = re.fullmatch(r"(\D*)(\d*)(.*)", _name(command)).groups()  # type: ignore[union-attr]  # it always fits
     return {"table": "1", "figure": "2"}.get(kind, "3"), int(number or 0), rest
 
 
+app.registered_commands.sort(key=_in_a_new_users_order)
 paper.paper_app.registered_commands.sort(key=_in_the_papers_order)
 
 

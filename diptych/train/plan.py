@@ -126,7 +126,7 @@ def _facts(plan: Plan) -> Iterator[str]:
     yield f"steps            {config.num_steps:,} ({batch})"
     if plan.seconds is not None and cost.seconds_per_step is not None:
         rate = config.global_batch_size / cost.seconds_per_step
-        yield f"time             {_duration(plan.seconds)} ({cost.seconds_per_step:.3g} s a step, {rate:.4g} pairs/s)"
+        yield f"time             {duration(plan.seconds)} ({cost.seconds_per_step:.3g} s a step, {rate:.4g} pairs/s)"
     for note in cost.notes:
         yield f"note             {note}"
 
@@ -142,7 +142,8 @@ def _bytes(number: float) -> str:
     return f"{number / 2**30:.2f} GiB" if number >= 2**30 else f"{number / 2**20:.1f} MiB"
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """In the largest unit of which there are two."""
     for unit, size in (("days", 86400.0), ("hours", 3600.0), ("minutes", 60.0)):
         if seconds >= 2 * size:
             return f"{seconds / size:.1f} {unit}"

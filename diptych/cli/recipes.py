@@ -1,0 +1,88 @@
+"""diptych recipes: all of them, or the one that suits some data on this machine."""
+
+import dataclasses
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from diptych.cli.common import PAIRS_HELP, Number, announce, app, examples, show
+
+if TYPE_CHECKING:
+    from diptych.recipes.guidance import Advice
+
+
+@app.command(epilog=examples("diptych recipes", "diptych recipes --pairs 60000"))
+def recipes(
+    data: Annotated[list[str] | None, typer.Argument(help=PAIRS_HELP)] = None,
+    pairs: Annotated[Number, typer.Option(help="Different pairs that you have; without it DATA is counted.")] = None,
+    json_lines: Annotated[bool, typer.Option("--json", help="One JSON object, for other programs.")] = False,
+) -> None:
+    """List all recipes, or say which one suits DATA or so many pairs here.
+
+    With DATA or --pairs each candidate makes a few updates on made-up pictures: that gives the time. The accuracy is
+    that of measured or published runs, each with its source.
+    """
+    from diptych.recipes.guidance import candidates, choose, measured_config, recipe_rows
+
+    if not data and pairs is None:
+        rows = recipe_rows()
+        print(json.dumps(rows)) if json_lines else show(_list(rows))
+        return
+    num_pairs = _count(tuple(data or ())) if pairs is None else pairs
+    options = candidates(num_pairs)
+    seconds: dict[str, float | None] = {}
+    for option in options:
+        from diptych.train.plan import make_plan
+
+        announce(f"measuring a few updates of {option.recipe}")
+        seconds[option.recipe] = make_plan(measured_config(option.recipe, tuple(data or ()), num_pairs)).seconds
+    advice = choose(num_pairs, seconds)
+    known = [run for option in options for run in option.known]
+    if json_lines:
+        runs = [dataclasses.asdict(run) for run in known]
+        print(
+            json.dumps({"num_pairs": num_pairs, "seconds": seconds, **dataclasses.asdict(advice), "known_runs": runs})
+        )
+        return
+    _print_advice(num_pairs, seconds, advice)
+    for run in known:
+        print(f"known run  {run.recipe} on {run.num_pairs:,} pairs ({run.data}): {run.result} [{run.source}]")
+    for way in advice.instead:
+        print(f"instead    {way}")
+
+
+def _print_advice(num_pairs: int, seconds: dict[str, float | None], advice: "Advice") -> None:
+    from diptych.recipes.guidance import EPOCHS
+    from diptych.train.plan import duration
+
+    print(f"pairs      {num_pairs:,}, each seen {EPOCHS} times")
+    print(f"recipe     {advice.recipe or 'none: better not from scratch'}")
+    print(f"reason     {advice.reason}")
+    for recipe, taken in seconds.items():
+        print(f"time here  {recipe}: {'not measured' if taken is None else duration(taken)}")
+
+
+def _count(data: tuple[str, ...]) -> int:
+    from diptych.train.inputs import count_pairs, no_pairs, open_pairs
+
+    source = open_pairs(data, 64)
+    announce("counting the pairs")
+    if not (counted := count_pairs(source)):
+        raise no_pairs(data, source)
+    return counted
+
+
+def _list(rows: list[dict[str, Any]]) -> Any:
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    table.add_column("recipe", no_wrap=True)
+    table.add_column("for")
+    for name in ("parameters", "pixels", "batch"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        numbers = (row["parameters"], row["image_size"], row["batch"])
+        table.add_row(row["recipe"], row["for"], *("as --init" if one is None else f"{one:,}" for one in numbers))
+    return table
