@@ -12,6 +12,7 @@ import tokenizers
 import tokenizing
 from tokenizing import FRAGMENTS, assert_same, captions, open_clip_module
 
+from diptych.data.openai_vocabulary import FILE, VARIABLE, find_openai_vocabulary
 from diptych.data.tokenizer import Tokenizer
 from diptych.errors import ConfigError, DataError, TextError
 
@@ -153,7 +154,7 @@ def test_garbage_is_refused(tmp_path, content):
     with pytest.raises(DataError, match=r"tokenizer\.json: "):
         Tokenizer.from_file(path)
     with pytest.raises(DataError, match="bpe_simple_vocab_16e6"):
-        Tokenizer.openai(path)
+        Tokenizer.openai(path.rename(tmp_path / "merges.txt.gz"))
 
 
 def test_missing_and_absurd_files_are_refused(tmp_path):
@@ -177,3 +178,56 @@ def test_missing_and_absurd_files_are_refused(tmp_path):
         path.write_bytes(gzip.compress(lines.encode()))
         with pytest.raises(DataError, match=r"merges\.txt\.gz"):
             Tokenizer.openai(path)
+
+
+# ---- where OpenAI's vocabulary is found
+
+
+@pytest.fixture
+def bare(monkeypatch, tmp_path):
+    """A machine with no package and no cache that has the vocabulary."""
+    for name in ("HF_HUB_CACHE", "HF_HOME", VARIABLE):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    return tmp_path
+
+
+def test_without_the_vocabulary_all_ways_to_it_are_said(bare):
+    with pytest.raises(DataError, match=r"open_clip_torch.*hf download.*beside the weights.*DIPTYCH_OPENAI_VOCABULARY"):
+        Tokenizer.openai()
+
+
+def test_the_vocabulary_is_found_without_any_package(bare, monkeypatch):
+    source = find_openai_vocabulary_of_a_package()
+    truth = Tokenizer.openai(source)
+    truth.save(bare / "tokenizer.json")
+    cached = bare / "cache" / "huggingface" / "hub" / "models--openai--clip-vit-base-patch32" / "snapshots" / "abc"
+    cached.mkdir(parents=True)
+    for place, file in ((cached / "tokenizer.json", bare / "tokenizer.json"), (bare / "cache/clip" / FILE, source)):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(file.read_bytes())
+        assert Tokenizer.openai().fingerprint == truth.fingerprint
+        place.unlink()
+    (bare / FILE).write_bytes(source.read_bytes())
+    assert find_openai_vocabulary(bare) == bare / FILE
+    monkeypatch.setenv(VARIABLE, str(bare / "tokenizer.json"))
+    assert Tokenizer.openai().fingerprint == truth.fingerprint
+    monkeypatch.setenv(VARIABLE, str(bare / "absent"))
+    with pytest.raises(DataError, match="absent, which is no file"):
+        Tokenizer.openai()
+
+
+def find_openai_vocabulary_of_a_package() -> Path:
+    """open_clip's file, found as the fixture `bare` does not allow."""
+    return (
+        Path(next(folder for folder in map(Path, sys.path) if (folder / "open_clip" / FILE).is_file()))
+        / "open_clip"
+        / FILE
+    )
+
+
+def test_another_vocabulary_is_not_taken_for_openais(small, tmp_path):
+    small.save(tmp_path / "tokenizer.json")
+    with pytest.raises(DataError, match="OpenAI's vocabulary has 49,408"):
+        Tokenizer.openai(tmp_path / "tokenizer.json")

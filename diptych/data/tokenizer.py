@@ -17,8 +17,9 @@ import torch
 from tokenizers import models
 
 from diptych.data import text_cleaning, vocabulary
+from diptych.data.openai_vocabulary import find_openai_vocabulary
 from diptych.data.vocabulary import EOT, SOT, SUFFIX
-from diptych.errors import ConfigError, TextError
+from diptych.errors import ConfigError, DataError, TextError
 
 _END_OF_TEXT = "\x00"  # stands between the texts of a batch; cleaning removes it from the texts themselves
 _END_ID = -1
@@ -93,13 +94,21 @@ class Tokenizer:
         """The tokenizer of OpenAI's CLIP, 49,408 ids.
 
         Args:
-            path: another bpe_simple_vocab_16e6.txt.gz; by default the one that comes with Diptych.
+            path: bpe_simple_vocab_16e6.txt.gz, or a tokenizer.json or vocab.json of a CLIP with OpenAI's vocabulary; by
+                default what `find_openai_vocabulary` finds.
             context_length: the most ids of a text.
         Raises:
             DataError: the file is missing or is not such a file.
         """
-        merges = vocabulary.read_openai_merges(vocabulary.OPENAI_MERGES if path is None else Path(path))
-        return cls(vocabulary.from_merges(merges), merges, context_length)
+        path = find_openai_vocabulary() if path is None else Path(path)
+        if path.suffix != ".json":
+            merges = vocabulary.read_openai_merges(path)
+            return cls(vocabulary.from_merges(merges), merges, context_length)
+        whole = path.name != "vocab.json"
+        found = cls.from_file(path, context_length) if whole else cls.from_vocab_and_merges(path.parent, context_length)
+        if found.vocab_size != vocabulary.NUM_OPENAI_IDS:
+            raise DataError(f"{path}: {found.vocab_size:,} ids; OpenAI's vocabulary has {vocabulary.NUM_OPENAI_IDS:,}")
+        return found
 
     @classmethod
     def from_file(cls, path: str | Path, context_length: int | None = None) -> "Tokenizer":

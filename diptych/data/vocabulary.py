@@ -20,8 +20,8 @@ SMALLEST = len(BYTE_TOKENS) + 2
 LARGEST = 2**20
 _MAX_FILE_BYTES = 64 * 2**20
 _OPENAI_FILE = "bpe_simple_vocab_16e6.txt.gz"
-OPENAI_MERGES = Path(__file__).parents[1] / "assets" / "openai" / _OPENAI_FILE  # the first 48,894 of OpenAI's file
-_NUM_OPENAI_MERGES = 49_408 - SMALLEST
+NUM_OPENAI_IDS = 49_408
+_NUM_OPENAI_MERGES = NUM_OPENAI_IDS - SMALLEST
 
 Merges = list[tuple[str, str]]
 

@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from diptych.data.openai_vocabulary import find_openai_vocabulary
 from diptych.data.tokenizer import Tokenizer
 from diptych.data.transforms import Preprocessing
 from diptych.embed.folder import CONFIG, TOKENIZER, WEIGHTS, read_description, read_json
 from diptych.embed.foreign import OPEN_CLIP_CONFIG, huggingface_preprocessing, read_open_clip
 from diptych.embed.remote_code import asked_code, remote_code_sentence
-from diptych.errors import ConfigError, WeightsError
+from diptych.errors import ConfigError, DataError, WeightsError
 from diptych.model.config import CLIPConfig
 from diptych.model.layouts import config_from_huggingface
 from diptych.model.sharded import INDEX_SUFFIX
@@ -125,7 +126,12 @@ def optional_tokenizer(folder: Path, config: CLIPConfig) -> Tokenizer | None:
     if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
         return Tokenizer.from_vocab_and_merges(folder, length)
     if config.text.vocab_size == OPENAI_VOCABULARY:
+        try:
+            found = Tokenizer.openai(find_openai_vocabulary(folder), length)
+        except DataError as error:
+            logger.warning("%s has no %s: pictures can be encoded, texts cannot. %s", folder, TOKENIZER, error)
+            return None
         logger.warning("%s has no %s; taking OpenAI's vocabulary", folder, TOKENIZER)
-        return Tokenizer.openai(context_length=length)
+        return found
     logger.warning("%s lacks %s: pictures can be encoded, texts cannot", folder, TOKENIZER)
     return None
