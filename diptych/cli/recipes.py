@@ -10,6 +10,7 @@ from diptych.cli.common import PAIRS_HELP, Number, announce, app, examples, show
 
 if TYPE_CHECKING:
     from diptych.recipes.guidance import Advice
+    from diptych.train.plan import Plan
 
 
 @app.command(epilog=examples("diptych recipes", "diptych recipes --pairs 60000"))
@@ -31,12 +32,13 @@ def recipes(
         return
     num_pairs = _count(tuple(data or ())) if pairs is None else pairs
     options = candidates(num_pairs)
-    seconds: dict[str, float | None] = {}
+    plans: dict[str, Plan] = {}
     for option in options:
         from diptych.train.plan import make_plan
 
         announce(f"measuring a few updates of {option.recipe}")
-        seconds[option.recipe] = make_plan(measured_config(option.recipe, tuple(data or ()), num_pairs)).seconds
+        plans[option.recipe] = make_plan(measured_config(option.recipe, tuple(data or ()), num_pairs))
+    seconds = {recipe: plan.seconds for recipe, plan in plans.items()}
     advice = choose(num_pairs, seconds)
     known = [run for option in options for run in option.known]
     if json_lines:
@@ -45,22 +47,23 @@ def recipes(
             json.dumps({"num_pairs": num_pairs, "seconds": seconds, **dataclasses.asdict(advice), "known_runs": runs})
         )
         return
-    _print_advice(num_pairs, seconds, advice)
+    _print_advice(num_pairs, plans, advice)
     for run in known:
         print(f"known run  {run.recipe} on {run.num_pairs:,} pairs ({run.data}): {run.result} [{run.source}]")
     for way in advice.instead:
         print(f"instead    {way}")
 
 
-def _print_advice(num_pairs: int, seconds: dict[str, float | None], advice: "Advice") -> None:
+def _print_advice(num_pairs: int, plans: "dict[str, Plan]", advice: "Advice") -> None:
     from diptych.recipes.guidance import EPOCHS
     from diptych.train.plan import duration
 
     print(f"pairs      {num_pairs:,}, each seen {EPOCHS} times")
     print(f"recipe     {advice.recipe or 'none: better not from scratch'}")
     print(f"reason     {advice.reason}")
-    for recipe, taken in seconds.items():
-        print(f"time here  {recipe}: {'not measured' if taken is None else duration(taken)}")
+    for recipe, plan in plans.items():
+        taken = "not measured" if plan.seconds is None else duration(plan.seconds)
+        print(f"time here  {recipe}: {taken} ({'; '.join(plan.cost.notes)})")
 
 
 def _count(data: tuple[str, ...]) -> int:
