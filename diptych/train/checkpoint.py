@@ -15,15 +15,16 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from diptych import distributed
-from diptych.errors import CheckpointError, ConfigError
+from diptych.errors import CheckpointError, ConfigError, DiptychError
 from diptych.records import Result
 from diptych.train.config import CheckpointConfig
 from diptych.train.sharded_state import gathered, read_file, read_shards, write_file, write_shard
+from diptych.train.state_check import check_saved
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +40,7 @@ class Checkpoints:
         self.config = config
         self._last_time = time.monotonic()
         self._best_so_far: int | None = None
+        self._read: Path | None = None
         self._scores = self._read_scores()
 
     def paths(self) -> list[Path]:
@@ -122,12 +124,16 @@ class Checkpoints:
             try:
                 # A file is read into memory (no mmap): it may be pruned while its tensors are still in use.
                 state = read_shards(path) if path.is_dir() else read_file(path)
+                check_saved(state, _step(path))
             except Exception as error:  # a damaged file can fail in any way; the one before it may be whole
                 failure = f"{type(error).__name__}: {error}"
+                if type(error).__name__ == "UnpicklingError":  # torch's own message advises to run what it holds
+                    failure = "it holds something else than tensors and plain values"
                 if isinstance(error, MemoryError) or "allocate memory" in failure:
                     failure = "out of memory"
             failures = distributed.gather_objects(failure)
             if not any(failures):
+                self._read = path
                 return state
             self._explain(path, failures)
             if distributed.is_main():
@@ -136,6 +142,26 @@ class Checkpoints:
         if names:
             raise CheckpointError(f"no checkpoint in {self.folder} can be read; start the run anew in another folder")
         return None
+
+    @contextlib.contextmanager
+    def naming(self) -> Iterator[None]:
+        """Within, the state that `newest` read last is used; where it does not fit the run, that is one error.
+
+        Raises:
+            CheckpointError: names the checkpoint, what is wrong with it, and what to do.
+        """
+        try:
+            yield
+        except DiptychError:
+            raise
+        except Exception as error:  # a state of another shape can fail in any way
+            others = [path for path in self.paths() if path != self._read]
+            advice = (
+                f"move it away, then --resume goes on from {others[-1]}"
+                if others
+                else "start the run anew in another folder (--out)"
+            )
+            raise CheckpointError(f"checkpoint {self._read} does not fit this run: {error}; {advice}") from error
 
     def last_good(self) -> str:
         """The newest checkpoint, for messages."""

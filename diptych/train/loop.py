@@ -116,8 +116,9 @@ def fit(
         tokenizer = distributed.on_main(lambda: prepare_tokenizer(config, source, folder))
         if saved is None:
             draft = config
-            config = settle_length(draft, began, folder, lambda: _prepare(draft, source, tokenizer, device, None)[::2])
-        training, model, step = _prepare(config, source, tokenizer, device, saved)
+            trial = functools.partial(_prepare, draft, source, tokenizer, device, checkpoints, None)
+            config = settle_length(draft, began, folder, lambda: trial()[::2])
+        training, model, step = _prepare(config, source, tokenizer, device, checkpoints, saved)
         _check(evaluators, model)
 
         # ---- train, save, measure
@@ -135,7 +136,12 @@ def fit(
 
 
 def _prepare(
-    config: TrainConfig, source: Source, tokenizer: Tokenizer, device: torch.device, saved: dict[str, Any] | None
+    config: TrainConfig,
+    source: Source,
+    tokenizer: Tokenizer,
+    device: torch.device,
+    checkpoints: Checkpoints,
+    saved: dict[str, Any] | None,
 ) -> tuple[Training, Model, Step]:
     """Network, optimizer and loader, as they are before the first update or were at the checkpoint."""
     if device.type == "cpu":
@@ -159,7 +165,8 @@ def _prepare(
     inputs = input_marks(config, tokenizer)
     training = Training(network, optimizer, loader, SpikeGuard(config.guard), average, inputs)
     if saved is not None:
-        training.load_state_dict(saved)
+        with checkpoints.naming():
+            training.load_state_dict(saved)
         logger.info("resuming %s at step %d of %d", config.out, training.step, config.num_steps)
     return training, model, step
 

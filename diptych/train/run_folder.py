@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from diptych import distributed
 from diptych.embed.folder import check_can_save
-from diptych.errors import ConfigError
+from diptych.errors import CheckpointError, ConfigError
 from diptych.train.checkpoint import Checkpoints
 from diptych.train.config import TrainConfig, check_same_run
 from diptych.train.folder_lock import FolderLock
@@ -47,6 +47,21 @@ def _check_holds_run(folder: Path) -> None:
     raise ConfigError(f"cannot resume {folder}: {what}; {others}leave out --resume to begin a run there")
 
 
+def check_saved_config(saved: Mapping[str, Any], config: TrainConfig, folder: Path) -> None:
+    """Refuse a checkpoint of another configuration.
+
+    Raises:
+        ConfigError: names each field that differs.
+        CheckpointError: it holds no configuration.
+    """
+    if not isinstance(saved.get("config"), dict):
+        raise CheckpointError(
+            f"the newest checkpoint in {folder} holds no configuration: move it away, then --resume goes on from the "
+            "one before it"
+        )
+    check_same_run(saved["config"], config, compare_paths="inputs" not in saved)
+
+
 def claim(
     folder: Path, lock: FolderLock, checkpoints: Checkpoints, config: TrainConfig, saved: Mapping[str, Any] | None
 ) -> None:
@@ -56,7 +71,7 @@ def claim(
     """
     check_can_save(folder / "model")
     if saved is not None:
-        check_same_run(saved["config"], config, compare_paths="inputs" not in saved)
+        check_saved_config(saved, config, checkpoints.folder)
     elif checkpoints.paths():
         raise ConfigError(f"{folder} holds a run already: go on with it (--resume), or choose another folder (--out)")
     elif (folder / "model").exists():

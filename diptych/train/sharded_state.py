@@ -19,19 +19,21 @@ import torch
 import torch.distributed as dist
 
 from diptych import distributed
+from diptych.train.state_check import DIGEST, state_digest
 
 # Where a value stands in the nested state: the keys and indices that lead to it.
 _Place = tuple[str | int, ...]
 
 
 def write_file(path: Path, value: Any) -> None:
-    """Write plain data and tensors, down to the disk itself.
+    """Write plain data and tensors, down to the disk itself; a dict with its digest.
 
     Raises:
         OSError, RuntimeError: the disk is full; torch reports it as the latter.
     """
+    content = {**value, DIGEST: state_digest(value)} if isinstance(value, dict) else value
     with path.open("wb") as file:
-        torch.save(value, file)
+        torch.save(content, file)
         file.flush()
         os.fsync(file.fileno())
 
@@ -42,13 +44,17 @@ def read_file(path: Path, *, mmap: bool = False) -> Any:
     Args:
         mmap: leave the tensors in the file; it must stay as long as they are in use.
     Raises:
-        Exception: of many kinds, where the file is cut short or damaged.
+        Exception: of many kinds, where the file is cut short, damaged or changed.
     """
     # torch.load does not compare the checksums that torch.save wrote; a rotten bit would become a weight.
     with zipfile.ZipFile(path) as archive:
         if (damaged := archive.testzip()) is not None:
             raise zipfile.BadZipFile(f"the checksum of {damaged} is wrong")
-    return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+    value = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
+    digest = value.pop(DIGEST, None) if isinstance(value, dict) else None  # older versions wrote none
+    if digest is not None and digest != state_digest(value):
+        raise ValueError("it was changed since it was written: its digest is another one")
+    return value
 
 
 def write_shard(folder: Path, state: dict[str, Any]) -> None:
@@ -94,6 +100,8 @@ def read_shards(folder: Path) -> dict[str, Any]:
             raise ValueError(f"{_name(rank, main['ranks'])} is of rank {shard['rank']} and step {shard['step']}")
         for place, part in shard["rows"].items():
             tensor, begin = part["tensor"], part["begin"]
+            if list(tensor.shape[1:]) != list(part["shape"])[1:] or (len(tensor) and begin != filled.get(place, 0)):
+                raise ValueError(f"rows of {place} do not follow those of the rank before")
             if place not in whole:
                 whole[place] = torch.empty(part["shape"], dtype=tensor.dtype)
             whole[place][begin : begin + len(tensor)] = tensor

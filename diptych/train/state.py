@@ -14,6 +14,9 @@ from diptych.train.averaging import WeightAverage
 from diptych.train.guard import SpikeGuard
 from diptych.train.inputs import same_inputs
 from diptych.train.optimizer import Optimizer
+from diptych.train.state_check import check_fits, check_moments
+
+_MOMENTS = {"adamw": ("exp_avg", "exp_avg_sq"), "muon": ("momentum",)}  # that an optimizer keeps of each parameter
 
 
 @dataclasses.dataclass
@@ -54,8 +57,10 @@ class Training:
         """The inverse of state_dict, of a run on any number of ranks.
 
         Raises:
+            ValueError: it does not fit this run: a name, shape, type or number is none that it can have.
             ConfigError: the run began with other pairs, another tokenizer or other weights.
         """
+        check_fits(state, self.state_dict(), len(self.loader.source.shards))
         self.inputs = same_inputs(state.get("inputs", {}), self.inputs)
         self.network.load_state_dict(_placed(state["model"], self.network.state_dict()))
         self.optimizer.load_state_dict(self._placed_moments(state["optimizer"]))
@@ -73,10 +78,12 @@ class Training:
             parameters = [parameter for group in part.param_groups for parameter in group["params"]]
             indices = [index for group in saved[name]["param_groups"] for index in group["params"]]
             like = dict(zip(indices, parameters, strict=True))
-            moments = {
-                index: {key: _place(value, like[index]) for key, value in values.items()}
-                for index, values in saved[name]["state"].items()
-            }
+            moments = {}
+            for index, values in saved[name]["state"].items():
+                if index not in like:
+                    raise ValueError(f"optimizer.{name}.state is of a parameter {index!r:.40} that there is not")
+                check_moments(values, like[index], _MOMENTS[name], f"optimizer.{name}.state.{index}")
+                moments[index] = {key: _place(value, like[index]) for key, value in values.items()}
             placed[name] = {**saved[name], "state": moments}
         return placed
 
