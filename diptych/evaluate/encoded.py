@@ -9,7 +9,7 @@ name is a fingerprint of all that the vectors depend on, so another model, prepr
 import dataclasses
 import hashlib
 import json
-import logging
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -26,16 +26,17 @@ from diptych.data.content import files_state
 from diptych.data.parquet_process import read_table
 from diptych.embed.encoder import Encoder
 from diptych.errors import ConfigError, DataError, InputError
+from diptych.evaluate.cached import check_digest, make_way, new_digest, read_or_none
 from diptych.evaluate.encoding import EncodedBatch, encode_benchmark
 from diptych.evaluate.progress import progress_bar
 from diptych.evaluate.unfinished import remove_stale, unfinished_name
 
 KINDS = ("embeddings", "features")
-FORMAT = 1
+FORMAT = 2
 
-_log = logging.getLogger(__name__)
 _PICTURES_PER_BATCH = 256
 _ROWS_PER_BLOCK = 65_536
+_LARGEST_MANIFEST = 1 << 20
 _NOTHING: Mapping[str, Any] = {}  # one for all: millions of empty ones would fill the memory
 
 
@@ -102,14 +103,20 @@ def encode_set(
 def _projected(encoder: Any, features: np.ndarray, path: Path) -> np.ndarray:
     """Embeddings of kept features, beside them on disk, made block by block."""
     dim = encoder.project_features(torch.from_numpy(np.array(features[:1]))).shape[1]
-    if not path.exists() or path.stat().st_size != 4 * len(features) * dim:
+    size = 4 * len(features) * dim
+    if read_or_none(path, lambda kept: check_digest(kept, size), "the kept vectors") is None:
         part = path.with_name(unfinished_name(path.name))
         try:
             remove_stale(path.parent)
+            digest = new_digest()
             with part.open("wb") as file:
                 for start in range(0, len(features), _ROWS_PER_BLOCK):
                     block = torch.from_numpy(np.array(features[start : start + _ROWS_PER_BLOCK]))
-                    file.write(encoder.project_features(block).numpy().tobytes())
+                    content = encoder.project_features(block).numpy().tobytes()
+                    digest.update(content)
+                    file.write(content)
+                file.write(digest.digest())
+            make_way(path)
             part.replace(path)
         except OSError as error:
             raise DataError(f"cannot keep vectors in {path.parent}: {error.strerror}; free some space") from error
@@ -145,9 +152,13 @@ def _encode(
         raise DataError(f"cannot keep vectors in {folder.parent}: {error.strerror}; choose another cache") from error
     try:
         rows = _Rows()
+        digest = new_digest()
         with (part / "vectors.f32").open("wb") as file:
             for batch in shown:
-                file.write(rows.add(batch).tobytes())
+                content = rows.add(batch).tobytes()
+                digest.update(content)
+                file.write(content)
+            file.write(digest.digest())
         rows.write(part, batches.num_broken, fingerprint)
         del rows  # they are read back
         _put(part, folder, fingerprint)
@@ -163,10 +174,10 @@ def _encode(
 
 def _put(part: Path, folder: Path, fingerprint: str) -> None:
     """Give a finished folder its name; a broken one of that name makes way, a sound one of another process stays."""
-    if folder.exists():
+    if os.path.lexists(folder):
         if _read(folder, fingerprint) is not None:
             return
-        shutil.rmtree(folder, ignore_errors=True)
+        make_way(folder)
     try:
         part.replace(folder)
     except OSError:  # the other process was faster by a moment
@@ -224,7 +235,12 @@ class _Rows:
             "metadata": pa.array(beside, pa.string()),
         }
         pq.write_table(pa.table(columns), folder / "rows.parquet")
-        manifest = {"fingerprint": fingerprint, "shape": [len(self.keys), self.dim], "num_broken": num_broken}
+        manifest = {
+            "fingerprint": fingerprint,
+            "shape": [len(self.keys), self.dim],
+            "num_broken": num_broken,
+            "rows": _file_digest(folder / "rows.parquet"),
+        }
         (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
 
 
@@ -235,24 +251,38 @@ def _plain(value: Any) -> Any:
     return str(value)
 
 
+def _file_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def _read(folder: Path, fingerprint: str) -> Encoded | None:
     """What an earlier run kept; None where it is not there, or, with a notice, where it is broken."""
-    if not folder.exists():
-        return None
-    try:
-        manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        if manifest["fingerprint"] != fingerprint:
-            raise ValueError("it belongs to something else")
-        shape = tuple(manifest["shape"])
-        vectors = np.memmap(folder / "vectors.f32", np.float32, "r", shape=shape)
-        rows = read_table(folder / "rows.parquet")
-        labels = rows.column("label").to_numpy()
-        if len(labels) != shape[0] or (folder / "vectors.f32").stat().st_size != 4 * shape[0] * shape[1]:
-            raise ValueError("its files differ in length")
-        metadata = tuple(json.loads(one) if one else _NOTHING for one in rows.column("metadata").to_pylist())
-        texts = tuple(map(tuple, rows.column("texts").to_pylist()))
-        keys = tuple(rows.column("key").to_pylist())
-        return Encoded(keys, labels, vectors, texts, metadata, int(manifest["num_broken"]), fingerprint)
-    except (OSError, KeyError, ValueError, TypeError, pa.ArrowException) as error:
-        _log.warning("kept vectors in %s are broken (%s); they are computed again", folder, error)
-        return None
+    return read_or_none(folder, lambda kept: _read_whole(kept, fingerprint), "the folder of kept vectors")
+
+
+def _read_whole(folder: Path, fingerprint: str) -> Encoded:
+    if (folder / "manifest.json").stat().st_size > _LARGEST_MANIFEST:
+        raise ValueError("its manifest is too large")
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    if manifest["fingerprint"] != fingerprint:
+        raise ValueError("it belongs to something else")
+    num_rows, dim = manifest["shape"]
+    if not all(type(number) is int and number > 0 for number in (num_rows, dim)):
+        raise ValueError(f"its shape is {manifest['shape']!r:.60}")
+    check_digest(folder / "vectors.f32", 4 * num_rows * dim)
+    # A parser sees nothing but what was written: a few damaged bytes of Parquet can ask for gigabytes.
+    if manifest["rows"] != _file_digest(folder / "rows.parquet"):
+        raise ValueError("rows.parquet was changed since it was written")
+    rows = read_table(folder / "rows.parquet")
+    if len(rows) != num_rows:
+        raise ValueError("its files differ in length")
+    return Encoded(
+        tuple(rows.column("key").to_pylist()),
+        rows.column("label").to_numpy(),
+        np.memmap(folder / "vectors.f32", np.float32, "r", shape=(num_rows, dim)),
+        tuple(map(tuple, rows.column("texts").to_pylist())),
+        tuple(json.loads(one) if one else _NOTHING for one in rows.column("metadata").to_pylist()),
+        int(manifest["num_broken"]),
+        fingerprint,
+    )

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from diptych.data.parquet_process import read_table
+from diptych.data.parquet_process import describe, read_table
 from diptych.errors import DataError, ShapeError
 from diptych.evaluate.metrics.classification import rank_of_truth
 from diptych.evaluate.unfinished import write_whole
@@ -16,6 +16,8 @@ from diptych.records import Predictions
 
 _COLUMNS = ("key", "label", "classes", "scores")
 TOP_K = 5
+# A file that states more would fill the memory; every key is different, and hardly shrinks.
+_ROWS_PER_BYTE = 4
 _RANK = "rank"  # a column of some files: Predictions may come without
 
 
@@ -96,9 +98,10 @@ def read_predictions(path: str | Path) -> Predictions:
     Raises:
         DataError: the file is missing, is no Parquet, or its columns are not those of predictions.
     """
-    import pyarrow as pa
-
     try:
+        size, stated = Path(path).stat().st_size, describe(path).num_rows
+        if stated > size * _ROWS_PER_BYTE:
+            raise ValueError(f"its {size} bytes state {stated} rows")
         table = read_table(path)
         keys, labels, classes, scores = (table.column(name).to_pylist() for name in _COLUMNS)
         return Predictions(
@@ -108,5 +111,5 @@ def read_predictions(path: str | Path) -> Predictions:
             np.array(scores, dtype=np.float32).reshape(len(keys), -1 if keys else 0),
             np.array(table.column(_RANK).to_pylist(), np.int64) if _RANK in table.column_names else None,
         )
-    except (OSError, pa.ArrowException, KeyError, ValueError, TypeError) as error:
+    except Exception as error:  # a broken file can fail in any way
         raise DataError(f"{path} is no file of predictions ({', '.join(_COLUMNS)}): {error}") from error

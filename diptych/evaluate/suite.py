@@ -23,10 +23,11 @@ from diptych.data.content import files_state
 from diptych.embed.encoder import Encoder
 from diptych.embed.resolver import as_encoder
 from diptych.errors import ConfigError, DataError, InputError
-from diptych.evaluate.predictions import predictions_path
+from diptych.evaluate.cached import read_or_none
+from diptych.evaluate.predictions import predictions_path, read_predictions
 from diptych.evaluate.tasks.task import Setting, Task
 from diptych.evaluate.unfinished import write_whole
-from diptych.records import Result, parse_result
+from diptych.records import Predictions, Result, parse_result
 
 FORMAT = 1
 
@@ -143,7 +144,13 @@ def _measure(
 
 
 def _all_there(folder: Path | None, names: Sequence[str]) -> bool:
-    return folder is None or all((folder / name).is_file() for name in names)
+    """Whether files of Predictions are there and can be read; a broken one is named, and measured again."""
+
+    def read(path: Path) -> Predictions:
+        return read_predictions(path)
+
+    what = "the file of predictions"
+    return folder is None or all(read_or_none(folder / name, read, what) is not None for name in names)
 
 
 def _files_of(folder: Path | None, model: str) -> dict[str, int]:
@@ -275,15 +282,20 @@ def read_part(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError, RecursionError) as error:
         _log.warning("%s is broken (%s); it is measured again", path, error)
         return None
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
+    if not isinstance(content, dict) or not isinstance(content.get("format"), int):
+        _log.warning("%s is broken (it states no format); it is measured again", path)
+        return None
+    if content["format"] != FORMAT:
         raise ConfigError(
             f"{path} was written by another version of Diptych; give another --out, or move the folder parts away"
         )
     try:
         found = [parse_result(row) for row in content["results"]]
         beside = {"model": content.get("model", ""), "predictions": list(content.get("predictions", ()))}
+        if not all(isinstance(name, str) for name in beside["predictions"]):
+            raise TypeError("predictions are names of files")
         return {"fingerprint": content["fingerprint"], **beside, "results": found}
-    except (KeyError, TypeError, ValueError) as error:
+    except Exception as error:  # whatever is broken in it, measuring again is right
         _log.warning("%s is broken (%r); it is measured again", path, error)
         return None
 

@@ -34,6 +34,8 @@ def write_whole(path: Path, content: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         unfinished.write_bytes(content)
+        if path.is_dir():  # no file is as it was: whoever put a folder there keeps it under another name
+            path.rename(path.with_name(f"{path.name}.old"))
         unfinished.replace(path)
     finally:
         with contextlib.suppress(OSError):

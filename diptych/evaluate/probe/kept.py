@@ -14,6 +14,7 @@ import safetensors.numpy
 from diptych.data.cards.card import Card
 from diptych.embed.encoder import Encoder
 from diptych.errors import InputError
+from diptych.evaluate.cached import read_or_none
 from diptych.evaluate.encoded import Encoded
 from diptych.evaluate.metrics.score import relevance
 from diptych.evaluate.probe.few_shot_task import point
@@ -26,6 +27,7 @@ from diptych.evaluate.unfinished import write_whole
 VERSION = 2
 """Raised when the same vectors would give another classifier."""
 
+_MOST_BESIDE = 1 << 20  # bytes of a kept file beside its numbers
 _NEVER = -1e9  # the score of a class without a training picture
 _log = logging.getLogger(__name__)
 
@@ -66,7 +68,8 @@ def learn_probe(encoder: Encoder, card: Card, setting: Setting, kind: str, fold:
     for deviation in images.deviations():
         _log.warning("%s: %s", card.title, deviation)
     path = _path(encoder, images, setting)
-    learned = None if path is None else _read(path)
+    shape = (images.num_classes, images.train.vectors.shape[1])
+    learned = None if path is None else read_or_none(path, lambda kept: _read(kept, shape), "the kept probe")
     if learned is None:
         learned = _learn(images, setting.seed)
         if path is not None:
@@ -137,17 +140,17 @@ def _write(learned: Learned, path: Path) -> None:
         _log.warning("a probe is not kept for the next run: %s", error)
 
 
-def _read(path: Path) -> Learned | None:
-    if not path.exists():
-        return None
-    try:
-        with safetensors.safe_open(path, "numpy") as file:
-            about = {name: json.loads(value) for name, value in file.metadata().items()}
-            weights, bias = file.get_tensor("weights"), file.get_tensor("bias")
-        if weights.ndim != 2 or bias.shape != weights.shape[:1]:
-            raise ValueError(f"shapes {weights.shape} and {bias.shape}")
-        ends = (float(about["objective"]), float(about["excess"]), int(about["steps"]), bool(about["converged"]))
-        return Learned(Fitted(weights, bias, float(about["lambda"]), *ends), about)
-    except (OSError, KeyError, ValueError, TypeError, safetensors.SafetensorError) as error:
-        _log.warning("the kept probe %s is broken (%s); it is learned again", path, error)
-        return None
+def _read(path: Path, shape: tuple[int, int]) -> Learned:
+    """A kept probe of so many classes and dimensions; any error where the file holds none."""
+    num_numbers = shape[0] * (shape[1] + 1)
+    if path.stat().st_size > 8 * num_numbers + _MOST_BESIDE:
+        raise ValueError(f"it is larger than {shape[0]} classes of {shape[1]} numbers")
+    with safetensors.safe_open(path, "numpy") as file:
+        about = {name: json.loads(value) for name, value in file.metadata().items()}
+        weights, bias = file.get_tensor("weights"), file.get_tensor("bias")
+    if weights.shape != shape or bias.shape != shape[:1] or {weights.dtype, bias.dtype} != {np.dtype(np.float64)}:
+        raise ValueError(f"{weights.dtype} and {bias.dtype} of the shapes {weights.shape} and {bias.shape}")
+    if not (np.isfinite(weights).all() and np.isfinite(bias).all()):
+        raise ValueError("it holds NaN or infinity")
+    ends = (float(about["objective"]), float(about["excess"]), int(about["steps"]), bool(about["converged"]))
+    return Learned(Fitted(weights, bias, float(about["lambda"]), *ends), about)

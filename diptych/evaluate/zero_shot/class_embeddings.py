@@ -7,12 +7,12 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import safetensors
 import safetensors.torch
 import torch
 
 from diptych.embed.encoder import Encoder
 from diptych.errors import InputError, ShapeError
+from diptych.evaluate.cached import read_or_none
 from diptych.evaluate.progress import progress_bar
 from diptych.evaluate.unfinished import write_whole
 from diptych.evaluate.zero_shot.prompts import fill_template
@@ -43,8 +43,10 @@ def class_embeddings(
     Source: CLIP paper, section 3.1.4.
     """
     path = _cache_path(cache_folder, getattr(encoder, "fingerprint", None), class_names, templates)
-    if path is not None and (cached := _read_cache(path, len(class_names))) is not None:
-        return cached
+    if path is not None:
+        cached = read_or_none(path, lambda kept: _read_cache(kept, len(class_names)), "cached classifier")
+        if cached is not None:
+            return cached
     names = [(one,) if isinstance(one, str) else tuple(one) for one in class_names]
     prompts = [fill_template(template, name) for several in names for name in several for template in templates]
     owner = [index for index, several in enumerate(names) for _ in range(len(several) * len(templates))]
@@ -90,22 +92,16 @@ def _cache_path(
     return Path(folder) / f"{hashlib.sha256(content.encode()).hexdigest()}.safetensors"
 
 
-def _read_cache(path: Path, num_classes: int) -> torch.Tensor | None:
-    """Read a cached classifier; None, with a notice, where the file cannot be one."""
-    if not path.exists():
-        return None
-    try:
-        if path.stat().st_size > _MAX_CACHE_BYTES:
-            raise ValueError("too large")
-        embeddings = safetensors.torch.load(path.read_bytes())["class_embeddings"]
-        if embeddings.ndim != 2 or len(embeddings) != num_classes or embeddings.dtype != torch.float32:
-            raise ValueError(f"{embeddings.dtype} of shape {tuple(embeddings.shape)} for {num_classes} classes")
-        if not ((embeddings.norm(dim=1) - 1).abs() < 1e-4).all():
-            raise ValueError("rows without unit norm")
-        return embeddings
-    except (OSError, KeyError, ValueError, safetensors.SafetensorError) as error:
-        _log.warning("cached classifier %s is broken (%s); it is computed again", path, error)
-        return None
+def _read_cache(path: Path, num_classes: int) -> torch.Tensor:
+    """Read a cached classifier; any error where the file cannot be one."""
+    if path.stat().st_size > _MAX_CACHE_BYTES:
+        raise ValueError("too large")
+    embeddings = safetensors.torch.load(path.read_bytes())["class_embeddings"]
+    if embeddings.ndim != 2 or len(embeddings) != num_classes or embeddings.dtype != torch.float32:
+        raise ValueError(f"{embeddings.dtype} of shape {tuple(embeddings.shape)} for {num_classes} classes")
+    if not ((embeddings.norm(dim=1) - 1).abs() < 1e-4).all():
+        raise ValueError("rows without unit norm")
+    return embeddings
 
 
 def _write_cache(embeddings: torch.Tensor, path: Path) -> None:
