@@ -1,4 +1,4 @@
-"""Files that several processes use: one writer at a time, and names that begin with ~."""
+"""Files that several processes use: one writer at a time, errors that name the file, and names that begin with ~."""
 
 import contextlib
 import errno
@@ -28,6 +28,22 @@ def expanded(path: str | Path) -> Path:
         if os.path.lexists(path):  # a name of its own that begins with ~
             return Path(path)
         raise InputError(f"{path}: {error}; write the whole path, or ./{path} for a name that begins with ~") from error
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Within, a file is written; what the disk refuses (full, read-only, a name too long) is an error that names it.
+
+    Raises:
+        DataError: names the file, the reason and what to do.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"cannot write {path}: {error.strerror or error}; free some space or choose another folder, "
+            "then repeat the command: what is measured and saved stays"
+        ) from error
 
 
 @contextlib.contextmanager

@@ -6,11 +6,12 @@ import threading
 from pathlib import Path
 
 import pytest
-from disks import fill, limited_file_size, small_disk
+from disks import fill, limited_file_size, make_read_only, small_disk
 from training import tiny_config
 
 from diptych.errors import DiptychError, TrainingError
 from diptych.records import Result
+from diptych.report.page import write_page
 from diptych.train import CheckpointConfig, TrainConfig, fit, read_log
 from diptych.train.checkpoint import Checkpoints
 from diptych.train.log import TrainLog
@@ -121,3 +122,21 @@ def test_tensorboard_gives_up_and_the_run_goes_on(tmp_path, caplog, when):
     assert len(read_log(tmp_path)) == 199
     assert caplog.text.count("no more TensorBoard log") == 1
     assert threading.excepthook is before
+
+
+@pytest.mark.parametrize("state", ["full", "read-only", "name too long", "a folder there"])
+def test_a_page_that_cannot_be_written_names_its_file(tmp_path, state):
+    reason = {"full": "No space", "read-only": "Read-only", "name too long": "File name too long"}.get(
+        state, "director"
+    )
+    with small_disk(tmp_path / "disk", 1 << 16) as disk:
+        path = disk / ("x" * 300 if state == "name too long" else "report.html")
+        if state == "full":
+            fill(disk)
+        elif state == "read-only":
+            make_read_only(disk)
+        elif state == "a folder there":
+            path.mkdir()
+        with pytest.raises(DiptychError, match=rf"cannot write .*/disk/\S+: .*{reason}.*repeat the command"):
+            write_page("<p>" * 1000, path)
+        assert not list(disk.glob(".*"))

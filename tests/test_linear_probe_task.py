@@ -94,7 +94,7 @@ def test_a_kept_probe_is_learned_once_and_never_of_other_weights(tmp_path, caplo
     kept.write_bytes(b"broken")
     with caplog.at_level(logging.WARNING):
         LINEAR_PROBE.measure(Pictures(), card, setting)
-    assert "learned again" in caplog.text
+    assert "computed again" in caplog.text
     LINEAR_PROBE.measure(Pictures("other weights"), card, setting)
     assert len(list((tmp_path / "cache/probes").iterdir())) == 2
 

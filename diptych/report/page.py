@@ -7,6 +7,7 @@ from typing import Any
 
 import jinja2
 
+from diptych.files import writing
 from diptych.report.contents import QuickstartReport
 from diptych.report.views import page_view
 
@@ -36,6 +37,12 @@ def write_report(report: QuickstartReport, path: str | Path) -> Path:
 def write_page(text: str, path: str | Path) -> Path:
     """Write a text to a file, whole or not at all; the folder is made if it is missing."""
     path = Path(path)
+    with writing(path):
+        _write_whole(text, path)
+    return path
+
+
+def _write_whole(text: str, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -47,4 +54,3 @@ def write_page(text: str, path: str | Path) -> Path:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-    return path

@@ -16,6 +16,7 @@ from diptych.embed.encoder import Evaluator
 from diptych.errors import ConfigError
 from diptych.evaluate import PredictiveZeroShot, ZeroShot
 from diptych.evaluate.provenance import run_record
+from diptych.files import writing
 from diptych.model.config import TextConfig
 from diptych.model.text_config import BagOfWordsConfig, CaptionDecoderConfig, OtherTextConfig, WordPredictionConfig
 from diptych.paper.training.efficiency import Efficiency, efficiency
@@ -115,7 +116,8 @@ def run_figure2(
     chance = sum(n / classes[name] for name, (_, n) in first.items()) / sum(n for _, n in first.values())
     ratios = {(fast, slow): _compared(curves[fast], curves[slow], chance) for fast, slow in COMPARED}
     numbers = out / "figure2.json"
-    numbers.write_text(json.dumps(_numbers(curves, ratios, chance, configs), indent=2) + "\n", encoding="utf-8")
+    with writing(numbers):
+        numbers.write_text(json.dumps(_numbers(curves, ratios, chance, configs), indent=2) + "\n", encoding="utf-8")
     drawn, page = write_figure(_page(curves, ratios, chance, configs), out, "figure2")
     return Figure2(curves, ratios, chance, drawn, page, numbers)
 

@@ -17,6 +17,7 @@ from diptych.data.benchmarks import Benchmark
 from diptych.errors import ConfigError
 from diptych.evaluate import ZeroShot
 from diptych.evaluate.provenance import run_record
+from diptych.files import writing
 from diptych.model.config import CLIPConfig, CompactResNetConfig, TextConfig
 from diptych.model.flops import image_flops
 from diptych.paper.training.power_law import PowerLaw, fit_power_law
@@ -115,7 +116,8 @@ def run_figure9(
     law = fit_power_law(compute, errors)
     numbers = out / "figure9.json"
     content = _numbers(configs, measured, compute, errors, law)
-    numbers.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    with writing(numbers):
+        numbers.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     drawn, page = write_figure(_page(configs, measured, compute, errors, law), out, "figure9")
     return Figure9(list(configs), compute, errors, law, drawn, page, numbers)
 
