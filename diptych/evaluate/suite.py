@@ -266,7 +266,11 @@ def write_part(
         "predictions": list(predictions),
         "results": [dataclasses.asdict(one) for one in results],
     }
-    _write(path, json.dumps(content, ensure_ascii=True, indent=1))
+    _write(path, json.dumps({**content, "digest": _digest(content)}, ensure_ascii=True, indent=1))
+
+
+def _digest(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def read_part(path: Path) -> dict[str, Any] | None:
@@ -290,6 +294,9 @@ def read_part(path: Path) -> dict[str, Any] | None:
             f"{path} was written by another version of Diptych; give another --out, or move the folder parts away"
         )
     try:
+        digest = content.pop("digest", None)  # older versions wrote none
+        if digest is not None and digest != _digest(content):
+            raise ValueError("it was changed since it was written")
         found = [parse_result(row) for row in content["results"]]
         beside = {"model": content.get("model", ""), "predictions": list(content.get("predictions", ()))}
         if not all(isinstance(name, str) for name in beside["predictions"]):
