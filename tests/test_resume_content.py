@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import shutil
+import signal
 import tarfile
 from pathlib import Path
 
@@ -11,9 +12,10 @@ import pytest
 import torch
 from training import generated_pairs, tiny_config
 
+from diptych.data.loader import Loader
 from diptych.data.shards import write_shards
 from diptych.errors import ConfigError
-from diptych.train import fit
+from diptych.train import fit, read_log
 from diptych.train.checkpoint import Checkpoints
 from diptych.train.config import InitConfig
 
@@ -178,3 +180,24 @@ def test_a_run_that_was_killed_before_its_first_checkpoint_begins_anew(tmp_path)
     (tmp_path / "run/config.json").write_text(json.dumps(config.to_dict()))
     assert fit(config, resume=True).step == 2
     assert Checkpoints(tmp_path / "run/checkpoints", config.checkpoint).newest()["step"] == 2
+
+
+def test_a_signal_while_data_is_awaited_loses_no_batch(tmp_path, monkeypatch):
+    """The loader stands behind a batch as soon as it has handed it over: the run learns from it before it ends."""
+    whole = tiny_config(tmp_path / "whole", 6)
+    fit(whole)
+    config, real, calls = tiny_config(tmp_path / "run", 6), Loader._next_batch, []
+
+    def signalled(self, *arguments):
+        calls.append(1)
+        if len(calls) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return real(self, *arguments)
+
+    monkeypatch.setattr(Loader, "_next_batch", signalled)
+    assert fit(config).step == 3
+    saved = Checkpoints(tmp_path / "run/checkpoints", config.checkpoint).newest()
+    assert saved["loader"]["num_seen"] == 3 * 16
+    assert fit(config, resume=True).finished
+    losses = [[row["loss"] for row in read_log(one.out)] for one in (whole, config)]
+    assert losses[0] == losses[1] and len(losses[0]) == 6

@@ -190,11 +190,12 @@ def _train(
         meter.check_finite()
         checkpoints.write(training.step, {**training.state_dict(), "config": config.to_dict()})
 
+    agreed = threading.Event()
     with stop_on_signal() as stopped, quick_switching():
         batches = iter(training.loader)
         while training.step < config.num_steps:
             try:
-                batch = _next_unless_stopped(batches, stopped)
+                batch = _next_unless_stopped(batches, stopped, agreed)
                 if batch is None:
                     break
                 update(training, step, batch, config, meter)
@@ -253,26 +254,31 @@ def update(training: Training, step: Step, batch: Batch, config: TrainConfig, me
     meter.add(loss, norm, rate)
 
 
-def _next_unless_stopped(batches: Iterator[Batch], stopped: threading.Event) -> Batch | None:
-    """The next batch; None in all ranks once a signal came to one of them.
+def _next_unless_stopped(batches: Iterator[Batch], stopped: threading.Event, agreed: threading.Event) -> Batch | None:
+    """The next batch; None in all ranks after the one during which a signal came to one of them.
 
-    A signal to the whole process group ends the workers too: no error then.
+    That one is still used: the loader stands behind it, and a resumed run would miss it. A signal to the whole process
+    group ends the workers too: no error then.
 
+    Args:
+        stopped: a signal came to this process.
+        agreed: all ranks know of one.
     Raises:
         DiptychError: in all ranks, where one of them could not read its data.
     """
+    if agreed.is_set():
+        return None
     batch, failure = None, None
-    if not stopped.is_set():
-        try:
-            batch = next(batches)
-        except (DiptychError, RuntimeError) as error:
-            failure = error
+    try:
+        batch = next(batches)
+    except (DiptychError, RuntimeError) as error:
+        failure = error
     signals, failures = distributed.sum_over_ranks(torch.tensor([stopped.is_set(), failure is not None]).int()).tolist()
     if signals:
-        return None
-    if failures:
+        agreed.set()
+    elif failures:
         raise failure or DataError("another process could not read its data; its output says why")
-    return batch
+    return None if failures else batch
 
 
 @contextlib.contextmanager
