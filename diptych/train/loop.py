@@ -37,7 +37,7 @@ from diptych.train.meter import Meter
 from diptych.train.network import Step, build_network, build_step
 from diptych.train.optimizer import build_optimizer, learning_rate_share
 from diptych.train.precision import choose_dtype
-from diptych.train.run_folder import Resume, claim, goes_on
+from diptych.train.run_folder import Resume, claim, goes_on, saved_config
 from diptych.train.signals import quick_switching, stop_on_signal
 from diptych.train.state import Training, is_sharded, whole_state
 from diptych.train.stochastic_rounding import full_precision
@@ -105,7 +105,7 @@ def fit(
     folder = Path(config.out)
     checkpoints, lock = Checkpoints(folder / "checkpoints", config.checkpoint), FolderLock(folder)
     saved = checkpoints.newest() if goes_on(folder, resume) else None
-    config = resumed_length(config, saved and saved["config"])
+    config = resumed_length(config, saved and saved_config(saved, checkpoints.folder))
     with contextlib.ExitStack() as stack:
         stack.callback(lock.release)
         distributed.on_main(lambda: claim(folder, lock, checkpoints, config, saved))
@@ -114,11 +114,10 @@ def fit(
         source = pairs or open_pairs(config.data, config.preprocessing.image_size, config.loader.seed, config.columns)
         source, validation = hold_out(source, config.held_out, config.global_batch_size)
         tokenizer = distributed.on_main(lambda: prepare_tokenizer(config, source, folder))
+        prepare = functools.partial(_prepare, source, tokenizer, device, checkpoints)
         if saved is None:
-            draft = config
-            trial = functools.partial(_prepare, draft, source, tokenizer, device, checkpoints, None)
-            config = settle_length(draft, began, folder, lambda: trial()[::2])
-        training, model, step = _prepare(config, source, tokenizer, device, checkpoints, saved)
+            config = settle_length(config, began, folder, lambda: prepare(None, config)[::2])
+        training, model, step = prepare(saved, config)
         _check(evaluators, model)
 
         # ---- train, save, measure
@@ -136,12 +135,12 @@ def fit(
 
 
 def _prepare(
-    config: TrainConfig,
     source: Source,
     tokenizer: Tokenizer,
     device: torch.device,
     checkpoints: Checkpoints,
     saved: dict[str, Any] | None,
+    config: TrainConfig,
 ) -> tuple[Training, Model, Step]:
     """Network, optimizer and loader, as they are before the first update or were at the checkpoint."""
     if device.type == "cpu":

@@ -47,19 +47,19 @@ def _check_holds_run(folder: Path) -> None:
     raise ConfigError(f"cannot resume {folder}: {what}; {others}leave out --resume to begin a run there")
 
 
-def check_saved_config(saved: Mapping[str, Any], config: TrainConfig, folder: Path) -> None:
-    """Refuse a checkpoint of another configuration.
+def saved_config(saved: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """The configuration in a checkpoint.
 
     Raises:
-        ConfigError: names each field that differs.
-        CheckpointError: it holds no configuration.
+        CheckpointError: it holds none.
     """
-    if not isinstance(saved.get("config"), dict):
+    config = saved.get("config")
+    if not isinstance(config, dict) or type(config.get("num_pairs")) is not int or config["num_pairs"] < 1:
         raise CheckpointError(
             f"the newest checkpoint in {folder} holds no configuration: move it away, then --resume goes on from the "
             "one before it"
         )
-    check_same_run(saved["config"], config, compare_paths="inputs" not in saved)
+    return config
 
 
 def claim(
@@ -71,7 +71,7 @@ def claim(
     """
     check_can_save(folder / "model")
     if saved is not None:
-        check_saved_config(saved, config, checkpoints.folder)
+        check_same_run(saved_config(saved, checkpoints.folder), config, compare_paths="inputs" not in saved)
     elif checkpoints.paths():
         raise ConfigError(f"{folder} holds a run already: go on with it (--resume), or choose another folder (--out)")
     elif (folder / "model").exists():
