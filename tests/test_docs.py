@@ -40,6 +40,7 @@ ACTIVATE = ". .venv/bin/activate"
 # What stands in a page for the reader's own scale, and what it is here.
 SMALLER = {
     "--pairs 300000": "--pairs 256",
+    "--minutes 15": "--pairs 256",
     "num_pairs=300_000": "num_pairs=256",
     "--pairs 20000 --trials 20": "--pairs 256 --trials 1 --held-out 0.3",
     "playground:50000": "playground:200",

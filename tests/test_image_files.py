@@ -11,7 +11,7 @@ from diptych.data.benchmarks import open_benchmark
 from diptych.data.image_files import PassedOver, is_image_name, missing_decoder, walk_images
 from diptych.data.sources import open_source
 from diptych.errors import DataError
-from diptych.evaluate.commands import _files
+from diptych.evaluate.classify.question import find_images
 
 READ = ["a.jpg", "b.JPG", "c.jpeg", "d.JFIF", "e.png", "f.webp", "g.bmp", "h.tif", "i.TIFF", "j.gif", "k.ppm", "l.pgm"]
 HIDDEN = ["._a.jpg", ".b.png", ".ipynb_checkpoints/a-checkpoint.jpg", "__MACOSX/._a.jpg", "@eaDir/a.jpg"]
@@ -36,7 +36,7 @@ def images_by_command(folder: Path) -> dict[str, list[str]]:
     return {
         "train": [item.key for item in train.read(0)],
         "evaluate": [item.key.removeprefix("cat/") for item in test.read(0) if item.key.startswith("cat/")],
-        "classify": [path.name for path in _files(folder / "cat")],
+        "classify": [Path(name).name for name in find_images([folder / "cat"])],
     }
 
 

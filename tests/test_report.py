@@ -13,7 +13,7 @@ import pytest
 from example_report import example, log, picture, result
 from PIL import Image
 
-from diptych.errors import ShapeError
+from diptych.errors import DataError, ShapeError
 from diptych.report import (
     Confusion,
     Match,
@@ -321,7 +321,7 @@ def test_a_failed_write_leaves_the_old_page(tmp_path):
     broken = dataclasses.replace(example(), next_steps=[("one", "two", "three")])
     with pytest.raises(ValueError, match="unpack"):
         write_report(broken, path)
-    with pytest.raises(OSError):
+    with pytest.raises(DataError, match="cannot write"):
         write_report(example(), path.parent)  # a folder stands where the file should go
     assert path.read_bytes() == before
     assert [p.name for p in tmp_path.rglob("*")] == ["new", "report.html"]

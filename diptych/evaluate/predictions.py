@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from diptych.data.parquet_process import describe, read_table
 from diptych.errors import DataError, ShapeError
 from diptych.evaluate.metrics.classification import rank_of_truth
 from diptych.evaluate.unfinished import write_whole
@@ -98,6 +97,8 @@ def read_predictions(path: str | Path) -> Predictions:
     Raises:
         DataError: the file is missing, is no Parquet, or its columns are not those of predictions.
     """
+    from diptych.data.parquet_process import describe, read_table  # classify needs none of it
+
     try:
         size, stated = Path(path).stat().st_size, describe(path).num_rows
         if stated > size * _ROWS_PER_BYTE:

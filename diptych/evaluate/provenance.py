@@ -51,7 +51,6 @@ def commit() -> str:
     return f"diptych {importlib.metadata.version('diptych')}"
 
 
-@functools.cache
 def machine(device: str | torch.device | None = None) -> str:
     """Kind of machine, without its name: "2 x AMD EPYC (avx512_bf16), 24 GiB, cpu"; the GPU's name in place of cpu."""
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
