@@ -8,16 +8,8 @@ import pytest
 from diptych.evaluate import provenance
 
 
-@pytest.fixture(autouse=True)
-def fresh():
-    provenance.machine.cache_clear()
-    yield
-    provenance.machine.cache_clear()
-
-
 def test_a_system_without_sysconf_tells_no_memory(monkeypatch):
     assert "GiB" in provenance.machine("cpu")
-    provenance.machine.cache_clear()
     monkeypatch.delattr(os, "sysconf")  # as on Windows
     assert "GiB" not in provenance.machine("cpu") and provenance.machine("cpu").endswith(", cpu")
 
