@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 PAIRS = 120_000
 MINUTES = 3.5  # a slow machine stops earlier
+LEAST_PAIRS = 60_000  # but not before these: with fewer there is little to see
 UNIQUE_PAIRS = 50_000
 SIZE = 64
 _FORMER = "playground-rn"  # what earlier versions trained
@@ -50,10 +51,11 @@ def run_quickstart(
     Args:
         out: folder of the run; an earlier quickstart there is replaced unless `resume`, any other run is refused.
         num_pairs: pairs to train on, with repetition; at most these where `minutes` is given, too.
-        minutes: of training. Without both, PAIRS or MINUTES, whichever ends first.
+        minutes: of training. Without both, PAIRS or MINUTES, whichever ends first, and LEAST_PAIRS on a slow machine.
         seed: of the weights, and of the training pictures.
         resume: go on with a run that was stopped.
     """
+    least = LEAST_PAIRS if num_pairs is None and minutes is None else 0
     if num_pairs is None:
         num_pairs, minutes = PAIRS, MINUTES if minutes is None else minutes
     config = configure(
@@ -62,7 +64,7 @@ def run_quickstart(
         str(out),
         num_pairs=num_pairs,
         minutes=minutes,
-        top={"seed": seed},
+        top={"seed": seed, "least_pairs": least},
         loader={"seed": seed},
     )
     if not resume:
@@ -72,6 +74,12 @@ def run_quickstart(
     run = fit(config, evaluators, resume=resume)
     if not run.finished:
         return Quickstart(run, tasks, None)
+    if run.config.num_pairs < LEAST_PAIRS:
+        logger.warning(
+            "%s pairs are few: on %s the model learns most of what this page tests",
+            f"{run.config.num_pairs:,}",
+            f"{LEAST_PAIRS:,}",
+        )
     report = out / "report.html"
     write_report(_report(run, evaluators, seed), report)
     return Quickstart(run, tasks, report)
@@ -81,7 +89,7 @@ def _report(run: Run, evaluators: list[ZeroShot], seed: int) -> QuickstartReport
     config = run.config
     pairs = _pairs(Playground(_POOL, seed=seed, size=SIZE, split="test"))
     return QuickstartReport(
-        title=f"A CLIP model learned pictures from {config.num_pairs:,} captions and now classifies with words alone",
+        title=_title(config.num_pairs),
         results=run.results,
         chance={one.benchmark.name: 1 / len(one.benchmark.class_names) for one in evaluators},
         gains={one.benchmark.name: gain for one in evaluators if (gain := one.prompt_gain(run.model.name))},
@@ -96,6 +104,12 @@ def _report(run: Run, evaluators: list[ZeroShot], seed: int) -> QuickstartReport
         ),
         next_steps=_next_steps(run.folder / "model"),
     )
+
+
+def _title(num_pairs: int) -> str:
+    if num_pairs < LEAST_PAIRS:
+        return f"A CLIP model after {num_pairs:,} captions: it takes {LEAST_PAIRS:,} to learn most of these tasks"
+    return f"A CLIP model learned pictures from {num_pairs:,} captions and now classifies with words alone"
 
 
 def _pairs(playground: Playground) -> list[Pair]:

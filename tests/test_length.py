@@ -4,12 +4,14 @@ import dataclasses
 import json
 
 import pytest
+from ranks import run_ranks
+from training import tiny_config
 
+from diptych import quickstart
 from diptych.errors import ConfigError
 from diptych.recipes import configure
 from diptych.train import CheckpointConfig, ScheduleConfig, fit
-from diptych.train.length import NO_LIMIT, resumed_length, with_length
-from tests.training import tiny_config
+from diptych.train.length import NO_LIMIT, resumed_length, trimmed_mean, with_length
 
 MINUTES = 0.02  # 1.2 s
 
@@ -62,6 +64,52 @@ def test_the_pairs_are_the_most(tmp_path):
 def test_at_least_one_update(tmp_path):
     run = fit(tiny_config(tmp_path / "run", minutes=1e-6))
     assert run.finished and run.step == 1
+
+
+def test_a_slow_machine_trains_on_the_least(tmp_path, caplog):
+    """The quickstart's kind of run: what an unlucky start measures cannot make it too short to learn."""
+    caplog.set_level("WARNING", "diptych")
+    run = fit(dataclasses.replace(tiny_config(tmp_path / "run", minutes=1e-6, least_pairs=90), num_pairs=160))
+    assert run.finished and run.step == 5 and run.config.num_pairs == 80  # whole batches of 16
+    assert "80 pairs, the least of this run, take" in caplog.text
+    most = fit(tiny_config(tmp_path / "most", 3, minutes=1e-6, least_pairs=90))
+    assert most.config.num_pairs == 48
+
+
+def test_a_stall_does_not_count():
+    """Ten updates of a second, two of them held up for a minute; every second one late is the loader's own rate."""
+    assert trimmed_mean([1.0] * 4 + [60.0] * 2 + [1.0] * 4) == 1.0
+    assert trimmed_mean([1.0, 3.0] * 5) == pytest.approx((5 * 1 + 3 * 3) / 8)
+    assert trimmed_mean([2.0]) == 2.0
+
+
+def _length_of_a_timed_run(folder):
+    config = tiny_config(folder, minutes=MINUTES, data=("playground:3000",))  # several shards: one a rank at least
+    run = fit(dataclasses.replace(config, num_pairs=NO_LIMIT))
+    return [run.config.num_pairs, run.step]
+
+
+def test_ranks_settle_the_same_length(tmp_path):
+    one, other = run_ranks(2, _length_of_a_timed_run, str(tmp_path / "run"))
+    saved = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert one == other == [saved["num_pairs"], saved["num_pairs"] // 16] and one[1] >= 1
+
+
+def test_only_the_quickstart_without_a_length_has_a_least(monkeypatch, tmp_path):
+    asked = []
+
+    class Asked(Exception):
+        pass
+
+    def fit_nothing(config, *_, **__):
+        asked.append((config.num_pairs, config.minutes, config.least_pairs))
+        raise Asked
+
+    monkeypatch.setattr(quickstart, "fit", fit_nothing)
+    for words in ({}, {"minutes": 1.0}, {"num_pairs": 6400}):
+        with pytest.raises(Asked):
+            quickstart.run_quickstart(tmp_path / "run", **words)
+    assert asked == [(120_000, 3.5, 60_000), (120_000, 1.0, 0), (6400, None, 0)]
 
 
 def test_a_short_run_warms_up_for_a_tenth():

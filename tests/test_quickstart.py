@@ -20,6 +20,7 @@ def test_a_short_quickstart_leaves_everything(command):
     assert all(row.low <= row.value <= row.high and row.n == 1000 for row in accuracies.values())
     assert all(f"{name}/test" in outcome.out for name in tasks)
     page = Path("run/report.html").read_text(encoding="utf-8")
+    assert "640 pairs are few" in outcome.log and "after 640 captions: it takes 60,000" in page
     assert all(words in page for words in ("Held-out colour shape", "quickstart --pairs 640 --seed 0", "</html>"))
     assert not re.search(r"(src|href)=[\"']?(https?:)?//", page)
     assert load("run/model").encode_texts(["a red star"]).norm().item() == pytest.approx(1)

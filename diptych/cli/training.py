@@ -59,7 +59,7 @@ def quickstart(
     out: Annotated[Path, Option(help="Folder for the model, the results and report.html.")] = Path("runs/quickstart"),
     pairs: Annotated[Number, Option(help="Pairs to train on; fewer is faster and less accurate.")] = None,
     minutes: Annotated[
-        Fraction, Option(help="Minutes to train; without --pairs 3.5, or 120,000 pairs where that takes less.")
+        Fraction, Option(help="Minutes to train; without --pairs 3.5, but from 60,000 pairs to 120,000.")
     ] = None,
     seed: Seed = 0,
     resume: Resume = False,

@@ -154,6 +154,7 @@ class TrainConfig:
         evaluate_steps: steps between two rounds of the evaluators; None for the end of the run alone.
         minutes: of the whole run, from the call of `fit` to its last update; a rate measured at the start settles how
             many pairs that is, at most `num_pairs`, and then stands in config.json (diptych.train.length).
+        least_pairs: that a run of minutes trains on, however long a slow machine takes for them.
         held_out: share of the pairs, chosen by their keys, that is not trained on; up to 1,000 of them give the
             validation loss, ten times in a run or every `evaluate_steps`. None for none.
         seed: of the initial weights; the data's order has its own seed in `loader`.
@@ -185,6 +186,7 @@ class TrainConfig:
     log_steps: int = 10
     evaluate_steps: int | None = None
     minutes: float | None = None
+    least_pairs: int = 0
     held_out: float | None = None
     seed: int = 0
 

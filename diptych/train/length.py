@@ -1,7 +1,10 @@
 """How many pairs a run of so many minutes has: a rate measured once, before the first update, settles it."""
 
 import dataclasses
+import itertools
 import logging
+import math
+import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +22,7 @@ NO_LIMIT = 10**12  # pairs of a run that only its minutes end
 _SHARE = 0.05  # of the budget that measuring may take
 _SECONDS = 20.0  # and no more than this
 _WARM_UP = 2  # updates that are not counted: buffers fill, kernels are chosen
+_SLOWEST = 0.2  # of the updates, nor these: a busy moment at the start must not shorten the run
 _USED = 0.96  # of the time that is left: rates fall as a machine grows warm, and the last checkpoint takes its time
 
 
@@ -43,7 +47,17 @@ def settle_length(
     left = max(0.0, budget - (time.monotonic() - began))
     num_pairs = distributed.on_main(lambda: whole_steps(rate * left * _USED, config))
     settled = with_length(config, num_pairs)
-    logger.info("%.0f pairs/s: %s pairs in %g minutes", rate, f"{num_pairs:,}", config.minutes)
+    seconds = num_pairs / max(rate, 1e-9)
+    if seconds > left:
+        logger.warning(
+            "%.0f pairs/s: %s pairs, the least of this run, take %.1f minutes in place of %g",
+            rate,
+            f"{num_pairs:,}",
+            seconds / 60,
+            config.minutes,
+        )
+    else:
+        logger.info("%.0f pairs/s: %s pairs in %g minutes", rate, f"{num_pairs:,}", config.minutes)
     distributed.on_main(lambda: write_config(settled, folder))
     return settled
 
@@ -66,8 +80,8 @@ def with_length(config: TrainConfig, num_pairs: int) -> TrainConfig:
 
 
 def whole_steps(num_pairs: float, config: TrainConfig) -> int:
-    """That many pairs in whole batches: at least one of them, at most `config.num_pairs` pairs."""
-    steps = max(1, int(num_pairs) // config.global_batch_size)
+    """That many pairs in whole batches: at least one and `config.least_pairs`, at most `config.num_pairs` pairs."""
+    steps = max(1, int(max(num_pairs, config.least_pairs)) // config.global_batch_size)
     return min(config.num_pairs, steps * config.global_batch_size)
 
 
@@ -83,7 +97,12 @@ def _measured_rate(config: TrainConfig, seconds: float, prepare: Callable[[], tu
             training.optimizer.step(0.0, config.optimizer.clip_norm)
             training.step += 1
             clocks.append(time.monotonic())
-        counted = clocks[min(_WARM_UP, len(clocks) - 2) :]
-        return (len(counted) - 1) * config.global_batch_size / (counted[-1] - counted[0])
+        taken = [after - before for before, after in itertools.pairwise(clocks)]
+        return config.global_batch_size / trimmed_mean(taken[min(_WARM_UP, len(taken) - 1) :])
     finally:
         training.loader.close()
+
+
+def trimmed_mean(seconds: list[float]) -> float:
+    """Mean of the updates' times without the slowest fifth: stalls go, a loader that is always late stays."""
+    return statistics.mean(sorted(seconds)[: math.ceil((1 - _SLOWEST) * len(seconds))])
