@@ -60,7 +60,11 @@ def main() -> None:
     parser.add_argument("--peer-compile", action="store_true", help="measure the peer compiled by torch, too")
     parser.add_argument("--peer-source", metavar="FOLDER", help="take open_clip from this checkout")
     parser.add_argument(
-        "--full-context-only", action="store_true", help="leave out variable and bucketed: less memory and time"
+        "--against",
+        nargs="*",
+        choices=("full", "variable", "bucketed"),
+        default=("full", "variable", "bucketed"),
+        help="which of the peer's forms; none for the matrix limit alone (each needs its memory all the time)",
     )
     parser.add_argument("--one-thread", action="store_true", help="count the processor's seconds of a single thread")
     parser.add_argument("--side", help=argparse.SUPPRESS)  # one side, in a process of its own
@@ -68,8 +72,8 @@ def main() -> None:
     if arguments.side:
         work(arguments)
         return
-    full = [PEER] + [COMPILED] * arguments.peer_compile
-    shorter = [] if arguments.full_context_only else [VARIABLE, BUCKETED]
+    full = ([PEER] if "full" in arguments.against else []) + [COMPILED] * arguments.peer_compile
+    shorter = [f"{PEER}, {form}" for form in arguments.against if form != "full"]
     sides = [OURS, *full, *shorter]
     sides += [f"{side}, context {arguments.context}" for side in full if arguments.context]
     rates = measure([*sides, LIMIT], arguments)
@@ -85,7 +89,7 @@ def main() -> None:
         benchmark="train_step",
         unit="pairs/s",
         ours=rates[OURS],
-        peer=max(rates.get(side, 0.0) for side in (PEER, COMPILED)),
+        peer=max((rates[side] for side in full), default=None),
         matrix_limit_gflops=limit / 1e9,
         share_of_matrix_limit=share,
         ratio_variable=rates[OURS] / max(rates[side] for side in shorter) if shorter else None,
