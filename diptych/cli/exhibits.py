@@ -106,6 +106,11 @@ def run_exhibits(
     device: str,
 ) -> None:
     """Measure, print the tables, say where the pages are."""
+    from diptych.embed.names import check_name
+
+    for model in models or []:
+        check_name(model)
+
     from diptych.embed import load
     from diptych.paper.run import get_exhibits, make_exhibits
     from diptych.report.table import to_rich

@@ -33,6 +33,11 @@ def run_suite_command(
     device: str,
 ) -> None:
     """Measure each model by all tasks on all sets that are there, and write every exhibit."""
+    from diptych.embed.names import check_name
+
+    for name in models:
+        check_name(name)
+
     from diptych.embed import load
     from diptych.evaluate.suite import read_all, run_suite
     from diptych.evaluate.tasks.table import USUAL, get_tasks

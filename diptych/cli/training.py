@@ -126,6 +126,11 @@ def train(
 
     Stopped by Ctrl-C, SIGTERM or a crash, the same command with --resume goes on with exactly the same losses.
     """
+    from diptych.embed.names import check_name
+
+    if init is not None:
+        check_name(init)
+
     from diptych.recipes import configure
     from diptych.train.held_out import held_out_share
 

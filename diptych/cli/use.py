@@ -60,9 +60,7 @@ def evaluate(
     On sets: single template against the ensemble. With --suite: zero-shot, linear and few-shot probes, retrieval,
     robustness and the rest, resumed where it was stopped, in one report with the paper's own numbers beside.
     """
-    from diptych.data.benchmarks import open_benchmark
-    from diptych.embed import load
-    from diptych.evaluate import evaluate_benchmarks, zero_shot_table
+    from diptych.embed.names import check_name
 
     if suite is not None:
         if split is not None:
@@ -76,9 +74,14 @@ def evaluate(
     name, *datasets = model_and_datasets if model is None else [model, *model_and_datasets]
     if not datasets:
         raise InputError(f"nothing to measure {name} on: diptych evaluate MODEL DATASET_DIR ...")
-    benchmarks = [open_benchmark(dataset, split or "test") for dataset in datasets]
     if out is not None:
         refuse_unwritable(out)
+    check_name(name)
+    from diptych.data.benchmarks import open_benchmark
+    from diptych.embed import load
+    from diptych.evaluate import evaluate_benchmarks, zero_shot_table
+
+    benchmarks = [open_benchmark(dataset, split or "test") for dataset in datasets]
     encoder = load(name, None if device == "auto" else device, precision)
     if not hasattr(encoder, "encode_texts"):
         raise InputError(f"{encoder.name} encodes no texts, which zero-shot needs; --suite paper measures it by probes")
@@ -119,11 +122,13 @@ def classify(
 
     Results appear batch by batch. With --out a run that was stopped or killed resumes; no row is doubled or lost.
     """
+    from diptych.embed.names import check_name
     from diptych.evaluate.classify.label_file import LabelFile
     from diptych.evaluate.classify.question import Question, find_images
     from diptych.evaluate.zero_shot.prompts import read_labels, read_templates
 
     question = Question(tuple(read_labels(labels)), tuple(read_templates(template or ())), top_k)
+    check_name(str(model))
     paths = find_images(pictures)
     file = None if out is None else LabelFile(out, question)
     refuse_unknown_device(device)
@@ -151,6 +156,11 @@ def interpolate(
 
     Often better than both: what fine-tuning taught, and the robustness that it costs.
     """
+    from diptych.embed.names import check_name
+
+    check_name(zero_shot)
+    check_name(fine_tuned)
+
     from diptych.data.benchmarks import open_benchmark
     from diptych.embed import load_model
     from diptych.embed.interpolation import interpolate

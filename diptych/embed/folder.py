@@ -13,6 +13,7 @@ import torch
 
 from diptych.data.tokenizer import Tokenizer
 from diptych.data.transforms import Preprocessing
+from diptych.embed.names import old_place, place_of
 from diptych.errors import ConfigError, WeightsError
 from diptych.model.clip import CLIP
 from diptych.model.config import CLIPConfig
@@ -112,8 +113,8 @@ def write_folder(
     """Write a model folder beside its place, then rename it there; see Model.save."""
     tensors = _in_precision(clip.state_dict(), precision)
     check_can_save(folder)
-    folder = _place(folder)
-    part, old = folder.with_name(f".{folder.name}.{os.getpid()}.part"), _old(folder)
+    folder = place_of(folder)
+    part, old = folder.with_name(f".{folder.name}.{os.getpid()}.part"), old_place(folder)
     try:
         part.mkdir(parents=True)
         _write_files(part, folder.name, clip, tokenizer, preprocessing)
@@ -133,32 +134,14 @@ def write_folder(
             shutil.rmtree(old, ignore_errors=True)
 
 
-def find_folder(folder: Path) -> Path:
-    """The folder, or where its model is after a save that was killed between its two renames."""
-    if folder.exists() or not (old := _old(_place(folder))).is_dir():
-        return folder
-    logger.warning("a save to %s was killed; taking the model that was there before, %s", folder, old)
-    return old
-
-
-def _place(folder: Path) -> Path:
-    """What a link points to: that is replaced, not the link."""
-    return Path(os.path.realpath(folder)) if folder.is_symlink() else folder
-
-
-def _old(place: Path) -> Path:
-    """Where a folder's model is while a new one takes its place."""
-    return place.with_name(f".{place.name}.old")
-
-
 def check_can_save(folder: str | Path) -> None:
     """Find out before a training run whether Model.save would refuse this folder.
 
     Raises:
         WeightsError: it is a file, or a folder that holds other files than a model's.
     """
-    place = _place(Path(folder))
-    for used in (place, _old(place)):
+    place = place_of(Path(folder))
+    for used in (place, old_place(place)):
         if not used.exists():
             continue
         if not used.is_dir():

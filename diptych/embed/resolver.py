@@ -1,6 +1,5 @@
-"""One resolver for the names of models, in every command and in `diptych.load`: FORMS lists what a name may be."""
+"""One resolver for the names of models, in every command and in `diptych.load`; FORMS in names.py lists them."""
 
-import difflib
 import importlib
 import sys
 from collections.abc import Callable
@@ -10,11 +9,11 @@ from typing import Any
 import torch
 
 from diptych.embed.encoder import Encoder
-from diptych.embed.folder import find_folder
 from diptych.embed.huggingface import open_huggingface
 from diptych.embed.library_encoder import ForeignEncoder, first_line
 from diptych.embed.loading import Stated, load_path
 from diptych.embed.model import Model
+from diptych.embed.names import DEFAULT, PYTHON, find_folder, has_prefix, unknown
 from diptych.embed.open_clip import open_open_clip
 from diptych.embed.own import OwnEncoder
 from diptych.embed.stated import stated
@@ -23,22 +22,9 @@ from diptych.files import expanded
 from diptych.model.config import ACTIVATIONS
 from diptych.model.device import choose_device
 from diptych.model.inference import Heads
-from diptych.model.presets import PRESETS
 
-# A folder of the user's that has this name is "./default", or a Path.
-DEFAULT = "default"
 DEFAULT_FOLDER = Path(__file__).parents[1] / "assets" / DEFAULT
-FORMS = {
-    DEFAULT: "the small model that comes with Diptych",
-    "FOLDER": "a model folder of Diptych, Hugging Face (CLIP) or open_clip",
-    "FILE": "weights of a CLIP: .safetensors, .pt, .pth, .bin, .ckpt, or the *.index.json of several",
-    "hf:FOLDER_OR_ID": "any CLIP or SigLIP of Hugging Face's transformers, which then computes it",
-    "open_clip:NAME@PRETRAINED": "any model of open_clip; PRETRAINED is one of its tags or a weight file",
-    "open_clip:FOLDER": "a folder with open_clip_config.json, which open_clip then computes",
-    "python:MODULE:NAME": "an object with encode_images and encode_texts, or a function that makes one",
-}
 _LIBRARIES: dict[str, Callable[[str, torch.device], Encoder]] = {"hf": open_huggingface, "open_clip": open_open_clip}
-_MAX_SEEN = 1000  # entries of a folder that are looked at for near names
 
 
 def load(
@@ -65,12 +51,12 @@ def load(
     """
     options = _stated(activation, heads)
     library, _, rest = str(name).partition(":")
-    if isinstance(name, str) and rest and (library in _LIBRARIES or library == "python"):
+    if isinstance(name, str) and has_prefix(name):
         if options != Stated():
             raise ConfigError(
                 f"--activation and --heads belong to a weight file, which does not say them; not to {name}"
             )
-        if library == "python":
+        if library == PYTHON:
             return open_python(rest)
         if precision not in ("fp32", "auto"):
             raise ConfigError(f"models of other libraries compute in fp32 here, not in {precision}")
@@ -83,7 +69,7 @@ def load(
         options = _with_command_line(options)
     if path.is_dir() or path.is_file():
         return load_path(path, given.resolve(), device, precision, options)
-    raise WeightsError(_unknown(str(name), path))
+    raise WeightsError(unknown(str(name), path))
 
 
 def load_model(
@@ -100,7 +86,7 @@ def load_model(
         WeightsError: there is no such model, or another library computes it.
         ConfigError: as in `load`.
     """
-    if str(name).startswith((*(f"{library}:" for library in _LIBRARIES), "python:")) and not isinstance(name, Path):
+    if isinstance(name, str) and has_prefix(name):
         raise WeightsError(
             f"{name} is computed by another library, and this needs a network of Diptych's own: give the folder or the "
             "weight file of a CLIP by its path, without prefix"
@@ -130,37 +116,6 @@ def _stated(activation: str | None, heads: str | Heads | None) -> Stated:
     if image < 1 or text < 1:
         raise ConfigError(f"heads are two numbers above 0, of the image and the text tower; not {heads!r}")
     return Stated(activation, (image, text))
-
-
-def _unknown(name: str, path: Path) -> str:
-    """What to say of a name that is in no form, with the nearest names."""
-    if any(name == preset or name == preset.replace("/", "-") for preset in PRESETS):
-        return (
-            f"{name} is an architecture; its weights are not on this machine and Diptych does not download: give the "
-            f"path of a model folder or weight file, or open_clip:{name.replace('/', '-')}@TAG, which downloads"
-        )
-    near = _near(name, path)
-    forms = "; ".join(f"{form!r}, {meaning}" for form, meaning in FORMS.items())
-    hint = f"; did you mean {' or '.join(near)}?" if near else "."
-    return (
-        f"there is no model folder, weight file or preset {name!r}{hint} A model is {forms}; or train one "
-        "(diptych train, diptych quickstart)"
-    )
-
-
-def _near(name: str, path: Path) -> list[str]:
-    """Names of models that are nearly this one: presets, what lies beside the path, and the form it may have meant."""
-    library, colon, rest = name.partition(":")
-    if colon and (found := difflib.get_close_matches(library.lower(), [*_LIBRARIES, "python", "huggingface"], 1, 0.6)):
-        return [f"{'hf' if found[0] == 'huggingface' else found[0]}:{rest or '...'}"]
-    beside: list[str] = []
-    if path.parent.is_dir():
-        names = sorted(entry.name for entry, _ in zip(path.parent.iterdir(), range(_MAX_SEEN), strict=False))
-        beside = [str(path.parent / one) for one in difflib.get_close_matches(path.name, names, 2, 0.7)]
-    presets = difflib.get_close_matches(name, [DEFAULT, *PRESETS], 2, 0.7)
-    if not beside and not presets and name.count("/") == 1 and not name.startswith((".", "~", "/")):
-        return [f"hf:{name}"]
-    return [*beside, *presets][:3]
 
 
 def open_python(name: str) -> Encoder:

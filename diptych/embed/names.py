@@ -1,0 +1,98 @@
+"""What the name of a model may be, and what to say of a name that is none.
+
+It imports no torch, so that a command with a mistyped name ends at once.
+"""
+
+import difflib
+import logging
+import os
+from pathlib import Path
+
+from diptych.errors import WeightsError
+from diptych.files import expanded
+from diptych.model.presets import PRESETS
+
+logger = logging.getLogger(__name__)
+
+# A folder of the user's that has this name is "./default", or a Path.
+DEFAULT = "default"
+FORMS = {
+    DEFAULT: "the small model that comes with Diptych",
+    "FOLDER": "a model folder of Diptych, Hugging Face (CLIP) or open_clip",
+    "FILE": "weights of a CLIP: .safetensors, .pt, .pth, .bin, .ckpt, or the *.index.json of several",
+    "hf:FOLDER_OR_ID": "any CLIP or SigLIP of Hugging Face's transformers, which then computes it",
+    "open_clip:NAME@PRETRAINED": "any model of open_clip; PRETRAINED is one of its tags or a weight file",
+    "open_clip:FOLDER": "a folder with open_clip_config.json, which open_clip then computes",
+    "python:MODULE:NAME": "an object with encode_images and encode_texts, or a function that makes one",
+}
+LIBRARIES, PYTHON = ("hf", "open_clip"), "python"  # the prefixes
+_MAX_SEEN = 1000  # entries of a folder that are looked at for near names
+
+
+def check_name(name: str | Path) -> None:
+    """Find out whether there is such a model, without opening it; whether it is whole, only loading tells.
+
+    Raises:
+        WeightsError: no file and no folder has this name, and it is in no other form of FORMS.
+        InputError: it begins with ~, and nobody knows that user.
+    """
+    if isinstance(name, str) and (name == DEFAULT or has_prefix(name)):
+        return
+    path = expanded(name)
+    if not path.exists() and not old_place(place_of(path)).is_dir():
+        raise WeightsError(unknown(str(name), path))
+
+
+def has_prefix(name: str) -> bool:
+    """Whether another library or an object of the user's is named: "hf:..." and the like."""
+    library, _, rest = name.partition(":")
+    return bool(rest) and library in (*LIBRARIES, PYTHON)
+
+
+def find_folder(folder: Path) -> Path:
+    """The folder, or where its model is after a save that was killed between its two renames."""
+    if folder.exists() or not (old := old_place(place_of(folder))).is_dir():
+        return folder
+    logger.warning("a save to %s was killed; taking the model that was there before, %s", folder, old)
+    return old
+
+
+def place_of(folder: Path) -> Path:
+    """What a link points to: that is replaced, not the link."""
+    return Path(os.path.realpath(folder)) if folder.is_symlink() else folder
+
+
+def old_place(place: Path) -> Path:
+    """Where a folder's model is while a new one takes its place."""
+    return place.with_name(f".{place.name}.old")
+
+
+def unknown(name: str, path: Path) -> str:
+    """What to say of a name that is in no form, with the nearest names."""
+    if any(name == preset or name == preset.replace("/", "-") for preset in PRESETS):
+        return (
+            f"{name} is an architecture; its weights are not on this machine and Diptych does not download: give the "
+            f"path of a model folder or weight file, or open_clip:{name.replace('/', '-')}@TAG, which downloads"
+        )
+    near = _near(name, path)
+    forms = "; ".join(f"{form!r}, {meaning}" for form, meaning in FORMS.items())
+    hint = f"; did you mean {' or '.join(near)}?" if near else "."
+    return (
+        f"there is no model folder, weight file or preset {name!r}{hint} A model is {forms}; or train one "
+        "(diptych train, diptych quickstart)"
+    )
+
+
+def _near(name: str, path: Path) -> list[str]:
+    """Names of models that are nearly this one: presets, what lies beside the path, and the form it may have meant."""
+    library, colon, rest = name.partition(":")
+    if colon and (found := difflib.get_close_matches(library.lower(), [*LIBRARIES, PYTHON, "huggingface"], 1, 0.6)):
+        return [f"{'hf' if found[0] == 'huggingface' else found[0]}:{rest or '...'}"]
+    beside: list[str] = []
+    if path.parent.is_dir():
+        names = sorted(entry.name for entry, _ in zip(path.parent.iterdir(), range(_MAX_SEEN), strict=False))
+        beside = [str(path.parent / one) for one in difflib.get_close_matches(path.name, names, 2, 0.7)]
+    presets = difflib.get_close_matches(name, [DEFAULT, *PRESETS], 2, 0.7)
+    if not beside and not presets and name.count("/") == 1 and not name.startswith((".", "~", "/")):
+        return [f"hf:{name}"]
+    return [*beside, *presets][:3]
