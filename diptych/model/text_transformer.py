@@ -51,10 +51,13 @@ class TextTransformer(nn.Module):
         if longest > context:
             raise ShapeError(f"texts of {longest} tokens exceed the context of {context}")
         tokens = tokens[order]
+        groups = [tokens[texts, :length] for _, texts, _, length in packing.spans()]
+        # One look-up for all groups: each would leave a gradient as large as the vocabulary.
+        words = self.token_embedding(torch.cat([group.flatten() for group in groups]))
         x = torch.cat(
             [
-                (self.token_embedding(tokens[texts, :length]) + self.positional_embedding[:length]).flatten(0, 1)
-                for _, texts, _, length in packing.spans()
+                (rows.view(*group.shape, words.shape[-1]) + self.positional_embedding[: group.shape[1]]).flatten(0, 1)
+                for rows, group in zip(words.split([group.numel() for group in groups]), groups, strict=True)
             ]
         )
         pooled = self.ln_final(self.transformer(x, packing)).to(self.text_projection.dtype) @ self.text_projection
