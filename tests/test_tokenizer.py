@@ -200,3 +200,16 @@ def test_ten_times_as_fast_as_open_clip():
     script = Path(__file__).parents[1] / "benchmarks" / "tokenizer.py"
     run = subprocess.run([sys.executable, script, "--json"], capture_output=True, text=True, check=True)
     assert json.loads(run.stdout.splitlines()[-1])["ratio"] >= 10
+
+
+def test_the_pattern_for_ascii_is_the_pattern_of_clip():
+    """All words of three printable characters out of a set that covers every branch, and random longer ones."""
+    whole = text_cleaning._pieces()
+    letters = "aZst'rvemld09<>_|-.\\\"&~"
+    rng = random.Random(0)
+    printable = [chr(code) for code in range(33, 127)]
+    words = ["".join(word) for word in itertools.product(letters, repeat=3)]
+    words += ["".join(rng.choices(printable, k=rng.randint(1, 12))) for _ in range(5000)]
+    words += [f"{a}{special}{b}" for special in (text_cleaning.START, text_cleaning.END) for a in "a1'" for b in "s<9"]
+    assert [text_cleaning.pieces(word) for word in words] == [whole.findall(word) for word in words]
+    assert text_cleaning.pieces("été٣") == ["été", "٣"] and text_cleaning.pieces("a\x1cb") == whole.findall("a\x1cb")

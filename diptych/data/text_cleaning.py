@@ -2,17 +2,32 @@
 
 import functools
 import html
+import re
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-import regex
+if TYPE_CHECKING:
+    import regex
 
 # The pattern of CLIP's tokenizer with open_clip's names for the special tokens. It never matches across white space, so
 # a text's ids are those of its words in a row. By `regex`, as in open_clip, not by the tokenizers library: the two know
 # different versions of Unicode, 17,000 letters apart at the time of writing.
 START, END = "<start_of_text>", "<end_of_text>"
-PIECES = regex.compile(
-    START + "|" + END + r"|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+", regex.IGNORECASE
-)
+_SPECIAL = f"{START}|{END}|'s|'t|'re|'ve|'m|'ll|'d"
+_ASCII_PIECES = re.compile(_SPECIAL + r"|[a-z]+|[0-9]|[^\sa-z0-9]+", re.IGNORECASE)
+
+
+def pieces(word: str) -> list[str]:
+    """The parts of a word that are encoded one by one: letters, single digits, other characters, 's and the like."""
+    # For printable ASCII the two patterns are one, and `regex` takes longer to import than a label to encode.
+    return (_ASCII_PIECES if word.isascii() and word.isprintable() else _pieces()).findall(word)
+
+
+@functools.cache
+def _pieces() -> "regex.Pattern[str]":
+    import regex
+
+    return regex.compile(_SPECIAL + r"|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+", regex.IGNORECASE)
 
 
 def clean(text: str) -> str:

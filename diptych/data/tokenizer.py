@@ -44,7 +44,7 @@ class _WordIds(dict[str, bytes]):
 
     def _encode(self, word: str) -> list[int]:
         ids: list[int] = []
-        for piece in text_cleaning.PIECES.findall(word):
+        for piece in text_cleaning.pieces(word):
             if piece in self.special:
                 ids.append(self.special[piece])
             else:

@@ -9,12 +9,10 @@ from typing import Any
 import torch
 
 from diptych.embed.encoder import Encoder
-from diptych.embed.huggingface import open_huggingface
 from diptych.embed.library_encoder import ForeignEncoder, first_line
 from diptych.embed.loading import Stated, load_path
 from diptych.embed.model import Model
 from diptych.embed.names import DEFAULT, PYTHON, find_folder, has_prefix, unknown
-from diptych.embed.open_clip import open_open_clip
 from diptych.embed.own import OwnEncoder
 from diptych.embed.stated import stated
 from diptych.errors import ConfigError, InputError, WeightsError
@@ -24,7 +22,6 @@ from diptych.model.device import choose_device
 from diptych.model.inference import Heads
 
 DEFAULT_FOLDER = Path(__file__).parents[1] / "assets" / DEFAULT
-_LIBRARIES: dict[str, Callable[[str, torch.device], Encoder]] = {"hf": open_huggingface, "open_clip": open_open_clip}
 
 
 def load(
@@ -60,7 +57,7 @@ def load(
             return open_python(rest)
         if precision not in ("fp32", "auto"):
             raise ConfigError(f"models of other libraries compute in fp32 here, not in {precision}")
-        return _LIBRARIES[library](rest, choose_device(device))
+        return _open_of(library)(rest, choose_device(device))
     if isinstance(name, str) and name == DEFAULT:
         return load_path(DEFAULT_FOLDER, DEFAULT_FOLDER, device, precision, options)
     given = expanded(name)
@@ -116,6 +113,17 @@ def _stated(activation: str | None, heads: str | Heads | None) -> Stated:
     if image < 1 or text < 1:
         raise ConfigError(f"heads are two numbers above 0, of the image and the text tower; not {heads!r}")
     return Stated(activation, (image, text))
+
+
+def _open_of(library: str) -> Callable[[str, torch.device], Encoder]:
+    """What opens the models of another library; loaded where one is named."""
+    if library == "hf":
+        from diptych.embed.huggingface import open_huggingface
+
+        return open_huggingface
+    from diptych.embed.open_clip import open_open_clip
+
+    return open_open_clip
 
 
 def open_python(name: str) -> Encoder:
