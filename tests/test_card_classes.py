@@ -19,6 +19,7 @@ from diptych.data.decoding import decode_image
 from diptych.data.shards import write_shards
 from diptych.errors import DataError
 from diptych.evaluate.tasks.task import with_classes_of
+from diptych.evaluate.tasks.zero_shot import words
 from diptych.evaluate.zero_shot.evaluator import ZeroShot
 from diptych.records import Sample
 
@@ -205,6 +206,20 @@ def test_the_single_template_of_a_published_list(tmp_path):
     assert found.templates[0] == "a bad photo of a {c}." and found.single == PHOTO
     assert ZeroShot(found)._texts()[1]["single"] == (PHOTO,)
     assert open_benchmark(wds(tmp_path / "two", ["cat", "dog"], templates=published[:7])).single is None
+
+
+def test_imagenets_words_by_each_protocol(tmp_path):
+    """Section 3.1.4: one prompt alone is "a photo of a", not the first of the 80 that are averaged."""
+    names = [several[0] for several in get_prompts("ImageNet").class_names]
+    wds(tmp_path / "ImageNet", names, [0])
+    found = open_card(CARDS["ImageNet"], tmp_path)
+    single, ensemble, bare, probability = (words(found, one) for one in ("single", "ensemble", "names", "probability"))
+    assert single.ensembles == ((PHOTO,),) and bare.ensembles == (("{c}",),)
+    assert len(ensemble.ensembles) == 1 and len(ensemble.ensembles[0]) == 80
+    assert ensemble.ensembles[0][0] == "a bad photo of a {c}." and PHOTO in ensemble.ensembles[0]
+    assert probability.ensembles == tuple((template,) for template in ensemble.ensembles[0])
+    assert single.names == ensemble.names == probability.names == get_prompts("ImageNet").class_names
+    assert bare.names == tuple((name,) for name in names)
 
 
 # ------------------------------------------------------------------ ObjectNet's border

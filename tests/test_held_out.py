@@ -1,6 +1,7 @@
 """The validation loss of a run: pairs that are kept apart, measured on the way; a run that does not learn says so."""
 
 import dataclasses
+import itertools
 import json
 import logging
 import math
@@ -12,8 +13,8 @@ from training import SHORT, generated_pairs, tiny_config
 
 from diptych.data.playground import Playground
 from diptych.data.shards import write_shards
-from diptych.errors import ConfigError
-from diptych.records import Sample
+from diptych.errors import ConfigError, DataError
+from diptych.records import Broken, Sample
 from diptych.train import fit
 from diptych.train.held_out import HeldOutPairs, Part, held_out_pairs, held_out_share, hold_out
 from diptych.train.progress import ChanceWatch
@@ -51,6 +52,31 @@ def test_an_encoder_that_knows_the_truth_has_no_loss_and_one_that_knows_nothing_
     assert pairs.chance_loss == math.log(16)
 
 
+def test_the_loss_and_the_recall_of_three_pairs_by_hand():
+    pictures = torch.tensor([[1.0, 0.0], [0.0, 1.0], [-0.6, -0.8]])
+    captions = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.96, -0.28]])
+
+    class Fixed(Truth):
+        logit_scale = 2.0
+
+        def encode_images(self, numbers, on_error):
+            return pictures[list(numbers)]
+
+        def encode_texts(self, texts, truncate=False):
+            assert truncate
+            return captions[list(map(int, texts))]
+
+    logits = [[2.0, 0.0, 1.92], [0.0, 2.0, -0.56], [-1.2, -1.6, -0.704]]  # 2 * cosine
+    by_picture = [math.log(sum(map(math.exp, row))) - row[place] for place, row in enumerate(logits)]
+    by_caption = [math.log(sum(map(math.exp, row))) - row[place] for place, row in enumerate(zip(*logits, strict=True))]
+    [loss, recall] = HeldOutPairs(numbered(3))(Fixed())
+    assert loss.value == pytest.approx((sum(by_picture) + sum(by_caption)) / 6, rel=1e-5)
+    assert recall.value == pytest.approx(5 / 6)  # every picture finds its caption, caption 2 finds picture 0
+    assert (loss.task, loss.dataset, loss.split, loss.n) == ("held_out_pairs", "training data", "held-out", 3)
+    assert (loss.metric, recall.metric) == ("loss_nats", "recall_at_1")
+    assert (recall.n, recall.protocol, recall.model) == (3, "single", "truth")
+
+
 def test_a_broken_held_out_picture_is_passed_over():
     [loss, recall] = HeldOutPairs(numbered(64))(Truth(broken=(3, 5)))
     assert (loss.n, recall.n, recall.value) == (62, 62, 1.0)
@@ -65,6 +91,95 @@ def test_what_is_held_out_is_not_trained_on():
     assert len(keys) + len(held) == 1000
     assert validation.at_a_time == 32
     assert len(validation.captions) == len(held) // 32 * 32  # whole batches: the loss compares with training's
+
+
+@dataclasses.dataclass(frozen=True)
+class Listed:
+    """A source whose shards are lists; notes which ones are read."""
+
+    shards: tuple[tuple, ...]
+    fingerprint: str = "listed"
+    read_ones: list[int] = dataclasses.field(default_factory=list)
+
+    def read(self, index):
+        self.read_ones.append(index)
+        return iter(self.shards[index])
+
+
+def held_keys(number: int, share: float = 0.5) -> list[str]:
+    """So many keys that are held out, found by asking key by key."""
+    asked = (f"key {index}" for index in range(10_000))
+    return list(itertools.islice((key for key in asked if keys_of(Part(Listed(((one(key),),)), share, True))), number))
+
+
+def keys_of(part: Part) -> list[str]:
+    return [item.key for index in range(len(part.shards)) for item in part.read(index)]
+
+
+def one(key: str, texts: tuple[str, ...] = ("a caption",)) -> Sample:
+    return Sample(key, 0, texts)
+
+
+def taken(shards: list[list[str]], limit: int) -> tuple[list[str], list[int]]:
+    """Keys that are held out of shards of such keys, and the shards that were read."""
+    source = Listed(tuple(tuple(map(one, keys)) for keys in shards))
+    return [sample.key for sample in held_out_pairs(source, 0.5, limit)], source.read_ones
+
+
+def test_the_same_number_is_taken_from_each_shard_and_the_rest_where_one_has_too_few():
+    keys = held_keys(30)
+    first, second, third = keys[:10], keys[10:20], keys[20:]
+    assert taken([first, second, third], 12)[0] == first[:4] + second[:4] + third[:4]
+    assert taken([first, second, third], 10)[0] == first[:4] + second[:4] + third[:2]  # rounded up, then cut
+    assert taken([first[:1], second, third], 12)[0] == first[:1] + second[:4] + third[:4] + second[4:7]
+    assert taken([first, [], []], 12)[0] == first
+    assert len(taken([first, second, third], 1000)[0]) == 30
+
+
+def test_sixteen_shards_are_read_over_all_and_others_only_where_those_hold_too_few():
+    keys = held_keys(64)
+    spread = [number * 32 // 16 for number in range(16)]  # 0, 2, 4, ... 30
+    full = [keys[2 * index : 2 * index + 2] for index in range(32)]
+    assert taken(full, 32) == ([key for index in spread for key in full[index]], spread)
+    alternate = [shard if index % 2 else shard[:1] for index, shard in enumerate(full)]
+    found, read = taken(alternate, 20)
+    assert read == [*spread, 1, 3]  # one pair each of sixteen, and two each of two more
+    assert found == [full[index][0] for index in spread] + full[1] + full[3]
+
+
+def test_samples_without_a_caption_are_not_held_out_and_one_pair_is_too_few():
+    keys = held_keys(3)
+    bare = Listed(((one(keys[0], ()), one(keys[1]), one(keys[2])),))
+    assert [sample.key for sample in held_out_pairs(bare, 0.5)] == keys[1:]
+    with pytest.raises(DataError, match="1 pairs are held out"):
+        held_out_pairs(Listed(((one(keys[0]),),)), 0.5)
+
+
+def test_the_two_sides_of_a_cut_make_up_the_whole_in_their_share():
+    keys = [f"key {index}" for index in range(10_000)]
+    source = Listed((tuple(map(one, keys[:5000])), (*map(one, keys[5000:]), Broken("broken", "shard", "torn"))))
+    held, kept = (Part(source, 0.1, side) for side in (True, False))
+    assert abs(len(keys_of(held)) - 1000) < 5 * math.sqrt(10_000 * 0.1 * 0.9)  # five standard deviations
+    assert "broken" in keys_of(kept)  # where the training meets it
+    assert sorted([*keys_of(held), *keys_of(kept)]) == sorted([*keys, "broken"])
+    assert set(keys_of(Part(source, 0.05, True))) < set(keys_of(held))  # a smaller share is a part of a larger one
+    prints = {part.fingerprint for part in (held, kept, Part(source, 0.2, True))} | {source.fingerprint}
+    assert len(prints) == 4
+    other = dataclasses.replace(source, fingerprint="other")
+    assert Part(other, 0.1, True).fingerprint not in prints
+    for share in (0, 1, -0.5, math.nan):
+        with pytest.raises(ConfigError, match="between 0 and 1"):
+            Part(source, share, True)
+
+
+def test_fewer_than_twenty_pairs_are_trained_on():
+    for number in (19, 20):
+        source = Listed((tuple(map(one, held_keys(number))),))
+        training, validation = hold_out(source, 0.5, batch_size=16)
+        assert (validation is None) == (number == 19)
+        assert (training is source) == (number == 19)
+    assert len(validation.captions) == 16
+    assert len(hold_out(source, 0.5, batch_size=64)[1].captions) == 20  # one batch of all
 
 
 def test_of_many_shards_few_are_read(monkeypatch):

@@ -58,6 +58,37 @@ def test_means_are_over_classes_not_over_answers():
     assert human_scores(many, LABELS)["accuracy"].value == 1 / 2
 
 
+def drawn_again(statistic, number: int, seed: int) -> tuple[float, float]:
+    """The 99.5 % interval of a statistic of rows by 1,000 draws, written out."""
+    rng = np.random.default_rng(seed)
+    values = [statistic(rng.integers(number, size=number).tolist()) for _ in range(1000)]
+    return tuple(np.quantile(values, [0.0025, 0.9975]).tolist())
+
+
+def test_the_interval_is_that_of_pictures_drawn_again():
+    counts = [("pug", 3, 5), ("pug", 1, 5), ("coon", 2, 5)]  # right and all answers of each picture
+
+    def mean(rows):
+        sums = {}
+        for row in rows:
+            name, right, total = counts[row]
+            sums[name] = [sums.get(name, [0, 0])[0] + right, sums.get(name, [0, 0])[1] + total]
+        return np.mean([right / total for right, total in sums.values()])
+
+    for seed in (0, 5):
+        found = human_scores(SAID, LABELS, seed=seed)["accuracy"]
+        assert (found.low, found.high) == pytest.approx(drawn_again(mean, 3, seed))
+    alone = human_scores(answers({"1": ["pug", "maine coon"]}), LABELS)["accuracy"]
+    assert (alone.value, alone.n, alone.low, alone.high, alone.interval) == (0.5, 2, None, None, None)
+
+
+@pytest.mark.parametrize("said", ["don't know", "I don't know", "Do not know", "i do not know", "unknown", "DONT KNOW"])
+def test_whoever_does_not_know_has_guessed_nothing(said):
+    found = human_scores(answers({"1": [said, "pug"], "3": ["maine coon"]}), LABELS)
+    assert (found["accuracy"].value, found["accuracy on guesses"].value) == (3 / 4, 1)
+    assert (found["accuracy"].n, found["accuracy on guesses"].n) == (3, 2)
+
+
 def test_columns_without_votes_are_left_out():
     found = human_scores(answers({"1": ["don't know"], "3": ["don't know"]}), LABELS)
     assert list(found) == ["accuracy", "majority vote"] and found["accuracy"].value == 0
@@ -80,6 +111,9 @@ def test_answers_are_read_from_a_table(tmp_path):
     path = tmp_path / "answers.csv"
     path.write_text("person,image,answer,seconds\np0,1,pug,3\np1,1,don't know,4\n", encoding="utf-8")
     assert read_answers(path) == [Answer("1", "p0", "pug"), Answer("1", "p1", "don't know")]
+    # As a spreadsheet writes it: a mark of the byte order, carriage returns, spaces, a quoted line break.
+    path.write_bytes('\ufeffimage,person,answer\r\n 1 ,p0,"pug"\r\n2,p0,"maine\ncoon "\r\n'.encode())
+    assert read_answers(path) == [Answer("1", "p0", "pug"), Answer("2", "p0", "maine\ncoon")]
 
 
 @pytest.mark.parametrize(
@@ -109,9 +143,13 @@ def test_scores_become_results():
         "accuracy_on_guesses",
         "majority_vote_on_guesses",
     ]
-    assert {(r.model, r.task, r.dataset, r.protocol) for r in results} == {
-        ("our office", "human", "OxfordPets", "answers")
+    assert {(r.model, r.task, r.dataset, r.split, r.protocol) for r in results} == {
+        ("our office", "human", "OxfordPets", "test", "answers")
     }
+    for result, score in zip(results, human_scores(SAID, LABELS).values(), strict=True):
+        numbers = (result.value, result.n, result.low, result.high, result.interval)
+        assert numbers == (score.value, score.n, score.low, score.high, score.interval)
+        assert "commit" in result.run
 
 
 def test_agreement_is_that_of_scipy():
@@ -126,12 +164,33 @@ def test_agreement_is_that_of_scipy():
         assert agreement(people[first], people[second]) == found
 
 
+def test_the_interval_of_an_agreement_is_that_of_classes_drawn_again():
+    first, second = [0.1, 0.7, 0.4, 0.9], [0.3, 0.5, 0.6, 0.5]
+    sides = dict(zip("abcd", first, strict=True)), dict(zip("abcd", second, strict=True))
+    for name, by in (("pearson", stats.pearsonr), ("spearman", stats.spearmanr)):
+
+        def correlation(rows, by=by):
+            x, y = [first[row] for row in rows], [second[row] for row in rows]
+            return by(x, y).statistic if len(set(x)) > 1 and len(set(y)) > 1 else 0.0
+
+        for seed in (0, 3):
+            found = agreement(*sides, seed=seed)[name]
+            assert (found.low, found.high) == pytest.approx(drawn_again(correlation, 4, seed))
+            assert (found.n, found.interval) == (4, "bootstrap 99.5%")
+    three = {name: sides[0][name] for name in "abc"}
+    assert agreement(three, three)["pearson"].n == 3
+    for wrong in ({name: sides[0][name] for name in "ab"}, {**three, "d": 0.5}):
+        with pytest.raises(InputError, match="same three classes or more; got"):
+            agreement(wrong, three if len(wrong) > 2 else wrong)
+
+
 def test_agreement_with_itself_is_whole_and_with_nothing_is_an_error():
     some = {"a": 0.1, "b": 0.7, "c": 0.4, "d": 0.9}
     assert agreement(some, some)["spearman"].value == pytest.approx(1)
     assert agreement(some, {name: -value for name, value in some.items()})["pearson"].value == pytest.approx(-1)
-    with pytest.raises(InputError, match="same accuracy in every class"):
-        agreement(some, dict.fromkeys(some, 1.0))
+    for sides in ((some, dict.fromkeys(some, 1.0)), (dict.fromkeys(some, 0.0), some)):
+        with pytest.raises(InputError, match="same accuracy in every class"):
+            agreement(*sides)
     with pytest.raises(InputError, match="same three classes"):
         agreement(some, {"a": 1.0})
 

@@ -173,6 +173,27 @@ def test_several_labels_per_picture(tmp_path):
     assert ((learned.fitted.scores(vectors) > 0) == present).mean() > 0.95
 
 
+def test_difficult_objects_are_not_learned_from():
+    """Each class is scikit-learn's logistic regression on the pictures in which it is not a difficult object."""
+    rng = np.random.default_rng(1)
+    vectors = rng.standard_normal((80, 4)).astype(np.float32)
+    present = vectors[:, :2] + 0.5 * rng.standard_normal((80, 2)) > 0.3
+    difficult = ~present & (vectors[:, :2] > 0.5)  # as negatives they would turn the classifier
+    assert (difficult.sum(axis=0) > 5).all()
+    metadata = tuple(
+        {"labels": tuple(np.flatnonzero(yes)), "ignored": tuple(np.flatnonzero(no))}
+        for yes, no in zip(present, difficult, strict=True)
+    )
+    encoded = Encoded(("",) * 80, np.zeros(80, np.int64), vectors, ((),) * 80, metadata, 0, "x")
+    learned = _learn(TrainingSet(get_card("VOC2007"), 2, encoded, None), 0)
+    for label in range(2):
+        rows = ~difficult[:, label]
+        peer = LogisticRegression(C=1 / learned.settings["lambda"], tol=1e-8, max_iter=1000)
+        peer.fit(vectors[rows].astype(float), present[rows, label])
+        assert learned.fitted.weights[label] == pytest.approx(peer.coef_[0], rel=2e-3, abs=2e-3)
+        assert learned.fitted.bias[label] == pytest.approx(peer.intercept_[0], rel=2e-3, abs=2e-3)
+
+
 def voc_by_hand(root):
     """The probe's mean average precision on the miniature: image n of a split shows the classes n and n + 1, and a
     difficult n + 2; the last one shows nothing. Classes without a counted object in the test split do not exist."""

@@ -1,6 +1,7 @@
 """Vocabularies: training, tokenizer.json as transformers and tokenizers read it, OpenAI's merges, bad files."""
 
 import gzip
+import importlib.machinery
 import json
 import os
 import subprocess
@@ -216,6 +217,69 @@ def test_the_vocabulary_is_found_without_any_package(bare, monkeypatch):
     monkeypatch.setenv(VARIABLE, str(bare / "absent"))
     with pytest.raises(DataError, match="absent, which is no file"):
         Tokenizer.openai()
+
+
+def put(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"")
+    return path
+
+
+def test_every_place_is_looked_into_in_the_order_that_is_promised(bare, monkeypatch):
+    """Files are put from the last place to the first: each one goes before all that lie there already."""
+    hub = bare / "cache" / "huggingface" / "hub"
+    models = (
+        "apple--MobileCLIP-S1",
+        "timm--vit_base_clip_224",
+        "laion--CLIP-ViT-B-32",
+        "openai--clip-vit-large-patch14",
+    )
+    places = [
+        hub / f"models--{model}" / "snapshots" / "abc" / name
+        for model in models
+        for name in ("vocab.json", "tokenizer.json")
+    ]
+    places += [bare / "cache" / folder / FILE for folder in ("diptych", "clip")]
+    for number, package in enumerate(("longclip", "cn_clip", "mobileclip", "eva_clip", "clip", "open_clip")):
+        places.append(bare / package / ("clip" if number % 2 else "") / FILE)
+    packages = {path.relative_to(bare).parts[0] for path in places[-6:]}
+    spec = importlib.machinery.ModuleSpec
+
+    def find(name):
+        found = spec(name, None, is_package=True) if name in packages else None
+        if found:
+            found.submodule_search_locations = [str(bare / name)]
+        return found
+
+    monkeypatch.setattr("importlib.util.find_spec", find)
+    put(hub / "models--openai--whisper" / "snapshots" / "abc" / "tokenizer.json")
+    put(hub / "models--google--siglip" / "snapshots" / "abc" / "tokenizer.json")
+    with pytest.raises(DataError, match="not on this machine"):
+        find_openai_vocabulary(bare)
+    for place in places:
+        put(place)
+        assert find_openai_vocabulary(bare) == place
+    assert find_openai_vocabulary(bare) == places[-1]
+    assert find_openai_vocabulary(put(bare / FILE).parent) == bare / FILE
+    assert find_openai_vocabulary() == places[-1]
+
+
+def test_the_caches_lie_where_their_variables_say(bare, monkeypatch):
+    model = Path("models--openai--clip-vit-base-patch32/snapshots/abc/tokenizer.json")
+    ours = put(bare / "home" / ".cache" / "clip" / FILE)
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(bare / "home"))
+    monkeypatch.setenv("USERPROFILE", str(bare / "home"))
+    assert find_openai_vocabulary() == ours
+    ours.unlink()
+    usual = put(bare / "home" / ".cache" / "huggingface" / "hub" / model)
+    assert find_openai_vocabulary() == usual
+    monkeypatch.setenv("HF_HOME", str(bare / "hf"))
+    moved = put(bare / "hf" / "hub" / model)
+    assert find_openai_vocabulary() == moved
+    monkeypatch.setenv("HF_HUB_CACHE", str(bare / "hub"))
+    nearest = put(bare / "hub" / model)
+    assert find_openai_vocabulary() == nearest
 
 
 def find_openai_vocabulary_of_a_package() -> Path:

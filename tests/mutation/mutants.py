@@ -54,6 +54,7 @@ class Mutant:
         line: of the change.
         was, now: the changed part, before and after.
         number: counts mutants of one function with the same `was` and `now`.
+        statement: its first line, and the line after its last; of a statement with a body the header alone.
         source: of the whole module.
     """
 
@@ -62,6 +63,7 @@ class Mutant:
     was: str
     now: str
     number: int
+    statement: tuple[int, int]
     source: str
 
     @property
@@ -69,25 +71,32 @@ class Mutant:
         """Stays the same when other functions change: function, number, before and after."""
         return f"{self.where}#{self.number}: {self.was} -> {self.now}"
 
+    def undone(self, source: str) -> "Mutant":
+        """The same with the unchanged source, which every test must pass."""
+        return dataclasses.replace(self, source=source)
+
 
 def mutants(source: str) -> list[Mutant]:
     """All mutants of a module's source, in the order of its lines."""
     tree = ast.parse(source)
     seen: dict[tuple[str, str, str], int] = {}
     found = []
-    for where, parent, field, place in _places(tree, ""):
+    for where, statement, parent, field, place in _places(tree, "", (1, 1)):
         old = _get(parent, field, place)
         for shown, new in _changes(old):
             _put(parent, field, place, new)
             was, now = ast.unparse(shown[0]), ast.unparse(shown[1])
             key = (where, was, now)
             seen[key] = seen.get(key, -1) + 1
-            found.append(Mutant(where, old.lineno, was, now, seen[key], ast.unparse(ast.fix_missing_locations(tree))))
+            whole = ast.unparse(ast.fix_missing_locations(tree))
+            found.append(Mutant(where, old.lineno, was, now, seen[key], statement, whole))
             _put(parent, field, place, old)
     return sorted(found, key=lambda one: one.line)
 
 
-def _places(node: ast.AST, where: str) -> Iterator[tuple[str, ast.AST, str, int | None]]:
+def _places(
+    node: ast.AST, where: str, statement: tuple[int, int]
+) -> Iterator[tuple[str, tuple[int, int], ast.AST, str, int | None]]:
     for field, value in ast.iter_fields(node):
         if isinstance(node, ast.keyword) and node.arg == "strict":
             continue  # zip's own check
@@ -99,9 +108,19 @@ def _places(node: ast.AST, where: str) -> Iterator[tuple[str, ast.AST, str, int 
             inside = where
             if isinstance(child, ast.FunctionDef | ast.ClassDef):
                 inside = f"{where}.{child.name}".strip(".")
+            lines = _lines(child) if isinstance(child, ast.stmt) else statement
             if hasattr(child, "lineno"):
-                yield inside, node, field, place
-            yield from _places(child, inside)
+                yield inside, lines, node, field, place
+            yield from _places(child, inside, lines)
+
+
+def _lines(node: ast.stmt) -> tuple[int, int]:
+    """The first line of a statement and the line after its last, without its body."""
+    body = getattr(node, "body", None) or getattr(node, "cases", None)
+    if not body:
+        return node.lineno, (node.end_lineno or node.lineno) + 1
+    first = getattr(body[0], "lineno", node.lineno + 1)
+    return node.lineno, max(first, node.lineno + 1)
 
 
 def _is_class(node: ast.AST) -> bool:

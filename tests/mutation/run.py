@@ -1,145 +1,224 @@
 """Mutation testing: which small changes of the measuring code no test notices.
 
-    python tests/mutation/run.py metrics objective --out /tmp/mutants.jsonl [--sample 150] [--minutes 13]
-    python tests/mutation/run.py --report /tmp/mutants.jsonl
+    python tests/mutation/measure.py LINES.jsonl
+    python tests/mutation/run.py metrics objective --lines LINES.jsonl --out MUTANTS.jsonl [--sample 150]
+    python tests/mutation/run.py --report MUTANTS.jsonl
 
-The changed module lies in a copy of the package that stands first on the path, also of processes that tests start. Each
-mutant runs the test files of its module, then those of its group, until the first failure, in a forked process with
-torch, numpy and pytest loaded. A mutant that takes far longer than the unchanged code counts as killed. Started again
-with the same --out, it goes on; with --again it runs those that survived once more, after tests were added.
+A mutant meets the tests that execute its statement, fastest file first, those that killed its neighbours before all
+others, up to --seconds of them and until the first failure. The package lies in a copy that stands first on the path,
+also of processes that tests start. One process imports it and collects the tests; each mutant is a fork of it, in which
+the changed function gets its new code (live.py). What takes effect on import (constants, defaults, tables) runs in a
+fork that has imported torch and the like, but not yet the package.
+Started again with the same --out, it goes on; --again runs those that survived once more, after tests were added.
 """
 
 import argparse
+import ast
 import compileall
-import functools
 import json
 import os
 import random
 import shutil
-import signal
 import sys
 import tempfile
 import time
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pytest
+from child import Outcome, run_items, wait_for
+from groups import GROUPS, ROOT
+from live import NeedsImportError, change, functions_of
+from measure import ON_IMPORT, Row, read_rows
 from mutants import Mutant, mutants
 
-ROOT = Path(__file__).parents[2]
-HERE = Path(__file__).parent
-GROUPS = tomllib.loads((HERE / "groups.toml").read_text())
-EQUIVALENT = HERE / "equivalent.toml"
+EQUIVALENT = Path(__file__).parent / "equivalent.toml"
+PRELOADED = (
+    *("numpy", "torch", "scipy.special", "scipy.stats", "sklearn.linear_model", "sklearn.metrics", "pyarrow.parquet"),
+    *("PIL.Image", "typer", "rich.table", "jinja2", "tokenizers", "ftfy", "safetensors.torch"),
+)
+OPTIONS = ["-q", "-s", "-o", "timeout=0", "-p", "no:cacheprovider", "-p", "no:randomly"]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("groups", nargs="*", help=f"some of {', '.join(GROUPS)}")
-    parser.add_argument("--module", help="only modules whose path ends so")
+    parser.add_argument("--module", default="", help="only modules whose path ends so")
+    parser.add_argument("--lines", type=Path, help="what measure.py wrote")
     parser.add_argument("--out", type=Path, help="outcomes are added to this file")
     parser.add_argument("--sample", type=int, help="so many mutants of each group, drawn with seed 0")
-    parser.add_argument("--minutes", type=float, default=13, help="stop after this time (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=20, help="of tests for each mutant (%(default)s)")
+    parser.add_argument("--minutes", type=float, default=20, help="stop after this time (%(default)s)")
     parser.add_argument("--again", action="store_true", help="run those that survived once more, and only them")
+    parser.add_argument(
+        "--unchanged", action="store_true", help="instead of mutants the code as it is: all must survive"
+    )
     parser.add_argument("--report", type=Path, help="print the outcomes of a file")
     arguments = parser.parse_args()
     if arguments.report:
         report(arguments.report)
         return
-    end = time.monotonic() + 60 * arguments.minutes
+    selection = Selection(read_rows(arguments.lines), arguments.seconds)
     with tempfile.TemporaryDirectory() as folder:
         overlay = make_overlay(Path(folder))
         for group in arguments.groups:
-            run_group(group, overlay, arguments, end)
+            run = Run(overlay, arguments.out, selection, time.monotonic() + 60 * arguments.minutes)
+            run.group(wanted(group, arguments))
+
+
+def wanted(group: str, arguments: argparse.Namespace) -> list[tuple[str, Mutant]]:
+    """(module, mutant) that are still to run."""
+    paths = [path for path in GROUPS[group] if path.endswith(arguments.module)]
+    found = [(path, one) for path in paths for one in mutants((ROOT / path).read_text())]
+    if arguments.sample and len(found) > arguments.sample:
+        found = random.Random(0).sample(found, arguments.sample)
+    if arguments.unchanged:
+        found = [(path, one.undone(ast.unparse(ast.parse((ROOT / path).read_text())))) for path, one in found]
+    known = outcomes(arguments.out)
+    if arguments.again:
+        survivors = {
+            key for key, row in known.items() if row["outcome"] in ("survived", "unreached")
+        } - reasons().keys()
+        return [pair for pair in found if (pair[0], pair[1].name) in survivors]
+    return [pair for pair in found if (pair[0], pair[1].name) not in known]
 
 
 def make_overlay(folder: Path) -> Path:
     """A copy of the package, first on the path of this process and its children."""
-    for name in ("torch", "numpy", "scipy.special", "scipy.stats", "sklearn.linear_model", "sklearn.metrics", "pytest"):
+    for name in PRELOADED:
         __import__(name)  # before forking: they take longer than the tests
     shutil.copytree(ROOT / "diptych", folder / "diptych", ignore=shutil.ignore_patterns("__pycache__"))
     compileall.compile_dir(folder, quiet=2)
     sys.dont_write_bytecode = True
     os.environ |= {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
     sys.path.insert(0, str(folder))
+    os.chdir(ROOT)
     return folder
 
 
-def run_group(group: str, overlay: Path, arguments: argparse.Namespace, end: float) -> None:
-    """Run the mutants of a group's modules, as far as time goes."""
-    wanted = [(path, one) for path in modules(group, arguments.module) for one in mutants((ROOT / path).read_text())]
-    if arguments.sample and len(wanted) > arguments.sample:
-        wanted = random.Random(0).sample(wanted, arguments.sample)
-    known = outcomes(arguments.out)
-    if arguments.again:
-        survivors = {key for key, row in known.items() if row["outcome"] == "survived"} - reasons().keys()
-        wanted = [pair for pair in wanted if (pair[0], pair[1].name) in survivors]
-    else:
-        wanted = [pair for pair in wanted if (pair[0], pair[1].name) not in known]
-    print(f"{group}: {len(wanted)} mutants to run", flush=True)
-    for path, mutant in wanted:
-        own = GROUPS[group]["modules"][path]
-        stages = own, [name for name in GROUPS[group]["tests"] if name not in own]
-        outcome = "survived"
-        for tests in stages:
-            if time.monotonic() > end:
-                return
-            if tests and outcome == "survived":
-                limit = 20 + 4 * seconds_unchanged(*tests)
-                outcome = try_mutant(overlay, path, mutant, tests, limit)
-        row = {"group": group, "module": path, "mutant": mutant.name, "line": mutant.line, "outcome": outcome}
-        with arguments.out.open("a") as file:
+class Selection:
+    """Which tests a mutant meets, in which order."""
+
+    def __init__(self, rows: dict[str, Row], seconds: float) -> None:
+        self.on_import = {path: set(lines) for path, lines in rows.pop(ON_IMPORT).lines.items()}
+        self.rows, self.seconds = rows, seconds
+        self.killers: list[str] = []
+
+    def takes_effect_on_import(self, path: str, mutant: Mutant) -> bool:
+        return not self.on_import.get(path, set()).isdisjoint(range(*mutant.statement))
+
+    def tests(self, path: str, mutant: Mutant) -> list[Row]:
+        """Those that execute the mutant's statement; what runs on import reaches all that use the module."""
+        if self.takes_effect_on_import(path, mutant):
+            found = [row for row in self.rows.values() if path in row.lines]
+        else:
+            lines = set(range(*mutant.statement))
+            found = [row for row in self.rows.values() if not lines.isdisjoint(row.lines.get(path, ()))]
+        files: dict[str, list[float]] = {}
+        for row in found:
+            files.setdefault(row.test.partition("::")[0], []).append(row.seconds)
+        mean = {name: (sum(values) / len(values), name) for name, values in files.items()}
+        rank = {name: place for place, name in enumerate(reversed(self.killers[-30:]))}
+        found.sort(key=lambda row: (rank.get(row.test, len(rank)), mean[row.test.partition("::")[0]], row.seconds))
+        return list(self._within(found))
+
+    def _within(self, found: list[Row]) -> Iterator[Row]:
+        left = self.seconds
+        for row in found:
+            if row.seconds <= left:
+                left -= row.seconds
+                yield row
+
+
+class Run:
+    """Runs mutants and adds their outcomes to a file."""
+
+    def __init__(self, overlay: Path, out: Path, selection: Selection, end: float) -> None:
+        self.overlay, self.out, self.selection, self.end = overlay, out, selection, end
+
+    def group(self, todo: list[tuple[str, Mutant]]) -> None:
+        """First what can be changed in a living process, then what needs an import."""
+        print(f"{len(todo)} mutants to run", flush=True)
+        living = [pair for pair in todo if not self.selection.takes_effect_on_import(*pair)]
+        if living and not (pid := os.fork()):
+            pytest.main([*OPTIONS, *self._files(living)], [Collected(self, living)])
+            os._exit(0)
+        elif living:
+            os.waitpid(pid, 0)
+        known = outcomes(self.out)
+        for path, mutant in todo:
+            if (known.get((path, mutant.name)) or {"outcome": "needs import"})["outcome"] == "needs import":
+                self.one(path, mutant, lambda tests: run_anew([row.test for row in tests]))
+
+    def _files(self, todo: list[tuple[str, Mutant]]) -> list[str]:
+        names = {row.test.partition("::")[0] for pair in todo for row in self.selection.tests(*pair)}
+        return sorted(names)
+
+    def one(self, path: str, mutant: Mutant, run: Callable[[list[Row]], None]) -> None:
+        """Put the mutant into the overlay, `run` the tests in a fork, and put the module back."""
+        if time.monotonic() > self.end:
+            return
+        tests = self.selection.tests(path, mutant)
+        outcome = Outcome("unreached")
+        if tests:
+            place = self.overlay / path
+            for kept in (place.parent / "__pycache__").glob(f"{place.stem}.*"):
+                kept.unlink()
+            place.write_text(mutant.source)
+            outcome = wait_for(lambda: run(tests), self.overlay, limit=60 + 5 * sum(row.seconds for row in tests))
+            shutil.copyfile(ROOT / path, place)
+        if outcome.killer:
+            self.selection.killers = [one for one in self.selection.killers if one != outcome.killer] + [outcome.killer]
+        row = {
+            "module": path,
+            "mutant": mutant.name,
+            "line": mutant.line,
+            "outcome": outcome.word,
+            "by": outcome.killer,
+        }
+        with self.out.open("a") as file:
             file.write(json.dumps(row) + "\n")
-        if outcome == "survived":
-            print(f"  survived: {path}:{mutant.line} {mutant.name}", flush=True)
+        if outcome.word in ("survived", "unreached"):
+            print(f"  {outcome.word}: {path}:{mutant.line} {mutant.name}", flush=True)
 
 
-@functools.cache
-def seconds_unchanged(*tests: str) -> float:
-    """What the tests take on the unchanged code, on which they must pass."""
-    start = time.monotonic()
-    if run_tests(tests, 600) != "survived":
-        sys.exit(f"the tests fail on the unchanged code: {' '.join(tests)}")
-    return time.monotonic() - start
+class Collected:
+    """A pytest plugin: in place of the collected tests it runs mutants, each in a fork with its own tests."""
+
+    def __init__(self, run: Run, todo: list[tuple[str, Mutant]]) -> None:
+        self.run, self.todo = run, todo
+
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        living = functions_of(self.run.overlay)
+        items = {item.nodeid: item for item in session.items}
+        for path, mutant in self.todo:
+
+            def start(tests: list[Row], path: str = path, mutant: Mutant = mutant) -> None:
+                try:
+                    change(living, self.run.overlay / path, (ROOT / path).read_text(), mutant.source)
+                except NeedsImportError:
+                    os._exit(3)
+                run_items(session, [(items[row.test], row.seconds) for row in tests if row.test in items])
+
+            self.run.one(path, mutant, start)
+        return True
 
 
-def modules(group: str, ending: str | None) -> list[str]:
-    """Paths of a group's modules."""
-    return [path for path in GROUPS[group]["modules"] if path.endswith(ending or "")]
+def run_anew(tests: list[str]) -> None:
+    """Import the package, collect the tests and run them until one fails."""
 
+    class Plugin:
+        def pytest_runtestloop(self, session: pytest.Session) -> bool:
+            if session.testsfailed:  # on collecting
+                os._exit(1)
+            order = {name: place for place, name in enumerate(tests)}
+            chosen = sorted((one for one in session.items if one.nodeid in order), key=lambda one: order[one.nodeid])
+            run_items(session, [(item, 1.0) for item in chosen])
+            return True
 
-def try_mutant(overlay: Path, path: str, mutant: Mutant, tests: Sequence[str], limit: float) -> str:
-    """Put the mutant into the overlay, run the tests, and put the module back."""
-    place = overlay / path
-    for kept in (place.parent / "__pycache__").glob(f"{place.stem}.*"):
-        kept.unlink()
-    place.write_text(mutant.source)
-    outcome = run_tests(tests, limit)
-    shutil.copyfile(ROOT / path, place)
-    return outcome
-
-
-def run_tests(tests: Sequence[str], limit: float) -> str:
-    """ "survived", "killed" or "timeout"."""
-    pid = os.fork()
-    if not pid:
-        os.setsid()
-        quiet = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(quiet, 1)
-        os.dup2(quiet, 2)
-        import pytest
-
-        os.chdir(ROOT)
-        options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:randomly"]
-        os._exit(int(pytest.main([*options, *(f"tests/{name}" for name in tests)])))
-    end = time.monotonic() + limit
-    while time.monotonic() < end:
-        done, status = os.waitpid(pid, os.WNOHANG)
-        if done:
-            return "survived" if os.waitstatus_to_exitcode(status) == 0 else "killed"
-        time.sleep(0.02)
-    os.killpg(pid, signal.SIGKILL)
-    os.waitpid(pid, 0)
-    return "timeout"
+    status = pytest.main([*OPTIONS, *dict.fromkeys(name.partition("::")[0] for name in tests)], [Plugin()])
+    os._exit(1 if status else 0)
 
 
 def outcomes(path: Path) -> dict[tuple[str, str], dict]:
@@ -160,7 +239,7 @@ def report(path: Path) -> None:
     open_ones = []
     for key, row in outcomes(path).items():
         counts = table.setdefault(row["module"], [0, 0, 0, 0])
-        kind = 1 if row["outcome"] != "survived" else 2 if key in equivalent else 3
+        kind = 1 if row["outcome"] not in ("survived", "unreached") else 2 if key in equivalent else 3
         counts[0] += 1
         counts[kind] += 1
         if kind == 3:

@@ -1,0 +1,20 @@
+"""The modules that are mutated, by group, and the test files that may answer for them."""
+
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+_TABLE = tomllib.loads((Path(__file__).parent / "groups.toml").read_text())
+GROUPS: dict[str, list[str]] = {
+    group: sorted(
+        str(path.relative_to(ROOT)) for pattern in patterns for path in ROOT.glob(pattern) if path.name != "__init__.py"
+    )
+    for group, patterns in _TABLE["groups"].items()
+}
+FILES = [path for paths in GROUPS.values() for path in paths]
+
+
+def test_files() -> list[str]:
+    """Every test file but those left out."""
+    left_out = {path for pattern in _TABLE["left_out"] for path in (ROOT / "tests").glob(pattern)}
+    return [str(path.relative_to(ROOT)) for path in sorted((ROOT / "tests").glob("test_*.py")) if path not in left_out]

@@ -1,0 +1,116 @@
+"""What a Setting says reaches every task: pictures are encoded once and kept, by as many workers as it names."""
+
+import numpy as np
+import pytest
+from colours import NAMES, encoded
+from colours import picture as coloured
+from oracle import Oracle, shown_by, write_copy
+
+from diptych.data.cards.layouts import LAYOUTS, Layout
+from diptych.data.cards.prompts import get_prompts
+from diptych.data.cards.sources import Entry, ListedSource
+from diptych.data.cards.table import CARDS
+from diptych.data.decoding import decode_image
+from diptych.evaluate import encoded as encoding
+from diptych.evaluate.tasks.table import TASKS
+from diptych.evaluate.tasks.task import Setting
+
+
+class Counting(Oracle):
+    """An oracle that may be kept, has features, knows any text, and counts what it encodes."""
+
+    image_fingerprint = fingerprint = "counting"
+
+    def __init__(self, card):
+        super().__init__(card)
+        self.pictures = self.texts = 0
+
+    def encode_images(self, pictures):
+        self.pictures += len(pictures)
+        colours = np.array([np.asarray(decode_image(one))[0, 0] for one in pictures]).astype(int)
+        return self.table[(256 * colours[:, 0] + colours[:, 1]) % len(self.table)]
+
+    def image_features(self, pictures):
+        return 2 * self.encode_images(pictures)
+
+    def encode_texts(self, texts):
+        self.texts += len(texts)
+        return self.table[[self.means.get(text, len(text)) if self.card.prompts else len(text) for text in texts]]
+
+
+def copy_of(name: str, root) -> None:
+    """Two pictures of each of the first classes, in train and test."""
+    card = CARDS[name]
+    shown = list(range(6)) if card.group != "shift" else [0, 1, 2]
+    words = [several[0] for several in get_prompts(card.prompts).class_names]
+    write_copy(root / name, card, {"train": 2 * shown, "test": 2 * shown}, dict(enumerate(words)), [*range(len(words))])
+
+
+def listed_set(name: str, root, monkeypatch) -> None:
+    """Coloured pictures with all that a task may ask for beside them."""
+    folder = root / name
+    folder.mkdir(parents=True)
+    parts = {}
+    for split, first in (("train", 50), ("test", 0)):
+        entries = []
+        for number in range(first, first + 8):
+            file = f"{number}.png"
+            (folder / file).write_bytes(encoded(coloured(NAMES[number % 7], number)))
+            known = {"latitude": 10.0 * (number % 7), "longitude": 5.0, "lexicon": ("red", "blue"), "clip": f"{number}"}
+            entries.append(Entry(file, number % 2, (f"number {number}",), known))
+        parts[split] = tuple(entries)
+    layout = Layout(lambda folder, split: ListedSource(folder, parts[split]), ("0.png",))
+    monkeypatch.setitem(LAYOUTS, name, (layout,))
+
+
+TEXTS_KEPT = {"zero_shot", "few_shot_from_texts", "human", "robustness", "video"}
+CASES = [
+    *[(task, "CIFAR10") for task in ("zero_shot", "linear_probe", "projected_probe", "few_shot")],
+    *[("few_shot_from_texts", "CIFAR10"), ("human", "OxfordPets"), ("robustness", "ImageNet-A")],
+    *[("robustness", "ObjectNet"), ("imagenet_probe", "ImageNet-A"), ("few_shot", "ImageNet-A")],
+    *[("retrieval", "Flickr30k"), ("geolocation", "IM2GPS"), ("lexicon", "IIIT5K")],
+]
+
+
+@pytest.mark.parametrize(("task", "name"), CASES, ids=lambda one: str(one))
+def test_a_task_encodes_once_with_the_workers_that_are_named(task, name, tmp_path, monkeypatch):
+    workers = []
+    encode = encoding._encode
+    monkeypatch.setattr(encoding, "_encode", lambda *most: workers.append(most[-1]) or encode(*most[:-1], 0))
+    root = tmp_path / "sets"
+    if name in ("Flickr30k", "IM2GPS", "IIIT5K"):
+        listed_set(name, root, monkeypatch)
+    else:
+        copy_of(name, root)
+        if task in ("imagenet_probe", "few_shot") and CARDS[name].group == "shift":
+            home = CARDS["ImageNet"]
+            wanted = sorted({shown_by(CARDS[name], label) for label in (0, 1, 2)})
+            words = dict(enumerate(several[0] for several in get_prompts("ImageNet").class_names))
+            write_copy(root / "ImageNet", home, {"train": 2 * wanted, "test": 2 * wanted}, words, [*range(1000)])
+    card, setting = CARDS[name], Setting(root, tmp_path / "cache", num_workers=3)
+    assert TASKS[task].applies(card)
+    first, second = Counting(card), Counting(card)
+    found = TASKS[task].measure(first, card, setting)
+    assert workers and set(workers) == {3}
+    again = TASKS[task].measure(second, card, setting)
+    assert [(one.metric, one.protocol, one.value) for one in again] == [
+        (one.metric, one.protocol, one.value) for one in found
+    ]
+    assert first.pictures > 0 == second.pictures
+    assert second.texts == (0 if task in TEXTS_KEPT else first.texts)
+    kept = {path.name for path in (tmp_path / "cache").iterdir()}
+    assert kept <= {"pictures", "classifiers", "probes", "few_shot"} and "pictures" in kept
+
+
+def test_made_shifts_keep_nothing_and_use_the_workers(tmp_path, monkeypatch):
+    workers = []
+    encode = encoding._encode
+    monkeypatch.setattr(encoding, "_encode", lambda *most: workers.append(most[-1]) or encode(*most[:-1], 0))
+    copy_of("CIFAR10", tmp_path / "sets")
+    monkeypatch.setattr("diptych.evaluate.tasks.shifted.SEVERITIES", (2,))
+    setting = Setting(tmp_path / "sets", tmp_path / "cache", num_workers=2, seed=5)
+    found = TASKS["shifts"].measure(Counting(CARDS["CIFAR10"]), CARDS["CIFAR10"], setting)
+    assert set(workers) == {2} and not (tmp_path / "cache").exists()
+    changed = [one.run["settings"] for one in found if "shift" in one.run.get("settings", {})]
+    assert {one["seed"] for one in changed} == {5} and 2 in {one["severity"] for one in changed}
+    assert np.isfinite([one.value for one in found]).all()
