@@ -106,7 +106,7 @@ def test_a_mutant_meets_the_tests_that_reach_its_statement_and_killers_come_firs
     rows = [
         Row("", 0, {"little.py": [1, 5, 8]}),
         Row("tests/test_a.py::slow", 5, {"little.py": [12]}),
-        Row("tests/test_a.py::other", 0.1, {"little.py": [10]}),
+        Row("tests/test_a.py::other", 0.1, {"little.py": [10], "another.py": [1, 2, 3, 4]}),
         Row("tests/test_b.py::quick", 0.2, {"little.py": [10, 12]}),
         Row("tests/test_b.py::elsewhere", 0.1, {"another.py": [12]}),
         Row("tests/test_c.py::endless", 30, {"little.py": [12]}),

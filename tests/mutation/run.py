@@ -4,11 +4,11 @@
     python tests/mutation/run.py metrics objective --lines LINES.jsonl --out MUTANTS.jsonl [--sample 150]
     python tests/mutation/run.py --report MUTANTS.jsonl
 
-A mutant meets the tests that execute its statement, fastest file first, those that killed its neighbours before all
-others, up to --seconds of them and until the first failure. The package lies in a copy that stands first on the path,
-also of processes that tests start. One process imports it and collects the tests; each mutant is a fork of it, in which
-the changed function gets its new code (live.py). What takes effect on import (constants, defaults, tables) runs in a
-fork that has imported torch and the like, but not yet the package.
+A mutant meets the tests that execute its statement, those of the narrowest file first and those that killed its
+neighbours before all others, up to --seconds of them and until the first failure. The package lies in a copy that
+stands first on the path, also of processes that tests start. One process imports it and collects the tests; each mutant
+is a fork of it, in which the changed function gets its new code (live.py). What takes effect on import (constants,
+defaults, tables) runs in a fork that has imported torch and the like, but not yet the package.
 Started again with the same --out, it goes on; --again runs those that survived once more, after tests were added.
 """
 
@@ -104,6 +104,11 @@ class Selection:
         self.on_import = {path: set(lines) for path, lines in rows.pop(ON_IMPORT).lines.items()}
         self.rows, self.seconds = rows, seconds
         self.killers: list[str] = []
+        of_file: dict[str, list[int]] = {}
+        for row in rows.values():
+            of_file.setdefault(_file(row), []).append(sum(map(len, row.lines.values())))
+        # How many lines its tests execute: those of a unit look closer, and are quicker, than those of a whole suite.
+        self.breadth = {name: (sum(values) / len(values), name) for name, values in of_file.items()}
 
     def takes_effect_on_import(self, path: str, mutant: Mutant) -> bool:
         return not self.on_import.get(path, set()).isdisjoint(range(*mutant.statement))
@@ -115,12 +120,8 @@ class Selection:
         else:
             lines = set(range(*mutant.statement))
             found = [row for row in self.rows.values() if not lines.isdisjoint(row.lines.get(path, ()))]
-        files: dict[str, list[float]] = {}
-        for row in found:
-            files.setdefault(row.test.partition("::")[0], []).append(row.seconds)
-        mean = {name: (sum(values) / len(values), name) for name, values in files.items()}
         rank = {name: place for place, name in enumerate(reversed(self.killers[-30:]))}
-        found.sort(key=lambda row: (rank.get(row.test, len(rank)), mean[row.test.partition("::")[0]], row.seconds))
+        found.sort(key=lambda row: (rank.get(row.test, len(rank)), self.breadth[_file(row)], row.seconds))
         return list(self._within(found))
 
     def _within(self, found: list[Row]) -> Iterator[Row]:
@@ -129,6 +130,10 @@ class Selection:
             if row.seconds <= left:
                 left -= row.seconds
                 yield row
+
+
+def _file(row: Row) -> str:
+    return row.test.partition("::")[0]
 
 
 class Run:
@@ -152,7 +157,7 @@ class Run:
                 self.one(path, mutant, lambda tests: run_anew([row.test for row in tests]))
 
     def _files(self, todo: list[tuple[str, Mutant]]) -> list[str]:
-        names = {row.test.partition("::")[0] for pair in todo for row in self.selection.tests(*pair)}
+        names = {_file(row) for pair in todo for row in self.selection.tests(*pair)}
         return sorted(names)
 
     def one(self, path: str, mutant: Mutant, run: Callable[[list[Row]], None]) -> None:
