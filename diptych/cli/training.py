@@ -43,8 +43,12 @@ TokenizerName = Annotated[
 ]
 ImageColumn = Annotated[str | None, Option(help="Column of a table with the images' paths, or the images (parquet).")]
 CaptionColumn = Annotated[str | None, Option(help="Column of a table with the captions.")]
-
-
+EvaluationSets = Annotated[
+    list[str] | None, Option(help="Evaluation set to test zero-shot at the end; may be repeated.")
+]
+HeldOut = Annotated[
+    Fraction, Option(help="Share of the pairs for the validation loss, not trained on; 0.01 at first, 0 for none.")
+]
 DryRun = Annotated[
     bool, Option("--dry-run", help="Print configuration, parameters, FLOPs, memory and time; write nothing.")
 ]
@@ -113,13 +117,9 @@ def train(
     seed: Seed = 0,
     checkpoint_steps: Annotated[Number, Option(help="Updates between checkpoints.")] = None,
     checkpoint_minutes: Annotated[Fraction, Option(help="Minutes between checkpoints.")] = None,
-    evaluate: Annotated[
-        list[str] | None, Option(help="Evaluation set to test zero-shot at the end; may be repeated.")
-    ] = None,
+    evaluate: EvaluationSets = None,
     evaluate_steps: Annotated[Number, Option(help="Test also every so many updates.")] = None,
-    held_out: Annotated[
-        Fraction, Option(help="Share of the pairs for the validation loss, not trained on; 0.01 at first, 0 for none.")
-    ] = None,
+    held_out: HeldOut = None,
     resume: Resume = False,
 ) -> None:
     """Train an image and a text encoder on (image, text) pairs.
