@@ -3,9 +3,11 @@
 torch takes a second to import, and some of the libraries beside it half a second each.
 """
 
+import contextlib
+import gc
 import importlib
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 
@@ -26,7 +28,8 @@ def lazy_names(
         if name not in home_of:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
         home = home_of[name]
-        module = importlib.import_module(home)
+        with uncollected():
+            module = importlib.import_module(home)
         value = module if home == f"{package}.{name}" else getattr(module, name)
         setattr(sys.modules[package], name, value)  # once: later uses do not come here
         return value
@@ -35,3 +38,17 @@ def lazy_names(
         return sorted({*home_of, *vars(sys.modules[package])})
 
     return get, names
+
+
+@contextlib.contextmanager
+def uncollected() -> Iterator[None]:
+    """Within, Python does not look for garbage: torch makes half a million objects, and going through them again and
+    again takes a third of the time of its import.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()

@@ -1,14 +1,19 @@
 """diptych classify: rows on stdout or in a file, what is kept when it is stopped, and how many images are broken."""
 
+import gc
+import math
 from typing import TYPE_CHECKING
 
 import typer
 
 from diptych.cli.common import announce
+from diptych.lazy import uncollected
 
 if TYPE_CHECKING:
     from diptych.evaluate.classify.label_file import LabelFile
     from diptych.evaluate.classify.question import Question
+
+_SMALL = 20  # billions of multiply-adds: a second of one thread
 
 
 def run_classify_command(
@@ -17,10 +22,19 @@ def run_classify_command(
     """Classify images whose question has been checked; status 1 where one is broken, 130 after Ctrl-C."""
     done = broken = 0
     try:
-        from diptych.embed import load
-        from diptych.evaluate.classify.pictures import classify_to_file, classify_to_stdout
+        with uncollected():
+            import torch
 
+            from diptych.embed import load
+            from diptych.evaluate.classify.pictures import classify_to_file, classify_to_stdout
+        gc.freeze()  # what is imported stays: no collection goes through it
+
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)  # starting threads, and their waiting for each other, takes longer than a small model
         encoder = load(model, device=None if device == "auto" else device)
+        prompts = len(question.labels) * len(question.templates)
+        if getattr(encoder, "gflops", math.inf) * (len(paths) + prompts) > _SMALL:
+            torch.set_num_threads(threads)
         if file is None:
             batches = classify_to_stdout(encoder, paths, question, as_json=as_json)
         else:
