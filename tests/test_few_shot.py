@@ -193,3 +193,15 @@ def test_zero_shot_weights_must_fit():
             fit_few_shot("zero-shot-initialised", vectors, labels, C, 1, zero_shot=wrong)
     with pytest.raises(ShapeError, match="do not fit weights"):
         fit_few_shot("probe", vectors, labels, C, 1).scores(vectors[:, 1:])
+
+
+def test_classes_without_an_example_do_not_lead_the_choice_astray():
+    """Six of 600 classes have examples, which an encoder without error gives one vector each."""
+    shown = np.array([0, 1, 200, 300, 598, 599])
+    known = unit(np.random.default_rng(5).normal(size=(600, 24)))
+    labels = np.repeat(shown, 4)
+    fit = fit_few_shot("probe", known[labels], labels, 600, 4)
+    assert fit.penalty < 0.1 and np.array_equal(fit.scores(known[shown]).argmax(axis=1), shown)
+    few = fit_few_shot("probe", known[labels], np.repeat(np.arange(6), 4), 6, 4)
+    assert few.penalty == pytest.approx(fit.penalty)
+    assert np.allclose(fit.weights[shown], few.weights, atol=2e-3 * np.abs(few.weights).max())

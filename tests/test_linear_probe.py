@@ -11,7 +11,7 @@ from sklearn.utils.estimator_checks import check_estimator
 from diptych.errors import InputError, ShapeError
 from diptych.evaluate.probe.linear_probe import LinearProbe
 from diptych.evaluate.probe.rows import Chosen, Joined
-from diptych.evaluate.probe.search import lattice, search_lattice, stratified_rows
+from diptych.evaluate.probe.search import Judged, lattice, search_lattice, stratified_rows
 
 
 def blobs(num_rows=300, width=10, num_classes=3, seed=0, noise=1.5):
@@ -33,7 +33,7 @@ def test_a_search_by_hand():
 
     def score(indices):
         asked.append(indices)
-        return [-abs(index - 53) for index in indices]
+        return [Judged(-abs(index - 53)) for index in indices]
 
     search = search_lattice(score)
     # From 48 it looks at 40 and 56; from 56 at 52 and 60; from 52 at 50 and 54, from either at 51, 53 and 55.
@@ -46,10 +46,26 @@ def test_a_search_by_hand():
 
 
 def test_of_equal_scores_the_larger_penalty_wins():
-    search = search_lattice(lambda indices: [1.0 if 20 <= index <= 50 else 0.0 for index in indices])
+    search = search_lattice(lambda indices: [Judged(1.0 if 20 <= index <= 50 else 0.0) for index in indices])
     assert search.best.penalty == pytest.approx(lattice(50))
-    flat = search_lattice(lambda indices: [0.5] * len(indices))
+    flat = search_lattice(lambda indices: [Judged(0.5)] * len(indices))
     assert flat.best.penalty == pytest.approx(1e6)
+
+
+def test_of_equal_scores_the_lower_loss_wins_before_that():
+    found = search_lattice(lambda indices: [Judged(float(20 <= one <= 70), abs(one - 37)) for one in indices]).best
+    assert (found.penalty, found.score, found.loss) == (pytest.approx(lattice(37)), 1, 0)
+    assert search_lattice(lambda indices: [Judged(one, one) for one in indices]).best.penalty == pytest.approx(1e6)
+
+
+def test_few_validation_rows_that_all_are_right_do_not_choose_the_strongest_penalty():
+    """With the strongest one the probe knows how frequent the classes are and no more."""
+    rng = np.random.default_rng(0)
+    centres = np.eye(3)[np.repeat([0, 1, 2], [40, 40, 4])]
+    X, y = centres + 0.05 * rng.standard_normal((84, 3)), np.repeat([0, 1, 2], [40, 40, 4])
+    probe = LinearProbe().fit(X[4:], y[4:], validation=(X[:4], y[:4]))
+    assert probe.lambda_ < 1e3 and probe.score(X, y) == 1
+    assert LinearProbe(penalty=1e6).fit(X, y).score(X, y) < 1
 
 
 @pytest.mark.parametrize(("end", "first"), [(0, 1e-6), (96, 1e6)])
@@ -58,7 +74,7 @@ def test_at_an_end_of_the_lattice_nothing_beyond_is_tried(end, first):
 
     def score(indices):
         asked.extend(indices)
-        return [-abs(index - end) for index in indices]
+        return [Judged(-abs(index - end)) for index in indices]
 
     assert search_lattice(score).best.penalty == pytest.approx(first)
     assert min(asked) == 0 and max(asked) == 96 and len(asked) == len(set(asked)) == 11
@@ -66,7 +82,7 @@ def test_at_an_end_of_the_lattice_nothing_beyond_is_tried(end, first):
 
 def test_a_score_that_is_no_number_is_refused():
     with pytest.raises(InputError, match="NaN at lambda = 1e-06"):
-        search_lattice(lambda indices: [float("nan")] * len(indices))
+        search_lattice(lambda indices: [Judged(float("nan"))] * len(indices))
 
 
 def test_rows_held_out_are_a_fifth_of_each_class():

@@ -178,6 +178,16 @@ def test_roc_auc_is_that_of_the_second_class():
     assert found == score("roc_auc", labels, scores, seed=0) != score("roc_auc", labels, scores, seed=1)
 
 
+def test_its_interval_is_of_draws_within_each_class_each_measured_by_scikit_learn():
+    rng = np.random.default_rng(3)
+    labels, surety = np.repeat([0, 1], [30, 12]), np.round(rng.standard_normal(42), 1)  # some are equal
+    found, draws, rng = score("roc_auc", labels, np.stack([-surety, surety], axis=1) / 2), [], np.random.default_rng(0)
+    for _ in range(1000):
+        rows = np.concatenate([rng.choice(np.arange(30, 42), 12), rng.choice(np.arange(30), 30)])
+        draws.append(roc_auc_score(labels[rows], surety[rows]))
+    assert (found.low, found.high) == pytest.approx(np.quantile(draws, [0.0025, 0.9975]), abs=1e-12)
+
+
 def test_every_metric_by_hand():
     labels = np.array([0, 1, 2, 3, 4, 5, 0, 0])
     scores = np.zeros((8, 7))

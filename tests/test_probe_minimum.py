@@ -108,6 +108,21 @@ def test_the_bound_holds_for_independent_classes_and_for_classes_without_rows():
         assert -1e-9 * least <= absent.objective - least <= absent.excess + 1e-11 * least and absent.converged
 
 
+@pytest.mark.parametrize("certify", [True, False])
+def test_classes_without_rows_change_nothing_whatever_the_penalty(certify):
+    """Of 600 classes three have rows: every penalty's classifier is the one of three classes."""
+    places = np.array([0, 299, 599])
+    penalties = [1e-3, 1.0, 1e3]
+    few = fit_logistic(ROWS, NOISY, 3, penalties, certify=certify)
+    many = fit_logistic(
+        ROWS, places[NOISY], 600, penalties, certify=certify, starts=[None, (np.zeros((600, 8)), np.zeros(600)), None]
+    )
+    for one, other in zip(few, many, strict=True):
+        assert other.objective == pytest.approx(one.objective, rel=1e-5) and len(other.bias) == 600
+        assert np.allclose(other.scores(ROWS)[:, places] - one.scores(ROWS), 0, atol=0.02 * np.ptp(one.scores(ROWS)))
+        assert set(other.scores(ROWS).argmax(axis=1)) <= set(places) and not other.weights[1].any()
+
+
 def test_pulled_towards_other_weights_the_bound_holds_too():
     toward = RNG.standard_normal((3, 8)) * 3
     for intercept in (True, False):

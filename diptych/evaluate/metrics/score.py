@@ -105,9 +105,11 @@ def _roc_auc(labels: np.ndarray, scores: np.ndarray, seed: int) -> Score:
         return Score(value, n)
     rng, draws = np.random.default_rng(seed), []
     yes, no = np.flatnonzero(labels == 1), np.flatnonzero(labels == 0)
+    place = np.unique(surety, return_inverse=True)[1]
     for _ in range(_RESAMPLES):  # within each class: a draw without one of them would have no area
-        rows = np.concatenate([rng.choice(yes, len(yes)), rng.choice(no, len(no))])
-        draws.append(roc_auc(labels[rows] == 1, surety[rows]))
+        above, below = (np.bincount(place[rng.choice(rows, len(rows))], minlength=n) for rows in (yes, no))
+        lower = np.cumsum(below) - below / 2  # those of the other class with a lower score, and half of the equal ones
+        draws.append(float(above @ lower) / (len(yes) * len(no)))
     return Score(value, n, *_percentiles(draws), RESAMPLED)
 
 

@@ -8,8 +8,9 @@ and no more is known of the minimum b* than that its loss is at most f: a row of
 (b*_a - b*_c) - ||w*_a - w*_c|| ||x||, and ||W* - toward||^2 <= 2 f / lambda. That radius is wide; therefore Newton's
 method first brings the bias to its minimum for these weights (`settle`), which leaves hardly any g_b.
 
-The bias of a class without a row has no minimum: the loss falls while it goes to minus infinity. What is left of that
-class's loss is then the difference to the objective without it.
+The bias of an independent class without a row has no minimum: the loss falls while it goes to minus infinity. What is
+left of that class's loss is then the difference to the objective without it. (Of a softmax such classes are left out
+before anything is fitted.)
 """
 
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ import torch
 from diptych.evaluate.probe.design import Design
 from diptych.evaluate.probe.losses import sigmoid_residuals_, softmax_residuals_
 
-_FAR = 1e5  # a bias so far away leaves a class no probability in float64
+FAR = 1e5  # a bias so far away leaves a class no probability in float64
 
 
 def excess_bound(
@@ -35,7 +36,8 @@ def excess_bound(
     Args:
         design: the rows.
         point: float64 (C, r + 1).
-        found: objective and gradient there, in float64; classes without rows must be out of reach (`without_absent`).
+        found: objective and gradient there, in float64; independent classes without rows must be out of reach
+            (`without_absent`).
         penalty: lambda.
         prior: float64 (C, r + 1), what the penalty pulls towards.
         is_softmax: one softmax over the classes, or independent ones.
@@ -45,7 +47,7 @@ def excess_bound(
     if not design.intercept:
         return bound
     of_bias, bias = gradient[:, -1].abs(), point[:, -1]
-    near = bias.abs() < _FAR / 2
+    near = bias.abs() < FAR / 2
     length = (2 * objective / penalty) ** 0.5 + float(torch.linalg.matrix_norm(prior[:, :-1]))
     reach = objective + length * design.longest * (2**0.5 if is_softmax else 1)
     if is_softmax:
@@ -54,7 +56,7 @@ def excess_bound(
 
 
 def without_absent(targets: torch.Tensor, point: torch.Tensor) -> torch.Tensor | None:
-    """The point with the bias of each class that has no row, or no other row than its own, far out on its side.
+    """The point with the bias of each independent class that has no row, or all rows, far out on its side.
 
     Returns:
         None where there is no such class.
@@ -62,13 +64,13 @@ def without_absent(targets: torch.Tensor, point: torch.Tensor) -> torch.Tensor |
     away = _absent(targets, point)
     if not bool(away.any()):
         return None
-    return torch.cat([point[:, :-1], point[:, -1:] + _FAR * away[:, None]], dim=1)
+    return torch.cat([point[:, :-1], point[:, -1:] + FAR * away[:, None]], dim=1)
 
 
 def _absent(targets: torch.Tensor, point: torch.Tensor) -> torch.Tensor:
-    """Float64 (C,): -1 for a class without a row, 1 for an independent class that all rows have, otherwise 0."""
+    """Float64 (C,): -1 for an independent class without a row, 1 for one that all rows have, otherwise 0."""
     if targets.ndim == 1:
-        return -(targets.bincount(minlength=len(point)) == 0).to(point)
+        return point.new_zeros(len(point))
     return (~(targets == -1).any(dim=1)).to(point) - (~(targets == 1).any(dim=1)).to(point)
 
 
@@ -84,16 +86,18 @@ def settle(
     stacked = torch.stack(tuple(points))
     before = stacked[..., -1].clone()
     away = _absent(targets, stacked[0])
-    stacked[..., -1] += _FAR * away  # a class without rows has no minimum to go to
-    here = (away == 0).to(gradients)
-    gradients = gradients * here
+    stacked[..., -1] += FAR * away  # a class without rows has no minimum to go to
+    gradients = gradients * (away == 0).to(gradients)
     if targets.ndim == 1:
-        gradients = gradients - here * (gradients.sum(dim=1, keepdim=True) / here.sum())
+        gradients = gradients - gradients.mean(dim=1, keepdim=True)
     hessians = _hessians(design, targets, stacked)
     scale = hessians.diagonal(dim1=1, dim2=2).clamp(min=1e-300).rsqrt()
     scaled = hessians * scale[:, :, None] * scale[:, None]
     # Least squares: a softmax's Hessian has a direction without curvature, in which the gradient has nothing.
-    step = torch.linalg.pinv(scaled, hermitian=True, rtol=1e-13) @ (gradients * scale)[..., None]
+    try:
+        step = torch.linalg.pinv(scaled, hermitian=True, rtol=1e-13) @ (gradients * scale)[..., None]
+    except torch.linalg.LinAlgError:  # no step, so that the bound stays wide
+        return before
     step = step[..., 0] * scale
     sound = step.isfinite().all(dim=1) & (step.abs().amax(dim=1) < 1)  # farther away the step says nothing
     return before - torch.where(sound[:, None], step, 0.0)

@@ -164,7 +164,7 @@ def fit_few_shot(
     penalty, trials = FIXED_PENALTY, []
     if folds:
         lambdas = [one * draw.scale for one in PENALTIES]
-        trials = [(held_out, draw.fit(~held_out, lambdas)) for held_out in folds]
+        trials = [(held_out, draw.fit(~held_out, lambdas, certify=False)) for held_out in folds]
         place = _best([sum(draw.loss(held, fits[i]) for held, fits in trials) for i in range(len(lambdas))])
         penalty = PENALTIES[place]
         trials = [(held_out, [fits[place]]) for held_out, fits in trials]
@@ -207,7 +207,7 @@ class _Draw:
         centred = self.vectors - self.vectors.mean(axis=0, dtype=np.float64)
         return float(max((centred**2).sum(axis=1).mean(), 1e-12))  # all examples may be equal
 
-    def fit(self, rows: np.ndarray, lambdas: Sequence[float]) -> list[Fit]:
+    def fit(self, rows: np.ndarray, lambdas: Sequence[float], certify: bool = True) -> list[Fit]:
         fitted = fit_logistic(
             self.vectors[rows],
             self.labels[rows],
@@ -217,6 +217,7 @@ class _Draw:
             intercept=self.toward is None,
             max_iterations=_MAX_ITERATIONS,
             tolerance=_TOLERANCE,
+            certify=certify,
             device=self.device,
         )
         return [

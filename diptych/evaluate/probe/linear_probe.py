@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any, Self
 
 import numpy as np
+import torch
 
 from diptych.errors import InputError, ShapeError
 from diptych.evaluate.metrics.classification import accuracy
@@ -21,7 +22,7 @@ from diptych.evaluate.metrics.ranking import average_precision_11_point
 from diptych.evaluate.probe.design import READ_ROWS
 from diptych.evaluate.probe.logistic import Fitted, fit_logistic, make_design
 from diptych.evaluate.probe.rows import Chosen, Joined, Rows
-from diptych.evaluate.probe.search import Search, search_penalty, stratified_rows
+from diptych.evaluate.probe.search import Judged, Search, search_penalty, stratified_rows
 
 Metric = Callable[[np.ndarray, np.ndarray], float]
 
@@ -209,11 +210,14 @@ class LinearProbe:
             truth = truth[:, 0].astype(np.int64)
         judged = Chosen(features, held)
 
-        def judge(fitted: Fitted) -> float:
+        def judge(fitted: Fitted) -> Judged:
             if measure is accuracy:  # in parts: the scores of ImageNet's held-out rows would take a gigabyte
                 return _share_right(fitted, judged, truth)
             scores = fitted.scores(judged)
-            return measure(truth, scores if self._several else _two_columns(scores))
+            if not self._several:
+                scores = _two_columns(scores)
+            loss = _sigmoid_loss(targets[held], scores) if self._several else _softmax_loss(truth, scores)
+            return Judged(measure(truth, scores), loss / len(truth))
 
         design = make_design(Chosen(features, kept), self.device)
         fit = (design, targets[kept], self._num_outputs, judge)
@@ -258,13 +262,26 @@ class LinearProbe:
         return scores
 
 
-def _share_right(fitted: Fitted, rows: Rows, truth: np.ndarray) -> float:
+def _share_right(fitted: Fitted, rows: Rows, truth: np.ndarray) -> Judged:
     """Accuracy on rows, of which some are scored at a time."""
-    right = 0
+    right, loss = 0, 0.0
     for start in range(0, len(truth), READ_ROWS):
         part = slice(start, start + READ_ROWS)
-        right += int((_two_columns(fitted.scores(rows[part])).argmax(axis=1) == truth[part]).sum())
-    return right / len(truth)
+        scores = _two_columns(fitted.scores(rows[part]))
+        right += int((scores.argmax(axis=1) == truth[part]).sum())
+        loss += _softmax_loss(truth[part], scores)
+    return Judged(right / len(truth), loss / len(truth))
+
+
+def _softmax_loss(truth: np.ndarray, scores: np.ndarray) -> float:
+    """Cross-entropy summed over rows."""
+    logits = torch.from_numpy(scores).double()
+    return float(torch.nn.functional.cross_entropy(logits, torch.from_numpy(truth.astype(np.int64)), reduction="sum"))
+
+
+def _sigmoid_loss(signs: np.ndarray, scores: np.ndarray) -> float:
+    """The same of independent classes, signs int8 (N, C) of 1, -1 and 0, which does not count."""
+    return float((np.logaddexp(0, -signs * scores.astype(np.float64)) * (signs != 0)).sum())
 
 
 def _average_precision(signs: np.ndarray, scores: np.ndarray) -> float:

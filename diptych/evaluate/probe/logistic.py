@@ -14,12 +14,13 @@ over, until a bound of the excess that holds for any features (`bound.py`) is be
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 
 from diptych.errors import InputError, ShapeError
-from diptych.evaluate.probe.bound import excess_bound, settle, without_absent
+from diptych.evaluate.probe.bound import FAR, excess_bound, settle, without_absent
 from diptych.evaluate.probe.descent import Descent
 from diptych.evaluate.probe.design import Design
 from diptych.evaluate.probe.losses import Evaluated, evaluate
@@ -84,6 +85,9 @@ def fit_logistic(
 ) -> list[Fitted]:
     """Fit a linear classifier for each lambda.
 
+    A class of a softmax that no row has takes no part, if there is a bias: this would go to minus infinity, and is put
+    far below the others'.
+
     A fit ends when the estimated excess of its objective is below `tolerance` of the objective, and a true bound of it
     (`bound.py`) is below 20 times that. At weak penalties and on separable rows that
     takes some hundreds of steps; where `max_iterations` or float64 do not allow it, `converged` is False.
@@ -116,10 +120,56 @@ def fit_logistic(
     penalties = [float(penalty) for penalty in lambdas]
     if not all(0 < penalty < float("inf") for penalty in penalties):
         raise InputError(f"lambdas must be positive numbers; got {penalties}")
+    if design.intercept and targets.ndim == 1 and len(present := targets.unique()) < num_classes:
+        options: dict[str, Any] = {"max_iterations": max_iterations, "tolerance": tolerance, "certify": certify}
+        return _fit_present(present, design, targets, num_classes, penalties, starts, toward, **options)
     towards = _weights(toward, (num_classes, design.width), design) if toward is not None else None
     problem = _Problem(design, targets, num_classes, towards, tolerance, max_iterations, certify)
     descents = problem.solve(penalties, _starts(starts, penalties, num_classes, design))
     return [problem.fitted(descent) for descent in descents]
+
+
+def _fit_present(
+    present: torch.Tensor,
+    design: Design,
+    targets: torch.Tensor,
+    num_classes: int,
+    lambdas: Sequence[float],
+    starts: Sequence[Start] | None,
+    toward: Array | None,
+    **options: Any,
+) -> list[Fitted]:
+    """Fit the classes that rows have alone, and put the others beside them, where the penalty leaves them.
+
+    Together they would go far astray: the first step to minus infinity is so long that no estimate of the Hessian
+    survives it, and every penalty seems to be at its minimum.
+    """
+    rows = present.cpu().numpy()
+
+    def chosen(start: Start) -> Start:
+        if start is None:
+            return None
+        weights, bias = (start.weights, start.bias) if isinstance(start, Fitted) else start
+        return np.asarray(weights)[rows], np.asarray(bias)[rows]
+
+    pulled = None if toward is None else np.asarray(toward, np.float64)
+    labels = torch.searchsorted(present, targets).cpu()
+    found = fit_logistic(
+        design,
+        labels,
+        len(rows),
+        lambdas,
+        starts=None if starts is None else [chosen(start) for start in starts],
+        toward=None if pulled is None else pulled[rows],
+        **options,
+    )
+    whole = []
+    for one in found:
+        weights = np.zeros((num_classes, one.weights.shape[1])) if pulled is None else pulled.copy()
+        bias = np.full(num_classes, one.bias.min() - FAR)
+        weights[rows], bias[rows] = one.weights, one.bias
+        whole.append(dataclasses.replace(one, weights=weights, bias=bias))
+    return whole
 
 
 def make_design(

@@ -1,14 +1,17 @@
 """The penalty of a linear probe: searched on validation data over a lattice of 97, with at most 15 fits.
 
 The lattice is 10^(-6 + i / 8), i = 0 ... 96. First every sixteenth is tried; then, four times, the two neighbours of
-the best at half the distance, until neighbours are an eighth of a decade apart. Of equal scores the larger penalty
-wins: the simpler classifier. Beyond the ends of the lattice nothing is tried.
+the best at half the distance, until neighbours are an eighth of a decade apart. Of equal scores the one with the lower
+cross-entropy on validation data wins: a metric that counts is level over decades where there are few rows to count, and
+at the ends of such a plain lie classifiers that know frequencies alone. Of equal ones in both the larger penalty wins.
+Beyond the ends of the lattice nothing is tried.
 
 Source: CLIP paper, appendix A.3, which leaves ties and ends open.
 """
 
 import dataclasses
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,12 +24,25 @@ _FIRST_DISTANCE = 16
 _FAR = 8  # from here on a straight line is a better guess than a curve
 
 
+class Judged(NamedTuple):
+    """How good a classifier is on validation data.
+
+    Attributes:
+        score: higher is better.
+        loss: mean cross-entropy, nats, which decides between equal scores.
+    """
+
+    score: float
+    loss: float = 0.0
+
+
 @dataclasses.dataclass(frozen=True)
 class Trial:
-    """One point of the lattice: lambda, and its score on validation data."""
+    """One point of the lattice: lambda, and its score and loss on validation data."""
 
     penalty: float
     score: float
+    loss: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +50,7 @@ class Search:
     """What was tried, in that order, and the best of it.
 
     Attributes:
-        best: the trial with the highest score; of several, the one with the largest penalty.
+        best: the trial with the highest score; of several, the one with the lowest loss.
         trials: 7 and up to 8 more.
     """
 
@@ -52,29 +68,29 @@ def lattice(index: int) -> float:
     return 10.0 ** (-6 + index / 8)
 
 
-def search_lattice(score: Callable[[list[int]], list[float]]) -> Search:
+def search_lattice(judge: Callable[[list[int]], list[Judged]]) -> Search:
     """Search for the best index of the lattice.
 
     Args:
-        score: of several indices at once, higher is better.
+        judge: of several indices at once.
     Raises:
         InputError: a score is NaN.
     """
-    scores: dict[int, float] = {}
+    judged: dict[int, Judged] = {}
     distance = _FIRST_DISTANCE
     wanted = list(range(0, NUM_PENALTIES, distance))
     while True:
-        for index, found in zip(wanted, score(wanted), strict=True):
-            if found != found:
+        for index, found in zip(wanted, judge(wanted), strict=True):
+            if found.score != found.score:
                 raise InputError(f"the score on validation data is NaN at lambda = {lattice(index):g}")
-            scores[index] = float(found)
-        best = max(scores, key=lambda index: (scores[index], index))
+            judged[index] = Judged(float(found.score), float(found.loss))
+        best = max(judged, key=lambda index: (judged[index].score, -judged[index].loss, index))
         distance //= 2
         if not distance:
             break
         near = (best - distance, best + distance)
-        wanted = [index for index in near if 0 <= index < NUM_PENALTIES and index not in scores]
-    trials = {index: Trial(lattice(index), found) for index, found in scores.items()}
+        wanted = [index for index in near if 0 <= index < NUM_PENALTIES and index not in judged]
+    trials = {index: Trial(lattice(index), *found) for index, found in judged.items()}
     return Search(trials[best], tuple(trials.values()))
 
 
@@ -82,7 +98,7 @@ def search_penalty(
     design: Design,
     labels: np.ndarray,
     num_classes: int,
-    judge: Callable[[Fitted], float],
+    judge: Callable[[Fitted], Judged],
     *,
     max_iterations: int = 1000,
 ) -> tuple[Search, Fitted]:
@@ -93,11 +109,11 @@ def search_penalty(
     Args:
         design: training rows.
         labels, num_classes, max_iterations: as `fit_logistic` takes them.
-        judge: the score of a classifier on validation data, higher is better.
+        judge: how good a classifier is on validation data.
     """
     fitted: dict[int, Fitted] = {}
 
-    def score(indices: list[int]) -> list[float]:
+    def all_judged(indices: list[int]) -> list[Judged]:
         starts = [_between(fitted, index) for index in indices] if fitted else None
         penalties = [lattice(index) for index in indices]
         options = {"starts": starts, "max_iterations": max_iterations}
@@ -105,7 +121,7 @@ def search_penalty(
         fitted.update(zip(indices, found, strict=True))
         return [judge(one) for one in found]
 
-    search = search_lattice(score)
+    search = search_lattice(all_judged)
     return search, next(one for one in fitted.values() if one.penalty == search.best.penalty)
 
 
