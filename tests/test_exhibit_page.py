@@ -97,6 +97,20 @@ def test_hostile_text_changes_no_tag():
     assert "\u202e" not in re.sub(r'aria-label="[^"]*"', "", prose)
 
 
+def test_notes_stand_in_every_form_whole(tmp_path):
+    note = "Of 27 sets " + " ".join(f"set{number}" for number in range(90)) + " are whole."
+    found = dataclasses.replace(shown(), notes=[note, "And this."])
+    for path in write_exhibit("figure5", found, tmp_path, FORMS):
+        words = path.read_text()
+        if path.suffix == ".svg":
+            lines = [one for one in ElementTree.fromstring(words).iter() if one.get("class") == "name"]
+            width, height = (float(ElementTree.fromstring(words).get(side)) for side in ("width", "height"))
+            assert all(0 < float(one.get("y")) < height for one in lines)
+            assert max(len(one.text) for one in lines) * 6.2 < width  # a letter of 12 pixels is 6 wide on the mean
+            words = " ".join(one.text for one in lines)
+        assert note in words and "And this." in words, path.name
+
+
 def test_a_long_table_scrolls_in_its_own_window_and_many_charts_are_small():
     assert 'class="scroll tall"' in render_exhibits([("t", shown(rows=40))], {})
     assert 'class="scroll tall"' not in render_exhibits([("t", shown(rows=10))], {})

@@ -21,6 +21,7 @@ from diptych.report.svg import STYLE, Drawing, element, svg_file
 from diptych.report.table import Cell, NumberTable, to_html, to_latex, to_markdown
 
 FORMS = ("html", "md", "tex", "svg", "json")
+_NOTE = 800  # letters of a note
 _MANY_CHARTS = 6  # more than these are drawn small, beside each other
 
 
@@ -115,7 +116,7 @@ def write_exhibit(
         elif form == "md":
             words = exhibit_markdown(name, shown, picture="svg" in forms)
         elif form == "tex":
-            words = "\n".join(map(to_latex, shown.tables))
+            words = exhibit_latex(shown)
         elif form == "svg":
             words = exhibit_svg(shown)
         else:
@@ -126,11 +127,19 @@ def write_exhibit(
     return written
 
 
+def exhibit_latex(shown: ShownLike) -> str:
+    """All tables of an exhibit; its notes stand under the last one."""
+    *others, last = shown.tables
+    last = dataclasses.replace(last, notes=[*last.notes, *shown.notes])
+    return "\n".join(map(to_latex, [*others, last]))
+
+
 def exhibit_svg(shown: ShownLike) -> str:
-    """All charts of an exhibit as the text of one SVG file."""
+    """All charts of an exhibit as the text of one SVG file, its notes under them."""
     many = len(shown.charts) > _MANY_CHARTS
     columns = math.ceil(math.sqrt(len(shown.charts))) if many else min(2, len(shown.charts))
-    return svg_file([_drawing(chart, many) for chart in shown.charts], columns)
+    notes = [readable(note, _NOTE) for note in shown.notes]
+    return svg_file([_drawing(chart, many) for chart in shown.charts], columns, notes)
 
 
 def exhibit_markdown(name: str, shown: ShownLike, *, picture: bool = False) -> str:
@@ -138,7 +147,7 @@ def exhibit_markdown(name: str, shown: ShownLike, *, picture: bool = False) -> s
     parts = [f"## {exhibit_label(name)}: {readable(shown.title, 240)}", readable(shown.summary, 1500)]
     parts += [f"![{readable(shown.charts[0].title)}]({name}.svg)"] if picture and shown.charts else []
     parts += [to_markdown(table).rstrip("\n") for table in shown.tables]
-    parts += [readable(note, 800) for note in shown.notes]
+    parts += [readable(note, _NOTE) for note in shown.notes]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -163,7 +172,7 @@ def _view(name: str, shown: ShownLike) -> dict[str, Any]:
         "charts": [(chart.title, element(_drawing(chart, many))) for chart in shown.charts],
         "tables": [to_html(table) for table in shown.tables],
         "examples": [_example(one) for one in getattr(shown, "examples", ())],
-        "notes": [readable(note, 800) for note in shown.notes],
+        "notes": [readable(note, _NOTE) for note in shown.notes],
     }
 
 

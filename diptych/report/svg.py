@@ -1,6 +1,7 @@
 """The parts that every chart is drawn of, and charts as one element or as a file: coordinates in, markup out."""
 
 import dataclasses
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,8 +30,15 @@ def element(drawing: Drawing) -> Markup:
     ).format(rounded(drawing.width), rounded(drawing.height), drawing.title, drawing.content)
 
 
-def svg_file(drawings: Sequence[Drawing], columns: int) -> str:
-    """Drawings in rows of so many, as the text of an SVG file that follows the light and the dark scheme."""
+_LETTER, _LINE, _MARGIN = 6.5, 17.0, 12.0  # of notes: a letter's mean width, a line's height, what is left free
+
+
+def svg_file(drawings: Sequence[Drawing], columns: int, notes: Sequence[str] = ()) -> str:
+    """Drawings in rows of so many, as the text of an SVG file that follows the light and the dark scheme.
+
+    Args:
+        notes: sentences under the drawings, broken into lines.
+    """
     wide = max((one.width for one in drawings), default=0.0)
     parts, top = [], 0.0
     for first in range(0, len(drawings), columns):
@@ -39,10 +47,16 @@ def svg_file(drawings: Sequence[Drawing], columns: int) -> str:
             shift = f"{rounded(place * wide)} {rounded(top)}"
             parts.append(Markup('<g transform="translate({})">{}</g>').format(shift, one.content))
         top += max(one.height for one in row)
+    width = wide * min(columns, len(drawings))
+    letters = max(20, int((width - 2 * _MARGIN) / _LETTER))
+    for words in (words for note in notes for words in textwrap.wrap(note, letters)):
+        top += _LINE
+        parts.append(text(_MARGIN, top, words, "name"))
+    top += _MARGIN if notes else 0
     paper = Markup('<rect width="100%" height="100%" fill="var(--chart-paper)"/>')
     style = Markup("<style>{}</style>").format(Markup(STYLE))
     title = "; ".join(one.title for one in drawings)
-    whole = Drawing(style + paper + Markup("").join(parts), wide * min(columns, len(drawings)), top, title)
+    whole = Drawing(style + paper + Markup("").join(parts), width, top, title)
     return str(element(whole)) + "\n"
 
 
