@@ -3,6 +3,7 @@
 import functools
 import io
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -34,20 +35,34 @@ def picture(shown: int, copy: int = 0) -> bytes:
     return stream.getvalue()
 
 
+def in_colour(pixels: np.ndarray) -> int:
+    """What a `picture` shows."""
+    return 256 * int(pixels[0, 0, 0]) + int(pixels[0, 0, 1])
+
+
 class Oracle:
     """One direction for each thing that is shown; a text has the direction of the thing that it names.
 
     Args:
         card: whose names and templates it understands, beside ImageNet's on ImageNet's shifts.
         others: more names: name -> what it means.
+        read: what a picture's pixels show: one thing, or several.
+        understand: what a text means, in place of the card's names and templates.
     """
 
     name = "oracle"
 
-    def __init__(self, card: Card, others: dict[str, int] | None = None) -> None:
+    def __init__(
+        self,
+        card: Card,
+        others: dict[str, int] | None = None,
+        read: Callable[[np.ndarray], int | tuple[int, ...]] = in_colour,
+        understand: Callable[[str], int] | None = None,
+    ) -> None:
         table = torch.randn(2000, WIDTH, generator=torch.Generator().manual_seed(0))
         self.table = torch.nn.functional.normalize(table, dim=1)
-        self.card, self.others = card, others or {}
+        self.card, self.others, self.read = card, others or {}, read
+        self.understand = understand or (lambda text: self.means[text])
 
     @functools.cached_property
     def means(self) -> dict[str, int]:
@@ -64,11 +79,12 @@ class Oracle:
         return {template.replace("{c}", name): shown for template in templates for name, shown in named.items()}
 
     def encode_images(self, pictures):
-        colours = np.array([np.asarray(decode_image(one))[0, 0] for one in pictures]).astype(int)
-        return self.table[256 * colours[:, 0] + colours[:, 1]]
+        shown = [self.read(np.asarray(decode_image(one))) for one in pictures]
+        sums = [self.table[list(one) if isinstance(one, tuple) else [one]].sum(dim=0) for one in shown]
+        return torch.nn.functional.normalize(torch.stack(sums), dim=1)
 
     def encode_texts(self, texts):
-        return self.table[[self.means[text] for text in texts]]
+        return self.table[[self.understand(text) for text in texts]]
 
 
 def write_parquet(path: Path, labels: list[int], names: list[str], pictures: list[bytes]) -> None:
@@ -80,7 +96,13 @@ def write_parquet(path: Path, labels: list[int], names: list[str], pictures: lis
 
 
 def write_copy(
-    folder: Path, card: Card, labels: dict[str, list[int]], names: dict[int, str], order: list[int], form: str = "wds"
+    folder: Path,
+    card: Card,
+    labels: dict[str, list[int]],
+    names: dict[int, str],
+    order: list[int],
+    form: str = "wds",
+    paint: Callable[[int, int], bytes] = picture,
 ) -> None:
     """A copy of a set with a class list of its own.
 
@@ -89,10 +111,11 @@ def write_copy(
         names: what the copy calls each of the card's classes that it has.
         order: those classes in the copy's order.
         form: "wds", "parquet" or "folders".
+        paint: the picture of what is shown, and of which copy it is.
     """
     folder.mkdir(parents=True)
     for split, several in labels.items():
-        pictures = [picture(shown_by(card, label), copy) for copy, label in enumerate(several)]
+        pictures = [paint(shown_by(card, label), copy) for copy, label in enumerate(several)]
         own = [order.index(label) for label in several]
         if form == "folders":
             for label in order:

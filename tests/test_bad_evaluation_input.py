@@ -88,8 +88,8 @@ def write_wds(root, labels, split="test", names=NAMES):
 
 
 def skipped(data, tmp_path, tasks, encoder=None, card="CIFAR10"):
-    """The reasons of the suite, which must not have a single number."""
-    setting = Setting(data, cache=tmp_path / "cache")
+    """The reasons of the suite, which must not have a single number; few classes alone are none of them."""
+    setting = Setting(data, cache=tmp_path / "cache", partial=True)
     card = card if not isinstance(card, str) else get_card(card)
     found = run_suite(encoder or Shades(), tasks, [card], setting, tmp_path / "out")
     assert not found.results and not list((tmp_path / "out").rglob("*.json"))
@@ -122,8 +122,11 @@ def test_one_class_more_is_another_set(tmp_path):
 
 def test_a_class_that_a_copy_lacks_stays_a_candidate_and_is_named(tmp_path, caplog):
     data = write_wds(tmp_path / "data", [0, 1], names=NAMES[:9])
-    done = run_suite(Shades(), [ZERO_SHOT], [get_card("CIFAR10")], Setting(data), tmp_path / "out")
-    assert {result.n for result in done.results} == {2}
+    card, out = get_card("CIFAR10"), tmp_path / "out"
+    [few] = run_suite(Shades(), [ZERO_SHOT], [card], Setting(data), out).skipped
+    assert "its test images show 2 of 10 classes" in few.reason and "--partial" in few.reason
+    done = run_suite(Shades(), [ZERO_SHOT], [card], Setting(data, partial=True), out)
+    assert {(result.n, tuple(result.run["settings"]["classes"]["tested"])) for result in done.results} == {(2, (2, 10))}
     assert NAMES[9] in caplog.text
 
 

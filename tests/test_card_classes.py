@@ -10,7 +10,7 @@ from test_cards_parquet import read, write
 
 from diptych.data.benchmarks import open_benchmark
 from diptych.data.cards.archives.objects import without_border
-from diptych.data.cards.classes import labels_are_the_cards, match_classes
+from diptych.data.cards.classes import labels_are_the_cards, match_alike, match_classes
 from diptych.data.cards.imagenet import object_net_names, synonyms, wordnet_ids
 from diptych.data.cards.opening import open_card
 from diptych.data.cards.prompts import get_prompts
@@ -88,6 +88,32 @@ def test_imagenet_by_wordnet_ids_and_by_wordnets_names():
     assert match_classes("ImageNet-R", ["Carassius auratus", "n12267677", "tiger cat"]) == (0, 199, None)
 
 
+def test_classes_that_the_card_calls_by_one_name_are_matched_in_the_sets_order():
+    names = [several[0] for several in get_prompts("ImageNet").class_names]
+    order = shuffled(1000)
+    written = [names[place] for place in order]
+    found, unsure = match_alike("ImageNet", written, match_classes("ImageNet", written))
+    pairs = {657: 744, 744: 657, 836: 837, 837: 836}  # missiles, sunglasses
+    assert sorted(found) == list(range(1000)) and {label for label, _ in unsure} == set(pairs)
+    assert all(one in (place, pairs.get(place)) for one, place in zip(found, order, strict=True))
+    assert all(found[place] == label for label, place in unsure)
+    # One of them alone may be either; two cranes that the card calls otherwise may not be exchanged.
+    alone = [name for name in written if name != "missile"] + ["missile"]
+    assert match_alike("ImageNet", alone, match_classes("ImageNet", alone))[0][-1] is None
+    cranes = [synonyms()[place] for place in order]
+    assert match_alike("ImageNet", cranes, match_classes("ImageNet", cranes)) == (match_classes("ImageNet", cranes), ())
+
+
+def test_what_a_name_that_is_no_class_may_mean_is_said(tmp_path, caplog):
+    order = shuffled(1000)
+    folder = wds(tmp_path / "ImageNet", [synonyms()[place] for place in order])
+    found = open_card(CARDS["ImageNet"], tmp_path)
+    assert "is 'crane', which may be any of 'crane bird' (134), 'construction crane' (517)" in found.differs
+    names = [several[0] for several in get_prompts("ImageNet").class_names]
+    (folder / "classnames.txt").write_text("\n".join([*names[:1], "tench", *names[2:]]))
+    assert "is not the only one that names 'tench'" in open_card(CARDS["ImageNet"], tmp_path).differs
+
+
 def test_names_of_archives_numbers_and_other_copies():
     assert match_classes("EuroSAT", ["AnnualCrop", "Forest", "SeaLake"]) == (7, 0, 5)
     assert match_classes("Caltech101", ["BACKGROUND_Google", "Faces_easy"]) == (0, 2)
@@ -97,6 +123,8 @@ def test_names_of_archives_numbers_and_other_copies():
     assert match_classes("FER2013", ["smiling", "Neutral", "fearful"]) == (3, 6, 2)
     assert match_classes("GTSRB", ["00010", "00002", "7"]) == (10, 2, 7)
     assert match_classes("ImageNet", [str(n) for n in sorted(range(1000), key=str)])[2] == 10
+    assert match_classes("CIFAR10", ["an airplane", "The_Cat", "a dog."]) == (0, 3, 5)
+    assert match_classes("CIFAR10", ["cat", "a cat"]) == (None, None)
     assert match_classes("EuroSAT", ["0", "1"]) == (None, None)  # which order is meant nobody knows
 
 

@@ -213,6 +213,16 @@ def test_one_class_only_no_names_and_no_labels(tmp_path):
         open_benchmark(tmp_path / "text")
 
 
+@pytest.mark.parametrize("labels", [["cat", "dog"], ["0", "1"], [0.0, 1.0]], ids=["words", "digits", "floats"])
+def test_labels_that_are_no_indices_are_refused_in_words(tmp_path, labels):
+    pictures = pa.array([picture(0), picture(1)], pa.binary())
+    (tmp_path / "cifar10").mkdir()
+    pq.write_table(pa.table({"image": pictures, "label": labels}), tmp_path / "cifar10/test.parquet")
+    for opened in (lambda: open_card(CARDS["CIFAR10"], tmp_path), lambda: open_benchmark(tmp_path / "cifar10")):
+        with pytest.raises(DataError, match=r"its column label is of type \w+, and no class index; number the classes"):
+            opened()
+
+
 def test_files_that_disagree_over_the_classes(tmp_path):
     write(tmp_path / "data" / "test-00000-of-00002.parquet", [0, 1], WEATHER)
     write(tmp_path / "data" / "test-00001-of-00002.parquet", [0, 1], WEATHER[::-1])

@@ -103,7 +103,9 @@ def test_imagenet_a_counts_its_200_classes_alone(tmp_path, kept):
         Sample("fine", shows(307, 60), (), place),
     ]
     write_set(tmp_path, "ImageNet-A", samples, [NAMES[index][0] for index in classes])
-    results = ROBUSTNESS.measure(Known(), card("ImageNet-A", 200), Setting(tmp_path, kept, tmp_path / "kept"))
+    results = ROBUSTNESS.measure(
+        Known(), card("ImageNet-A", 200), Setting(tmp_path, kept, tmp_path / "kept", partial=True)
+    )
     assert measured(results) == {("ImageNet-A", "static", "accuracy"): (0.75, 4)}
     assert (results[0].task, results[0].interval, results[0].model) == ("zero_shot", "clopper-pearson 99.5%", "known")
     kept = read_predictions(next((tmp_path / "kept").rglob("*.parquet")))
@@ -113,7 +115,7 @@ def test_imagenet_a_counts_its_200_classes_alone(tmp_path, kept):
 def test_imagenet_v2_counts_all_1000(tmp_path, kept):
     samples = [Sample("a", shows(6), (), 6), Sample("b", shows(6, 200), (), 6), Sample("c", shows(999), (), 999)]
     write_set(tmp_path, "ImageNetV2", samples, [f"{index} {names[0]}" for index, names in enumerate(NAMES)])
-    found = measured(ROBUSTNESS.measure(Known(), card("ImageNetV2", 1000), Setting(tmp_path, kept)))
+    found = measured(ROBUSTNESS.measure(Known(), card("ImageNetV2", 1000), Setting(tmp_path, kept, partial=True)))
     assert found == {("ImageNetV2", "static", "accuracy"): (2 / 3, 3)}
 
 
@@ -142,7 +144,9 @@ def test_videos_before_and_after_the_adaptation_to_their_classes(tmp_path, kept)
     ]
     write_set(tmp_path, "ImageNet-Vid", samples, names)
     encoder = Known([(name, own) for name, own in zip(names, classes, strict=True)])
-    found = measured(ROBUSTNESS.measure(encoder, card("ImageNet-Vid", 30, "video"), Setting(tmp_path, kept)))
+    found = measured(
+        ROBUSTNESS.measure(encoder, card("ImageNet-Vid", 30, "video"), Setting(tmp_path, kept, partial=True))
+    )
     assert found["ImageNet-Vid", "static", "accuracy_pm_0"] == (0.8, 5)
     assert found["ImageNet-Vid", "static", "accuracy_pm_10"] == (0.6, 5)
     assert {protocol for _, protocol, _ in found} == {"static", "adaptive"} and len(found) == 4
@@ -157,7 +161,7 @@ def test_object_net_by_its_own_names(tmp_path, kept):
     write_set(tmp_path, "ObjectNet", samples, names)
     meant = [classes[1], classes[0], *classes[2:]]  # the first two names mean each other's things
     encoder = Known(list(zip(names, meant, strict=True)))
-    found = measured(ROBUSTNESS.measure(encoder, card("ObjectNet", 113), Setting(tmp_path, kept)))
+    found = measured(ROBUSTNESS.measure(encoder, card("ObjectNet", 113), Setting(tmp_path, kept, partial=True)))
     assert found == {
         ("ObjectNet", "static", "accuracy"): (1.0, 3),
         ("ObjectNet", "adaptive", "accuracy"): (1 / 3, 3),
@@ -169,7 +173,7 @@ def test_imagenet_on_each_shifts_classes(tmp_path, kept):
     samples = [Sample(f"s{number}", shows(6, lean), (), 6) for number, lean in enumerate((0, 140))]
     samples += [Sample("cock", shows(7), (), 7)]
     write_set(tmp_path, "ImageNet", samples, [f"{index} {names[0]}" for index, names in enumerate(NAMES)])
-    results = ROBUSTNESS.measure(Known(), card("ImageNet", 1000), Setting(tmp_path, kept))
+    results = ROBUSTNESS.measure(Known(), card("ImageNet", 1000), Setting(tmp_path, kept, partial=True))
     found = measured(results)
     assert found["ImageNet", "on ImageNet-A", "accuracy"] == (1.0, 2)
     for name in SUBSETS:

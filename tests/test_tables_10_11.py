@@ -4,6 +4,7 @@ import csv
 from pathlib import Path
 
 import pytest
+import rich.console
 
 from diptych.data.cards.table import CARDS
 from diptych.evaluate.metrics.comparison import as_good_as_best
@@ -13,6 +14,7 @@ from diptych.paper.numbers.published import published
 from diptych.paper.shown.tables_10_11 import TABLE_10, TABLE_11, UNLIKE_PRINT
 from diptych.records import Result
 from diptych.report.exhibit_page import FORMS, write_exhibit
+from diptych.report.table import to_rich
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "paper"
 
@@ -79,11 +81,17 @@ def test_bold_scores_are_the_papers_but_for_rounding():
 
 def test_cells_whose_bold_differs_from_print_are_said_in_every_form(tmp_path):
     shown = TABLE_10.build([result("Food101", 0.5)])
-    (note,) = [note for note in shown.notes if "8 of the paper's cells differ from its print" in note]
+    (note,) = [note for note in shown.tables[-1].notes if "8 of the paper's cells differ from its print" in note]
     assert "STL10: ViT B/16" in note and "MNIST: CLIP RN50x16, CLIP RN50x64" in note
-    write_exhibit("table10", shown, tmp_path, FORMS, {})
-    for form in ("html", "md", "json"):
-        assert "cells differ from its print" in (tmp_path / f"table10.{form}").read_text()
+    written = write_exhibit("table10", shown, tmp_path, FORMS, {})
+    assert [path.suffix for path in written] == [".html", ".md", ".tex", ".json"]  # there is no chart to draw
+    assert all(
+        "cells differ from its print" in path.read_text() and "ViT B/16)" in path.read_text() for path in written
+    )
+    console = rich.console.Console(width=120)
+    with console.capture() as captured:
+        console.print(to_rich(shown.tables[-1]))
+    assert "cells differ from its print" in " ".join(captured.get().split())
 
 
 def test_a_measured_model_stands_above_and_takes_the_bold_print_from_what_it_beats():

@@ -71,6 +71,10 @@ Heads = Annotated[
         callback=lambda value: state("heads", value),
     ),
 ]
+Partial = Annotated[
+    bool,
+    Option("--partial", help="Measure also sets that lack many of the paper's classes; each number says so."),
+]
 Number = int | None
 Fraction = float | None
 
@@ -166,7 +170,12 @@ def announce(line: str) -> None:
 
 
 def suite_setting(
-    models: Sequence[str] | None, data_root: Path | None, out: Path, cache: Path | None, workers: int | None
+    models: Sequence[str] | None,
+    data_root: Path | None,
+    out: Path,
+    cache: Path | None,
+    workers: int | None,
+    partial: bool = False,
 ) -> "Setting":
     """Where the suite finds its sets and keeps what it computes; without models nothing is read."""
     from diptych.evaluate.tasks.task import Setting
@@ -177,7 +186,7 @@ def suite_setting(
         )
     if data_root is not None and not data_root.is_dir():
         raise InputError(f"there is no folder {data_root} of evaluation sets (--data-root)")
-    return Setting(data_root or Path(), cache or out / "cache", out / "predictions", workers or 0)
+    return Setting(data_root or Path(), cache or out / "cache", out / "predictions", workers or 0, partial=partial)
 
 
 def refuse_equal_names(models: Sequence[str], names: Sequence[str]) -> None:

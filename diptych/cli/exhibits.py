@@ -10,6 +10,7 @@ from diptych.cli.common import (
     Device,
     Heads,
     Option,
+    Partial,
     Workers,
     announce,
     examples,
@@ -82,8 +83,9 @@ def _make(name: str, about: str) -> None:
         device: Device = "auto",
         activation: Activation = None,
         heads: Heads = None,
+        partial: Partial = False,
     ) -> None:
-        run_exhibits([name], models, data_root, out, dataset, precision, workers, cache, device)
+        run_exhibits([name], models, data_root, out, dataset, precision, workers, cache, device, partial)
 
     command.__doc__ = about
     lines = [f"diptych paper {name}", f"diptych paper {name} ViT-B-32.pt --data-root sets/ --out runs/paper"]
@@ -104,6 +106,7 @@ def run_exhibits(
     workers: int | None,
     cache: Path | None,
     device: str,
+    partial: bool = False,
 ) -> None:
     """Measure, print the tables, say where the pages are."""
     from diptych.embed.names import check_name
@@ -116,7 +119,7 @@ def run_exhibits(
     from diptych.report.table import to_rich
 
     exhibits = get_exhibits(names)
-    setting = suite_setting(models, data_root, out, cache, workers)
+    setting = suite_setting(models, data_root, out, cache, workers, partial)
     refuse_unwritable_folder(out)
     where = None if device == "auto" else device
     encoders = [load(model, where, precision) for model in models or []]

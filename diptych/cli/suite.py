@@ -31,6 +31,7 @@ def run_suite_command(
     precision: str,
     workers: int | None,
     device: str,
+    partial: bool = False,
 ) -> None:
     """Measure each model by all tasks on all sets that are there, and write every exhibit."""
     from diptych.embed.names import check_name
@@ -50,7 +51,7 @@ def run_suite_command(
         raise InputError(f"there is no suite {suite!r}; there is {', '.join(SUITES)}")
     if not models:
         raise InputError("nothing to measure: diptych evaluate MODEL --suite paper --data-root FOLDER")
-    setting = suite_setting(models, data_root, out, None, workers)
+    setting = suite_setting(models, data_root, out, None, workers, partial)
     chosen = get_tasks(tasks or USUAL)
     cards, skipped = choose_cards(setting.data, sets)
     refuse_unwritable_folder(out)

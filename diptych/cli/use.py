@@ -13,6 +13,7 @@ from diptych.cli.common import (
     Heads,
     ModelOption,
     Option,
+    Partial,
     Workers,
     app,
     examples,
@@ -54,6 +55,7 @@ def evaluate(
     data_root: Annotated[Path | None, Option(help="Folder of evaluation sets for --suite.")] = None,
     task: Annotated[list[str] | None, Option(help="With --suite: this task only; may be repeated.")] = None,
     dataset: Annotated[list[str] | None, Option("--set", help="With --suite: this set only; may be repeated.")] = None,
+    partial: Partial = False,
 ) -> None:
     """Measure zero-shot accuracy, or with --suite paper all that the paper measures, with 99.5 % intervals.
 
@@ -67,10 +69,10 @@ def evaluate(
             raise InputError(f"--split {split} belongs to sets; --suite measures each set's own splits")
         models = [*([] if model is None else [model]), *model_and_datasets]
         folder = out or Path("runs/paper")
-        run_suite_command(suite, models, data_root, folder, task, dataset, precision, workers, device)
+        run_suite_command(suite, models, data_root, folder, task, dataset, precision, workers, device, partial)
         return
-    if data_root or task or dataset:
-        raise InputError("--data-root, --task and --set belong to --suite paper")
+    if data_root or task or dataset or partial:
+        raise InputError("--data-root, --task, --set and --partial belong to --suite paper")
     name, *datasets = model_and_datasets if model is None else [model, *model_and_datasets]
     if not datasets:
         raise InputError(f"nothing to measure {name} on: diptych evaluate MODEL DATASET_DIR ...")

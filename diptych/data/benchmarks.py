@@ -58,6 +58,8 @@ class Benchmark:
         written: the class names as the set's files have them, where `class_names` say them in other words.
         differs: how the classes differ from the card's, in words; empty where they are the card's, or there is no card.
         absent: the card's classes that the set does not have.
+        unsure: classes that the card calls by one name, so that the set's names do not tell which is which: (class, its
+            place in the set's own list) each.
     """
 
     name: str
@@ -72,6 +74,7 @@ class Benchmark:
     written: tuple[str, ...] = ()
     differs: str = ""
     absent: tuple[str, ...] = ()
+    unsure: tuple[tuple[int, int], ...] = ()
 
     def __repr__(self) -> str:
         """What it is and how large, not all of its names and files."""

@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 _DAMAGED = -1  # in place of a number of row groups
 MAX_GROUP_BYTES = 8 << 30  # one row group, uncompressed
 _BATCH_ROWS, _BATCH_BYTES = 64, 128 << 20
-_LABEL_COLUMNS = ("label", "cls", "fine_label")  # the last is CIFAR-100's
+LABEL_COLUMNS = ("label", "cls", "fine_label")  # the last is CIFAR-100's
 _PARQUET_ERRORS = (
     pa.ArrowException,
     OSError,
@@ -211,7 +211,7 @@ def find_columns(path: Path, schema: pa.Schema, wanted: ColumnNames = ColumnName
     text = first("caption", wanted.caption, TEXT_COLUMNS, lambda kind: _is_caption(kind))
     if text is not None and not _is_caption(schema.field(text).type):
         raise DataError(f"{path}: its caption column {text} is of type {schema.field(text).type}, which is no text")
-    label = choose_column(path, names, "label", None, _LABEL_COLUMNS, lambda one: pt.is_integer(schema.field(one).type))
+    label = choose_column(path, names, "label", None, LABEL_COLUMNS, lambda one: pt.is_integer(schema.field(one).type))
     if text is None and label is None:
         unfit = _types(schema, TEXT_COLUMNS)
         raise DataError(f"{path} has no text column{unfit}: {advise(names, 'caption', TEXT_COLUMNS)}")

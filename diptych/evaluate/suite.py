@@ -25,6 +25,7 @@ from diptych.embed.resolver import as_encoder
 from diptych.errors import ConfigError, DataError, InputError
 from diptych.evaluate.cached import read_or_none
 from diptych.evaluate.predictions import predictions_path, read_predictions
+from diptych.evaluate.shown_classes import had_to_be_asked_for
 from diptych.evaluate.tasks.task import Setting, Task
 from diptych.evaluate.unfinished import write_whole
 from diptych.records import Predictions, Result, parse_result
@@ -133,6 +134,7 @@ def _measure(
         and mark is not None
         and kept["fingerprint"] == mark
         and _all_there(folder, kept["predictions"])
+        and (setting.partial or not any(map(had_to_be_asked_for, kept["results"])))
     ):
         return kept["results"], True
     announce()
@@ -198,7 +200,7 @@ def _data_mark(card: Card, split: str, root: Path, fold: int | None = None) -> l
         raise
     except Exception as error:  # a reader that fails costs its own set alone
         raise DataError(f"{split}: {failure(error)}") from error
-    return [found.fingerprint, files_state(found.source)]
+    return [found.fingerprint, files_state(found.source), *found.absent]
 
 
 def model_mark(encoder: Encoder) -> str:

@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from diptych.data.benchmarks import Benchmark
+from diptych.evaluate.shown_classes import classes_in_words
 from diptych.records import Result
 
 
@@ -54,8 +55,13 @@ def _cells(found: Mapping[tuple[str, str], Result]) -> list[str]:
         f"{_percent(top_1.low)}-{_percent(top_1.high)}" if top_1 and top_1.interval else "",
         _percent(values.get((main, "accuracy_top_5"))),
         _percent(values.get((main, "mean_per_class_accuracy"))),
-        f"{top_1.n:,}" if top_1 else "",
+        _count(top_1) if top_1 else "",
     ]
+
+
+def _count(result: Result) -> str:
+    shown = classes_in_words(result)
+    return f"{result.n:,}" + (f" ({shown})" if shown else "")
 
 
 def _percent(value: float | None) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from diptych.data.cards.table import CARDS
+from diptych.evaluate.shown_classes import classes_in_words
 from diptych.paper.exhibit import Exhibit, Shown
 from diptych.records import Result
 from diptych.report.formats import counted
@@ -89,7 +90,8 @@ def _belongs(one: Result) -> bool:
 def _row(one: Result) -> str:
     metric = "" if one.metric == "accuracy" else f", {one.metric.replace('_', ' ')}"
     split = "" if one.split == "test" else f"/{one.split}"
-    return f"{one.dataset}{split}{metric}"
+    shown = classes_in_words(one)
+    return f"{one.dataset}{split}{metric}" + (f", {shown}" if shown else "")
 
 
 def _count(cells: Mapping[tuple[str, str], Result]) -> str:

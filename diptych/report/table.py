@@ -16,10 +16,12 @@ from diptych.report.formats import NOTHING, readable
 _MANY_COLUMNS = 12  # with more, the names of the columns are set upright
 _MANY_ROWS = 30  # with more, a page shows them in a window of their own, under the names of the columns
 _WORDS = 24  # letters of words in a cell of a terminal; more are broken
+_PARTIAL = "‡"
 _GAP = 2  # between the columns of a terminal
 _LEGEND = {
     "published": "the paper's, or computed from the paper's numbers alone",
     "bold": "inside the 99.5 % interval of the best of its column",
+    "partial": "of some of the set's classes alone, which is not the paper's protocol",
 }
 
 
@@ -32,6 +34,7 @@ class Cell:
         low, high: its interval, shown where the form has room.
         bold: it is as good as the best of its column.
         published: it is the paper's own, and marked as such.
+        partial: images of some classes are missing, and it is marked for that.
         digits: after the point.
     """
 
@@ -41,6 +44,7 @@ class Cell:
     bold: bool = False
     published: bool = False
     digits: int = 1
+    partial: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +79,7 @@ def to_markdown(table: NumberTable) -> str:
         _piped(["---", *["---:"] * (len(table.columns) - 1)]),
         *map(_piped, rows),
     ]
-    marks = {"published": "*italic*: {}", "bold": "**bold**: {}"}
+    marks = {"published": "*italic*: {}", "bold": "**bold**: {}", "partial": f"{_PARTIAL}: {{}}"}
     under = [*(marks[kind].format(_LEGEND[kind]) for kind in _kinds(table)), *map(_markdown, table.notes)]
     return "\n".join([*lines, *(part for note in under for part in ("", note))]) + "\n"
 
@@ -89,7 +93,11 @@ def to_latex(table: NumberTable) -> str:
     names = [_latex(column) for column in table.columns]
     if upright:
         names = [names[0], *(f"\\rotatebox{{90}}{{{name}}}" for name in names[1:])]
-    marks = {"published": "\\textit{{italic}}: {}", "bold": "\\textbf{{bold}}: {}"}
+    marks = {
+        "published": "\\textit{{italic}}: {}",
+        "bold": "\\textbf{{bold}}: {}",
+        "partial": f"{_LATEX[_PARTIAL]}: {{}}",
+    }
     under = [*(marks[kind].format(_latex(_LEGEND[kind])) for kind in _kinds(table)), *map(_latex, table.notes)]
     return "\n".join(
         [
@@ -130,6 +138,7 @@ def to_html(table: NumberTable) -> Markup:
         for name, cells in table.rows
     )
     marks = {"published": Markup('<i class="published">italic</i>'), "bold": Markup('<b class="best">bold</b>')}
+    marks["partial"] = Markup(_PARTIAL)
     under = [Markup("{}: {}").format(marks[kind], _LEGEND[kind]) for kind in _kinds(table)]
     under += [Markup("{}").format(readable(note, 600)) for note in table.notes]
     return Markup(
@@ -179,7 +188,7 @@ class _Fitted:
             if last:
                 break
             start = end
-        marks = {"published": "†: {}", "bold": "bold: {}"}
+        marks = {"published": "†: {}", "bold": "bold: {}", "partial": f"{_PARTIAL}: {{}}"}
         under = [*(marks[kind].format(_LEGEND[kind]) for kind in _kinds(table)), *table.notes]
         yield from (Text(readable(note, 600), style="dim") for note in under)
         yield Text("")
@@ -244,19 +253,21 @@ def _markdown_cell(cell: Cell | str) -> str:
         return ""
     mark = "*" * (cell.published + 2 * cell.bold)
     interval = _interval(cell)
-    return f"{mark}{_number(cell.value, cell.digits)}{mark}{f' ({interval})' if interval else ''}"
+    shown = f"{mark}{_number(cell.value, cell.digits)}{mark}{_PARTIAL * cell.partial}"
+    return f"{shown}{f' ({interval})' if interval else ''}"
 
 
 _LATEX = {
     **{sign: f"\\{sign}" for sign in "&%$#_{}"},
     **{"\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}"},
     **{"−": "$-$", "–": "--", "·": "$\\cdot$", "±": "$\\pm$", "≥": "$\\geq$", "≤": "$\\leq$", "×": "$\\times$"},
+    **{_PARTIAL: "$\\ddagger$"},
     **{"<": "$<$", ">": "$>$", "λ": "$\\lambda$", "→": "$\\to$", "…": "\\ldots{}"},
 }
 
 
 def _latex(words: str) -> str:
-    return "".join(_LATEX.get(sign, sign) for sign in readable(words, 600))
+    return "".join(_LATEX.get(sign, sign) for sign in readable(words, 800))
 
 
 def _latex_cell(cell: Cell | str, with_interval: bool) -> str:
@@ -267,6 +278,7 @@ def _latex_cell(cell: Cell | str, with_interval: bool) -> str:
     shown = _latex(_number(cell.value, cell.digits))
     shown = f"\\textit{{{shown}}}" if cell.published else shown
     shown = f"\\textbf{{{shown}}}" if cell.bold else shown
+    shown += _LATEX[_PARTIAL] * cell.partial
     interval = _interval(cell) if with_interval else ""
     return f"{shown} {{\\scriptsize ({_latex(interval)})}}" if interval else shown
 
@@ -280,7 +292,9 @@ def _html_cell(cell: Cell | str) -> Markup:
     interval = _interval(cell)
     small = Markup("<small>{}</small>").format(interval) if interval else ""
     return Markup("<td{}>{}{}</td>").format(
-        Markup(' class="{}"').format(kinds) if kinds else "", _number(cell.value, cell.digits), small
+        Markup(' class="{}"').format(kinds) if kinds else "",
+        _number(cell.value, cell.digits) + _PARTIAL * cell.partial,
+        small,
     )
 
 
@@ -290,4 +304,4 @@ def _rich_cell(cell: Cell | str) -> Text:
     if cell.value is None:
         return Text("")
     style = " ".join(name for name, given in (("bold", cell.bold), ("italic", cell.published)) if given)
-    return Text(_number(cell.value, cell.digits) + ("†" if cell.published else ""), style=style)
+    return Text(_number(cell.value, cell.digits) + "†" * cell.published + _PARTIAL * cell.partial, style=style)

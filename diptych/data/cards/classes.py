@@ -2,10 +2,11 @@
 
 Hub copies, class folders and parquet files bring class lists of their own: in another order, with a synonym here, a
 WordNet id there, or a class fewer. A name counts for a class of the card where the prompts table, the set's own archive
-or WordNet call that class so, whatever the case, the spaces and the punctuation.
+or WordNet call that class so, whatever the case, the spaces, the punctuation and the article.
 """
 
 import functools
+import re
 from collections.abc import Mapping, Sequence
 
 from diptych.data.cards.archives.class_folders import COUNTRY_CODES
@@ -13,6 +14,7 @@ from diptych.data.cards.archives.folders import CALTECH101_NAMES, EUROSAT_NAMES
 from diptych.data.cards.imagenet import shift_classes, synonyms, wordnet_ids
 from diptych.data.cards.prompts import get_prompts, plain_name
 
+_ARTICLE = re.compile(r"^\W*(a|an|the)[\W_]+", re.IGNORECASE)
 _NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 _OF_ARCHIVES = {"Caltech101": CALTECH101_NAMES, "EuroSAT": EUROSAT_NAMES}
 _NUMBERED = ("CIFAR10", "CIFAR100", "FER2013", "GTSRB", "ImageNet", "MNIST", "SVHN")
@@ -33,12 +35,40 @@ def match_classes(row: str, names: Sequence[str]) -> tuple[int | None, ...]:
     """
     if (numbered := _by_number(row, names)) is not None:
         return numbered
-    may = [set(_meant(row, name)) for name in names]
+    may = [set(meant(row, name)) for name in names]
     found = _settle(may)
     known = [one for one in found if one is not None]
     if 2 * len(known) > len(names) and known == sorted(known):
         _fill_gaps(found, may)
     return tuple(found)
+
+
+def match_alike(
+    row: str, names: Sequence[str], found: Sequence[int | None]
+) -> tuple[tuple[int | None, ...], tuple[tuple[int, int], ...]]:
+    """The same with classes that the card itself calls by one name (ImageNet's two missiles), in the order of the set.
+
+    Which of them is which, the names do not say. Texts do not care; what needs to know finds them in the second part.
+
+    Args:
+        row, names: as above.
+        found: what `match_classes` found.
+    Returns:
+        the classes, and those that might be exchanged: (class, its place in the set) each.
+    """
+    matched, unsure = list(found), []
+    called = get_prompts(row).class_names
+    groups: dict[frozenset[int], list[int]] = {}
+    for place, name in enumerate(names):
+        if found[place] is None:
+            groups.setdefault(meant(row, name).difference(one for one in found if one is not None), []).append(place)
+    for classes, places in groups.items():
+        if len(classes) == len(places) and len({called[one] for one in classes}) == 1:
+            pairs = list(zip(sorted(classes), places, strict=True))
+            unsure += pairs
+            for label, place in pairs:
+                matched[place] = label
+    return tuple(matched), tuple(sorted(unsure))
 
 
 def labels_are_the_cards(row: str) -> bool:
@@ -63,11 +93,12 @@ def _by_number(row: str, names: Sequence[str]) -> tuple[int | None, ...] | None:
     return tuple(number if number < count else None for number in numbers)
 
 
-def _meant(row: str, name: str) -> frozenset[int]:
+def meant(row: str, name: str) -> frozenset[int]:
     """The classes that a name may mean."""
     known = _known(row)
-    if found := known.get(plain_name(name)):
-        return found
+    for one in (name, _ARTICLE.sub("", name)):
+        if found := known.get(plain_name(one)):
+            return found
     parts = [known.get(plain, frozenset()) for part in name.split(",") if (plain := plain_name(part))]
     if len(parts) < 2 or not all(parts):
         return frozenset()

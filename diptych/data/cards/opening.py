@@ -20,7 +20,7 @@ from diptych.data.benchmarks import (
 from diptych.data.cards.archives import LAYOUTS
 from diptych.data.cards.borders import BorderlessSource
 from diptych.data.cards.card import Card
-from diptych.data.cards.classes import labels_are_the_cards, match_classes
+from diptych.data.cards.classes import labels_are_the_cards, match_alike, match_classes, meant
 from diptych.data.cards.codes import are_codes, spoken_names
 from diptych.data.cards.layouts import Layout
 from diptych.data.cards.parquet import distinct_labels, is_parquet_set, open_parquet, parquet_splits, split_files
@@ -245,7 +245,7 @@ def with_card(found: Benchmark, card: Card) -> Benchmark:
     if card.task == "multi_label":
         raise DataError(f"{card.title}'s pictures have several classes each, which is read from the archive alone")
     words, written = get_prompts(card.prompts), found.written or found.class_names
-    places = match_classes(card.prompts, written)
+    places, unsure = match_alike(card.prompts, written, match_classes(card.prompts, written))
     source = _as_in_archive(card, found.source)
     lacking = [words.class_names[place][0] for place in sorted({*range(len(words.class_names))}.difference(places))]
     if None not in places:
@@ -253,11 +253,9 @@ def with_card(found: Benchmark, card: Card) -> Benchmark:
             logger.warning("%s lacks %d of its classes: %s", card.title, len(lacking), ", ".join(lacking)[:200])
         if places != tuple(range(len(words.class_names))):
             source = RelabelledSource(source, tuple(place for place in places if place is not None))
-        return dataclasses.replace(from_source(card, source, found.split), absent=tuple(lacking))
+        return dataclasses.replace(from_source(card, source, found.split), absent=tuple(lacking), unsure=unsure)
     others = [written[place] for place, one in enumerate(places) if one is None]
-    differs = (
-        f"its class {places.index(None)} is {others[0]!r}, which names none of the {len(words.class_names)} classes"
-    )
+    differs = f"its class {places.index(None)} is {others[0]!r}, which {_said_of(card.prompts, others[0])}"
     differs += f"; of those {lacking[0]!r} is missing" if lacking else ""
     if len(written) != len(words.class_names):
         counts = f"{card.title} has {len(words.class_names)} classes, but {found.name} has {len(written)}"
@@ -267,6 +265,18 @@ def with_card(found: Benchmark, card: Card) -> Benchmark:
     logger.warning("%s: the set has class names and an order of its own, which are used: %s", card.title, differs)
     own = check_benchmark(card.name, found.split, found.class_names, words.templates, source, (), _single(words), card)
     return dataclasses.replace(own, differs=differs)
+
+
+def _said_of(row: str, name: str) -> str:
+    """What is wrong with a name that could not be matched."""
+    called, classes = get_prompts(row).class_names, sorted(meant(row, name))
+    if len(classes) > 1:
+        return (
+            f"may be any of {', '.join(f'{called[one][0]!r} ({one})' for one in classes)} of the {len(called)} classes"
+        )
+    if classes:
+        return f"is not the only one that names {called[classes[0]][0]!r} of the {len(called)} classes"
+    return f"names none of the {len(called)} classes"
 
 
 def _as_in_archive(card: Card, source: Source) -> Source:

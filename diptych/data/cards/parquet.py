@@ -13,9 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow.compute as pc
+import pyarrow.types as pt
 
 from diptych.data.image_files import is_hidden_folder
-from diptych.data.parquet import ParquetSource, find_columns, naming
+from diptych.data.parquet import LABEL_COLUMNS, ParquetSource, find_columns, naming
 from diptych.data.parquet_process import describe, read_table
 from diptych.data.sources import Source, natural_order
 from diptych.errors import DataError
@@ -136,6 +137,12 @@ def count_rows(files: Sequence[Path]) -> int:
 def _label_column(path: Path) -> str:
     with naming(path):
         schema = describe(path).schema
+    usual = [field for field in schema if field.name.lower() in LABEL_COLUMNS]
+    if usual and not any(pt.is_integer(field.type) for field in usual):
+        raise DataError(
+            f"{path}: its column {usual[0].name} is of type {usual[0].type}, and no class index; number the classes "
+            "from 0 and write their names, in that order, into classnames.txt, or make a folder of pictures for each"
+        )
     columns = find_columns(path, schema)
     if columns.label is None:
         raise DataError(

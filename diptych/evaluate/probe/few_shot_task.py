@@ -13,7 +13,7 @@ import dataclasses
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,6 @@ import torch
 
 from diptych.data.benchmarks import Benchmark
 from diptych.data.cards.card import Card
-from diptych.data.cards.opening import open_card
 from diptych.data.cards.table import get_card
 from diptych.embed.encoder import Encoder
 from diptych.errors import InputError
@@ -33,17 +32,18 @@ from diptych.evaluate.metrics.classification import accuracy, accuracy_top_k, me
 from diptych.evaluate.metrics.ranking import roc_auc
 from diptych.evaluate.metrics.score import Score
 from diptych.evaluate.probe.few_shot import CLASSIFIERS, Fit, draw_ranks, drawn_rows, fit_few_shot, possible_shots
-from diptych.evaluate.probe.training_set import deviations, open_training_set
+from diptych.evaluate.probe.training_set import deviations, note_learned, open_training_set
 from diptych.evaluate.results import make_result
-from diptych.evaluate.tasks.robustness import judge, pooling, shift_results, subset_results
-from diptych.evaluate.tasks.task import Setting, Task, check_classes_of_card, with_classes_of
+from diptych.evaluate.shown_classes import classes_shown, joined, note_tested, open_tested
+from diptych.evaluate.tasks.robustness import check_learned_by_card, judge, pooling, shift_results, subset_results
+from diptych.evaluate.tasks.task import Setting, Task, with_classes_of
 from diptych.evaluate.tasks.zero_shot import words
 from diptych.evaluate.unfinished import write_whole
 from diptych.evaluate.zero_shot.class_embeddings import class_embeddings
 from diptych.records import Result
 
 NUM_SEEDS = 3
-VERSION = 2
+VERSION = 3
 """Of draws and choices; raised when the same vectors would give other classifiers."""
 
 _log = logging.getLogger(__name__)
@@ -60,6 +60,7 @@ class Pool:
         cache: folder of learned classifiers; None keeps none.
         splits: what `train` holds, in words.
         deviations: how that differs from what the paper drew from.
+        classes: what Results say of classes without any image; see `shown_classes.py`.
     """
 
     train: Encoded
@@ -68,6 +69,7 @@ class Pool:
     cache: Path | None = None
     splits: str = "train"
     deviations: tuple[str, ...] = ()
+    classes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def learn(self, classifier: str, shots: int, seed: int, ranks: np.ndarray) -> Fit:
         """Learn one of the CLASSIFIERS from the seed's k-shot draw, or read what an earlier run kept.
@@ -125,6 +127,7 @@ def few_shot_results(
                 "examples_per_class": float(sizes[sizes > 0].mean()),
                 "width": int(pool.train.vectors.shape[1]),
                 "drawn_from": pool.splits,
+                **pool.classes,
             }
             if pool.deviations:
                 settings["deviations"] = list(pool.deviations)
@@ -188,10 +191,9 @@ def point(metric: str, labels: np.ndarray, scores: np.ndarray) -> float:
 
 def _measure(encoder: Encoder, card: Card, setting: Setting, classifiers: Sequence[str]) -> list[Result]:
     home = get_card("ImageNet") if card.group == "shift" else card
-    train, test = open_card(home, setting.data, "train"), open_card(card, setting.data, "test")
+    train, test = open_tested(home, setting, "train"), open_tested(card, setting)
     if card.group == "shift":
-        check_classes_of_card(train)
-        check_classes_of_card(test)
+        check_learned_by_card(train, test)
     else:
         test = with_classes_of(train, test)
     cache = setting.cache if getattr(encoder, "image_fingerprint", None) else None
@@ -205,6 +207,7 @@ def _measure(encoder: Encoder, card: Card, setting: Setting, classifiers: Sequen
     kind = "features" if zero_shot is None and has_features else "embeddings"
     images = open_training_set(encoder, home, setting, kind)
     tested = encode_set(encoder, test, kind, cache=setting.cache, num_workers=setting.num_workers)
+    classes = joined(note_tested(test, tested, setting), note_learned(images, test, classes_shown(tested), setting))
     pool = Pool(
         images.joined(),
         images.num_classes,
@@ -212,6 +215,7 @@ def _measure(encoder: Encoder, card: Card, setting: Setting, classifiers: Sequen
         cache / "few_shot" if cache else None,
         splits="train" if images.val is None else "train and validation",
         deviations=tuple(deviations(home, len(images), has_validation=True)),
+        classes=classes,
     )
     for deviation in pool.deviations:
         _log.warning("%s: draws %s", home.title, deviation)
@@ -237,7 +241,7 @@ FEW_SHOT = Task(
     applies=_applies,
     splits=_splits,
     measure=lambda encoder, card, setting: _measure(encoder, card, setting, CLASSIFIERS[:1]),
-    version=2,
+    version=3,  # 2 went astray where classes have no example
     needs_texts=False,
     others=_others,
 )
@@ -248,7 +252,7 @@ FEW_SHOT_FROM_TEXTS = Task(
     applies=_applies,
     splits=_splits,
     measure=lambda encoder, card, setting: _measure(encoder, card, setting, CLASSIFIERS[1:]),
-    version=2,
+    version=3,  # 2 went astray where classes have no example
     others=_others,
 )
 """The two classifiers that begin at zero-shot, on embeddings. Their Results have the task "few_shot" too."""

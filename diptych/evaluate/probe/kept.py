@@ -24,7 +24,7 @@ from diptych.evaluate.probe.training_set import HELD_OUT, TrainingSet, open_trai
 from diptych.evaluate.tasks.task import Setting
 from diptych.evaluate.unfinished import write_whole
 
-VERSION = 2
+VERSION = 3
 """Raised when the same vectors would give another classifier."""
 
 _MOST_BESIDE = 1 << 20  # bytes of a kept file beside its numbers
@@ -39,10 +39,12 @@ class Learned:
     Attributes:
         fitted: weights (C, D) and bias (C,) in the order of the set's classes.
         settings: {"lambda", "validation", "train", "fits", "objective", "steps"}, for the record.
+        images: what it was learned from.
     """
 
     fitted: Fitted
     settings: dict[str, Any]
+    images: TrainingSet | None = None
 
 
 def vector_kind(encoder: Any) -> str:
@@ -74,7 +76,7 @@ def learn_probe(encoder: Encoder, card: Card, setting: Setting, kind: str, fold:
         learned = _learn(images, setting.seed)
         if path is not None:
             _write(learned, path)
-    return learned
+    return dataclasses.replace(learned, images=images)
 
 
 def _learn(images: TrainingSet, seed: int) -> Learned:

@@ -6,16 +6,20 @@ Source: CLIP paper, appendix A.3, and table 9, whose training sizes count both.
 import dataclasses
 import hashlib
 import logging
+from collections.abc import Mapping, Set
 from typing import Any
 
 import numpy as np
 
+from diptych.data.benchmarks import Benchmark
 from diptych.data.cards.card import Card
 from diptych.data.cards.opening import open_card
 from diptych.embed.encoder import Encoder
 from diptych.errors import DataError
 from diptych.evaluate.encoded import Encoded, encode_set
 from diptych.evaluate.probe.rows import Joined
+from diptych.evaluate.shown_classes import classes_shown, is_whole, joined, note, note_unlearned, open_tested
+from diptych.evaluate.tasks.robustness import pooling
 from diptych.evaluate.tasks.task import Setting, with_classes_of
 
 HELD_OUT = "a fifth of train"
@@ -33,12 +37,16 @@ class TrainingSet:
         num_classes: C.
         train: the training split.
         val: the set's own validation split; None where there is none.
+        classes: what Results say of classes without any image; see `shown_classes.py`.
+        is_whole: whether the training split has all images of its authors'.
     """
 
     card: Card
     num_classes: int
     train: Encoded
     val: Encoded | None
+    classes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    is_whole: bool = False
 
     def __len__(self) -> int:
         return len(self.train.labels) + (0 if self.val is None else len(self.val.labels))
@@ -58,6 +66,11 @@ class TrainingSet:
             fingerprint=hashlib.sha256(marks.encode()).hexdigest(),
         )
 
+    @property
+    def shown(self) -> frozenset[int]:
+        """The classes of the images."""
+        return classes_shown(self.train) | (frozenset() if self.val is None else classes_shown(self.val))
+
     def deviations(self) -> list[str]:
         """In words, how these images differ from those that the paper learned from."""
         return deviations(self.card, len(self), self.val is not None)
@@ -75,10 +88,10 @@ def open_training_set(
         kind: "features" or "embeddings".
         fold: of a set that has several.
     Raises:
-        DataError: the training split is not there, or the classes of the two differ.
+        DataError: the training split is not there, the classes of the two differ, or too few of them have images.
     """
     options: dict[str, Any] = {"cache": setting.cache, "num_workers": setting.num_workers}
-    benchmark = open_card(card, setting.data, "train", fold=fold)
+    benchmark = open_tested(card, setting, "train", fold)
     train, val = encode_set(encoder, benchmark, kind, **options), None
     if "val" in card.splits:
         try:
@@ -87,7 +100,26 @@ def open_training_set(
             _log.info("%s has no validation split here: %s", card.title, error)
         else:
             val = encode_set(encoder, with_classes_of(benchmark, other), kind, **options)
-    return TrainingSet(card, len(benchmark.class_names), train, val)
+    found = TrainingSet(card, len(benchmark.class_names), train, val)
+    num_images = len(train.keys) + train.num_broken
+    classes = note(benchmark, "learned", found.shown, num_images, setting.partial)
+    return dataclasses.replace(found, classes=classes, is_whole=is_whole(benchmark, num_images))
+
+
+def note_learned(images: TrainingSet, test: Benchmark, tested: Set[int], setting: Setting) -> dict[str, Any]:
+    """What a Result's settings say of classes that nothing was learned of.
+
+    Args:
+        images: what was learned from; ImageNet's where the test split is a natural shift of it.
+        test: the test split.
+        tested: the classes of its images.
+    Raises:
+        DataError: a class was tested that no training image shows; see `shown_classes.py`.
+    """
+    pooled = pooling(test.name) if test.name != images.card.name else None
+    wanted = {label: {label} if pooled is None else set(pooled[label]) for label in tested}
+    unlearned = frozenset(label for label, own in wanted.items() if not own & images.shown)
+    return joined(images.classes, note_unlearned(test, unlearned, images.is_whole, setting))
 
 
 def deviations(card: Card, num_learned: int, has_validation: bool) -> list[str]:

@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 
 from diptych.data.cards.card import Card
-from diptych.data.cards.opening import open_card
 from diptych.data.cards.prompts import plain_name
 from diptych.embed.encoder import Encoder
 from diptych.errors import DataError, InputError
@@ -23,6 +22,7 @@ from diptych.evaluate.metrics.score import RESAMPLED, Score, score
 from diptych.evaluate.metrics.similarity import class_probabilities
 from diptych.evaluate.provenance import run_record
 from diptych.evaluate.results import make_result
+from diptych.evaluate.shown_classes import note_tested, open_tested
 from diptych.evaluate.tasks.task import Setting, Task
 from diptych.records import Result
 
@@ -206,8 +206,9 @@ def _places(values: np.ndarray) -> np.ndarray:
 
 
 def _measure(encoder: Encoder, card: Card, setting: Setting) -> list[Result]:
-    benchmark = open_card(card, setting.data, "test")
+    benchmark = open_tested(card, setting)
     encoded = encode_set(encoder, benchmark, cache=setting.cache, num_workers=setting.num_workers)
+    settings = note_tested(benchmark, encoded, setting)
     parts = class_probabilities(encoder, benchmark, encoded.vectors, cache=setting.cache)
     probabilities = np.concatenate([part for _, part in parts])
     found = per_class(encoded.labels, probabilities, benchmark.class_names)
@@ -219,6 +220,7 @@ def _measure(encoder: Encoder, card: Card, setting: Setting) -> list[Result]:
             encoder=encoder,
             fingerprint=benchmark.fingerprint,
             settings={
+                **settings,
                 "accuracy": {name: accuracy for name, (accuracy, _) in found.items()},
                 "probability": {name: probability for name, (_, probability) in found.items()},
             },

@@ -3,7 +3,9 @@
 Source: CLIP paper, section 3.3 and appendix E.5; pm-k and the classes that belong together after Taori et al. (2020).
 """
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,6 @@ import torch
 from diptych.data.benchmarks import Benchmark
 from diptych.data.cards.card import Card
 from diptych.data.cards.imagenet import shift_classes
-from diptych.data.cards.opening import open_card
 from diptych.data.cards.prompts import get_prompts
 from diptych.embed.encoder import Encoder
 from diptych.errors import ShapeError
@@ -21,6 +22,7 @@ from diptych.evaluate.metrics.score import COUNTED, Score
 from diptych.evaluate.metrics.statistics import clopper_pearson
 from diptych.evaluate.predictions import predictions_path, top_predictions, write_predictions
 from diptych.evaluate.results import make_result
+from diptych.evaluate.shown_classes import note_tested, open_tested
 from diptych.evaluate.tasks.task import Setting, Task, check_classes_of_card
 from diptych.evaluate.tasks.testbed import SUBSETS, VIDEOS
 from diptych.evaluate.zero_shot.class_embeddings import class_embeddings
@@ -36,6 +38,7 @@ NEIGHBOURS = (0, 10)
 Scorer = Callable[[np.ndarray], np.ndarray]
 """From vectors (N, D) to class scores (N, C)."""
 
+_log = logging.getLogger(__name__)
 _ROWS_PER_BLOCK = 8192
 _TOP_K = 5
 
@@ -166,14 +169,26 @@ def shift_results(
 
 
 def subset_results(
-    encoder: Any, benchmark: Benchmark, encoded: Encoded, scorer: Scorer, *, task: str = "zero_shot"
+    encoder: Any,
+    benchmark: Benchmark,
+    encoded: Encoded,
+    scorer: Scorer,
+    *,
+    task: str = "zero_shot",
+    settings: Mapping[str, Any] | None = None,
 ) -> list[Result]:
     """Accuracy on the pictures of ImageNet that belong to the classes of each of the five shifts with some of them.
+
+    A shift with a class that the set's names do not tell from another one is left out.
 
     Args:
         scorer: of ImageNet's 1,000 classes.
     """
-    pooled = {name: shift_classes(name) for name in SUBSETS}
+    unsure = {label for label, _ in benchmark.unsure}
+    pooled = {name: shift_classes(name) for name in SUBSETS if unsure.isdisjoint(chain(*shift_classes(name)))}
+    if left_out := [name for name in SUBSETS if name not in pooled]:
+        names = ", ".join(dict.fromkeys(repr(benchmark.class_names[label]) for label in sorted(unsure)))
+        _log.warning("%s: no numbers on the classes of %s: %s names several", benchmark.name, left_out, names)
     right, seen = dict.fromkeys(SUBSETS, 0), dict.fromkeys(SUBSETS, 0)
     start = 0
     for block in _blocks(encoded.vectors):
@@ -193,6 +208,7 @@ def subset_results(
             protocol=f"on {name}",
             encoder=encoder,
             fingerprint=fingerprint,
+            settings=settings,
         )
         for name in SUBSETS
         if seen[name]
@@ -200,23 +216,40 @@ def subset_results(
 
 
 def _measure(encoder: Encoder, card: Card, setting: Setting) -> list[Result]:
-    benchmark = open_card(card, setting.data, "test")
+    benchmark = open_tested(card, setting)
     check_classes_of_card(benchmark)
     encoded = encode_set(encoder, benchmark, cache=setting.cache, num_workers=setting.num_workers)
+    settings = note_tested(benchmark, encoded, setting)
     static = text_scorer(encoder, get_prompts("ImageNet").class_names, setting)
     if card.name == "ImageNet":
-        return subset_results(encoder, benchmark, encoded, static)
+        return subset_results(encoder, benchmark, encoded, static, settings=settings)
     judged = {"static": judge(encoded, static, pooling(card.name))}
     if card.name in OWN_NAMES:
         names = benchmark.names or tuple((name,) for name in benchmark.class_names)
         judged["adaptive"] = judge(encoded, text_scorer(encoder, names, setting))
     results = []
     for protocol, one in judged.items():
-        results += shift_results(encoder, benchmark, encoded, one, protocol)
+        results += shift_results(encoder, benchmark, encoded, one, protocol, settings=settings)
         if setting.predictions is not None:
             path = predictions_path(setting.predictions, encoder.name, benchmark.name, benchmark.split, protocol)
             write_predictions(one, path)
     return results
+
+
+def check_learned_by_card(train: Benchmark, test: Benchmark) -> None:
+    """What learned on ImageNet is measured by ImageNet's classes: of both sets they must be known.
+
+    Classes of one name must be told apart where a shift has one of them; two splits of one copy may take them for one
+    another together.
+
+    Raises:
+        DataError: they are not known.
+    """
+    pooled = pooling(test.name)
+    together = train.unsure == test.unsure and train.name == test.name
+    needed = () if together else range(1000) if pooled is None else tuple(chain(*pooled))
+    check_classes_of_card(train, needed)
+    check_classes_of_card(test, needed)
 
 
 def pooling(name: str) -> tuple[tuple[int, ...], ...] | None:

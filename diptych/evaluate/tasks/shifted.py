@@ -9,18 +9,19 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from diptych.data.benchmarks import Benchmark
 from diptych.data.cards.card import Card
-from diptych.data.cards.opening import open_card
 from diptych.data.shifts import SHIFTS, ShiftedSource, title, variants
 from diptych.embed.encoder import Encoder
 from diptych.errors import ConfigError
 from diptych.evaluate.encoded import encode_set
 from diptych.evaluate.metrics.score import score
 from diptych.evaluate.results import make_result
+from diptych.evaluate.shown_classes import classes_shown, note, open_tested
 from diptych.evaluate.tasks.robustness import vector_scorer
 from diptych.evaluate.tasks.task import Setting, Task
 from diptych.evaluate.tasks.zero_shot import words
@@ -80,6 +81,7 @@ def measure_shifts(
     cache: Path | None = None,
     num_workers: int = 0,
     seed: int = 0,
+    partial: bool = False,
 ) -> list[Result]:
     """Measure an encoder on a set as it is and under shifts; the classifier is made once.
 
@@ -91,6 +93,7 @@ def measure_shifts(
         cache: encoded pictures and classifiers are kept there, for each shift anew; None keeps nothing.
         num_workers: processes that decode pictures; it changes no number.
         seed: of the shifts' draws.
+        partial: whether few of a paper's set's classes will do; see `shown_classes.py`.
     Returns:
         Results of the task "zero_shot", protocol "ensemble": of the set, then of "<set> <shift> <severity>"; what was
         done stands in run["settings"] as "of", "shift", "severity" and "seed". First the metric that the set's card
@@ -110,17 +113,15 @@ def measure_shifts(
     for variant in [None, *chosen]:
         one = benchmark if variant is None else shifted(benchmark, *variant, seed=seed)
         encoded = encode_set(encoder, one, cache=cache, num_workers=num_workers)
-        settings: dict[str, object] = {"broken": encoded.num_broken} if encoded.num_broken else {}
+        broken = encoded.num_broken
+        settings = note(benchmark, "tested", classes_shown(encoded), len(encoded.keys) + broken, partial)
+        settings |= {"broken": broken} if broken else {}
         if variant is not None:
             settings |= {"of": benchmark.name, "shift": variant[0], "severity": variant[1], "seed": seed}
         scores = scorer(encoded.vectors)
         results += [
             make_result(
-                "zero_shot",
-                one.name,
-                one.split,
-                measured,
-                score(measured, encoded.labels, scores),
+                *("zero_shot", one.name, one.split, measured, score(measured, encoded.labels, scores)),
                 protocol="ensemble",
                 encoder=encoder,
                 fingerprint=one.fingerprint,
@@ -158,9 +159,10 @@ def summarise_shifts(results: Iterable[Result], metric: str = "accuracy") -> lis
 
 
 def _measure(encoder: Encoder, card: Card, setting: Setting) -> list[Result]:
-    benchmark = open_card(card, setting.data, "test")
+    benchmark = open_tested(card, setting)
+    options: dict[str, Any] = {"num_workers": setting.num_workers, "seed": setting.seed, "partial": setting.partial}
     # What is encoded here is never asked for again: keeping forty times the set would fill the disk.
-    return measure_shifts(encoder, benchmark, None, SEVERITIES, num_workers=setting.num_workers, seed=setting.seed)
+    return measure_shifts(encoder, benchmark, None, SEVERITIES, **options)
 
 
 SEVERITIES = (1, 3, 5)

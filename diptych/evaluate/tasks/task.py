@@ -2,7 +2,7 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from diptych.data.benchmarks import Benchmark, LabelledSource
@@ -23,6 +23,7 @@ class Setting:
         predictions: per-sample Predictions are written there; None writes none.
         num_workers: processes that decode pictures; it changes no number.
         seed: of every draw (few-shot samples, splits, resamples).
+        partial: whether sets of which many classes are missing are measured, too; `shown_classes.py` says when.
     """
 
     data: Path
@@ -30,6 +31,7 @@ class Setting:
     predictions: Path | None = None
     num_workers: int = 0
     seed: int = 0
+    partial: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,6 +70,8 @@ def with_classes_of(first: Benchmark, second: Benchmark) -> Benchmark:
         raise DataError(
             f"{first.name}: {second.split} has classes that {first.split} lacks: {', '.join(unlearned)[:200]}"
         )
+    if first.unsure != second.unsure:
+        raise DataError(f"{first.name}: {_not_told_apart(first if first.unsure else second)}")
     one, two = (found.written or found.class_names for found in (first, second))
     if one == two:
         return second
@@ -93,14 +97,26 @@ def with_classes_of(first: Benchmark, second: Benchmark) -> Benchmark:
     )
 
 
-def check_classes_of_card(benchmark: Benchmark) -> None:
+def check_classes_of_card(benchmark: Benchmark, needed: Iterable[int] = ()) -> None:
     """What is measured by ImageNet's classes needs a set whose classes are known to be its card's.
 
+    Args:
+        needed: classes that must not be taken for one another, although the card calls them by one name.
     Raises:
         DataError: a class of the set could not be told to be one of them.
     """
+    if {label for label, _ in benchmark.unsure}.intersection(needed):
+        raise DataError(f"{benchmark.name}/{benchmark.split}: {_not_told_apart(benchmark)}")
     if benchmark.differs:
         raise DataError(
             f"{benchmark.name}/{benchmark.split}: {benchmark.differs}. Its classes must be known one by one here: call "
             "them by the paper's names, WordNet's or their WordNet ids"
         )
+
+
+def _not_told_apart(benchmark: Benchmark) -> str:
+    names = ", ".join(dict.fromkeys(repr(benchmark.class_names[label]) for label, _ in benchmark.unsure))
+    return (
+        f"several of its classes are called {names}; the names do not tell which is which, and the order is the set's "
+        "own; call the classes by WordNet's names or their WordNet ids"
+    )

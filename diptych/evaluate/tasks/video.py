@@ -19,6 +19,7 @@ from diptych.evaluate.encoding import MAX_BROKEN
 from diptych.evaluate.metrics.score import Score, score
 from diptych.evaluate.metrics.similarity import class_probabilities
 from diptych.evaluate.results import make_result
+from diptych.evaluate.shown_classes import note_tested
 from diptych.evaluate.tasks.rare_actions import (
     Annotated,
     mean_sampled_average_precision,
@@ -87,6 +88,7 @@ def measure_video(encoder: Encoder, frames: Benchmark, setting: Setting, num_fra
     probabilities = class_probabilities(encoder, frames, encoded.vectors, cache=setting.cache)
     names, labels, scores = average_by_clip(clips, encoded.labels, probabilities)
     metric = frames.card.metric if frames.card else "accuracy"
+    classes = note_tested(frames, encoded, setting, len(names) + encoded.num_broken)
     if metric == _RARE:
         first = {clip: row for row, clip in reversed(list(enumerate(clips)))}
         annotated = _annotated(encoded, frames, [first[name] for name in names], labels)
@@ -104,7 +106,7 @@ def measure_video(encoder: Encoder, frames: Benchmark, setting: Setting, num_fra
             protocol=PROTOCOL,
             encoder=encoder,
             fingerprint=frames.fingerprint,
-            settings={"frames": num_frames, "averaged": "probabilities", "broken_clips": encoded.num_broken},
+            settings={"frames": num_frames, "averaged": "probabilities", "broken_clips": encoded.num_broken, **classes},
         )
         for one, value in measured.items()
     ]

@@ -9,12 +9,12 @@ import torch
 
 from diptych.data.benchmarks import Benchmark, warn_of_codes
 from diptych.data.cards.card import Card
-from diptych.data.cards.opening import open_card
 from diptych.embed.encoder import Encoder
 from diptych.evaluate.encoded import Encoded, encode_set
 from diptych.evaluate.metrics.score import relevance, score
 from diptych.evaluate.predictions import TOP_K, predictions_path, top_predictions, write_predictions
 from diptych.evaluate.results import make_result
+from diptych.evaluate.shown_classes import note_tested, open_tested
 from diptych.evaluate.tasks.task import Setting, Task
 from diptych.evaluate.tasks.testbed import VIDEOS
 from diptych.evaluate.zero_shot.class_embeddings import class_embeddings
@@ -93,6 +93,9 @@ def zero_shot_results(
     metric = benchmark.card.metric if benchmark.card else "accuracy"
     several = relevance(encoded.metadata, len(benchmark.class_names)) if "precision" in metric else (None, None)
     cache = setting.cache / "classifiers" if setting.cache else None
+    settings = note_tested(benchmark, encoded, setting)
+    if encoded.num_broken:
+        settings["broken"] = encoded.num_broken
     results = []
     for protocol in protocols:
         chosen = words(benchmark, protocol)
@@ -104,7 +107,6 @@ def zero_shot_results(
             if one == "accuracy_top_5" and scores.shape[1] <= TOP_K:
                 continue
             found = score(one, encoded.labels, scores, relevant=several[0], counted=several[1], seed=setting.seed)
-            settings = {"broken": encoded.num_broken} if encoded.num_broken else None
             results.append(
                 make_result(
                     task,
@@ -133,7 +135,7 @@ def _keep(
 
 
 def _measure(encoder: Encoder, card: Card, setting: Setting) -> list[Result]:
-    benchmark = open_card(card, setting.data, "test")
+    benchmark = open_tested(card, setting)
     encoded = encode_set(encoder, benchmark, cache=setting.cache, num_workers=setting.num_workers)
     return zero_shot_results(encoder, benchmark, encoded, setting)
 

@@ -24,6 +24,7 @@ from diptych.evaluate.metrics.statistics import clopper_pearson
 from diptych.evaluate.predictions import predictions_path, read_predictions, top_k_classes, write_predictions
 from diptych.evaluate.progress import progress_bar
 from diptych.evaluate.provenance import run_record
+from diptych.evaluate.shown_classes import note
 from diptych.evaluate.zero_shot.class_embeddings import class_embeddings
 from diptych.evaluate.zero_shot.classifier import logit_scale, zero_shot_logits
 from diptych.evaluate.zero_shot.prompts import check_class_names, check_templates, fill_template
@@ -161,6 +162,8 @@ class ZeroShot:
         bounds = {metric: clopper_pearson(round(value * n), n) for metric, value in values.items()}
         values["mean_per_class_accuracy"] = mean_per_class_accuracy(labels, classes)
         run = run_record(fingerprint=self.benchmark.fingerprint, device=getattr(encoder, "device", None))
+        if shown := note(self.benchmark, "tested", set(labels.tolist()), n, partial=True):
+            run["settings"] = shown
         return [
             Result(
                 task="zero_shot",

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from diptych.data.cards.table import CARDS
 from diptych.evaluate.probe.training_set import HELD_OUT
+from diptych.evaluate.shown_classes import classes_in_words
 from diptych.paper.numbers.compute import twin
 from diptych.paper.numbers.published import published
 from diptych.records import Result
@@ -58,7 +59,7 @@ def measured_cell(result: Result | None, *, bold: bool = False) -> Cell:
     if result is None:
         return Cell(None)
     low, high = (None if bound is None else 100 * bound for bound in (result.low, result.high))
-    return Cell(100 * result.value, low, high, bold=bold)
+    return Cell(100 * result.value, low, high, bold=bold, partial=bool(classes_in_words(result)))
 
 
 def published_cell(value: float | None, *, bold: bool = False, digits: int = 1) -> Cell:
@@ -102,8 +103,14 @@ def missing_notes(found: Mapping[str, Mapping[str, Result]]) -> list[str]:
         other = [f"{name} ({results[name].n:,}, not {n:,})" for name, n in sizes.items() if results[name].n != n]
         if other:
             notes.append(f"{model}: other numbers of test samples than the paper's: {', '.join(other)}.")
-        notes += learning_notes(model, results)
+        notes += [*class_notes(model, results), *learning_notes(model, results)]
     return notes
+
+
+def class_notes(model: str, results: Mapping[str, Result]) -> list[str]:
+    """Where images of some classes were missing, by set."""
+    found = [f"{name} ({words})" for name, one in results.items() if (words := classes_in_words(one))]
+    return [f"{model}: not the paper's protocol, for lack of images of some classes: {', '.join(found)}."] * bool(found)
 
 
 def learning_notes(model: str, results: Mapping[str, Result]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from diptych.paper.numbers.measured import measured_cell
 from diptych.paper.numbers.published import published
 from diptych.records import Result
 from diptych.report.table import Cell, NumberTable
@@ -32,14 +33,6 @@ def pick(results: Iterable[Result], columns: Mapping[str, Wanted]) -> dict[str, 
     return {model: row for model, row in picked.items() if row}
 
 
-def percent(result: Result | None) -> Cell:
-    """A measured fraction as a cell in percent, with its interval; empty where there is none."""
-    if result is None:
-        return Cell(None)
-    low, high = (None if bound is None else 100 * bound for bound in (result.low, result.high))
-    return Cell(100 * result.value, low, high)
-
-
 def beside_paper(
     title: str, place: str, columns: Sequence[str], rows: Sequence[Row], notes: Sequence[str] = ()
 ) -> NumberTable:
@@ -50,7 +43,7 @@ def beside_paper(
         columns: those of `published(place)` that are shown.
     """
     shown: list[tuple[str, Sequence[Cell | str]]] = [
-        (name, [percent(found.get(column)) for column in columns]) for name, found in rows
+        (name, [measured_cell(found.get(column)) for column in columns]) for name, found in rows
     ]
     for name, values in published(place).items():
         shown.append((name, [Cell(values.get(column), published=True) for column in columns]))

@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from diptych.evaluate.metrics.geography import RADII_KM
 from diptych.evaluate.tasks.retrieval import KS
 from diptych.paper.exhibit import Exhibit, Shown
+from diptych.paper.numbers.measured import measured_cell
 from diptych.paper.numbers.published import published
-from diptych.paper.numbers.rows import Row, Wanted, beside_paper, compared, percent, pick
+from diptych.paper.numbers.rows import Row, Wanted, beside_paper, compared, pick
 from diptych.records import Result
 from diptych.report.table import Cell, NumberTable
 
@@ -73,7 +74,7 @@ def _other_sets(results: Sequence[Result]) -> NumberTable | None:
             wanted = _recalls([name], protocol)
             for model, own in pick(results, wanted).items():
                 sizes = {side: own[f"{name} {side} R@1"].n for side in ("text", "image")}
-                cells: list[Cell | str] = [percent(own.get(f"{name} {column}")) for column in columns]
+                cells: list[Cell | str] = [measured_cell(own.get(f"{name} {column}")) for column in columns]
                 rows.append((f"{model}: {name}{said}", [f"{sizes['text']:,}", f"{sizes['image']:,}", *cells]))
     if not rows:
         return None

@@ -20,6 +20,7 @@ from diptych.evaluate.tasks.testbed import (
     without_logit,
 )
 from diptych.paper.exhibit import Exhibit, Shown
+from diptych.paper.numbers.measured import measured_cell
 from diptych.paper.numbers.published import published
 from diptych.paper.shown.robustness_scores import (
     ADAPTED,
@@ -95,7 +96,7 @@ def _table_16(results: Sequence[Result]) -> Shown:
 
 
 def _measured_cells(scores: Scores) -> list[Cell | str]:
-    cells: list[Cell | str] = [_result(scores.results.get(column)) for column in COLUMNS]
+    cells: list[Cell | str] = [measured_cell(scores.results.get(column)) for column in COLUMNS]
     return [*cells, Cell(scores.y)]
 
 
@@ -312,13 +313,6 @@ def _signed(value: float) -> str:
 
 def _words(line: LogitLine) -> str:
     return f"logit(y) = {line.a:.2f} logit(x) {line.b:+.2f}".replace("+", "+ ").replace(" -", " − ")
-
-
-def _result(result: Result | None) -> Cell:
-    if result is None:
-        return Cell(None)
-    low, high = (None if bound is None else 100 * bound for bound in (result.low, result.high))
-    return Cell(100 * result.value, low, high)
 
 
 def _paper(value: float | None) -> Cell:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from diptych.data.shifts import FAMILIES, SHIFTS
 from diptych.evaluate.tasks.shifted import ShiftSummary, summarise_shifts
 from diptych.paper.exhibit import Exhibit, Shown
+from diptych.paper.numbers.measured import measured_cell
 from diptych.records import Result
 from diptych.report.bars import BarChart
 from diptych.report.curves import Chart, Series
@@ -51,7 +52,7 @@ def _means(summaries: Sequence[ShiftSummary]) -> NumberTable:
     rows: list[tuple[str, list[Cell | str]]] = []
     for one in summaries:
         means = [one.mean(), one.mean(CORRUPTIONS), one.mean(RENDITIONS), one.relative_drop()]
-        cells = [_cell(one.clean), *(Cell(None if mean is None else 100 * mean) for mean in means)]
+        cells = [measured_cell(one.clean), *(Cell(None if mean is None else 100 * mean) for mean in means)]
         rows.append((f"{one.model}, {one.dataset}", [*cells]))
     note = "A mean is over shifts of their means over severities."
     return NumberTable("Accuracy under made shifts, %", columns, rows, [note])
@@ -60,7 +61,7 @@ def _means(summaries: Sequence[ShiftSummary]) -> NumberTable:
 def _table(one: ShiftSummary) -> NumberTable:
     severities = sorted({severity for found in one.by_shift.values() for severity in found})
     rows: list[tuple[str, list[Cell | str]]] = [
-        (name, [*(_cell(found.get(severity)) for severity in severities), Cell(100 * one.shift_mean(name))])
+        (name, [*(measured_cell(found.get(severity)) for severity in severities), Cell(100 * one.shift_mean(name))])
         for name, found in one.by_shift.items()
     ]
     columns = ["shift", *(f"severity {severity}" for severity in severities), "mean"]
@@ -96,13 +97,6 @@ def _curve(name: str, one: ShiftSummary, colour: int) -> Series:
         return Series(name, x, y, colour=colour)
     low, high = ([100 * (pair[side] or 0.0) for pair in bounds] for side in (0, 1))
     return Series(name, x, y, low, high, colour)
-
-
-def _cell(result: Result | None) -> Cell:
-    if result is None:
-        return Cell(None)
-    low, high = (None if bound is None else 100 * bound for bound in (result.low, result.high))
-    return Cell(100 * result.value, low, high)
 
 
 SHIFTS_MADE = Exhibit("shifts", "Accuracy under corruptions and renditions made from a set's pictures.", (), _shifts)
