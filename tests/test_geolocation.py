@@ -55,6 +55,8 @@ def test_nothing_to_be_near_to_is_an_error():
         nearest(np.eye(2), np.eye(3))
     with pytest.raises(InputError, match="NaN"):
         nearest(np.eye(2), np.array([[1, np.nan]]))
+    with pytest.raises(InputError, match="NaN"):
+        nearest(np.array([[1, 0], [0, np.nan]]), np.eye(2))
 
 
 def test_shares_and_median_are_those_of_the_distances():

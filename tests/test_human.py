@@ -2,14 +2,16 @@
 
 import numpy as np
 import pytest
-from colours import NAMES, TEMPLATES, PixelColourEncoder, write_set
+from colours import NAMES, TEMPLATES, FingerprintedEncoder, PixelColourEncoder, write_set
 from scipy import stats
+from scipy.special import softmax
 
 from diptych.data.benchmarks import open_benchmark
 from diptych.data.cards import Card
 from diptych.errors import DataError, InputError
 from diptych.evaluate.encoded import encode_set
 from diptych.evaluate.metrics.classification import mean_per_class_accuracy
+from diptych.evaluate.metrics.similarity import class_probabilities
 from diptych.evaluate.tasks.human import (
     COLUMNS,
     HUMAN,
@@ -21,6 +23,7 @@ from diptych.evaluate.tasks.human import (
     read_answers,
 )
 from diptych.evaluate.tasks.task import Setting
+from diptych.evaluate.zero_shot.class_embeddings import class_embeddings
 from diptych.evaluate.zero_shot.evaluator import ZeroShot
 from diptych.paper.numbers.published import published
 
@@ -199,6 +202,36 @@ def test_per_class_solved_by_hand():
     probabilities = np.array([[0.9, 0.1, 0], [0.3, 0.7, 0], [0.2, 0.8, 0]])
     found = per_class(np.array([0, 0, 1]), probabilities, ("x", "y", "z"))
     assert found["x"] == pytest.approx((0.5, 0.6)) and found["y"] == pytest.approx((1.0, 0.8)) and "z" not in found
+
+
+@pytest.mark.parametrize(("scale", "used"), [(20.0, 20.0), (None, 100.0)])
+def test_probabilities_are_the_softmax_of_scaled_cosines_whatever_the_blocks(tmp_path, scale, used):
+    class Scaled(FingerprintedEncoder):
+        logit_scale = scale
+
+    if scale is None:
+        Scaled = hidden(Scaled)  # an encoder that does not say its scale
+    write_set(tmp_path / "set", [0, 1])
+    benchmark, encoder = open_benchmark(tmp_path / "set"), Scaled("mark")
+    vectors = np.eye(7, dtype=np.float32)[[3, 0, 6, 2, 2]]
+    expected = softmax(used * vectors @ class_embeddings(encoder, NAMES, TEMPLATES).numpy().T, axis=1)
+    for block in (2, 5, 100):
+        parts = list(class_probabilities(encoder, benchmark, vectors, cache=tmp_path / "cache", block=block))
+        assert [rows for rows, _ in parts] == [slice(top, min(top + block, 5)) for top in range(0, 5, block)]
+        assert np.concatenate([part for _, part in parts]) == pytest.approx(expected, abs=1e-6)
+    assert [path.parent.name for path in (tmp_path / "cache").rglob("*.safetensors")] == ["classifiers"]
+
+
+def hidden(kind: type) -> type:
+    """The same encoder without the attribute logit_scale."""
+
+    class Silent(kind):
+        def __getattribute__(self, name):
+            if name == "logit_scale":
+                raise AttributeError(name)
+            return super().__getattribute__(name)
+
+    return Silent
 
 
 def test_the_task_says_how_hard_each_class_is(tmp_path):

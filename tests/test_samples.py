@@ -162,6 +162,7 @@ def test_arrays_that_lie_about_their_size_are_not_believed():
     sound = npy(PIXELS)
     for lie in (sound[:-1], sound + b"\0", sound.replace(b"(2, 4, 3)", b"(9, 4, 3)"), b"", b"\x93NUMPY"):
         assert reason(npy=lie, txt=b"a").startswith("its .npy cannot be read: ")
+    assert reason(npy=sound + b"\0", txt=b"a").endswith("its size is not what its header says")
     hollow = np.empty((0,), object)  # no byte of content, but pickles all the same
     assert reason(npy=npy(hollow), txt=b"a") == "its .npy cannot be read: its size is not what its header says"
 
