@@ -30,7 +30,7 @@ class Truth:
 
     def encode_images(self, pictures, on_error):
         vectors = self.encode_texts([str(picture) for picture in pictures])
-        vectors[list(self.broken)] = math.nan
+        vectors[list(self.broken), :2] = math.nan
         return vectors
 
     def encode_texts(self, texts, truncate=False):
@@ -165,6 +165,8 @@ def test_the_two_sides_of_a_cut_make_up_the_whole_in_their_share():
     assert set(keys_of(Part(source, 0.05, True))) < set(keys_of(held))  # a smaller share is a part of a larger one
     prints = {part.fingerprint for part in (held, kept, Part(source, 0.2, True))} | {source.fingerprint}
     assert len(prints) == 4
+    odd = Part(Listed(((one("\udcff"),),)), 0.5, True), Part(Listed(((one("\udcff"),),)), 0.5, False)
+    assert [*keys_of(odd[0]), *keys_of(odd[1])] == ["\udcff"]  # a file name that is no text
     other = dataclasses.replace(source, fingerprint="other")
     assert Part(other, 0.1, True).fingerprint not in prints
     for share in (0, 1, -0.5, math.nan):

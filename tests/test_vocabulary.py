@@ -200,6 +200,7 @@ def test_without_the_vocabulary_all_ways_to_it_are_said(bare):
 
 
 def test_the_vocabulary_is_found_without_any_package(bare, monkeypatch):
+    assert (VARIABLE, FILE) == ("DIPTYCH_OPENAI_VOCABULARY", "bpe_simple_vocab_16e6.txt.gz")  # as the docs say
     source = find_openai_vocabulary_of_a_package()
     truth = Tokenizer.openai(source)
     truth.save(bare / "tokenizer.json")

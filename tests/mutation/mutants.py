@@ -42,7 +42,7 @@ _NAMES = {
     "left": "right",
 }
 _NAMES |= {other: name for name, other in _NAMES.items()} | {"abs": "float", "sorted": "list", "minimum": "maximum"}
-_SILENT = ("_log", "log", "warnings")
+_SILENT = ("_log", "log", "logger", "warnings")
 
 
 @dataclasses.dataclass(frozen=True)

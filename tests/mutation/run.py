@@ -242,7 +242,12 @@ def report(path: Path) -> None:
     equivalent = reasons()
     table: dict[str, list[int]] = {}
     open_ones = []
-    for key, row in outcomes(path).items():
+    found = outcomes(path)
+    modules = sorted({module for module, _ in found})
+    names = {(module, one.name) for module in modules for one in mutants((ROOT / module).read_text())}
+    for key, row in found.items():
+        if key not in names:
+            continue  # the module has changed since
         counts = table.setdefault(row["module"], [0, 0, 0, 0])
         kind = 1 if row["outcome"] not in ("survived", "unreached") else 2 if key in equivalent else 3
         counts[0] += 1
