@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from test_cards_parquet import read, write
 
-from diptych.data.benchmarks import open_benchmark
+from diptych.data.benchmarks import check_benchmark, open_benchmark
 from diptych.data.cards.archives.objects import without_border
 from diptych.data.cards.classes import labels_are_the_cards, match_alike, match_classes
 from diptych.data.cards.imagenet import object_net_names, synonyms, wordnet_ids
@@ -248,6 +248,15 @@ def test_imagenets_words_by_each_protocol(tmp_path):
     assert probability.ensembles == tuple((template,) for template in ensemble.ensembles[0])
     assert single.names == ensemble.names == probability.names == get_prompts("ImageNet").class_names
     assert bare.names == tuple((name,) for name in names)
+
+
+def test_splits_are_matched_even_by_names_that_are_no_text(tmp_path):
+    names = ["cat", "d\udcffg"]
+    source = open_benchmark(wds(tmp_path / "set", ["one", "two"], [0, 1])).source
+    first = check_benchmark("set", "train", names, (PHOTO,), source)
+    second = with_classes_of(first, check_benchmark("set", "test", names[::-1], (PHOTO,), source))
+    assert second.class_names == tuple(names) and labels_of(second) == [1, 0]
+    assert second.fingerprint != first.fingerprint
 
 
 # ------------------------------------------------------------------ ObjectNet's border

@@ -8,8 +8,10 @@ from test_encoded import Listed
 
 from diptych.data.cards import Card
 from diptych.data.cards.layouts import LAYOUTS, Layout
+from diptych.data.cards.opening import open_card
 from diptych.data.cards.sources import Entry, ListedSource
 from diptych.errors import DataError, InputError, ShapeError
+from diptych.evaluate.encoded import encode_set
 from diptych.evaluate.metrics.geography import great_circle_km, share_within
 from diptych.evaluate.metrics.similarity import nearest
 from diptych.evaluate.metrics.statistics import clopper_pearson
@@ -127,6 +129,9 @@ def test_the_task_places_pictures_where_their_neighbours_are(tmp_path, sets):
     assert values["within_25_km"] == np.mean(errors <= 25) > 0.5 and values["within_1_km"] == 0
     settings = results[0].run["settings"]
     assert (settings["reference"], settings["reference_excluded"]) == (35, 0)
+    train = open_card(CARD, tmp_path, "train")
+    assert settings["reference_fingerprint"] == encode_set(PicturesOnly(), train).fingerprint
+    assert results[0].run["fingerprint"] == open_card(CARD, tmp_path, "test").fingerprint
 
 
 @pytest.fixture

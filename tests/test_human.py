@@ -81,6 +81,7 @@ def test_the_interval_is_that_of_pictures_drawn_again():
     for seed in (0, 5):
         found = human_scores(SAID, LABELS, seed=seed)["accuracy"]
         assert (found.low, found.high) == pytest.approx(drawn_again(mean, 3, seed))
+    assert human_scores(answers({"1": ["pug"], "3": ["pug"]}), LABELS)["accuracy"].low == 0.0  # two have an interval
     alone = human_scores(answers({"1": ["pug", "maine coon"]}), LABELS)["accuracy"]
     assert (alone.value, alone.n, alone.low, alone.high, alone.interval) == (0.5, 2, None, None, None)
 
@@ -180,6 +181,9 @@ def test_the_interval_of_an_agreement_is_that_of_classes_drawn_again():
             found = agreement(*sides, seed=seed)[name]
             assert (found.low, found.high) == pytest.approx(drawn_again(correlation, 4, seed))
             assert (found.n, found.interval) == (4, "bootstrap 99.5%")
+    rising, falling = {"a": 0.1, "b": 0.2, "c": 0.3}, {"a": 0.3, "b": 0.2, "c": 0.1}
+    found = agreement(rising, falling)["pearson"]
+    assert (found.low, found.high) == pytest.approx((-1, 0))  # one draw in nine is one class thrice
     three = {name: sides[0][name] for name in "abc"}
     assert agreement(three, three)["pearson"].n == 3
     for wrong in ({name: sides[0][name] for name in "ab"}, {**three, "d": 0.5}):
@@ -191,7 +195,11 @@ def test_agreement_with_itself_is_whole_and_with_nothing_is_an_error():
     some = {"a": 0.1, "b": 0.7, "c": 0.4, "d": 0.9}
     assert agreement(some, some)["spearman"].value == pytest.approx(1)
     assert agreement(some, {name: -value for name, value in some.items()})["pearson"].value == pytest.approx(-1)
-    for sides in ((some, dict.fromkeys(some, 1.0)), (dict.fromkeys(some, 0.0), some)):
+    for sides in (
+        (some, dict.fromkeys(some, 1.0)),
+        (dict.fromkeys(some, 0.0), some),
+        (dict.fromkeys("abc", 0.3), dict.fromkeys("abc", 0.1)),
+    ):
         with pytest.raises(InputError, match="same accuracy in every class"):
             agreement(*sides)
     with pytest.raises(InputError, match="same three classes"):

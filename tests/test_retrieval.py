@@ -4,6 +4,7 @@ import logging
 
 import numpy as np
 import pytest
+import torch
 from colours import NAMES, ColourEncoder, PixelColourEncoder, encoded, picture
 from embedding import make_vit
 
@@ -196,6 +197,10 @@ class BrokenTexts(ColourEncoder):
 def test_broken_text_embeddings_are_an_error():
     with pytest.raises(InputError, match=r"NaN or zero.*'blue'"):
         encode_captions(BrokenTexts(lambda rows: rows * float("nan")), ["blue", "green"])
+    for broken in (float("nan"), 0.0):  # one of two alone
+        spoilt = BrokenTexts(lambda rows, by=broken: rows * torch.tensor([[1.0], [by]]))
+        with pytest.raises(InputError, match=r"NaN or zero.*'green'"):
+            encode_captions(spoilt, ["green", "blue"])
     with pytest.raises(ShapeError, match="2 texts gave"):
         encode_captions(BrokenTexts(lambda rows: rows[:1]), ["blue", "green"])
 

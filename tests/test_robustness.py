@@ -1,11 +1,16 @@
 """Natural shifts: pooling, limiting and pm-k solved by hand; the whole task on sets whose every answer is known."""
 
+import dataclasses
+import types
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from imagenet_sets import NAMES, Known, card, measured, shows, write_set
+from test_encoded import Listed
 
+from diptych.data.benchmarks import check_benchmark
 from diptych.data.cards.imagenet import shift_classes
 from diptych.errors import ShapeError
 from diptych.evaluate.encoded import Encoded
@@ -18,18 +23,39 @@ from diptych.evaluate.tasks.robustness import (
     judge,
     limited,
     max_pooled,
+    shift_results,
+    vector_scorer,
 )
 from diptych.evaluate.tasks.task import Setting
 from diptych.evaluate.tasks.testbed import SHIFT_NAMES, SUBSETS
-from diptych.records import Sample
+from diptych.records import Predictions, Sample
 
 # ------------------------------------------------------------------ by hand
+
+
+def test_scores_of_vectors_are_scaled_cosines():
+    vectors, classes = np.eye(3, dtype=np.float32)[:2], torch.tensor([[0.6, 0.8, 0.0], [0.0, 0.0, 1.0]])
+    for encoder, scale in ((types.SimpleNamespace(logit_scale=20.0), 20), (types.SimpleNamespace(), 100)):
+        assert vector_scorer(encoder, classes)(vectors) == pytest.approx(scale * np.array([[0.6, 0], [0.8, 0]]))
+
+
+def test_frames_without_offsets_are_anchors_and_broken_ones_are_counted():
+    benchmark = check_benchmark("ImageNet-Vid", "test", ["a", "b"], ["{c}"], Listed(()))
+    encoded = Encoded(("x", "y"), np.array([0, 1]), np.eye(2), ((), ()), ({}, {}), 0, "print")
+    judged = Predictions(("x", "y"), np.array([0, 1]), np.array([[0, 1], [0, 1]]), np.zeros((2, 2)))
+    encoder = types.SimpleNamespace(name="model")
+    (found,) = shift_results(encoder, benchmark, encoded, judged, "static")
+    assert (found.metric, found.value, found.n, found.split) == ("accuracy_pm_0", 0.5, 2, "test")
+    assert "settings" not in found.run and found.run["fingerprint"] == benchmark.fingerprint
+    encoded = dataclasses.replace(encoded, num_broken=3)
+    (found,) = shift_results(encoder, benchmark, encoded, judged, "static", settings={"lambda": 1.0})
+    assert found.run["settings"] == {"lambda": 1.0, "broken": 3}
 
 
 def test_max_pooling():
     scores = np.array([[0.1, 0.5, 0.2, 0.9], [0.3, 0.0, 0.4, 0.35]])
     assert max_pooled(scores, ((0, 1), (3,), (2,))).tolist() == [[0.5, 0.9, 0.2], [0.3, 0.35, 0.4]]
-    for classes in (((0,), (4,)), ((0,), ()), ((-1,),)):
+    for classes in (((0,), (4,)), ((0,), ()), ((-1,),), ((-1, 2),), ((0, 4),)):
         with pytest.raises(ShapeError):
             max_pooled(scores, classes)
 

@@ -1,5 +1,6 @@
 """A model measured under made shifts: the classifier is made once, and a summary solved by hand."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 from PIL import Image
 
 from diptych.data.benchmarks import check_benchmark
+from diptych.data.cards.table import get_card
 from diptych.errors import ConfigError
 from diptych.evaluate.tasks.shifted import measure_shifts, shifted, summarise_shifts
 from diptych.paper.shown.shift_figures import SHIFTS_MADE
@@ -93,6 +95,13 @@ def test_what_cannot_be_measured_is_refused_before_anything_is_encoded(benchmark
         measure_shifts(encoder, benchmark, ["fog"])
     with pytest.raises(ConfigError, match="1 to 5"):
         measure_shifts(encoder, benchmark, ["jpeg"], [7])
+    several = check_benchmark(
+        "VOC2007", "test", ["dark", "bright"], ["{c}"], benchmark.source, card=get_card("VOC2007")
+    )
+    nameless = dataclasses.replace(benchmark, class_names=())
+    for wrong in (several, nameless):
+        with pytest.raises(ConfigError, match="one label a picture"):
+            measure_shifts(encoder, wrong)
     assert encoder.texts == 0
 
 

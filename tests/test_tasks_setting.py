@@ -1,19 +1,26 @@
 """What a Setting says reaches every task: pictures are encoded once and kept, by as many workers as it names."""
 
+import dataclasses
+
 import numpy as np
 import pytest
-from colours import NAMES, encoded
+from colours import NAMES, ColourEncoder, encoded
 from colours import picture as coloured
 from oracle import Oracle, shown_by, write_copy
+from test_encoded import Listed
 
+from diptych.data.benchmarks import check_benchmark
 from diptych.data.cards.layouts import LAYOUTS, Layout
 from diptych.data.cards.prompts import get_prompts
 from diptych.data.cards.sources import Entry, ListedSource
 from diptych.data.cards.table import CARDS
 from diptych.data.decoding import decode_image
 from diptych.evaluate import encoded as encoding
+from diptych.evaluate.encoded import encode_set
 from diptych.evaluate.tasks.table import TASKS
 from diptych.evaluate.tasks.task import Setting
+from diptych.evaluate.tasks.zero_shot import zero_shot_results
+from diptych.records import Sample
 
 
 class Counting(Oracle):
@@ -100,6 +107,53 @@ def test_a_task_encodes_once_with_the_workers_that_are_named(task, name, tmp_pat
     assert second.texts == (0 if task in TEXTS_KEPT else first.texts)
     kept = {path.name for path in (tmp_path / "cache").iterdir()}
     assert kept <= {"pictures", "classifiers", "probes", "few_shot"} and "pictures" in kept
+
+
+def test_zero_shot_is_for_sets_with_one_class_a_picture():
+    applies = {name for name, card in CARDS.items() if TASKS["zero_shot"].applies(card)}
+    assert {"CIFAR10", "VOC2007", "UCF101", "Kinetics700", "ImageNet-A"} <= applies
+    assert not applies & {"ImageNet-Vid", "Youtube-BB", "RareAct", "Flickr30k", "IM2GPS"}
+    some = CARDS["CIFAR10"]
+    for number in (0, 1):
+        assert TASKS["zero_shot"].applies(dataclasses.replace(some, num_classes=number)) == bool(number)
+
+
+@pytest.mark.parametrize("num_classes", [5, 6])
+def test_top_5_is_measured_of_more_than_five_classes(num_classes, tmp_path):
+    names = NAMES[:num_classes]
+    samples = tuple(Sample(f"{n}", coloured(name, n), (), n) for n, name in enumerate(names))
+    benchmark = check_benchmark("colours", "test", names, ("{c}",), Listed(samples))
+    encoder = ColourEncoder()
+    results = zero_shot_results(encoder, benchmark, encode_set(encoder, benchmark), Setting(tmp_path))
+    assert [one.metric for one in results if one.protocol == "names"] == [
+        "accuracy",
+        *(["accuracy_top_5"] if num_classes > 5 else []),
+        "mean_per_class_accuracy",
+    ]
+    assert {one.protocol for one in results} == {"ensemble", "single", "names"}
+
+
+class Erring(Counting):
+    """Takes every third picture for one of the next class."""
+
+    def encode_images(self, pictures):
+        colours = np.array([np.asarray(decode_image(one))[0, 0] for one in pictures]).astype(int)
+        return self.table[(256 * colours[:, 0] + colours[:, 1] + (colours[:, 2] % 3 == 0)) % len(self.table)]
+
+
+@pytest.mark.parametrize("task", ["zero_shot", "human", "linear_probe"])
+def test_the_seed_of_the_setting_is_that_of_the_draws(task, tmp_path):
+    card = CARDS["OxfordPets"]  # its metric is no count: the interval is a bootstrap's
+    words = [several[0] for several in get_prompts(card.prompts).class_names]
+    labels = {"train": 6 * [0, 1, 2, 3], "test": 3 * [0, 1, 2, 3, 4]}
+    write_copy(tmp_path / "OxfordPets", card, labels, dict(enumerate(words)), [*range(len(words))])
+    ends = []
+    for seed in (0, 0, 1):
+        found = TASKS[task].measure(Erring(card), card, Setting(tmp_path, seed=seed))
+        (result,) = [one for one in found if (one.metric, one.protocol != "single") == (card.metric, True)][:1]
+        assert 0 < result.low < result.value < 1
+        ends.append((result.low, result.high))
+    assert ends[0] == ends[1] != ends[2]
 
 
 def test_made_shifts_keep_nothing_and_use_the_workers(tmp_path, monkeypatch):

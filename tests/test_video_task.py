@@ -221,6 +221,8 @@ def test_rare_actions_that_cannot_be_measured_are_an_error():
         mean_weighted_average_precision(np.zeros((7, 2)), RARE)
     with pytest.raises(InputError, match="1 of 7 clips hold NaN"):
         mean_weighted_average_precision(np.array([[np.nan] * 3] + [[0.0] * 3] * 6), RARE)
+    with pytest.raises(InputError, match="2 of 7 clips hold NaN"):
+        mean_weighted_average_precision(np.array([[0.0, np.inf, 0.0], [np.nan] * 3] + [[0.0] * 3] * 5), RARE)
     with pytest.raises(InputError, match="no clip shows"):
         mean_weighted_average_precision(np.zeros((7, 3)), dataclasses.replace(RARE, annotations=np.zeros(7, dtype=int)))
     with pytest.raises(InputError, match="0 to 4"):
@@ -264,6 +266,9 @@ def test_raw_pixels_are_the_pixels(tmp_path):
     assert len({RawPixels().name, RawPixels(8).name, RawPixels(8, grey=False).name}) == 3
     with pytest.raises(ConfigError):
         RawPixels(0)
+    with pytest.raises(ConfigError):
+        RawPixels(1025)
+    assert (RawPixels(1).size, RawPixels(1024).size) == (1, 1024)
     with pytest.raises(ImageError):
         encoder.image_features([b"no picture"])
     assert not hasattr(encoder, "encode_texts")  # which is how the suite knows that it can only be probed

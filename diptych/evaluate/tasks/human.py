@@ -144,14 +144,14 @@ def agreement(first: Mapping[str, float], second: Mapping[str, float], *, seed: 
     if first.keys() != second.keys() or len(first) < 3:
         raise InputError(f"agreement needs the same three classes or more; got {len(first)} and {len(second)}")
     one, two = (np.array([side[name] for name in first]) for side in (first, second))
-    if one.std() == 0 or two.std() == 0:
+    if not np.ptp(one) or not np.ptp(two):  # not std, which rounding may leave above 0
         raise InputError("one side has the same accuracy in every class: there is no correlation")
     found = {}
     for name, prepare in (("pearson", np.asarray), ("spearman", _places)):
 
         def correlation(rows: np.ndarray, prepare=prepare) -> float:
             x, y = prepare(one[rows]), prepare(two[rows])
-            return float(np.corrcoef(x, y)[0, 1]) if x.std() and y.std() else 0.0
+            return float(np.corrcoef(x, y)[0, 1]) if np.ptp(x) and np.ptp(y) else 0.0
 
         interval = bootstrap(correlation, len(one), resamples=_RESAMPLES, seed=seed)
         found[name] = Score(correlation(np.arange(len(one))), len(one), *interval, RESAMPLED)

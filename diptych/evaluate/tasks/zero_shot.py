@@ -142,7 +142,7 @@ def _measure(encoder: Encoder, card: Card, setting: Setting) -> list[Result]:
 
 def _applies(card: Card) -> bool:
     # Of the other videos a frame may show several classes (`robustness` counts those), or its metric is of clips.
-    one_class = card.name not in VIDEOS and not card.metric.startswith(("mean_weighted", "accuracy_pm"))
+    one_class = card.name not in VIDEOS and not card.metric.startswith("mean_weighted")
     return card.num_classes > 0 and card.task in ("classification", "multi_label", "video") and one_class
 
 
