@@ -1,5 +1,6 @@
 """Class lists of copies, matched with the card's by what the classes are called; names for WordNet ids; ObjectNet."""
 
+import dataclasses
 import io
 import random
 
@@ -253,10 +254,12 @@ def test_imagenets_words_by_each_protocol(tmp_path):
 def test_splits_are_matched_even_by_names_that_are_no_text(tmp_path):
     names = ["cat", "d\udcffg"]
     source = open_benchmark(wds(tmp_path / "set", ["one", "two"], [0, 1])).source
-    first = check_benchmark("set", "train", names, (PHOTO,), source)
+    first = check_benchmark("set", "train", names, (PHOTO,), source, [("cat", "puss"), (names[1],)])
+    first = dataclasses.replace(first, written=tuple(names), differs="it has a cat")
     second = with_classes_of(first, check_benchmark("set", "test", names[::-1], (PHOTO,), source))
     assert second.class_names == tuple(names) and labels_of(second) == [1, 0]
-    assert second.fingerprint != first.fingerprint
+    assert (second.names, second.written, second.differs) == (first.names, first.written, first.differs)
+    assert second.fingerprint != first.fingerprint and second.names[0] == ("cat", "puss")
 
 
 # ------------------------------------------------------------------ ObjectNet's border

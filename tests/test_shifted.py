@@ -131,6 +131,8 @@ def test_summaries_by_hand():
     assert one.mean(("noise", "form")) == pytest.approx(0.55)
     assert list(one.by_shift) == ["gaussian noise", "jpeg", "sketch"]  # the registry's order
     assert summarise_shifts(json_round_trip(MANY))[0].mean() == one.mean()
+    (backwards,) = summarise_shifts(MANY[::-1])  # the order of rows decides nothing
+    assert list(backwards.by_shift) == list(one.by_shift) and list(backwards.by_shift["gaussian noise"]) == [1, 3, 5]
 
 
 def json_round_trip(results):

@@ -4,21 +4,24 @@ import dataclasses
 
 import numpy as np
 import pytest
-from colours import NAMES, ColourEncoder, encoded
+from colours import NAMES, ColourEncoder, FingerprintedEncoder, encoded
 from colours import picture as coloured
 from oracle import Oracle, shown_by, write_copy
 from test_encoded import Listed
 
 from diptych.data.benchmarks import check_benchmark
 from diptych.data.cards.layouts import LAYOUTS, Layout
+from diptych.data.cards.opening import open_card
 from diptych.data.cards.prompts import get_prompts
 from diptych.data.cards.sources import Entry, ListedSource
 from diptych.data.cards.table import CARDS
 from diptych.data.decoding import decode_image
 from diptych.evaluate import encoded as encoding
 from diptych.evaluate.encoded import encode_set
+from diptych.evaluate.tasks.shifted import measure_shifts
 from diptych.evaluate.tasks.table import TASKS
 from diptych.evaluate.tasks.task import Setting
+from diptych.evaluate.tasks.video import measure_video
 from diptych.evaluate.tasks.zero_shot import zero_shot_results
 from diptych.records import Sample
 
@@ -156,6 +159,28 @@ def test_the_seed_of_the_setting_is_that_of_the_draws(task, tmp_path):
     assert ends[0] == ends[1] != ends[2]
 
 
+def test_frames_are_encoded_once_with_the_workers_that_are_named(tmp_path, monkeypatch):
+    workers = []
+    encode = encoding._encode
+    monkeypatch.setattr(encoding, "_encode", lambda *most: workers.append(most[-1]) or encode(*most[:-1], 0))
+    samples = tuple(Sample(f"{n}", coloured(NAMES[n // 2], n), (), n // 2, {"clip": f"{n // 2}"}) for n in range(14))
+    benchmark = check_benchmark("clips", "test", NAMES, ("{c}",), Listed(samples))
+    for seen in (14, 0):
+        encoder = FingerprintedEncoder()
+        encoder.image_fingerprint = "pictures"
+        results = measure_video(encoder, benchmark, Setting(tmp_path, tmp_path / "cache", num_workers=4))
+        assert [one.metric for one in results] == ["accuracy"] and encoder.pictures_seen == seen
+        assert encoder.texts_seen == seen / 2
+    assert workers == [4]
+
+
+def test_raising_a_version_measures_all_anew():
+    """So a version is raised where numbers change, and only there; it is written here a second time on purpose."""
+    raised = {"linear_probe", "projected_probe", "few_shot", "few_shot_from_texts", "imagenet_probe", "geolocation"}
+    assert {name for name, task in TASKS.items() if task.version == 2} == {*raised, "video"}
+    assert {task.version for task in TASKS.values()} == {1, 2}
+
+
 def test_made_shifts_keep_nothing_and_use_the_workers(tmp_path, monkeypatch):
     workers = []
     encode = encoding._encode
@@ -168,3 +193,5 @@ def test_made_shifts_keep_nothing_and_use_the_workers(tmp_path, monkeypatch):
     changed = [one.run["settings"] for one in found if "shift" in one.run.get("settings", {})]
     assert {one["seed"] for one in changed} == {5} and 2 in {one["severity"] for one in changed}
     assert np.isfinite([one.value for one in found]).all()
+    measure_shifts(Counting(CARDS["CIFAR10"]), open_card(CARDS["CIFAR10"], tmp_path / "sets"), [], cache=setting.cache)
+    assert {path.name for path in setting.cache.iterdir()} == {"pictures", "classifiers"}
