@@ -11,6 +11,7 @@ GROUPS: dict[str, list[str]] = {
     )
     for group, patterns in _TABLE["groups"].items()
 }
+ALWAYS = {path: files for group, files in _TABLE["always"].items() for path in GROUPS[group]}
 FILES = [path for paths in GROUPS.values() for path in paths]
 
 

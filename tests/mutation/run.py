@@ -28,7 +28,7 @@ from pathlib import Path
 
 import pytest
 from child import Outcome, run_items, wait_for
-from groups import GROUPS, ROOT
+from groups import ALWAYS, GROUPS, ROOT
 from live import NeedsImportError, change, functions_of
 from measure import ON_IMPORT, Row, read_rows
 from mutants import Mutant, mutants
@@ -120,6 +120,7 @@ class Selection:
         else:
             lines = set(range(*mutant.statement))
             found = [row for row in self.rows.values() if not lines.isdisjoint(row.lines.get(path, ()))]
+        found += [row for row in self.rows.values() if _file(row) in ALWAYS.get(path, ()) and row not in found]
         rank = {name: place for place, name in enumerate(reversed(self.killers[-30:]))}
         found.sort(key=lambda row: (rank.get(row.test, len(rank)), self.breadth[_file(row)], row.seconds))
         return list(self._within(found))
