@@ -1,6 +1,7 @@
 """webdataset's tar shards: reading them as a Source, and writing them."""
 
 import collections
+import contextlib
 import dataclasses
 import functools
 import io
@@ -20,6 +21,7 @@ from diptych.data.grouping import Group, key_and_extension
 from diptych.data.samples import clean_texts, fingerprint, relative_names
 from diptych.data.tar import DamagedArchiveError, Member, MissingEndError, read_members
 from diptych.errors import DataError
+from diptych.files import writing
 from diptych.records import Broken, Sample
 
 logger = logging.getLogger(__name__)
@@ -125,18 +127,23 @@ def write_shards(samples: Iterable[Sample], folder: str | Path, shard_size: int 
     Returns:
         The shards' paths.
     Raises:
-        DataError: the folder holds shards, or a sample cannot be stored (no text and no label, a key twice, ...).
+        DataError: the folder holds shards, a sample cannot be stored (no text and no label, a key twice, ...), or the
+            disk is full or not writable.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    if found := [path.name for path in folder.iterdir() if path.name.lower().endswith(TAR_SUFFIXES)]:
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        found = [path.name for path in folder.iterdir() if path.name.lower().endswith(TAR_SUFFIXES)]
+    if found:
         raise DataError(f"{folder} holds shards already ({min(found)}, ...): name another folder, or delete them first")
     paths: list[Path] = []
     iterator = iter(samples)
     while (first := next(iterator, None)) is not None:
         paths.append(folder / f"{len(paths)}.tar")
-        _write_shard(itertools.chain([first], itertools.islice(iterator, shard_size - 1)), paths[-1])
-    (folder / "nshards.txt").write_text(f"{len(paths)}\n")
+        with writing(paths[-1]):
+            _write_shard(itertools.chain([first], itertools.islice(iterator, shard_size - 1)), paths[-1])
+    with writing(folder / "nshards.txt"):
+        (folder / "nshards.txt").write_text(f"{len(paths)}\n")
     return paths
 
 
@@ -158,10 +165,9 @@ def _write_shard(samples: Iterable[Sample], path: Path) -> None:
             file.flush()
             os.fsync(file.fileno())
         part.replace(path)
-    except OSError as error:
-        raise DataError(f"cannot write the shard {path}: {error.strerror or error}") from error
     finally:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # of the two errors, the first tells more
+            part.unlink()
 
 
 def _member_key(key: str) -> str:

@@ -4,10 +4,9 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from diptych.files import writing
 from diptych.report.curves import STYLE, Chart, line_chart, picture
 from diptych.report.formats import readable
-from diptych.report.page import render_template
+from diptych.report.page import render_template, write_page
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,10 +50,4 @@ def render_figure_page(page: FigurePage) -> str:
 def write_figure(page: FigurePage, folder: Path, name: str) -> tuple[Path, Path]:
     """Write folder/name.svg and folder/name.html, each whole or not at all; returns their paths."""
     drawn, paged = folder / f"{name}.svg", folder / f"{name}.html"
-    for path, text in ((drawn, picture(page.charts)), (paged, render_figure_page(page))):
-        partial = path.with_name(f".{path.name}.part")
-        with writing(path):
-            folder.mkdir(parents=True, exist_ok=True)
-            partial.write_text(text, encoding="utf-8")
-            partial.replace(path)
-    return drawn, paged
+    return write_page(picture(page.charts), drawn), write_page(render_figure_page(page), paged)

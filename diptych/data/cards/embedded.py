@@ -15,8 +15,7 @@ from diptych.data.cards.prompts import get_prompts
 from diptych.data.playground.source import Playground
 from diptych.data.playground.tasks import playground_tasks
 from diptych.data.shards import write_shards
-from diptych.errors import DataError
-from diptych.files import expanded
+from diptych.files import expanded, writing
 from diptych.records import Sample
 
 logger = logging.getLogger(__name__)
@@ -105,14 +104,13 @@ def _write(
     part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     try:
-        for split, samples in parts.items():
-            write_shards(track(samples, f"{folder.name}/{split} (pictures)"), part / split)
-        for name, lines in ((CLASS_NAMES_FILE, names), (TEMPLATES_FILE, templates)):
-            if lines:
-                (part / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
-        part.rename(folder)
-    except OSError as error:
-        raise DataError(f"cannot write {folder}: {error.strerror or error}; free some space") from error
+        with writing(folder):
+            for split, samples in parts.items():
+                write_shards(track(samples, f"{folder.name}/{split} (pictures)"), part / split)
+            for name, lines in ((CLASS_NAMES_FILE, names), (TEMPLATES_FILE, templates)):
+                if lines:
+                    (part / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
+            part.rename(folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return folder

@@ -24,7 +24,7 @@ from diptych.data.cards.prompts import get_prompts
 from diptych.data.cards.table import CARDS
 from diptych.data.shards import write_shards
 from diptych.errors import DataError, InputError
-from diptych.files import expanded
+from diptych.files import expanded, writing
 from diptych.records import Sample
 
 MANIFEST = "prepared.json"
@@ -99,7 +99,8 @@ def prepare(name: str, source: str | Path, out: str | Path, *, seed: int = SEED)
         The folder.
     Raises:
         InputError: no such derived set.
-        DataError: the folder is there already, or the source is incomplete or broken; the message names the file.
+        DataError: the folder is there already, the source is incomplete or broken, or the disk is full; the message
+            names the file.
     """
     if name not in PREPARED:
         raise InputError(f"{name!r} is not prepared from anything; these are: {', '.join(PREPARED)}")
@@ -112,16 +113,15 @@ def prepare(name: str, source: str | Path, out: str | Path, *, seed: int = SEED)
     wanted = CARDS[name].num_classes
     if len(draft.class_names) != wanted:
         logger.warning("%s: %d classes, the paper has %d: a set of its own", name, len(draft.class_names), wanted)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    try:
-        unfinished.chmod(0o777 & ~_umask())
-        _write(name, draft, unfinished, seed)
-        unfinished.rename(out)
-    except OSError as error:
-        raise DataError(f"cannot write {out}: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+    with writing(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+        try:
+            unfinished.chmod(0o777 & ~_umask())
+            _write(name, draft, unfinished, seed)
+            unfinished.rename(out)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
     return out
 
 
