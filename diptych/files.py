@@ -2,12 +2,13 @@
 
 import contextlib
 import errno
+import json
 import os
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from diptych.errors import DataError, InputError
 
@@ -28,6 +29,36 @@ def expanded(path: str | Path) -> Path:
         if os.path.lexists(path):  # a name of its own that begins with ~
             return Path(path)
         raise InputError(f"{path}: {error}; write the whole path, or ./{path} for a name that begins with ~") from error
+
+
+def size_of(path: Path) -> int | None:
+    """The bytes of a file; None where there is none, or none can be called so (too long a name, NUL in it)."""
+    try:
+        return path.stat().st_size
+    except (OSError, ValueError):
+        return None
+
+
+def utf8(text: str) -> str:
+    """The text, with what UTF-8 has not (halves of surrogate pairs, in names of files) in backslash form."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The object that a JSON file of Diptych's own holds.
+
+    Raises:
+        DataError: it cannot be read, or is damaged.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+        if not isinstance(content, dict):
+            raise ValueError(f"it holds no object but {type(content).__name__}")
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path} is damaged: {error}; put back a copy, or begin anew in another folder") from error
+    return content
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tars import tar_of
 
 from diptych.data.grouping import MAX_SAMPLE_FILES
 from diptych.data.shards import TarSource, write_shards
@@ -34,12 +35,9 @@ PNG = picture()
 
 def write_tar(path: Path, members: dict[str, bytes | str] | list[tuple[str, bytes | str]]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, "w:gz" if path.suffix in (".gz", ".tgz") else "w") as archive:
-        for name, data in members.items() if isinstance(members, dict) else members:
-            content = data.encode() if isinstance(data, str) else data
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            archive.addfile(info, io.BytesIO(content))
+    pairs = members.items() if isinstance(members, dict) else members
+    content = tar_of((name, data.encode() if isinstance(data, str) else data) for name, data in pairs)
+    path.write_bytes(gzip.compress(content) if path.suffix in (".gz", ".tgz") else content)
     return path
 
 

@@ -1,12 +1,12 @@
 """How open_source finds out what it was given."""
 
-import io
-import tarfile
+import gzip
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tars import tar_of
 
 from diptych.data.shards import write_shards
 from diptych.data.sources import Source, open_source
@@ -18,11 +18,8 @@ PNG = b"\x89PNG and so on"
 
 def tar(path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, "w:gz" if path.name.endswith("gz") else "w") as archive:
-        for name, data in (("s.png", PNG), ("s.txt", path.name.encode())):
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            archive.addfile(info, io.BytesIO(data))
+    content = tar_of([("s.png", PNG), ("s.txt", path.name.encode())])
+    path.write_bytes(gzip.compress(content) if path.name.endswith("gz") else content)
     return path
 
 

@@ -10,18 +10,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tars import tar_of
 
-from diptych.data.tar import MAX_MEMBER_BYTES, DamagedArchiveError, Member, MissingEndError, read_members
-
-
-def archive(members: list[tuple[str, bytes]], tar_format: int = tarfile.GNU_FORMAT) -> bytes:
-    stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w", format=tar_format) as file:
-        for name, data in members:
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            file.addfile(info, io.BytesIO(data))
-    return stream.getvalue()
+from diptych.data.tar import MAX_MEMBER_BYTES, DamagedArchiveError, Member, MissingEndError, read_members, read_names
 
 
 def special(name: str, kind: bytes, **fields: object) -> bytes:
@@ -45,6 +36,18 @@ def read(folder: Path, content: bytes) -> tuple[list[Member], DamagedArchiveErro
     return members, None
 
 
+def names_alone(path: Path) -> tuple[list[tuple[str, str]], str]:
+    """What `read_names` gives, and the error at its end."""
+    found = []
+    try:
+        for member in read_names(path):
+            assert not member.data
+            found.append((member.name, member.refusal))
+    except DamagedArchiveError as error:
+        return found, f"{type(error).__name__}: {error}"
+    return found, ""
+
+
 def by_tarfile(content: bytes) -> list[tuple[str, bytes]]:
     with tarfile.open(fileobj=io.BytesIO(content)) as file:
         return [(info.name, file.extractfile(info).read()) for info in file if info.isreg()]
@@ -66,14 +69,14 @@ names = st.lists(
     pack=st.booleans(),
 )
 def test_reads_what_tarfile_writes(tmp_path, members, tar_format, pack):
-    content = archive(members, tar_format)
+    content = tar_of(members, tar_format)
     found, error = read(tmp_path, gzip.compress(content, 1) if pack else content)
     assert error is None
     assert [(member.name, member.data) for member in found] == by_tarfile(content) == members
 
 
 def test_ustar_prefix_and_large_numbers(tmp_path):
-    content = archive([("d" * 90 + "/" + "f" * 90, b"x")], tarfile.USTAR_FORMAT)
+    content = tar_of([("d" * 90 + "/" + "f" * 90, b"x")], tarfile.USTAR_FORMAT)
     assert b"f" * 90 + b"\0" in content[:100]  # the folder stands in the prefix field
     assert read(tmp_path, content)[0] == [Member("d" * 90 + "/" + "f" * 90, b"x")]
     header = bytearray(content)
@@ -85,21 +88,49 @@ def test_ustar_prefix_and_large_numbers(tmp_path):
 
 def test_blocks_larger_than_the_readers(tmp_path):
     data = random.Random(0).randbytes(3 << 20)
-    for content in (archive([("a", data), ("b", b"y")]), gzip.compress(archive([("a", data), ("b", b"y")]), 1)):
+    for content in (tar_of([("a", data), ("b", b"y")]), gzip.compress(tar_of([("a", data), ("b", b"y")]), 1)):
         assert read(tmp_path, content) == ([Member("a", data), Member("b", b"y")], None)
 
 
 def test_gzip_of_several_members_and_padding(tmp_path):
-    content = archive([("a", b"1" * 5000), ("b", b"2")])
+    content = tar_of([("a", b"1" * 5000), ("b", b"2")])
     packed = gzip.compress(content[:700]) + gzip.compress(content[700:]) + bytes(1000)
     assert [member.name for member in read(tmp_path, packed)[0]] == ["a", "b"]
     assert read(tmp_path, packed)[1] is None
 
 
 @pytest.mark.parametrize("pack", [False, True])
+def test_names_alone_are_those_of_the_members_however_the_archive_is_damaged(tmp_path, pack):
+    """Each header and each end of data cut, changed, or replaced by one that lies."""
+    sizes = (0, 1, 511, 512, 513, 40_000)
+    content = tar_of([(f"{size}.png", b"x" * size) for size in sizes] + [("n" * 300, b"y")]) + special("l", b"1")
+    lying = bytearray(content)
+    lying[124:136] = b"\xff" * 10 + b"\xfe\0"  # -512 in base 256: Python's own reader never comes to an end
+    lying[148:156] = b" " * 8
+    lying[148:156] = b"%06o\0 " % sum(lying[:512])
+    variants = [content, bytes(lying), content + special("too large.png", b"0", size=MAX_MEMBER_BYTES + 1)]
+    variants += [content[:cut] for cut in [*range(0, 5000, 101), *range(5000, len(content), 4001), len(content) - 1]]
+    for number, variant in enumerate(variants):
+        members, error = read(tmp_path, gzip.compress(variant, 1) if pack else variant)
+        expected = "" if error is None else f"{type(error).__name__}: {error}"
+        assert names_alone(tmp_path / "a.tar") == ([(one.name, one.refusal) for one in members], expected), number
+
+
+def test_names_alone_read_no_data(tmp_path):
+    content = tar_of([(f"{number}.png", bytes(4_000_000)) for number in range(5)])
+    (tmp_path / "a.tar").write_bytes(content)
+    tracemalloc.start()
+    try:
+        assert len(names_alone(tmp_path / "a.tar")[0]) == 5
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("pack", [False, True])
 def test_an_archive_without_its_end_blocks_says_so(tmp_path, pack):
     """It may be cut between two members, or written so; tarfile reads it in silence."""
-    content = archive([("a", b"1"), ("b", b"2")])
+    content = tar_of([("a", b"1"), ("b", b"2")])
     assert content[2048:2560] == bytes(512)
     for end, number in ((2048, 2), (1024, 1)):
         members, error = read(tmp_path, gzip.compress(content[:end]) if pack else content[:end])
@@ -109,7 +140,7 @@ def test_an_archive_without_its_end_blocks_says_so(tmp_path, pack):
 
 
 def test_a_cut_between_a_long_name_and_its_member_is_damage(tmp_path):
-    content = archive([("a", b"1"), ("n" * 300, b"2")])
+    content = tar_of([("a", b"1"), ("n" * 300, b"2")])
     members, error = read(tmp_path, content[: 1024 + 1024])
     assert members == [Member("a", b"1")] and "cut off at byte 2048" in str(error)
     assert not isinstance(error, MissingEndError)
@@ -117,7 +148,7 @@ def test_a_cut_between_a_long_name_and_its_member_is_damage(tmp_path):
 
 @pytest.mark.parametrize("name", ["../../x.jpg", "/etc/passwd", "a/../../x", "..", "..\\x.jpg", "\\x"])
 def test_names_that_leave_the_archive_are_refused(tmp_path, name):
-    found, error = read(tmp_path, archive([("a", b"1"), (name, b"secret"), ("b", b"2")]))
+    found, error = read(tmp_path, tar_of([("a", b"1"), (name, b"secret"), ("b", b"2")]))
     assert error is None and [member.data for member in found] == [b"1", b"", b"2"]
     assert "leaves the archive" in found[1].refusal
 
@@ -134,19 +165,19 @@ def test_names_that_leave_the_archive_are_refused(tmp_path, name):
     ],
 )
 def test_links_devices_and_strangers_are_refused(tmp_path, kind, reason):
-    content = special("x.jpg", kind, linkname="/etc/passwd") + archive([("b", b"2")])
+    content = special("x.jpg", kind, linkname="/etc/passwd") + tar_of([("b", b"2")])
     found, error = read(tmp_path, content)
     assert error is None and reason in found[0].refusal and found[0].data == b"" and found[1] == Member("b", b"2")
 
 
 def test_directories_are_passed_over(tmp_path):
-    content = special("./", tarfile.DIRTYPE) + special("d/", tarfile.AREGTYPE) + archive([("./d/b.txt", b"2")])
+    content = special("./", tarfile.DIRTYPE) + special("d/", tarfile.AREGTYPE) + tar_of([("./d/b.txt", b"2")])
     assert read(tmp_path, content) == ([Member("d/b.txt", b"2")], None)
 
 
 def test_every_cut_yields_what_lies_before_it(tmp_path):
     members = [("a", b"1" * 700), ("b", b"2" * 10), ("c", b"3" * 1500)]
-    content = archive(members)
+    content = tar_of(members)
     ends = [512 + 700, 1536 + 512 + 10, 2560 + 512 + 1500]
     for cut in sorted({*range(0, ends[-1], 37), *range(0, ends[-1], 512)}):
         found, error = read(tmp_path, content[:cut])
@@ -159,7 +190,7 @@ def test_every_cut_yields_what_lies_before_it(tmp_path):
 
 
 def test_a_cut_gzip_says_so(tmp_path):
-    content = archive([(str(n), random.Random(n).randbytes(1000)) for n in range(100)])
+    content = tar_of([(str(n), random.Random(n).randbytes(1000)) for n in range(100)])
     packed = gzip.compress(content)
     found, error = read(tmp_path, packed[: len(packed) // 2])
     assert 45 <= len(found) <= 55 and "gzip data cut off" in str(error)
@@ -167,7 +198,7 @@ def test_a_cut_gzip_says_so(tmp_path):
 
 
 def test_a_corrupt_gzip_says_so(tmp_path):
-    packed = bytearray(gzip.compress(archive([(str(n), random.Random(n).randbytes(9000)) for n in range(100)])))
+    packed = bytearray(gzip.compress(tar_of([(str(n), random.Random(n).randbytes(9000)) for n in range(100)])))
     packed[len(packed) // 2 :] = b"\xff" * (len(packed) // 2)
     found, error = read(tmp_path, bytes(packed))
     assert 20 < len(found) < 60 and ("corrupt gzip" in str(error) or "no tar header at byte" in str(error))
@@ -201,7 +232,7 @@ def test_a_large_member_is_refused_without_holding_it(tmp_path):
         info.size = MAX_MEMBER_BYTES + 1
         file.write(info.tobuf(tarfile.GNU_FORMAT))
         file.seek(512 + MAX_MEMBER_BYTES + 512)
-        file.write(archive([("b", b"2")]))
+        file.write(tar_of([("b", b"2")]))
     tracemalloc.start()
     found = list(read_members(path))
     assert tracemalloc.get_traced_memory()[1] < 16 << 20
@@ -228,23 +259,23 @@ def pax(records: bytes) -> bytes:
     ],
 )
 def test_headers_that_lie(tmp_path, header, reason):
-    found, error = read(tmp_path, header + archive([("b", b"2")]))
+    found, error = read(tmp_path, header + tar_of([("b", b"2")]))
     assert found == [] and reason in str(error)
 
 
 def test_many_headers_without_a_member(tmp_path):
     """tarfile recurses here."""
-    content = pax(b"10 path=x\n") * 5000 + archive([("b", b"2")])
+    content = pax(b"10 path=x\n") * 5000 + tar_of([("b", b"2")])
     assert read(tmp_path, content) == ([Member("x", b"2")], None)
 
 
 def test_a_pax_header_of_a_megabyte_is_read_in_no_time(tmp_path):
-    content = pax(b"6 a=b\n" * 170_000) + archive([("b", b"2")])
+    content = pax(b"6 a=b\n" * 170_000) + tar_of([("b", b"2")])
     assert read(tmp_path, content) == ([Member("b", b"2")], None)
 
 
 def test_a_name_of_a_megabyte_is_refused(tmp_path):
-    found, error = read(tmp_path, archive([("n" * 1_000_000, b"1")]))
+    found, error = read(tmp_path, tar_of([("n" * 1_000_000, b"1")]))
     assert error is None and "a name of 1000000 bytes" in found[0].refusal and len(found[0].name) <= 4096
 
 
@@ -263,7 +294,7 @@ def check_damage(folder: Path, seed: int) -> None:
     """Only DamagedArchiveError may come out; and what tarfile reads from the bytes is the same, as far as both go."""
     rng = random.Random(seed)
     members = [(f"{rng.randrange(10**6)}" * rng.choice([1, 30]), rng.randbytes(rng.randrange(1200))) for _ in range(4)]
-    content = bytearray(archive(members, rng.choice([tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])))
+    content = bytearray(tar_of(members, rng.choice([tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])))
     if pack := seed % 3 == 0:
         content = bytearray(gzip.compress(bytes(content), 1))
     for _ in range(1 + seed % 20):

@@ -4,6 +4,7 @@ import argparse
 import copy
 import gzip
 import json
+import struct
 import tarfile
 import zipfile
 
@@ -284,3 +285,19 @@ def test_vocab_and_merges_are_a_tokenizer(tmp_path):
     torch.save(vit.clip.state_dict(), tmp_path / "w.pt")
     texts = ["a photo of a cat"]
     assert torch.equal(load(tmp_path / "w.pt").encode_texts(texts), vit.encode_texts(texts))
+
+
+def test_a_name_too_long_for_a_file_is_a_missing_shard(sharded):
+    files = json.loads(sharded.read_text())["weight_map"]
+    sharded.write_text(json.dumps({"weight_map": {**files, next(iter(files)): "a" * 5000}}))
+    with pytest.raises(WeightsError, match=r"1 of them are missing: a{80}$"):
+        read_tensors(sharded)
+
+
+def test_an_archive_of_several_parts_is_an_error(tmp_path):
+    """Its end says so; Python's own module raises where it is asked whether the file is an archive at all."""
+    torch.save({"a": torch.ones(3)}, tmp_path / "a.pt")
+    whole = (tmp_path / "a.pt").read_bytes()
+    (tmp_path / "a.pt").write_bytes(whole[:-22] + struct.pack("<4sLQL", b"PK\x06\x07", 0, 0, 2) + whole[-22:])
+    with pytest.raises(WeightsError, match=r"a\.pt cannot be read as weights: it is a damaged zip archive"):
+        read_tensors(tmp_path / "a.pt")

@@ -4,6 +4,7 @@ Nothing is extracted, no name is ever used as a path, and no header is trusted. 
 the pax keys "path" and "size": what webdataset, img2dataset and tar itself write. gzip is known by its first bytes.
 """
 
+import os
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,10 +58,24 @@ def read_members(path: Path) -> Iterator[Member]:
     with path.open("rb") as file:
         gzipped = file.read(2) == b"\x1f\x8b"
         file.seek(0)
-        yield from _members(_Stream(_inflate(file) if gzipped else _plain(file)))
+        yield from _members(_Stream(_inflate(file) if gzipped else _blocks(file, _OUT)))
 
 
-def _members(stream: "_Stream") -> Iterator[Member]:
+def read_names(path: Path) -> Iterator[Member]:
+    """The same without the files' data, of which a plain archive reads nothing.
+
+    Raises:
+        DamagedArchiveError, MissingEndError, OSError: as for `read_members`.
+    """
+    with path.open("rb") as file:
+        gzipped = file.read(2) == b"\x1f\x8b"
+        size = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        stream = _Stream(_inflate(file)) if gzipped else _Passing(file, size)
+        yield from _members(stream, with_data=False)
+
+
+def _members(stream: "_Stream", *, with_data: bool = True) -> Iterator[Member]:
     name, size = b"", None  # what a pax or long-name header says about the next member
     # The file may end where a header could begin, but not between a long name and its member.
     while header := stream.take(_BLOCK, may_end=not name and size is None):
@@ -89,7 +104,7 @@ def _members(stream: "_Stream") -> Iterator[Member]:
                 yield Member(shown, refusal=_REFUSED[kind])
         else:
             refusal = _unsafe(name, length) or ("" if kind in b"0\0007" else "is no regular file")
-            if refusal:
+            if refusal or not with_data:
                 stream.skip(length, shown)
                 yield Member(shown, refusal=refusal)
             else:
@@ -209,8 +224,28 @@ class _Stream:
             yield piece
 
 
-def _plain(file: BinaryIO) -> Iterator[bytes]:
-    while block := file.read(_OUT):
+class _Passing(_Stream):
+    """A stream over a file in which what is passed over is not read."""
+
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        super().__init__(_blocks(file, _BLOCK))
+        self._file, self._size = file, size
+
+    def skip(self, count: int, member: str = "") -> None:
+        """Pass over bytes without reading them."""
+        left = count - (len(self._block) - self._at)
+        if left <= 0:
+            super().skip(count, member)
+        elif self.position + count > self._size:
+            raise DamagedArchiveError(f"cut off at byte {self._size}", member)
+        else:
+            self._file.seek(left, os.SEEK_CUR)
+            self._block, self._at = b"", 0
+            self.position += count
+
+
+def _blocks(file: BinaryIO, size: int) -> Iterator[bytes]:
+    while block := file.read(size):
         yield block
 
 

@@ -57,12 +57,12 @@ def refusal(path: Path) -> str | None:
 
 
 def _zip_refusal(path: Path, size: int) -> str | None:
-    if not zipfile.is_zipfile(path):
-        return (
-            f"it is truncated: a PyTorch archive without its end ({size:,} bytes are here); fetch it again and "
-            "compare its size with the source's"
-        )
     try:
+        if not zipfile.is_zipfile(path):
+            return (
+                f"it is truncated: a PyTorch archive without its end ({size:,} bytes are here); fetch it again and "
+                "compare its size with the source's"
+            )
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:

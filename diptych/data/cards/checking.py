@@ -1,8 +1,7 @@
 """Which of the paper's sets are there, in which form, whole or not: counted without decoding a picture."""
 
 import dataclasses
-import tarfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +16,15 @@ from diptych.data.cards.parquet import count_rows, distinct_labels, is_parquet_s
 from diptych.data.cards.prompts import get_prompts
 from diptych.data.cards.sources import ArraySource
 from diptych.data.cards.table import CARDS, get_card
+from diptych.data.content import innermost
 from diptych.data.grouping import key_and_extension
 from diptych.data.parquet import ParquetSource
 from diptych.data.shards import TarSource
 from diptych.data.sources import Source
 from diptych.data.tables import FolderSource
-from diptych.data.tar import DamagedArchiveError, Member, read_members
+from diptych.data.tar import DamagedArchiveError, read_names
 from diptych.errors import DataError
-
-_ZEROS = b"\0" * 512
+from diptych.files import size_of
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -116,7 +115,7 @@ def count_samples(source: Source) -> tuple[int | None, list[str]]:
 
     Tar shards are passed over from header to header, parquet files are asked for their metadata, files for their sizes.
     """
-    return _count(_innermost(source))
+    return _count(innermost(source))
 
 
 def _count(source: Any) -> tuple[int | None, list[str]]:
@@ -206,7 +205,7 @@ def _name_notes(benchmark: Benchmark, card: Card) -> list[str]:
 
 def _label_problems(benchmark: Benchmark, card: Card) -> list[str]:
     """Labels out of range, missing ones, and classes without samples, where labels can be had without the pictures."""
-    labels = _labels(_innermost(benchmark.source))
+    labels = _labels(innermost(benchmark.source))
     if not card.num_classes or labels is None or card.task == "multi_label":
         return []
     classes = set(range(len(benchmark.class_names)))
@@ -234,21 +233,12 @@ def _labels(source: Any) -> set[int | None] | None:
     return None if entries is None else {entry.label for entry in entries}
 
 
-def _innermost(source: Any) -> Any:
-    """The source below those that check or exchange labels."""
-    while (inner := getattr(source, "source", None)) is not None:
-        source = inner
-    return source
-
-
 def _file_problems(paths: Iterable[Path]) -> list[str]:
-    lost, empty = [], []
+    lost: list[Path] = []
+    empty: list[Path] = []
     for path in paths:
-        try:
-            if path.stat().st_size == 0:
-                empty.append(path)
-        except OSError:
-            lost.append(path)
+        if not (size := size_of(path)):
+            (lost if size is None else empty).append(path)
     said = [f"{len(lost):,} files are missing, such as {lost[0]}"] if lost else []
     return said + ([f"{len(empty):,} files are empty, such as {empty[0]}"] if empty else [])
 
@@ -257,26 +247,10 @@ def _count_tar(path: Path) -> tuple[int, str]:
     """The samples of a shard, and what is wrong with it; consecutive members of one key are a sample, as in reading."""
     count, last = 0, ""
     try:
-        for name in _names_of_members(path):
-            key = key_and_extension(Member(name))[0]
+        for member in read_names(path):
+            key = key_and_extension(member)[0]
             count += bool(key) and key != last
             last = key or last
-    except (DamagedArchiveError, tarfile.TarError, OSError, EOFError, ValueError) as error:
+    except (DamagedArchiveError, OSError) as error:
         return count, f"{path} breaks off: {str(error)[:200]}"
     return count, "" if count else f"{path} holds no samples"
-
-
-def _names_of_members(path: Path) -> Iterator[str]:
-    with path.open("rb") as file:
-        if file.read(2) == b"\x1f\x8b":  # nothing can be passed over in a gzipped archive
-            yield from (member.name for member in read_members(path))
-            return
-        file.seek(0)
-        with tarfile.open(fileobj=file, mode="r:") as archive:
-            while (member := archive.next()) is not None:
-                if member.isfile():
-                    yield member.name.removeprefix("./")
-                archive.members = []  # type: ignore[attr-defined]  # tarfile would keep them all
-            file.seek(archive.offset)
-            if file.read(len(_ZEROS)) != _ZEROS:
-                raise DamagedArchiveError(f"no end-of-archive mark at byte {archive.offset}")

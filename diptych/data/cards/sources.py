@@ -13,6 +13,7 @@ import numpy as np
 from diptych.data.samples import read_file
 from diptych.data.sources import Source
 from diptych.errors import DataError
+from diptych.files import size_of, utf8
 from diptych.records import Broken, Sample
 
 _PER_SHARD = 1000
@@ -41,9 +42,11 @@ def entries_fingerprint(root: Path, entries: Sequence[Entry], options: str = "")
     """SHA-256 over entries, the sizes of their files below root, and how they are read."""
     digest = hashlib.sha256(options.encode())
     for entry in entries:
-        path = root / entry.file
-        size = path.stat().st_size if path.exists() else None
-        digest.update(json.dumps([dataclasses.astuple(entry), size], default=str).encode("utf-8", "surrogatepass"))
+        digest.update(
+            json.dumps([dataclasses.astuple(entry), size_of(root / entry.file)], default=str).encode(
+                "utf-8", "surrogatepass"
+            )
+        )
     return digest.hexdigest()
 
 
@@ -74,7 +77,7 @@ class ListedSource:
     def read(self, index: int) -> Iterator[Sample | Broken]:
         """Up to 1000 samples."""
         for entry in self.entries[index * _PER_SHARD : (index + 1) * _PER_SHARD]:
-            key = entry.key or entry.file
+            key = utf8(entry.key or entry.file)
             try:
                 image = self.load(self.root / entry.file)
             except DataError as error:

@@ -13,6 +13,7 @@ from diptych.data.cards.card import Card
 from diptych.data.cards.sources import Entry, entries_fingerprint
 from diptych.data.decoding import MAX_PIXELS
 from diptych.errors import DataError
+from diptych.files import utf8
 from diptych.records import Broken, Sample
 
 VIDEO_SUFFIXES = (".avi", ".mp4", ".mkv", ".webm", ".mov")
@@ -222,7 +223,7 @@ class VideoSource:
     def read(self, index: int) -> Iterator[Sample | Broken]:
         """The frames of up to 100 videos."""
         for entry in self.entries[index * _PER_SHARD : (index + 1) * _PER_SHARD]:
-            key = entry.key or entry.file
+            key = utf8(entry.key or entry.file)
             part = entry.metadata.get("start"), entry.metadata.get("end")
             try:
                 pictures = list(frames(self.root / entry.file, self.num_frames or 1, *part))
