@@ -5,7 +5,6 @@ page = write_run_page(fit(config, evaluators), evaluators)       # runs/mine/rep
 
 import contextlib
 import itertools
-import json
 import os
 import shlex
 import sys
@@ -25,6 +24,7 @@ from diptych.records import Sample
 from diptych.report import Confusion, Match, Pair, QuickstartReport, Retrieval, Similarity, write_report
 from diptych.train import Run, read_log
 from diptych.train.inputs import open_pairs
+from diptych.train.log import read_evaluations
 
 _SHOWN, _QUERIES, _POOL, _SIDE = 10, 4, 400, 160
 
@@ -126,12 +126,7 @@ def _losses(run: Run) -> dict[str, str]:
 
 def _validation(run: Run) -> list[tuple[float, float]]:
     """(pairs seen, loss) of every measurement on the way and at the end."""
-    try:
-        lines = (run.folder / "evaluations.jsonl").read_text(encoding="utf-8").splitlines()
-    except FileNotFoundError:
-        return []
-    rows = [json.loads(line) for line in lines]
-    losses = {row["step"]: row["value"] for row in rows if row.get("metric") == "loss_nats"}
+    losses = {step: found.value for step, found in read_evaluations(run.folder) if found.metric == "loss_nats"}
     return [(float(step * run.config.global_batch_size), value) for step, value in losses.items()]
 
 

@@ -3,6 +3,8 @@
 import copy
 import dataclasses
 import logging
+import shutil
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ import torch
 from training import COMPACT, tiny_config
 
 from diptych.errors import CheckpointError, DiptychError
-from diptych.train import fit
+from diptych.train import fit, read_log
 from diptych.train.checkpoint import Checkpoints
 
 Place = tuple[Any, ...]
@@ -210,3 +212,45 @@ def test_what_does_not_fit_is_one_error_that_names_the_file_and_what_to_do(run, 
     finally:
         path.write_bytes(before)
     assert fit(run, resume=True).step == 3
+
+
+def repacked(path: Path, **options: Any) -> None:
+    """The same members in a zip archive of another making."""
+    with zipfile.ZipFile(path) as archive:
+        members = [(one.filename, archive.read(one)) for one in archive.infolist()]
+    with zipfile.ZipFile(path, "w", **options) as archive:
+        for name, content in members:
+            archive.writestr(name, content)
+
+
+BOMBS: dict[str, Callable[[Path, Any], None]] = {
+    "compressed": lambda path, state: repacked(path, compression=zipfile.ZIP_DEFLATED),
+    "repeated": lambda path, state: torch.save({**state, "more": torch.zeros(1).expand(1 << 45)}, path),
+    "sparse": lambda path, state: torch.save({**state, "more": torch.eye(3).to_sparse()}, path),
+    "no digest but none": lambda path, state: torch.save({**state, "digest": None}, path),
+}
+
+
+@pytest.mark.parametrize("kind", BOMBS)
+def test_what_claims_more_than_the_file_holds_is_set_aside_and_the_one_before_serves(run, tmp_path, caplog, kind):
+    """Nothing of its size is allocated: 128 TiB would be an error of another kind."""
+    folder = Path(run.out) / "checkpoints"
+    shutil.copytree(folder, tmp_path / "checkpoints")
+    path = tmp_path / "checkpoints" / newest_file(run).relative_to(folder)
+    BOMBS[kind](path, torch.load(path, weights_only=True))
+    with caplog.at_level(logging.WARNING):
+        assert Checkpoints(tmp_path / "checkpoints", run.checkpoint).newest()["step"] == 2
+    assert "cannot read checkpoint" in caplog.text and "memory" not in caplog.text
+
+
+@pytest.mark.parametrize("damage", [b"\xff\xfe\n", b'{"step": "1"}\n[]\n7\n', b"[" * 100_000 + b"\n", b"{}\n"])
+def test_a_damaged_log_costs_its_rows_and_no_more(run, tmp_path, caplog, damage):
+    shutil.copytree(run.out, tmp_path / "run")
+    log = tmp_path / "run" / "log.jsonl"
+    rows = log.read_bytes().splitlines(keepends=True)
+    log.write_bytes(damage + rows[0] + damage + b"".join(rows[1:]))
+    (tmp_path / "run" / "evaluations.jsonl").write_bytes(damage)
+    again = dataclasses.replace(run, out=str(tmp_path / "run"))
+    assert fit(again, resume=True).step == 3
+    assert [row["step"] for row in read_log(tmp_path / "run")] == [1, 2, 3]
+    assert "damaged and left out" in caplog.text

@@ -13,15 +13,17 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, load_file, save_file
 from torch import nn
 
 from diptych.errors import WeightsError
+from diptych.files import utf8
+from diptych.model.claims import check_stored, is_dense, refuse_bombs
 from diptych.model.containers import unwrap
 from diptych.model.file_kinds import is_safetensors, refusal, safetensors_refusal
 from diptych.model.layouts import Tensors
 from diptych.model.sharded import find_index, read_shards
-from diptych.model.torchscript import is_torchscript, read_torchscript, top_folder
+from diptych.model.torchscript import is_torchscript, read_torchscript
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 # What trainers leave beside the weights: options, numbers, paths. To make one of these runs no code of the file's.
@@ -67,10 +69,11 @@ def _read_file(path: Path) -> Tensors:
         with path.open("rb") as file:
             pickled = file.read(2) in (b"PK", b"\x80\x02")
         if is_safetensors(path) or (path.suffix == ".safetensors" and not pickled):
-            return load_file(path)
+            # By its name it is mapped; safetensors knows no name that is not UTF-8.
+            return load_file(path) if utf8(str(path)) == str(path) else load(path.read_bytes())
         zipped = zipfile.is_zipfile(path)
         if zipped:
-            _refuse_bombs(path)
+            refuse_bombs(path)
         if zipped and is_torchscript(path):
             contents: Any = read_torchscript(path)
         else:
@@ -112,31 +115,12 @@ def _refused_names(path: Path, error: Exception) -> list[str]:
     return re.findall(r"(?:GLOBAL|global:?|function|class) (?!global|GLOBAL)([\w.]+)", str(error))[:1]
 
 
-def _refuse_bombs(path: Path) -> None:
-    """PyTorch stores all but programs uncompressed: what would unpack to more than the file was made to harm."""
-    with zipfile.ZipFile(path) as archive:
-        programs = f"{top_folder(archive)}code/"  # they are never read
-        members = [member for member in archive.infolist() if not member.filename.startswith(programs)]
-    if packed := [member.filename for member in members if member.compress_type != zipfile.ZIP_STORED]:
-        raise WeightsError(
-            f"{path}: {packed[0]} is compressed and could unpack to any size; PyTorch stores it as it is"
-        )
-    unpacked = sum(member.file_size for member in members)
-    if unpacked > path.stat().st_size:
-        raise WeightsError(
-            f"{path} claims to unpack to {unpacked:,} bytes, more than the file's {path.stat().st_size:,}"
-        )
-
-
 def _state_dict(contents: Any, path: Path) -> Tensors:
     contents = unwrap(contents, path)
     for name, value in contents.items():
-        dense = isinstance(value, torch.Tensor) and value.layout == torch.strided and not value.is_meta
-        if not isinstance(name, str) or not dense:
+        if not isinstance(name, str) or not is_dense(value):
             raise WeightsError(f"{path}: {name!r} is {type(value).__name__}, not a dense tensor under a name")
-        # A few stored numbers can be repeated (a stride of 0) to a tensor that no copy of it would have room for.
-        if value.nbytes > min(value.untyped_storage().nbytes(), path.stat().st_size):
-            raise WeightsError(f"{path}: {name} claims the shape {tuple(value.shape)}, more than is stored for it")
+        check_stored(value, path.stat().st_size, f"{path}: {name}")
     return contents
 
 

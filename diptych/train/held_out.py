@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import json
 import logging
 import math
 from collections.abc import Iterator, Sequence
@@ -13,6 +12,7 @@ import torch
 
 from diptych.data.sources import Source
 from diptych.errors import ConfigError, DataError
+from diptych.files import read_object
 from diptych.objective import contrastive_loss
 from diptych.records import Broken, Result, Sample
 
@@ -115,10 +115,11 @@ def hold_out(source: Source, share: float | None, batch_size: int) -> tuple[Sour
 def held_out_share(given: float | None, folder: Path, resume: bool) -> float | None:
     """The share that a run holds out: the one given, that of the run which is resumed, or the usual one."""
     if given is None and resume:
-        try:
-            return json.loads((folder / "config.json").read_text(encoding="utf-8")).get("held_out")
-        except (OSError, ValueError, AttributeError):
-            return None
+        path = folder / "config.json"
+        share = read_object(path).get("held_out") if path.exists() else None
+        if isinstance(share, float | int | None) and not isinstance(share, bool):
+            return share
+        raise DataError(f"{path} is damaged: held_out is {share!r:.40}; put back a copy, or give --held-out")
     return USUAL_SHARE if given is None else given
 
 

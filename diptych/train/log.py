@@ -15,8 +15,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from diptych import distributed
-from diptych.errors import TrainingError
-from diptych.records import Result
+from diptych.errors import DataError, TrainingError
+from diptych.records import Result, parse_result
 
 logger = logging.getLogger(__name__)
 
@@ -101,7 +101,7 @@ class _TensorBoard:
         threading.excepthook = self._on_error_in_thread
         try:
             self._writer = SummaryWriter(str(folder), purge_step=first_step + 1)
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # a folder whose name is no UTF-8
             self._give_up(error)
 
     def point(self, name: str, value: float, step: int) -> None:
@@ -122,7 +122,7 @@ class _TensorBoard:
         if threading.excepthook == self._on_error_in_thread:
             threading.excepthook = self._hook
 
-    def _give_up(self, error: OSError) -> None:
+    def _give_up(self, error: Exception) -> None:
         self._writer = None
         logger.warning("no more TensorBoard log: %s", error)
 
@@ -219,18 +219,45 @@ class _Bar:
 
 
 def read_log(folder: str | Path) -> list[dict[str, Any]]:
-    """The rows of a run's log.jsonl; a last row that a kill cut short is left out."""
-    return _read_rows(Path(folder) / "log.jsonl")
+    """The rows of a run's log.jsonl, numbers by name; one that is damaged, or that a kill cut short, is left out.
+
+    Raises:
+        DataError: there is no such file.
+    """
+    return [row for row in _read_rows(Path(folder) / "log.jsonl") if all(map(_is_number, row.values()))]
+
+
+def read_evaluations(folder: str | Path) -> list[tuple[int, Result]]:
+    """What a run measured on the way and after which update, from its evaluations.jsonl; nothing where there is none.
+
+    A row that is damaged, or that a kill cut short, is left out.
+    """
+    path, found = Path(folder) / "evaluations.jsonl", []
+    for row in _read_rows(path) if path.exists() else ():
+        with contextlib.suppress(ValueError, TypeError):
+            found.append((row["step"], parse_result({name: row[name] for name in row if name != "step"})))
+    return found
 
 
 def _read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows that are objects with the number of a step."""
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}") from error
     rows = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
+    for line in lines:
+        with contextlib.suppress(ValueError, RecursionError):
+            row = json.loads(line)
+            if isinstance(row, dict) and type(row.get("step")) is int and row["step"] >= 0:
+                rows.append(row)
+    if len(rows) < len(lines):
+        logger.warning("%d of %d rows of %s are damaged and left out", len(lines) - len(rows), len(lines), path)
     return rows
+
+
+def _is_number(value: Any) -> bool:
+    return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
 
 
 @contextlib.contextmanager

@@ -19,6 +19,8 @@ import torch
 import torch.distributed as dist
 
 from diptych import distributed
+from diptych.files import utf8
+from diptych.model.claims import check_stored, refuse_bombs
 from diptych.train.state_check import DIGEST, state_digest
 
 # Where a value stands in the nested state: the keys and indices that lead to it.
@@ -47,12 +49,15 @@ def read_file(path: Path, *, mmap: bool = False) -> Any:
         Exception: of many kinds, where the file is cut short, damaged or changed.
     """
     # torch.load does not compare the checksums that torch.save wrote; a rotten bit would become a weight.
+    refuse_bombs(path)
     with zipfile.ZipFile(path) as archive:
         if (damaged := archive.testzip()) is not None:
             raise zipfile.BadZipFile(f"the checksum of {damaged} is wrong")
+    mmap &= utf8(str(path)) == str(path)  # torch maps no file under another name
     value = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
-    digest = value.pop(DIGEST, None) if isinstance(value, dict) else None  # older versions wrote none
-    if digest is not None and digest != state_digest(value):
+    check_stored(value, path.stat().st_size, "")
+    # Older versions wrote no digest.
+    if isinstance(value, dict) and DIGEST in value and value.pop(DIGEST) != state_digest(value):
         raise ValueError("it was changed since it was written: its digest is another one")
     return value
 

@@ -12,9 +12,11 @@ from diptych.data.sources import Source
 from diptych.embed.encoder import Evaluator
 from diptych.errors import ConfigError, DataError
 from diptych.evaluate.metrics.statistics import clopper_pearson
+from diptych.files import read_object
 from diptych.records import Broken, Result, Sample
 from diptych.train import TrainConfig, fit, read_log
 from diptych.train.config import check_same_run
+from diptych.train.log import read_evaluations
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +68,7 @@ def train_once(config: TrainConfig, evaluators: Sequence[Evaluator], steps: Sequ
     log_steps = max(size for size in range(1, 11) if first % size == 0)
     config = dataclasses.replace(config, evaluate_steps=first, log_steps=log_steps)
     if (folder / "results.jsonl").exists():
-        check_same_run(json.loads((folder / "config.json").read_text(encoding="utf-8")), config)
+        check_same_run(read_object(folder / "config.json"), config)
         logger.info("%s is finished", folder)
         return True
     logger.info("training %s: %d pairs", folder, config.num_pairs)
@@ -96,13 +98,11 @@ def read_measured(folder: Path, batch_size: int) -> list[Measured]:
         DataError: the run has no measurement.
     """
     found: dict[int, dict[str, tuple[int, int]]] = {}
-    path = folder / "evaluations.jsonl"
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
-        row = json.loads(line)
-        if (row["metric"], row["protocol"]) == ("accuracy", "single"):
-            found.setdefault(row["step"], {})[row["dataset"]] = (round(row["value"] * row["n"]), row["n"])
+    for step, one in read_evaluations(folder):
+        if (one.metric, one.protocol) == ("accuracy", "single"):
+            found.setdefault(step, {})[one.dataset] = (round(one.value * one.n), one.n)
     if not found:
-        raise DataError(f"{path} holds no measurement; delete the folder and train anew")
+        raise DataError(f"{folder}/evaluations.jsonl holds no measurement; delete the folder and train anew")
     return [Measured(step * batch_size, found[step]) for step in sorted(found)]
 
 
@@ -117,7 +117,7 @@ def claim(out: Path, settings: dict[str, Any]) -> None:
     path, settings = out / _SETTINGS, json.loads(json.dumps(settings))
     try:
         if path.exists():
-            before = json.loads(path.read_text(encoding="utf-8"))
+            before = read_object(path)
             differing = [f"{name} was {before.get(name)!r}, now {settings[name]!r}" for name in settings]
             differing = [
                 text for text, name in zip(differing, settings, strict=True) if before.get(name) != settings[name]
