@@ -14,7 +14,7 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from diptych.errors import DataError
 from diptych.files import locked
@@ -22,6 +22,8 @@ from diptych.files import locked
 if TYPE_CHECKING:
     import numpy as np
     import torch
+
+T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 _LONGEST_ROW = 16 << 20
@@ -146,6 +148,13 @@ class Result:
         """What is measured: two Results of one identity are two measurements of one number."""
         return (self.task, self.dataset, self.split, self.metric, self.protocol, self.model)
 
+    def setting(self, name: str, kind: type[T]) -> T | None:
+        """What stands under `name` in run["settings"]; None where nothing of that kind does. A float may be whole."""
+        settings = self.run.get("settings")
+        value = settings.get(name) if isinstance(settings, Mapping) else None
+        fits = is_number(value) if kind is float else isinstance(value, kind)
+        return value if fits and (kind is not int or is_number(value)) else None
+
 
 def check_result(result: Result) -> None:
     """Refuse what is no measurement.
@@ -164,7 +173,7 @@ def check_result(result: Result) -> None:
         number = getattr(result, name)
         if number is None and name != "value":
             continue
-        if isinstance(number, bool) or not isinstance(number, int | float) or not _is_finite(number):
+        if not is_number(number):
             raise ValueError(f"{name} is {number!r:.60}; it must be a finite number")
     if (result.low is None) != (result.high is None):
         raise ValueError("one of low and high is null; an interval has both ends")
@@ -179,9 +188,10 @@ def check_result(result: Result) -> None:
         raise ValueError(f"run is {result.run!r:.60}; it must be an object")
 
 
-def _is_finite(number: float) -> bool:
+def is_number(value: Any) -> bool:
+    """Whether it is a finite number, and no truth value."""
     try:
-        return math.isfinite(number)
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     except OverflowError:  # a whole number of hundreds of digits
         return False
 

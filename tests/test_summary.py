@@ -1,5 +1,11 @@
 """The summary: one table per task, curves in their order, and what stands beside the numbers."""
 
+import dataclasses
+import itertools
+
+import pytest
+
+from diptych.paper.exhibits import EXHIBITS
 from diptych.paper.summary import summary
 from diptych.records import Result
 
@@ -23,3 +29,30 @@ def test_a_range_of_draws_is_called_one():
     counted = Result("zero_shot", "CIFAR10", "test", "accuracy", 0.5, 9, 0.1, 0.9, "clopper-pearson 99.5%", "x", "a")
     assert [table.notes for table in summary([counted]).tables] == [["Beside the numbers: clopper-pearson 99.5%."]]
     assert summary([]).title == "Nothing was measured"
+
+
+ODD = (None, [], "x", {"shift": ["fog"]}, {"shift": 3, "of": 3}, {"train": "x", "values": "y", "gflops": []})
+
+
+@pytest.mark.parametrize("name", ["summary", *EXHIBITS])
+def test_settings_of_another_kind_are_as_if_there_were_none(name):
+    """What a task tells beside its number may be anything in a file that somebody edited."""
+    build = summary if name == "summary" else EXHIBITS[name].build
+    settings = itertools.cycle(ODD)
+    rows = [
+        Result(task, dataset, "test", metric, 0.5, 9, *[None] * 3, protocol, "RN50", None, {"settings": next(settings)})
+        for task, dataset in (("zero_shot", "CIFAR10"), ("few_shot", "CIFAR10"), ("human", "OxfordPets"))
+        for metric in ("accuracy", "recall_at_1")
+        for protocol in ("ensemble", "probe 4-shot", "zero-shot")
+    ]
+    plain = [dataclasses.replace(one, run={}) for one in rows]
+    assert repr(build(rows)) == repr(build(plain))
+
+
+def test_a_setting_is_of_the_kind_that_is_asked_for():
+    told = {"a": 3, "b": 0.5, "c": True, "d": float("nan"), "e": "x", "f": 10**400}
+    one = Result("t", "d", "test", "accuracy", 0.5, 9, None, None, None, "p", "m", None, {"settings": told})
+    assert [one.setting(name, float) for name in told] == [3, 0.5, None, None, None, None]
+    assert [one.setting(name, int) for name in told] == [3, None, None, None, None, None]
+    assert [one.setting(name, str) for name in told] == [None, None, None, None, "x", None]
+    assert one.setting("another", str) is None

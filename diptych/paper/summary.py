@@ -79,7 +79,7 @@ def _intervals(results: Sequence[Result]) -> list[str]:
 
 
 def _belongs(one: Result) -> bool:
-    if one.run.get("settings", {}).get("shift"):
+    if one.setting("shift", str):
         return False  # made shifts have an exhibit of their own
     if one.task in ("zero_shot", "linear_probe", "few_shot") and one.metric.startswith(("accuracy", "mean_per_class")):
         card = CARDS.get(one.dataset)

@@ -143,10 +143,9 @@ def summarise_shifts(results: Iterable[Result], metric: str = "accuracy") -> lis
     for result in results:
         if (result.task, result.protocol, result.metric) != ("zero_shot", "ensemble", metric):
             continue
-        settings = result.run.get("settings") or {}
-        if settings.get("shift") in SHIFTS:
-            by_shift = found.setdefault((result.model, settings["of"]), {})
-            by_shift.setdefault(settings["shift"], {})[int(settings["severity"])] = result
+        shift, of, severity = result.setting("shift", str), result.setting("of", str), result.setting("severity", int)
+        if shift in SHIFTS and of is not None and severity is not None:
+            found.setdefault((result.model, of), {}).setdefault(shift, {})[severity] = result
         else:
             clean[result.model, result.dataset] = result
     return [

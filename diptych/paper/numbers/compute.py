@@ -60,7 +60,7 @@ def measured_gflops(results: Sequence[Result]) -> dict[str, float]:
     """GFLOPs of measured models: what their Results tell under run["settings"]["gflops"], else those of their twin."""
     known, found = paper_gflops(), {}
     for result in results:
-        told = (result.run.get("settings") or {}).get("gflops")
+        told = result.setting("gflops", float)
         if told is None and result.model not in found and (same := twin(result.model)) is not None:
             told = known[same]
         if told is not None:

@@ -117,13 +117,12 @@ def learning_notes(model: str, results: Mapping[str, Result]) -> list[str]:
     """Where probes, by set, learned from other numbers of images than the paper's, or lacked a validation split."""
     sizes, held_out = [], []
     for name, result in results.items():
-        settings = result.run.get("settings", {})
         if name not in CARDS:
             continue
         num_learned, paper = num_learned_from(result), CARDS[name].paper_sizes
         if num_learned is not None and paper is not None and num_learned != paper[0]:
             sizes.append(f"{name} ({num_learned:,}, not {paper[0]:,})")
-        if settings.get("validation") == HELD_OUT and "val" in CARDS[name].splits:
+        if result.setting("validation", str) == HELD_OUT and "val" in CARDS[name].splits:
             held_out.append(name)
     notes = []
     if sizes:
@@ -138,9 +137,8 @@ def learning_notes(model: str, results: Mapping[str, Result]) -> list[str]:
 
 def num_learned_from(result: Result) -> int | None:
     """Training and validation images of a probe, or those that few-shot draws are from; None where no probe learned."""
-    settings = result.run.get("settings", {})
-    found = settings.get("train", settings.get("train_examples"))
-    return int(found) if isinstance(found, int) else None
+    found = result.setting("train", int)
+    return result.setting("train_examples", int) if found is None else found
 
 
 def is_trained_as_the_paper(result: Result) -> bool:

@@ -3,13 +3,12 @@
 import dataclasses
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from diptych.evaluate.probe.efficiency import examples_to_match
 from diptych.evaluate.tasks.testbed import SHIFT_NAMES, average_on_imagenet, average_under_shift
-from diptych.records import Result
+from diptych.records import Result, is_number
 
 PROBE = "probe"
 FULL = "full"
@@ -118,7 +117,7 @@ def chance_of(metric: str, num_classes: int) -> float | None:
 
 def _num_classes(few: Result) -> int | None:
     """Classes that have training examples."""
-    per_class, num_train = _setting(few, "examples_per_class"), _setting(few, "train_examples")
+    per_class, num_train = few.setting("examples_per_class", float), few.setting("train_examples", int)
     return round(num_train / per_class) if per_class and num_train else None
 
 
@@ -128,11 +127,8 @@ def _full_examples(few: Result, full: Result | None) -> float | None:
     All that the linear probe learned from, validation pictures with it, over the number of classes; where the probe
     does not tell, the training split's.
     """
-    per_class, num_train, num_learned = (
-        _setting(few, "examples_per_class"),
-        _setting(few, "train_examples"),
-        _setting(full, "train"),
-    )
+    per_class, num_train = few.setting("examples_per_class", float), few.setting("train_examples", int)
+    num_learned = None if full is None else full.setting("train", int)
     if not per_class or not num_train or not num_learned:
         return None if per_class is None else float(per_class)
     return float(per_class) * num_learned / num_train
@@ -149,12 +145,17 @@ class Mean:
 
 def mean_over_sets(results: Sequence[Result]) -> Mean:
     """Mean of one Result per set; its range is that of the draws' means, where all sets have equally many draws."""
-    draws = [_setting(one, "values") for one in results]
+    draws = [_draws(one) for one in results]
     value = 100 * float(np.mean([one.value for one in results]))
-    if any(not one for one in draws) or len({len(one) for one in draws}) != 1:
+    if not all(draws) or len({len(one) for one in draws}) != 1:
         return Mean(value)
     means = 100 * np.mean(draws, axis=0)
     return Mean(value, float(means.min()), float(means.max()))
+
+
+def _draws(result: Result) -> list[float]:
+    values = result.setting("values", list) or []
+    return values if all(map(is_number, values)) else []
 
 
 def robustness_points(results: Iterable[Result]) -> dict[tuple[str, str], dict[str, tuple[float, float]]]:
@@ -178,7 +179,3 @@ def robustness_points(results: Iterable[Result]) -> dict[tuple[str, str], dict[s
             if x is not None and y is not None:
                 made.setdefault(key, {})[shots] = (x, y)
     return made
-
-
-def _setting(result: Result | None, name: str) -> Any:
-    return None if result is None else (result.run.get("settings") or {}).get(name)

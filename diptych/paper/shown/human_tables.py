@@ -4,6 +4,7 @@ Source: CLIP paper, section 4.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from diptych.evaluate.tasks.human import COLUMNS, DATASET, agreement
 from diptych.paper.exhibit import Exhibit, Shown
 from diptych.paper.numbers.published import published
 from diptych.paper.numbers.rows import Row, Wanted, beside_paper, pick
-from diptych.records import Result
+from diptych.records import Result, is_number
 from diptych.report.curves import Chart, Series
 from diptych.report.table import Cell, NumberTable
 
@@ -80,8 +81,8 @@ def _figure_16(results: Sequence[Result]) -> Shown:
     paper = published("figure 16")
     charts, tables, agreements = [], [], []
     for model, own in pick(results, {"accuracy": _MODEL[:1]}).items():
-        settings = own["accuracy"].run.get("settings", {})
-        accuracy, probability = (_in_paper(settings.get(name, {}), paper[CLIP]) for name in ("accuracy", "probability"))
+        told = (own["accuracy"].setting(name, dict) or {} for name in ("accuracy", "probability"))
+        accuracy, probability = (_in_paper(values, paper[CLIP]) for values in told)
         if len(accuracy) < 3 or accuracy.keys() != probability.keys():
             continue
         order = by_difficulty(probability)
@@ -108,10 +109,11 @@ def _figure_16(results: Sequence[Result]) -> Shown:
     )
 
 
-def _in_paper(values: Mapping[str, float], paper: Mapping[str, float]) -> dict[str, float]:
-    """By the paper's name of each breed; others are left out."""
+def _in_paper(values: Mapping[str, Any], paper: Mapping[str, float]) -> dict[str, float]:
+    """By the paper's name of each breed; others are left out, and so is what is no number."""
     names = {plain_name(name): name for name in paper}
-    return {names[plain_name(name)]: value for name, value in values.items() if plain_name(name) in names}
+    known = {names.get(plain_name(name)): value for name, value in values.items() if is_number(value)}
+    return {name: value for name, value in known.items() if name is not None}
 
 
 def _people(order: Sequence[str]) -> dict[str, dict[str, float]]:

@@ -107,7 +107,7 @@ def _table_17(results: Sequence[Result]) -> Shown:
 
 
 def _reference(own: Mapping[str, Result]) -> str:
-    sizes = {result.run.get("settings", {}).get("reference") for result in own.values()}
+    sizes = {result.setting("reference", int) for result in own.values()}
     return ", ".join(f"{size:,}" for size in sorted(size for size in sizes if size)) or "unknown"
 
 
