@@ -153,3 +153,14 @@ def test_predictions_that_state_more_than_they_hold(tmp_path):
     assert path.stat().st_size < 100_000
     with pytest.raises(DataError, match=r"bomb\.parquet is no file of predictions.*state 4000000 rows"):
         read_predictions(path)
+
+
+@pytest.mark.parametrize("change", [{"format": 9}, {"digest": None}, {"fingerprint": None}, {"predictions": ["../x"]}])
+def test_a_kept_measurement_that_was_changed_is_measured_again(whole, tmp_path, caplog, change):
+    """Also where the change is in the number of its format: that of another version would be an error."""
+    data, before, numbers = whole
+    out = tmp_path / "out"
+    shutil.copytree(before, out)
+    for path in out.glob("parts/*/*.json"):
+        path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    assert measure(data, out) == numbers and "is broken (it was changed since it was written)" in caplog.text

@@ -244,3 +244,40 @@ def test_rows_appear_at_once_and_ascii_terminals_and_closed_pipes_are_no_trouble
     process.stdout.close()  # as head does
     err = process.stderr.read()
     assert process.wait(timeout=120) == 141 and err == b""
+
+
+WRONG = {
+    "error": 7,
+    "classes": [{"label": "red"}],
+    "made_by": None,
+    "path": ["a"],
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+@pytest.mark.parametrize("suffix", ["jsonl", "parquet"])
+def test_a_row_of_wrong_types_is_named_and_nothing_is_lost(images, tmp_path, suffix, name):
+    out = tmp_path / f"labels.{suffix}"
+    stopped(out, images, 2)
+    written = out.with_name(f"{out.name}.unfinished.jsonl") if suffix == "parquet" else out
+    lines = written.read_text().splitlines()
+    lines[3] = json.dumps({**json.loads(lines[3]), name: WRONG[name]})
+    written.write_text("\n".join(lines) + "\n")
+    before = written.read_bytes()
+    with pytest.raises(DataError, match=rf"{written.name}, line 4"):
+        run(out, images)
+    assert written.read_bytes() == before
+
+
+@pytest.mark.parametrize("damage", ["cut", "byte", "text"])
+def test_a_damaged_table_of_rows_is_one_error_and_stays(images, tmp_path, damage):
+    """Also one over which PyArrow would end the process: it is read in another one."""
+    out = tmp_path / "labels.parquet"
+    run(out, images)
+    whole = out.read_bytes()
+    ends = {"cut": whole[:-9], "byte": whole[:-30] + b"\xff" * 9 + whole[-21:]}
+    ends["text"] = whole.replace(b"no picture", b"no \xff\xfecture") if b"no picture" in whole else whole[:50]
+    out.write_bytes(ends[damage])
+    with pytest.raises(DataError, match=r"(?s)labels\.parquet is no file of diptych classify.*choose another --out"):
+        run(out, images)
+    assert out.read_bytes() == ends[damage]

@@ -288,17 +288,19 @@ def read_part(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError, RecursionError) as error:
         _log.warning("%s is broken (%s); it is measured again", path, error)
         return None
+    broken = ""
     if not isinstance(content, dict) or not isinstance(content.get("format"), int):
-        _log.warning("%s is broken (it states no format); it is measured again", path)
+        broken = "it states no format"
+    elif "digest" in content and content.pop("digest") != _digest(content):  # older versions wrote none
+        broken = "it was changed since it was written"
+    if broken:
+        _log.warning("%s is broken (%s); it is measured again", path, broken)
         return None
     if content["format"] != FORMAT:
         raise ConfigError(
             f"{path} was written by another version of Diptych; give another --out, or move the folder parts away"
         )
     try:
-        digest = content.pop("digest", None)  # older versions wrote none
-        if digest is not None and digest != _digest(content):
-            raise ValueError("it was changed since it was written")
         found = [parse_result(row) for row in content["results"]]
         beside = {"model": content.get("model", ""), "predictions": list(content.get("predictions", ()))}
         if not all(isinstance(name, str) for name in beside["predictions"]):

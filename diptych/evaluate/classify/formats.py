@@ -11,6 +11,7 @@ from typing import Any
 
 from diptych.errors import DataError
 from diptych.evaluate.classify.rows import Classified
+from diptych.records import is_number
 
 _LONGEST_ROW = 16 << 20
 _CSV_HEADER = re.compile(rb"path,label,probability(,label_(\d+),probability_\2)*,error,made_by\r?\n")
@@ -115,6 +116,20 @@ def _read_json(path: Path) -> Iterator[Entry]:
                     f"{path}, line {number} is no row of diptych classify; mend the line or take it out"
                 ) from error
             end += len(line)
-            if not isinstance(image, str) or not isinstance(made_by, str):
-                raise DataError(f"{path}, line {number}: path and made_by must be texts")
+            texts = (image, made_by, "" if error is None else error)
+            if not all(isinstance(text, str) for text in texts) or not _are_classes(row.get("classes")):
+                raise DataError(
+                    f"{path}, line {number}: path, error, made_by or classes are none; mend the line or take it out"
+                )
             yield Entry(image, error is not None, made_by, end)
+
+
+def _are_classes(classes: Any) -> bool:
+    """Whether a row's classes are what `Classified.to_dict` writes."""
+    return isinstance(classes, list) and all(
+        isinstance(one, dict)
+        and one.keys() == {"label", "probability"}
+        and isinstance(one["label"], str)
+        and is_number(one["probability"])
+        for one in classes
+    )

@@ -4,14 +4,16 @@ import contextlib
 import itertools
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from diptych.data.tar import MAX_RATIO
 from diptych.errors import DataError
 from diptych.evaluate.classify.formats import Entry
+from diptych.files import utf8
 
-_ROWS_PER_GROUP = 16_384
+_ROWS_PER_GROUP, _ROWS_AT_A_TIME = 16_384, 64
 
 
 def _schema() -> Any:
@@ -27,19 +29,25 @@ def read_table(path: Path) -> Iterator[Entry]:
     Raises:
         DataError: it is no such file.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    for batch in _batches(path, ("path", "error", "made_by")):
+        for image, error, made_by in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+            yield Entry(str(image), error is not None, str(made_by))
+
+
+def _batches(path: Path, columns: Sequence[str] | None = None) -> Iterator[Any]:
+    """The rows a few at a time, read in a process of its own: a damaged file can end neither this one nor fill it."""
+    from diptych.data.parquet_process import ParquetError, describe, read_batches
 
     try:
-        with pq.ParquetFile(path) as file:
-            if not file.schema_arrow.equals(_schema()):
-                raise DataError(f"{path} is no file of diptych classify: it has the columns {file.schema_arrow.names}")
-            for batch in file.iter_batches(_ROWS_PER_GROUP, columns=["path", "error", "made_by"]):
-                for image, error, made_by in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-                    yield Entry(image, error is not None, str(made_by))
-    except (pa.ArrowException, ValueError) as error:
-        if isinstance(error, DataError):
-            raise
+        file, size = describe(path), path.stat().st_size
+        if not file.schema.equals(_schema()):
+            raise ParquetError(f"it has the columns {', '.join(file.schema.names)[:300]}")
+        for number, group in enumerate(file.groups):
+            stated = min(sum(unpacked for *_, unpacked in group), MAX_RATIO * size)
+            for batch in read_batches(path, number, columns or file.schema.names, _ROWS_AT_A_TIME, stated):
+                batch.validate(full=True)  # texts are UTF-8
+                yield batch
+    except (ParquetError, ValueError) as error:
         raise DataError(f"{path} is no file of diptych classify: {error}; choose another --out") from error
 
 
@@ -55,12 +63,10 @@ def write_table(path: Path, rows: Path) -> None:
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     has: set[str] = set()
     try:
-        with pq.ParquetWriter(partial, _schema()) as writer:
-            if path.exists():
-                with pq.ParquetFile(path) as file:
-                    for batch in file.iter_batches(_ROWS_PER_GROUP):
-                        has.update(batch.column("path").to_pylist())
-                        writer.write_batch(batch)
+        with partial.open("wb") as file, pq.ParquetWriter(file, _schema()) as writer:
+            for group in _groups(path) if path.exists() else ():
+                has.update(group.column("path").to_pylist())
+                writer.write_table(group)
             with rows.open("rb") as lines:
                 while group := list(itertools.islice(lines, _ROWS_PER_GROUP)):
                     new = [row for row in map(_text_row, group) if row["path"] not in has]
@@ -71,10 +77,18 @@ def write_table(path: Path, rows: Path) -> None:
             partial.unlink()
 
 
+def _groups(path: Path) -> Iterator[Any]:
+    """The rows of a table, as many as a row group has."""
+    import pyarrow as pa
+
+    batches = _batches(path)
+    while taken := list(itertools.islice(batches, _ROWS_PER_GROUP // _ROWS_AT_A_TIME)):
+        yield pa.Table.from_batches(taken, schema=_schema())
+
+
 def _text_row(line: bytes) -> dict[str, Any]:
-    """A row whose path is text that UTF-8 has."""
+    """A row whose texts UTF-8 has."""
     row: dict[str, Any] = json.loads(line)
-    for name in ("path", "error"):
-        if row[name] is not None:
-            row[name] = row[name].encode("utf-8", "backslashreplace").decode()
+    row |= {name: row[name] and utf8(row[name]) for name in ("path", "error", "made_by")}
+    row["classes"] = [{"label": utf8(c["label"]), "probability": float(c["probability"])} for c in row["classes"]]
     return row
