@@ -56,6 +56,17 @@ def test_a_quote_is_known_to_be_stray_without_image_suffixes(tmp_path):
     assert [item.key for item in items if isinstance(item, Broken)] == ["captions.csv/2"] and len(items) == 9
 
 
+def test_a_quote_is_known_to_be_stray_by_the_files_that_are_there(tmp_path):
+    """Names without folder and suffix: nothing but the files tells a row from the line of a caption."""
+    for number in range(200):
+        write(tmp_path / f"{number:012x}", PNG)
+    lines = [f"{n:012x},a dog {n}" for n in range(200)]
+    lines[2], lines[150] = f'{2:012x},"a dog', f'{150:012x},"a dog,\nand 1, 2, 3\n\0, or x"'
+    items = table(tmp_path, lines)
+    assert [item.key for item in items if isinstance(item, Broken)] == ["captions.csv/2"] and len(items) == 200
+    assert items[150].texts == ("a dog,\nand 1, 2, 3\n\0, or x",)
+
+
 def test_captions_first_and_many_stray_quotes(images):
     lines = [f'"a dog {n},images/{n}.png' if n % 3 == 0 else f"a dog {n},images/{n}.png" for n in range(30)]
     items = read(write(images / "a.csv", "\n".join(["caption,image", *lines])))

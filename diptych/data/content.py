@@ -40,7 +40,7 @@ def files_state(source: Any) -> str:
         return content
     digest = hashlib.sha256(content.encode())
     for path in _files(innermost(source)):
-        digest.update(f"{path.name}\0{_stat(path)}\0".encode("utf-8", "surrogateescape"))
+        digest.update(f"{path.name}\0{_stat(path)}\0".encode("utf-8", "surrogatepass"))
     return digest.hexdigest()
 
 
@@ -53,7 +53,7 @@ def path_fingerprint(path: Path) -> str | None:
     files = sorted(file for file in path.rglob("*") if file.is_file())
     names = "\0".join(file.relative_to(path).as_posix() for file in files)
     content, _ = _sampled(_some(files, MAX_FILES))
-    return hashlib.sha256(f"{names}\0\0{content}".encode("utf-8", "surrogateescape")).hexdigest()
+    return hashlib.sha256(f"{names}\0\0{content}".encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def innermost(source: Any) -> Any:
@@ -119,7 +119,7 @@ def _stat(path: Path) -> _Stat:
     """(size, inode, device, mtime, ctime); empty where there is no file."""
     try:
         found = path.stat()
-    except OSError:
+    except (OSError, ValueError):  # a name that no file can have
         return ()
     return (found.st_size, found.st_ino, found.st_dev, found.st_mtime_ns, found.st_ctime_ns)
 

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from diptych.data.lifeline import end_with_parent
 from diptych.data.parquet_process import read_message, write_message
+from diptych.files import utf8
 
 _ROWS, _BYTES = 64, 4 << 20  # an answer is complete when it has so much
 _MAX_OPEN = 32  # row groups that are being read, one for each of the loader's lanes
@@ -81,7 +82,9 @@ def _limited_memory(num_bytes: int) -> Iterator[None]:
 
 
 def _open(path: str) -> pq.ParquetFile:
-    return pq.ParquetFile(path, buffer_size=1 << 20, page_checksum_verification=True)
+    """By its name where PyArrow can: that is faster than a file of Python's, and a path may be no UTF-8."""
+    file = path if utf8(path) == path else Path(path).open("rb")  # noqa: SIM115  (open as long as its reader)
+    return pq.ParquetFile(file, buffer_size=1 << 20, page_checksum_verification=True)
 
 
 def _describe(_: Any, path: str) -> tuple[Any, pa.Buffer]:

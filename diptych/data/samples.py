@@ -17,6 +17,7 @@ import numpy as np
 
 from diptych.data.image_files import IMAGE_EXTENSIONS
 from diptych.errors import DataError
+from diptych.files import utf8
 from diptych.records import Broken, Sample
 
 MAX_IMAGE_BYTES = 64 << 20
@@ -100,10 +101,10 @@ def read_file(path: Path, limit: int = MAX_IMAGE_BYTES) -> bytes:
 
 
 def relative_names(files: Sequence[Path]) -> tuple[str, ...]:
-    """The files' names relative to the folder that holds them all, with "/" between the parts."""
+    """The files' names relative to the folder that holds them all, with "/" between the parts; text that UTF-8 has."""
     paths = [path.absolute() for path in files]
     folder = os.path.commonpath([path.parent for path in paths]) if paths else ""
-    return tuple(path.relative_to(folder).as_posix() for path in paths)
+    return tuple(utf8(path.relative_to(folder).as_posix()) for path in paths)
 
 
 def fingerprint(files: Iterable[Path], names: Iterable[str], *more: str) -> str:
@@ -118,9 +119,9 @@ def fingerprint(files: Iterable[Path], names: Iterable[str], *more: str) -> str:
             size = path.stat().st_size
         except OSError as error:
             raise DataError(f"cannot read {path}: {error.strerror}") from error
-        digest.update(f"{name}\0{size}\0".encode("utf-8", "surrogateescape"))
+        digest.update(f"{name}\0{size}\0".encode("utf-8", "surrogatepass"))
     for text in more:
-        digest.update(text.encode("utf-8", "surrogateescape") + b"\0")
+        digest.update(text.encode("utf-8", "surrogatepass") + b"\0")
     return digest.hexdigest()
 
 

@@ -8,6 +8,7 @@ many writers quote nothing (CC3M), a line whose quotes are not well formed is ta
 
 import csv
 import json
+import os
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -34,7 +35,7 @@ class Lines:
     """The lines of a table as text, counted; bytes that are no UTF-8 stay recognisable. Lines can be put back."""
 
     def __init__(self, file: BinaryIO, path: Path, offset: int, number: int) -> None:
-        self._file, self._path = file, path
+        self._file, self._path, self.folder = file, path, path.parent
         self._back: deque[tuple[int, int, str]] = deque()
         self._offset, self._number, self._reread = offset, number, 0
         self.used: list[tuple[int, int, str]] = []
@@ -99,7 +100,7 @@ def csv_rows(lines: Lines, names: Sequence[str], delimiter: str, image: str) -> 
         (offset, number, text), *later = lines.used
         unclosed = lines.ended or (bool(later) and record is None)
         own = record[place] if record and len(record) > place else ""
-        if unclosed or any(_is_row(line, delimiter, place, len(names), own) for _, _, line in later):
+        if unclosed or any(_is_row(line, delimiter, place, len(names), own, lines.folder) for _, _, line in later):
             lines.put_back()
             literal = _literal(text, delimiter)
             if delimiter == "\t" and len(literal) == len(names):
@@ -132,16 +133,18 @@ def json_rows(lines: Lines) -> Iterator[Row]:
         yield Row(offset, number, None, reason) if reason else Row(offset, number, fields)
 
 
-def _is_row(line: str, delimiter: str, place: int, count: int, own: str) -> bool:
+def _is_row(line: str, delimiter: str, place: int, count: int, own: str, root: Path) -> bool:
     """Whether a line that was taken for the middle of a field is a row: enough fields, and an image's path among them.
 
-    Paths are known by their suffix, or by the folder that they share with the row's own path.
+    Paths are known by their suffix, by the folder that they share with the row's own path, or by the file that is
+    there: names without a suffix, beside the table.
     """
     fields = [field.strip(' "') for field in _literal(line, delimiter)]
     folder = own.rpartition("/")[0]
     return len(fields) >= count and (
         any(field.rpartition(".")[2].lower() in IMAGE_EXTENSIONS for field in fields)
         or (bool(folder) and fields[place].rpartition("/")[0] == folder)
+        or (bool(fields[place]) and os.path.isfile(root / fields[place]))  # noqa: PTH113  (no error over odd names)
     )
 
 

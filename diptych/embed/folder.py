@@ -15,6 +15,7 @@ from diptych.data.tokenizer import Tokenizer
 from diptych.data.transforms import Preprocessing
 from diptych.embed.names import old_place, place_of
 from diptych.errors import ConfigError, WeightsError
+from diptych.files import utf8
 from diptych.model.clip import CLIP
 from diptych.model.config import CLIPConfig
 from diptych.model.layouts import Tensors
@@ -165,7 +166,7 @@ def _write_files(
     }
     (folder / CONFIG).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
     card = _CARD.format(
-        name=name,
+        name=utf8(name),
         embed_dim=config.embed_dim,
         parameters=config.num_parameters(),
         vision=config.vision,

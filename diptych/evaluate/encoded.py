@@ -234,7 +234,8 @@ class _Rows:
             "texts": pa.array([list(texts) for texts in self.texts], pa.list_(pa.string())),
             "metadata": pa.array(beside, pa.string()),
         }
-        pq.write_table(pa.table(columns), folder / "rows.parquet")
+        with (folder / "rows.parquet").open("wb") as file:  # PyArrow opens no path that is not UTF-8
+            pq.write_table(pa.table(columns), file)
         manifest = {
             "fingerprint": fingerprint,
             "shape": [len(self.keys), self.dim],

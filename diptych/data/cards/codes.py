@@ -8,6 +8,7 @@ from diptych.data.cards.imagenet import wordnet_index
 from diptych.data.cards.prompts import get_prompts
 from diptych.data.samples import decode_text, read_file
 from diptych.errors import DataError
+from diptych.files import utf8
 
 _WORDNET_ID = re.compile("n[0-9]{8}")
 _CODE = re.compile(
@@ -35,7 +36,7 @@ def spoken_names(names: Sequence[str], folder: Path) -> list[str]:
     known = {one: get_prompts("ImageNet").class_names[wordnet_index()[one]][0] for one in ids & wordnet_index().keys()}
     if ids - known.keys():
         known = _listed(folder) | known
-    return [known.get(name, name.replace("_", " ")) for name in names]
+    return [known.get(name, utf8(name).replace("_", " ")) for name in names]
 
 
 def _listed(folder: Path) -> dict[str, str]:
