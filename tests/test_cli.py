@@ -232,3 +232,14 @@ def test_a_full_disk_is_one_line(tmp_path):
     assert process.returncode == 1 and "Traceback" not in err and out == ""
     assert re.search(r"^error: cannot write checkpoint run/.* MiB free there\).*--resume", err.splitlines()[-1]), err
     assert not list((tmp_path / "run").rglob("*.partial"))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+@pytest.mark.parametrize("words", [("--version",), ("recipes",)])
+def test_what_cannot_be_printed_is_an_error_in_words(words, tmp_path):
+    """A full disk behind `>`: one line, and no status that says all is well."""
+    with open("/dev/full", "wb") as full:  # noqa: PTH123
+        command = [sys.executable, "-m", "diptych", *words]
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=tmp_path, timeout=120)
+    assert done.returncode == 1, done.stderr
+    assert re.fullmatch(r"error: .*No space left on device.*\n", done.stderr)

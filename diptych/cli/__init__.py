@@ -68,10 +68,10 @@ def main() -> None:
     _print_anything()
     try:
         _run()
-        sys.stdout.flush()
     except SystemExit as end:
         if _is_output_closed(end):
             _end_quietly()
+        _flush()
         if "diptych.distributed" in sys.modules:
             from diptych import distributed
 
@@ -104,13 +104,26 @@ def _is_output_closed(end: BaseException) -> bool:
     return True
 
 
-def _end_quietly() -> NoReturn:
+def _flush() -> None:
+    """What is printed goes out before the end: where it cannot (a full disk behind `>`), that is an error in words."""
+    if sys.stdout is None:  # closed by `>&-`
+        return
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _end_quietly()
+    except OSError as error:
+        print(f"error: cannot write what is printed: {error.strerror}; it is lost", file=sys.stderr)
+        _end_quietly(1)
+
+
+def _end_quietly(status: int = _CLOSED_PIPE) -> NoReturn:
     """As programs do that a closed pipe ends. What is left in buffers goes nowhere, without a complaint."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.__stdout__, sys.__stderr__):
         with contextlib.suppress(OSError, ValueError, AttributeError):
             os.dup2(nowhere, stream.fileno())  # type: ignore[union-attr]
-    os._exit(_CLOSED_PIPE)
+    os._exit(status)
 
 
 def _run() -> None:
