@@ -1,5 +1,6 @@
 """Damage to files: bytes flipped, cut, spliced, numbers made huge; JSON, tar, ZIP, safetensors also with their form."""
 
+import copy
 import io
 import json
 import random
@@ -24,6 +25,11 @@ _ODD_BYTES = (
     b"9" * 20,
     b"\\u0000",
 )
+
+
+def odd_value(rng: random.Random) -> Any:
+    """A copy: what is changed further must not change the next example's."""
+    return copy.deepcopy(rng.choice(ODD_VALUES))
 
 
 def mutated(name: str, data: bytes, rng: random.Random, others: list[bytes]) -> bytes:
@@ -70,11 +76,11 @@ def change_json(data: bytes, rng: random.Random) -> bytes:
     for _ in range(rng.choice([1, 1, 1, 2, 3])):
         places = list(_places(value))
         if not places:
-            return json.dumps(rng.choice(ODD_VALUES)).encode()
+            return json.dumps(odd_value(rng)).encode()
         parent, key = rng.choice(places)
         kind = rng.random()
         if kind < 0.7:
-            parent[key] = rng.choice(ODD_VALUES)
+            parent[key] = odd_value(rng)
         elif kind < 0.8 and isinstance(parent[key], int | float):
             parent[key] = parent[key] * rng.choice([-1, 0.5, 2, 1000, 10**9])
         elif kind < 0.9:
@@ -133,6 +139,7 @@ def change_tar(data: bytes, rng: random.Random) -> bytes:
     odd = (
         b"77777777777",
         b"\x80" + b"\0" * 3 + b"\xff" * 7,
+        b"\xff" * 10 + b"\xfe\0",  # -512: Python's own reader comes back to the same header for ever
         b"-1",
         b"../../x",
         b"a.b.c",

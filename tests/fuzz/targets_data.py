@@ -10,15 +10,20 @@ import tarfile
 from pathlib import Path
 
 import numpy as np
+import pictures
 import pyarrow as pa
 import pyarrow.parquet as pq
 import scipy.io
 from hostile import jpeg_of_scans, jpeg_of_segments, netpbm, plain_netpbm, png_without_pixels, strip
+from pictures import encoded
 from PIL import Image
 from target import Seed, Target
+from tars import tar_of
 
 from diptych.data.cards.archives import pathology
 from diptych.data.cards.archives.reading import load_mat
+from diptych.data.cards.checking import count_samples
+from diptych.data.content import content_fingerprint, files_state
 from diptych.data.decoding import decode_image, picture_errors
 from diptych.data.parquet_process import describe
 from diptych.data.sources import open_source
@@ -32,15 +37,7 @@ AUGMENTATION = Augmentation(rescale=(0.5, 1.0), flip=0.5)
 
 def noise(width: int = 40, height: int = 30, mode: str = "RGB") -> Image.Image:
     """A picture of random pixels."""
-    pixels = np.random.default_rng(width).integers(0, 256, (height, width, 3), dtype=np.uint8)
-    return Image.fromarray(pixels).convert(mode)
-
-
-def saved(picture: Image.Image, form: str, **options: object) -> bytes:
-    """The picture as a file."""
-    stream = io.BytesIO()
-    picture.save(stream, form, **options)
-    return stream.getvalue()
+    return pictures.noise(width, height, width).convert(mode)
 
 
 # ---- pictures
@@ -51,14 +48,14 @@ def picture_seeds(folder: Path) -> list[Seed]:
     exif = Image.Exif()
     exif[0x0112], exif[0x011A] = 6, (72, 1)
     sound = [
-        *(saved(noise(), form) for form in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")),
-        saved(noise(), "JPEG", progressive=True, exif=exif),
-        saved(noise(mode="P"), "PNG", transparency=3),
-        saved(noise(mode="RGBA"), "PNG"),
-        saved(noise(mode="CMYK"), "JPEG"),
-        saved(Image.fromarray(np.arange(1200, dtype=np.uint16).reshape(30, 40)), "PNG"),
-        saved(noise(), "TIFF", compression="tiff_lzw"),
-        saved(noise(), "GIF", save_all=True, append_images=[noise(41)]),
+        *(encoded(noise(), form) for form in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")),
+        encoded(noise(), "JPEG", progressive=True, exif=exif),
+        encoded(noise(mode="P"), "PNG", transparency=3),
+        encoded(noise(mode="RGBA"), "PNG"),
+        encoded(noise(mode="CMYK"), "JPEG"),
+        encoded(Image.fromarray(np.arange(1200, dtype=np.uint16).reshape(30, 40)), "PNG"),
+        encoded(noise(), "TIFF", compression="tiff_lzw"),
+        encoded(noise(), "GIF", save_all=True, append_images=[noise(41)]),
         *(strip(700_000, 1), strip(1, 700_000), plain_netpbm(300), netpbm(20, 30, 17), netpbm(9, 9, 1000, "P5")),
     ]
     hostile = [
@@ -89,10 +86,12 @@ def check_picture(path: Path) -> None:
 def check_source(path: Path) -> None:
     """Everything that a source yields is a Sample with texts or a Broken with its reason."""
     source, found = open_source(path), False
+    assert all(map(len, (source.fingerprint, content_fingerprint(source), files_state(source))))
+    count_samples(source)  # `data check`
     for index in range(min(len(source.shards), 20)):
         for item in itertools.islice(source.read(index), 2000):
             if isinstance(item, Broken):
-                assert item.reason and isinstance(item.key, str)
+                assert item.reason and isinstance(item.key, str) and json.dumps([item.key, item.reason])
                 continue
             assert isinstance(item, Sample) and isinstance(item.image, bytes | np.ndarray)
             found = True
@@ -102,20 +101,9 @@ def check_source(path: Path) -> None:
         raise DataError("no sample in it")
 
 
-def tar_of(members: list[tuple[str, bytes]], form: int = tarfile.GNU_FORMAT) -> bytes:
-    """An uncompressed archive."""
-    stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w", format=form) as archive:
-        for name, data in members:
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            archive.addfile(info, io.BytesIO(data))
-    return stream.getvalue()
-
-
 def tar_seeds(folder: Path) -> list[Seed]:
     """The layouts of webdataset, and keys that several pictures share."""
-    png = saved(noise(8, 8), "PNG")
+    png = encoded(noise(8, 8), "PNG")
     pairs = [(f"{n:04d}.{kind}", data) for n in range(4) for kind, data in (("png", png), ("txt", b"a photo"))]
     array = io.BytesIO()
     np.save(array, np.zeros((4, 4, 3), np.uint8))
@@ -143,7 +131,7 @@ def random_tar(rng: random.Random) -> Seed:
     ends = ["png", "txt", "json", "cls", "npy", "JPG", "", "txt.txt", "jpg.png", "html", "avif"]
     bodies = [
         *(b"", b"a", b"\xff", b"7", b"9" * 400, b"{}", b"[[]]", b"null", b'{"caption": [1]}', b'{"label": 1e400}'),
-        *(b"[" * 100_000, saved(noise(4, 4), "PNG"), b"\x93NUMPY\x01\0v\0{'descr': '|O', 'shape': (9,), }"),
+        *(b"[" * 100_000, encoded(noise(4, 4), "PNG"), b"\x93NUMPY\x01\0v\0{'descr': '|O', 'shape': (9,), }"),
     ]
     members = []
     for _ in range(rng.randrange(1, 12)):
@@ -162,7 +150,7 @@ def parquet_file(table: pa.Table, **options: object) -> bytes:
 
 def parquet_seeds(folder: Path) -> list[Seed]:
     """Tables with pictures; bombs by a dictionary and by run lengths; a footer over which PyArrow ends the process."""
-    png = saved(noise(8, 8), "PNG")
+    png = encoded(noise(8, 8), "PNG")
     plain = pa.table({"image": [png] * 4, "text": ["a", "b", "c", "d"], "label": [1, 2, 3, 4]})
     nested = pa.table({"image": [{"bytes": png, "path": "a.png"}] * 4, "captions": [["a", "b"], ["c"]] * 2})
     value = pa.DictionaryArray.from_arrays(pa.array([0] * 64, pa.int32()), pa.array(["y" * (1 << 20)]))
@@ -178,7 +166,7 @@ def parquet_seeds(folder: Path) -> list[Seed]:
 def aborting(folder: Path) -> bytes:
     """A footer whose level histograms lie: the first change of one byte that ends the process, if any does."""
     texts = [["a", "b"], ["c"]] * 2
-    data = parquet_file(pa.table({"image": [saved(noise(8, 8), "PNG")] * 4, "captions": texts}))
+    data = parquet_file(pa.table({"image": [encoded(noise(8, 8), "PNG")] * 4, "captions": texts}))
     start, path = len(data) - 8 - int.from_bytes(data[-8:-4], "little"), folder / "abort.parquet"
     for place in range(start, len(data) - 8):
         changed = data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
@@ -193,7 +181,7 @@ def aborting(folder: Path) -> bytes:
 
 def table_seeds(folder: Path) -> list[Seed]:
     """Tables of paths and captions, one with a stray quotation mark."""
-    (folder / "p.png").write_bytes(saved(noise(8, 8), "PNG"))
+    (folder / "p.png").write_bytes(encoded(noise(8, 8), "PNG"))
     csv = "filepath,caption\n" + "".join(f'p.png,"a photo, {n}"\n' for n in range(20))
     tsv = "image\ttitle\n" + "".join(f"p.png\ta photo {n}\n" for n in range(20))
     lines = "".join(json.dumps({"file_name": "p.png", "text": f"a photo {n}"}) + "\n" for n in range(5))

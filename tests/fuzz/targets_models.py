@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pickle
+import struct
 import zipfile
 from pathlib import Path
 
@@ -56,6 +57,11 @@ def bomb_of(size: int) -> bytes:
     return stream.getvalue()
 
 
+def several_disks(archive: bytes) -> bytes:
+    """A zip archive that says it has a second part elsewhere: Python raises where it is asked what the file is."""
+    return archive[:-22] + struct.pack("<4sLQL", b"PK\x06\x07", 0, 0, 2) + archive[-22:]
+
+
 # ---- weight files
 
 
@@ -77,6 +83,7 @@ def weight_seeds(folder: Path) -> list[Seed]:
         *(Seed("a.bin", torch_file(few, _use_new_zipfile_serialization=False)), Seed("a.pt", script.getvalue())),
     ]
     hostile = [
+        several_disks(torch_file(few)),
         *(torch_file({"a": Exploit()}), torch_file(Exploit(), _use_new_zipfile_serialization=False)),
         *(pickle.dumps(Exploit(), protocol=2), archive_of(pickle.dumps(Exploit())), torch_file(repeated)),
         *(
@@ -106,6 +113,35 @@ def check_bare_file(path: Path) -> None:
 def bare_seeds(folder: Path) -> list[Seed]:
     """A whole model as safetensors: its header can be changed."""
     return [Seed("a.safetensors", save(whole_model()))]
+
+
+def index_seeds(folder: Path) -> list[Seed]:
+    """A model in two files with their index, each of the three changed while the others stay."""
+    tensors = whole_model()
+    halves = dict(list(tensors.items())[:20]), dict(list(tensors.items())[20:])
+    names = [f"model-0000{number}-of-00002.safetensors" for number in (1, 2)]
+    (folder / "sharded").mkdir()
+    for name, half in zip(names, halves, strict=True):
+        (folder / "sharded" / name).write_bytes(save(half))
+    places = {tensor: name for name, half in zip(names, halves, strict=True) for tensor in half}
+    index = {"metadata": {"total_size": 1}, "weight_map": places}
+    odd = [{**places, "logit_scale": name} for name in ("../x.safetensors", "/etc/passwd", "", ".", 7, None)]
+    odd += [{}, dict.fromkeys(places, "model.safetensors.index.json"), {**places, "more": names[0]}]
+    written = [Seed(f"sharded/{INDEX}", json.dumps(index).encode())]
+    written += [Seed(f"sharded/{name}", (folder / "sharded" / name).read_bytes()) for name in names]
+    (folder / "sharded" / INDEX).write_bytes(written[0].data)
+    more = [json.dumps({"weight_map": one}).encode() for one in odd] + [b"[" * 100_000, b'{"weight_map": null}']
+    return [*written, *(Seed(f"sharded/{INDEX}", data, sound=False) for data in more)]
+
+
+INDEX = "model.safetensors.index.json"
+
+
+def check_index(path: Path) -> None:
+    """All tensors, each from a file beside the index, make the model."""
+    tensors = read_tensors(path.with_name(INDEX))
+    assert sum(tensor.nbytes for tensor in tensors.values()) <= sum(one.stat().st_size for one in path.parent.iterdir())
+    assert load(path.with_name(INDEX)).encode_images([np.zeros((9, 9, 3), np.uint8)]).shape[0] == 1
 
 
 # ---- tokenizers
@@ -198,6 +234,7 @@ def check_transformers(path: Path) -> None:
 MODELS = (
     Target("weights", weight_seeds, check_weights),
     Target("bare-weights", bare_seeds, check_bare_file),
+    Target("sharded-weights", index_seeds, check_index),
     Target("tokenizer", tokenizer_seeds, check_tokenizer),
     Target("model-folder", diptych_seeds, check_folder),
     Target("huggingface-folder", huggingface_seeds, check_folder),

@@ -8,16 +8,23 @@ from typing import Any
 
 import numpy as np
 import torch
-from mutations import ODD_VALUES
+from mutations import odd_value
 from target import Seed, Target
 from test_bad_evaluation_input import Shades, write_folders
 
 from diptych.data.cards.table import get_card
+from diptych.evaluate.classify.label_file import LabelFile
+from diptych.evaluate.classify.question import Question
+from diptych.evaluate.classify.rows import Classified
 from diptych.evaluate.predictions import read_predictions, write_predictions
 from diptych.evaluate.probe.task import LINEAR_PROBE
+from diptych.evaluate.provenance import run_record
 from diptych.evaluate.suite import run_suite
 from diptych.evaluate.tasks.task import Setting
 from diptych.evaluate.tasks.zero_shot import ZERO_SHOT
+from diptych.paper.exhibits import EXHIBITS
+from diptych.paper.run import write
+from diptych.paper.summary import SUMMARY
 from diptych.records import Predictions, Result, check_result, merge_results, read_results, write_results
 from diptych.train import CheckpointConfig
 from diptych.train.checkpoint import Checkpoints
@@ -44,7 +51,7 @@ def random_rows(rng: random.Random) -> Seed:
     """Rows with one odd value each, some torn, some glued."""
     rows = []
     for _ in range(rng.randrange(1, 5)):
-        row: dict[str, Any] = {**ROW, rng.choice([*ROW, "more"]): rng.choice(ODD_VALUES)}
+        row: dict[str, Any] = {**ROW, rng.choice([*ROW, "more"]): odd_value(rng)}
         text = json.dumps(row, ensure_ascii=rng.random() < 0.5)
         rows.append(text[: rng.randrange(len(text))] if rng.random() < 0.2 else text)
     return Seed(
@@ -61,6 +68,63 @@ def check_results(path: Path) -> None:
     write_results([own], path)
     merge_results([own], path)
     assert own in read_results(path) and len(read_results(path)) <= len(results) + 1
+
+
+# ---- exhibits of results
+
+
+def exhibit_seeds(folder: Path) -> list[Seed]:
+    """A few numbers of each task."""
+    run_record()  # it asks Git, which is no file's doing, and remembers the answer
+    rows = [exhibit_row(random.Random(number)) for number in range(400)]
+    return [Seed("exhibits.jsonl", "".join(json.dumps(row) + "\n" for row in rows).encode())]
+
+
+def exhibit_row(rng: random.Random) -> dict[str, Any]:
+    """A number that some exhibit shows, with what its task tells beside it."""
+    task, sets = rng.choice([need for exhibit in EXHIBITS.values() for need in exhibit.needs])
+    settings = {"gflops": 4.4, "train": 900, "reference": 50, "lambda": 0.3, "train_examples": 40, "validation": "val"}
+    settings |= {"examples_per_class": 4, "values": [0.4, 0.5, 0.6], "of": "CIFAR10", "severity": 3}
+    settings |= {"shift": "gaussian_noise"} if rng.random() < 0.1 else {}
+    breeds = {f"Breed {number}": number / 40 for number in range(37)}
+    settings |= {"accuracy": breeds, "probability": breeds} if rng.random() < 0.1 else {}
+    row = {**ROW, "task": task, "dataset": rng.choice(sets), "model": rng.choice(["m", "ViT-B-32/openai", "RN50"])}
+    return {**row, "metric": rng.choice(METRICS), "protocol": rng.choice(PROTOCOLS), "run": {"settings": settings}}
+
+
+PROTOCOLS = (
+    "single",
+    "ensemble",
+    "features",
+    "projected",
+    "probe 4-shot",
+    "probe full-shot",
+    "projected 1-shot",
+    "nearest",
+)
+PROTOCOLS += ("probe 4-shot on imagenet-a", "static", "adaptive", "words", "image to text", "text to image", "frames")
+METRICS = ("accuracy", "mean_per_class_accuracy", "roc_auc", "accuracy_top_5", "recall_at_1", "recall_at_5", "mwap")
+METRICS += ("within_25km", "within_1km", "median_error_km", "accuracy_pm_0", "mean_of_top_1_and_5", "map_11_points")
+
+
+def random_exhibits(rng: random.Random) -> Seed:
+    """Rows of which one field, or one thing that a task tells, is odd."""
+    rows = [exhibit_row(rng) for _ in range(rng.choice([1, 10, 200]))]
+    for row in rng.sample(rows, k=min(len(rows), rng.choice([1, 1, 5]))):
+        inside, own = row["run"]["settings"], rng.random() < 0.3
+        where, name = (row, rng.choice([*row])) if own else (inside, rng.choice([*inside]))
+        where[name] = odd_value(rng)
+        if rng.random() < 0.1:
+            row["run"] = {"settings": odd_value(rng)}
+    return Seed("exhibits.jsonl", "\n".join(map(json.dumps, rows)).encode(), sound=False)
+
+
+def check_exhibits(path: Path) -> None:
+    """All tables and figures are made of it, or it is refused as a whole."""
+    out = path.parent / "out"
+    shutil.rmtree(out, ignore_errors=True)
+    made = write([SUMMARY, *EXHIBITS.values()], read_results(path), out)
+    assert made.page.stat().st_size > 1000 and "</html>" in made.page.read_text()[-200:]
 
 
 # ---- predictions
@@ -99,6 +163,40 @@ def check_checkpoint(path: Path) -> None:
     assert isinstance(state, dict)
 
 
+# ---- rows of `classify --out`
+
+QUESTION = Question(labels=("red", "green", "blue"))
+
+
+def label_seeds(folder: Path) -> list[Seed]:
+    """Rows of all three formats, as a whole run and as a stopped one leaves them."""
+    seeds = []
+    for suffix in ("csv", "jsonl", "parquet"):
+        file = LabelFile(folder / f"made.{suffix}", QUESTION)
+        with file.writing("m" * 8):
+            best = (("red", 0.6), ("green", 0.3))
+            file.append([Classified(Path(f"{name}.png"), best, None) for name in ("a", 'b"\n', "c\udcff")])
+            file.append([Classified(Path("d.png"), (), "no picture")])
+            rows = file.kept_in.read_bytes()
+        seeds.append(Seed(f"labels.{suffix}", (folder / f"made.{suffix}").read_bytes()))
+        if suffix == "parquet":
+            seeds.append(Seed("labels.parquet.unfinished.jsonl", rows))
+    return seeds
+
+
+def check_labels(path: Path) -> None:
+    """The file is read and gone on with, each image once."""
+    out = path.with_name(path.name.removesuffix(".unfinished.jsonl"))
+    for other in path.parent.glob("labels.*"):
+        if other != path:
+            other.unlink()
+    file = LabelFile(out, QUESTION)
+    with file.writing("m" * 8):
+        before = file.num_rows
+        file.append([Classified(Path("new.png"), (("red", 0.6),), None)])
+    assert LabelFile(out, QUESTION).num_rows == file.num_rows in (before, before + 1)
+
+
 # ---- kept vectors, probes, classifiers
 
 
@@ -114,23 +212,30 @@ def kept_seeds(folder: Path) -> list[Seed]:
     """All that a measurement keeps."""
     write_folders(folder / "data", ("train", "test"))
     (folder / "numbers").write_text(repr(measure(folder, folder / "whole")))
-    kept = sorted(path for path in (folder / "whole" / "cache").rglob("*") if path.is_file())
-    return [Seed(path.relative_to(folder / "whole").as_posix(), path.read_bytes()) for path in kept]
+    kept = sorted(path for path in (folder / "whole").rglob("*") if path.is_file() and path.name != "results.jsonl")
+    seeds = [Seed(path.relative_to(folder / "whole").as_posix(), path.read_bytes()) for path in kept]
+    manifest = next(seed for seed in seeds if seed.name.endswith("manifest.json"))
+    huge = {**json.loads(manifest.data), "shape": [2**31 - 1, 1]}  # 8 GB out of 300 bytes
+    return [*seeds, Seed(manifest.name, json.dumps(huge).encode())]
 
 
 def check_kept(path: Path) -> None:
     """Whatever is kept, the numbers are those of before."""
-    folder = next(parent.parent for parent in path.parents if parent.name == "cache")
-    work = folder / "work"
+    kind = next(parent for parent in path.parents if parent.name in ("cache", "parts", "predictions"))
+    folder, work = kind.parent, kind.parent / "work"
     shutil.rmtree(work, ignore_errors=True)
-    shutil.copytree(folder / "whole", work, ignore=shutil.ignore_patterns("parts", "results.jsonl"))
+    # A sound measurement is used as it is: what it was made of would not be looked at.
+    left_out = ("parts", "results.jsonl") if kind.name == "cache" else ()
+    shutil.copytree(folder / "whole", work, ignore=shutil.ignore_patterns(*left_out))
     shutil.copy(path, work / path.relative_to(folder))
     assert repr(measure(folder, work)) == (folder / "numbers").read_text()
 
 
 RESULTS = (
     Target("results", result_seeds, check_results, random_rows),
+    Target("exhibits", exhibit_seeds, check_exhibits, random_exhibits, slow=True),
     Target("predictions", prediction_seeds, check_predictions),
+    Target("labels", label_seeds, check_labels),
     Target("checkpoints", checkpoint_seeds, check_checkpoint),
     Target("kept", kept_seeds, check_kept, slow=True),
 )
