@@ -20,6 +20,10 @@ def test_the_nearest_word_of_the_own_list_solved_by_hand():
     assert choose_words(pictures, words, lists).tolist() == [2, 1, 0]
 
 
+def test_the_prompt_has_the_word_in_quotes_as_the_papers_have():
+    assert TEMPLATE == 'a photo of the word: "{c}".'
+
+
 def test_lists_that_do_not_fit_are_an_error():
     with pytest.raises(InputError, match="lexicons of 1 pictures are empty, the first one is 1"):
         choose_words(np.eye(2), np.eye(2), [np.array([0]), np.array([], int)])

@@ -83,6 +83,14 @@ def test_same_seed_same_numbers(benchmark):
     )
 
 
+def test_the_usual_seed_is_0(benchmark):
+    usual, other = (
+        measure_shifts(ByBrightness(), benchmark, ["gaussian noise"], [1], **more) for more in ({}, {"seed": 1})
+    )
+    assert {one.run["settings"]["seed"] for one in usual if "settings" in one.run} == {0}
+    assert [one.run["fingerprint"] for one in usual] != [one.run["fingerprint"] for one in other]
+
+
 def test_a_shifted_set_is_another_set(benchmark):
     one = shifted(benchmark, "contrast", 2)
     assert one.name == "colours contrast 2" and one.class_names == benchmark.class_names

@@ -22,7 +22,7 @@ from diptych.evaluate.tasks.shifted import measure_shifts
 from diptych.evaluate.tasks.table import TASKS
 from diptych.evaluate.tasks.task import Setting
 from diptych.evaluate.tasks.video import measure_video
-from diptych.evaluate.tasks.zero_shot import zero_shot_results
+from diptych.evaluate.tasks.zero_shot import PROTOCOLS, zero_shot_results
 from diptych.records import Sample
 
 
@@ -77,7 +77,12 @@ TEXTS_KEPT = {"zero_shot", "few_shot_from_texts", "human", "robustness", "video"
 CASES = [
     *[(task, "CIFAR10") for task in ("zero_shot", "linear_probe", "projected_probe", "few_shot")],
     *[("few_shot_from_texts", "CIFAR10"), ("human", "OxfordPets"), ("robustness", "ImageNet-A")],
-    *[("robustness", "ObjectNet"), ("imagenet_probe", "ImageNet-A"), ("few_shot", "ImageNet-A")],
+    *[
+        ("robustness", "ObjectNet"),
+        ("robustness", "ImageNet"),
+        ("imagenet_probe", "ImageNet-A"),
+        ("few_shot", "ImageNet-A"),
+    ],
     *[("retrieval", "Flickr30k"), ("geolocation", "IM2GPS"), ("lexicon", "IIIT5K")],
 ]
 
@@ -97,7 +102,7 @@ def test_a_task_encodes_once_with_the_workers_that_are_named(task, name, tmp_pat
             wanted = sorted({shown_by(CARDS[name], label) for label in (0, 1, 2)})
             words = dict(enumerate(several[0] for several in get_prompts("ImageNet").class_names))
             write_copy(root / "ImageNet", home, {"train": 2 * wanted, "test": 2 * wanted}, words, [*range(1000)])
-    card, setting = CARDS[name], Setting(root, tmp_path / "cache", num_workers=3)
+    card, setting = CARDS[name], Setting(root, tmp_path / "cache", num_workers=3, partial=True)
     assert TASKS[task].applies(card)
     first, second = Counting(card), Counting(card)
     found = TASKS[task].measure(first, card, setting)
@@ -107,6 +112,9 @@ def test_a_task_encodes_once_with_the_workers_that_are_named(task, name, tmp_pat
         (one.metric, one.protocol, one.value) for one in found
     ]
     assert first.pictures > 0 == second.pictures
+    named = {"robustness": "zero_shot", "few_shot_from_texts": "few_shot"}
+    probes = dict.fromkeys(("projected_probe", "imagenet_probe"), "linear_probe")
+    assert {one.task for one in found} == {(named | probes).get(task, task)}
     assert second.texts == (0 if task in TEXTS_KEPT else first.texts)
     kept = {path.name for path in (tmp_path / "cache").iterdir()}
     assert kept <= {"pictures", "classifiers", "probes", "few_shot"} and "pictures" in kept
@@ -152,7 +160,7 @@ def test_the_seed_of_the_setting_is_that_of_the_draws(task, tmp_path):
     write_copy(tmp_path / "OxfordPets", card, labels, dict(enumerate(words)), [*range(len(words))])
     ends = []
     for seed in (0, 0, 1):
-        found = TASKS[task].measure(Erring(card), card, Setting(tmp_path, seed=seed))
+        found = TASKS[task].measure(Erring(card), card, Setting(tmp_path, seed=seed, partial=True))
         (result,) = [one for one in found if (one.metric, one.protocol != "single") == (card.metric, True)][:1]
         assert 0 < result.low < result.value < 1
         ends.append((result.low, result.high))
@@ -176,9 +184,16 @@ def test_frames_are_encoded_once_with_the_workers_that_are_named(tmp_path, monke
 
 def test_raising_a_version_measures_all_anew():
     """So a version is raised where numbers change, and only there; it is written here a second time on purpose."""
-    raised = {"linear_probe", "projected_probe", "few_shot", "few_shot_from_texts", "imagenet_probe", "geolocation"}
-    assert {name for name, task in TASKS.items() if task.version == 2} == {*raised, "video"}
-    assert {task.version for task in TASKS.values()} == {1, 2}
+    probes = ("linear_probe", "projected_probe", "imagenet_probe", "few_shot", "few_shot_from_texts")
+    raised = dict.fromkeys(probes, 3) | {"geolocation": 2, "video": 2}
+    assert {name: task.version for name, task in TASKS.items() if task.version > 1} == raised
+    assert all(TASKS[name].version == 1 for name in TASKS.keys() - raised)
+
+
+def test_protocols_and_folds_are_these():
+    assert PROTOCOLS == ("ensemble", "single", "names", "probability")
+    divided = {name for name, task in TASKS.items() if any(task.folds(card) for card in CARDS.values())}
+    assert divided == {"linear_probe", "projected_probe"}
 
 
 def test_made_shifts_keep_nothing_and_use_the_workers(tmp_path, monkeypatch):
@@ -187,11 +202,12 @@ def test_made_shifts_keep_nothing_and_use_the_workers(tmp_path, monkeypatch):
     monkeypatch.setattr(encoding, "_encode", lambda *most: workers.append(most[-1]) or encode(*most[:-1], 0))
     copy_of("CIFAR10", tmp_path / "sets")
     monkeypatch.setattr("diptych.evaluate.tasks.shifted.SEVERITIES", (2,))
-    setting = Setting(tmp_path / "sets", tmp_path / "cache", num_workers=2, seed=5)
+    setting = Setting(tmp_path / "sets", tmp_path / "cache", num_workers=2, seed=5, partial=True)
     found = TASKS["shifts"].measure(Counting(CARDS["CIFAR10"]), CARDS["CIFAR10"], setting)
     assert set(workers) == {2} and not (tmp_path / "cache").exists()
     changed = [one.run["settings"] for one in found if "shift" in one.run.get("settings", {})]
     assert {one["seed"] for one in changed} == {5} and 2 in {one["severity"] for one in changed}
     assert np.isfinite([one.value for one in found]).all()
-    measure_shifts(Counting(CARDS["CIFAR10"]), open_card(CARDS["CIFAR10"], tmp_path / "sets"), [], cache=setting.cache)
+    few = open_card(CARDS["CIFAR10"], tmp_path / "sets")
+    measure_shifts(Counting(CARDS["CIFAR10"]), few, [], cache=setting.cache, partial=True)
     assert {path.name for path in setting.cache.iterdir()} == {"pictures", "classifiers"}

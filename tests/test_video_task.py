@@ -216,6 +216,12 @@ def test_without_repeated_videos_both_are_the_plain_average_precision():
     assert mean_sampled_average_precision(scores, annotated, draws=2) == pytest.approx(np.mean(found))
 
 
+def test_the_authors_hundred_draws_are_the_usual_number():
+    scores = np.random.default_rng(0).random((7, 3))
+    hundred, more = (mean_sampled_average_precision(scores, RARE, draws=draws, seed=0) for draws in (100, 101))
+    assert mean_sampled_average_precision(scores, RARE) == hundred != more
+
+
 def test_rare_actions_that_cannot_be_measured_are_an_error():
     with pytest.raises(ShapeError, match="do not fit"):
         mean_weighted_average_precision(np.zeros((7, 2)), RARE)

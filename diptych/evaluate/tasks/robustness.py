@@ -40,7 +40,6 @@ Scorer = Callable[[np.ndarray], np.ndarray]
 
 _log = logging.getLogger(__name__)
 _ROWS_PER_BLOCK = 8192
-_TOP_K = 5
 
 
 def max_pooled(scores: np.ndarray, classes: Sequence[Sequence[int]]) -> np.ndarray:
