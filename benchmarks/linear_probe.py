@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from diptych.evaluate.probe.logistic import make_design
-from diptych.evaluate.probe.search import Search, lattice, search_lattice, search_penalty
+from diptych.evaluate.probe.search import Judged, Search, lattice, search_lattice, search_penalty
 
 NUM_TEST = 100_000
 DECAY = 0.9  # of standard deviations, by the direction's rank
@@ -65,10 +65,10 @@ def search_with_diptych(train: Rows, held: Rows, num_classes: int) -> tuple[Sear
     """The search of LinearProbe."""
     found: dict[float, Solution] = {}
 
-    def judge(fitted) -> float:
+    def judge(fitted) -> Judged:
         accuracy = float((fitted.scores(held.features).argmax(axis=1) == held.labels).mean())
         found[fitted.penalty] = Solution(fitted.weights, fitted.bias, fitted.converged, accuracy)
-        return accuracy
+        return Judged(accuracy)
 
     search, _ = search_penalty(make_design(train.features), train.labels, num_classes, judge)
     return search, found
@@ -80,13 +80,13 @@ def search_with_sklearn(train: Rows, held: Rows, num_classes: int) -> tuple[Sear
 
     found: dict[float, Solution] = {}
 
-    def score(indices: list[int]) -> list[float]:
+    def score(indices: list[int]) -> list[Judged]:
         for penalty in map(lattice, indices):
             fitted = LogisticRegression(C=1 / penalty, max_iter=1000, tol=1e-4).fit(train.features, train.labels)
             accuracy = float(fitted.score(held.features, held.labels))
             converged = int(fitted.n_iter_[0]) < 1000
             found[penalty] = Solution(fitted.coef_, fitted.intercept_, converged, accuracy)
-        return [found[penalty].accuracy for penalty in map(lattice, indices)]
+        return [Judged(found[penalty].accuracy) for penalty in map(lattice, indices)]
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that 1,000 steps are not enough is in `converged`
