@@ -38,12 +38,10 @@ def is_perfect(result) -> bool:
 LARGE = ("Caltech101", "Birdsnap")
 
 
-def all_cards():
-    for card in CARDS.values():
-        yield pytest.param(card, id=card.name, marks=[pytest.mark.long] * (card.name in LARGE))
+EVERY = [pytest.param(one, id=one.name, marks=[pytest.mark.long] * (one.name in LARGE)) for one in CARDS.values()]
 
 
-@pytest.mark.parametrize("card", all_cards())
+@pytest.mark.parametrize("card", EVERY)
 def test_every_task_on_the_archive(card, tmp_path):
     if card.name in VIDEOS:
         pytest.importorskip("av")

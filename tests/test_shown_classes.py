@@ -155,3 +155,4 @@ def test_tables_mark_such_numbers_in_every_form_and_give_them_no_say_in_bold(tmp
 def test_what_is_no_count_of_classes_says_nothing(classes):
     assert classes_in_words(result("CIFAR10", 0.5, classes=classes)) == ""
     assert not had_to_be_asked_for(result("CIFAR10", 0.5, classes=classes))
+    assert classes_in_words(dataclasses.replace(result("CIFAR10", 0.5), run={"settings": classes})) == ""

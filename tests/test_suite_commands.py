@@ -56,6 +56,23 @@ def measure(command, *words, model="python:both:Shades"):
     return command("evaluate", model, "--suite", "paper", "--data-root", "sets", "--workers", 0, *words)
 
 
+def test_few_classes_of_a_paper_s_set_are_measured_when_they_are_asked_for(command, sets, tmp_path):
+    for name in ("cat", "dog"):
+        folder = sets / "cifar10/test" / name
+        folder.mkdir(parents=True)
+        Image.new("RGB", (8, 8), (90, 90, 90)).save(folder / "0.png")
+    words = ("--out", "out", "--task", "zero_shot", "--set", "CIFAR10")
+    refused = measure(command, *words)
+    assert refused.status != 0 and "its test images show 2 of 10 classes" in refused.err and "--partial" in refused.err
+    asked = measure(command, *words, "--partial")
+    assert asked.status == 0 and "CIFAR10, 2 of 10 classes" in asked.out
+    shown = command("paper", "table11", "python:both:Shades", "--data-root", "sets", "--out", "out", "--partial")
+    assert shown.status == 0 and "‡" in shown.out and "not the paper's protocol" in shown.out
+    assert "CIFAR10 (2 of 10 classes)" in (tmp_path / "out/exhibits/table11.md").read_text()
+    wrong = command("evaluate", "python:both:Shades", "sets/shades", "--partial")
+    assert wrong.status != 0 and "--partial belong to --suite paper" in wrong.err
+
+
 def test_the_suite_prints_its_numbers_resumes_and_takes_models_beside(command, sets, tmp_path):
     first = measure(command, "--out", "out", "--task", "zero_shot", "--task", "linear_probe")
     assert first.status == 0, first.err

@@ -112,9 +112,9 @@ def joined(*notes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def is_whole(benchmark: Benchmark, num_images: int) -> bool:
-    """Whether a split has as many images as its authors'."""
+    """Whether a split has as many images as its authors', and all classes in its list."""
     wanted = benchmark.card.splits.get(benchmark.split, 0) if benchmark.card else 0
-    return 0 < wanted <= num_images
+    return 0 < wanted <= num_images and not benchmark.absent
 
 
 def classes_in_words(result: Result) -> str:
@@ -136,7 +136,8 @@ def had_to_be_asked_for(result: Result) -> bool:
 
 def _noted(result: Result) -> tuple[dict[str, tuple[int, int]], int]:
     """What a Result says of classes; what is none of it, in a file from elsewhere, says nothing."""
-    classes = result.run.get("settings", {}).get("classes")
+    settings = result.run.get("settings")
+    classes = settings.get("classes") if isinstance(settings, Mapping) else None
     if not isinstance(classes, Mapping):
         return {}, 0
     pairs = {}
