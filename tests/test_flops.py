@@ -19,6 +19,7 @@ MODELS = [
     MODEL,
     CLIPConfig(32, ResNetConfig(64, 8, (2, 1, 3, 1)), TEXT),
     CLIPConfig(32, ViTConfig(48, 8, 128, 3), TEXT),
+    CLIPConfig(32, ViTConfig(48, 8, 128, 3, mlp_ratio=2.5), TEXT),
     CLIPConfig(48, CompactResNetConfig(32, (8, 8, 32), (1, 2, 2)), TEXT),
 ]
 PAIRS, TOKENS = 2, 9

@@ -86,6 +86,12 @@ COMPACT = {"kind": "compact_resnet", "image_size": 64, "widths": [16, 64], "laye
         ({"vision": VIT | {"layers": 10**9}}, "vision.layers"),
         ({"vision": VIT | {"heads": 5}}, "vision.heads"),
         ({"vision": VIT | {"heads": -1}}, "vision.heads"),
+        ({"vision": VIT | {"mlp_ratio": "4"}}, "vision.mlp_ratio"),
+        ({"vision": VIT | {"mlp_ratio": float("nan")}}, "vision.mlp_ratio"),
+        ({"vision": VIT | {"mlp_ratio": 0.001}}, "vision.mlp_width"),
+        ({"vision": VIT | {"mlp_ratio": -4}}, "vision.mlp_width"),
+        ({"vision": VIT | {"mlp_ratio": 1e20}}, "vision.mlp_width"),
+        ({"vision": RESNET | {"mlp_ratio": 4}}, "unknown fields: mlp_ratio"),
         ({"vision": VIT | {"stride": 2}}, "unknown fields: stride"),
         ({"vision": {"kind": "vit", "image_size": 64}}, "vision lacks patch_size, width, layers"),
         ({"vision": RESNET | {"layers": 3}}, "vision.layers"),
@@ -111,6 +117,20 @@ def test_refused(change, field):
     with pytest.raises(ConfigError) as error:
         CLIPConfig.from_dict(good | change)
     assert field in str(error.value)
+
+
+def test_folders_from_before_mlp_ratio_are_read_and_written_as_they_were():
+    values = PRESETS["ViT-B/32"].to_dict()
+    assert "mlp_ratio" not in values["vision"] and CLIPConfig.from_dict(values).vision.mlp_width == 4 * 768
+
+
+def test_the_width_of_an_mlp():
+    vision = ViTConfig(224, 14, 1664, 48, 16, mlp_ratio=4.9231)
+    assert vision.mlp_width == 8192 and vision == ViTConfig(224, 14, 1664, 48, 16, mlp_ratio=8192 / 1664)
+    config = CLIPConfig(1280, vision, TextConfig(width=1280, layers=32))
+    with torch.device("meta"):
+        assert sum(parameter.numel() for parameter in CLIP(config).parameters()) == config.num_parameters()
+    assert CLIPConfig.from_dict(config.to_dict()) == config
 
 
 def test_records_check_themselves_and_stay_as_they_are():

@@ -1,6 +1,7 @@
 """Layouts and weight files: lossless both ways, exchanged with transformers and open_clip, and everything hostile."""
 
 import copy
+import dataclasses
 import io
 import json
 import pickle
@@ -139,7 +140,9 @@ def test_transformers_reads_our_export(vit, tmp_path):
 @torch.no_grad()
 def test_we_read_a_folder_of_transformers(tmp_path, activation):
     transformers = pytest.importorskip("transformers")
-    config = CLIPConfig(64, VIT.vision, TEXT, activation)
+    # A ViT-bigG's MLPs are not four times as wide either.
+    vision = dataclasses.replace(VIT.vision, mlp_ratio=2.5) if activation == "gelu" else VIT.vision
+    config = CLIPConfig(64, vision, TEXT, activation)
     theirs = transformers.CLIPModel(transformers.CLIPConfig(**huggingface_config(config))).eval()
     theirs.save_pretrained(tmp_path)
     assert config_from_huggingface(json.loads((tmp_path / "config.json").read_text())) == config
@@ -165,6 +168,9 @@ def test_huggingface_configs_of_other_forms_are_refused():
         ({"vision_config": 3}, "vision_config"),
         ({"vision_config": good["vision_config"] | {"hidden_act": "gelu"}}, "hidden_act"),
         ({"vision_config": good["vision_config"] | {"num_channels": 4}}, "num_channels"),
+        ({"vision_config": good["vision_config"] | {"intermediate_size": "768"}}, "vision.mlp_width"),
+        ({"vision_config": good["vision_config"] | {"intermediate_size": 0}}, "vision.mlp_width"),
+        ({"vision_config": good["vision_config"] | {"hidden_size": 0}}, "vision.width"),
         ({"text_config": good["text_config"] | {"intermediate_size": 100}}, "intermediate_size"),
         ({"text_config": good["text_config"] | {"hidden_size": None}}, "text.width"),
         ({"text_config": good["text_config"] | {"hidden_size": 10**7}}, "text.width"),

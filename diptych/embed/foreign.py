@@ -17,7 +17,7 @@ PREPROCESSOR, OPEN_CLIP_CONFIG = "preprocessor_config.json", "open_clip_config.j
 _PROCESSOR = "processor_config.json"
 _PIL_INTERPOLATIONS = {2: "bilinear", 3: "bicubic"}
 _STEPS = ("do_resize", "do_center_crop", "do_rescale", "do_normalize")
-_VISION_DEFAULTS = {"image_size": 224, "patch_size": 16, "width": 768, "layers": 12, "head_width": 64}
+_VISION_DEFAULTS = {"image_size": 224, "patch_size": 16, "width": 768, "layers": 12, "head_width": 64, "mlp_ratio": 4.0}
 
 
 def huggingface_preprocessing(folder: Path, image_size: int) -> Preprocessing:
@@ -85,14 +85,16 @@ def read_open_clip(values: Mapping[str, Any]) -> tuple[CLIPConfig, Preprocessing
     pictures = _object(
         values, "preprocess_cfg", ("size", "mode", "mean", "std", "interpolation", "resize_mode", "fill_color")
     )
-    head_width = vision.pop("head_width")
+    head_width, mlp_ratio = vision.pop("head_width"), vision.pop("mlp_ratio")
     tower: ViTConfig | ResNetConfig
     try:
         if isinstance(vision["layers"], list):
             vision.pop("patch_size")
             tower = ResNetConfig(**vision, heads=vision["width"] * 32 // head_width)
         else:
-            tower = ViTConfig(**vision, heads=vision["width"] // head_width)
+            width = vision["width"]
+            # open_clip cuts off part of a channel.
+            tower = ViTConfig(**vision, heads=width // head_width, mlp_ratio=int(width * mlp_ratio) / width)
         config = CLIPConfig(
             model.get("embed_dim", 0),
             tower,

@@ -91,13 +91,13 @@ class Attention(nn.Module):
 
 
 class MLP(nn.Module):
-    """Width to four times the width and back, with the activation between."""
+    """Width to mlp_width and back, with the activation between."""
 
-    def __init__(self, width: int, activation: str) -> None:
+    def __init__(self, width: int, mlp_width: int, activation: str) -> None:
         super().__init__()
         self.activation = activation
-        self.c_fc = nn.Linear(width, 4 * width)
-        self.c_proj = nn.Linear(4 * width, width)
+        self.c_fc = nn.Linear(width, mlp_width)
+        self.c_proj = nn.Linear(mlp_width, width)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(T, W) -> (T, W)."""
@@ -114,12 +114,12 @@ class Block(nn.Module):
     error larger, up to ten times. What is added to it is computed in the type of the weights.
     """
 
-    def __init__(self, width: int, heads: int, activation: str) -> None:
+    def __init__(self, width: int, heads: int, activation: str, mlp_width: int = 0) -> None:
         super().__init__()
         self.ln_1 = nn.LayerNorm(width)
         self.attn = Attention(width, heads)
         self.ln_2 = nn.LayerNorm(width)
-        self.mlp = MLP(width, activation)
+        self.mlp = MLP(width, mlp_width or 4 * width, activation)
 
     def forward(self, x: torch.Tensor, packing: Packing) -> torch.Tensor:
         """(T, W) -> (T, W)."""
@@ -141,9 +141,10 @@ class Transformer(nn.Module):
         checkpointing: compute each block again in the backward pass rather than keep its activations.
     """
 
-    def __init__(self, width: int, layers: int, heads: int, activation: str) -> None:
+    def __init__(self, width: int, layers: int, heads: int, activation: str, mlp_width: int = 0) -> None:
+        """Of `layers` blocks; an MLP is 4 * width wide where mlp_width is 0."""
         super().__init__()
-        self.resblocks = nn.ModuleList(Block(width, heads, activation) for _ in range(layers))
+        self.resblocks = nn.ModuleList(Block(width, heads, activation, mlp_width) for _ in range(layers))
         self.checkpointing = False
 
     def forward(self, x: torch.Tensor, packing: Packing) -> torch.Tensor:

@@ -15,6 +15,7 @@ from diptych.model.text_config import KINDS, PREDICTIVE, OtherTextConfig
 ACTIVATIONS = ("quick_gelu", "gelu")
 MAX_PARAMETERS = 20_000_000_000
 RESNET_STRIDE = 32
+MLP_RATIO = 4.0  # of all Transformers but the largest
 _MAX_STAGES = 8
 _MAX_NUMBER = 1e30  # holds in float32
 
@@ -32,6 +33,8 @@ class ViTConfig:
 
     Attributes:
         heads: attention heads; 0 stands for width // 64.
+        mlp_ratio: channels within an MLP over the width, as a whole number of channels makes it: 4 but in the largest
+            models (ViT-g, ViT-bigG, ViT-e).
     """
 
     image_size: int
@@ -39,10 +42,13 @@ class ViTConfig:
     width: int
     layers: int
     heads: int = 0
+    mlp_ratio: float = MLP_RATIO
 
     def __post_init__(self) -> None:
         for name in ("image_size", "patch_size", "width", "layers"):
             check_size("vision", name, getattr(self, name))
+        _check_number("vision.mlp_ratio", self.mlp_ratio)
+        object.__setattr__(self, "mlp_ratio", check_size("vision", "mlp_width", self.mlp_width) / self.width)
         object.__setattr__(self, "heads", check_heads("vision", self.width, self.heads))
         if self.image_size % self.patch_size:
             raise ConfigError(f"vision.patch_size {self.patch_size} must divide vision.image_size {self.image_size}")
@@ -53,6 +59,11 @@ class ViTConfig:
         return self.width
 
     @property
+    def mlp_width(self) -> int:
+        """Channels within an MLP."""
+        return round(self.width * self.mlp_ratio)
+
+    @property
     def grid(self) -> int:
         """Patches along one side."""
         return self.image_size // self.patch_size
@@ -61,7 +72,8 @@ class ViTConfig:
         """Parameters of the tower with its projection to embed_dim."""
         tokens = self.grid**2 + 1
         patches = 3 * self.patch_size**2 * self.width
-        return patches + self.width * (1 + tokens + 4 + embed_dim) + num_block_parameters(self.width, self.layers)
+        blocks = num_block_parameters(self.width, self.layers, self.mlp_width)
+        return patches + self.width * (1 + tokens + 4 + embed_dim) + blocks
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -231,11 +243,14 @@ class CLIPConfig:
     def to_dict(self) -> dict[str, Any]:
         """The configuration as plain JSON types.
 
-        Vision carries its kind, and so does text that is no Transformer; a bias is there only if the model has one.
+        Vision carries its kind, and so does text that is no Transformer; a bias is there only if the model has one, and
+        a ViT's mlp_ratio only where it is not 4, so that older versions read what they can build.
         """
         result = dataclasses.asdict(self)
         if self.logit_bias is None:
             del result["logit_bias"]
+        if result["vision"].get("mlp_ratio") == MLP_RATIO:
+            del result["vision"]["mlp_ratio"]
         vision = {key: list(value) if isinstance(value, tuple) else value for key, value in result["vision"].items()}
         text_kind = next(({"kind": name} for name, kind in KINDS.items() if isinstance(self.text, kind)), {})
         return result | {"vision": {"kind": _kind(self.vision)} | vision, "text": text_kind | result["text"]}

@@ -127,12 +127,11 @@ def foreign_family(tensors: Mapping[str, torch.Tensor]) -> str | None:
         present, absent = re.compile(family.present), re.compile(family.absent)
         if any(map(present.search, tensors)) and not any(map(absent.search, tensors)):
             return f"this is {family.what}, whose towers Diptych's own CLIP does not have: {family.way}"
-    hidden, width = (
-        tensors.get(name) for name in ("visual.transformer.resblocks.0.mlp.c_fc.weight", "visual.class_embedding")
-    )
+    hidden, width = (tensors.get(name) for name in ("transformer.resblocks.0.mlp.c_fc.weight", "ln_final.weight"))
     if hidden is not None and width is not None and len(hidden) != 4 * len(width):
         return (
-            f"this is a CLIP whose MLPs are {len(hidden) / len(width):.4g} times as wide as its Transformer (ViT-g-14, "
-            f"ViT-bigG-14), Diptych's own are 4 times: {_open_clip('ViT-bigG-14')}; one of Hugging Face as hf:FOLDER"
+            f"this is a CLIP whose text tower's MLPs are {len(hidden) / len(width):.4g} times as wide as its stream, "
+            "Diptych's own 4 times: give it as open_clip:ARCHITECTURE@FILE (needs open_clip_torch); one of Hugging "
+            "Face as hf:FOLDER"
         )
     return None

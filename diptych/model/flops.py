@@ -25,8 +25,9 @@ def image_flops(config: CLIPConfig, patch_dropout: float = 0.0) -> float:
     vision = config.vision
     if isinstance(vision, ViTConfig):
         patches = vision.grid**2 - int(patch_dropout * vision.grid**2)
+        projection = 2 * vision.width * config.embed_dim
         first = 2 * vision.grid**2 * 3 * vision.patch_size**2 * vision.width
-        return first + _transformer(vision.width, vision.layers, patches + 1) + 2 * vision.width * config.embed_dim
+        return first + _transformer(vision.width, vision.layers, patches + 1, vision.mlp_width) + projection
     maps = _modified_resnet(vision) if isinstance(vision, ResNetConfig) else _compact_resnet(vision)
     width, tokens = vision.features_dim, vision.grid**2 + 1
     query, keys_and_values, attention = 2 * width**2, 4 * width**2 * tokens, 4 * width * tokens
@@ -44,16 +45,17 @@ def text_flops(config: CLIPConfig, caption_tokens: float) -> float:
         raise ConfigError(f"operations are counted for a text Transformer alone, not for {type(text).__name__}")
     if not 1 <= caption_tokens <= text.context_length:
         raise ConfigError(f"captions have from 1 to {text.context_length} tokens, not {caption_tokens}")
-    return _transformer(text.width, text.layers, caption_tokens) + 2 * text.width * config.embed_dim
+    return _transformer(text.width, text.layers, caption_tokens, 4 * text.width) + 2 * text.width * config.embed_dim
 
 
-def _transformer(width: int, layers: int, tokens: float) -> float:
-    """Blocks over one sequence: 24 w² a token for the products with weights, 4 w for each pair of tokens.
+def _transformer(width: int, layers: int, tokens: float, mlp_width: int) -> float:
+    """Blocks over one sequence: 8 w² + 4 w m a token for the products with weights, 4 w for each pair of tokens.
 
     The last block computes keys and values of all tokens, and the rest of the one that is read.
     """
-    whole = tokens * (24 * width**2 + 4 * width * tokens)
-    last = 4 * width**2 * tokens + 20 * width**2 + 4 * width * tokens
+    mlp = 4 * width * mlp_width
+    whole = tokens * (8 * width**2 + mlp + 4 * width * tokens)
+    last = 4 * width**2 * tokens + 4 * width**2 + mlp + 4 * width * tokens
     return (layers - 1) * whole + last
 
 

@@ -118,7 +118,8 @@ def _infer_vision(tensors: Mapping[str, torch.Tensor], heads: Heads | None) -> V
         width, _, patch_size, _ = _shape(tensors, "visual.conv1.weight", 4)
         grid = _grid(tensors, "visual.positional_embedding")
         layers = _count(tensors, "visual.transformer.resblocks")
-        return ViTConfig(grid * patch_size, patch_size, width, layers, given or _usual(width))
+        hidden, _ = _shape(tensors, "visual.transformer.resblocks.0.mlp.c_fc.weight", 2)
+        return ViTConfig(grid * patch_size, patch_size, width, layers, given or _usual(width), hidden / width)
     grid = _grid(tensors, "visual.attnpool.positional_embedding")
     if stages := _count(tensors, "visual.stages"):
         widths = tuple(_shape(tensors, f"visual.stages.{stage}.0.conv1.weight", 4)[0] for stage in range(stages))

@@ -14,6 +14,7 @@ import torch
 from diptych.errors import ConfigError
 from diptych.model.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
 from diptych.model.containers import without_prefix
+from diptych.model.sizes import check_size
 
 Tensors = dict[str, torch.Tensor]
 
@@ -160,7 +161,7 @@ def huggingface_config(config: CLIPConfig) -> dict[str, Any]:
             "model_type": "clip_vision_model",
             "image_size": vision.image_size,
             "patch_size": vision.patch_size,
-            **_huggingface_tower(config, vision),
+            **_huggingface_tower(config, vision, vision.mlp_width),
         },
         "text_config": {
             "model_type": "clip_text_model",
@@ -170,15 +171,15 @@ def huggingface_config(config: CLIPConfig) -> dict[str, Any]:
             "pad_token_id": 0,
             # For transformers, 2 stands for "the largest id of the text", which is how all CLIPs are pooled.
             "eos_token_id": 2,
-            **_huggingface_tower(config, text),
+            **_huggingface_tower(config, text, 4 * text.width),
         },
     }
 
 
-def _huggingface_tower(config: CLIPConfig, tower: ViTConfig | TextConfig) -> dict[str, Any]:
+def _huggingface_tower(config: CLIPConfig, tower: ViTConfig | TextConfig, mlp_width: int) -> dict[str, Any]:
     return {
         "hidden_size": tower.width,
-        "intermediate_size": 4 * tower.width,
+        "intermediate_size": mlp_width,
         "num_hidden_layers": tower.layers,
         "num_attention_heads": tower.heads,
         "projection_dim": config.embed_dim,
@@ -205,6 +206,7 @@ def config_from_huggingface(values: Mapping[str, Any]) -> CLIPConfig:
         text["num_attention_heads"],
         text["num_hidden_layers"],
     )
+    mlp_width = check_size("vision", "mlp_width", vision["intermediate_size"])
     config = CLIPConfig(
         values.get("projection_dim", 512),
         ViTConfig(
@@ -213,15 +215,19 @@ def config_from_huggingface(values: Mapping[str, Any]) -> CLIPConfig:
             vision["hidden_size"],
             vision["num_hidden_layers"],
             vision["num_attention_heads"],
+            mlp_width / check_size("vision", "width", vision["hidden_size"]),
         ),
         text_side,
         text["hidden_act"],
     )
-    for name, tower, width in (("vision", vision, vision["hidden_size"]), ("text", text, text_side.width)):
-        expected = {"intermediate_size": 4 * width, "layer_norm_eps": 1e-5, "num_channels": 3}
-        for field in expected.keys() & tower.keys():
-            if tower[field] != expected[field]:
-                raise ConfigError(f"{name}_config.{field} = {tower[field]!r} is not supported, only {expected[field]}")
+    both = {"layer_norm_eps": 1e-5}
+    for name, tower, expected in (
+        ("vision", vision, both | {"num_channels": 3}),
+        ("text", text, both | {"intermediate_size": 4 * text_side.width}),
+    ):
+        for field, value in expected.items():
+            if tower[field] != value:
+                raise ConfigError(f"{name}_config.{field} = {tower[field]!r} is not supported, only {value}")
     return config
 
 

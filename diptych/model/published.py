@@ -32,10 +32,16 @@ class Published:
 
 
 def _vit(
-    name: str, embed_dim: int, vision: tuple[int, int, int, int], text: tuple[int, int], activations: str = "gelu"
+    name: str,
+    embed_dim: int,
+    vision: tuple[int, int, int, int],
+    text: tuple[int, int],
+    activations: str = "gelu",
+    *,
+    mlp_ratio: float = 4.0,
 ) -> Published:
     """A ViT of (image_size, patch_size, width, layers) with a text Transformer of (width, layers)."""
-    tower = ViTConfig(*vision, heads=vision[2] // HEAD_WIDTHS.get(vision[2], 64))
+    tower = ViTConfig(*vision, heads=vision[2] // HEAD_WIDTHS.get(vision[2], 64), mlp_ratio=mlp_ratio)
     config = CLIPConfig(embed_dim, tower, TextConfig(width=text[0], layers=text[1]), activations.split()[0])
     return Published(name, config, f"{activations} in its published weights" if " " not in activations else activations)
 
@@ -65,6 +71,16 @@ PUBLISHED = (
     ),
     _vit("ViT-H-14-378", 1024, (378, 14, 1280, 32), (1024, 24), "quick_gelu in Apple's DFN weights, gelu in others"),
     _vit("ViT-H-16", 1024, (224, 16, 1280, 32), (1024, 24)),
+    _vit("ViT-g-14", 1024, (224, 14, 1408, 40), (1024, 24), mlp_ratio=6144 / 1408),
+    _vit(
+        "ViT-bigG-14",
+        1280,
+        (224, 14, 1664, 48),
+        (1280, 32),
+        "gelu in LAION's weights, quick_gelu in Meta's MetaCLIP weights",
+        mlp_ratio=8192 / 1664,
+    ),
+    _vit("ViT-e-14", 1280, (224, 14, 1792, 56), (1280, 36), mlp_ratio=15_360 / 1792),
 )
 
 

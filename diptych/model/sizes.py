@@ -8,6 +8,7 @@ _LIMITS = {
     "image_size": 4096,
     "patch_size": 4096,
     "width": 65_536,
+    "mlp_width": 1_048_576,
     "layers": 1024,
     "heads": 1024,
     "context_length": 65_536,
@@ -42,6 +43,10 @@ def check_heads(owner: str, width: int, heads: int) -> int:
     return heads
 
 
-def num_block_parameters(width: int, layers: int) -> int:
-    """Parameters of a stack of Transformer blocks: attention 4w² + 4w, MLP 8w² + 5w, two LayerNorms 4w."""
-    return layers * (12 * width**2 + 13 * width)
+def num_block_parameters(width: int, layers: int, mlp_width: int = 0) -> int:
+    """Parameters of a stack of Transformer blocks: attention 4w² + 4w, MLP 2wm + w + m, two LayerNorms 4w.
+
+    An MLP is 4w wide where mlp_width is 0.
+    """
+    mlp_width = mlp_width or 4 * width
+    return layers * (4 * width**2 + 9 * width + mlp_width * (2 * width + 1))

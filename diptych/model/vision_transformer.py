@@ -22,7 +22,7 @@ class VisionTransformer(nn.Module):
         self.class_embedding = nn.Parameter(torch.empty(width))
         self.positional_embedding = nn.Parameter(torch.empty(config.grid**2 + 1, width))
         self.ln_pre = nn.LayerNorm(width)
-        self.transformer = Transformer(width, config.layers, config.heads, activation)
+        self.transformer = Transformer(width, config.layers, config.heads, activation, config.mlp_width)
         self.ln_post = nn.LayerNorm(width)
         self.proj = nn.Parameter(torch.empty(width, embed_dim))
         for parameter in (self.class_embedding, self.positional_embedding, self.proj):
