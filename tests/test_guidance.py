@@ -31,6 +31,11 @@ def test_hand_made_cases(num_pairs, seconds, recipe, words):
     assert (len(advice.instead) == 1) == (num_pairs >= 100_000_000)
 
 
+def test_an_upper_bound_is_called_one():
+    advice = choose(60_000, {"compact-rn": 15 * DAY}, at_most=["compact-rn"])
+    assert advice.recipe is None and "compact-rn could take up to 15 days here" in advice.reason
+
+
 def test_no_pairs_are_an_error():
     with pytest.raises(ConfigError, match="at least 1"):
         candidates(0)
@@ -63,7 +68,7 @@ def test_the_command_measures_and_says_why(command):
     assert found["num_pairs"] == 20_000 and found["seconds"]["compact-rn"] > 0 and found["reason"]
     assert "counting" in outcome.err and "compact-rn" in outcome.err
     few = command("recipes", "--pairs", "200").out
-    assert "better not from scratch" in few and "too few" in few and "finetune" in few
+    assert "none: do not train from scratch" in few and "too few" in few and "finetune" in few
 
 
 def test_the_command_refuses_what_is_no_number_of_pairs(command, tmp_path):

@@ -13,7 +13,7 @@ from diptych.model.config import ViTConfig
 from diptych.model.flops import flops_per_pair
 from diptych.train import measure as measuring
 from diptych.train.config import InitConfig
-from diptych.train.measure import measure
+from diptych.train.measure import Timed, measure
 from diptych.train.plan import make_plan
 
 CPU = torch.device("cpu")
@@ -87,6 +87,54 @@ def test_what_does_not_fit_is_not_tried(tmp_path, monkeypatch):
     monkeypatch.setattr(measuring, "free_memory", lambda device: 1000)
     nothing = measure(config, LENGTHS, CPU)
     assert nothing.seconds_per_step is None and "not measured" in nothing.notes[0]
+
+
+def test_a_large_micro_batch_is_scaled_from_a_fixed_part_and_one_for_each_pair():
+    """5 s for any micro-batch and half a second a pair: 6 s for two, 7 s for four, 21 s for 32, not 96 s."""
+    timed = Timed(((2, 6.0), (4, 7.0)))
+    assert timed.seconds(4) == 7 and timed.seconds(32) == pytest.approx(21) and not timed.is_bound
+    # No fixed part at all: in proportion, and no bound either.
+    assert Timed(((2, 1.0), (4, 2.0))).seconds(32) == 16 and not Timed(((2, 1.0), (4, 2.0))).is_bound
+    # One size, a clock that other programs disturbed, a line that starts below 0: too much, and said to be.
+    for points in (((2, 6.0),), ((2, 6.0), (4, 5.0)), ((2, 1.0), (4, 8.0))):
+        timed = Timed(points)
+        number, seconds = points[-1]
+        assert timed.is_bound and timed.seconds(32) == pytest.approx(seconds * 32 / number)
+
+
+def test_a_slow_machine_is_measured_at_two_sizes_and_a_slower_one_has_a_bound(tmp_path, monkeypatch):
+    """The clock of a machine on which a micro-batch takes `fixed` seconds and `each` for a pair."""
+    config = tiny_config(tmp_path, num_steps=10)
+    loader = dataclasses.replace(config.loader, global_batch_size=256)
+    config = dataclasses.replace(config, num_pairs=2560, loader=loader)
+
+    def measured(fixed, each):
+        clock = [0.0]
+        take = measuring._Bench._gradient
+
+        def gradient(bench, num_pairs, micro):
+            run, seconds = take(bench, min(num_pairs, 4), micro), fixed + each * num_pairs
+
+            def later():
+                clock[0] += seconds
+                return run()
+
+            return later
+
+        with monkeypatch.context() as patched:
+            patched.setattr(measuring._Bench, "_gradient", gradient)
+            patched.setattr(measuring._Bench, "_now", lambda bench: clock[0])
+            return measure(config, LENGTHS, CPU)
+
+    slow = measured(10.0, 0.5)  # what two pairs take, times 128, were 1,408 s
+    assert slow.seconds_per_step == pytest.approx(10 + 0.5 * 256) and not slow.at_most
+    assert "up to 4 pairs, scaled to 256" in slow.notes[0]
+    slower = measured(20.0, 0.5)
+    assert slower.seconds_per_step == pytest.approx(21 * 128) and slower.at_most
+    assert "upper bound" in slower.notes[0]
+    plan = dataclasses.replace(make_plan(tiny_config(tmp_path)), cost=slower, config=config)
+    assert plan.time.startswith("at most ") and f"time             {plan.time} (" in str(plan)
+    assert not measured(0.01, 0.001).at_most
 
 
 def test_data_without_captions_is_refused_as_in_training(tmp_path):

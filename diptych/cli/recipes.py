@@ -39,13 +39,13 @@ def recipes(
         announce(f"measuring a few updates of {option.recipe}")
         plans[option.recipe] = make_plan(measured_config(option.recipe, tuple(data or ()), num_pairs))
     seconds = {recipe: plan.seconds for recipe, plan in plans.items()}
-    advice = choose(num_pairs, seconds)
+    at_most = [recipe for recipe, plan in plans.items() if plan.cost.at_most]
+    advice = choose(num_pairs, seconds, at_most)
     known = [run for option in options for run in option.known]
     if json_lines:
         runs = [dataclasses.asdict(run) for run in known]
-        print(
-            json.dumps({"num_pairs": num_pairs, "seconds": seconds, **dataclasses.asdict(advice), "known_runs": runs})
-        )
+        measured = {"num_pairs": num_pairs, "seconds": seconds, "at_most": at_most}
+        print(json.dumps({**measured, **dataclasses.asdict(advice), "known_runs": runs}))
         return
     _print_advice(num_pairs, plans, advice)
     for run in known:
@@ -56,14 +56,12 @@ def recipes(
 
 def _print_advice(num_pairs: int, plans: "dict[str, Plan]", advice: "Advice") -> None:
     from diptych.recipes.guidance import EPOCHS
-    from diptych.train.plan import duration
 
     print(f"pairs      {num_pairs:,}, each seen {EPOCHS} times")
-    print(f"recipe     {advice.recipe or 'none: better not from scratch'}")
+    print(f"recipe     {advice.recipe or 'none: do not train from scratch; the lines instead below say what to do'}")
     print(f"reason     {advice.reason}")
     for recipe, plan in plans.items():
-        taken = "not measured" if plan.seconds is None else duration(plan.seconds)
-        print(f"time here  {recipe}: {taken} ({'; '.join(plan.cost.notes)})")
+        print(f"time here  {recipe}: {plan.time} ({'; '.join(plan.cost.notes)})")
 
 
 def _count(data: tuple[str, ...]) -> int:

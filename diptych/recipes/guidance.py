@@ -4,7 +4,7 @@ Nothing is extrapolated: an accuracy is that of the run named beside it. The tim
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from diptych.errors import ConfigError
@@ -102,7 +102,7 @@ class Advice:
     """What to do.
 
     Attributes:
-        recipe: to train from scratch; None: better not.
+        recipe: to train from scratch; None: do not train from scratch here.
         reason: why, in words.
         instead: what to do without training from scratch, each with its reason.
     """
@@ -137,11 +137,12 @@ def candidates(num_pairs: int) -> tuple[Candidate, ...]:
     return tuple(Candidate(recipe, reason, _known(recipe, num_pairs)) for recipe, reason in chosen)
 
 
-def choose(num_pairs: int, seconds: Mapping[str, float | None]) -> Advice:
+def choose(num_pairs: int, seconds: Mapping[str, float | None], at_most: Collection[str] = ()) -> Advice:
     """The first candidate that ends in two weeks on this machine.
 
     Args:
         seconds: of the whole run of each candidate's recipe, measured here; None where it could not be measured.
+        at_most: recipes of which that is an upper bound.
     """
     options = candidates(num_pairs)
     if not options:
@@ -157,7 +158,8 @@ def choose(num_pairs: int, seconds: Mapping[str, float | None]) -> Advice:
         if needed is None:
             passed.append(f"{option.recipe} could not be measured here")
         elif needed > PATIENCE_DAYS * 86_400:
-            passed.append(f"{option.recipe} would take {needed / 86_400:,.0f} days here")
+            words = "could take up to" if option.recipe in at_most else "would take"
+            passed.append(f"{option.recipe} {words} {needed / 86_400:,.0f} days here")
         else:
             reason = "; ".join([*passed, f"{option.recipe} is {option.reason}"])
             return Advice(option.recipe, reason, _instead(num_pairs))

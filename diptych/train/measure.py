@@ -9,12 +9,12 @@ from pathlib import Path
 
 import torch
 
+from diptych.model.device import choose_dtype
 from diptych.records import Batch
 from diptych.train.config import InitConfig, TrainConfig
 from diptych.train.initial import locked_modules, locked_parameters
 from diptych.train.network import build_network, build_step
 from diptych.train.optimizer import Optimizer, build_optimizer
-from diptych.train.precision import choose_dtype
 
 _PROBE = 2  # pairs, and twice as many: what an update needs beside its pairs, and for each of them
 _PATIENCE = 30.0  # seconds that one measurement may take, its repetitions included
@@ -30,11 +30,13 @@ class Cost:
         memory: bytes of each part.
         seconds_per_step: of one update of the global batch; None where nothing could be measured.
         notes: how the figures came about.
+        at_most: whether the seconds are an upper bound: the machine was too slow to measure more.
     """
 
     memory: dict[str, int]
     seconds_per_step: float | None
     notes: tuple[str, ...]
+    at_most: bool = False
 
     @property
     def total(self) -> int:
@@ -45,8 +47,8 @@ class Cost:
 def measure(config: TrainConfig, lengths: torch.Tensor, device: torch.device, world_size: int = 1) -> Cost:
     """Make a few updates on pictures of noise and see what they take.
 
-    A micro-batch that would not fit into the free memory, or would take more than half a minute, is not tried: its time
-    is that of fewer pairs, scaled. An update of several micro-batches is added up from one.
+    A micro-batch that would not fit into the free memory, or would take long, is not tried: its time is a fixed part
+    and one for each pair, both from smaller ones. An update of several micro-batches is added up from one.
 
     Args:
         lengths: int64 (n,), tokens of some captions of the data.
@@ -67,19 +69,59 @@ def measure(config: TrainConfig, lengths: torch.Tensor, device: torch.device, wo
     memory["gradients"], memory["moments"] = bench.first_update()
     memory["activations"] = bench.activations(micro)
     room = math.inf if free is None else _USABLE * free - (sum(memory.values()) - memory["activations"])
-    tried = bench.affordable(micro, room)
-    seconds = bench.added_up(tried, local, num_micro > 1)
+    timed = bench.timed(micro, room, in_two_passes=num_micro > 1)
+    seconds = num_micro * timed.seconds(micro) + bench.optimizer_seconds()
+    tried = timed.largest
     whole = tried == micro and _UPDATES * seconds <= _PATIENCE
     if whole:
         seconds = bench.updates(local, micro)
-    what = f"{_UPDATES - 1} updates" if whole else f"a micro-batch of {tried} pairs, scaled to {local:,}"
-    notes = [f"time of {what} on {device}; reading, decoding, evaluation and exchanges come on top"]
+    what = f"{_UPDATES - 1} updates" if whole else f"micro-batches of up to {tried} pairs, scaled to {local:,}"
+    bound = " (one size alone: an upper bound)" if timed.is_bound and not whole and tried != micro else ""
+    notes = [f"time of {what}{bound} on {device}; reading, decoding, evaluation and exchanges come on top"]
     if memory["activations"] > room:
         notes.append(
             f"{micro} pairs at once do not fit into the {(free or 0) / 2**30:.1f} GiB that are free: "
             f"set micro_batch_size to {bench.largest(room)}"
         )
-    return Cost(memory, seconds, tuple(notes))
+    return Cost(memory, seconds, tuple(notes), at_most=bool(bound))
+
+
+@dataclasses.dataclass(frozen=True)
+class Timed:
+    """What micro-batches of a few sizes took.
+
+    Attributes:
+        points: pairs, increasing, and seconds of the gradient of such a micro-batch.
+    """
+
+    points: tuple[tuple[int, float], ...]
+
+    @property
+    def largest(self) -> int:
+        """Pairs of the largest that was tried."""
+        return self.points[-1][0]
+
+    def seconds(self, num_pairs: int) -> float:
+        """Of a micro-batch of so many pairs: a part that every micro-batch costs, and one for each of its pairs.
+
+        Both are those of the straight line through the two largest sizes. With one size, or where the clock was
+        disturbed so that the line falls or starts below 0, all is taken to grow with the pairs, which is too much.
+        """
+        few, taken = self.points[-1]
+        if num_pairs == few or self.is_bound:
+            return taken * num_pairs / few
+        return taken + (num_pairs - few) * self._slope
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether a larger micro-batch takes at most what `seconds` says."""
+        few, taken = self.points[-1]
+        return len(self.points) < 2 or not 0 < self._slope <= taken / few
+
+    @property
+    def _slope(self) -> float:
+        (few, less), (many, more) = self.points[-2:]
+        return (more - less) / (many - few)
 
 
 class _Bench:
@@ -98,13 +140,11 @@ class _Bench:
             module.eval()
         self._network.to(memory_format=torch.channels_last)
         self._optimizer: Optimizer = build_optimizer(self._network, config.optimizer)
-        self._per_pair, self._fixed, self._first_seconds = 0, 0, 0.0
+        self._per_pair, self._fixed = 0, 0
 
     def first_update(self) -> tuple[int, int]:
         """Make one update; returns the bytes of the gradients and of the optimizer's state."""
-        began = self._now()
-        self._gradient(_PROBE, _PROBE)
-        self._first_seconds = self._now() - began
+        self._gradient(_PROBE, _PROBE)()
         self._optimizer.step(0.0, self._config.optimizer.clip_norm)
         gradients = [p.grad for p in self._network.parameters() if p.grad is not None]
         states = [state for part in self._optimizer.parts.values() for state in part.state.values()]
@@ -125,36 +165,45 @@ class _Bench:
             number *= 2
         return number
 
-    def affordable(self, num_pairs: int, room: float) -> int:
-        """So many pairs, or fewer where the memory does not suffice or the time would be long."""
-        few = min(num_pairs, _PROBE)
-        if self._first_seconds > _PATIENCE / _UPDATES:
-            return few
-        seconds = self._seconds(lambda: self._gradient(2 * _PROBE, 2 * _PROBE)) / (2 * _PROBE)
-        most = min(self.largest(room), int(_PATIENCE / (_UPDATES * seconds)))
-        return num_pairs if num_pairs <= most else max(few, most)
+    def timed(self, num_pairs: int, room: float, *, in_two_passes: bool) -> Timed:
+        """The seconds of growing micro-batches, up to `num_pairs` or to what memory and patience allow."""
+        number, points = min(num_pairs, _PROBE), []
+        while True:
+            points.append((number, self._micro_seconds(number, in_two_passes)))
+            longest = _PATIENCE if len(points) == 1 else _PATIENCE / _UPDATES  # a line needs two
+            larger = min(2 * number, num_pairs)
+            if larger == number or larger * self._per_pair + self._fixed > room or 2 * points[-1][1] > longest:
+                return Timed(tuple(points))
+            number = larger
 
-    def added_up(self, tried: int, num_pairs: int, in_two_passes: bool) -> float:
-        """Seconds of an update of `num_pairs`, from one micro-batch, or two where each is computed twice."""
-        some = 2 * tried if in_two_passes else tried
-        gradient = self._seconds(lambda: self._gradient(some, tried)) / some
-        step = self._seconds(lambda: self._optimizer.step(0.0, self._config.optimizer.clip_norm))
-        return num_pairs * gradient + step
+    def optimizer_seconds(self) -> float:
+        """Seconds of the optimizer's own part of an update."""
+        return self._seconds(lambda: self._optimizer.step(0.0, self._config.optimizer.clip_norm))
+
+    def _micro_seconds(self, micro: int, in_two_passes: bool) -> float:
+        """Seconds of one micro-batch; of the mean of two, where each is computed twice."""
+        number = 2 if in_two_passes else 1
+        return self._seconds(self._gradient(number * micro, micro)) / number
 
     def updates(self, num_pairs: int, micro: int) -> float:
         """Seconds of a real update, the mean of those after the first."""
+        gradient = self._gradient(num_pairs, micro)
         for number in range(_UPDATES):
             if number == 1:
                 began = self._now()
             self._optimizer.zero_grad()
-            self._gradient(num_pairs, micro)
+            gradient()
             self._optimizer.step(0.0, self._config.optimizer.clip_norm)
         return (self._now() - began) / (_UPDATES - 1)
 
-    def _gradient(self, num_pairs: int, micro: int) -> None:
-        """What the training does with a batch of so many pairs, cut into micro-batches of so many."""
+    def _gradient(self, num_pairs: int, micro: int) -> Callable[[], object]:
+        """What the training does with a batch of so many pairs, cut into micro-batches of so many.
+
+        The batch is made beforehand: noise takes a GPU's host longer than the GPU needs for the gradient.
+        """
         config = dataclasses.replace(self._config, micro_batch_size=min(micro, num_pairs))
-        build_step(self._network, config, self._dtype)(self._batch(num_pairs), 0)
+        step, batch = build_step(self._network, config, self._dtype), self._batch(num_pairs)
+        return lambda: step(batch, 0)
 
     def _kept(self, num_pairs: int) -> int:
         own = {parameter.untyped_storage().data_ptr() for parameter in self._network.parameters()}
@@ -167,7 +216,7 @@ class _Bench:
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-            self._gradient(num_pairs, num_pairs)
+            self._gradient(num_pairs, num_pairs)()
         return sum(kept.values())
 
     def _batch(self, num_pairs: int) -> Batch:
@@ -184,12 +233,13 @@ class _Bench:
         return Batch(images, tokens, lengths, tuple(map(str, range(num_pairs))))
 
     def _seconds(self, function: Callable[[], object]) -> float:
-        """Of the second call; of the first, where that takes long."""
+        """Of the faster of two calls: other programs only ever slow one down; of one, where that takes long."""
+        taken = math.inf
         for _ in range(2):
             began = self._now()
             function()
-            taken = self._now() - began
-            if taken > _PATIENCE / 2:
+            taken = min(taken, self._now() - began)
+            if taken > _PATIENCE / 6:
                 break
         return taken
 

@@ -45,6 +45,13 @@ class Plan:
         """Of the whole run; None where nothing could be measured."""
         return None if self.cost.seconds_per_step is None else self.cost.seconds_per_step * self.config.num_steps
 
+    @property
+    def time(self) -> str:
+        """Of the whole run in words."""
+        if self.seconds is None:
+            return "not measured"
+        return ("at most " if self.cost.at_most else "") + duration(self.seconds)
+
     def __str__(self) -> str:
         return "\n".join([*_tree(self.config.to_dict()), "", *_facts(self)])
 
@@ -126,7 +133,7 @@ def _facts(plan: Plan) -> Iterator[str]:
     yield f"steps            {config.num_steps:,} ({batch})"
     if plan.seconds is not None and cost.seconds_per_step is not None:
         rate = config.global_batch_size / cost.seconds_per_step
-        yield f"time             {duration(plan.seconds)} ({cost.seconds_per_step:.3g} s a step, {rate:.4g} pairs/s)"
+        yield f"time             {plan.time} ({cost.seconds_per_step:.3g} s a step, {rate:.4g} pairs/s)"
     for note in cost.notes:
         yield f"note             {note}"
 
