@@ -58,6 +58,7 @@ class Broken:
         reason: why it cannot be used.
         rest_lost: all that followed it in its shard is lost, too, and nobody can tell how much that was.
         by_layout: its file is sound, but its name or its place loses it, as it loses others: a measurement stops.
+        instead_of: the reason that stood for this sample so far: it is counted already, and this one tells more.
     """
 
     key: str
@@ -65,6 +66,7 @@ class Broken:
     reason: str
     rest_lost: bool = False
     by_layout: bool = False
+    instead_of: str | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -16,9 +16,9 @@ class Outcome:
         self.status, self.out, self.err, self.log = status, out, err, log
 
     def is_error(self, *words: str) -> None:
-        """One line `error: ...` with these words, status 1, no traceback, nothing on stdout."""
+        """`error: ...` with these words, status 1, no traceback, nothing on stdout; a tally's lines are indented."""
         assert self.status == 1, self.err
-        assert re.fullmatch(r"error: [^\n]+\n", self.err), self.err
+        assert re.fullmatch(r"error: [^\n]+\n(  \S[^\n]*\n)*", self.err), self.err
         assert "Traceback" not in self.err + self.log
         assert not [word for word in words if word not in self.err], self.err
 

@@ -1,6 +1,7 @@
 """Keys of tar shards: what webdataset's rule loses is counted image by image, and stops a measurement."""
 
 import itertools
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from diptych.data.benchmarks import open_benchmark
 from diptych.data.grouping import Group, key_and_extension
 from diptych.data.loader import Loader, LoaderConfig
 from diptych.data.sources import open_source
+from diptych.data.tally import Tally
 from diptych.data.tar import Member
 from diptych.data.tokenizer import Tokenizer
 from diptych.data.transforms import Preprocessing
@@ -81,6 +83,24 @@ def test_images_before_texts(tmp_path):
     assert lost(items) == items and len(items) == 6
     assert [item.reason for item in items[:3]] == ["no caption (found .jpg)"] * 3
     assert all("repack it with tar --sort=name" in item.reason and item.by_layout for item in items[3:])
+
+
+@pytest.mark.parametrize("first", ["images", "texts"])
+def test_an_image_and_its_text_apart_count_as_one_lost_sample(tmp_path, first):
+    """Three pairs, packed one kind after the other: 3 of 3 are lost, not 6 of 6; then one pair lies right."""
+    members = pairs(["0", "1", "2"])
+    halves = [members[::2], members[1::2]]
+    path = write_tar(tmp_path / "0.tar", [*itertools.chain(*(halves if first == "images" else halves[::-1]))])
+    tally = Tally(max_broken=1.0, num_shards=1)
+    with pytest.raises(DataError) as caught:
+        tally.add(0, lost(read(path)), 0, epoch_ends=True)
+    assert tally.reasons.total() == 3 and re.search(r"\n  3 x .*repack it with tar --sort=name", str(caught.value))
+    assert str(caught.value).count(" x ") == 1
+    # Two images of a key are two that are lost; a caption that comes again beside a sound sample is one.
+    again = read(write_tar(tmp_path / "1.tar", [("a.jpg", PNG), ("b.jpg", PNG), ("a.jpg", PNG)]))
+    assert [item.instead_of for item in again] == [None] * 3
+    sound = read(write_tar(tmp_path / "2.tar", [*pairs(["a", "b"]), ("a.txt", "more")]))
+    assert len(lost(sound)) == 1 and sound[2].instead_of is None
 
 
 def test_a_key_that_comes_again_apart_has_a_name_of_its_own(tmp_path):

@@ -34,10 +34,13 @@ class Group:
         name: of the shard in the source.
         shard: its path, for messages.
         came_before: groups of this key earlier in the shard, apart from this one.
+        lost_before: of the last of them, why it was broken and whether it has an image; None where none was broken.
     """
 
-    def __init__(self, key: str, name: str, shard: str, came_before: int = 0) -> None:
-        self.key = key
+    def __init__(
+        self, key: str, name: str, shard: str, came_before: int = 0, lost_before: tuple[str, bool] | None = None
+    ) -> None:
+        self.key, self._lost_before = key, lost_before
         self._name, self._shard, self._came_before = name, shard, came_before
         self._files: dict[str, bytes] = {}
         self._images: list[str] = []  # extensions of all images, those that are lost, too
@@ -79,7 +82,7 @@ class Group:
         if isinstance(sample, Broken) and self._came_before:
             reason = f"{sample.reason}; other members of its key come earlier in the shard, but those of a sample must "
             reason += "follow each other: repack it with tar --sort=name"
-            yield Broken(sample.key, self._shard, reason, by_layout=True)
+            yield Broken(sample.key, self._shard, reason, by_layout=True, instead_of=self._counted_as())
         else:
             yield sample
         used = next((extension for extension in IMAGE_EXTENSIONS if extension in self._files), "")
@@ -93,6 +96,17 @@ class Group:
             if any(f"{one.rpartition('.')[0]}.{beside}" in self._files for beside in ("txt", "cls"))
         ]
         yield from (self._lost(extension, self._dots(own)) for extension in own)
+
+    @property
+    def has_image(self) -> bool:
+        """Whether one of its members is an image."""
+        return bool(self._images)
+
+    def _counted_as(self) -> str | None:
+        """Why this sample counts as lost already: an image and its caption apart are one, two images are two."""
+        if self._lost_before is None or (self.has_image and self._lost_before[1]):
+            return None
+        return self._lost_before[0]
 
     def _all_lost(self) -> Iterator[Broken]:
         several = len(self._images) > 1

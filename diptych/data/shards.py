@@ -82,15 +82,18 @@ class TarSource:
             DataError: the file is not there, or the disk fails.
         """
         shard, name = self.shards[index], self._names[index]
-        group, seen = Group("", name, shard), collections.Counter[str]()
+        group, seen, lost = Group("", name, shard), collections.Counter[str](), dict[str, tuple[str, bool]]()
         try:
             for member in self._members(index):
                 key, extension = key_and_extension(member)
                 if not key:
                     continue
                 if key != group.key:
-                    yield from group.finish()
-                    group = Group(key, name, shard, seen[key])
+                    for item in group.finish():
+                        if isinstance(item, Broken):
+                            lost[group.key] = item.reason, group.has_image
+                        yield item
+                    group = Group(key, name, shard, seen[key], lost.get(key))
                     seen[key] += 1
                 group.add(extension, member)
             yield from group.finish()

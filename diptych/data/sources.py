@@ -1,6 +1,7 @@
 """Every training format is the same thing: a list of shards, each read from its start in one fixed order."""
 
 import glob
+import logging
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -8,13 +9,15 @@ from pathlib import Path
 from typing import Protocol
 
 from diptych.data.columns import ColumnNames
-from diptych.data.image_files import PassedOver, walk_images
+from diptych.data.image_files import PassedOver, is_image_name, walk_images
 from diptych.data.parquet import ParquetSource
 from diptych.data.shards import TAR_SUFFIXES, TarSource
 from diptych.data.tables import SIDECARS, CsvSource, FolderSource, read_header
 from diptych.errors import DataError
 from diptych.files import expanded
 from diptych.records import Broken, Sample
+
+logger = logging.getLogger(__name__)
 
 ACCEPTED = (
     "Accepted are tar shards (a.tar, 'a/{0..11}.tar.gz', 'a/*.tar', or their folder), parquet files with pictures, a "
@@ -147,6 +150,8 @@ def _find(path: Path, columns: ColumnNames) -> tuple[str, list[Path]]:
         if members and (kind == "tar" or _holds_pairs(kind, members[0], columns)):
             return kind, members
         tables += [(kind, members)] if members else []
+    if not tables and (split := _training_split(entries, columns)) is not None:
+        return split
     if columns and tables:
         return tables[0]  # the user speaks of one: opening it says which columns it has
     passed_over = PassedOver()
@@ -157,6 +162,27 @@ def _find(path: Path, columns: ColumnNames) -> tuple[str, list[Path]]:
     folders = ", ".join(entry.name for entry in entries if entry.is_dir())
     inside = f"; it has the folders {folders[:200]}: name the one that holds the data" if folders else ""
     raise DataError(f"nothing to train on in {path}{inside}{passed_over.notice(before='; ')}. {ACCEPTED}")
+
+
+def _training_split(entries: Sequence[Path], columns: ColumnNames) -> tuple[str, list[Path]] | None:
+    """The table in train/ of a Hugging Face image folder with a folder for each split; None of anything else.
+
+    The other splits are not trained on: they are there to be measured on.
+    """
+    if any(entry.is_file() and is_image_name(entry.name) for entry in entries):
+        return None
+    found = {
+        folder.name.lower(): (kind, [table])
+        for folder in entries
+        if folder.is_dir()
+        for table in sorted(folder.glob("*.*"))
+        if table.stem.lower() == "metadata" and (kind := _kind(table)) and _holds_pairs(kind, table, columns)
+    }
+    if "train" not in found:
+        return None
+    if others := sorted(found.keys() - {"train"}):
+        logger.warning("%s: training on train, not on %s", found["train"][1][0].parents[1], ", ".join(others))
+    return found["train"]
 
 
 def _kind(path: Path) -> str | None:

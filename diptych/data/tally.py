@@ -134,6 +134,10 @@ class Tally:
 
     def _add_broken(self, count: _Count, sample: Broken, epoch: int) -> None:
         reason = _folded(sample.reason)
+        if sample.instead_of is not None:
+            before = _folded(sample.instead_of)
+            count.reasons[before if before in count.reasons else "other reasons"] -= 1
+            count.reasons = +count.reasons  # without those that none is left of
         if reason not in count.reasons and len(count.reasons) >= _MAX_REASONS:
             reason = "other reasons"
         count.reasons[reason] += 1
@@ -157,9 +161,11 @@ def why_unusable(source: Source, limit: int = 1000) -> str:
     items = (item for index in range(len(source.shards)) for item in source.read(index))
     for item in itertools.islice(items, limit):
         reason = item.reason if isinstance(item, Broken) else "it has a label and no caption"
+        if isinstance(item, Broken) and item.instead_of is not None:
+            counts[_folded(item.instead_of)] -= 1
         counts[_folded(reason)] += 1
         examples.setdefault(_folded(reason), f"{item.key}: {reason}")
-    lines = [f"  {count} x {reason} (e.g. {examples[reason]})" for reason, count in counts.most_common(5)]
+    lines = [f"  {count} x {reason} (e.g. {examples[reason]})" for reason, count in (+counts).most_common(5)]
     return "\n".join(lines) or "  it has no samples at all"
 
 
