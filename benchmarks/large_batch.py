@@ -116,10 +116,10 @@ def our_update(config: CLIPConfig, batch: Batch, micro: int) -> None:
     from diptych.data.loader import LoaderConfig
     from diptych.data.transforms import Preprocessing
     from diptych.model.allocator import keep_freed_memory
+    from diptych.model.device import choose_dtype
     from diptych.train import TrainConfig
     from diptych.train.network import build_network, build_step
     from diptych.train.optimizer import build_optimizer
-    from diptych.train.precision import choose_dtype
 
     run = TrainConfig(
         model=config,

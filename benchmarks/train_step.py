@@ -33,14 +33,13 @@ from diptych.data.loader import LoaderConfig
 from diptych.data.transforms import Preprocessing
 from diptych.model.allocator import keep_freed_memory
 from diptych.model.config import CLIPConfig, CompactResNetConfig, ViTConfig
-from diptych.model.device import has_fast_bf16
+from diptych.model.device import choose_dtype, has_fast_bf16
 from diptych.model.flops import flops_per_pair
 from diptych.model.presets import get_preset
 from diptych.records import Batch
 from diptych.train import TrainConfig
 from diptych.train.network import build_network, build_step
 from diptych.train.optimizer import OptimizerConfig, build_optimizer
-from diptych.train.precision import choose_dtype
 
 SHORTEST, LONGEST = 6, 22
 NUM_BATCHES = 4

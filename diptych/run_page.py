@@ -5,7 +5,6 @@ page = write_run_page(fit(config, evaluators), evaluators)       # runs/mine/rep
 
 import contextlib
 import itertools
-import os
 import shlex
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,6 +19,7 @@ from diptych.data.decoding import decode_image
 from diptych.embed.model import Model
 from diptych.errors import ImageError
 from diptych.evaluate import ZeroShot, confusion_matrix, read_predictions, run_record
+from diptych.model.device import num_cores
 from diptych.records import Sample
 from diptych.report import Confusion, Match, Pair, QuickstartReport, Retrieval, Similarity, write_report
 from diptych.train import Run, read_log
@@ -42,6 +42,7 @@ def write_run_page(run: Run, evaluators: Sequence[ZeroShot]) -> Path:
         results=run.results,
         chance={one.benchmark.name: 1 / len(one.benchmark.class_names) for one in evaluators},
         headline=evaluators[0].benchmark.name if evaluators else "",
+        gains=prompt_gains(run, evaluators),
         log=read_log(run.folder),
         validation=_validation(run),
         **(matches(run.model, held_out) if held_out else {}),
@@ -79,6 +80,12 @@ def matches(model: Model, pairs: Sequence[Pair]) -> dict[str, Any]:
     }
 
 
+def prompt_gains(run: Run, evaluators: Sequence[ZeroShot]) -> dict[str, tuple[float, float]]:
+    """By task the interval of what ensembling prompts adds, where predictions by both protocols were kept."""
+    gains = {one.benchmark.name: one.prompt_gain(run.model.name) for one in evaluators}
+    return {name: gain for name, gain in gains.items() if gain is not None}
+
+
 def weakest_confusion(run: Run, evaluators: Sequence[ZeroShot]) -> Confusion | None:
     """Which names the classes were given in the task with the lowest accuracy; None without a task."""
     accuracies = {one.dataset: one for one in run.results if one.metric == "accuracy"}  # the ensemble's comes last
@@ -100,7 +107,7 @@ def facts(run: Run, command: str, more: Mapping[str, str]) -> dict[str, str]:
         "command": command,
         "commit": str(record["commit"]),
         "machine": str(record["machine"]),
-        "cores": str(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()),
+        "cores": str(num_cores()),
         "threads": str(torch.get_num_threads()),
         "seconds": f"{run.seconds:.1f}",
         "parameters": str(config.model.num_parameters()),

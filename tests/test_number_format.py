@@ -1,5 +1,7 @@
 """Which number format is chosen, and that everything automatic follows from the one rule (`has_fast_bf16`)."""
 
+import os
+
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -9,7 +11,8 @@ from diptych import load
 from diptych.data.playground import playground_tasks
 from diptych.errors import ConfigError
 from diptych.evaluate import ZeroShot
-from diptych.model.device import BF16_VARIABLE, has_fast_bf16
+from diptych.evaluate.provenance import machine
+from diptych.model.device import BF16_VARIABLE, choose_dtype, has_fast_bf16, num_cores
 from diptych.train import fit
 from diptych.train.muon import orthogonalised
 from diptych.train.profile import profile_training
@@ -52,6 +55,31 @@ def test_without_the_variable_the_processor_decides(monkeypatch):
     assert not has_fast_bf16(CPU)
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
     assert has_fast_bf16(CPU)
+
+
+def test_bf16_that_is_slow_here_is_computed_with_a_warning(monkeypatch, caplog):
+    """In every place where a precision is named: one rule for a model that is loaded and one that is trained."""
+    monkeypatch.setenv(BF16_VARIABLE, "0")
+    assert choose_dtype("auto", CPU) == torch.float32 and not caplog.text
+    assert load("default", device="cpu", precision="bf16").clip.visual.conv1.weight.dtype == torch.bfloat16
+    assert "cpu does not multiply bf16 itself: bf16 is slower here than fp32" in caplog.text
+    caplog.clear()
+    monkeypatch.setenv(BF16_VARIABLE, "1")
+    assert choose_dtype("bf16", CPU) == choose_dtype("auto", CPU) == torch.bfloat16 and not caplog.text
+    for wrong in ("int8", "fp12"):
+        with pytest.raises(ConfigError, match="precision"):
+            choose_dtype(wrong, CPU)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system binds no process to cores")
+def test_cores_are_those_that_this_process_may_use():
+    before = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(before)})
+        assert num_cores() == 1 and machine("cpu").startswith("1 x ")
+    finally:
+        os.sched_setaffinity(0, before)
+    assert num_cores() == len(before)
 
 
 @pytest.mark.parametrize(("value", "expected"), [("0", False), ("1", True)])

@@ -8,12 +8,14 @@ import peers  # noqa: F401  (before open_clip)
 import pytest
 import torch
 from embedding import TEXTS, make_pictures, small_tokenizer
+from model_tools import distance
 
 from diptych.embed import load
 from diptych.errors import ConfigError, WeightsError
 from diptych.model.inference import infer
 from diptych.model.layouts import to_diptych
 from diptych.model.weights import write_tensors
+from diptych.recipes import configure
 
 open_clip = pytest.importorskip("open_clip")
 # Timm and Hugging Face would have to be asked for these towers; their names alone decide (test_families.py).
@@ -40,7 +42,7 @@ def test_shapes_give_open_clip_s_own_configuration_or_a_refusal(name):
         tensors = to_diptych(network(config).state_dict())
     vision, text = config["vision_cfg"], config["text_cfg"]
     pooled_elsewhere = {"pool_type", "no_causal_mask"} & set(text)
-    unlike = {"mlp_ratio", "pool_type", "no_ln_pre", "attentional_pool", "ls_init_value"} & set(vision)
+    unlike = {"pool_type", "no_ln_pre", "attentional_pool", "ls_init_value"} & set(vision)
     if unlike or "multimodal_cfg" in config:
         with pytest.raises(WeightsError, match=r"Diptych's own .* open_clip:"):
             infer(tensors)
@@ -49,6 +51,8 @@ def test_shapes_give_open_clip_s_own_configuration_or_a_refusal(name):
     ours = inferred.config
     features = ours.vision.features_dim
     assert ours.vision.heads == features // vision.get("head_width", 64)
+    if "mlp_ratio" in vision:
+        assert ours.vision.mlp_width == int(vision["width"] * vision["mlp_ratio"]) != 4 * vision["width"]
     assert ours.text.heads == text["heads"]
     assert ours.vision.image_size == vision["image_size"] and ours.embed_dim == config["embed_dim"]
     # Both activations have the same shapes: the notice names the one that is taken, and the option.
@@ -60,6 +64,40 @@ def test_shapes_give_open_clip_s_own_configuration_or_a_refusal(name):
     else:
         assert name.removesuffix("-quickgelu").replace("-336", "-14@336px")[:5] in inferred.notice.replace("/", "-")
         assert infer(tensors, own).notice == ""
+
+
+@pytest.mark.parametrize("name", ["ViT-g-14", "ViT-bigG-14", "ViT-e-14"])
+def test_the_largest_image_towers_give_open_clip_s_numbers(name, tmp_path):
+    """Their widths, heads and MLPs, which are not four times as wide, in two layers on small pictures."""
+    config = open_clip.get_model_config(name)
+    config["vision_cfg"] |= {"image_size": 28, "layers": 2}
+    config["text_cfg"] |= {"context_length": 24, "vocab_size": 700, "width": 128, "heads": 2, "layers": 2}
+    torch.manual_seed(0)
+    theirs = network(config).eval()
+    with torch.no_grad():
+        for parameter in theirs.parameters():
+            parameter.add_(torch.randn_like(parameter), alpha=0.02)
+    write_tensors(theirs.state_dict(), tmp_path / "weights.safetensors")
+    small_tokenizer().save(tmp_path / "tokenizer.json")
+    model = load(tmp_path / "weights.safetensors", activation="gelu")
+    images, texts = embeddings(theirs, model.preprocessing)
+    assert distance(model.encode_images(make_pictures()), images) <= 1e-5
+    assert distance(model.encode_texts(TEXTS), texts) <= 1e-5
+    # The configuration beside it says the same, and so does a folder of our own.
+    beside = {"model_cfg": config, "preprocess_cfg": {}}
+    (tmp_path / "open_clip_config.json").write_text(json.dumps(beside))
+    assert load(tmp_path / "weights.safetensors").clip.config == model.clip.config
+    model.save(tmp_path / "own")
+    assert load(tmp_path / "own").clip.config == model.clip.config
+
+
+def test_a_text_tower_with_wider_mlps_is_refused():
+    config = copy.deepcopy(SMALL)
+    config["text_cfg"]["mlp_ratio"] = 3.0
+    with torch.device("meta"):
+        tensors = to_diptych(network(config).state_dict())
+    with pytest.raises(WeightsError, match=r"text tower's MLPs are 3 times .* open_clip:"):
+        infer(tensors)
 
 
 SMALL = {
@@ -122,6 +160,45 @@ def test_the_options_belong_to_a_weight_file(file):
     for name in (f"hf:{file.parent}", "open_clip:ViT-B-32@openai", "default"):
         with pytest.raises(ConfigError, match="heads"):
             load(name, heads="2,2")
+
+
+def test_what_a_command_states_is_refused_of_a_folder(file, command, tmp_path, theirs):
+    """A folder says its own heads and activation; the model that ships is one, too."""
+    from PIL import Image
+
+    Image.fromarray(make_pictures()[0]).save(tmp_path / "picture.png")
+    load(file, heads="2,3", activation="gelu").save(tmp_path / "own")
+    words = ("classify", "picture.png", "--labels", "a cat,two dogs")
+    for model in ("own", "default"):
+        assert command(*words, "--model", model).status == 0
+        for stated in (("--heads", "2,3"), ("--activation", "gelu")):
+            command(*words, "--model", model, *stated).is_error("is a folder", "leave them out")
+    command(*words, "--model", f"hf:{tmp_path / 'own'}", "--heads", "2,3").is_error("belong to a weight file")
+    command("paper", "table1", "--heads", "2,3").is_error("no model is named")
+
+
+def test_a_run_begins_with_a_file_whose_heads_are_stated(theirs, file, command, tmp_path):
+    """They stand in its configuration, so that it can be resumed; without a file they are refused."""
+    words = ("train", "playground:50", "--recipe", "finetune", "--pairs", 64, "--batch-size", 32, "--workers", 0)
+    done = command(*words, "--init", file, "--heads", "2,3", "--activation", "gelu", "--out", "tuned")
+    assert done.status == 0, done.err
+    config = json.loads((tmp_path / "tuned" / "config.json").read_text())
+    assert config["init"]["heads"] == [2, 3] and config["init"]["activation"] == "gelu"
+    tuned = load(tmp_path / "tuned" / "model").clip.config
+    assert (tuned.vision.heads, tuned.text.heads, tuned.activation) == (2, 3, "gelu")
+    by_setting = configure(
+        "finetune",
+        ("playground:50",),
+        "run",
+        num_pairs=64,
+        settings=[f"init.weights={file}", "init.heads=2,3", "init.activation=gelu", "loader.global_batch_size=32"],
+        top={},
+    )
+    assert by_setting.model == tuned and by_setting.init.heads == (2, 3)
+    command(*words, "--init", "tuned/model", "--heads", "2,3", "--out", "b").is_error("is a folder")
+    words = ("train", "playground:50", "--recipe", "quickstart", "--pairs", 64, "--batch-size", 32, "--out", "c")
+    command(*words, "--heads", "2,3").is_error("--init FILE")
+    command(*words, "--heads", "two", "--init", file).is_error("heads are two numbers")
 
 
 def test_the_configuration_beside_a_file_is_taken(theirs, file, caplog):

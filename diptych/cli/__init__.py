@@ -16,6 +16,7 @@ from typer.models import CommandInfo
 
 from diptych.cli import benchmark, data, exhibits, figures, paper, recipes, training, use  # noqa: F401  (their commands join the app)
 from diptych.cli.common import app, is_main
+from diptych.embed.stated import forget
 from diptych.errors import DiptychError
 
 __all__ = ["app", "main"]
@@ -63,8 +64,16 @@ def _one_line(error: Exception) -> str:
     return _printable(" ".join(text.split("\n")))
 
 
+def _in_lines(error: Exception) -> str:
+    """An error of ours, whose tallies are lines; those after the first are indented, whatever names they quote."""
+    if not isinstance(error, DiptychError):
+        return _one_line(error)
+    lines = [line.strip() for line in _printable(str(error)).split("\n")]
+    return "\n  ".join(line for line in lines if line)
+
+
 def main() -> None:
-    """Entry point: errors of ours are one line, not a traceback; DIPTYCH_DEBUG=1 shows it all."""
+    """Entry point: errors of ours are a few lines, not a traceback; DIPTYCH_DEBUG=1 shows it all."""
     _print_anything()
     try:
         _run()
@@ -134,7 +143,7 @@ def _run() -> None:
     except (DiptychError, OSError) as error:
         if os.environ.get("DIPTYCH_DEBUG"):
             raise
-        print(f"error: {_one_line(error)}", file=sys.stderr)
+        print(f"error: {_in_lines(error)}", file=sys.stderr)
         sys.exit(1)
     # torch says it with a RuntimeError, on a processor as on a GPU; any other RuntimeError is ours to mend.
     except (MemoryError, RuntimeError) as error:
@@ -142,3 +151,5 @@ def _run() -> None:
             raise
         print(f"error: out of memory ({_one_line(error)}): try a smaller batch or model", file=sys.stderr)
         sys.exit(1)
+    finally:
+        forget()

@@ -22,6 +22,7 @@ from diptych.cli.common import (
     suite_setting,
 )
 from diptych.cli.paper import paper_app
+from diptych.embed.stated import stated
 from diptych.errors import InputError
 
 # Words of its own, because the exhibits themselves load torch, and --help should answer at once.
@@ -118,6 +119,8 @@ def run_exhibits(
     from diptych.paper.run import get_exhibits, make_exhibits
     from diptych.report.table import to_rich
 
+    if not models and stated() != (None, None):
+        raise InputError("--activation and --heads belong to a weight file, and no model is named: leave them out")
     exhibits = get_exhibits(names)
     setting = suite_setting(models, data_root, out, cache, workers, partial)
     refuse_unwritable_folder(out)

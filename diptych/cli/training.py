@@ -8,10 +8,8 @@ import typer
 
 from diptych.cli.common import (
     PAIRS_HELP,
-    Activation,
     Device,
     Fraction,
-    Heads,
     Number,
     Option,
     Resume,
@@ -27,6 +25,7 @@ from diptych.errors import InputError
 
 if TYPE_CHECKING:
     from diptych.train import TrainConfig
+    from diptych.train.config import InitConfig
 
 Recipe = Annotated[str, Option(help="Model and hyper-parameters; a wrong name lists all.")]
 Settings = Annotated[
@@ -38,6 +37,12 @@ Minutes = Annotated[
     Fraction, Option(help="Minutes to train, settled at the start as a number of pairs; --pairs is then the most.")
 ]
 Init = Annotated[str | None, Option(help="Model to begin with: folder, weight file or default.")]
+# Not common's: they go into the run's configuration, for its resumption.
+InitActivation = Annotated[str | None, Option(help="Of --init FILE, which does not say it: quick_gelu or gelu.")]
+InitHeads = Annotated[
+    str | None,
+    Option(help="Of --init FILE, which does not say them: heads of the image and the text tower, such as 16,12."),
+]
 TokenizerName = Annotated[
     str | None, Option(help="train (from the captions), openai, init (of --init), or a tokenizer.json.")
 ]
@@ -103,8 +108,8 @@ def train(
     init: Init = None,
     image_column: ImageColumn = None,
     caption_column: CaptionColumn = None,
-    activation: Activation = None,
-    heads: Heads = None,
+    activation: InitActivation = None,
+    heads: InitHeads = None,
     dry_run: DryRun = False,
     batch_size: Annotated[Number, Option(help="Pairs per update.")] = None,
     learning_rate: Annotated[Fraction, Option(help="Peak learning rate.")] = None,
@@ -142,7 +147,7 @@ def train(
         num_pairs=pairs,
         epochs=epochs,
         minutes=minutes,
-        init=init,
+        init=_init(init, activation, heads),
         settings=settings or [],
         top={"tokenizer": tokenizer, "precision": precision, "device": device, "seed": seed, **measuring},
         columns={"image": image_column, "caption": caption_column},
@@ -152,6 +157,13 @@ def train(
         checkpoint={"every_steps": checkpoint_steps, "every_minutes": checkpoint_minutes},
     )
     _plan(config) if dry_run else _train(config, evaluate or [], resume)
+
+
+def _init(weights: str | None, activation: str | None, heads: str | None) -> "InitConfig":
+    from diptych.embed.stated import parse_heads
+    from diptych.train.config import InitConfig
+
+    return InitConfig(weights, activation=activation, heads=None if heads is None else parse_heads(heads))
 
 
 def _plan(config: "TrainConfig") -> None:
@@ -209,8 +221,8 @@ def tune(
     init: Init = None,
     image_column: ImageColumn = None,
     caption_column: CaptionColumn = None,
-    activation: Activation = None,
-    heads: Heads = None,
+    activation: InitActivation = None,
+    heads: InitHeads = None,
     workers: Workers = None,
     device: Device = "auto",
     seed: Seed = 0,
@@ -230,7 +242,7 @@ def tune(
         str(out),
         num_pairs=pairs,
         epochs=epochs,
-        init=init,
+        init=_init(init, activation, heads),
         settings=settings or [],
         top={"device": device, "seed": seed},
         columns={"image": image_column, "caption": caption_column},

@@ -24,6 +24,8 @@ _ADAPTER = "adapter_config.json"
 _NAFLEX, _LOWER_CASED = "siglip2", ("siglip", "siglip2")
 _FEW_TOKENS = 16  # a tokenizer of fewer was made without its files
 _VIDEO = ("xclip",)
+_ROBERTA = ("altclip",)
+_MOST_TOKENS = {"align": 64}  # to which its processor fills and cuts texts
 
 
 def open_huggingface(name: str, device: torch.device) -> ForeignEncoder:
@@ -56,6 +58,7 @@ def open_huggingface(name: str, device: torch.device) -> ForeignEncoder:
         network,
         Path(name).name,
         prepare=lambda picture: processor(images=picture, return_tensors="pt")["pixel_values"][0],
+        keeps_centre="shortest_edge" in dict(getattr(processor, "size", None) or {}),
         images=lambda pixels: _tensor(embed(pixel_values=pixels)),
         texts=encode,
         features=lambda pixels: vision(pixel_values=pixels).pooler_output,
@@ -183,6 +186,9 @@ def _text_encoder(
         return None, ""
     config = network.config
     length = getattr(config.text_config, "max_position_embeddings", 77)
+    if config.model_type in _ROBERTA:  # whose positions begin after that of the padding
+        length -= (getattr(config.text_config, "pad_token_id", None) or 0) + 1
+    length = min(length, _MOST_TOKENS.get(config.model_type, length))
     if isinstance(most := getattr(tokenizer, "model_max_length", None), int):  # else it is damaged
         length = min(length, most)
     # SigLIP learned on lower-cased texts that are filled up to the full length. Of its tokenizers only some lower case.

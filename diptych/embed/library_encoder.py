@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
+from PIL import Image
 
 from diptych.embed.encoder import Picture
 from diptych.embed.pictures import OnError, embed_pictures
@@ -14,6 +15,7 @@ from diptych.errors import ConfigError, WeightsError
 from diptych.model.clip import normalised
 
 BATCH_SIZE = 64
+_LONGEST_STRIP = 32  # long sides over short ones; photographs have up to 3, panoramas 10
 _ORIGINS = ("_name_or_path", "transformers_version")
 
 
@@ -39,6 +41,7 @@ class ForeignEncoder:
         preprocessing: str,
         tokenizing: str = "",
         no_texts: str = "",
+        keeps_centre: bool = False,
     ) -> None:
         """Wrap a network.
 
@@ -49,8 +52,10 @@ class ForeignEncoder:
             preprocessing: how pictures are prepared, in words that change whenever it does.
             tokenizing: the same of texts.
             no_texts: why there is no `texts`, for the message.
+            keeps_centre: `prepare` scales the short side and keeps the centre square; a strip is cut to its middle.
         """
-        self.name, self._network, self._prepare, self._no_texts = name, network.eval(), prepare, no_texts
+        self.name, self._network, self._no_texts = name, network.eval(), no_texts
+        self._prepare = (lambda picture: prepare(middle(picture))) if keeps_centre else prepare
         self._images, self._texts, self._features = images, texts, features
         self.device = next(network.parameters()).device
         # Equal weights are not equal models: the network in words tells its activation, which no weight does.
@@ -61,8 +66,7 @@ class ForeignEncoder:
             digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
         self.image_fingerprint = digest.hexdigest()
         self.fingerprint = hashlib.sha256(f"{self.image_fingerprint} {tokenizing}".encode()).hexdigest()
-        scale = getattr(network, "logit_scale", None)
-        self.logit_scale = float(scale.detach().exp()) if isinstance(scale, torch.Tensor) else 100.0
+        self.logit_scale = _logit_scale(network)
 
     def __repr__(self) -> str:
         parameters = sum(parameter.numel() for parameter in self._network.parameters())
@@ -114,6 +118,20 @@ class ForeignEncoder:
         return vectors.clone()
 
 
+def middle(picture: Image.Image) -> Image.Image:
+    """A picture, of a strip its middle: libraries scale the whole of it, which of 700,000 x 1 pixels takes gigabytes.
+
+    What is left is so long that no pixel of the centre square comes from the rest; its centre is where it was.
+    """
+    long, short = max(picture.size), min(picture.size)
+    cut = (long - _LONGEST_STRIP * short) // 2
+    if cut <= 0:
+        return picture
+    width, height = picture.size
+    box = (cut, 0, width - cut, height) if width > height else (0, cut, width, height - cut)
+    return picture.crop(box)
+
+
 def import_library(module: str, package: str) -> Any:
     """An optional library.
 
@@ -126,6 +144,14 @@ def import_library(module: str, package: str) -> Any:
         raise ConfigError(f"this model needs {package}: pip install {package}") from error
     except Exception as error:  # an installation that does not fit torch's fails with whatever it likes
         raise ConfigError(f"{package} is installed, but cannot be imported: {first_line(error)}") from error
+
+
+def _logit_scale(network: torch.nn.Module) -> float:
+    """What cosines are multiplied with: exp(t); ALIGN divides by its temperature; 100 where nothing tells."""
+    scale, temperature = (getattr(network, name, None) for name in ("logit_scale", "temperature"))
+    if isinstance(scale, torch.Tensor):
+        return float(scale.detach().exp())
+    return 1 / float(temperature.detach()) if isinstance(temperature, torch.Tensor) else 100.0
 
 
 def _settings(network: torch.nn.Module) -> str:

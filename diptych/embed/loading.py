@@ -18,7 +18,7 @@ from diptych.errors import ConfigError, WeightsError
 from diptych.model.build import build_model
 from diptych.model.clip import CLIP
 from diptych.model.config import CLIPConfig, TextConfig
-from diptych.model.device import choose_device, has_fast_bf16
+from diptych.model.device import choose_device, choose_dtype
 from diptych.model.inference import Heads, infer
 from diptych.model.layouts import Tensors, to_diptych
 from diptych.model.sharded import INDEX_SUFFIX
@@ -53,25 +53,19 @@ def load_path(
         WeightsError: it is incomplete or damaged; the message names the file.
         ConfigError: its configuration is absurd, or device or precision do not exist.
     """
-    dtype = _dtype(precision, choose_device(device))
+    dtype = choose_dtype(precision, choose_device(device))
     if path.is_dir():
         if stated != Stated():
-            raise ConfigError(f"{path} is a folder, whose configuration names the activation and the heads; give none")
+            raise ConfigError(
+                f"{path} is a folder, whose configuration names the activation and the heads: --activation and --heads "
+                "belong to a weight file, so leave them out"
+            )
         model = _load_folder(path, place)
     else:
         model = _load_file(path, stated)
     _cast(model.clip, dtype)
     model.clip.to(choose_device(device)).eval()
     return model
-
-
-def _dtype(precision: str, device: torch.device) -> torch.dtype:
-    if precision == "int8":
-        raise ConfigError("precision int8 is not available yet; use fp32, bf16 or auto")
-    if precision not in ("fp32", "bf16", "auto"):
-        raise ConfigError(f"precision must be fp32, bf16 or auto, not {precision!r}")
-    fast = precision == "bf16" or (precision == "auto" and has_fast_bf16(device))
-    return torch.bfloat16 if fast else torch.float32
 
 
 def _cast(clip: CLIP, dtype: torch.dtype) -> None:

@@ -76,6 +76,7 @@ def open_open_clip(name: str, device: torch.device) -> ForeignEncoder:
         network,
         f"{architecture} {Path(pretrained).stem}" if pretrained else Path(architecture.partition(":")[2]).name,
         prepare=prepare,
+        keeps_centre=visual.preprocess_cfg.get("resize_mode", "shortest") == "shortest",
         images=network.encode_image,
         texts=lambda some: network.encode_text(tokenize(list(some)).to(device)),
         features=features if isinstance(getattr(visual, "proj", None), torch.nn.Parameter) else None,

@@ -2,7 +2,6 @@
 
 import itertools
 import logging
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,6 +14,7 @@ from PIL import Image
 from diptych.data.decoding import decode_image
 from diptych.embed.encoder import Picture
 from diptych.errors import ConfigError, ImageError
+from diptych.model.device import num_cores
 
 OnError = Literal["raise", "skip"] | Callable[[int, ImageError], None]
 """What becomes of a picture that cannot be decoded.
@@ -23,7 +23,7 @@ OnError = Literal["raise", "skip"] | Callable[[int, ImageError], None]
 belongs to picture i as always; a function is called with the place and the error, and the row is NaN, too.
 """
 
-_DECODERS = min(8, os.cpu_count() or 1)
+_MOST_DECODERS = 8
 _log = logging.getLogger(__name__)
 
 
@@ -75,7 +75,7 @@ def embed_pictures(
     parts: list[torch.Tensor] = []
     sound: list[int] = []  # the places of their rows
     place = 0
-    with ThreadPoolExecutor(_DECODERS) as pool:
+    with ThreadPoolExecutor(min(_MOST_DECODERS, num_cores())) as pool:
         for batch in in_batches(pictures, batch_size):
             prepared = list(pool.map(attempt, batch))
             for index, one in enumerate(prepared):

@@ -14,7 +14,7 @@ from diptych.embed.loading import Stated, load_path
 from diptych.embed.model import Model
 from diptych.embed.names import DEFAULT, PYTHON, find_folder, has_prefix, unknown
 from diptych.embed.own import OwnEncoder
-from diptych.embed.stated import stated
+from diptych.embed.stated import parse_heads, stated
 from diptych.errors import ConfigError, InputError, WeightsError
 from diptych.files import expanded
 from diptych.model.config import ACTIVATIONS
@@ -46,7 +46,7 @@ def load(
         WeightsError: there is no such model, or it is incomplete or damaged; the message names the file.
         ConfigError: its configuration is absurd, or an option does not exist or does not belong to such a name.
     """
-    options = _stated(activation, heads)
+    options = _with_command_line(_stated(activation, heads))
     library, _, rest = str(name).partition(":")
     if isinstance(name, str) and has_prefix(name):
         if options != Stated():
@@ -62,8 +62,6 @@ def load(
         return load_path(DEFAULT_FOLDER, DEFAULT_FOLDER, device, precision, options)
     given = expanded(name)
     path = find_folder(given)
-    if path.is_file():
-        options = _with_command_line(options)
     if path.is_dir() or path.is_file():
         return load_path(path, given.resolve(), device, precision, options)
     raise WeightsError(unknown(str(name), path))
@@ -92,7 +90,7 @@ def load_model(
 
 
 def _with_command_line(given: Stated) -> Stated:
-    """What is stated of a weight file: the arguments before the options of the command."""
+    """What is stated of a weight file: the arguments before the options of the command. Other models refuse both."""
     command = _stated(*stated())
     return Stated(given.activation or command.activation, given.heads or command.heads)
 
@@ -101,18 +99,7 @@ def _stated(activation: str | None, heads: str | Heads | None) -> Stated:
     """The options of a weight file, checked."""
     if activation is not None and activation not in ACTIVATIONS:
         raise ConfigError(f"activation must be one of {', '.join(ACTIVATIONS)}, not {activation!r}")
-    if heads is None:
-        return Stated(activation)
-    parts = heads.split(",") if isinstance(heads, str) else heads
-    try:
-        image, text = (int(part) for part in parts)
-    except (ValueError, TypeError) as error:
-        raise ConfigError(
-            f"heads are two numbers, of the image and the text tower, such as 16,12; not {heads!r}"
-        ) from error
-    if image < 1 or text < 1:
-        raise ConfigError(f"heads are two numbers above 0, of the image and the text tower; not {heads!r}")
-    return Stated(activation, (image, text))
+    return Stated(activation, None if heads is None else parse_heads(heads))
 
 
 def _open_of(library: str) -> Callable[[str, torch.device], Encoder]:

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from diptych.model.device import BF16_VARIABLE
+from diptych.model.device import BF16_VARIABLE, num_cores
 
 # What decides a processor's speed here, the most telling first.
 _PROCESSOR_FEATURES = ("amx_bf16", "avx512_bf16", "avx512f", "avx2")
@@ -54,7 +54,7 @@ def commit() -> str:
 def machine(device: str | torch.device | None = None) -> str:
     """Kind of machine, without its name: "2 x AMD EPYC (avx512_bf16), 24 GiB, cpu"; the GPU's name in place of cpu."""
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = num_cores()
     accelerator = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     return ", ".join([f"{cores} x {_processor()}", *_memory(), accelerator])
 

@@ -1,10 +1,13 @@
 """Which device to compute on, and what it is good at."""
 
+import logging
 import os
 
 import torch
 
 from diptych.errors import ConfigError
+
+logger = logging.getLogger(__name__)
 
 
 def choose_device(name: str | torch.device | None) -> torch.device:
@@ -45,3 +48,26 @@ def has_fast_bf16(device: torch.device) -> bool:
         probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
         return any(getattr(torch.cpu, probe, lambda: False)() for probe in probes)
     return False
+
+
+def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
+    """The type of the products for `precision` ("auto", "bf16", "fp32") on `device`.
+
+    Raises:
+        ConfigError: there is no such precision.
+    """
+    if precision == "int8":
+        raise ConfigError("precision int8 is not available yet; use fp32, bf16 or auto")
+    if precision not in ("fp32", "bf16", "auto"):
+        raise ConfigError(f"precision must be fp32, bf16 or auto, not {precision!r}")
+    if precision == "fp32":
+        return torch.float32
+    fast = has_fast_bf16(device)
+    if precision == "bf16" and not fast:
+        logger.warning("%s does not multiply bf16 itself: bf16 is slower here than fp32, which auto would take", device)
+    return torch.bfloat16 if fast or precision == "bf16" else torch.float32
+
+
+def num_cores() -> int:
+    """Processor cores that this process may use, which a scheduler may have made fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from diptych.embed.stated import parse_heads
 from diptych.errors import ConfigError
 from diptych.recipes.paper import HIGH_RESOLUTION, PAPER_EPOCHS, PAPER_LEARNING_RATES, high_resolution, paper, yfcc
 from diptych.recipes.settings import Changes, parse_settings, rebuild
@@ -56,7 +57,7 @@ def configure(
     num_pairs: int | None = None,
     epochs: float | None = None,
     minutes: float | None = None,
-    init: str | None = None,
+    init: InitConfig | str | None = None,
     settings: Iterable[str] = (),
     top: Mapping[str, Any],
     **components: Mapping[str, Any],
@@ -67,7 +68,8 @@ def configure(
         num_pairs, epochs: how long to train; one of them, or none for a recipe of the paper, which has its own
             epochs. Epochs are counted by reading the data once.
         minutes: how long to train on the clock; with one of the others, whichever ends first.
-        init: the model to begin with; its tokenizer is taken, too, unless another one is set.
+        init: the model to begin with; its tokenizer is taken, too, unless another one is set. An InitConfig also states
+            heads and activation of a weight file.
         settings: any field by its dotted name, "optimizer.learning_rate=1e-3"; they have the last word.
         top: fields of TrainConfig itself.
         components: fields of its parts: loader, optimizer, schedule, checkpoint.
@@ -75,7 +77,7 @@ def configure(
         ConfigError: neither or both lengths given, a setting is unknown, or the values contradict each other.
     """
     settings = list(settings)
-    draft = _draft(recipe, data, out, init or _initial_weights(settings))
+    draft = _draft(recipe, data, out, _initial(InitConfig.of(init), settings))
     given = {**_given({**top, "minutes": minutes}), **{name: _given(values) for name, values in components.items()}}
     changes = _merged(given, parse_settings(draft, settings))
     changes["num_pairs"] = _length(draft, changes, num_pairs, epochs, EPOCHS.get(recipe))
@@ -86,19 +88,28 @@ def configure(
     return dataclasses.replace(config, schedule=config.schedule.shortened(config.num_steps))
 
 
-def _draft(recipe: str, data: tuple[str, ...], out: str, init: str | None) -> TrainConfig:
+def _draft(recipe: str, data: tuple[str, ...], out: str, init: InitConfig) -> TrainConfig:
     """The recipe as it stands, on the weights that it begins with."""
     make = get_recipe(recipe)
     if recipe in BEGIN_WITH_WEIGHTS:
         return make(data, out, NO_LIMIT, init=init)
     config = make(data, out, NO_LIMIT)
-    return config if init is None else dataclasses.replace(config, init=InitConfig(weights=init), tokenizer="init")
+    if init.weights is None and (init.activation or init.heads):
+        raise ConfigError("--activation and --heads belong to a weight file to begin with: name it (--init FILE)")
+    return config if init.weights is None else dataclasses.replace(config, init=init, tokenizer="init")
 
 
-def _initial_weights(settings: list[str]) -> str | None:
-    """What `init.weights` is set to: a recipe that takes its architecture from there must know it first."""
-    values = [text.strip() for name, _, text in (one.partition("=") for one in settings) if name == "init.weights"]
-    return values[-1] if values and values[-1].lower() != "none" else None
+def _initial(init: InitConfig, settings: list[str]) -> InitConfig:
+    """What is set of `init.*`: a recipe that takes its architecture from there must know it first."""
+    split = ((name.strip(), text.strip()) for name, _, text in (one.partition("=") for one in settings))
+    values = {name: text for name, text in split if text.lower() != "none"}
+    heads = values.get("init.heads")
+    return dataclasses.replace(
+        init,
+        weights=init.weights or values.get("init.weights"),
+        activation=init.activation or values.get("init.activation"),
+        heads=init.heads if heads is None else parse_heads(heads),
+    )
 
 
 def _length(

@@ -54,7 +54,9 @@ def paper(name: str, data: tuple[str, ...], out: str, num_pairs: int) -> TrainCo
     )
 
 
-def high_resolution(data: tuple[str, ...], out: str, num_pairs: int, init: str | None = None) -> TrainConfig:
+def high_resolution(
+    data: tuple[str, ...], out: str, num_pairs: int, init: InitConfig | str | None = None
+) -> TrainConfig:
     """The extra epoch of ViT-L/14 at 336 pixels (section 2.5, table 20: a learning rate of 2e-5).
 
     Args:
@@ -64,11 +66,12 @@ def high_resolution(data: tuple[str, ...], out: str, num_pairs: int, init: str |
         ConfigError: no weights are named.
     """
     config = paper(HIGH_RESOLUTION, data, out, num_pairs)
-    if init is None:
+    init = InitConfig.of(init)
+    if init.weights is None:
         raise ConfigError(
             f"{HIGH_RESOLUTION} is one more epoch of a trained ViT-L/14 at 336 pixels: name that model (--init MODEL)"
         )
-    return dataclasses.replace(config, tokenizer="init", init=InitConfig(weights=init))
+    return dataclasses.replace(config, tokenizer="init", init=init)
 
 
 def yfcc(data: tuple[str, ...], out: str, num_pairs: int) -> TrainConfig:

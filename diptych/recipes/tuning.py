@@ -6,13 +6,13 @@ diptych train pairs/ --recipe finetune --init runs/mine/model --epochs 5 --out r
 import dataclasses
 
 from diptych.data.loader import LoaderConfig
-from diptych.embed import load_model
 from diptych.errors import ConfigError
 from diptych.train import OptimizerConfig, ScheduleConfig, TrainConfig
 from diptych.train.config import InitConfig
+from diptych.train.initial import load_initial
 
 
-def finetune(data: tuple[str, ...], out: str, num_pairs: int, init: str | None = None) -> TrainConfig:
+def finetune(data: tuple[str, ...], out: str, num_pairs: int, init: InitConfig | str | None = None) -> TrainConfig:
     """Go on training a model, on other pairs, without forgetting what it knows.
 
     A low learning rate, and lower still towards the input: each layer has three quarters of the one above it
@@ -20,14 +20,16 @@ def finetune(data: tuple[str, ...], out: str, num_pairs: int, init: str | None =
     (`diptych interpolate`).
 
     Args:
-        init: a model as `diptych.load` takes it; architecture, tokenizer and preprocessing are its own.
+        init: a model as `diptych.load` takes it; architecture, tokenizer and preprocessing are its own. An InitConfig
+            also states heads and activation of a weight file.
     Raises:
         ConfigError: no weights are named.
         WeightsError: there is no such model.
     """
-    if init is None:
+    init = InitConfig.of(init)
+    if init.weights is None:
         raise ConfigError("finetune and lit begin with a trained model: name it (--init MODEL)")
-    model = load_model(init, device="cpu")
+    model = load_initial(init)
     return TrainConfig(
         model=model.clip.config,
         data=data,
@@ -38,11 +40,11 @@ def finetune(data: tuple[str, ...], out: str, num_pairs: int, init: str | None =
         loader=LoaderConfig(global_batch_size=256, num_workers=1),
         optimizer=OptimizerConfig(learning_rate=1e-5, weight_decay=0.1, layer_decay=0.75),
         schedule=ScheduleConfig(warmup_steps=100),
-        init=InitConfig(weights=init),
+        init=init,
     )
 
 
-def lit(data: tuple[str, ...], out: str, num_pairs: int, init: str | None = None) -> TrainConfig:
+def lit(data: tuple[str, ...], out: str, num_pairs: int, init: InitConfig | str | None = None) -> TrainConfig:
     """Locked-image tuning: the image tower stays as it is, the text tower learns to read it (arXiv 2111.07991).
 
     The texts begin with the model's own weights, so the learning rate is a tenth of that paper's 1e-3, which trains a

@@ -103,11 +103,19 @@ class InitConfig:
     Attributes:
         weights: a model as `diptych.load` takes it; None for random ones. Another picture size resamples its positions.
         lock_image, lock_text: leave that tower as it is (locked-image tuning trains the texts alone).
+        activation, heads: of a weight file, which does not say them; as `diptych.load` takes them.
     """
 
     weights: str | None = None
     lock_image: bool = False
     lock_text: bool = False
+    activation: str | None = None
+    heads: tuple[int, int] | None = None
+
+    @classmethod
+    def of(cls, init: "InitConfig | str | None") -> "InitConfig":
+        """A model's name as what a run begins with."""
+        return init if isinstance(init, InitConfig) else cls(weights=init)
 
 
 @dataclasses.dataclass(frozen=True)

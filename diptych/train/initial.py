@@ -9,7 +9,7 @@ from diptych.embed import load_model
 from diptych.embed.model import Model
 from diptych.errors import ConfigError, WeightsError
 from diptych.model.clip import CLIP
-from diptych.model.config import CLIPConfig
+from diptych.model.config import CLIPConfig, ViTConfig
 from diptych.model.resample import POSITIONS, resample_positions
 from diptych.train.config import InitConfig
 
@@ -50,7 +50,7 @@ def load_initial(config: InitConfig) -> Model:
     """
     if config.weights is None:
         raise ConfigError("there are no weights to begin with: name a model (--init MODEL)")
-    return load_model(config.weights, device="cpu")
+    return load_model(config.weights, device="cpu", activation=config.activation, heads=config.heads)
 
 
 def initial_tokenizer(config: InitConfig) -> Tokenizer:
@@ -120,6 +120,8 @@ def _check_architecture(model: Model, wanted: CLIPConfig, weights: str) -> None:
 def _towers(config: CLIPConfig) -> dict[str, Any]:
     values = config.to_dict()
     flat = {f"{group}.{name}": value for group in ("vision", "text") for name, value in values.pop(group).items()}
+    if isinstance(config.vision, ViTConfig):
+        flat["vision.mlp_ratio"] = config.vision.mlp_ratio
     rest = {name: value for name, value in values.items() if not name.startswith("logit_")}
     return {name: value for name, value in {**rest, **flat}.items() if name != "vision.image_size"}
 

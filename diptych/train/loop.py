@@ -21,7 +21,7 @@ from diptych.embed.model import Model
 from diptych.errors import DataError, DiptychError, LossSpikeError, WorkerError
 from diptych.model.allocator import keep_freed_memory
 from diptych.model.build import build_model
-from diptych.model.device import choose_device
+from diptych.model.device import choose_device, choose_dtype
 from diptych.model.synchronised_batch_norm import average_batch_norm
 from diptych.records import Batch, Result, write_results
 from diptych.train.averaging import WeightAverage
@@ -36,7 +36,6 @@ from diptych.train.log import TrainLog, open_log
 from diptych.train.meter import Meter
 from diptych.train.network import Step, build_network, build_step
 from diptych.train.optimizer import build_optimizer, learning_rate_share
-from diptych.train.precision import choose_dtype
 from diptych.train.run_folder import Resume, claim, goes_on, saved_config
 from diptych.train.signals import quick_switching, stop_on_signal
 from diptych.train.state import Training, is_sharded, whole_state

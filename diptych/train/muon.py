@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from diptych.train.precision import choose_dtype
+from diptych.model.device import choose_dtype
 
 # Five steps of this polynomial bring singular values from 0.002 to 1 into the range from 0.68 to 1.2.
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)

@@ -1,23 +1,15 @@
-"""Which number format a run multiplies in, and the weights in that format."""
+"""The weights in the number format that a run multiplies in."""
 
 from typing import Any
 
 import torch
 from torch import nn
 
-from diptych.model.device import has_fast_bf16
 from diptych.model.recompute import Slot, installed, slots
 
 # These stay in fp32: they are looked up, added or multiplied one by one, which costs little, and would lose precision.
 _ELEMENTWISE = (nn.Embedding, nn.LayerNorm, nn.modules.batchnorm._BatchNorm)
 _ELEMENTWISE_NAMES = ("class_embedding", "positional_embedding", "logit_scale", "logit_bias")
-
-
-def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
-    """The type of the products for `precision` ("auto", "bf16", "fp32") on `device`."""
-    if precision == "auto":
-        return torch.bfloat16 if has_fast_bf16(device) else torch.float32
-    return {"bf16": torch.bfloat16, "fp32": torch.float32}[precision]
 
 
 class WorkingWeights:

@@ -20,7 +20,7 @@ from diptych.data.loader import Loader
 from diptych.data.transforms import normalise
 from diptych.errors import ConfigError
 from diptych.model.clip import CLIP
-from diptych.model.device import choose_device
+from diptych.model.device import choose_device, choose_dtype
 from diptych.model.flops import flops_per_pair
 from diptych.objective import contrastive_loss
 from diptych.records import Batch
@@ -28,7 +28,6 @@ from diptych.train.config import TrainConfig
 from diptych.train.inputs import open_pairs, prepare_tokenizer
 from diptych.train.optimizer import Optimizer, build_optimizer
 from diptych.train.parallel import Towers
-from diptych.train.precision import choose_dtype
 from diptych.train.stochastic_rounding import prepare_weights
 
 PARTS = ("data", "image tower", "text tower", "loss", "optimizer", "communication")
