@@ -134,6 +134,15 @@ def test_files_that_are_no_tables(folder, content, reason):
         open_source(write(folder / "a.csv", content))
 
 
+@pytest.mark.parametrize(
+    "line", ['[[3, {"file_name": "a.png"}]]', '[["file_name", 1], ["text", 2]]', "[]", "7", "null", "{"]
+)
+def test_a_first_line_that_is_no_object_is_named(folder, line):
+    """Pairs in a list are none, though Python makes a dict of them."""
+    with pytest.raises(DataError, match=r"the first line of .*a\.jsonl is no JSON object"):
+        open_source(write(folder / "a.jsonl", f"{line}\n"))
+
+
 def test_memory_does_not_grow_with_the_table(folder):
     path = folder / "a.csv"
     with path.open("w", newline="") as file:

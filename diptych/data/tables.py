@@ -3,6 +3,7 @@
 A fixed number of rows or images is a shard, so that shuffling over shards works here, too.
 """
 
+import contextlib
 import csv
 import dataclasses
 import functools
@@ -157,10 +158,12 @@ def _fields(text: str, delimiter: str) -> list[str]:
 
 def _keys(text: str, path: Path) -> list[str]:
     """The keys of the first object of a JSON-lines table."""
-    try:
-        return list(dict(json.loads(text)))
-    except (ValueError, TypeError, RecursionError):
-        raise DataError(f"the first line of {path} is no JSON object: {text.strip()[:200]}") from None
+    row = None
+    with contextlib.suppress(ValueError, RecursionError):
+        row = json.loads(text)
+    if not isinstance(row, dict):
+        raise DataError(f"the first line of {path} is no JSON object: {text.strip()[:200]}")
+    return list(row)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -42,6 +42,7 @@ def metadata_seeds(folder: Path) -> list[Seed]:
     ]
     files = [(rows, True), (more, True), ([*rows, *odd], True), (odd, False), ([[rows]], False), ([{}], False)]
     made = [("".join(json.dumps(row) + "\n" for row in one), sound) for one, sound in files]
+    made += [(text, False) for text in ("[[3, {}]]\n", '[["a", 1]]\n', "7\n")]
     made += [(f"{'[' * 100_000}\n", False), (f"{made[0][0]}{{'x'", True), (made[0][0].replace("\n", "\r\n"), True)]
     return [Seed("images/metadata.jsonl", text.encode(), sound) for text, sound in made]
 
