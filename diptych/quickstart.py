@@ -15,7 +15,7 @@ from diptych.evaluate import ZeroShot
 from diptych.model.presets import get_preset
 from diptych.recipes import configure
 from diptych.report import Pair, QuickstartReport, write_report
-from diptych.run_page import facts, matches, weakest_confusion
+from diptych.run_page import facts, matches, prompt_gains, weakest_confusion
 from diptych.train import Run, TrainConfig, fit, read_log
 from diptych.train.inputs import is_playground
 
@@ -92,7 +92,7 @@ def _report(run: Run, evaluators: list[ZeroShot], seed: int) -> QuickstartReport
         title=_title(config.num_pairs),
         results=run.results,
         chance={one.benchmark.name: 1 / len(one.benchmark.class_names) for one in evaluators},
-        gains={one.benchmark.name: gain for one in evaluators if (gain := one.prompt_gain(run.model.name))},
+        gains=prompt_gains(run, evaluators),
         log=read_log(run.folder),
         **matches(run.model, pairs),
         confusion=weakest_confusion(run, evaluators),

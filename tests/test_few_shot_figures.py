@@ -4,7 +4,8 @@ import dataclasses
 
 import pytest
 
-from diptych.paper.shown.few_shot_figures import FIGURE_6, FIGURE_7, FIGURE_15
+from diptych.paper.shown.few_shot_figures import FIGURE_6, FIGURE_7
+from diptych.paper.shown.few_shot_robustness import FIGURE_15
 from diptych.paper.shown.few_shot_scores import curves, mean_over_sets, robustness_points
 from diptych.records import Result
 from diptych.report.bars import bar_chart
@@ -246,6 +247,22 @@ class TestFigure7:
         shown = FIGURE_7.build(results)
         assert shown.charts[0].rows[0] == ("my birds", pytest.approx(4))
         assert shown.charts[0].published[0] is None and shown.charts[0].published[1] is not None
+
+
+def test_figure_6_says_on_how_many_sets_zero_shot_is_at_chance():
+    def measured(dataset, value, low):
+        shots = [with_settings(one, train_examples=640) for one in few(dataset, RISING)]
+        return [*shots, dataclasses.replace(zero(dataset, value), low=low, high=0.9)]
+
+    good, guessed = measured("CIFAR10", 0.5, 0.2), measured("MNIST", 0.13, 0.09)
+    shown = FIGURE_6.build([*good, *guessed])
+    assert shown.title.endswith("on its own features; it is at chance on 1 of 2 sets")
+    assert any("small: at chance on MNIST: " in note for note in shown.notes)
+    by_set = shown.tables[1]
+    assert [cells(by_set, name)[0].chance for name in ("CIFAR10", "MNIST")] == [False, True]
+    alone = FIGURE_6.build(guessed)
+    assert alone.title == "small: zero-shot is at chance on the one set, so no number of examples equals it"
+    assert "at chance" not in FIGURE_6.build(good).title and drawn(shown)
 
 
 PARTS = ("ImageNet-A", "ImageNet-R", "ObjectNet", "ImageNet-Vid", "Youtube-BB")

@@ -48,6 +48,19 @@ def test_a_pipe_or_a_line_break_in_a_name_opens_no_new_cell():
     )
 
 
+def test_chance_is_marked_in_every_form():
+    guessed = NumberTable("t", ["set", "a"], [("MNIST", [Cell(9.8, 8.9, 10.7, chance=True)])])
+    assert "| MNIST | 9.8° (8.9–10.7) |" in to_markdown(guessed) and "° at chance: its interval" in to_markdown(guessed)
+    assert r"9.8$^\circ$ {\scriptsize (8.9--10.7)}" in to_latex(guessed) and r"$^\circ$ at chance" in to_latex(guessed)
+    html = to_html(guessed)
+    assert '9.8<small>8.9–10.7</small><small class="chance">at chance</small>' in html
+    assert "what guessing scores" in html
+    console = Console(file=io.StringIO(), width=80)
+    console.print(to_rich(guessed))
+    assert "9.8°" in console.file.getvalue() and "at chance" in console.file.getvalue()
+    assert not any("chance" in form(TABLE) for form in (to_markdown, to_latex, to_html))
+
+
 def test_latex():
     text = to_latex(TABLE)
     assert r"ours \& theirs\_1 & \textbf{45.6} {\scriptsize (44.2--47.0)} & $-$3.05 & 50 \% of \$1 \\" in text

@@ -6,12 +6,18 @@ import numpy as np
 import pytest
 from example_report import result
 from scipy import stats
+from training import tiny_config
 
 from diptych.data.benchmarks import Benchmark
+from diptych.data.playground import playground_tasks
 from diptych.evaluate import ZeroShot
-from diptych.evaluate.predictions import write_predictions
-from diptych.records import Predictions
+from diptych.evaluate.predictions import predictions_path, write_predictions
+from diptych.paper.shown.prompt_gains import prompt_gains
+from diptych.paper.shown.zero_shot_figures import FIGURE_4
+from diptych.records import Predictions, Result
 from diptych.report import QuickstartReport, formats, render_report
+from diptych.run_page import write_run_page
+from diptych.train import fit
 
 
 def test_the_gain_of_prompts_is_an_exact_interval_of_the_same_samples(tmp_path):
@@ -39,3 +45,52 @@ def test_the_gain_of_an_ensemble_has_its_interval_where_it_is_known():
     assert f"{formats.points(-0.01)} to {formats.points(0.04)}" in html
     bare = render_report(dataclasses.replace(page, gains={}))
     assert 'class="whisker"' not in bare and "McNemar" not in bare
+
+
+def kept(folder, dataset, metric, protocol, right):
+    """Predictions of ten classes and their Result, the metric by hand."""
+    labels = np.arange(len(right)) % 10
+    classes = np.where(right, labels, (labels + 1) % 10)
+    scores = np.full((len(right), 1), 0.9, np.float32)
+    keys = tuple(f"{row:04}" for row in range(len(right)))
+    path = predictions_path(folder, "m", dataset, "test", protocol)
+    write_predictions(Predictions(keys, labels, classes[:, None], scores), path)
+    value = float(np.mean([right[labels == one].mean() for one in range(10)]))
+    return Result("zero_shot", dataset, "test", metric, value, len(right), None, None, None, protocol, "m", None, {})
+
+
+def test_the_bars_of_figure_4_have_paired_intervals(tmp_path):
+    more, less = np.arange(100) < 60, np.arange(100) < 40
+    sets = {"CIFAR10": "accuracy", "Caltech101": "mean_per_class_accuracy"}
+    answers = {"ensemble": more, "names": less}
+    results = [
+        kept(tmp_path, name, metric, protocol, right)
+        for name, metric in sets.items()
+        for protocol, right in answers.items()
+    ]
+    gains = prompt_gains(results, tmp_path)["m"]
+    share = stats.binomtest(20, 20).proportion_ci(0.995, method="exact")
+    assert gains["CIFAR10"].interval == pytest.approx([(2 * one - 1) * 20 / 100 for one in share])
+    low, high = gains["Caltech101"].interval  # the normal approximation, of equal classes: the same as of all pictures
+    error = 2.807 * np.sqrt(0.2 * 0.8 / 100)
+    assert (low, high) == (pytest.approx(0.2 - error, abs=0.03), pytest.approx(0.2 + error, abs=0.03))
+    shown = FIGURE_4.look(results, tmp_path, None)
+    chart = shown.charts[-1]
+    assert dict(chart.rows) == pytest.approx({"CIFAR10": 20, "Caltech101": 20}) and None not in chart.intervals
+    assert any("raise the score on 2 of 2 sets and lower it on 0" in note for note in shown.notes)
+    # Files of another measurement, or none, leave a bar without whiskers.
+    other = dataclasses.replace(results[0], value=0.61)
+    predictions_path(tmp_path, "m", "Caltech101", "test", "names").unlink()
+    bare = prompt_gains([other, *results[1:]], tmp_path)["m"]
+    assert [one.interval for one in bare.values()] == [None, None] and bare["CIFAR10"].value == pytest.approx(0.21)
+    assert FIGURE_4.look([], tmp_path, None) is None
+
+
+def test_the_page_of_a_training_run_has_the_intervals(tmp_path):
+    """As the quickstart's has them, from the same files."""
+    task = playground_tasks(num_samples=40, size=32)[0]
+    evaluator = ZeroShot(task, predictions_folder=tmp_path / "predictions")
+    run = fit(tiny_config(tmp_path / "run"), [evaluator])
+    page = write_run_page(run, [evaluator]).read_text(encoding="utf-8")
+    low, high = evaluator.prompt_gain(run.model.name)
+    assert f"{formats.points(low)} to {formats.points(high)}" in page and "McNemar" in page

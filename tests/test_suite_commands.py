@@ -11,7 +11,10 @@ from PIL import Image
 from rich.console import Console
 
 from diptych.cli import exhibits
+from diptych.paper.exhibit import Exhibit, Shown
 from diptych.paper.exhibits import EXHIBITS
+from diptych.paper.run import write
+from diptych.records import Result
 from diptych.report.table import Cell, NumberTable, to_rich
 
 MODULE = """
@@ -97,10 +100,32 @@ def test_the_report_shows_what_was_measured_and_has_one_link_to_the_papers_own_n
     contents = page[: page.index("</nav>")]
     assert contents.index("Summary") < contents.index("Figure 21") and "Table 11" not in page
     assert page.count("paper.html") == 1 and "No made shifts" not in page
-    assert "3 numbers of 1 model on 1 set" in page and len(page) < 1_000_000
+    assert "both zero-shot: 100.0 % on shades" in page and len(page) < 1_000_000
     papers = (tmp_path / "out" / "paper.html").read_text()
     assert "Table 11" in papers and "Summary" not in papers and 'href="report.html"' in papers
     assert (tmp_path / "out/exhibits/table11.html").is_file()  # files of each exhibit are there for both
+
+
+def test_pages_of_an_earlier_run_do_not_stay_behind(tmp_path):
+    """The paper's page, an exhibit that has nothing to show any more, a picture without a chart."""
+    (tmp_path / "exhibits").mkdir()
+    old = [tmp_path / "paper.html", *(tmp_path / "exhibits" / name for name in ("table11.html", "measured.svg"))]
+    foreign = tmp_path / "exhibits" / "mine.html"
+    for path in (*old, foreign):
+        path.write_text("old")
+    table = NumberTable("t", ["set", "a"], [("x", [Cell(1.0)])])
+    measured = Exhibit("measured", "", (), lambda results: Shown("measured" if results else "", tables=[table]))
+    nothing = Exhibit("table11", "", (), lambda results: Shown("nothing"))
+    result = Result("zero_shot", "x", "test", "accuracy", 0.5, 2, None, None, None, "single", "m", None, {})
+    made = write([measured, nothing], [result], tmp_path)
+    assert made.page.read_text().count("measured") and not any(path.exists() for path in old) and foreign.exists()
+    papers = Exhibit("papers", "", (), lambda results: Shown("papers", tables=[table]))
+    write([measured, papers], [result], tmp_path)
+    assert (tmp_path / "paper.html").is_file()
+    write([papers], [], tmp_path)  # one exhibit is no report
+    assert (tmp_path / "paper.html").is_file()
+    write([papers, nothing], [], tmp_path)  # the report itself is of the paper's numbers
+    assert not (tmp_path / "paper.html").exists()
 
 
 def test_a_broken_set_is_named_and_the_others_go_on(command, sets):

@@ -25,9 +25,10 @@ def test_curves_stand_together_in_the_order_of_their_shots():
 
 def test_a_range_of_draws_is_called_one():
     (table,) = summary([few("probe 1-shot", 0.5)]).tables
-    assert table.notes == ["Beside the numbers: range of 3 seeds."]
+    assert table.notes == ["From–to beside a number: range of 3 seeds."]
     counted = Result("zero_shot", "CIFAR10", "test", "accuracy", 0.5, 9, 0.1, 0.9, "clopper-pearson 99.5%", "x", "a")
-    assert [table.notes for table in summary([counted]).tables] == [["Beside the numbers: clopper-pearson 99.5%."]]
+    (table,) = summary([counted]).tables
+    assert table.notes == ["From–to beside a number: 99.5 % Clopper–Pearson intervals, exact for a share of samples."]
     assert summary([]).title == "Nothing was measured"
 
 
@@ -56,3 +57,25 @@ def test_a_setting_is_of_the_kind_that_is_asked_for():
     assert [one.setting(name, int) for name in told] == [3, None, None, None, None, None]
     assert [one.setting(name, str) for name in told] == [None, None, None, None, "x", None]
     assert one.setting("another", str) is None
+
+
+def zero(dataset: str, value: float, low: float, model: str = "a", **settings) -> Result:
+    interval, run = "clopper-pearson 99.5%", {"settings": settings} if settings else {}
+    return Result("zero_shot", dataset, "test", "accuracy", value, 99, low, 1.0, interval, "ensemble", model, None, run)
+
+
+def test_the_heading_says_where_a_model_is_good_and_where_it_guesses():
+    """Ten digits: 0.099 is below a tenth. Of a set of one's own the result tells how many classes there are."""
+    results = [zero("CIFAR10", 0.5, 0.3), zero("MNIST", 0.12, 0.099), zero("my birds", 0.26, 0.24, num_classes=4)]
+    shown = summary(results)
+    assert shown.title == (
+        "a zero-shot: 50.0 % on CIFAR10 and 12.0 % on MNIST, the best and the worst of 3 sets; at chance on 2 sets"
+    )
+    marked = {name: cells[1].chance for name, cells in shown.tables[0].rows}
+    assert marked == {"CIFAR10": False, "MNIST": True, "my birds": True}
+    # 1,000 classes of ImageNet by a classifier of 1,000: a shift's 200 would be the wrong chance.
+    shift = dataclasses.replace(zero("ImageNet-A", 0.004, 0.003), task="robustness", protocol="static")
+    assert not summary([shift]).tables[0].rows[0][1][1].chance
+    assert summary([few("probe 1-shot", 0.5)]).title == "1 number of 1 model on 1 set"
+    three = [zero("CIFAR10", 0.5, 0.3, model) for model in "abc"]
+    assert summary(three).title == "a zero-shot: 50.0 % on CIFAR10; b zero-shot: 50.0 % on CIFAR10; 1 more below"

@@ -3,7 +3,8 @@
 from diptych.paper.exhibit import Exhibit
 from diptych.paper.shown.delta_figures import FIGURE_5, FIGURE_11
 from diptych.paper.shown.examples import FIGURE_21
-from diptych.paper.shown.few_shot_figures import FIGURE_6, FIGURE_7, FIGURE_15
+from diptych.paper.shown.few_shot_figures import FIGURE_6, FIGURE_7
+from diptych.paper.shown.few_shot_robustness import FIGURE_15
 from diptych.paper.shown.human_tables import FIGURE_16, TABLE_2
 from diptych.paper.shown.other_tables import TABLE_1, TABLE_14, TABLE_15
 from diptych.paper.shown.pairs import PAIRS

@@ -17,7 +17,7 @@ from diptych.evaluate.tasks.task import Setting
 from diptych.paper.exhibit import Exhibit, Shown
 from diptych.paper.exhibits import EXHIBITS
 from diptych.records import Result
-from diptych.report.exhibit_page import FORMS, write_exhibit, write_exhibits
+from diptych.report.exhibit_page import FORMS, remove, write_exhibit, write_exhibits
 from diptych.report.formats import counted
 
 _log = logging.getLogger(__name__)
@@ -144,6 +144,8 @@ def write(
         first = shown[0][0] if failed else None  # it tells what failed, even where nothing was measured
         shown = [(name, one) for name, one in shown if one.tables or one.charts or name == first]
         page, shown = _pages({exhibit.name: exhibit for exhibit in exhibits}, shown, first, results, out, facts)
+        left_out = {exhibit.name for exhibit in exhibits} - {name for name, _ in shown}
+        remove([out / "exhibits" / f"{name}.{form}" for name in left_out for form in FORMS])
     for name, one in shown:
         write_exhibit(name, one, out / "exhibits", FORMS, facts)
     return Made(shown, page, list(skipped))
@@ -164,6 +166,8 @@ def _pages(
     """
     own = [(name, one) for name, one in shown if name == first or repr(exhibits[name].build([])) != repr(one)]
     papers = [(name, one) for name, one in shown if name not in dict(own)]
+    if not own or not papers:
+        remove([out / "paper.html"])
     if not own:
         return write_exhibits(papers, out / "report.html", facts, PAPERS_TITLE), papers
     beside = None

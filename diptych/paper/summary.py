@@ -5,9 +5,11 @@ from collections.abc import Mapping, Sequence
 from diptych.data.cards.table import CARDS
 from diptych.evaluate.shown_classes import classes_in_words
 from diptych.paper.exhibit import Exhibit, Shown
+from diptych.paper.numbers.chance import is_at_chance
+from diptych.paper.numbers.measured import headline, measured_cell
 from diptych.records import Result
 from diptych.report.formats import counted
-from diptych.report.table import Cell, NumberTable
+from diptych.report.table import NumberTable
 
 _TITLES = {
     "zero_shot": "Zero-shot, %",
@@ -17,7 +19,10 @@ _TITLES = {
     "robustness": "Natural shifts, %",
 }
 _MOST_COLUMNS = 8
-_NO_PERCENT = ("error_km",)  # ends of metrics that are no fractions
+_INTERVALS = {
+    "clopper-pearson 99.5%": "99.5 % Clopper–Pearson intervals, exact for a share of samples",
+    "bootstrap 99.5%": "99.5 % intervals by bootstrap, drawing the samples again",
+}
 
 
 def summary(results: Sequence[Result]) -> Shown:
@@ -29,8 +34,9 @@ def summary(results: Sequence[Result]) -> Shown:
     if not results:
         return Shown("Nothing was measured")
     return Shown(
-        title=f"{counted(len(results), 'number')} of {counted(len(models), 'model')} on {counted(len(sets), 'set')}",
-        summary="A set's own metric stands beside its name; under each table is what stands beside its numbers.",
+        title=_found(results)
+        or f"{counted(len(results), 'number')} of {counted(len(models), 'model')} on {counted(len(sets), 'set')}",
+        summary="One table for each task, one row for each set; where the metric is not accuracy, the row names it.",
         tables=tables,
     )
 
@@ -47,7 +53,10 @@ def _table(task: str, results: Sequence[Result]) -> NumberTable:
     return NumberTable(
         title=_TITLES.get(task, task.replace("_", " ")) + (f": {columns[0][0]}" if single else ""),
         columns=["set", "n", *(protocol if single else f"{model}, {protocol}" for model, protocol in columns)],
-        rows=[(row, [_count(cells), *(_cell(cells.get(column)) for column in columns)]) for row, cells in rows.items()],
+        rows=[
+            (row, [_count(cells), *(measured_cell(cells.get(column)) for column in columns)])
+            for row, cells in rows.items()
+        ],
         notes=_intervals(results),
     )
 
@@ -61,7 +70,7 @@ def _long_table(task: str, results: Sequence[Result]) -> NumberTable:
     for one in results:
         rows.setdefault(one.protocol if single else f"{one.model}, {one.protocol}", {})[_row(one)] = one
     title = _TITLES.get(task, task.replace("_", " ")) + (f": {results[0].model}" if single else "")
-    cells = [(row, [_cell(found.get(column)) for column in columns]) for row, found in rows.items()]
+    cells = [(row, [measured_cell(found.get(column)) for column in columns]) for row, found in rows.items()]
     return NumberTable(title=title, columns=["protocol", *columns], rows=cells, notes=_intervals(results))
 
 
@@ -73,9 +82,26 @@ def _by_shots(one: Result) -> tuple[str, str, int]:
 
 
 def _intervals(results: Sequence[Result]) -> list[str]:
-    """What the ends beside the numbers are."""
+    """What the two ends beside each number are."""
     kinds = list(dict.fromkeys(one.interval for one in results if one.interval))
-    return [f"Beside the numbers: {'; '.join(kinds)}."] if kinds else []
+    return [f"From–to beside a number: {'; '.join(_INTERVALS.get(kind, kind) for kind in kinds)}."] if kinds else []
+
+
+def _found(results: Sequence[Result]) -> str:
+    """Where each model is best and worst at zero-shot, and how often at chance; "" where nobody measured that."""
+    sentences = []
+    by_model: dict[str, dict[str, Result]] = {}
+    for one in results:
+        if one.task == "zero_shot" and one.protocol == "ensemble" and one.split == "test":
+            by_model.setdefault(one.model, {})[one.dataset] = one
+    for model, own in by_model.items():
+        ordered = sorted(own.values(), key=lambda one: -one.value)
+        ends = [ordered[0], *ordered[1:][-1:]]
+        words = f"{model} zero-shot: {' and '.join(f'{100 * one.value:.1f} % on {one.dataset}' for one in ends)}"
+        words += f", the best and the worst of {len(own)} sets" if len(own) > 2 else ""
+        guessed = sum(map(is_at_chance, own.values()))
+        sentences.append(words + (f"; at chance on {counted(guessed, 'set')}" if guessed else ""))
+    return headline(sentences)
 
 
 def _belongs(one: Result) -> bool:
@@ -96,14 +122,6 @@ def _row(one: Result) -> str:
 
 def _count(cells: Mapping[tuple[str, str], Result]) -> str:
     return " / ".join(f"{n:,}" for n in dict.fromkeys(one.n for one in cells.values()))
-
-
-def _cell(one: Result | None) -> Cell:
-    if one is None:
-        return Cell(None)
-    scale = 1 if one.metric.endswith(_NO_PERCENT) else 100
-    low, high = (None if bound is None else scale * bound for bound in (one.low, one.high))
-    return Cell(scale * one.value, low, high)
 
 
 SUMMARY = Exhibit("summary", "All that was measured, one table per task.", (), summary)

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote
@@ -12,6 +12,7 @@ from urllib.parse import quote
 import numpy as np
 
 from diptych.errors import ConfigError
+from diptych.files import writing
 from diptych.report.bars import BarChart, bar_drawing
 from diptych.report.curves import SMALL, Chart, chart_drawing
 from diptych.report.examples import Example
@@ -98,7 +99,8 @@ def write_exhibit(
     """Write folder/name.html, .md, .tex, .svg and .json, each whole or not at all.
 
     Args:
-        forms: some of FORMS; "svg" is left out where there is no chart, "tex" where there is no table.
+        forms: some of FORMS; "svg" is left out where there is no chart, "tex" where there is no table, and the file of
+            an earlier run is removed.
         facts: command, commit, machine, ..., for the page and the numbers.
     Returns:
         what was written, in the order of `forms`.
@@ -110,6 +112,7 @@ def write_exhibit(
     facts, written = facts or {}, []
     for form in forms:
         if (form == "svg" and not shown.charts) or (form == "tex" and not shown.tables):
+            remove([Path(folder) / f"{name}.{form}"])
             continue
         if form == "html":
             words = render_exhibits([(name, shown)], facts, shown.title)
@@ -132,6 +135,13 @@ def exhibit_latex(shown: ShownLike) -> str:
     *others, last = shown.tables
     last = dataclasses.replace(last, notes=[*last.notes, *shown.notes])
     return "\n".join(map(to_latex, [*others, last]))
+
+
+def remove(paths: Iterable[Path]) -> None:
+    """Delete pages and pictures of an earlier run that have nothing to show any more, where they are."""
+    for path in paths:
+        with writing(path):
+            path.unlink(missing_ok=True)
 
 
 def exhibit_svg(shown: ShownLike) -> str:

@@ -22,6 +22,7 @@ _LEGEND = {
     "published": "the paper's, or computed from the paper's numbers alone",
     "bold": "inside the 99.5 % interval of the best of its column",
     "partial": "of some of the set's classes alone, which is not the paper's protocol",
+    "chance": "its interval reaches down to what guessing scores",
 }
 
 
@@ -36,6 +37,7 @@ class Cell:
         published: it is the paper's own, and marked as such.
         partial: images of some classes are missing, and it is marked for that.
         digits: after the point.
+        chance: it cannot be told from guessing, and is marked as such.
     """
 
     value: float | None
@@ -45,6 +47,7 @@ class Cell:
     published: bool = False
     digits: int = 1
     partial: bool = False
+    chance: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +82,8 @@ def to_markdown(table: NumberTable) -> str:
         _piped(["---", *["---:"] * (len(table.columns) - 1)]),
         *map(_piped, rows),
     ]
-    marks = {"published": "*italic*: {}", "bold": "**bold**: {}", "partial": f"{_PARTIAL}: {{}}"}
+    marks = {"published": "*italic*: {}", "bold": "**bold**: {}"}
+    marks |= {"partial": f"{_PARTIAL}: {{}}", "chance": "° at chance: {}"}
     under = [*(marks[kind].format(_LEGEND[kind]) for kind in _kinds(table)), *map(_markdown, table.notes)]
     return "\n".join([*lines, *(part for note in under for part in ("", note))]) + "\n"
 
@@ -97,6 +101,7 @@ def to_latex(table: NumberTable) -> str:
         "published": "\\textit{{italic}}: {}",
         "bold": "\\textbf{{bold}}: {}",
         "partial": f"{_LATEX[_PARTIAL]}: {{}}",
+        "chance": "$^\\circ$ at chance: {}",
     }
     under = [*(marks[kind].format(_latex(_LEGEND[kind])) for kind in _kinds(table)), *map(_latex, table.notes)]
     return "\n".join(
@@ -137,8 +142,12 @@ def to_html(table: NumberTable) -> Markup:
         )
         for name, cells in table.rows
     )
-    marks = {"published": Markup('<i class="published">italic</i>'), "bold": Markup('<b class="best">bold</b>')}
-    marks["partial"] = Markup(_PARTIAL)
+    marks = {
+        "published": Markup('<i class="published">italic</i>'),
+        "bold": Markup('<b class="best">bold</b>'),
+        "partial": Markup(_PARTIAL),
+        "chance": Markup('<span class="chance">at chance</span>'),
+    }
     under = [Markup("{}: {}").format(marks[kind], _LEGEND[kind]) for kind in _kinds(table)]
     under += [Markup("{}").format(readable(note, 600)) for note in table.notes]
     return Markup(
@@ -188,7 +197,7 @@ class _Fitted:
             if last:
                 break
             start = end
-        marks = {"published": "†: {}", "bold": "bold: {}", "partial": f"{_PARTIAL}: {{}}"}
+        marks = {"published": "†: {}", "bold": "bold: {}", "partial": f"{_PARTIAL}: {{}}", "chance": "° at chance: {}"}
         under = [*(marks[kind].format(_LEGEND[kind]) for kind in _kinds(table)), *table.notes]
         yield from (Text(readable(note, 600), style="dim") for note in under)
         yield Text("")
@@ -253,7 +262,7 @@ def _markdown_cell(cell: Cell | str) -> str:
         return ""
     mark = "*" * (cell.published + 2 * cell.bold)
     interval = _interval(cell)
-    shown = f"{mark}{_number(cell.value, cell.digits)}{mark}{_PARTIAL * cell.partial}"
+    shown = f"{mark}{_number(cell.value, cell.digits)}{mark}{_PARTIAL * cell.partial}{'°' * cell.chance}"
     return f"{shown}{f' ({interval})' if interval else ''}"
 
 
@@ -279,6 +288,7 @@ def _latex_cell(cell: Cell | str, with_interval: bool) -> str:
     shown = f"\\textit{{{shown}}}" if cell.published else shown
     shown = f"\\textbf{{{shown}}}" if cell.bold else shown
     shown += _LATEX[_PARTIAL] * cell.partial
+    shown += "$^\\circ$" if cell.chance else ""
     interval = _interval(cell) if with_interval else ""
     return f"{shown} {{\\scriptsize ({_latex(interval)})}}" if interval else shown
 
@@ -290,7 +300,8 @@ def _html_cell(cell: Cell | str) -> Markup:
         return Markup("<td></td>")
     kinds = " ".join(name for name, given in (("published", cell.published), ("best", cell.bold)) if given)
     interval = _interval(cell)
-    small = Markup("<small>{}</small>").format(interval) if interval else ""
+    small = Markup("<small>{}</small>").format(interval) if interval else Markup("")
+    small += Markup('<small class="chance">at chance</small>') if cell.chance else ""
     return Markup("<td{}>{}{}</td>").format(
         Markup(' class="{}"').format(kinds) if kinds else "",
         _number(cell.value, cell.digits) + _PARTIAL * cell.partial,
@@ -304,4 +315,5 @@ def _rich_cell(cell: Cell | str) -> Text:
     if cell.value is None:
         return Text("")
     style = " ".join(name for name, given in (("bold", cell.bold), ("italic", cell.published)) if given)
-    return Text(_number(cell.value, cell.digits) + "†" * cell.published + _PARTIAL * cell.partial, style=style)
+    signs = "†" * cell.published + _PARTIAL * cell.partial + "°" * cell.chance
+    return Text(_number(cell.value, cell.digits) + signs, style=style)

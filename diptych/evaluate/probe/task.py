@@ -12,7 +12,7 @@ import numpy as np
 from diptych.data.benchmarks import Benchmark
 from diptych.data.cards.card import Card
 from diptych.data.cards.opening import open_card
-from diptych.data.cards.table import get_card
+from diptych.data.cards.table import CARDS, get_card
 from diptych.embed.encoder import Encoder
 from diptych.errors import DataError
 from diptych.evaluate.encoded import Encoded, encode_set
@@ -46,6 +46,8 @@ def _measure(encoder: Encoder, card: Card, setting: Setting, kind: str) -> list[
         scores = learned[-1].fitted.scores(pictures.vectors)
         found.append(_score(card, test, pictures, scores, setting.seed))
     settings = {**learned[0].settings, **joined(*notes)}
+    if test.name not in CARDS:  # which tell it
+        settings["num_classes"] = len(test.class_names)
     if len(folds) > 1:
         values = [one.value for one in found]
         settings |= {

@@ -9,6 +9,7 @@ import torch
 
 from diptych.data.benchmarks import Benchmark, warn_of_codes
 from diptych.data.cards.card import Card
+from diptych.data.cards.table import CARDS
 from diptych.embed.encoder import Encoder
 from diptych.evaluate.encoded import Encoded, encode_set
 from diptych.evaluate.metrics.score import relevance, score
@@ -96,6 +97,8 @@ def zero_shot_results(
     settings = note_tested(benchmark, encoded, setting)
     if encoded.num_broken:
         settings["broken"] = encoded.num_broken
+    if benchmark.name not in CARDS:  # which tell it
+        settings["num_classes"] = len(benchmark.class_names)
     results = []
     for protocol in protocols:
         chosen = words(benchmark, protocol)

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from diptych.data.cards.table import CARDS
 from diptych.evaluate.probe.training_set import HELD_OUT
 from diptych.evaluate.shown_classes import classes_in_words
+from diptych.paper.numbers.chance import is_at_chance
 from diptych.paper.numbers.compute import twin
 from diptych.paper.numbers.published import published
 from diptych.records import Result
@@ -19,6 +20,7 @@ SUITES = {"mean of 12": KORNBLITH_12, "mean of 27": PAPER_27, "mean of 26": WITH
 """Over which the paper takes means: all, the suite of 12, and all without ImageNet."""
 BEST = "CLIP ViT-L/14@336px"
 """The paper's best model, by the name of its row."""
+_NO_PERCENT = ("error_km",)  # ends of metrics that are no fractions
 
 Scores = Mapping[str, float]
 """Percent by the name of the set."""
@@ -55,11 +57,12 @@ def common_mean(scores: Scores, sets: Iterable[str]) -> float:
 
 
 def measured_cell(result: Result | None, *, bold: bool = False) -> Cell:
-    """A measured fraction as a cell in percent."""
+    """A measured number as a cell, fractions in percent, with its interval; empty where there is none."""
     if result is None:
         return Cell(None)
-    low, high = (None if bound is None else 100 * bound for bound in (result.low, result.high))
-    return Cell(100 * result.value, low, high, bold=bold, partial=bool(classes_in_words(result)))
+    scale = 1 if result.metric.endswith(_NO_PERCENT) else 100
+    low, high = (None if bound is None else scale * bound for bound in (result.low, result.high))
+    return Cell(scale * result.value, low, high, bold=bold, partial=bool(classes_in_words(result)), chance=is_at_chance(result))
 
 
 def published_cell(value: float | None, *, bold: bool = False, digits: int = 1) -> Cell:

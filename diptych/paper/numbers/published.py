@@ -10,6 +10,7 @@ from pathlib import Path
 
 _TABLE = Path(__file__).parents[2] / "assets" / "published.csv"
 READ_OFF = "read off the plot"
+LAST_DIGIT = "The paper's values are read off its plot; the last digit is not sure."
 
 
 @functools.cache

@@ -1,34 +1,22 @@
-"""Figures 6, 7 and 15: few-shot probes beside zero-shot, how many examples zero-shot is worth, and few-shot robustness.
+"""Figures 6 and 7: few-shot probes beside zero-shot, and how many examples zero-shot is worth.
 
-Source: CLIP paper, sections 3.1.5 and 3.3.
+Source: CLIP paper, section 3.1.5.
 """
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
 from diptych.data.cards.table import CARDS
-from diptych.evaluate.metrics.logit_line import LogitLine, fit_logit_line, has_logit
 from diptych.evaluate.probe.efficiency import Needed, examples_to_match, summarise_needed
 from diptych.evaluate.probe.few_shot import CLASSIFIERS, SHOTS
-from diptych.evaluate.tasks.testbed import SHIFT_NAMES, standard_line
 from diptych.paper.exhibit import Exhibit, Shown
+from diptych.paper.numbers.chance import chance_notes
 from diptych.paper.numbers.measured import PAPER_27, headline, learning_notes, measured_cell, published_cell
-from diptych.paper.numbers.published import published
-from diptych.paper.shown.few_shot_scores import (
-    FULL,
-    PROBE,
-    Curve,
-    curves,
-    mean_over_sets,
-    robustness_points,
-)
-from diptych.paper.shown.robustness_scores import ADAPTED, STATIC, measured_scores
+from diptych.paper.numbers.published import LAST_DIGIT, published
+from diptych.paper.shown.few_shot_scores import PROBE, Curve, curves, mean_over_sets
 from diptych.records import Result
 from diptych.report.bars import BarChart
 from diptych.report.curves import Chart, Series
 from diptych.report.formats import counted
-from diptych.report.formats import points as signed
 from diptych.report.table import Cell, NumberTable
 
 PAPER_SHOTS = (1, 2, 4, 8, 16)
@@ -36,10 +24,11 @@ PAPER_SHOTS = (1, 2, 4, 8, 16)
 
 _FORMS = dict(zip(CLASSIFIERS, ("points", "line", "thin"), strict=True))
 _SMALLEST = 0.1  # examples per class; prolonged curves end anywhere below, which no axis should follow
-_READ_OFF = "The paper's values are read off its plot; the last digit is not sure."
 _DRAWS = (
     "Few-shot values are means over draws of the training set, with their range; the paper does not say how it drew."
 )
+
+_NO_NUMBER = "so a number of examples would say nothing; these sets are in neither mean nor median."
 
 _Row = tuple[str, list[Cell | str]]
 _ByModel = Mapping[str, Mapping[str, Curve]]
@@ -53,11 +42,13 @@ def _figure_6(results: Sequence[Result]) -> Shown:
     complete = {model: names for model, names in complete.items() if names}
     sets = [name for name in next(iter(complete.values()), ()) if all(name in names for names in complete.values())]
     series, rows, sentences = [], [], []
+    guessed: dict[str, list[str]] = {}
     for place, model in enumerate(complete if sets else ()):
         more = _mean_series(model, [found[model][name] for name in sets], place % 5)
         series += more
         rows += [_mean_row(one) for one in more]
-        sentences.append(_equal_shots(model, more[0].y[0], more[1]))
+        guessed[model] = [name for name in sets if found[model][name].is_at_chance]
+        sentences.append(_equal_shots(model, more[0].y[0], more[1], len(guessed[model]), len(sets)))
     for place, (name, cells) in enumerate(paper.items()):
         x, y = [float(column) for column in cells], list(cells.values())
         form = "markers" if len(x) == 1 else "dashed"
@@ -83,8 +74,9 @@ def _figure_6(results: Sequence[Result]) -> Shown:
         [NumberTable("Mean scores, %", columns, rows), *(_set_table(model, own) for model, own in found.items())],
         [chart],
         [
-            f"The paper takes the 20 sets with at least 16 examples per class, and does not name them. {_READ_OFF}",
+            f"The paper takes the 20 sets with at least 16 examples per class, and does not name them. {LAST_DIGIT}",
             *([_DRAWS] if sets else []),
+            *chance_notes(guessed, "and these sets are in the mean."),
             *left_out,
         ],
     )
@@ -116,12 +108,16 @@ def _mean_row(series: Series) -> _Row:
     return series.label, [found.get(shots, Cell(None)) for shots in (0, *PAPER_SHOTS)]
 
 
-def _equal_shots(model: str, zero_shot: float, probe: Series) -> str:
+def _equal_shots(model: str, zero_shot: float, probe: Series, num_guessed: int, num_sets: int) -> str:
+    if num_guessed == num_sets:
+        sets = "the one set" if num_sets == 1 else f"all {num_sets} sets"
+        return f"{model}: zero-shot is at chance on {sets}, so no number of examples equals it"
+    at_chance = f"; it is at chance on {num_guessed} of {num_sets} sets" if num_guessed else ""
     count = examples_to_match(probe.x, probe.y, zero_shot)
     shots = "a probe of more than 16 shots" if count is None else f"a probe of {count:.1f} shots"
     if count is not None and count < 1:
-        return f"{model}: zero-shot is below a probe of one shot on its own features"
-    return f"{model}: zero-shot equals {shots} on its own features"
+        return f"{model}: zero-shot is below a probe of one shot on its own features{at_chance}"
+    return f"{model}: zero-shot equals {shots} on its own features{at_chance}"
 
 
 def _set_table(model: str, own: Mapping[str, Curve]) -> NumberTable:
@@ -178,7 +174,7 @@ def _figure_7(results: Sequence[Result]) -> Shown:
         [NumberTable("Examples per class to match zero-shot", ["set", *own, "the paper's"], rows)],
         charts,
         [
-            *_chance_notes(guessed),
+            *chance_notes(guessed, _NO_NUMBER),
             *_efficiency_notes(needed),
             *_unmatched(found),
             *_pool_notes(found),
@@ -242,15 +238,6 @@ def _worth(model: str, needed: Needed, num_guessed: int = 0) -> str:
     )
 
 
-def _chance_notes(guessed: Mapping[str, Sequence[str]]) -> list[str]:
-    return [
-        f"{model}: at chance on {', '.join(names)}: the interval of its zero-shot score reaches down to what guessing "
-        "scores, so a number of examples would say nothing; these sets are in neither mean nor median."
-        for model, names in guessed.items()
-        if names
-    ]
-
-
 def _efficiency_notes(needed: Mapping[str, Mapping[str, float | None]]) -> list[str]:
     notes = [
         "Where one example per class is enough, the curve is prolonged below 1 with the slope of its first two points, "
@@ -265,125 +252,8 @@ def _efficiency_notes(needed: Mapping[str, Mapping[str, float | None]]) -> list[
     return notes
 
 
-# ------------------------------------------------------------------ figure 15
-
-
-def _figure_15(results: Sequence[Result]) -> Shown:
-    paper = {
-        name.rpartition(" ")[2]: (cells["subsampled ImageNet"], cells["seven shifts"])
-        for name, cells in published("figure 15").items()
-    }
-    series, rows, line = [_standard_series()], [], standard_line()
-    sentences, left_out = [], []
-    measured = robustness_points(results)
-    scores = measured_scores(results)
-    models = list(dict.fromkeys(model for model, _ in measured))
-    for place, model in enumerate(models):
-        beside = {"0": scores.get((model, STATIC)), FULL: scores.get((model, ADAPTED))}
-        known = {shots: (one.x, one.y) for shots, one in beside.items() if one is not None}
-        for classifier in (one for one in CLASSIFIERS if (model, one) in measured):
-            own = dict(measured[model, classifier])
-            if classifier == PROBE:
-                own |= {shots: (x, y) for shots, (x, y) in known.items() if x is not None and y is not None}
-                sentences += _cost_of_learning(model, own)
-            label = f"{model}, {classifier}"
-            series += _robustness_series(label, own, 1 + place % 4)
-            rows += [_robustness_row(label, shots, *point, line, False) for shots, point in own.items()]
-            left_out += [f"{label} at {shots}" for shots in _without_logit(own)]
-    series += _robustness_series("CLIP, the paper's", paper, 0)
-    rows += [_robustness_row("CLIP, the paper's", shots, *point, line, True) for shots, point in paper.items()]
-    chart = Chart(
-        "Few-shot robustness",
-        "mean over the matching parts of ImageNet, %",
-        "mean over seven natural shifts, %",
-        series,
-        logit=True,
-        diagonal=True,
-        legend="bottom right",
-    )
-    columns = ["classifier", "examples per class", "on ImageNet", "under shift", "above standard models"]
-    return Shown(
-        headline(sentences) or _cost_of_learning("The paper's CLIP", paper)[0],
-        "Classifiers of ImageNet learned from few of its examples, on ImageNet and on its natural shifts. On the "
-        "dashed diagonal a shift would cost nothing.",
-        [NumberTable("On ImageNet and under shift, % and points", columns, rows)],
-        [chart],
-        [
-            f"Zero-shot at 0 examples is the static classifier of ImageNet's 1,000 classes. {_READ_OFF}",
-            *_left_out_note(left_out),
-            *_few_shot_missing(results, models),
-        ],
-    )
-
-
-def _cost_of_learning(model: str, points: Mapping[str, tuple[float, float]]) -> list[str]:
-    """A sentence on 16 examples per class beside zero-shot, where both are known."""
-    if "16" not in points or "0" not in points:
-        return []
-    (x, y), (zero_x, zero_y) = points["16"], points["0"]
-    return [
-        f"{model}: 16 shots change accuracy on ImageNet by {signed((x - zero_x) / 100)} points over zero-shot's and by "
-        f"{signed((y - zero_y) / 100)} under shift"
-    ]
-
-
-def _standard_series() -> Series:
-    x = np.linspace(62, 96, 60)
-    return Series("standard models, fit", x.tolist(), (100 * standard_line()(x / 100)).tolist(), colour=4, form="line")
-
-
-def _robustness_series(label: str, points: Mapping[str, tuple[float, float]], colour: int) -> list[Series]:
-    """Few-shot points joined in order and named by their examples, their fit, and zero-shot apart."""
-    few = {shots: point for shots, point in points.items() if shots != "0"}
-    x, y = [one for one, _ in few.values()], [one for _, one in few.values()]
-    found = [Series(f"{label}, few-shot", x, y, colour=colour, form="points", names=list(few))] if few else []
-    fitted = [one for shots, (one, _) in few.items() if shots not in _without_logit(few)]
-    if len(set(fitted)) > 2:
-        line, ends = fit_logit_line(np.array(x) / 100, np.array(y) / 100), np.linspace(min(fitted), max(fitted), 40)
-        found.append(Series("", ends.tolist(), (100 * line(ends / 100)).tolist(), colour=colour, form="thin"))
-    if "0" in points:
-        apart = points["0"]
-        name = f"{label}, zero-shot"
-        found.append(Series(name, [apart[0]], [apart[1]], colour=colour, form="markers", names=["zero-shot"]))
-    return found
-
-
-def _without_logit(points: Mapping[str, tuple[float, float]]) -> list[str]:
-    """The examples per class of points of which one accuracy is exactly 0 or 100 %."""
-    return [shots for shots, point in points.items() if not has_logit(np.array(point) / 100).all()]
-
-
-def _left_out_note(points: Sequence[str]) -> list[str]:
-    if not points:
-        return []
-    named = "; ".join(points)
-    return [f"Exactly 0 % or 100 % has no logit, so chart and lines lack (examples per class): {named}."]
-
-
-def _robustness_row(label: str, shots: str, x: float, y: float, line: LogitLine, of_paper: bool) -> _Row:
-    name = "zero-shot" if shots == "0" else shots
-    above = y - 100 * float(line(x / 100)) if 0 < x < 100 else None
-    return label, [name, Cell(x, published=of_paper), Cell(y, published=of_paper), Cell(above)]
-
-
-def _few_shot_missing(results: Sequence[Result], models: Sequence[str]) -> list[str]:
-    """Models with few-shot Results of ImageNet or a shift that lack a set."""
-    notes = []
-    wanted = ("ImageNet", *SHIFT_NAMES)
-    by_model: dict[str, set[str]] = {}
-    for result in results:
-        if result.task == "few_shot" and result.dataset in wanted:
-            by_model.setdefault(result.model, set()).add(result.dataset)
-    for model, found in by_model.items():
-        if model not in models:
-            missing = [name for name in wanted if name not in found] or ["pm-10 of a video set"]
-            notes.append(f"{model}: not measured: {', '.join(missing)}; no mean is shown over fewer sets.")
-    return notes
-
-
 _FEW_SHOT_SETS = tuple(name for name in PAPER_27 if CARDS[name].task in ("classification", "video"))
 _CURVES = (("few_shot", _FEW_SHOT_SETS), ("zero_shot", _FEW_SHOT_SETS), ("linear_probe", _FEW_SHOT_SETS))
-_SHIFTS = ("ImageNet", *SHIFT_NAMES)
 
 FIGURE_6 = Exhibit(
     "figure6",
@@ -392,9 +262,3 @@ FIGURE_6 = Exhibit(
     _figure_6,
 )
 FIGURE_7 = Exhibit("figure7", "Examples per class that zero-shot is worth, set by set.", _CURVES, _figure_7)
-FIGURE_15 = Exhibit(
-    "figure15",
-    "Few-shot classifiers of ImageNet under its natural shifts.",
-    (("few_shot", _SHIFTS), ("zero_shot", ("ImageNet",)), ("robustness", _SHIFTS), ("imagenet_probe", _SHIFTS)),
-    _figure_15,
-)

@@ -8,6 +8,7 @@ import numpy as np
 
 from diptych.evaluate.probe.efficiency import examples_to_match
 from diptych.evaluate.tasks.testbed import SHIFT_NAMES, average_on_imagenet, average_under_shift
+from diptych.paper.numbers.chance import is_at_chance, num_classes_of
 from diptych.records import Result, is_number
 
 PROBE = "probe"
@@ -55,11 +56,9 @@ class Curve:
     @property
     def is_at_chance(self) -> bool:
         """Whether guessing is as good as zero-shot, within its interval: then no number of examples equals it."""
-        if self.zero_shot is None or self.num_classes is None:
+        if self.zero_shot is None:
             return False
-        chance = chance_of(self.zero_shot.metric, self.num_classes)
-        low = self.zero_shot.value if self.zero_shot.low is None else self.zero_shot.low
-        return chance is not None and low <= chance
+        return is_at_chance(self.zero_shot, self.num_classes)
 
     @property
     def can_be_matched(self) -> bool:
@@ -98,27 +97,9 @@ def curves(results: Iterable[Result]) -> dict[str, dict[str, Curve]]:
         wanted = (("few_shot", f"{PROBE} {FULL}-shot"), ("linear_probe", "features"), ("linear_probe", "projected"))
         full = next((beside[(*key, *one)] for one in wanted if (*key, *one) in beside), None)
         zero_shot = beside.get((*key, "zero_shot", "ensemble"))
-        curve = Curve(own, zero_shot, full, _full_examples(some, full), _num_classes(some))
+        curve = Curve(own, zero_shot, full, _full_examples(some, full), num_classes_of(some))
         made.setdefault(model, {})[dataset] = curve
     return made
-
-
-def chance_of(metric: str, num_classes: int) -> float | None:
-    """What guessing scores, a fraction; None for a metric whose chance depends on the data."""
-    first = 1 / num_classes
-    known = {
-        "accuracy": first,
-        "mean_per_class_accuracy": first,
-        "mean_of_top_1_and_5": (first + min(5, num_classes) * first) / 2,
-        "roc_auc": 0.5,
-    }
-    return known.get(metric)
-
-
-def _num_classes(few: Result) -> int | None:
-    """Classes that have training examples."""
-    per_class, num_train = few.setting("examples_per_class", float), few.setting("train_examples", int)
-    return round(num_train / per_class) if per_class and num_train else None
 
 
 def _full_examples(few: Result, full: Result | None) -> float | None:

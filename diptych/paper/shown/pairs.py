@@ -14,10 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from diptych.data.cards.table import CARDS
-from diptych.errors import DataError
 from diptych.evaluate.metrics.comparison import Paired, holm, paired_test
-from diptych.evaluate.predictions import predictions_path, read_predictions
 from diptych.paper.exhibit import Exhibit, Shown
+from diptych.paper.numbers.answers import of_the_same_samples, read_answers_of, right
 from diptych.records import Predictions, Result
 from diptych.report.bars import BarChart
 from diptych.report.table import Cell, NumberTable
@@ -75,8 +74,6 @@ def read_answers(
 ) -> tuple[dict[Measurement, dict[str, Predictions]], list[str]]:
     """Written Predictions by measurement and model, and what was left out, in words.
 
-    A file that does not give the accuracy of its Result is of another measurement, and is left out.
-
     Args:
         results: those of the metric "accuracy" tell which files there should be.
         predictions: the folder of written Predictions.
@@ -86,27 +83,14 @@ def read_answers(
     for one in results:
         if one.metric != "accuracy" or one.protocol not in _KINDS or one.task == "few_shot":
             continue
-        path = predictions_path(predictions, one.model, one.dataset, one.split, one.protocol)
-        if not path.is_file():
-            continue
-        what = f"{one.model} on {one.dataset}, {one.protocol}"
-        try:
-            read = read_predictions(path)
-        except DataError:
-            notes.append(f"{what}: its file of predictions cannot be read.")
-            continue
-        if len(read.keys) != one.n or abs(right(read).mean() - one.value) > 0.5 / one.n:
-            notes.append(f"{what}: the predictions that lie there are not those of its score.")
+        read, problem = read_answers_of(one, predictions)
+        if read is None:
+            notes += [problem] if problem else []
             continue
         by_model = answers.setdefault((one.dataset, one.split, _KINDS[one.protocol]), {})
         if one.protocol != "projected" or one.model not in by_model:
             by_model[one.model] = read
     return answers, notes
-
-
-def right(predictions: Predictions) -> np.ndarray:
-    """Whether each sample's best class is its true one, bool (N,)."""
-    return predictions.classes[:, 0] == predictions.labels
 
 
 def compare(
@@ -119,7 +103,7 @@ def compare(
         if first not in by_model or second not in by_model:
             continue
         pair = [by_model[model] for model in (first, second)]
-        if pair[0].keys != pair[1].keys or not np.array_equal(pair[0].labels, pair[1].labels):
+        if not of_the_same_samples(*pair):
             notes.append(f"{first} and {second} were measured on other samples of {one[0]}.")
             continue
         rights = [right(predictions) for predictions in pair]

@@ -3,7 +3,9 @@
 Source: CLIP paper, sections 3.1.4 and 3.1.5, figures 4, 9 and 22. Its 36 sets of figures 4 and 9 are not listed.
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -20,6 +22,7 @@ from diptych.paper.numbers.measured import (
     published_cell,
 )
 from diptych.paper.numbers.published import READ_OFF, published
+from diptych.paper.shown.prompt_gains import gain_charts, gain_notes, prompt_gains
 from diptych.paper.training.efficiency import images_needed
 from diptych.paper.training.power_law import PowerLaw, fit_power_law
 from diptych.records import Result
@@ -126,6 +129,14 @@ def _figure_4(results: Sequence[Result]) -> Shown:
 _ENSEMBLE = "prompts and ensembles"
 
 
+def _figure_4_set_by_set(results: Sequence[Result], predictions: Path, data: Path | None) -> Shown | None:
+    """The same with a model's gains set by set, whose intervals the predictions tell."""
+    gains = prompt_gains(results, predictions)
+    shown = _figure_4(results)
+    charts, notes = [*shown.charts, *gain_charts(gains)], [*gain_notes(gains), *shown.notes]
+    return dataclasses.replace(shown, charts=charts, notes=notes) if gains else None
+
+
 def paper_law() -> PowerLaw:
     """The line of figure 9 through the paper's own points."""
     points = published("figure 9").values()
@@ -199,7 +210,13 @@ def _figure_22(results: Sequence[Result]) -> Shown:
 
 
 _ZERO_SHOT = (("zero_shot", PAPER_27),)
-FIGURE_4 = Exhibit("figure4", "What prompts and ensembles add to class names, against compute.", _ZERO_SHOT, _figure_4)
+FIGURE_4 = Exhibit(
+    "figure4",
+    "What prompts and ensembles add to class names, against compute.",
+    _ZERO_SHOT,
+    _figure_4,
+    look=_figure_4_set_by_set,
+)
 FIGURE_9_PAPER = Exhibit(
     "figure9-paper", "The law of zero-shot errors, from the paper's own points.", _ZERO_SHOT, _figure_9
 )
