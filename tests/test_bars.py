@@ -37,6 +37,13 @@ def test_numbers_stand_at_the_ends_with_a_true_minus_and_what_is_missing_is_a_da
     assert "1.2" in words and "−3.0" in words and "–" in words and not any(word.startswith("-") for word in words)
 
 
+def test_words_in_place_of_a_number_and_no_dash_beside_the_paper_s_mark_alone():
+    rows = [("a", 1.0), ("b", None), ("c", None), ("d", None)]
+    chart = BarChart("t", "x", rows, [None, None, 2.0, 3.0], remarks={"b": "at chance", "d": "at chance"})
+    words = re.findall(r">([^<>]*)</text>", str(bar_chart(chart)))
+    assert words.count("at chance") == 2 and "–" not in words
+
+
 def test_the_mark_of_the_paper_stands_where_a_bar_of_its_value_would_end():
     chart = str(bar_chart(BarChart("t", "x", [("a", 10), ("b", 20)], [20, None])))
     ends = [one[2] for one in bars(chart)]

@@ -61,6 +61,10 @@ def test_chance_is_marked_in_every_form():
     assert not any("chance" in form(TABLE) for form in (to_markdown, to_latex, to_html))
 
 
+def test_a_page_breaks_a_name_after_an_underscore():
+    assert "a_<wbr>&lt;b&gt;</th>" in to_html(NumberTable("t", ["a", "b"], [("a_<b>", [Cell(1)])]))
+
+
 def test_latex():
     text = to_latex(TABLE)
     assert r"ours \& theirs\_1 & \textbf{45.6} {\scriptsize (44.2--47.0)} & $-$3.05 & 50 \% of \$1 \\" in text
@@ -81,8 +85,8 @@ def test_html_marks_what_is_the_papers_and_says_so():
     html = str(to_html(TABLE))
     assert '<td class="best">45.6<small>44.2–47.0</small></td>' in html
     assert '<td class="published">81.1</td>' in html and '<td class="published best">90.0</td>' in html
-    assert "ours &amp; theirs_1" in html and "the paper&#39;s, or computed" in html
-    assert re.findall(r'<th scope="row">([^<]*)', html) == ["ours &amp; theirs_1", "CLIP RN50", "absent"]  # given order
+    assert "ours &amp; theirs_<wbr>1" in html and "the paper&#39;s, or computed" in html
+    assert re.findall(r'<th scope="row">([^<]*)', html) == ["ours &amp; theirs_", "CLIP RN50", "absent"]  # given order
     assert "published" not in to_html(NumberTable("t", ["a", "b"], [("x", [Cell(1)])]))
     hostile = to_html(NumberTable("<script>", ["<script>"] * 2, [("<script>", ["<script>"])], ["<script>"]))
     assert "<script" not in hostile and "upright" not in hostile

@@ -8,6 +8,7 @@ import pytest
 from diptych.paper.exhibits import EXHIBITS
 from diptych.paper.summary import summary
 from diptych.records import Result
+from diptych.report.formats import percent
 
 
 def few(protocol: str, value: float) -> Result:
@@ -25,10 +26,10 @@ def test_curves_stand_together_in_the_order_of_their_shots():
 
 def test_a_range_of_draws_is_called_one():
     (table,) = summary([few("probe 1-shot", 0.5)]).tables
-    assert table.notes == ["From–to beside a number: range of 3 seeds."]
+    assert table.notes == ["Ranges: the lowest and the highest of 3 draws of the training images."]
     counted = Result("zero_shot", "CIFAR10", "test", "accuracy", 0.5, 9, 0.1, 0.9, "clopper-pearson 99.5%", "x", "a")
     (table,) = summary([counted]).tables
-    assert table.notes == ["From–to beside a number: 99.5 % Clopper–Pearson intervals, exact for a share of samples."]
+    assert table.notes == ["Confidence intervals: 99.5 % Clopper–Pearson, exact for a share of samples."]
     assert summary([]).title == "Nothing was measured"
 
 
@@ -69,7 +70,8 @@ def test_the_heading_says_where_a_model_is_good_and_where_it_guesses():
     results = [zero("CIFAR10", 0.5, 0.3), zero("MNIST", 0.12, 0.099), zero("my birds", 0.26, 0.24, num_classes=4)]
     shown = summary(results)
     assert shown.title == (
-        "a zero-shot: 50.0 % on CIFAR10 and 12.0 % on MNIST, the best and the worst of 3 sets; at chance on 2 sets"
+        f"a zero-shot: {percent(0.5)} on CIFAR10 and {percent(0.12)} on MNIST, the best and the worst of 3 sets; "
+        "at chance on 2 sets"
     )
     marked = {name: cells[1].chance for name, cells in shown.tables[0].rows}
     assert marked == {"CIFAR10": False, "MNIST": True, "my birds": True}
@@ -78,4 +80,7 @@ def test_the_heading_says_where_a_model_is_good_and_where_it_guesses():
     assert not summary([shift]).tables[0].rows[0][1][1].chance
     assert summary([few("probe 1-shot", 0.5)]).title == "1 number of 1 model on 1 set"
     three = [zero("CIFAR10", 0.5, 0.3, model) for model in "abc"]
-    assert summary(three).title == "a zero-shot: 50.0 % on CIFAR10; b zero-shot: 50.0 % on CIFAR10; 1 more below"
+    assert (
+        summary(three).title
+        == "; ".join(f"{model} zero-shot: {percent(0.5)} on CIFAR10" for model in "ab") + "; 1 more below"
+    )

@@ -1,5 +1,6 @@
 """All that was measured, in one table per task: the first section of the suite's report."""
 
+import re
 from collections.abc import Mapping, Sequence
 
 from diptych.data.cards.table import CARDS
@@ -8,7 +9,7 @@ from diptych.paper.exhibit import Exhibit, Shown
 from diptych.paper.numbers.chance import is_at_chance
 from diptych.paper.numbers.measured import headline, measured_cell
 from diptych.records import Result
-from diptych.report.formats import counted
+from diptych.report.formats import counted, percent
 from diptych.report.table import NumberTable
 
 _TITLES = {
@@ -20,9 +21,10 @@ _TITLES = {
 }
 _MOST_COLUMNS = 8
 _INTERVALS = {
-    "clopper-pearson 99.5%": "99.5 % Clopper–Pearson intervals, exact for a share of samples",
-    "bootstrap 99.5%": "99.5 % intervals by bootstrap, drawing the samples again",
+    "clopper-pearson 99.5%": "99.5 % Clopper–Pearson, exact for a share of samples",
+    "bootstrap 99.5%": "99.5 % bootstrap, which draws the samples again",
 }
+_DRAWS = re.compile(r"range of (\d+) (seeds|folds)")
 
 
 def summary(results: Sequence[Result]) -> Shown:
@@ -84,7 +86,13 @@ def _by_shots(one: Result) -> tuple[str, str, int]:
 def _intervals(results: Sequence[Result]) -> list[str]:
     """What the two ends beside each number are."""
     kinds = list(dict.fromkeys(one.interval for one in results if one.interval))
-    return [f"From–to beside a number: {'; '.join(_INTERVALS.get(kind, kind) for kind in kinds)}."] if kinds else []
+    draws = {kind: found for kind in kinds if (found := _DRAWS.fullmatch(kind))}
+    if intervals := [_INTERVALS.get(kind, kind) for kind in kinds if kind not in draws]:
+        notes = [f"Confidence intervals: {'; '.join(intervals)}."]
+    else:
+        notes = []
+    what = {"seeds": "draws of the training images", "folds": "folds"}
+    return notes + [f"Ranges: the lowest and the highest of {one[1]} {what[one[2]]}." for one in draws.values()]
 
 
 def _found(results: Sequence[Result]) -> str:
@@ -97,7 +105,7 @@ def _found(results: Sequence[Result]) -> str:
     for model, own in by_model.items():
         ordered = sorted(own.values(), key=lambda one: -one.value)
         ends = [ordered[0], *ordered[1:][-1:]]
-        words = f"{model} zero-shot: {' and '.join(f'{100 * one.value:.1f} % on {one.dataset}' for one in ends)}"
+        words = f"{model} zero-shot: {' and '.join(f'{percent(one.value)} on {one.dataset}' for one in ends)}"
         words += f", the best and the worst of {len(own)} sets" if len(own) > 2 else ""
         guessed = sum(map(is_at_chance, own.values()))
         sentences.append(words + (f"; at chance on {counted(guessed, 'set')}" if guessed else ""))

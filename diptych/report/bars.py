@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 
@@ -29,6 +29,7 @@ class BarChart:
         digits: after the point, in the number at a bar's end.
         log: a logarithmic axis from the smallest power of ten; values must be positive.
         intervals: low and high of each row, drawn as whiskers, or None; empty where there is none at all.
+        remarks: words in place of the number of a row that has none, by its name.
     """
 
     title: str
@@ -38,6 +39,7 @@ class BarChart:
     digits: int = 1
     log: bool = False
     intervals: Sequence[tuple[float, float] | None] = ()
+    remarks: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
 
 def bar_chart(chart: BarChart) -> Markup:
@@ -68,7 +70,8 @@ def bar_drawing(chart: BarChart) -> Drawing:
     for place, (name, (_, value), paper) in enumerate(zip(names, chart.rows, published, strict=True)):
         middle = _TOP + _ROW * (place + 0.5)
         parts.append(text(left - 8, middle + 4.5, name, "", "end"))
-        parts.append(_bar(value, paper, intervals[place], middle, scale, chart.digits))
+        beyond, side = chart.remarks.get(chart.rows[place][0]), intervals[place]
+        parts.append(_bar(value, paper, side, middle, scale, chart.digits, beyond))
     parts.append(line(scale.zero, _TOP - 4, scale.zero, bottom, "axis"))
     if any(paper is not None for paper in published):
         end = WIDTH - _RIGHT
@@ -122,8 +125,12 @@ def _bar(
     middle: float,
     scale: _Scale,
     digits: int,
+    remark: str | None,
 ) -> Markup:
-    """A bar with its number at its end, beyond the paper's mark and the whisker if they are farther out."""
+    """A bar with its number at its end, beyond the paper's mark and the whisker if they are farther out.
+
+    A row without a number has the remark in its place, or else a dash, but nothing beside the paper's mark alone.
+    """
     parts, end = [], scale.zero
     if value is not None:
         place = scale(value)
@@ -148,7 +155,8 @@ def _bar(
         parts += [line(x, middle - 3, x, middle + 3, "whisker ink") for x in (low, high)]
         ends += [low, high]
     beyond = min(ends) - 5 if to_the_left else max(ends) + 5
-    words = NOTHING if value is None else f"{value:.{digits}f}".replace("-", "−")
+    missing = remark or ("" if paper is not None else NOTHING)
+    words = missing if value is None else f"{value:.{digits}f}".replace("-", "−")
     parts.append(text(beyond, middle + 4.5, words, "soft" if value is None else "", "end" if to_the_left else "start"))
     return Markup("").join(parts)
 

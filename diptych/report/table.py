@@ -138,7 +138,7 @@ def to_html(table: NumberTable) -> Markup:
     )
     body = Markup("").join(
         Markup('<tr><th scope="row">{}</th>{}</tr>\n').format(
-            readable(name, 80), Markup("").join(map(_html_cell, cells))
+            _breakable(readable(name, 80)), Markup("").join(map(_html_cell, cells))
         )
         for name, cells in table.rows
     )
@@ -291,6 +291,11 @@ def _latex_cell(cell: Cell | str, with_interval: bool) -> str:
     shown += "$^\\circ$" if cell.chance else ""
     interval = _interval(cell) if with_interval else ""
     return f"{shown} {{\\scriptsize ({_latex(interval)})}}" if interval else shown
+
+
+def _breakable(name: str) -> Markup:
+    """A name that a narrow column may break after an underscore, not within a word."""
+    return Markup("_<wbr>").join(name.split("_"))
 
 
 def _html_cell(cell: Cell | str) -> Markup:

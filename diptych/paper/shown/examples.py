@@ -49,7 +49,11 @@ def measured_examples(results: Sequence[Result], predictions: Path, data: Path |
         named = [dataclasses.replace(one, dataset=f"{model} on {one.dataset}") for one in made.examples]
         own, papers = made.tables
         tables = [dataclasses.replace(own, title=f"Examples: {model}"), papers]
-        shown.append(dataclasses.replace(made, title=f"{model}: {made.title}", examples=named, tables=tables))
+        shown.append(
+            dataclasses.replace(
+                made, title=f"{model}: {made.title[0].lower()}{made.title[1:]}", examples=named, tables=tables
+            )
+        )
     if not any(one.examples for one in shown):
         return None
     return dataclasses.replace(

@@ -59,18 +59,15 @@ def _figure_6(results: Sequence[Result]) -> Shown:
     worth = examples_to_match(list(map(int, own)), list(own.values()), paper["zero-shot CLIP"]["0"])
     title = headline(sentences) or f"The paper's zero-shot CLIP equals a {worth:.0f}-shot probe on its own features"
     columns = ["classifier", "zero-shot", *(f"{shots}-shot" for shots in PAPER_SHOTS)]
-    about = (
-        f"over {counted(len(sets), 'set')} ({', '.join(sets)}), of the paper's curves over its 20,"
-        if sets
-        else ("over the paper's 20 sets")
-    )
+    about = f"over {counted(len(sets), 'set')} ({', '.join(sets)})" if sets else "over the paper's 20 sets"
+    beside = " The paper's curves are means over its 20 sets." if sets else ""
     chart = Chart("Few-shot probes", "labelled examples per class", "mean score, %", series, legend="bottom right")
     left_out = [f"{model}: no set has zero-shot and all of 1 to 16 shots." for model in found if model not in complete]
     if complete and not sets:
         left_out.append("The models share no set with zero-shot and all of 1 to 16 shots, so no mean is shown.")
     return Shown(
         title,
-        f"Mean score {about} against labelled examples per class; zero-shot stands at 0.",
+        f"Mean score {about} against labelled examples per class; zero-shot stands at 0.{beside}",
         [NumberTable("Mean scores, %", columns, rows), *(_set_table(model, own) for model, own in found.items())],
         [chart],
         [
@@ -148,9 +145,10 @@ def _figure_7(results: Sequence[Result]) -> Shown:
         BarChart(
             f"{model}: examples per class to match zero-shot",
             "labelled examples per class",
-            [(f"{name}, at chance" if name in guessed[model] else name, _on_axis(found.get(name))) for name in names],
+            [(name, _on_axis(found.get(name))) for name in names],
             [paper.get(name) for name in names],
             log=True,
+            remarks=dict.fromkeys(guessed[model], "at chance"),
         )
         for model, found in needed.items()
     ]
@@ -231,6 +229,9 @@ def _worth(model: str, needed: Needed, num_guessed: int = 0) -> str:
     """What zero-shot is worth, a sentence."""
     if num_guessed and not needed.num:
         return f"{model}: zero-shot is at chance on {counted(num_guessed, 'set')}, so no number of examples equals it"
+    if needed.num == 1 and needed.median is not None:
+        found = f"{model}: zero-shot is worth {needed.median:.1f} examples per class on 1 set"
+        return found + (f"; at chance on {num_guessed} more" if num_guessed else "")
     median = "more than the full set" if needed.median is None else f"{needed.median:.1f} examples per class"
     mean = "" if needed.mean is None or needed.num_never else f", {needed.mean:.1f} on the mean"
     return f"{model}: zero-shot is worth {median} on the median of {counted(needed.num, 'set')}{mean}" + (
