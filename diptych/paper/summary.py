@@ -9,7 +9,7 @@ from diptych.paper.exhibit import Exhibit, Shown
 from diptych.paper.numbers.chance import is_at_chance
 from diptych.paper.numbers.measured import headline, measured_cell
 from diptych.records import Result
-from diptych.report.formats import counted, percent
+from diptych.report.formats import counted
 from diptych.report.table import NumberTable
 
 _TITLES = {
@@ -105,7 +105,7 @@ def _found(results: Sequence[Result]) -> str:
     for model, own in by_model.items():
         ordered = sorted(own.values(), key=lambda one: -one.value)
         ends = [ordered[0], *ordered[1:][-1:]]
-        words = f"{model} zero-shot: {' and '.join(f'{percent(one.value)} on {one.dataset}' for one in ends)}"
+        words = f"{model} zero-shot: {' and '.join(f'{100 * one.value:.1f} % on {one.dataset}' for one in ends)}"
         words += f", the best and the worst of {len(own)} sets" if len(own) > 2 else ""
         guessed = sum(map(is_at_chance, own.values()))
         sentences.append(words + (f"; at chance on {counted(guessed, 'set')}" if guessed else ""))
