@@ -62,7 +62,9 @@ def measured_cell(result: Result | None, *, bold: bool = False) -> Cell:
         return Cell(None)
     scale = 1 if result.metric.endswith(_NO_PERCENT) else 100
     low, high = (None if bound is None else scale * bound for bound in (result.low, result.high))
-    return Cell(scale * result.value, low, high, bold=bold, partial=bool(classes_in_words(result)), chance=is_at_chance(result))
+    return Cell(
+        scale * result.value, low, high, bold=bold, partial=bool(classes_in_words(result)), chance=is_at_chance(result)
+    )
 
 
 def published_cell(value: float | None, *, bold: bool = False, digits: int = 1) -> Cell:
