@@ -38,8 +38,9 @@ def copy(root, name, train, test, listed=None, form="wds"):
 
 
 def measure(root, card, names=("zero_shot",), **options):
-    out = root.with_name("out")
-    found = run_suite(Oracle(card), [TASKS[name] for name in names], [card], Setting(root, **options), out)
+    oracle, out = Oracle(card), root.with_name("out")
+    oracle.image_fingerprint = oracle.fingerprint = "oracle"  # so that what was measured is kept
+    found = run_suite(oracle, [TASKS[name] for name in names], [card], Setting(root, **options), out)
     return found.results, {one.task: one.reason for one in found.skipped}
 
 
