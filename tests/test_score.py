@@ -75,6 +75,10 @@ def test_two_samples_have_an_interval_and_one_has_none():
         assert score(metric, [0], np.array([[1.0, 0.0]]), relevant=relevant).interval is None
 
 
+def test_of_two_classes_the_wrong_one_is_the_other():
+    assert score("mean_per_class_accuracy", [0, 0, 1], [[0, 1], [1, 0], [1, 0]]).value == (1 / 2 + 0) / 2
+
+
 def test_what_does_not_fit_is_refused():
     for labels, scores in (([0], [0.5]), ([0, 1], np.eye(3)), ([[0]], [[1.0]]), ([], np.zeros((0, 2)))):
         with pytest.raises(ShapeError, match="must be"):
@@ -82,8 +86,8 @@ def test_what_does_not_fit_is_refused():
     for labels in ([0, 2], [-1, 0]):
         with pytest.raises(InputError, match=r"\[0, 2\); found"):
             score("accuracy", labels, np.eye(2))
-    with pytest.raises(InputError, match="1 of 2 samples"):
-        score("accuracy", [0, 1], [[np.nan, np.inf], [0, 1]])
+    with pytest.raises(InputError, match="2 of 3 samples"):
+        score("accuracy", [0, 1, 1], [[np.nan, 0], [0, 1], [np.inf, 1]])
     with pytest.raises(ShapeError, match="two classes, not of 3"):
         score("roc_auc", LABELS, SCORES)
     assert score("accuracy", [0], [[1.0]]).value == 1.0

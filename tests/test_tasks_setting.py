@@ -182,6 +182,16 @@ def test_frames_are_encoded_once_with_the_workers_that_are_named(tmp_path, monke
     assert workers == [4]
 
 
+def test_sixteen_frames_of_the_clips_of_the_test_split_are_asked_for(tmp_path, monkeypatch):
+    pytest.importorskip("av")
+    asked = []
+    samples = tuple(Sample(f"{n}", coloured(NAMES[n], n), (), n, {"clip": f"{n}"}) for n in range(7))
+    clips = check_benchmark("clips", "test", NAMES, ("{c}",), Listed(samples))
+    monkeypatch.setattr("diptych.data.cards.video.open_frames", lambda *most: asked.append(most) or clips)
+    TASKS["video"].measure(ColourEncoder(), CARDS["UCF101"], Setting(tmp_path))
+    assert asked == [(CARDS["UCF101"], tmp_path, "test", 16)]
+
+
 def test_raising_a_version_measures_all_anew():
     """So a version is raised where numbers change, and only there; it is written here a second time on purpose."""
     probes = ("linear_probe", "projected_probe", "imagenet_probe", "few_shot", "few_shot_from_texts")

@@ -282,6 +282,8 @@ def test_the_caches_lie_where_their_variables_say(bare, monkeypatch):
     nearest = put(bare / "hub" / model)
     assert find_openai_vocabulary() == nearest
     earlier = [put(nearest.parents[1] / f"{mark}" / nearest.name) for mark in ("b2", "a3", "a1", "c0", "a2")]
+    glob = Path.glob
+    monkeypatch.setattr(Path, "glob", lambda self, pattern: reversed(sorted(glob(self, pattern))))
     assert find_openai_vocabulary() == earlier[2]  # of several snapshots the first by name, not as the disk lists them
 
 
