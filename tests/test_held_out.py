@@ -82,6 +82,11 @@ def test_a_broken_held_out_picture_is_passed_over():
     assert (loss.n, recall.n, recall.value) == (62, 62, 1.0)
 
 
+def test_250_pairs_are_matched_at_a_time_unless_a_run_says_its_batch():
+    assert HeldOutPairs(numbered(300)).chance_loss == math.log(250)
+    assert HeldOutPairs(numbered(30)).chance_loss == math.log(30)
+
+
 def test_what_is_held_out_is_not_trained_on():
     source = Playground(1000, size=32)
     training, validation = hold_out(source, 0.1, batch_size=32)
@@ -230,6 +235,10 @@ def test_the_share_is_that_of_the_run_that_is_resumed(tmp_path):
     assert held_out_share(None, tmp_path, resume=True) is None  # a run of an earlier version
     (tmp_path / "config.json").write_text(json.dumps({"held_out": 0.2}))
     assert held_out_share(None, tmp_path, resume=True) == 0.2
+    for damaged in ("true", '"much"', "[]"):
+        (tmp_path / "config.json").write_text(f'{{"held_out": {damaged}}}')
+        with pytest.raises(DataError, match="held_out is"):
+            held_out_share(None, tmp_path, resume=True)
     assert held_out_share(None, tmp_path, resume=False) == 0.01
 
 

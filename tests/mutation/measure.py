@@ -109,7 +109,7 @@ class Plugin:
             fixtures = [one for several in item._fixtureinfo.name2fixturedefs.values() for one in several]  # type: ignore[attr-defined]
             lines = lines.union(*(self.shared.get(id(one), ()) for one in fixtures))
             known.pop(item.nodeid, None)
-            if lines and item.nodeid not in self.failed:
+            if item.nodeid not in self.failed:
                 known[item.nodeid] = _row(item.nodeid, seconds, lines)
         self.rows = []
         self.out.write_text("".join(json.dumps(dataclasses.asdict(row)) + "\n" for row in known.values()))

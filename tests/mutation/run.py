@@ -114,9 +114,10 @@ class Selection:
         return not self.on_import.get(path, set()).isdisjoint(range(*mutant.statement))
 
     def tests(self, path: str, mutant: Mutant) -> list[Row]:
-        """Those that execute the mutant's statement; what runs on import reaches all that use the module."""
+        """Those that execute the mutant's statement; what takes effect on import meets the files that use the module."""
         if self.takes_effect_on_import(path, mutant):
-            found = [row for row in self.rows.values() if path in row.lines]
+            files = {_file(row) for row in self.rows.values() if path in row.lines}
+            found = [row for row in self.rows.values() if _file(row) in files]
         else:
             lines = set(range(*mutant.statement))
             found = [row for row in self.rows.values() if not lines.isdisjoint(row.lines.get(path, ()))]
@@ -154,7 +155,8 @@ class Run:
             os.waitpid(pid, 0)
         known = outcomes(self.out)
         for path, mutant in todo:
-            if (known.get((path, mutant.name)) or {"outcome": "needs import"})["outcome"] == "needs import":
+            needs_import = known.get((path, mutant.name), {}).get("outcome") == "needs import"
+            if needs_import or self.selection.takes_effect_on_import(path, mutant):
                 self.one(path, mutant, lambda tests: run_anew([row.test for row in tests]))
 
     def _files(self, todo: list[tuple[str, Mutant]]) -> list[str]:
