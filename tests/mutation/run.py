@@ -114,7 +114,7 @@ class Selection:
         return not self.on_import.get(path, set()).isdisjoint(range(*mutant.statement))
 
     def tests(self, path: str, mutant: Mutant) -> list[Row]:
-        """Those that execute the mutant's statement; what takes effect on import meets the files that use the module."""
+        """Those that execute the mutant's statement; of an import's effects, all in the files that use the module."""
         if self.takes_effect_on_import(path, mutant):
             files = {_file(row) for row in self.rows.values() if path in row.lines}
             found = [row for row in self.rows.values() if _file(row) in files]
