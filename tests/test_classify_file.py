@@ -179,11 +179,11 @@ def test_where_it_cannot_be_written(images, tmp_path):
 # ---- in a process of its own
 
 SLOW = """
-import sys, time
+import os, sys, time
 import diptych.embed.model as model
 encode = model.Model.encode_images
 def slow(*arguments, **options):
-    time.sleep(0.05)
+    time.sleep(float(os.environ.get("PAUSE", "0.05")))
     return encode(*arguments, **options)
 model.Model.encode_images = slow
 import diptych.evaluate.classify.pictures as pictures
@@ -208,7 +208,7 @@ def test_ctrl_c_and_kill_keep_what_is_done(images, tmp_path):
     words = ("images", "--labels", "red,green,blue", "--out", "labels.csv")
     out, seen = tmp_path / "labels.csv", 0
     for sent in (signal.SIGKILL, signal.SIGINT):
-        process = start(tmp_path, *words)
+        process = start(tmp_path, *words, PAUSE="0.5")  # on a busy machine the signal comes late
         deadline = time.monotonic() + 120
         while process.poll() is None and time.monotonic() < deadline:
             if out.exists() and len(rows_so_far := out.read_bytes().splitlines()) > seen + 3:

@@ -113,3 +113,11 @@ def test_files_that_cannot_be_used(tmp_path, name, content, message):
 def test_a_folder_is_no_file_of_labels(tmp_path):
     with pytest.raises(DataError, match="cannot read"):
         read_labels(f"@{tmp_path}")
+
+
+def test_letters_typed_in_an_ascii_locale_are_the_letters():
+    """Python hands them on as bytes in disguise; a label that is taken so would be another word to the tokenizer."""
+    typed = "réd,été {c}".encode().decode("ascii", "surrogateescape")
+    assert read_labels(typed) == ["réd", "été {c}"] and read_templates([typed]) == ["réd,été {c}"]
+    with pytest.raises(InputError, match="is not UTF-8"):
+        read_labels("r\udce9d")

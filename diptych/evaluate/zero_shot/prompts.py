@@ -56,8 +56,9 @@ def read_labels(text: str) -> list[str]:
 
     Raises:
         DataError: the file is missing, too large or not UTF-8.
+        InputError: the text is not UTF-8.
     """
-    return _read_lines(text[1:]) if text.startswith("@") else text.split(",")
+    return _read_lines(text[1:]) if text.startswith("@") else _typed(text).split(",")
 
 
 def read_templates(texts: Iterable[str]) -> list[str]:
@@ -71,8 +72,20 @@ def read_templates(texts: Iterable[str]) -> list[str]:
     """
     found: list[str] = []
     for text in texts:
-        found += _read_template_file(text[1:]) if text.startswith("@") else [text]
+        found += _read_template_file(text[1:]) if text.startswith("@") else [_typed(text)]
     return found
+
+
+def _typed(text: str) -> str:
+    """A text as it was typed: where the locale is ASCII, Python hands on other letters as halves of surrogate pairs.
+
+    Raises:
+        InputError: its bytes are not UTF-8.
+    """
+    try:
+        return text.encode("utf-8", "surrogateescape").decode("utf-8")
+    except UnicodeError as error:
+        raise InputError(f"{text!r} is not UTF-8: set a UTF-8 locale, or write it into a file, @FILE") from error
 
 
 def _read_template_file(path: str) -> list[str]:
