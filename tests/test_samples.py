@@ -172,6 +172,12 @@ def test_arrays_that_lie_about_their_size_are_not_believed():
 # ------------------------------------------------------------------ files
 
 
+def lowest_free_descriptor() -> int:
+    found = os.dup(0)
+    os.close(found)
+    return found
+
+
 def test_a_file_is_read_up_to_its_limit_and_closed_again(tmp_path):
     path = tmp_path / "file"
     path.write_bytes(b"0123456789")
