@@ -182,7 +182,8 @@ def suite_setting(
 
     if models and data_root is None:
         raise InputError(
-            "name the folder of evaluation sets: --data-root FOLDER (diptych data check says what is there)"
+            "name the folder of evaluation sets: --data-root FOLDER (diptych data check says what is there); "
+            "without a model the pages are made from what --out holds"
         )
     if data_root is not None and not data_root.is_dir():
         raise InputError(f"there is no folder {data_root} of evaluation sets (--data-root)")
