@@ -179,7 +179,8 @@ def test_where_it_cannot_be_written(images, tmp_path):
 # ---- in a process of its own
 
 SLOW = """
-import os, sys, time
+import os, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests themselves run in the background
 import diptych.embed.model as model
 encode = model.Model.encode_images
 def slow(*arguments, **options):

@@ -23,6 +23,7 @@ _SHARE = 0.05  # of the budget that measuring may take
 _SECONDS = 20.0  # and no more than this
 _WARM_UP = 2  # updates that are not counted: buffers fill, kernels are chosen
 _SLOWEST = 0.2  # of the updates, nor these: a busy moment at the start must not shorten the run
+_OF_THE_RUN = 0.1  # nor more of its updates, where pairs limit the run, too
 _USED = 0.96  # of the time that is left: rates fall as a machine grows warm, and the last checkpoint takes its time
 
 
@@ -91,7 +92,8 @@ def _measured_rate(config: TrainConfig, seconds: float, prepare: Callable[[], tu
     clocks = [time.monotonic()]  # before the first update, and after each
     try:
         batches = iter(training.loader)
-        while len(clocks) == 1 or not distributed.any_rank(clocks[-1] - clocks[0] >= seconds):
+        most = max(_WARM_UP + 1, _OF_THE_RUN * config.num_steps)
+        while len(clocks) == 1 or (len(clocks) <= most and not distributed.any_rank(clocks[-1] - clocks[0] >= seconds)):
             training.optimizer.zero_grad()
             step(next(batches), training.step)
             training.optimizer.step(0.0, config.optimizer.clip_norm)
