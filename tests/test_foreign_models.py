@@ -184,3 +184,17 @@ def test_a_folder_s_activation_cannot_be_overridden(vit, tmp_path):
 def test_names_without_weights_here(name, reason):
     with pytest.raises(WeightsError, match=reason):
         load(name)
+
+
+@pytest.mark.parametrize("ratio", [float("nan"), float("inf"), -4, 0, 1e300, "4", 1e-9])
+def test_an_absurd_width_of_the_mlps_is_an_error(ratio):
+    vision = {"image_size": 32, "layers": 2, "width": 64, "head_width": 32, "patch_size": 8}
+    text = {"context_length": 16, "vocab_size": 600, "width": 64, "heads": 2, "layers": 2}
+
+    def read(**changes):
+        model = {"embed_dim": 32, "vision_cfg": vision | changes, "text_cfg": text}
+        return read_open_clip({"model_cfg": model, "preprocess_cfg": {}})
+
+    assert read(mlp_ratio=2.5)[0].vision.mlp_width == 160
+    with pytest.raises(ConfigError, match=r"mlp_(width|ratio) must|has a value of the wrong type"):
+        read(mlp_ratio=ratio)

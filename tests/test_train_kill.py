@@ -26,7 +26,7 @@ def config_of(folder: Path, sharded: bool) -> TrainConfig:
 
 def train(folder: Path, sharded: bool) -> None:
     torch.set_num_threads(1)
-    fit(config_of(folder, sharded), resume=True)
+    fit(config_of(folder, sharded), resume="if begun")
 
 
 def last_step(folder: Path) -> int:

@@ -109,7 +109,9 @@ def read_open_clip(values: Mapping[str, Any]) -> tuple[CLIPConfig, Preprocessing
             pictures.get("interpolation", "bicubic"),
             pictures.get("resize_mode", "shortest"),
         )
-    except (TypeError, ZeroDivisionError) as error:
+    except ConfigError:
+        raise
+    except (TypeError, ValueError, ArithmeticError) as error:  # NaN and infinity are numbers of JSON here, too
         raise ConfigError(f"{OPEN_CLIP_CONFIG} has a value of the wrong type: {error}") from error
     side = tower.image_size
     for field, supported in {"size": (side, [side, side]), "mode": ("RGB",)}.items():

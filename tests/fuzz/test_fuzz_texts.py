@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from test_report import HOSTILE, Page, with_texts
 
 from diptych.report import render_report
+from diptych.report.formats import as_number
 
 PIECES = (
     "<",
@@ -31,6 +32,7 @@ HARMLESS = Page(render_report(with_texts("harmless")))
 
 
 def check_page(text: str) -> None:
+    hypothesis.assume(as_number(text) is None)  # a number among the facts is shown large
     page = Page(render_report(with_texts(text or "x")))
     assert page.tags == HARMLESS.tags
     assert not [one for one in page.attributes if one[1].startswith("on") or one[2].startswith("javascript:")]
