@@ -10,8 +10,9 @@ from oracle import Oracle, shown_by, write_copy
 
 from diptych.data.cards.prompts import get_prompts
 from diptych.data.cards.table import CARDS, get_card
+from diptych.data.playground import playground_tasks
 from diptych.evaluate.commands import evaluate_benchmarks
-from diptych.evaluate.shown_classes import classes_in_words, had_to_be_asked_for
+from diptych.evaluate.shown_classes import classes_in_words, had_to_be_asked_for, note
 from diptych.evaluate.suite import read_all, run_suite
 from diptych.evaluate.tables import zero_shot_table
 from diptych.evaluate.tasks.table import TASKS
@@ -157,3 +158,11 @@ def test_what_is_no_count_of_classes_says_nothing(classes):
     assert classes_in_words(result("CIFAR10", 0.5, classes=classes)) == ""
     assert not had_to_be_asked_for(result("CIFAR10", 0.5, classes=classes))
     assert classes_in_words(dataclasses.replace(result("CIFAR10", 0.5), run={"settings": classes})) == ""
+
+
+def test_pictures_that_are_drawn_are_all_that_there_are():
+    """A task of the playground asks for 8 pairs of colour and shape among 64: no copy of it is missing anything."""
+    task = next(one for one in playground_tasks(num_samples=8) if one.name == "held_out_colour_shape")
+    assert note(task, "tested", {0, 1}, 8, partial=True) == {}
+    collected = dataclasses.replace(task, whole=False)
+    assert note(collected, "tested", {0, 1}, 8, partial=True) == {"classes": {"tested": [2, 64]}}

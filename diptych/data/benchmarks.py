@@ -60,6 +60,7 @@ class Benchmark:
         absent: the card's classes that the set does not have.
         unsure: classes that the card calls by one name, so that the set's names do not tell which is which: (class, its
             place in the set's own list) each.
+        whole: the split has all its pictures, whatever classes they show: it is drawn, not collected.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Benchmark:
     differs: str = ""
     absent: tuple[str, ...] = ()
     unsure: tuple[tuple[int, int], ...] = ()
+    whole: bool = False
 
     def __repr__(self) -> str:
         """What it is and how large, not all of its names and files."""

@@ -33,7 +33,8 @@ def zero_shot_table(results: Iterable[Result], benchmarks: Iterable[Benchmark] =
     chance = {benchmark.name: 1 / len(benchmark.class_names) for benchmark in benchmarks}
     columns = ["single", "ensemble", "gain", "99.5 % interval", "top-5", "mean per class", "n"]
     for column in [*columns, "chance"] if chance else columns:
-        table.add_column(column, justify="right", no_wrap=column != "mean per class")
+        wraps = column in ("mean per class", "n")
+        table.add_column(column, justify="right", no_wrap=not wraps, min_width=6 if wraps else None)
     several_models = len({model for model, _, _ in rows}) > 1
     for (model, dataset, split), found in rows.items():
         name = f"{model}: {dataset}/{split}" if several_models else f"{dataset}/{split}"

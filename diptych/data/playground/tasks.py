@@ -137,7 +137,7 @@ def playground_tasks(seed: int = 0, size: int = 64, num_samples: int = 1000, spl
     for name, task in TASKS.items():
         source = TaskSource(name, num_samples, seed, size, split)
         mark = fingerprint(source.fingerprint, task.class_names, task.templates)
-        benchmarks.append(Benchmark(name, split, task.class_names, task.templates, source, mark))
+        benchmarks.append(Benchmark(name, split, task.class_names, task.templates, source, mark, whole=True))
     return benchmarks
 
 
