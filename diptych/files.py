@@ -4,6 +4,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -18,17 +19,39 @@ _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.
 
 
 def expanded(path: str | Path) -> Path:
-    """The path with ~ or ~user replaced by that user's home folder.
+    """The path with ~ or ~user at its beginning replaced by that user's home folder, as a shell does it.
+
+    A file of the working folder whose own name begins with ~ is meant where there is no such user, and after "./".
 
     Raises:
         InputError: nobody knows the user, or where the home folder is.
     """
+    text = os.fspath(path)
+    if text.startswith("./~"):
+        return Path.cwd() / text  # a Path forgets the "./", and would be expanded the next time
+    if not text.startswith("~"):
+        return Path(path)
     try:
-        return Path(path).expanduser()
-    except RuntimeError as error:
-        if os.path.lexists(path):  # a name of its own that begins with ~
-            return Path(path)
-        raise InputError(f"{path}: {error}; write the whole path, or ./{path} for a name that begins with ~") from error
+        whole = os.path.expanduser(text)  # noqa: PTH111  (Path.expanduser says "could not determine home directory")
+    except ValueError:  # a user's name with NUL in it, or no text at all
+        whole = text
+    if not whole.startswith("~"):
+        return Path(whole)
+    if os.path.lexists(text):
+        return Path(path)
+    user = re.split(r"[/\\]", text, maxsplit=1)[0].removeprefix("~")
+    reason = f"there is no user {user!r} on this machine" if user else "this user has no home folder (set HOME)"
+    raise InputError(f"{text}: {reason}; write the whole path, or ./{text} for a name that begins with ~")
+
+
+def cache_folder() -> Path | None:
+    """Where programs keep what they can make again: $XDG_CACHE_HOME or ~/.cache; None for a user without a home."""
+    if named := os.environ.get("XDG_CACHE_HOME"):
+        return expanded(named)
+    try:
+        return Path.home() / ".cache"
+    except RuntimeError:  # in a container, of a user who is not in /etc/passwd
+        return None
 
 
 def size_of(path: Path) -> int | None:

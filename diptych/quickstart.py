@@ -12,6 +12,7 @@ import numpy as np
 from diptych.data.benchmarks import Benchmark
 from diptych.data.playground import Playground, playground_tasks
 from diptych.evaluate import ZeroShot
+from diptych.files import expanded
 from diptych.model.presets import get_preset
 from diptych.recipes import configure
 from diptych.report import Pair, QuickstartReport, write_report
@@ -44,7 +45,7 @@ class Quickstart:
 
 
 def run_quickstart(
-    out: Path, *, num_pairs: int | None = None, minutes: float | None = None, seed: int = 0, resume: bool = False
+    out: str | Path, *, num_pairs: int | None = None, minutes: float | None = None, seed: int = 0, resume: bool = False
 ) -> Quickstart:
     """Train on the playground, measure every task, write out/report.html and out/results.jsonl.
 
@@ -55,6 +56,7 @@ def run_quickstart(
         seed: of the weights, and of the training pictures.
         resume: go on with a run that was stopped.
     """
+    out = expanded(out)
     least = LEAST_PAIRS if num_pairs is None and minutes is None else 0
     if num_pairs is None:
         num_pairs, minutes = PAIRS, MINUTES if minutes is None else minutes

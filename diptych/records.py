@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from diptych.errors import DataError
-from diptych.files import locked
+from diptych.files import expanded, locked
 
 if TYPE_CHECKING:
     import numpy as np
@@ -207,7 +207,7 @@ def write_results(results: Iterable[Result], path: str | Path) -> None:
         DataError: a result is none (NaN, a wrong type), or the file cannot be written (a full disk) or holds something
             else; it is as it was.
     """
-    path = Path(path)
+    path = expanded(path)
     rows = _encoded(results)
     with _writing(path) as file:
         length = _healed(file, path)
@@ -227,7 +227,7 @@ def merge_results(results: Iterable[Result], path: str | Path) -> int:
     Raises:
         DataError: as for write_results, or the file has a row that is no result.
     """
-    path = Path(path)
+    path = expanded(path)
     results = list(results)
     _encoded(results)  # refuses what is no result before the file is touched
     new = {result.identity: result for result in results}
@@ -255,10 +255,10 @@ def read_results(path: str | Path) -> list[Result]:
         DataError: the file cannot be read, or a row is no Result; the message names file and line.
     """
     try:
-        content = Path(path).read_bytes()
+        content = (path := expanded(path)).read_bytes()
     except OSError as error:
         raise DataError(f"cannot read results from {path}: {error.strerror}") from error
-    return _parsed(content, Path(path))
+    return _parsed(content, path)
 
 
 def _encoded(results: Iterable[Result]) -> bytes:

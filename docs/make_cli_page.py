@@ -21,6 +21,9 @@ Made by `python docs/make_cli_page.py` from what `diptych COMMAND --help` shows.
 
 An error is one line on stderr, `error: ...`, with exit status 1; wrong usage has 2, a run that was stopped 130.
 `DIPTYCH_DEBUG=1` shows where an error came from.
+
+`~` and `~user` at the beginning of a path mean a home folder, also where a shell leaves them: `--out=~/runs`,
+`--labels=@~/labels.txt`, `hf:~/model`. A file whose own name begins with `~` is `./~name`.
 """
 _KINDS = {bool: "", str: "text", int: "whole number", float: "number", Path: "path"}
 

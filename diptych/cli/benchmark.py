@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from diptych.cli import paths
 from diptych.cli.common import PAIRS_HELP, Device, Number, Option, Workers, app, examples, is_main, show
 from diptych.cli.training import Recipe, Settings
 
@@ -25,7 +26,7 @@ def benchmark() -> None:
     )
 )
 def train(
-    data: Annotated[list[str] | None, typer.Argument(help=PAIRS_HELP)] = None,
+    data: Annotated[list[str] | None, typer.Argument(parser=paths.path, help=PAIRS_HELP)] = None,
     recipe: Recipe = "compact-rn",
     batch_size: Annotated[Number, Option(help="Pairs per update.")] = None,
     settings: Settings = None,

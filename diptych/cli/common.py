@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from diptych.cli import paths
 from diptych.embed.stated import state
 from diptych.errors import ConfigError, InputError
 
@@ -55,7 +56,9 @@ Device = Annotated[str, Option(help="auto (the GPU where there is one), cpu, cud
 Seed = Annotated[int, Option(help="Seed of the weights and of the data's order.")]
 Workers = Annotated[int | None, Option(min=0, help="Processes that decode pictures; changes no number.")]
 Resume = Annotated[bool, Option("--resume", help="Go on from the newest checkpoint.")]
-ModelOption = Annotated[str | None, Option(help="Model folder, weight file, or default, which comes with Diptych.")]
+ModelOption = Annotated[
+    str | None, Option(parser=paths.model, help="Model folder, weight file, or default, which comes with Diptych.")
+]
 # Of bare weight files, in every command that takes one. The resolver asks diptych.embed.stated: nobody passes them on.
 Activation = Annotated[
     str | None,

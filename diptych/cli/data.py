@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from diptych.cli import paths
 from diptych.cli.common import Option, Seed, app, examples, show
 
 data_app = typer.Typer(
@@ -14,7 +15,9 @@ data_app = typer.Typer(
 )
 app.add_typer(data_app, name="data")
 
-Root = Annotated[Path, typer.Argument(help="Folder of evaluation sets, each in a folder of its own.")]
+Root = Annotated[
+    Path, typer.Argument(parser=paths.path, help="Folder of evaluation sets, each in a folder of its own.")
+]
 Sets = Annotated[list[str] | None, Option("--set", help="This set only; may be repeated.")]
 
 
@@ -50,8 +53,8 @@ def check(
 )
 def prepare(
     name: Annotated[str, typer.Argument(help="The set to derive; a wrong name lists all.")],
-    source: Annotated[Path, typer.Argument(help="What it is made from, as its authors publish it.")],
-    out: Annotated[Path, typer.Argument(help="Folder for the set; it appears whole or not at all.")],
+    source: Annotated[Path, typer.Argument(parser=paths.path, help="What it is made from, as its authors publish it.")],
+    out: Annotated[Path, typer.Argument(parser=paths.path, help="Folder for the set; it appears whole or not at all.")],
     seed: Annotated[int, Option(help="Of the drawing; by default as the archive itself is read.")] = 2021,
 ) -> None:
     """Make a set that the paper derives from another one, by seeded rules."""
@@ -63,7 +66,7 @@ def prepare(
 @data_app.command(epilog=examples("diptych data fetch CIFAR10 sets/CIFAR10"))
 def fetch(
     name: Annotated[str, typer.Argument(help="A set of the paper with a place on the hub, or a hub id OWNER/NAME.")],
-    out: Annotated[Path, typer.Argument(help="Folder for it; a broken-off download goes on.")],
+    out: Annotated[Path, typer.Argument(parser=paths.path, help="Folder for it; a broken-off download goes on.")],
     endpoint: Annotated[str | None, Option(help="Another hub than huggingface.co.")] = None,
     revision: Annotated[str | None, Option(help="Branch, tag or commit.")] = None,
 ) -> None:

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from diptych.cli import paths
 from diptych.cli.common import (
     Activation,
     Device,
@@ -58,16 +59,25 @@ ABOUT = {
 
 Models = Annotated[
     list[str] | None,
-    typer.Argument(help="Models: a folder, file, default, hf:ID, open_clip:NAME@TAG, python:MODULE:NAME. None: paper."),
+    typer.Argument(
+        parser=paths.model,
+        help="Models: a folder, file, default, hf:ID, open_clip:NAME@TAG, python:MODULE:NAME. None: paper.",
+    ),
 ]
-DataRoot = Annotated[Path | None, Option("--data-root", help="Folder of evaluation sets; see diptych data check.")]
-Out = Annotated[Path, Option(help="Folder of Results, pages and pictures; what it holds is not measured again.")]
+DataRoot = Annotated[
+    Path | None, Option("--data-root", parser=paths.path, help="Folder of evaluation sets; see diptych data check.")
+]
+Out = Annotated[
+    Path, Option(parser=paths.path, help="Folder of Results, pages and pictures; what it holds is not measured again.")
+]
 Datasets = Annotated[
     list[str] | None,
     Option("--dataset", help="Only this set (repeat for several); pairs: otherwise the sets that OUT has results of."),
 ]
 Precision = Annotated[str, Option(help="fp32 (exact), bf16, or auto (the fastest that the machine does well).")]
-Cache = Annotated[Path | None, Option(help="Encoded pictures and classifiers; OUT/cache by default.")]
+Cache = Annotated[
+    Path | None, Option(parser=paths.path, help="Encoded pictures and classifiers; OUT/cache by default.")
+]
 
 
 def _make(name: str, about: str) -> None:

@@ -5,14 +5,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
+from diptych.cli import paths
 from diptych.cli.common import Option, Seed, Workers, examples, show
 from diptych.cli.paper import paper_app
 from diptych.cli.training import Settings
 
 Data = Annotated[
-    list[str] | None, Option("--data", help="Pairs as for diptych train; the embedded playground by default.")
+    list[str] | None,
+    Option("--data", parser=paths.path, help="Pairs as for diptych train; the embedded playground by default."),
 ]
-Sets = Annotated[list[str] | None, Option("--evaluate", help="Evaluation set, needed with --data; may be repeated.")]
+Sets = Annotated[
+    list[str] | None,
+    Option("--evaluate", parser=paths.path, help="Evaluation set, needed with --data; may be repeated."),
+]
 RecipeName = Annotated[str | None, Option("--recipe", help="Hyper-parameters; quickstart, or compact-rn with --data.")]
 Pictures = Annotated[int | None, Option(min=1, help="Pictures of each set to measure on, evenly spread.")]
 Template = Annotated[str, Option(help="Prompt with {c} for sets given by --evaluate.")]
@@ -26,7 +31,9 @@ BatchSize = Annotated[int | None, Option(min=1, help="Pairs per update.")]
     )
 )
 def figure2(
-    out: Annotated[Path, Option(help="Folder of the figure and of its runs.")] = Path("runs/figure2"),
+    out: Annotated[Path, Option(parser=paths.path, help="Folder of the figure and of its runs.")] = Path(
+        "runs/figure2"
+    ),
     data: Data = None,
     evaluate: Sets = None,
     recipe: RecipeName = None,
@@ -60,7 +67,9 @@ def figure2(
     )
 )
 def figure9(
-    out: Annotated[Path, Option(help="Folder of the figure and of its runs.")] = Path("runs/figure9"),
+    out: Annotated[Path, Option(parser=paths.path, help="Folder of the figure and of its runs.")] = Path(
+        "runs/figure9"
+    ),
     data: Data = None,
     evaluate: Sets = None,
     recipe: RecipeName = None,

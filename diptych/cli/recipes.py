@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from diptych.cli import paths
 from diptych.cli.common import PAIRS_HELP, Number, announce, app, examples, show
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
 @app.command(epilog=examples("diptych recipes", "diptych recipes --pairs 60000"))
 def recipes(
-    data: Annotated[list[str] | None, typer.Argument(help=PAIRS_HELP)] = None,
+    data: Annotated[list[str] | None, typer.Argument(parser=paths.path, help=PAIRS_HELP)] = None,
     pairs: Annotated[Number, typer.Option(help="Different pairs that you have; without it DATA is counted.")] = None,
     json_lines: Annotated[bool, typer.Option("--json", help="One JSON object, for other programs.")] = False,
 ) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from diptych.cli import paths
 from diptych.cli.common import (
     PAIRS_HELP,
     Device,
@@ -36,7 +37,7 @@ Epochs = Annotated[Fraction, Option(help="Passes over the data, in place of --pa
 Minutes = Annotated[
     Fraction, Option(help="Minutes to train, settled at the start as a number of pairs; --pairs is then the most.")
 ]
-Init = Annotated[str | None, Option(help="Model to begin with: folder, weight file or default.")]
+Init = Annotated[str | None, Option(parser=paths.model, help="Model to begin with: folder, weight file or default.")]
 # Not common's: they go into the run's configuration, for its resumption.
 InitActivation = Annotated[str | None, Option(help="Of --init FILE, which does not say it: quick_gelu or gelu.")]
 InitHeads = Annotated[
@@ -44,12 +45,13 @@ InitHeads = Annotated[
     Option(help="Of --init FILE, which does not say them: heads of the image and the text tower, such as 16,12."),
 ]
 TokenizerName = Annotated[
-    str | None, Option(help="train (from the captions), openai, init (of --init), or a tokenizer.json.")
+    str | None,
+    Option(parser=paths.path, help="train (from the captions), openai, init (of --init), or a tokenizer.json."),
 ]
 ImageColumn = Annotated[str | None, Option(help="Column of a table with the images' paths, or the images (parquet).")]
 CaptionColumn = Annotated[str | None, Option(help="Column of a table with the captions.")]
 EvaluationSets = Annotated[
-    list[str] | None, Option(help="Evaluation set to test zero-shot at the end; may be repeated.")
+    list[str] | None, Option(parser=paths.path, help="Evaluation set to test zero-shot at the end; may be repeated.")
 ]
 HeldOut = Annotated[
     Fraction, Option(help="Share of the pairs for the validation loss, not trained on; 0.01 at first, 0 for none.")
@@ -65,7 +67,9 @@ DryRun = Annotated[
     )
 )
 def quickstart(
-    out: Annotated[Path, Option(help="Folder for the model, the results and report.html.")] = Path("runs/quickstart"),
+    out: Annotated[Path, Option(parser=paths.path, help="Folder for the model, the results and report.html.")] = Path(
+        "runs/quickstart"
+    ),
     pairs: Annotated[Number, Option(help="Pairs to train on; fewer is faster and less accurate.")] = None,
     minutes: Annotated[
         Fraction, Option(help="Minutes to train; without --pairs 3.5, but from 60,000 pairs to 120,000.")
@@ -98,8 +102,8 @@ def quickstart(
     )
 )
 def train(
-    data: Annotated[list[str], typer.Argument(help=PAIRS_HELP)],
-    out: Annotated[Path, Option(help="Folder of the run: log, checkpoints, model.")],
+    data: Annotated[list[str], typer.Argument(parser=paths.path, help=PAIRS_HELP)],
+    out: Annotated[Path, Option(parser=paths.path, help="Folder of the run: log, checkpoints, model.")],
     recipe: Recipe = "compact-rn",
     pairs: Annotated[Number, Option(help="Pairs to see in the whole run, with repetition.")] = None,
     epochs: Epochs = None,
@@ -180,7 +184,7 @@ def _train(config: "TrainConfig", sets: list[str], resume: bool) -> None:
     from diptych.train import fit
 
     benchmarks = [open_benchmark(path) for path in sets]
-    predictions = Path(config.out) / "predictions"
+    predictions = config.folder / "predictions"
     evaluators = [ZeroShot(one, predictions_folder=predictions) for one in benchmarks]
     run = fit(config, evaluators, resume=resume)
     exit_if_stopped(run)
@@ -198,12 +202,12 @@ def _train(config: "TrainConfig", sets: list[str], resume: bool) -> None:
     )
 )
 def tune(
-    data: Annotated[list[str], typer.Argument(help=PAIRS_HELP)],
+    data: Annotated[list[str], typer.Argument(parser=paths.path, help=PAIRS_HELP)],
     search: Annotated[
         list[str],
         Option(help="NAME=A,B,C (choices), NAME=LOW..HIGH or NAME=log:LOW..HIGH; may be repeated."),
     ],
-    out: Annotated[Path, Option(help="Folder of the search: study.log, and a run for each trial.")],
+    out: Annotated[Path, Option(parser=paths.path, help="Folder of the search: study.log, and a run for each trial.")],
     recipe: Recipe = "compact-rn",
     pairs: Annotated[Number, Option(help="Pairs to see in each trial, with repetition.")] = None,
     epochs: Annotated[Fraction, Option(help="Passes over the data in each trial, in place of --pairs.")] = None,

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from diptych.cli import paths
 from diptych.cli.classify import run_classify_command
 from diptych.cli.common import (
     SETS_HELP,
@@ -34,11 +35,14 @@ from diptych.errors import InputError
     )
 )
 def evaluate(
-    model_and_datasets: Annotated[list[str], typer.Argument(help=SETS_HELP)],
+    model_and_datasets: Annotated[list[str], typer.Argument(parser=paths.model, help=SETS_HELP)],
     model: ModelOption = None,
     out: Annotated[
         Path | None,
-        Option(help="File for Results, .jsonl; Predictions go beside it. By default none. A folder with --suite."),
+        Option(
+            parser=paths.path,
+            help="File for Results, .jsonl; Predictions go beside it. By default none. A folder with --suite.",
+        ),
     ] = None,
     split: Annotated[str | None, Option(help="Which split to measure; test. A suite knows its own.")] = None,
     workers: Workers = 1,
@@ -52,7 +56,7 @@ def evaluate(
         str | None,
         Option(help="paper: every task of the paper on every set of --data-root; all words are models then."),
     ] = None,
-    data_root: Annotated[Path | None, Option(help="Folder of evaluation sets for --suite.")] = None,
+    data_root: Annotated[Path | None, Option(parser=paths.path, help="Folder of evaluation sets for --suite.")] = None,
     task: Annotated[list[str] | None, Option(help="With --suite: this task only; may be repeated.")] = None,
     dataset: Annotated[list[str] | None, Option("--set", help="With --suite: this set only; may be repeated.")] = None,
     partial: Partial = False,
@@ -104,17 +108,23 @@ def evaluate(
     )
 )
 def classify(
-    pictures: Annotated[list[Path], typer.Argument(help="Pictures, or folders of pictures.")],
-    labels: Annotated[str, Option(help="Comma-separated labels, or @file with one label a line.")],
+    pictures: Annotated[list[Path], typer.Argument(parser=paths.path, help="Pictures, or folders of pictures.")],
+    labels: Annotated[
+        str, Option(parser=paths.text_or_file, help="Comma-separated labels, or @file with one label a line.")
+    ],
     model: ModelOption = "default",
     template: Annotated[
-        list[str] | None, Option(help="Prompt with {c} for the label, or @file; several are averaged.")
+        list[str] | None,
+        Option(parser=paths.text_or_file, help="Prompt with {c} for the label, or @file; several are averaged."),
     ] = None,
     top_k: Annotated[int, Option(help="Labels to show for each picture.")] = 3,
     json_lines: Annotated[bool, typer.Option("--json", help="One JSON object a line, for other programs.")] = False,
     out: Annotated[
         Path | None,
-        Option(help="Write rows into this .csv, .jsonl or .parquet, not to the screen; the same command resumes."),
+        Option(
+            parser=paths.path,
+            help="Write rows into this .csv, .jsonl or .parquet, not to the screen; the same command resumes.",
+        ),
     ] = None,
     device: Device = "auto",
     activation: Activation = None,
@@ -144,12 +154,18 @@ def classify(
     )
 )
 def interpolate(
-    zero_shot: Annotated[str, typer.Argument(help="The model before fine-tuning: folder, weight file or default.")],
-    fine_tuned: Annotated[str, typer.Argument(help="The model after it, of the same architecture.")],
+    zero_shot: Annotated[
+        str, typer.Argument(parser=paths.model, help="The model before fine-tuning: folder, weight file or default.")
+    ],
+    fine_tuned: Annotated[
+        str, typer.Argument(parser=paths.model, help="The model after it, of the same architecture.")
+    ],
     share: Annotated[float | None, Option(help="Of the fine-tuned weights, 0 to 1, in the model to save.")] = None,
-    out: Annotated[Path | None, Option(help="Folder for the model of --share.")] = None,
+    out: Annotated[Path | None, Option(parser=paths.path, help="Folder for the model of --share.")] = None,
     shares: Annotated[str | None, Option(help="Several shares with commas between, to be measured.")] = None,
-    evaluate: Annotated[list[str] | None, Option(help="Evaluation set for --shares; may be repeated.")] = None,
+    evaluate: Annotated[
+        list[str] | None, Option(parser=paths.path, help="Evaluation set for --shares; may be repeated.")
+    ] = None,
     device: Device = "auto",
     activation: Activation = None,
     heads: Heads = None,

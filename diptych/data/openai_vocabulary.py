@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from diptych.errors import DataError
+from diptych.files import cache_folder, expanded
 
 FILE = "bpe_simple_vocab_16e6.txt.gz"
 VARIABLE = "DIPTYCH_OPENAI_VOCABULARY"
@@ -26,11 +27,11 @@ def find_openai_vocabulary(beside: Path | None = None) -> Path:
         DataError: it is nowhere; says all ways to get it.
     """
     if named := os.environ.get(VARIABLE):
-        if not Path(named).is_file():
+        if not expanded(named).is_file():
             raise DataError(
                 f"{VARIABLE} is {named}, which is no file: name {FILE} or a tokenizer.json of OpenAI's CLIP"
             )
-        return Path(named)
+        return expanded(named)
     for path in _places(beside):
         if path.is_file():
             return path
@@ -49,10 +50,17 @@ def _places(beside: Path | None) -> Iterator[Path]:
         for folder in (spec.submodule_search_locations or []) if spec else []:
             yield Path(folder) / FILE
             yield Path(folder) / "clip" / FILE
-    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    yield caches / "clip" / FILE
-    yield caches / "diptych" / FILE
-    hub = Path(os.environ.get("HF_HUB_CACHE") or Path(os.environ.get("HF_HOME") or caches / "huggingface") / "hub")
+    if (caches := cache_folder()) is not None:
+        yield caches / "clip" / FILE
+        yield caches / "diptych" / FILE
+    if named := os.environ.get("HF_HUB_CACHE"):
+        hub = expanded(named)
+    elif named := os.environ.get("HF_HOME"):
+        hub = expanded(named) / "hub"
+    elif caches is not None:
+        hub = caches / "huggingface" / "hub"
+    else:
+        return
     for model in _CACHED:
         for name in ("tokenizer.json", "vocab.json"):
             yield from sorted(hub.glob(f"{model}/snapshots/*/{name}"))

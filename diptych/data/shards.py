@@ -21,7 +21,7 @@ from diptych.data.grouping import Group, key_and_extension
 from diptych.data.samples import clean_texts, fingerprint, relative_names
 from diptych.data.tar import DamagedArchiveError, Member, MissingEndError, read_members
 from diptych.errors import DataError
-from diptych.files import writing
+from diptych.files import expanded, writing
 from diptych.records import Broken, Sample
 
 logger = logging.getLogger(__name__)
@@ -133,7 +133,7 @@ def write_shards(samples: Iterable[Sample], folder: str | Path, shard_size: int 
         DataError: the folder holds shards, a sample cannot be stored (no text and no label, a key twice, ...), or the
             disk is full or not writable.
     """
-    folder = Path(folder)
+    folder = expanded(folder)
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         found = [path.name for path in folder.iterdir() if path.name.lower().endswith(TAR_SUFFIXES)]

@@ -20,7 +20,7 @@ from diptych.data import text_cleaning, vocabulary
 from diptych.data.openai_vocabulary import find_openai_vocabulary
 from diptych.data.vocabulary import EOT, SOT, SUFFIX
 from diptych.errors import ConfigError, DataError, TextError
-from diptych.files import writing
+from diptych.files import expanded, writing
 
 _END_OF_TEXT = "\x00"  # stands between the texts of a batch; cleaning removes it from the texts themselves
 _END_ID = -1
@@ -101,7 +101,7 @@ class Tokenizer:
         Raises:
             DataError: the file is missing or is not such a file.
         """
-        path = find_openai_vocabulary() if path is None else Path(path)
+        path = find_openai_vocabulary() if path is None else expanded(path)
         if path.suffix != ".json":
             merges = vocabulary.read_openai_merges(path)
             return cls(vocabulary.from_merges(merges), merges, context_length)
@@ -121,7 +121,7 @@ class Tokenizer:
         Raises:
             DataError: the file is missing, damaged, too large, or holds another kind of tokenizer.
         """
-        tokens, merges, stored = vocabulary.read_json(Path(path))
+        tokens, merges, stored = vocabulary.read_json(expanded(path))
         return cls(tokens, merges, (stored or 77) if context_length is None else context_length)
 
     @classmethod
@@ -131,7 +131,7 @@ class Tokenizer:
         Raises:
             DataError: a file is missing, damaged, too large, or of another kind of tokenizer.
         """
-        files = Path(folder) / "vocab.json", Path(folder) / "merges.txt"
+        files = expanded(folder) / "vocab.json", expanded(folder) / "merges.txt"
         return cls(*vocabulary.read_vocab_and_merges(*files), context_length)
 
     @classmethod
@@ -151,7 +151,7 @@ class Tokenizer:
 
     def save(self, path: str | Path) -> None:
         """Write a tokenizer.json, which the tokenizers library and transformers read too; a file there is replaced."""
-        path = Path(path)
+        path = expanded(path)
         beside = path.with_name(path.name + ".part")
         with writing(path):
             beside.write_text(vocabulary.to_json(self.tokens, self.merges, self.context_length), encoding="utf-8")

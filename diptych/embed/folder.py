@@ -15,7 +15,7 @@ from diptych.data.tokenizer import Tokenizer
 from diptych.data.transforms import Preprocessing
 from diptych.embed.names import old_place, place_of
 from diptych.errors import ConfigError, WeightsError
-from diptych.files import utf8
+from diptych.files import expanded, utf8
 from diptych.model.clip import CLIP
 from diptych.model.config import CLIPConfig
 from diptych.model.layouts import Tensors
@@ -141,7 +141,7 @@ def check_can_save(folder: str | Path) -> None:
     Raises:
         WeightsError: it is a file, or a folder that holds other files than a model's.
     """
-    place = place_of(Path(folder))
+    place = place_of(expanded(folder))
     for used in (place, old_place(place)):
         if not used.exists():
             continue

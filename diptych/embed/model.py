@@ -13,6 +13,7 @@ from diptych.embed.encoder import Picture
 from diptych.embed.folder import write_folder
 from diptych.embed.pictures import OnError, embed_pictures
 from diptych.errors import ConfigError, ShapeError, WeightsError
+from diptych.files import expanded
 from diptych.model.clip import CLIP, normalised
 from diptych.model.flops import image_flops
 from diptych.model.presets import architecture_name
@@ -177,7 +178,7 @@ class Model:
             WeightsError: the folder holds other files, or cannot be written, or a weight is too large for fp16.
             ConfigError: there is no such precision.
         """
-        write_folder(Path(folder), self.clip, self.tokenizer, self.preprocessing, precision)
+        write_folder(expanded(folder), self.clip, self.tokenizer, self.preprocessing, precision)
 
     def _from_pictures(
         self,

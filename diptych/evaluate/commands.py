@@ -9,6 +9,7 @@ from diptych.embed.encoder import Encoder
 from diptych.errors import InputError
 from diptych.evaluate.zero_shot.class_embeddings import default_cache_folder
 from diptych.evaluate.zero_shot.evaluator import ZeroShot
+from diptych.files import expanded
 from diptych.records import Result, merge_results
 
 _PICTURES_PER_BATCH = 256
@@ -42,11 +43,12 @@ def evaluate_benchmarks(
     names = Counter(f"{benchmark.name}/{benchmark.split}" for benchmark in sets)
     if twice := [name for name, count in names.items() if count > 1]:
         raise InputError(f"two evaluation sets are called {twice[0]}; their results could not be told apart")
+    out = None if out is None else expanded(out)
     results = []
     for benchmark in sets:
         evaluator = ZeroShot(
             benchmark,
-            predictions_folder=Path(out).parent / "predictions" if out is not None else None,
+            predictions_folder=out.parent / "predictions" if out is not None else None,
             num_workers=num_workers,
             cache_folder=default_cache_folder(),
         )

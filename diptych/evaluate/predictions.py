@@ -11,6 +11,7 @@ import torch
 from diptych.errors import DataError, ShapeError
 from diptych.evaluate.metrics.classification import rank_of_truth
 from diptych.evaluate.unfinished import write_whole
+from diptych.files import expanded
 from diptych.records import Predictions
 
 _COLUMNS = ("key", "label", "classes", "scores")
@@ -83,7 +84,7 @@ def write_predictions(predictions: Predictions, path: str | Path) -> None:
     buffer = io.BytesIO()
     pq.write_table(pa.table(columns), buffer)
     try:
-        write_whole(Path(path), buffer.getvalue())
+        write_whole(expanded(path), buffer.getvalue())
     except OSError as error:
         reason = error.strerror or error
         raise DataError(
@@ -100,7 +101,8 @@ def read_predictions(path: str | Path) -> Predictions:
     from diptych.data.parquet_process import describe, read_table  # classify needs none of it
 
     try:
-        size, stated = Path(path).stat().st_size, describe(path).num_rows
+        path = expanded(path)
+        size, stated = path.stat().st_size, describe(path).num_rows
         if stated > size * _ROWS_PER_BYTE:
             raise ValueError(f"its {size} bytes state {stated} rows")
         table = read_table(path)

@@ -28,6 +28,7 @@ from diptych.evaluate.predictions import predictions_path, read_predictions
 from diptych.evaluate.shown_classes import had_to_be_asked_for
 from diptych.evaluate.tasks.task import Setting, Task
 from diptych.evaluate.unfinished import write_whole
+from diptych.files import expanded
 from diptych.records import Predictions, Result, parse_result
 
 FORMAT = 1
@@ -65,7 +66,7 @@ def run_suite(
     tasks: Sequence[Task],
     cards: Sequence[Card],
     setting: Setting,
-    out: Path,
+    out: str | Path,
     *,
     announce: Callable[[str], None] = lambda line: None,
 ) -> Measured:
@@ -84,7 +85,7 @@ def run_suite(
         ConfigError: nothing is to be measured, or `out` holds results of another version of Diptych.
         DataError: the Results cannot be written.
     """
-    encoder = as_encoder(encoder)
+    encoder, out = as_encoder(encoder), expanded(out)
     pairs = [(task, card) for card in cards for task in tasks if task.applies(card)]
     if not pairs:
         names = ", ".join(task.name for task in tasks)

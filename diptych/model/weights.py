@@ -17,7 +17,7 @@ from safetensors.torch import load, load_file, save_file
 from torch import nn
 
 from diptych.errors import WeightsError
-from diptych.files import utf8
+from diptych.files import expanded, utf8
 from diptych.model.claims import check_stored, is_dense, refuse_bombs
 from diptych.model.containers import unwrap
 from diptych.model.file_kinds import is_safetensors, refusal, safetensors_refusal
@@ -51,7 +51,7 @@ def read_tensors(path: str | Path) -> Tensors:
         WeightsError: there is no such file, or it is damaged, lies about its size, or holds something else; the
             message says what it is.
     """
-    path = Path(path)
+    path = expanded(path)
     if not path.is_file():
         raise WeightsError(f"there is no weight file {path}")
     if index := find_index(path):
@@ -130,7 +130,7 @@ def write_tensors(tensors: Mapping[str, torch.Tensor], path: str | Path) -> None
     Raises:
         WeightsError: the file cannot be written (a full disk, a missing folder).
     """
-    path = Path(path)
+    path = expanded(path)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     try:

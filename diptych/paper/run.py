@@ -14,6 +14,7 @@ from diptych.evaluate.provenance import run_record
 from diptych.evaluate.suite import Skipped, read_all, run_suite
 from diptych.evaluate.tasks.table import get_tasks
 from diptych.evaluate.tasks.task import Setting
+from diptych.files import expanded
 from diptych.paper.exhibit import Exhibit, Shown
 from diptych.paper.exhibits import EXHIBITS
 from diptych.records import Result
@@ -84,6 +85,7 @@ def make_exhibits(
     Raises:
         InputError: there is no set of a name.
     """
+    out = expanded(out)
     skipped: list[Skipped] = []
     num_results = 0
     with_own = any(exhibit.own_sets for exhibit in exhibits)

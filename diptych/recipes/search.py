@@ -16,7 +16,6 @@ import logging
 import shlex
 import shutil
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -145,7 +144,7 @@ class _StoppedError(Exception):
 
 def _run(optuna: Any, trial: Any, config: TrainConfig, pairs: Part, evaluator: HeldOutPairs) -> dict[str, float] | None:
     """One training run; what it is worth, or None where a signal stopped it."""
-    folder = Path(config.out) / "trials" / f"{trial.number:04d}"
+    folder = config.folder / "trials" / f"{trial.number:04d}"
     shutil.rmtree(folder, ignore_errors=True)
     rounds = max(1, config.num_steps // _ROUNDS)
     config = dataclasses.replace(config, out=str(folder), evaluate_steps=rounds)
@@ -186,7 +185,7 @@ def _open_study(
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
 
-    folder = Path(plan.config.out)
+    folder = plan.config.folder
     journal = folder / "study.log"
     if resume and not journal.exists():
         raise ConfigError(f"cannot resume {folder}: there is no search in it; leave out --resume to begin one")
@@ -251,7 +250,7 @@ def _share_tokenizer(config: TrainConfig, pairs: Part) -> TrainConfig:
     """Learn the vocabulary once for all trials."""
     if config.tokenizer != "train":
         return config
-    folder = Path(config.out)
+    folder = config.folder
     prepare_tokenizer(config, pairs, folder)
     return dataclasses.replace(config, tokenizer=str(folder / "tokenizer.json"))
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import jinja2
 
-from diptych.files import writing
+from diptych.files import expanded, writing
 from diptych.report.contents import QuickstartReport
 from diptych.report.views import page_view
 
@@ -36,7 +36,7 @@ def write_report(report: QuickstartReport, path: str | Path) -> Path:
 
 def write_page(text: str, path: str | Path) -> Path:
     """Write a text to a file, whole or not at all; the folder is made if it is missing."""
-    path = Path(path)
+    path = expanded(path)
     with writing(path):
         _write_whole(text, path)
     return path

@@ -3,12 +3,14 @@
 import dataclasses
 import math
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from diptych.data.columns import ColumnNames
 from diptych.data.loader import LoaderConfig
 from diptych.data.transforms import Augmentation, Preprocessing
 from diptych.errors import ConfigError
+from diptych.files import expanded
 from diptych.model.build import is_predictive
 from diptych.model.config import CLIPConfig, ViTConfig
 from diptych.train.optimizer import OptimizerConfig, ScheduleConfig
@@ -226,6 +228,11 @@ class TrainConfig:
         if self.compile not in ("off", "auto", "on"):
             raise ConfigError(f"compile is {self.compile!r}; choose off, auto or on")
         self._check_together()
+
+    @property
+    def folder(self) -> Path:
+        """Where the run lies: `out`, with a ~ at its beginning expanded."""
+        return expanded(self.out)
 
     def _check_together(self) -> None:
         """Refuse what parts ask of each other and cannot have."""

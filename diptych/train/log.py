@@ -16,6 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from diptych import distributed
 from diptych.errors import DataError, TrainingError
+from diptych.files import expanded
 from diptych.records import Result, parse_result
 
 logger = logging.getLogger(__name__)
@@ -224,7 +225,7 @@ def read_log(folder: str | Path) -> list[dict[str, Any]]:
     Raises:
         DataError: there is no such file.
     """
-    return [row for row in _read_rows(Path(folder) / "log.jsonl") if all(map(_is_number, row.values()))]
+    return [row for row in _read_rows(expanded(folder) / "log.jsonl") if all(map(_is_number, row.values()))]
 
 
 def read_evaluations(folder: str | Path) -> list[tuple[int, Result]]:
@@ -232,7 +233,7 @@ def read_evaluations(folder: str | Path) -> list[tuple[int, Result]]:
 
     A row that is damaged, or that a kill cut short, is left out.
     """
-    path, found = Path(folder) / "evaluations.jsonl", []
+    path, found = expanded(folder) / "evaluations.jsonl", []
     for row in _read_rows(path) if path.exists() else ():
         with contextlib.suppress(ValueError, TypeError):
             found.append((row["step"], parse_result({name: row[name] for name in row if name != "step"})))

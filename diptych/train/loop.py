@@ -101,7 +101,7 @@ def fit(
     # ---- where the run lives
     began = time.monotonic()
     device = distributed.start(choose_device(config.device))
-    folder = Path(config.out)
+    folder = config.folder
     checkpoints, lock = Checkpoints(folder / "checkpoints", config.checkpoint), FolderLock(folder)
     saved = checkpoints.newest() if goes_on(folder, resume) else None
     config = resumed_length(config, saved and saved_config(saved, checkpoints.folder))
@@ -146,7 +146,7 @@ def _prepare(
         keep_freed_memory()
     dtype = choose_dtype(config.precision, device)
     network = build_network(config, tokenizer, device, dtype, resumed=saved is not None)
-    model = Model(network, tokenizer, config.preprocessing, name=Path(config.out).name)  # also sets the memory format
+    model = Model(network, tokenizer, config.preprocessing, name=config.folder.name)  # also sets the memory format
     step = build_step(network, config, dtype)
     average = None if config.average_decay is None else WeightAverage(network, config.average_decay)
     optimizer = build_optimizer(network, config.optimizer, config.seed)

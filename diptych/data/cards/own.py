@@ -8,6 +8,7 @@ from diptych.data.cards.opening import failure, find_folder, list_folders
 from diptych.data.cards.table import CARDS
 from diptych.data.sources import open_source
 from diptych.errors import DataError
+from diptych.files import expanded
 from diptych.records import Sample
 
 SPLITS = ("train", "val", "test")
@@ -48,7 +49,7 @@ def own_card(folder: str | Path) -> Card:
     Raises:
         DataError: it holds no test split that can be read.
     """
-    folder = Path(folder)
+    folder = expanded(folder)
     if _holds_pairs(folder):
         return _card(folder, "retrieval", 0, {"test": 0}, "recall_at_1")
     num_classes = len(open_benchmark(folder, "test").class_names)

@@ -4,6 +4,7 @@ import argparse
 from itertools import islice
 
 from diptych.data.playground import KINDS, SPLITS, Playground, contact_sheet
+from diptych.files import expanded
 from diptych.records import Sample
 
 
@@ -21,7 +22,7 @@ def main() -> None:
     kinds = tuple(words.kind) if words.kind else None
     source = Playground(words.number, words.seed, words.size, words.split, kinds=kinds)
     samples: list[Sample] = list(islice((s for i in range(len(source.shards)) for s in source.read(i)), words.number))
-    contact_sheet(samples, words.columns, scale=max(1, 128 // words.size)).save(words.out)
+    contact_sheet(samples, words.columns, scale=max(1, 128 // words.size)).save(expanded(words.out))
     print(f"{len(samples)} samples -> {words.out}")
 
 

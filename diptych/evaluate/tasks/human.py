@@ -24,6 +24,7 @@ from diptych.evaluate.provenance import run_record
 from diptych.evaluate.results import make_result
 from diptych.evaluate.shown_classes import note_tested, open_tested
 from diptych.evaluate.tasks.task import Setting, Task
+from diptych.files import expanded
 from diptych.records import Result
 
 COLUMNS = ("accuracy", "majority vote", "accuracy on guesses", "majority vote on guesses")
@@ -50,7 +51,7 @@ def read_answers(path: str | Path) -> list[Answer]:
         DataError: it cannot be read, lacks a column, has an empty field, or a person answers twice about a picture.
     """
     try:
-        with Path(path).open(encoding="utf-8-sig", newline="") as file:
+        with expanded(path).open(encoding="utf-8-sig", newline="") as file:
             rows = csv.DictReader(file)
             if lacking := {"image", "person", "answer"} - set(rows.fieldnames or ()):
                 raise DataError(f"{path} lacks the column {', '.join(sorted(lacking))}; it needs image, person, answer")

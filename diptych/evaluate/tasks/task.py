@@ -10,6 +10,7 @@ from diptych.data.cards.card import Card
 from diptych.data.cards.sources import RelabelledSource
 from diptych.embed.encoder import Encoder
 from diptych.errors import DataError
+from diptych.files import expanded
 from diptych.records import Result
 
 
@@ -32,6 +33,11 @@ class Setting:
     num_workers: int = 0
     seed: int = 0
     partial: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("data", "cache", "predictions"):
+            if (path := getattr(self, name)) is not None:
+                object.__setattr__(self, name, expanded(path))
 
 
 @dataclasses.dataclass(frozen=True)

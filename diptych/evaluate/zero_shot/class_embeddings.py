@@ -3,7 +3,6 @@
 import hashlib
 import json
 import logging
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from diptych.evaluate.cached import read_or_none
 from diptych.evaluate.progress import progress_bar
 from diptych.evaluate.unfinished import write_whole
 from diptych.evaluate.zero_shot.prompts import fill_template
+from diptych.files import cache_folder
 
 _log = logging.getLogger(__name__)
 _PROMPTS_PER_BATCH = 1024
@@ -75,9 +75,10 @@ def _class_means(
     return (sums / norms).float()
 
 
-def default_cache_folder() -> Path:
+def default_cache_folder() -> Path | None:
     """Where the command line keeps classifiers: $XDG_CACHE_HOME/diptych/classifiers, under ~/.cache by default."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "diptych" / "classifiers"
+    caches = cache_folder()
+    return None if caches is None else caches / "diptych" / "classifiers"
 
 
 def _cache_path(

@@ -110,7 +110,7 @@ def run_figure2(
     runs = [functools.partial(train_once, one, evaluators(one, benchmarks), steps) for one in configs.values()]
     if not all_finished(runs):
         return None
-    curves = {name: read_measured(Path(config.out), config.global_batch_size) for name, config in configs.items()}
+    curves = {name: read_measured(config.folder, config.global_batch_size) for name, config in configs.items()}
     first = curves[TRANSFORMER][-1].sets
     classes = {one.name: len(one.class_names) for one in benchmarks}
     chance = sum(n / classes[name] for name, (_, n) in first.items()) / sum(n for _, n in first.values())
@@ -171,7 +171,7 @@ def _numbers(
 
 
 def _seconds(config: TrainConfig) -> float:
-    return float(read_log(config.out)[-1]["seconds"])
+    return float(read_log(config.folder)[-1]["seconds"])
 
 
 def _page(

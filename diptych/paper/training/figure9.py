@@ -110,7 +110,7 @@ def run_figure9(
     ]
     if not all_finished(runs):
         return None
-    measured = {name: read_measured(Path(one.out), one.global_batch_size)[-1] for name, one in configs.items()}
+    measured = {name: read_measured(one.folder, one.global_batch_size)[-1] for name, one in configs.items()}
     compute = [gflops(one.model) for one in configs.values()]
     errors = [100 * _mean_error(one) for one in measured.values()]
     law = fit_power_law(compute, errors)

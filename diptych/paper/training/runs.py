@@ -62,7 +62,7 @@ def train_once(config: TrainConfig, evaluators: Sequence[Evaluator], steps: Sequ
     Raises:
         ConfigError: the folder holds a run of another configuration.
     """
-    folder, first = Path(config.out), steps[0]
+    folder, first = config.folder, steps[0]
     if steps[-1] != config.num_steps or any(step % first for step in steps):
         raise ConfigError(f"steps {list(steps)} must be multiples of the first and end with {config.num_steps}")
     log_steps = max(size for size in range(1, 11) if first % size == 0)
