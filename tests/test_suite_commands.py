@@ -265,6 +265,38 @@ def test_two_models_are_compared_on_the_same_pictures(command, sets, tmp_path):
     sys.modules.pop("inverted", None)
 
 
+def test_pairs_need_no_sets_where_their_predictions_are_kept(command, sets, tmp_path):
+    inverted = MODULE.replace("/ 300", "/ -300").format(name="inverted", texts=TEXTS)
+    (tmp_path / "inverted.py").write_text(inverted)
+    models = ("python:both:Shades", "python:inverted:Shades")
+    command("paper", "pairs", *models, "--out", "new").is_error(
+        "new holds no results: diptych paper pairs", "--out new --data-root FOLDER measures"
+    )
+    assert not (tmp_path / "new").exists()
+    measure(command, "--out", "out", "--task", "zero_shot")
+    command("paper", "pairs", *models, "--out", "out").is_error(
+        "out holds no predictions to compare of both: diptych paper pairs", "--out out --data-root FOLDER"
+    )
+    measure(command, "--out", "out", "--task", "zero_shot", model=models[1])
+    shutil.rmtree(sets)
+    before = (tmp_path / "out/results.jsonl").read_bytes()
+    for words in (models, (models[1],), (*models, "--dataset", "shades"), ()):
+        found = command("paper", "pairs", *words, "--out", "out")
+        assert found.status == 0 and "both is better than inverted on 1 of 1" in (
+            (tmp_path / "out/exhibits/pairs.md").read_text()
+        )
+        assert "0.0020" in found.out and found.err == ""  # ten to none: 2 / 2^10
+        (tmp_path / "out/exhibits/pairs.md").unlink()
+    assert (tmp_path / "out/results.jsonl").read_bytes() == before
+    command("paper", "pairs", *models, "--out", "out", "--dataset", "CIFAR10").is_error("no predictions to compare")
+    command("paper", "table13", models[0], "--out", "out").is_error("out holds no results for it of both")
+    # Another model of that name: the numbers that lie there are not its own.
+    (tmp_path / "inverted.py").write_text(inverted.replace('fingerprint = "inverted"', 'fingerprint = "another"'))
+    sys.modules.pop("inverted")
+    command("paper", "pairs", *models, "--out", "out").is_error("no predictions to compare of")
+    sys.modules.pop("inverted", None)
+
+
 def test_a_run_that_measures_nothing_says_why_in_words_and_on_its_page(command, sets, tmp_path):
     (tmp_path / "nan.py").write_text(
         MODULE.replace("angles.cos()", "angles * float('nan')").format(name="nan", texts=TEXTS)

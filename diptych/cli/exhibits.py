@@ -1,5 +1,6 @@
 """Commands for the tables and figures of the paper that need no training: measure models, print, write pages."""
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -126,27 +127,43 @@ def run_exhibits(
         check_name(model)
 
     from diptych.embed import load
-    from diptych.paper.run import get_exhibits, make_exhibits
+    from diptych.paper.run import get_exhibits, lacking, make_exhibits
     from diptych.report.table import to_rich
 
     if not models and stated() != (None, None):
         raise InputError("--activation and --heads belong to a weight file, and no model is named: leave them out")
     exhibits = get_exhibits(names)
-    setting = suite_setting(models, data_root, out, cache, workers, partial)
+    kept_only = bool(models) and data_root is None  # then OUT holds what there is to show
+    if kept_only and not any((out / "parts").glob("*/*.json")):
+        raise InputError(_unmeasured(names[0], models or [], out, "no results"))
+    setting = suite_setting([] if kept_only else models, data_root, out, cache, workers, partial)
     refuse_unwritable_folder(out)
     where = None if device == "auto" else device
     encoders = [load(model, where, precision) for model in models or []]
     refuse_equal_names(models or [], [encoder.name for encoder in encoders])
+    if kept_only and (missing := lacking(exhibits[0], encoders, out, datasets)):
+        what = "no predictions to compare" if exhibits[0].own_sets else "no results for it"
+        raise InputError(_unmeasured(names[0], models or [], out, f"{what} of {missing[0].name}"))
     with resumable():
-        made = make_exhibits(exhibits, encoders, setting, out, datasets=datasets, announce=announce)
+        made = make_exhibits(
+            exhibits, [] if kept_only else encoders, setting, out, datasets=datasets, announce=announce
+        )
     for _, shown in made.shown:
         if not shown.tables:
             print(shown.title)
         for table in shown.tables:
             show(to_rich(table))
     print_skipped(made.skipped)
-    if models and not made.num_results:
+    if models and not kept_only and not made.num_results:
         if not all(one.absent for one in made.skipped):
             raise InputError(f"nothing could be measured, for the reasons above; {made.page} has the paper's numbers")
         announce("none of the sets is there: the page shows no number of these models for it")
     print(f"the page: {made.page}")
+
+
+def _unmeasured(name: str, models: list[str], out: Path, what: str) -> str:
+    command = shlex.join(["diptych", "paper", name, *models, "--out", str(out), "--data-root"])
+    return (
+        f"{out} holds {what}: {command} FOLDER measures on the evaluation sets in FOLDER (diptych data check says "
+        "what is there); without models the pages are made from all that --out holds"
+    )

@@ -312,6 +312,13 @@ def read_part(path: Path) -> dict[str, Any] | None:
         return None
 
 
+def read_results_of(out: Path, encoder: Encoder) -> list[Result]:
+    """The Results in a folder of this model itself; those of another one of its name are not among them."""
+    mark, folder = model_mark(encoder), part_path(out, encoder.name, "", "").parent
+    parts = (path for path in sorted(folder.glob("*.json")) if not _is_of_another(path, mark, encoder.name))
+    return [result for path in parts if (part := read_part(path)) is not None for result in part["results"]]
+
+
 def read_all(out: Path) -> list[Result]:
     """The Results of all measurements in a folder, of all models, sorted by their files' names."""
     return [result for path in _parts(out) if (part := read_part(path)) is not None for result in part["results"]]

@@ -1,6 +1,7 @@
 """From models and a folder of evaluation sets to tables and figures of the paper."""
 
 import dataclasses
+import itertools
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -11,12 +12,13 @@ from diptych.data.cards.table import CARDS, get_card
 from diptych.embed.encoder import Encoder
 from diptych.errors import ConfigError, InputError
 from diptych.evaluate.provenance import run_record
-from diptych.evaluate.suite import Skipped, read_all, run_suite
+from diptych.evaluate.suite import Skipped, read_all, read_results_of, run_suite
 from diptych.evaluate.tasks.table import get_tasks
 from diptych.evaluate.tasks.task import Setting
 from diptych.files import expanded
 from diptych.paper.exhibit import Exhibit, Shown
 from diptych.paper.exhibits import EXHIBITS
+from diptych.paper.shown.pairs import compared_models
 from diptych.records import Result
 from diptych.report.exhibit_page import FORMS, remove, write_exhibit, write_exhibits
 from diptych.report.formats import counted
@@ -106,6 +108,36 @@ def make_exhibits(
     num_results = num_results or sum(one.model in {encoder.name for encoder in encoders} for one in results)
     made = write(exhibits, results, out, skipped, data=setting.data if named else None)
     return dataclasses.replace(made, num_results=num_results)
+
+
+def lacking(
+    exhibit: Exhibit, encoders: Sequence[Encoder], out: Path, datasets: Sequence[str] | None = None
+) -> list[Encoder]:
+    """Those of the models of which a folder does not hold what an exhibit shows, so that they must be measured first.
+
+    Args:
+        exhibit: one that looks at single samples of the user's own sets (pairs) needs kept predictions, too.
+        encoders: the models; a number of another model of the same name is not theirs.
+        out: the folder of Results.
+        datasets: names of the sets to show; None for all.
+    Raises:
+        InputError: there is no set of a name.
+    """
+    chosen = _chosen(datasets, [], read_all(out))
+    tasks = {task for task, _ in exhibit.needs}
+    held = [
+        [one for one in read_results_of(out, encoder) if not chosen or one.dataset in chosen] for encoder in encoders
+    ]
+    if exhibit.own_sets:
+        names = {encoder.name for encoder in encoders}
+        others = [one for one in read_all(out) if one.model not in names and (not chosen or one.dataset in chosen)]
+        compared = compared_models([*itertools.chain.from_iterable(held), *others], out / "predictions")
+        return [encoder for encoder in encoders if encoder.name not in compared]
+    return [
+        encoder
+        for encoder, results in zip(encoders, held, strict=True)
+        if not any(one.task in tasks for one in results)
+    ]
 
 
 def _chosen(datasets: Sequence[str] | None, own: Sequence[Card], results: Sequence[Result]) -> set[str]:

@@ -140,6 +140,13 @@ def paired_models(results: Sequence[Result], predictions: Path, data: Path | Non
     )
 
 
+def compared_models(results: Sequence[Result], predictions: Path) -> set[str]:
+    """The models that `paired_models` can compare with another one."""
+    answers, _ = read_answers(results, predictions)
+    pairs = itertools.combinations({model for by_model in answers.values() for model in by_model}, 2)
+    return {model for pair in pairs if compare(*pair, answers)[0].found for model in pair}
+
+
 def _pairs(answers: Mapping[Measurement, Mapping[str, Predictions]]) -> list[tuple[str, str]]:
     models = list(dict.fromkeys(model for by_model in answers.values() for model in by_model))
     every = list(itertools.combinations(models, 2))
