@@ -1,6 +1,7 @@
 """Which files of a folder are images: the same for every command, and nothing vanishes without a word."""
 
 import logging
+import re
 from pathlib import Path
 
 import pytest
@@ -8,9 +9,11 @@ from test_tables import PNG, picture, write
 
 from diptych.data import image_files
 from diptych.data.benchmarks import open_benchmark
+from diptych.data.cards.archives.reading import class_folders
+from diptych.data.decoding import decode_image
 from diptych.data.image_files import PassedOver, is_image_name, missing_decoder, walk_images
 from diptych.data.sources import open_source
-from diptych.errors import DataError
+from diptych.errors import DataError, ImageError, InputError
 from diptych.evaluate.classify.question import find_images
 
 READ = ["a.jpg", "b.JPG", "c.jpeg", "d.JFIF", "e.png", "f.webp", "g.bmp", "h.tif", "i.TIFF", "j.gif", "k.ppm", "l.pgm"]
@@ -55,20 +58,55 @@ def test_what_is_passed_over_is_counted_and_named(mixed, caplog):
         assert "2 hidden image" in notice and "3 hidden folder" in notice and "1 without a suffix" in notice
 
 
-def test_images_that_need_an_extra_are_named_with_it(tmp_path, monkeypatch):
+@pytest.fixture
+def no_decoders(monkeypatch):
+    """A machine without pillow-heif, and with a Pillow that is older than its AVIF decoder."""
     monkeypatch.setattr(image_files.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(image_files, "has_avif", lambda: False)
+    monkeypatch.setattr(image_files.PIL, "__version__", "11.2.1")
+    monkeypatch.setattr(image_files, "_noticed", set())
     missing_decoder.cache_clear()
-    try:
-        for name in ("a.HEIC", "b.heic", "c.jpg"):
-            write(tmp_path / name, PNG)
-        passed_over = PassedOver()
-        assert list(walk_images(tmp_path, passed_over)) == ["c.jpg"]
-        assert passed_over.notice() == "passed over 2 files: 2 .heic (install diptych[heif])"
-        (tmp_path / "c.jpg").unlink()
-        with pytest.raises(DataError, match=r"nothing to train on.*2 \.heic \(install diptych\[heif\]\)"):
-            open_source(tmp_path)
-    finally:
-        missing_decoder.cache_clear()
+    yield monkeypatch
+    missing_decoder.cache_clear()
+
+
+HINTS = {"heic": r"install diptych\[heif\]", "avif": r"install Pillow >= 11\.3"}
+
+
+@pytest.mark.parametrize("kind", HINTS)
+def test_images_without_their_decoder_are_passed_over_by_every_command(kind, tmp_path, no_decoders, caplog):
+    for name in (f"a.{kind.upper()}", f"b.{kind}", "c.jpg"):
+        write(tmp_path / "set" / "cat" / name, PNG)
+        write(tmp_path / "set" / "dog" / name, PNG)
+    with caplog.at_level(logging.WARNING, "diptych"):
+        assert all(images == ["c.jpg"] for images in images_by_command(tmp_path / "set").values())
+    for number, folder in ((2, "cat"), (4, "set")):
+        hint = rf"{folder}: passed over {number} files: {number} \.{kind} \({HINTS[kind]}\)"
+        assert re.search(hint, caplog.text), caplog.text
+    (tmp_path / "set" / "cat" / "c.jpg").unlink()
+    with pytest.raises(DataError, match=rf"nothing to train on.*2 \.{kind} \({HINTS[kind]}\)"):
+        open_source(tmp_path / "set" / "cat")
+    with pytest.raises(InputError, match=r"no pictures in"):
+        find_images([tmp_path / "set" / "cat"])
+    # Named one by one, or in a shard or a table, such a file is wanted: it is broken, with the same advice.
+    assert find_images([tmp_path / "set" / "cat" / f"b.{kind}"])
+    box = b"\0\0\0\x18ftyp" + kind.encode() + b"\0\0\0\0mif1" + kind.encode() + bytes(100)
+    with pytest.raises(ImageError, match=HINTS[kind]):
+        decode_image(box)
+
+
+@pytest.mark.parametrize("kind", HINTS)
+def test_an_archive_of_class_folders_names_them_too(kind, tmp_path, no_decoders, caplog):
+    for name in (f"a.{kind}", "b.jpg", "notes.xml"):
+        write(tmp_path / "cat" / name, PNG)
+    with caplog.at_level(logging.WARNING, "diptych"):
+        assert class_folders(tmp_path, {"cat": 0}.get, 1).names == ("cat/b.jpg",)
+    assert re.search(rf"passed over 1 file: 1 \.{kind} \({HINTS[kind]}\)$", caplog.text.strip())
+
+
+def test_a_new_pillow_without_avif_is_not_told_to_be_newer(no_decoders):
+    no_decoders.setattr(image_files.PIL, "__version__", "12.0.0")
+    assert "built without AVIF" in missing_decoder("avif")
 
 
 def test_links(tmp_path, monkeypatch):

@@ -9,9 +9,11 @@ import functools
 import importlib.util
 import logging
 import os
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import PIL
 from PIL import features
 
 logger = logging.getLogger(__name__)
@@ -30,14 +32,21 @@ _noticed: set[str] = set()
 
 
 class PassedOver:
-    """Counts of the files that are not read, by kind, with the first of each."""
+    """Counts of the files that are not read, by kind, with the first of each.
 
-    def __init__(self) -> None:
+    Args:
+        images_only: count only images whose decoder is missing: published archives hold other files by design.
+    """
+
+    def __init__(self, images_only: bool = False) -> None:
+        self._images_only = images_only
         self._counts: collections.Counter[str] = collections.Counter()
         self._first: dict[str, str] = {}
 
     def add(self, kind: str, name: str) -> None:
         """Count a file; `kind` is a suffix such as ".mov", or words such as "hidden image"."""
+        if self._images_only and not missing_decoder(kind.removeprefix(".")):
+            return
         self._counts[kind] += 1
         self._first.setdefault(kind, name)
 
@@ -137,7 +146,8 @@ def missing_decoder(extension: str) -> str:
     if extension in HEIF_EXTENSIONS and importlib.util.find_spec("pillow_heif") is None:
         return "install diptych[heif]"
     if extension == "avif" and not has_avif():
-        return "install Pillow >= 11.3"
+        built_in = tuple(int(part) for part in re.findall(r"\d+", PIL.__version__)[:2]) >= (11, 3)
+        return "this Pillow is built without AVIF: pip install a wheel of it" if built_in else "install Pillow >= 11.3"
     return ""
 
 

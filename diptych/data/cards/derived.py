@@ -14,7 +14,7 @@ from diptych.data.cards.archives import driving, scenes
 from diptych.data.cards.archives.folders import EUROSAT_NAMES
 from diptych.data.cards.archives.reading import ClassIndex, folders_of, inner, inside, shuffled
 from diptych.data.cards.prompts import get_prompts
-from diptych.data.image_files import walk_images
+from diptych.data.image_files import PassedOver, walk_images
 from diptych.data.samples import read_file
 from diptych.errors import DataError
 
@@ -69,12 +69,13 @@ def resisc45(source: Path, seed: int) -> Draft:
 
 def _class_folders(base: Path, classes: ClassIndex, sizes: Mapping[str, int], seed: int) -> Draft:
     """As many pictures of each class; DataError where a class has too few, or its folder is missing."""
-    folders = folders_of(base)
+    folders, passed_over = folders_of(base), PassedOver(images_only=True)
     splits: dict[str, list[tuple[str, int]]] = {split: [] for split in sizes}
     for folder, label in zip(folders, classes.order(folders, str(base)), strict=True):
-        files = (f"{folder}/{name}" for name in walk_images(base / folder))
+        files = (f"{folder}/{name}" for name in walk_images(base / folder, passed_over))
         for split, drawn in draw(files, sizes, seed, str(base / folder)).items():
             splits[split] += [(file, label) for file in drawn]
+    passed_over.log(base)
     return Draft(_names(classes.row), splits, lambda name: read_file(base / name))
 
 

@@ -6,7 +6,7 @@ from diptych.data.cards.archives.reading import ClassIndex, below, choose_split,
 from diptych.data.cards.layouts import Layout, register
 from diptych.data.cards.prompts import Prompts, plain_name
 from diptych.data.cards.sources import Entry, ListedSource
-from diptych.data.image_files import walk_images
+from diptych.data.image_files import PassedOver, walk_images
 from diptych.data.sources import Source
 from diptych.errors import DataError
 
@@ -41,7 +41,9 @@ def _review(folder: Path, split: str) -> Source:
 def _sun(folder: Path, split: str) -> Source:
     """The 723-class set of Visual N-Grams; which of the SUN database's classes those are is for the folder to say."""
     choose_split("SUN", split, {"test": "all"})
-    files = sorted(walk_images(folder))
+    passed_over = PassedOver(images_only=True)
+    files = sorted(walk_images(folder, passed_over))
+    passed_over.log(folder)
     names = {path: _sun_name(path) for path in {file.rpartition("/")[0] for file in files}}
     labels = {name: index for index, name in enumerate(sorted(set(names.values())))}
     if not len(labels) == len(names) == _SUN_CLASSES:

@@ -10,7 +10,7 @@ from pathlib import Path
 from diptych.data.cards.archives.reading import ClassIndex, check_split, either, folders_of, inner, shuffled
 from diptych.data.cards.layouts import register
 from diptych.data.cards.sources import Entry, ListedSource
-from diptych.data.image_files import walk_images
+from diptych.data.image_files import PassedOver, walk_images
 from diptych.data.sources import Source
 from diptych.errors import DataError
 
@@ -102,14 +102,15 @@ def _divided(
     """The pictures of a split: of each class the first ones of its seeded order for training, the next for test."""
     names = folders_of(base)
     labels = classes.order(names, str(base))
-    entries, short = [], []
+    entries, short, passed_over = [], [], PassedOver(images_only=True)
     for name, label in zip(names, labels, strict=True):
         stray = [_STRAY] if name == "BACKGROUND_Google" and _is_jpeg(base / name / _STRAY) else []
-        files = shuffled(f"{name}/{picture}" for picture in [*walk_images(base / name), *stray])
+        files = shuffled(f"{name}/{picture}" for picture in [*walk_images(base / name, passed_over), *stray])
         train, test = divide(name, len(files))
         chosen = files[:train] if split == "train" else files[train : train + test]
         entries += [Entry(file, label) for file in sorted(chosen)]
         short += [name] if len(files) < complete else []
+    passed_over.log(base)
     if short:
         logger.warning(
             "%s is incomplete: %d classes have fewer than the %d pictures that the rule needs, first of them %s",

@@ -4,13 +4,12 @@ from pathlib import Path
 
 import numpy as np
 
-from diptych.data.cards.archives.reading import below, choose_split, find_file, folders_of, read_json
+from diptych.data.cards.archives.reading import below, choose_split, find_file, folders_of, read_json, walk_classes
 from diptych.data.cards.borders import BORDER, cut
 from diptych.data.cards.imagenet import object_net_names
 from diptych.data.cards.layouts import register
 from diptych.data.cards.sources import Entry, ListedSource
 from diptych.data.decoding import decode_image
-from diptych.data.image_files import walk_images
 from diptych.data.samples import read_file
 from diptych.data.sources import Source
 from diptych.errors import DataError, ImageError
@@ -31,7 +30,7 @@ def _read(folder: Path, split: str) -> Source:
     if strange := [name for name in folders_of(base) if name not in mapping]:
         raise DataError(f"{base} has folders that {path.name} does not know: {', '.join(strange)[:200]}")
     present = [name for name in folders_of(base) if name in labels]
-    files = sorted(f"{name}/{picture}" for name in present for picture in walk_images(base / name))
+    files = sorted(walk_classes(base, present))
     if not files:
         raise DataError(f"{base} has no pictures of the {len(names)} classes that ImageNet knows")
     return ListedSource(base, tuple(Entry(file, labels[file.split("/")[0]]) for file in files), without_border)

@@ -14,7 +14,7 @@ from typing import Any
 
 from diptych.data.cards.layouts import Layout
 from diptych.data.cards.prompts import Prompts, get_prompts, plain_name
-from diptych.data.image_files import is_hidden_folder, list_class_folders, walk_images
+from diptych.data.image_files import PassedOver, is_hidden_folder, list_class_folders, walk_images
 from diptych.data.parquet_process import try_matlab
 from diptych.data.samples import decode_text, read_file
 from diptych.data.sources import Source
@@ -332,10 +332,18 @@ def label_folders(base: Path, index: Callable[[str], int | None], num_classes: i
     return labels
 
 
+def walk_classes(base: Path, names: Iterable[str]) -> Iterator[str]:
+    """The pictures in folders below `base`, as <folder>/<file>; one without its decoder is counted and named."""
+    passed_over = PassedOver(images_only=True)
+    for name in names:
+        yield from (f"{name}/{picture}" for picture in walk_images(base / name, passed_over))
+    passed_over.log(base)
+
+
 def class_folders(base: Path, index: Callable[[str], int | None], num_classes: int) -> FolderSource:
     """The pictures of a folder per class, sorted; keys are <class folder>/<file>. Raises what `label_folders` does."""
     labels = label_folders(base, index, num_classes)
-    names = tuple(sorted(f"{name}/{picture}" for name in labels for picture in walk_images(base / name)))
+    names = tuple(sorted(walk_classes(base, labels)))
     if not names:
         raise DataError(f"{base} has no pictures in its {len(labels)} folders of classes")
     return FolderSource(base, names, labels)
