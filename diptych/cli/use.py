@@ -25,6 +25,14 @@ from diptych.cli.common import (
 from diptych.cli.suite import run_suite_command
 from diptych.errors import InputError
 
+EvaluationOut = Annotated[
+    Path | None,
+    Option(
+        parser=paths.path,
+        help="File for Results, .jsonl; Predictions go beside it. By default none. A folder with --suite.",
+    ),
+]
+
 
 @app.command(
     epilog=examples(
@@ -37,13 +45,7 @@ from diptych.errors import InputError
 def evaluate(
     model_and_datasets: Annotated[list[str], typer.Argument(parser=paths.model, help=SETS_HELP)],
     model: ModelOption = None,
-    out: Annotated[
-        Path | None,
-        Option(
-            parser=paths.path,
-            help="File for Results, .jsonl; Predictions go beside it. By default none. A folder with --suite.",
-        ),
-    ] = None,
+    out: EvaluationOut = None,
     split: Annotated[str | None, Option(help="Which split to measure; test. A suite knows its own.")] = None,
     workers: Workers = 1,
     precision: Annotated[
