@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import accuracy_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
@@ -173,6 +174,25 @@ def test_several_labels_per_row():
     for column in range(4):
         peer = LogisticRegression(C=1 / 3, tol=1e-8, max_iter=1000).fit(features.astype(float), present[:, column])
         np.testing.assert_allclose(fixed.coef_[column], peer.coef_[0], atol=3e-3)
+
+
+def test_a_score_with_several_labels_is_the_share_of_rows_that_are_right_in_all():
+    features, labels = blobs(200, num_classes=3, noise=2)
+    present = np.stack([labels == 0, labels != 1], axis=1)
+    probe = LinearProbe(1.0).fit(features, present)
+    assert probe.score(features, present) == accuracy_score(present, probe.predict(features))
+    alone = [(probe.predict(features)[:, one] == present[:, one]).mean() for one in (0, 1)]
+    assert 0.5 < probe.score(features, present) < min(alone) < 1
+
+
+def test_the_search_with_several_labels_ranks_the_rows_that_have_them_first():
+    """On rows that can be told apart every trial's mean average precision is 1, down to where no penalty matters."""
+    features, labels = blobs(200, num_classes=3, noise=0.1)
+    present = np.stack([labels == 0, labels != 1], axis=1)
+    probe = LinearProbe().fit(features, present)
+    assert probe.search_.best.score == 1 and probe.score(features, present) == 1
+    flipped = LinearProbe().fit(features, present, validation=(features, ~present))
+    assert flipped.search_.trials[0].score < 0.5
 
 
 def test_masked_labels_are_left_out():

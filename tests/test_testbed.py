@@ -27,6 +27,11 @@ def test_all_models_are_there():
     assert outside == [("resnet50", "ImageNet-A")]  # whose mistakes ImageNet-A consists of
 
 
+def test_every_model_is_of_a_group_and_every_group_has_models():
+    sizes = collections.Counter(one.group for one in MODELS.values())
+    assert sizes.keys() == set(bed.GROUPS) and min(sizes.values()) > 30
+
+
 def test_a_resnet_101_makes_five_times_as_many_mistakes_under_shift():
     one = MODELS["resnet101"]
     assert round(100 * one.x, 1) == 88.3 and round(100 * one.y, 1) == 41.5

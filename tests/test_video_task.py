@@ -49,7 +49,7 @@ def test_frames_that_do_not_fit_are_an_error():
         average_by_clip([], np.zeros(0, int), [])
 
 
-def frames(folder, num_clips=14, num_frames=3, card=CARD, **known):
+def frames(folder, num_clips=14, num_frames=3, card=CARD, names=NAMES, **known):
     """Clips of one colour each; their frames do not lie beside each other."""
     folder.mkdir()
     entries = []
@@ -59,7 +59,7 @@ def frames(folder, num_clips=14, num_frames=3, card=CARD, **known):
             (folder / name).write_bytes(encoded(picture(NAMES[clip % 7], 100 * clip + frame)))
             known_here = {key: value[clip] for key, value in known.items()}
             entries.append(Entry(name, clip % 7, metadata={"clip": f"clip {clip}", **known_here}))
-    return check_benchmark("UCF101", "test", NAMES, TEMPLATES, ListedSource(folder, tuple(entries)), card=card)
+    return check_benchmark("UCF101", "test", names, TEMPLATES, ListedSource(folder, tuple(entries)), card=card)
 
 
 def test_a_set_of_clips_is_measured_by_its_metric(tmp_path):
@@ -79,6 +79,20 @@ def test_a_set_of_clips_is_measured_by_its_metric(tmp_path):
     assert results[1].value == score("accuracy", labels, means).value > 0.5
     assert results[0].run["settings"] == {"frames": 16, "averaged": "probabilities", "broken_clips": 0}
     assert VIDEO.applies(CARD) and VIDEO.splits(CARD) == ("test",)
+
+
+def test_the_seed_is_that_of_the_intervals_draws(tmp_path):
+    names = (*NAMES[1:3], NAMES[0], *NAMES[3:])  # three colours are mistaken
+    benchmark, encoder = frames(tmp_path / "frames", num_frames=1, names=names), PixelColourEncoder()
+    vectors = torch.from_numpy(np.array(encode_set(encoder, benchmark).vectors))
+    scores = (encoder.logit_scale * vectors @ class_embeddings(encoder, names, TEMPLATES).T).softmax(dim=1).numpy()
+    bounds = set()
+    for seed in (0, 5):
+        (found, _) = measure_video(encoder, benchmark, Setting(tmp_path, seed=seed))
+        expected = score("mean_of_top_1_and_5", np.arange(14) % 7, scores, seed=seed)
+        assert (found.low, found.high) == pytest.approx((expected.low, expected.high))
+        bounds.add((found.low, found.high))
+    assert len(bounds) == 2
 
 
 def test_frames_without_a_clip_are_an_error(tmp_path):

@@ -84,10 +84,8 @@ def settle(
         gradients: float64 (K, C), of the bias.
     """
     stacked = torch.stack(tuple(points))
-    before = stacked[..., -1].clone()
-    away = _absent(targets, stacked[0])
-    stacked[..., -1] += FAR * away  # a class without rows has no minimum to go to
-    gradients = gradients * (away == 0).to(gradients)
+    before = stacked[..., -1]
+    gradients = gradients * (_absent(targets, stacked[0]) == 0)  # a class without rows has no minimum to go to
     if targets.ndim == 1:
         gradients = gradients - gradients.mean(dim=1, keepdim=True)
     hessians = _hessians(design, targets, stacked)

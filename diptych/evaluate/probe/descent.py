@@ -11,6 +11,7 @@ MEMORY = 12
 """Steps that a descent remembers, each with two tensors of the size of its point."""
 
 _ARMIJO, _CURVATURE = 1e-4, 0.9
+_LONGER = 5.0  # times a length at which the slope is still that steep; the secant would say ten times and more
 _MAX_TRIALS, _MAX_NOISY_TRIALS, _MAX_LENGTHENED = 20, 6, 5  # with noise, another precision helps more than patience
 
 
@@ -96,8 +97,7 @@ class Descent:
             self._move(self._length * min(0.5, max(0.1, share)))
             return False
         if slope < _CURVATURE * self._slope and self._trials < _MAX_LENGTHENED:
-            secant = self._slope / (self._slope - slope) if slope > self._slope else float("inf")
-            self._move(self._length * min(max(secant, 1.5), 5.0))
+            self._move(self._length * _LONGER)
             return False
         return True
 

@@ -111,7 +111,7 @@ def few_shot_results(
     Returns:
         by metric and protocol ("probe 16-shot") the mean over the draws; low and high are their range.
     """
-    sizes = np.bincount(pool.train.labels, minlength=pool.num_classes)
+    sizes = np.bincount(pool.train.labels)
     seeds = [seed + draw for draw in range(NUM_SEEDS)]
     ranks = {one: draw_ranks(pool.train.keys, pool.train.labels, one) for one in seeds}
     results = []

@@ -131,8 +131,8 @@ def _memory(num_rows: int, width: int, num_classes: int, kept: bool, device: tor
     point = num_classes * (rank + 1) * 8
     descents = _TOGETHER * (2 * MEMORY + 8) * point
     copy = num_rows * rank * (4 if num_rows > width else 12) if kept else 0
-    rows = max(BASIS_ROWS, width + 1) * width * 8 + 3 * width * width * 8
-    chunk = CHUNK_VALUES[device.type] * 4 * 6 + READ_ROWS * width * 16
+    rows = (min(num_rows, max(BASIS_ROWS, width + 1)) + 3 * rank) * width * 8
+    chunk = CHUNK_VALUES[device.type] * 4 * 6 + min(num_rows, READ_ROWS) * width * 16
     solutions = NUM_FITS * num_classes * width * 8
     on_device = descents + copy + rows + chunk + num_rows * 8
     if device.type == "cuda":
