@@ -186,13 +186,11 @@ def test_a_score_with_several_labels_is_the_share_of_rows_that_are_right_in_all(
 
 
 def test_the_search_with_several_labels_ranks_the_rows_that_have_them_first():
-    """On rows that can be told apart every trial's mean average precision is 1, down to where no penalty matters."""
+    """On rows that can be told apart the mean average precision is 1."""
     features, labels = blobs(200, num_classes=3, noise=0.1)
     present = np.stack([labels == 0, labels != 1], axis=1)
     probe = LinearProbe().fit(features, present)
     assert probe.search_.best.score == 1 and probe.score(features, present) == 1
-    flipped = LinearProbe().fit(features, present, validation=(features, ~present))
-    assert flipped.search_.trials[0].score < 0.5
 
 
 def test_masked_labels_are_left_out():

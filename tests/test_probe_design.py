@@ -114,7 +114,7 @@ def test_the_basis_may_come_from_some_of_the_rows(monkeypatch):
     table[:, 0] = np.where(np.arange(1000) % 2, 1e-3, -1e-3)
     table[0, 1], table[-1, 1] = 5, -5
     rows = Design(table, CPU)
-    np.testing.assert_allclose(np.abs(rows.basis), [[0, 1], [1, 0]], atol=1e-3)
+    np.testing.assert_allclose(rows.basis.abs(), [[0, 1], [1, 0]], atol=1e-3)
     assert float(rows.variances[0]) == pytest.approx(2 * 25 / 10)  # two of the ten rows
     wide = Design(RNG.standard_normal((40, 30)), CPU)  # as many rows as the basis needs, however few are usual
     assert wide.rank == 30 and float(wide.variances.min()) > 1e-6
@@ -132,7 +132,7 @@ LABELS = torch.from_numpy(RNG.integers(0, 4, 30))
 @pytest.mark.parametrize("shift", [0.0, -3e4, 3e4])
 def test_logits_of_any_size_give_the_losses_of_a_softmax(dtype, scale, shift):
     logits = (LOGITS * scale + shift).to(dtype)
-    exact = logits.double().requires_grad_()
+    exact = logits.double().clone().requires_grad_()
     each = torch.stack([torch.nn.functional.cross_entropy(one.T, LABELS, reduction="sum") for one in exact])
     each.sum().backward()
     loss = softmax_residuals_(logits, LABELS)

@@ -60,7 +60,7 @@ def test_short_passes_are_measured_until_they_have_taken_a_while(monkeypatch):
     monkeypatch.setattr(plan.time, "perf_counter", clock)
     found = plan_probe((10, 3), 2, device="cpu")
     assert found.pass_seconds == 1 / 64 and found.slice_rows == 10
-    assert 2 * (2 * 20 + 1) == clock.looks  # 20 passes of 1/64 s are the first to take 0.3 s
+    assert clock.looks == 2 * (2 * 20 + 1)  # 20 passes of 1/64 s are the first to take 0.3 s
 
 
 def test_what_is_read_in_each_pass(monkeypatch):

@@ -36,10 +36,12 @@ class Descent:
         self.iterations = 0
         self.state = "running"
         self._is_near, self._limit = is_near, limit
-        self._curvature = torch.ones_like(start)
         self._pairs: list[tuple[torch.Tensor, torch.Tensor, float]] = []
-        self._direction = torch.zeros_like(start)
-        self._slope, self._length, self._trials = 0.0, 1.0, 0
+        self._curvature: torch.Tensor  # this and what follows holds from the first look at the point on
+        self._direction: torch.Tensor
+        self._slope: float
+        self._length: float
+        self._trials: int
 
     def follow(self, other: "Descent") -> None:
         """Begin where `other` is, the same problem with another penalty, and with what it learned of the Hessian."""
