@@ -6,15 +6,17 @@
 
 A mutant meets the tests that execute its statement, those of the narrowest file first and those that killed its
 neighbours before all others, up to --seconds of them and until the first failure. The package lies in a copy that
-stands first on the path, also of processes that tests start. One process imports it and collects the tests; each mutant
-is a fork of it, in which the changed function gets its new code (live.py). What takes effect on import (constants,
-defaults, tables) runs in a fork that has imported torch and the like, but not yet the package.
+stands first on the path, also of processes that tests start. One process imports it, collects the tests and runs one
+of each file; each mutant is a fork of it, in which the changed function gets its new code (live.py). What takes effect
+on import (constants, defaults, tables) runs in a fork that has imported torch and the like, but not yet the package.
 Started again with the same --out, it goes on; --again runs those that survived once more, after tests were added.
 """
 
 import argparse
 import ast
 import compileall
+import functools
+import gc
 import json
 import os
 import random
@@ -38,13 +40,13 @@ PRELOADED = (
     *("numpy", "torch", "scipy.special", "scipy.stats", "sklearn.linear_model", "sklearn.metrics", "pyarrow.parquet"),
     *("PIL.Image", "typer", "rich.table", "jinja2", "tokenizers", "ftfy", "safetensors.torch"),
 )
-OPTIONS = ["-q", "-s", "-o", "timeout=0", "-p", "no:cacheprovider", "-p", "no:randomly"]
+OPTIONS = ["-q", "-s", "-o", "timeout=0", "-p", "no:cacheprovider", "-p", "no:randomly", "--tb=no", "--assert=plain"]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("groups", nargs="*", help=f"some of {', '.join(GROUPS)}")
-    parser.add_argument("--module", default="", help="only modules whose path ends so")
+    parser.add_argument("--module", nargs="+", default=[""], help="only modules whose path ends so")
     parser.add_argument("--lines", type=Path, help="what measure.py wrote")
     parser.add_argument("--out", type=Path, help="outcomes are added to this file")
     parser.add_argument("--sample", type=int, help="so many mutants of each group, drawn with seed 0")
@@ -69,7 +71,7 @@ def main() -> None:
 
 def wanted(group: str, arguments: argparse.Namespace) -> list[tuple[str, Mutant]]:
     """(module, mutant) that are still to run."""
-    paths = [path for path in GROUPS[group] if path.endswith(arguments.module)]
+    paths = [path for path in GROUPS[group] if path.endswith(tuple(arguments.module))]
     found = [(path, one) for path in paths for one in mutants((ROOT / path).read_text())]
     if arguments.sample and len(found) > arguments.sample:
         found = random.Random(0).sample(found, arguments.sample)
@@ -125,6 +127,11 @@ class Selection:
         rank = {name: place for place, name in enumerate(reversed(self.killers[-30:]))}
         found.sort(key=lambda row: (rank.get(row.test, len(rank)), self.breadth[_file(row)], row.seconds))
         return list(self._within(found))
+
+    def broadest(self) -> list[Row]:
+        """Of each file the test that executes the most lines, within a second if one does."""
+        rows = sorted(self.rows.values(), key=lambda row: (row.seconds < 1, sum(map(len, row.lines.values()))))
+        return list({_file(row): row for row in rows}.values())
 
     def _within(self, found: list[Row]) -> Iterator[Row]:
         left = self.seconds
@@ -198,8 +205,11 @@ class Collected:
         self.run, self.todo = run, todo
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
-        living = functions_of(self.run.overlay)
         items = {item.nodeid: item for item in session.items}
+        warm_up(session, [items[row.test] for row in self.run.selection.broadest() if row.test in items])
+        living = functions_of(self.run.overlay)
+        gc.collect()
+        gc.freeze()  # a fork copies what its collector touches; what is frozen is found no more
         for path, mutant in self.todo:
 
             def start(tests: list[Row], path: str = path, mutant: Mutant = mutant) -> None:
@@ -211,6 +221,17 @@ class Collected:
 
             self.run.one(path, mutant, start)
         return True
+
+
+def warm_up(session: pytest.Session, items: list[pytest.Item]) -> None:
+    """Run some tests, so that what they import as they run is there in every fork. No result of the package's stays."""
+    for item in items:
+        item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
+    if session.testsfailed:
+        raise pytest.UsageError("a test fails with unchanged code")
+    for one in gc.get_objects():
+        if type(one) is functools._lru_cache_wrapper and str(one.__module__).startswith("diptych"):
+            one.cache_clear()
 
 
 def run_anew(tests: list[str]) -> None:
