@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from diptych.data.benchmarks import Benchmark
+from diptych.data.cards.own import own_card
 from diptych.data.cards.prompts import get_prompts
 from diptych.data.cards.table import get_card
 from diptych.errors import DataError, InputError
@@ -18,9 +19,9 @@ from diptych.evaluate.metrics.ranking import roc_auc
 from diptych.evaluate.probe.few_shot import draw_ranks, drawn_rows, fit_few_shot
 from diptych.evaluate.probe.few_shot_task import FEW_SHOT, FEW_SHOT_FROM_TEXTS, Pool, few_shot_results, point
 from diptych.evaluate.probe.training_set import TrainingSet
-from diptych.evaluate.suite import run_suite
+from diptych.evaluate.suite import read_all, run_suite, write_part
 from diptych.evaluate.tasks.task import Setting
-from diptych.records import Sample
+from diptych.records import Result, Sample
 
 NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 COLOURS = {name: np.random.default_rng(index).integers(30, 225, 3) for index, name in enumerate(NAMES)}
@@ -137,6 +138,35 @@ def test_the_same_seed_gives_the_same_numbers_with_and_without_kept_classifiers(
     other = FEW_SHOT.measure(Colours(), get_card("CIFAR10"), Setting(small, seed=3))
     assert other[0].run["settings"]["seeds"] == [3, 4, 5]
     assert other[0].run["settings"]["values"] != first.results[0].run["settings"]["values"]
+
+
+class Blind:
+    """Sees the same in every picture: each draw scores one class, and the mean of equal scores is rounded."""
+
+    name = "blind"
+
+    def encode_images(self, pictures):
+        return torch.ones(len(pictures), 4) / 2
+
+
+def test_equal_scores_of_all_draws_are_kept(tmp_path):
+    """(0.2 + 0.2 + 0.2) / 3 is above 0.2 in floating point: the whole measurement was lost, without an error."""
+    for split in ("train", "test"):
+        for name in NAMES[:5]:
+            folder = tmp_path / "sets" / "five" / split / name
+            folder.mkdir(parents=True)
+            Image.new("RGB", (4, 4)).save(folder / "a.png")
+    found = run_suite(Blind(), [FEW_SHOT], [own_card(tmp_path / "sets" / "five")], Setting(tmp_path / "sets"), tmp_path)
+    assert [(one.low, one.value, one.high) for one in read_all(tmp_path)] == [(0.2, 0.2, 0.2)]
+    assert found.results == read_all(tmp_path)
+
+
+def test_what_is_no_measurement_is_an_error_not_a_loss(tmp_path):
+    good = FEW_SHOT.name, "five", "test", "accuracy", 0.5, 2
+    for low, high in ((0.6, 0.7), (float("nan"), 1.0), (None, 1.0)):
+        with pytest.raises(InputError, match="is no measurement"):
+            write_part(tmp_path / "a.json", None, [Result(*good, low, high, "range", "probe 1-shot", "blind")])
+    assert not (tmp_path / "a.json").exists()
 
 
 def test_a_broken_kept_classifier_is_named(small, tmp_path, caplog):

@@ -79,6 +79,12 @@ def test_a_huggingface_folder_of_weights_alone(huggingface, vit, pictures, caplo
     "change",
     [
         {"do_center_crop": False},
+        {"do_pad": True, "pad_size": {"height": 60, "width": 60}},
+        {"image_processor_type": "ConvNextImageProcessor", "size": {"shortest_edge": 48}},
+        {"image_processor_type": "EfficientNetImageProcessor", "size": {"height": 48, "width": 48}},
+        {"image_processor_type": "ViTImageProcessor", "size": {"shortest_edge": 48}},
+        {"image_processor_type": 3},
+        {"size": {"longest_edge": 48}},
         {"crop_size": 32},
         {"size": {"shortest_edge": 64}},
         {"size": {"height": 48, "width": 64}},
@@ -92,8 +98,32 @@ def test_a_huggingface_folder_of_weights_alone(huggingface, vit, pictures, caplo
 )
 def test_a_preprocessing_that_cannot_be_followed_is_refused(huggingface, change):
     (huggingface / "preprocessor_config.json").write_text(json.dumps(change))
-    with pytest.raises(ConfigError):
+    with pytest.raises(ConfigError, match="transformers prepares images so: give hf:"):
         load(huggingface)
+
+
+SQUARE = {"size": {"height": 48, "width": 48}}
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"image_processor_type": "ViTImageProcessor", **SQUARE},
+        {"feature_extractor_type": "ViTFeatureExtractor", "image_mean": [0.4] * 3, **SQUARE},
+        {"image_processor_type": "SiglipImageProcessor", **SQUARE},
+        {"image_processor_type": "CLIPImageProcessorFast", "do_center_crop": False, **SQUARE},
+        {"image_processor_type": "BitImageProcessor", "size": {"shortest_edge": 48}, "crop_size": 48},
+        {"image_processor_type": "ChineseCLIPImageProcessor", "size": {"shortest_edge": 48}, "crop_size": 48},
+    ],
+    ids=lambda values: "".join(
+        str(values.get(name, "")) for name in ("image_processor_type", "feature_extractor_type")
+    ),
+)
+def test_other_image_processors_give_transformers_own_pixels(huggingface, pictures, values):
+    """Each kind has defaults of its own for what its file does not state."""
+    (huggingface / "preprocessor_config.json").write_text(json.dumps(values))
+    ours, theirs = load(huggingface, "cpu"), load(f"hf:{huggingface}", "cpu")
+    assert distance(ours.encode_images(pictures), theirs.encode_images(pictures)) <= 1e-5
 
 
 def test_a_huggingface_folder_without_weights(huggingface):

@@ -65,6 +65,21 @@ def test_what_trainers_save_is_unwrapped(weights, tmp_path, kind):
     assert same(to_diptych(read_tensors(tmp_path / "epoch.ckpt")), weights)
 
 
+def test_a_temperature_with_a_dimension_is_a_number(weights, tmp_path):
+    """FSDP takes no parameter without dimensions; open_clip reads such files, too."""
+    torch.save({**weights, "logit_scale": weights["logit_scale"][None]}, tmp_path / "weights.pt")
+    assert same(to_diptych(read_tensors(tmp_path / "weights.pt")), weights)
+
+
+@pytest.mark.parametrize("kind", [torch.int8, torch.uint8, torch.bool, torch.int64])
+def test_quantised_weights_are_no_weights(weights, tmp_path, kind):
+    """Taken as they are, integers of -127 to 127 gave confident labels."""
+    name = "visual.transformer.resblocks.0.mlp.c_fc.weight"
+    torch.save({**weights, name: (100 * weights[name]).to(kind)}, tmp_path / "weights.pt")
+    with pytest.raises(WeightsError, match=rf"1 of {len(weights)} tensors .*c_fc.*quantised.*fp32, fp16 or bf16"):
+        load(tmp_path / "weights.pt")
+
+
 def test_of_several_containers_the_first_is_taken_and_said(weights, tmp_path, caplog):
     other = {name: tensor + 1 for name, tensor in weights.items()}
     torch.save({"ema": other, "model": weights}, tmp_path / "both.pt")

@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,13 @@ PREPROCESSOR, OPEN_CLIP_CONFIG = "preprocessor_config.json", "open_clip_config.j
 _PROCESSOR = "processor_config.json"
 _PIL_INTERPOLATIONS = {2: "bilinear", 3: "bicubic"}
 _STEPS = ("do_resize", "do_center_crop", "do_rescale", "do_normalize")
+_HALVES = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "do_center_crop": False}
+_KINDS: Mapping[str, dict[str, Any]] = {
+    **dict.fromkeys(("CLIP", "ChineseCLIP", "Bit"), {}),
+    "Siglip": _HALVES,
+    "ViT": _HALVES | {"resample": 2},
+}
+"""The image processors of transformers that differ from CLIP's in their defaults alone, and these defaults."""
 _VISION_DEFAULTS = {"image_size": 224, "patch_size": 16, "width": 768, "layers": 12, "head_width": 64, "mlp_ratio": 4.0}
 
 
@@ -33,38 +41,47 @@ def huggingface_preprocessing(folder: Path, image_size: int) -> Preprocessing:
     else:
         logger.warning("%s lacks %s; taking CLIP's preprocessing", folder, PREPROCESSOR)
         return Preprocessing(image_size, resize="shortest_floor")
-    default = Preprocessing(image_size)
-    skipped = [step for step in _STEPS if not values.get(step, True)]
+    try:
+        return _read_processor(values, image_size)
+    except ConfigError as error:
+        raise ConfigError(f"{folder}: {error}. transformers prepares images so: give hf:{folder}") from error
+
+
+def _read_processor(values: Mapping[str, Any], image_size: int) -> Preprocessing:
+    """The preprocessing of an image processor of transformers, with that kind's defaults where it states nothing."""
+    stated = values.get("image_processor_type") or values.get("feature_extractor_type") or "CLIP"
+    kind = re.sub(r"(ImageProcessor(Fast|Pil)?|FeatureExtractor)$", "", str(stated))
+    if kind not in _KINDS:
+        raise ConfigError(f"images prepared by a {stated} are not supported")
+    values = _KINDS[kind] | dict(values)
+    size, crop = values.get("size", image_size), values.get("crop_size", image_size)
+    squash = isinstance(size, Mapping) and "height" in size
+    steps = [step for step in _STEPS if step != "do_center_crop" or not squash]
+    skipped = [step for step in steps if not values.get(step, True)]
     factor = values.get("rescale_factor", 1 / 255)
-    if skipped or not isinstance(factor, float) or abs(factor * 255 - 1) > 1e-6:
-        raise ConfigError(
-            f"{folder}: a preprocessing without {', '.join(skipped) or 'division by 255'} is not supported"
-        )
-    crop, size = _side(values.get("crop_size", image_size)), _side(values.get("size", image_size))
-    if crop != image_size or size != image_size:
-        raise ConfigError(
-            f"{folder}: resizing to {size} and cropping to {crop} is not supported for {image_size} pixels"
-        )
+    if skipped or values.get("do_pad") or not isinstance(factor, float) or abs(factor * 255 - 1) > 1e-6:
+        unlike = f"without {', '.join(skipped)}" if skipped else "with do_pad" if values.get("do_pad") else ""
+        raise ConfigError(f"a preprocessing {unlike or 'without division by 255'} is not supported")
+    if _side(size) != image_size or (values.get("do_center_crop", True) and _side(crop) != image_size):
+        raise ConfigError(f"resizing to {size} and cropping to {crop} is not supported for {image_size} pixels")
     resample = values.get("resample", 3)
     if not isinstance(resample, int) or resample not in _PIL_INTERPOLATIONS:
-        raise ConfigError(f"{folder}: resample {resample!r} is not supported, only 2 (bilinear) and 3 (bicubic)")
+        raise ConfigError(f"resample {resample!r} is not supported, only 2 (bilinear) and 3 (bicubic)")
     return Preprocessing(
         image_size,
-        _triple(values.get("image_mean", default.mean)),
-        _triple(values.get("image_std", default.std)),
+        _triple(values.get("image_mean", Preprocessing.mean)),
+        _triple(values.get("image_std", Preprocessing.std)),
         _PIL_INTERPOLATIONS[resample],
-        "squash" if "height" in _mapping(values.get("size")) else "shortest_floor",
+        "squash" if squash else "shortest_floor",
     )
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return value if isinstance(value, Mapping) else {}
 
 
 def _side(size: Any) -> Any:
     """224, {"shortest_edge": 224} and {"height": 224, "width": 224} say the same; anything else comes back as it is."""
-    sides = list(_mapping(size).values())
-    return sides[0] if sides and all(side == sides[0] for side in sides) else size
+    if isinstance(size, Mapping) and set(size) in ({"shortest_edge"}, {"height", "width"}):
+        sides = list(size.values())
+        return sides[0] if all(side == sides[0] for side in sides) else size
+    return size
 
 
 def _triple(values: Any) -> Any:

@@ -29,7 +29,7 @@ from diptych.evaluate.shown_classes import had_to_be_asked_for
 from diptych.evaluate.tasks.task import Setting, Task
 from diptych.evaluate.unfinished import write_whole
 from diptych.files import expanded
-from diptych.records import Predictions, Result, parse_result
+from diptych.records import Predictions, Result, check_result, parse_result
 
 FORMAT = 1
 
@@ -260,8 +260,14 @@ def write_part(
         model: of `model_mark`; "" where it is not known.
         predictions: files that were written beside it, by their names in the folder of Predictions.
     Raises:
+        InputError: a Result is no measurement, so that nobody could read it again.
         DataError: the disk is full, or the folder cannot be written.
     """
+    for result in results:
+        try:
+            check_result(result)
+        except ValueError as error:
+            raise InputError(f"{result.metric} by {result.protocol} is no measurement: {error}; report it") from error
     content = {
         "format": FORMAT,
         "fingerprint": mark,

@@ -28,6 +28,7 @@ IGNORED = (
     "text_model.embeddings.position_ids",
     "vision_model.embeddings.position_ids",
 )
+_NUMBERS = {"logit_scale", "logit_bias"}
 _TEXT_NAMES = ("token_embedding.", "positional_embedding", "transformer.", "ln_final.", "text_projection")
 
 _HF_BLOCK = {
@@ -111,6 +112,9 @@ def to_diptych(tensors: Mapping[str, torch.Tensor]) -> Tensors:
     """
     names = without_prefix(tensors)
     result = {names[name]: tensor for name, tensor in tensors.items() if names[name] not in IGNORED}
+    for name in _NUMBERS & result.keys():
+        if result[name].shape == (1,):  # of wrappers that take no parameter without dimensions, such as FSDP
+            result[name] = result[name].reshape(())
     if any(name.startswith(("vision_model.", "text_model.")) for name in result):
         return _from_huggingface(result)
     return {_without_text_prefix(name): tensor for name, tensor in result.items()}

@@ -155,7 +155,8 @@ def load_tensors(model: nn.Module, tensors: Mapping[str, torch.Tensor], where: s
     Args:
         where: what the tensors were read from, for the message.
     Raises:
-        WeightsError: names are missing or extra, or shapes differ; all kinds are listed, the model is unchanged.
+        WeightsError: names are missing or extra, shapes differ (all kinds are listed), or the numbers are quantised;
+            the model is unchanged.
     """
     expected = model.state_dict()
     missing = [name for name in expected if name not in tensors]
@@ -165,6 +166,16 @@ def load_tensors(model: nn.Module, tensors: Mapping[str, torch.Tensor], where: s
         for name, tensor in expected.items()
         if name in tensors and tensors[name].shape != tensor.shape
     ]
+    whole = [
+        f"{name} ({str(tensors[name].dtype).removeprefix('torch.')})"
+        for name, tensor in expected.items()
+        if name in tensors and tensor.is_floating_point() and not tensors[name].is_floating_point()
+    ]
+    if whole:
+        raise WeightsError(
+            f"{where}: {len(whole)} of {len(expected)} tensors hold no floating-point numbers, such as {whole[0]}: these "
+            "weights are quantised, and their scales are not read here; give the same model in fp32, fp16 or bf16"
+        )
     problems = [
         f"{len(names)} {label}: {', '.join(names[:_SHOWN])}{', ...' if len(names) > _SHOWN else ''}"
         for label, names in (("missing", missing), ("extra", extra), ("of the wrong shape", wrong))

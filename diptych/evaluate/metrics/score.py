@@ -28,6 +28,12 @@ class Score:
     interval: str | None = None
 
 
+def of_repeats(values: Sequence[float], n: int, interval: str) -> Score:
+    """The mean of repeated measurements with their range; rounding never puts the mean of equal ones beside it."""
+    low, high = min(values), max(values)
+    return Score(min(max(float(np.mean(values)), low), high), n, low, high, interval)
+
+
 def score(
     metric: str,
     labels: np.ndarray,

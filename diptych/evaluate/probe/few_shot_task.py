@@ -30,7 +30,7 @@ from diptych.errors import InputError
 from diptych.evaluate.encoded import Encoded, encode_set
 from diptych.evaluate.metrics.classification import accuracy, accuracy_top_k, mean_per_class_accuracy
 from diptych.evaluate.metrics.ranking import roc_auc
-from diptych.evaluate.metrics.score import Score
+from diptych.evaluate.metrics.score import Score, of_repeats
 from diptych.evaluate.probe.few_shot import CLASSIFIERS, Fit, draw_ranks, drawn_rows, fit_few_shot, possible_shots
 from diptych.evaluate.probe.training_set import deviations, note_learned, open_training_set
 from diptych.evaluate.results import make_result
@@ -143,13 +143,9 @@ def over_draws(results: Sequence[Result], settings: dict[str, Any]) -> Result:
     """One Result of those of several draws: their mean, with their range as its interval."""
     values = [result.value for result in results]
     run = {**results[0].run, "settings": {**results[0].run.get("settings", {}), **settings, "values": values}}
+    found = of_repeats(values, results[0].n, f"range of {len(values)} seeds")
     return dataclasses.replace(
-        results[0],
-        value=float(np.mean(values)),
-        low=min(values),
-        high=max(values),
-        interval=f"range of {len(values)} seeds",
-        run=run,
+        results[0], value=found.value, low=found.low, high=found.high, interval=found.interval, run=run
     )
 
 

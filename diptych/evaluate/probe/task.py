@@ -16,7 +16,7 @@ from diptych.data.cards.table import CARDS, get_card
 from diptych.embed.encoder import Encoder
 from diptych.errors import DataError
 from diptych.evaluate.encoded import Encoded, encode_set
-from diptych.evaluate.metrics.score import Score, relevance, score
+from diptych.evaluate.metrics.score import Score, of_repeats, relevance, score
 from diptych.evaluate.predictions import predictions_path, top_predictions, write_predictions
 from diptych.evaluate.probe.kept import Learned, learn_probe, vector_kind
 from diptych.evaluate.probe.training_set import note_learned
@@ -57,8 +57,7 @@ def _measure(encoder: Encoder, card: Card, setting: Setting, kind: str) -> list[
         if ends := sorted({one.settings["search ends at"] for one in learned if "search ends at" in one.settings}):
             settings["search ends at"] = ", ".join(ends)
         settings["values"] = values
-        mean = float(np.mean(values))
-        found = [Score(mean, found[0].n, min(values), max(values), f"range of {len(values)} folds")]
+        found = [of_repeats(values, found[0].n, f"range of {len(values)} folds")]
     if pictures.num_broken:
         settings["broken"] = pictures.num_broken
     elif setting.predictions is not None and card.task != "multi_label":
