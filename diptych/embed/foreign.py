@@ -20,7 +20,7 @@ _PIL_INTERPOLATIONS = {2: "bilinear", 3: "bicubic"}
 _STEPS = ("do_resize", "do_center_crop", "do_rescale", "do_normalize")
 _HALVES = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "do_center_crop": False}
 _KINDS: Mapping[str, dict[str, Any]] = {
-    **dict.fromkeys(("CLIP", "ChineseCLIP", "Bit"), {}),
+    **{kind: {} for kind in ("CLIP", "ChineseCLIP", "Bit")},
     "Siglip": _HALVES,
     "ViT": _HALVES | {"resample": 2},
 }

@@ -173,8 +173,8 @@ def load_tensors(model: nn.Module, tensors: Mapping[str, torch.Tensor], where: s
     ]
     if whole:
         raise WeightsError(
-            f"{where}: {len(whole)} of {len(expected)} tensors hold no floating-point numbers, such as {whole[0]}: these "
-            "weights are quantised, and their scales are not read here; give the same model in fp32, fp16 or bf16"
+            f"{where}: {len(whole)} of {len(expected)} tensors hold no floating-point numbers, such as {whole[0]}: "
+            "these weights are quantised, and their scales are not read here; give the same model in fp32, fp16 or bf16"
         )
     problems = [
         f"{len(names)} {label}: {', '.join(names[:_SHOWN])}{', ...' if len(names) > _SHOWN else ''}"
