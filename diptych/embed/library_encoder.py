@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from diptych.embed.encoder import Picture
-from diptych.embed.pictures import OnError, embed_pictures
+from diptych.embed.pictures import OnError, embed_pictures, guarded
 from diptych.errors import ConfigError, WeightsError
 from diptych.model.clip import normalised
 
@@ -55,7 +55,7 @@ class ForeignEncoder:
             keeps_centre: `prepare` scales the short side and keeps the centre square; a strip is cut to its middle.
         """
         self.name, self._network, self._no_texts = name, network.eval(), no_texts
-        self._prepare = (lambda picture: prepare(middle(picture))) if keeps_centre else prepare
+        self._prepare = guarded((lambda picture: prepare(middle(picture))) if keeps_centre else prepare)
         self._images, self._texts, self._features = images, texts, features
         self.device = next(network.parameters()).device
         # Equal weights are not equal models: the network in words tells its activation, which no weight does.

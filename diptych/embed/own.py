@@ -16,7 +16,7 @@ import torch
 
 from diptych.data.decoding import decode_image
 from diptych.embed.encoder import Picture
-from diptych.embed.pictures import OnError, blank_picture, error_reporter, in_batches, scattered
+from diptych.embed.pictures import OnError, blank_picture, encode_apart, error_reporter, in_batches, in_short, scattered
 from diptych.errors import DiptychError, ImageError, InputError, ShapeError
 
 _UNIT = ("encode_images", "encode_texts", "encode_pixels", "project_features")
@@ -102,8 +102,15 @@ class OwnEncoder:
                     sound[number - 1] = decode_image(picture)
                 except ImageError as error:
                     report(number - 1, error)
-            rows = encode(list(sound.values()) or [blank_picture()], **options)[: len(sound)]
-            return scattered(rows, list(sound), number)
+            rows, places = None, list(sound)
+            if sound:
+                rows, failed = encode_apart(lambda some: encode(some, **options), list(sound.values()))
+                for place, problem in failed.items():
+                    report(places[place], ImageError(in_short(problem)))
+                places = [one for place, one in enumerate(places) if place not in failed]
+            if rows is None:  # a blank picture tells how wide a row is, or that no picture can be encoded
+                rows = encode([blank_picture()], **options)[:0]
+            return scattered(rows, places, number)
 
         return encode_images
 

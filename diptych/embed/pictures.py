@@ -13,7 +13,7 @@ from PIL import Image
 
 from diptych.data.decoding import decode_image
 from diptych.embed.encoder import Picture
-from diptych.errors import ConfigError, ImageError
+from diptych.errors import ConfigError, DiptychError, ImageError
 from diptych.model.device import num_cores
 
 OnError = Literal["raise", "skip"] | Callable[[int, ImageError], None]
@@ -74,10 +74,11 @@ def embed_pictures(
 
     parts: list[torch.Tensor] = []
     sound: list[int] = []  # the places of their rows
+    shapes: list[torch.Size] = []  # of the first that is sound
     place = 0
     with ThreadPoolExecutor(min(_MOST_DECODERS, num_cores())) as pool:
         for batch in in_batches(pictures, batch_size):
-            prepared = list(pool.map(attempt, batch))
+            prepared = [_of_one_shape(one, shapes) for one in pool.map(attempt, batch)]
             for index, one in enumerate(prepared):
                 if isinstance(one, ImageError):
                     report(place + index, one)
@@ -89,6 +90,68 @@ def embed_pictures(
     if not parts:  # a blank picture tells how wide a row is
         parts.append(embed(prepare(blank_picture())[None])[:0])
     return scattered(torch.cat(parts), sound, place)
+
+
+def _of_one_shape(prepared: torch.Tensor | ImageError, shapes: list[torch.Size]) -> torch.Tensor | ImageError:
+    """What was prepared; of another shape than the first one, an error."""
+    if isinstance(prepared, ImageError):
+        return prepared
+    shapes += [] if shapes else [prepared.shape]
+    if prepared.shape == shapes[0]:
+        return prepared
+    return ImageError(f"the picture is prepared as {tuple(prepared.shape)}, those before it as {tuple(shapes[0])}")
+
+
+def guarded(prepare: Callable[[Any], Any]) -> Callable[[Any], torch.Tensor]:
+    """Another library's preprocessing, of which every exception is the ImageError of the picture it is raised for."""
+
+    def prepared(picture: Any) -> torch.Tensor:
+        try:
+            found = prepare(picture)
+        except ImageError:
+            raise
+        except Exception as error:  # it raises what it likes
+            raise ImageError(f"the model's preprocessing failed: {in_short(error)}") from error
+        if not isinstance(found, torch.Tensor):
+            raise ImageError(f"the model's preprocessing gave a {type(found).__name__}, which is no tensor")
+        return found
+
+    return prepared
+
+
+def in_short(error: Exception) -> str:
+    """An exception in one line; that of Diptych by its words, another one with its type."""
+    words = str(error).strip().split("\n")[0][:300]
+    return words if isinstance(error, DiptychError) else f"{type(error).__name__}: {words}"
+
+
+def encode_apart(
+    encode: Callable[[list[Any]], Any], pictures: Sequence[Any]
+) -> tuple[torch.Tensor | None, dict[int, Exception]]:
+    """Encode pictures together; where that fails, without those that fail alone.
+
+    Args:
+        encode: N >= 1 pictures -> (N, E); somebody else's, it may raise anything.
+        pictures: decoded ones.
+    Returns:
+        the rows of the others, None where there are none, and by its place why a picture failed.
+    Raises:
+        Exception: what `encode` raises of all together where it raises nothing of any of them alone.
+    """
+    try:
+        return torch.as_tensor(encode(list(pictures))), {}
+    except Exception:
+        failed: dict[int, Exception] = {}
+        for place, picture in enumerate(pictures):
+            try:
+                encode([picture])
+            except Exception as error:
+                # An encoder of ours calls the picture by its place, which is 0 here.
+                failed[place] = error.__cause__ if isinstance(error.__cause__, ImageError) else error
+        if not failed:
+            raise  # of all together
+    good = [picture for place, picture in enumerate(pictures) if place not in failed]
+    return (torch.as_tensor(encode(good)) if good else None), failed
 
 
 def blank_picture() -> Image.Image:

@@ -17,6 +17,7 @@ from diptych.data.sources import Source
 from diptych.data.tally import Tally
 from diptych.data.transforms import Preprocessing
 from diptych.embed.encoder import Encoder
+from diptych.embed.pictures import encode_apart, in_short
 from diptych.errors import ConfigError, DataError, ImageError
 from diptych.records import Broken, Sample
 
@@ -212,19 +213,25 @@ def _from_pictures(
 ) -> Iterator[_Batch]:
     tally = Tally(max_broken=1.0, num_shards=len(source.shards))
     items = ((shard, item) for index, shard in enumerate(source.shards) for item in source.read(index))
+    any_good = False
     while chunk := list(itertools.islice(items, batch_size)):
-        good: list[tuple[Sample, Image.Image]] = []
+        good: list[tuple[Sample, Image.Image, str]] = []
         broken: list[Broken] = []
         for shard, item in chunk:
             opened = _open(item, shard)
             if isinstance(opened, Broken):
                 broken.append(opened)
             else:
-                good.append(opened)
-        tally.add(len(good), broken, epoch=0, epoch_ends=False)
-        if good:
-            vectors = torch.as_tensor(function([picture for _, picture in good]))
-            yield tuple(sample.key for sample, _ in good), vectors, np.array([sample.label for sample, _ in good])
+                good.append((*opened, shard))
+        vectors, failed = encode_apart(function, [picture for _, picture, _ in good]) if good else (None, {})
+        if failed and vectors is None and not any_good:
+            raise failed[0]  # it is the model: the others would fail, too
+        broken += [Broken(good[place][0].key, good[place][2], in_short(error)) for place, error in failed.items()]
+        samples = [sample for place, (sample, *_) in enumerate(good) if place not in failed]
+        tally.add(len(samples), broken, epoch=0, epoch_ends=False)
+        if vectors is not None:
+            any_good = True
+            yield tuple(one.key for one in samples), vectors, np.array([one.label for one in samples])
     tally.add(0, (), epoch=0, epoch_ends=True)
 
 
