@@ -169,3 +169,36 @@ else:
 
     def _unlock(file: IO[bytes]) -> None:
         """Closing the file does it."""
+
+
+_LFS = b"version https://git-lfs.github.com/spec/"
+_PAGES = {b"<!doctype html": "a web page (HTML)", b"<html": "a web page (HTML)", b"<head": "a web page (HTML)"}
+HEAD = 512  # bytes that tell a stand-in
+
+
+def stand_in(head: bytes, size: int, wanted: str = "file") -> str:
+    """What lies in the place of a file that was never fetched, and what to do; "" where it may be the file itself.
+
+    Args:
+        head: the first HEAD bytes.
+        size: of what is there, in bytes.
+        wanted: what it should be: "weights", "image", ...
+    """
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if head.startswith(_LFS):
+        sizes = [line.split()[1:] for line in head.decode(errors="replace").splitlines() if line.startswith("size ")]
+        full = f" of {int(sizes[0][0]):,} bytes" if sizes and sizes[0] and sizes[0][0].isdigit() else ""
+        return f"it is a Git LFS pointer of {size} bytes, not the {wanted}{full}: run git lfs pull there"
+    for start, kind in {**_PAGES, b"<?xml": "an XML document"}.items():
+        if text.startswith(start):
+            return f"it is {kind} of {size:,} bytes, not the {wanted}: fetch the file itself, not the page about it"
+    return ""
+
+
+def stand_in_at(path: Path, wanted: str = "file") -> str:
+    """The same of a file on disk; "" where it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            return stand_in(file.read(HEAD), path.stat().st_size, wanted)
+    except OSError:
+        return ""

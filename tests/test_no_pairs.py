@@ -15,6 +15,8 @@ from diptych.recipes import configure
 from diptych.train.inputs import count_pairs
 from diptych.train.plan import make_plan
 
+POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 123456\n"
+
 
 def all_paths_wrong(folder: Path) -> str:
     return str(write(folder / "a.csv", "path,text\nnowhere/a.png,a\nnowhere/b.png,b\n"))
@@ -64,7 +66,46 @@ def a_table_further_down(folder: Path) -> str:
     return str(folder)
 
 
+def texts_in_a_folder_of_their_own(folder: Path) -> str:
+    write(folder / "images" / "0.png", PNG)
+    write(folder / "texts" / "0.txt", "a dog")
+    return str(folder)
+
+
+def texts_called_like_the_image_and_its_suffix(folder: Path) -> str:
+    write(folder / "0.png", PNG)
+    write(folder / "0.png.txt", "a dog")
+    return str(folder)
+
+
+def flickr8k_as_kaggle_has_it(folder: Path) -> str:
+    write(folder / "Images" / "0.png", PNG)
+    write(folder / "captions.txt", "image,caption\n" + "".join(f"0.png,a dog of kind {n}\n" for n in range(5)))
+    return str(folder)
+
+
+def other_keys_in_json(folder: Path) -> str:
+    write(folder / "0.png", PNG)
+    write(folder / "0.json", json.dumps({"alt": "a dog", "license": 1}))
+    return str(folder)
+
+
+def captions_by_language(folder: Path) -> str:
+    rows = [{"image": "0.png", "caption": {"en": "a dog", "de": "ein Hund"}}, {"image": "0.png", "caption": [1, 2]}]
+    return str(write(folder / "a.jsonl", "\n".join(map(json.dumps, rows))))
+
+
+def a_pointer_of_git_lfs(folder: Path) -> str:
+    return str(write(folder / "0.tar", POINTER))
+
+
 CASES = {
+    texts_in_a_folder_of_their_own: r"1 \.txt files belong to no image \(e\.g\. texts/0\.txt\).*\(images/0\.txt\)",
+    texts_called_like_the_image_and_its_suffix: r"belong to no image \(e\.g\. 0\.png\.txt\).*\(0\.txt\)",
+    flickr8k_as_kaggle_has_it: r"captions\.txt looks like a table \(image,caption\): call it \.csv",
+    other_keys_in_json: r"no caption \(found \.png, \.json; its \.json has alt, license, not caption or text\)",
+    captions_by_language: r"1 x no caption: it is an object with en, de, not text(?s:.*)it is a list with a number",
+    a_pointer_of_git_lfs: r"it is a Git LFS pointer of N bytes, not the shard.* of 123,456 bytes: run git lfs pull",
     all_paths_wrong: r"2 x cannot read its file: No such file or directory \(e\.g\. a\.csv/0: .*nowhere/a\.png",
     images_before_texts: r"3 x no picture .*repack it with tar --sort=name[^\n]*$",
     duplicates: r"7 x N images share a key: two members are named a\.jpg",
@@ -86,6 +127,45 @@ def test_no_pairs(tmp_path, make):
     assert re.search(CASES[make], str(caught.value)), caught.value
     with pytest.raises(DataError, match=r"no captions in"):
         configure("tiny-rn", (data,), str(tmp_path / "run"), epochs=1, settings=[], top={})
+
+
+FILES = {
+    "a.csv": (
+        "0.png,a dog\n0.png,a cat\n",
+        "begins with a row, not a header: 0.png,a dog; .* such as image,caption",
+    ),
+    "b.tsv": ("0.png\ta dog\n", "such as image\tcaption"),
+    "c.csv": ("", "is empty: its first line should name the columns"),
+    "d.csv": ("<!DOCTYPE html><html>\n", r"it is a web page \(HTML\) of 22 bytes, not the table"),
+    "e.csv": (POINTER, "a Git LFS pointer.* of 123,456 bytes: run git lfs pull"),
+    "f.parquet": (POINTER, "a Git LFS pointer.* of 123,456 bytes"),
+    "g.json": ("[]", r"of no format known here: write one object a line.*call it \.jsonl"),
+    "h.zip": ("PK", "of no format known here: unpack it"),
+    "i.png": ("", "of no format known here: it is one image; name its folder"),
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_that_cannot_be_read_is_named_for_what_it_is(tmp_path, name):
+    content, says = FILES[name]
+    with pytest.raises(DataError, match=says):
+        open_source(write(tmp_path / name, content))
+
+
+def test_names_that_are_nearly_right(tmp_path):
+    write(tmp_path / "captions.csv", "image,caption\n")
+    with pytest.raises(DataError, match=r"there is no .*captions\.cvs; did you mean .*captions\.csv\? Accepted"):
+        open_source(tmp_path / "captions.cvs")
+    with pytest.raises(DataError, match=r"there is no .*nowhere\. Accepted"):
+        open_source(tmp_path / "nowhere")
+
+
+def test_bars_between_columns(tmp_path):
+    """As in Flickr30k's own table."""
+    write(tmp_path / "0.png", PNG)
+    path = write(tmp_path / "a.csv", 'image| caption_number| caption\n0.png| 0| Two dogs, a cat ; and "a" man\n' * 1)
+    (sample,) = open_source(path).read(0)
+    assert sample.texts == ('Two dogs, a cat ; and "a" man',)
 
 
 def test_the_command_prints_a_tally_as_lines(command, tmp_path):

@@ -284,6 +284,9 @@ def test_a_shard_that_is_no_archive(tmp_path):
     path = tmp_path / "a.tar"
     path.write_bytes(b"<html>Not found</html>" * 100)
     (item,) = read(path)
+    assert "it is a web page (HTML) of 2,200 bytes" in item.reason and item.rest_lost
+    path.write_bytes(b"anything else" * 100)
+    (item,) = read(path)
     assert "no tar header at byte 0" in item.reason and item.rest_lost
 
 

@@ -77,7 +77,7 @@ def test_img2dataset_output_as_it_is(tmp_path):
         ("set/{3..2}.tar", "stands for no names"),
         ("set/{0..9999}{0..9999}.tar", "more than 1000000 names"),
         (".", "nothing to train on in .* it has the folders set: name the one"),
-        ("a.zip", r"a\.zip is of no format known here\. Accepted"),
+        ("a.zip", r"a\.zip is of no format known here: unpack it\. Accepted"),
     ],
 )
 def test_nothing_found(folder, given, reason):

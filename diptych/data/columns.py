@@ -13,7 +13,7 @@ PATH_COLUMNS = ("filepath", "file_path", "file_name", "filename", "path", "image
 IMAGE_COLUMNS = ("image", "img", "picture", "jpg", "jpeg", "png", "webp", "image_bytes")
 _HINTS = {
     "image": ("image", "img", "file", "path", "pic", "photo"),
-    "caption": ("caption", "text", "desc", "title", "prompt", "sentence"),
+    "caption": ("caption", "text", "desc", "title", "prompt", "sentence", "comment"),
 }
 
 

@@ -17,6 +17,7 @@ from PIL import Image, UnidentifiedImageError
 from diptych.data.decoding_limits import BinaryFile, check_scans, decode_netpbm, open_timed
 from diptych.data.image_files import missing_decoder
 from diptych.errors import ImageError
+from diptych.files import HEAD, stand_in, stand_in_at
 
 MAX_PIXELS = 89_478_485
 """Largest width x height that is decoded: Pillow's own limit, 256 MiB of RGB."""
@@ -73,11 +74,19 @@ def decode_image(
     except FileNotFoundError:
         raise ImageError(f"{where}there is no such file") from None
     except UnidentifiedImageError:
-        raise ImageError(f"{where}no {', '.join(_FORMATS)} picture, or its header is damaged") from None
+        usual = f"no {', '.join(_FORMATS)} picture, or its header is damaged"
+        raise ImageError(f"{where}{_stand_in(image) or usual}") from None
     except Image.DecompressionBombError as error:
         raise ImageError(f"{where}the picture is too large: {error}") from None
     except Exception as error:  # Pillow's decoders raise almost anything on damaged files
         raise ImageError(f"{where}the picture cannot be decoded: {error or type(error).__name__}") from error
+
+
+def _stand_in(image: object) -> str:
+    """What lies in the place of an image that was never fetched."""
+    if isinstance(image, bytes | bytearray | memoryview):
+        return stand_in(bytes(image[:HEAD]), len(image), "image")
+    return stand_in_at(Path(image), "image") if isinstance(image, str | Path) else ""
 
 
 @contextlib.contextmanager

@@ -25,6 +25,7 @@ from diptych.data.samples import (
 )
 from diptych.data.tar import FREE_BYTES, MAX_RATIO
 from diptych.errors import DataError
+from diptych.files import stand_in_at
 from diptych.records import Broken, Sample
 
 _log = logging.getLogger(__name__)
@@ -77,7 +78,7 @@ class ParquetSource:
             try:
                 counts.append(_check_parquet(path, columns))
             except ParquetError as error:
-                failure = DataError(f"cannot read the parquet file {path}: {error}")
+                failure = _unreadable(path, error)
                 _log.warning("%s; its rows are lost", failure)
                 counts.append(_DAMAGED)
         if failure is not None and set(counts) == {_DAMAGED}:
@@ -111,7 +112,7 @@ class ParquetSource:
             file = describe(path)
         except ParquetError as error:
             if self.num_groups[self.files.index(path)] != _DAMAGED:
-                raise DataError(f"cannot read the parquet file {path}: {error}") from None
+                raise _unreadable(path, error) from None
             yield Broken(f"{name}/0/0", self.shards[index], f"its file cannot be read: {error}", rest_lost=True)
             return
         try:
@@ -151,7 +152,11 @@ def naming(path: Path) -> Iterator[None]:
     try:
         yield
     except ParquetError as error:
-        raise DataError(f"cannot read the parquet file {path}: {error}") from None
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: Exception) -> DataError:
+    return DataError(f"cannot read the parquet file {path}: {stand_in_at(path, 'table') or error}")
 
 
 def _check_parquet(path: Path, names: ColumnNames) -> int:

@@ -48,7 +48,12 @@ def make_sample(key: str, shard: str, files: Mapping[str, bytes]) -> Sample | Br
         image, label = _image_and_label(files, metadata)
         texts = _texts(files.get("txt"), metadata)
         if texts is None and label is None:
-            raise DataError(f"no caption (found {_listed(files)})")
+            keys = (
+                f"; its .json has {', '.join(map(str, metadata))[:100]}, not {' or '.join(_CAPTIONS)}"
+                if metadata
+                else ""
+            )
+            raise DataError(f"no caption (found {_listed(files)}{keys})")
         return Sample(key, image, clean_texts(texts or ()), label, metadata)
     except DataError as error:
         return Broken(key, shard, str(error))

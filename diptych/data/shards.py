@@ -21,7 +21,7 @@ from diptych.data.grouping import Group, key_and_extension
 from diptych.data.samples import clean_texts, fingerprint, relative_names
 from diptych.data.tar import DamagedArchiveError, Member, MissingEndError, read_members
 from diptych.errors import DataError
-from diptych.files import expanded, writing
+from diptych.files import expanded, stand_in_at, writing
 from diptych.records import Broken, Sample
 
 logger = logging.getLogger(__name__)
@@ -102,7 +102,8 @@ class TarSource:
         except DamagedArchiveError as error:
             if key_and_extension(Member(error.member))[0] != group.key:
                 yield from (item for item in group.finish() if isinstance(item, Sample))
-            yield Broken(f"{name}/{error.member}", shard, f"the rest of the shard is lost: {error}", rest_lost=True)
+            why = (not seen and stand_in_at(self.files[index], "shard")) or error
+            yield Broken(f"{name}/{error.member}", shard, f"the rest of the shard is lost: {why}", rest_lost=True)
         except OSError as error:
             raise DataError(f"cannot read the shard {shard}: {error.strerror or error}") from error
 

@@ -1,6 +1,8 @@
 """Every training format is the same thing: a list of shards, each read from its start in one fixed order."""
 
+import difflib
 import glob
+import itertools
 import logging
 import os
 import re
@@ -25,6 +27,7 @@ ACCEPTED = (
     "a.txt)."
 )
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
+_MOST_BESIDE = 10_000
 MAX_FILES = 1_000_000  # that one pattern may stand for
 
 
@@ -108,8 +111,40 @@ def _expand(pattern: str) -> list[Path]:
     missing = [name for name in names if not Path(name).exists()]
     if missing:
         some = f" (and {len(missing) - 1} more of {len(names)})" if len(missing) > 1 else ""
-        raise DataError(f"there is no {missing[0]}{some}. {ACCEPTED}")
+        raise DataError(f"there is no {missing[0]}{some}{_nearly(Path(missing[0]))} {ACCEPTED}")
     return [Path(name) for name in names]
+
+
+def _nearly(path: Path) -> str:
+    """Names beside a path that is not there which may be meant."""
+    try:
+        beside = [entry.name for entry in itertools.islice(path.parent.iterdir(), _MOST_BESIDE)]
+    except OSError:
+        return "."
+    near = difflib.get_close_matches(path.name, beside, n=2, cutoff=0.75)
+    return f"; did you mean {' or '.join(str(path.parent / name) for name in near)}?" if near else "."
+
+
+_WAYS = {
+    ".json": "write one object a line, with its image and caption, and call it .jsonl",
+    ".txt": "is it a table? Call it .csv, with the images where its paths begin",
+    ".zip": "unpack it",
+    ".7z": "unpack it",
+    ".rar": "unpack it",
+    ".xz": "pack it anew as .tar or .tar.gz",
+    ".bz2": "pack it anew as .tar or .tar.gz",
+    ".zst": "pack it anew as .tar or .tar.gz",
+    ".xlsx": "save it as .csv, in UTF-8",
+    ".xls": "save it as .csv, in UTF-8",
+    ".arrow": "save it as parquet",
+}
+
+
+def _way(path: Path) -> str:
+    """What to do with a file of a format that is not read."""
+    if is_image_name(path.name):
+        return ": it is one image; name its folder, or the table with its caption"
+    return f": {way}" if (way := _WAYS.get(path.suffix.lower())) else ""
 
 
 def _expand_braces(pattern: str) -> list[str]:
@@ -136,7 +171,7 @@ def _find(path: Path, columns: ColumnNames) -> tuple[str, list[Path]]:
     if not path.is_dir():
         kind = _kind(path)
         if kind is None:
-            raise DataError(f"{path} is of no format known here. {ACCEPTED}")
+            raise DataError(f"{path} is of no format known here{_way(path)}. {ACCEPTED}")
         return kind, [path]
     entries = sorted((entry for entry in path.iterdir() if not entry.name.startswith(".")), key=natural_order)
     files = [entry for entry in entries if entry.is_file()]

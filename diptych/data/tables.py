@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from diptych.data.columns import PATH_COLUMNS, TEXT_COLUMNS, ColumnNames, advise, choose_column
+from diptych.data.image_files import IMAGE_EXTENSIONS
 from diptych.data.samples import (
     MAX_TEXT_BYTES,
     clean_texts,
@@ -25,7 +26,7 @@ from diptych.data.samples import (
 )
 from diptych.data.table_rows import Lines, Row, csv_rows, json_rows
 from diptych.errors import DataError
-from diptych.files import utf8
+from diptych.files import stand_in_at, utf8
 from diptych.records import Broken, Sample
 
 ROWS_PER_SHARD = 1000
@@ -120,7 +121,7 @@ class TableHeader:
 
 
 def read_header(path: Path, columns: ColumnNames = ColumnNames()) -> TableHeader:  # noqa: B008  (frozen)
-    """Understand the header of a table; the delimiter is the first of tab, comma, semicolon that is in it.
+    """Understand the header of a table; the delimiter is the first of tab, comma, semicolon, bar that is in it.
 
     Raises:
         DataError: it lacks one of the two columns, or is not UTF-8.
@@ -129,18 +130,27 @@ def read_header(path: Path, columns: ColumnNames = ColumnNames()) -> TableHeader
         line, end = file.readline(MAX_TEXT_BYTES), file.tell()
     if line.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise DataError(f'{path} is UTF-16, as Excel\'s "Unicode text" is; save it as UTF-8')
+    if found := stand_in_at(path, "table"):
+        raise DataError(f"{path} cannot be read: {found}")
+    if not line.strip():
+        raise DataError(f"{path} is empty: its first line should name the columns, such as image,caption")
     text = decode_text(line, f"the header of {path}").removeprefix("\ufeff")
     if "\r" in text.rstrip("\r\n"):
         raise DataError(f"{path} ends its lines with carriage returns alone; save it with line feeds")
     if path.suffix.lower() == ".jsonl":
         delimiter, end, fields = "", 0, _keys(text, path)
     else:
-        delimiter = next((mark for mark in "\t,;" if mark in text), ",")
+        delimiter = next((mark for mark in "\t,;|" if mark in text), ",")
         fields = _fields(text, delimiter)
     names = tuple(name if name not in fields[:place] else f"{name}.{place}" for place, name in enumerate(fields))
     caption = choose_column(path, names, "caption", columns.caption, TEXT_COLUMNS)
     image = choose_column(path, names, "image", columns.image, PATH_COLUMNS)
     if image is None or caption is None:
+        if any(name.rpartition(".")[2].lower() in IMAGE_EXTENSIONS and "." in name for name in names):
+            raise DataError(
+                f"{path} begins with a row, not a header: {text.strip()[:200]}; write a first line that names the "
+                f"columns, such as {(delimiter or ',').join(('image', 'caption'))}"
+            )
         lacks = [advise(names, "image", PATH_COLUMNS)] if image is None else []
         lacks += [advise(names, "caption", TEXT_COLUMNS)] if caption is None else []
         url = any("url" in name.lower() for name in names)
@@ -200,7 +210,7 @@ class _Table:
             given = row.fields.get(self.header.caption)
             texts = given if isinstance(given, list) and given else [given]
             if not all(isinstance(text, str) for text in texts):
-                raise DataError("no caption: it is no text" if given is not None else "no caption")
+                raise DataError(f"no caption: it is {_kind_of(given)}, not text" if given is not None else "no caption")
             captions = clean_texts(_sound_text(text) for text in texts)
             if (path := self.image_file(row.fields)) is None:
                 raise DataError("no picture: the path is empty")
@@ -217,6 +227,16 @@ class _Table:
         if "\\" in name and os.sep == "/" and not os.path.lexists(path):
             return self.path.parent / name.replace("\\", "/")
         return path
+
+
+def _kind_of(value: Any) -> str:
+    """What JSON has in the place of a caption."""
+    if isinstance(value, Mapping):
+        return f"an object with {', '.join(map(str, value))[:100] or 'nothing in it'}"
+    if isinstance(value, list):
+        inside = next((one for one in value if not isinstance(one, str)), None)
+        return f"a list with {_kind_of(inside)}" if value else "an empty list"
+    return "a number" if isinstance(value, int | float) and not isinstance(value, bool) else str(value).lower()
 
 
 def _sound_text(text: Any) -> str:

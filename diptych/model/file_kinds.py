@@ -4,8 +4,8 @@ import json
 import zipfile
 from pathlib import Path
 
-_HEAD = 512
-_LFS = b"version https://git-lfs.github.com/spec/"
+from diptych.files import HEAD, stand_in
+
 _PACKED = {
     b"\x1f\x8b": "a gzip archive",
     b"BZh": "a bzip2 archive",
@@ -34,13 +34,10 @@ def refusal(path: Path) -> str | None:
     if size == 0:
         return "it is empty (0 bytes): the download or the copy failed; fetch it again"
     with path.open("rb") as file:
-        head = file.read(_HEAD)
+        head = file.read(HEAD)
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    if head.startswith(_LFS):
-        return f"it is a Git LFS pointer of {size} bytes, not the weights{_lfs_size(head)}: run git lfs pull there"
-    if text.startswith((b"<!doctype html", b"<html", b"<head", b"<?xml")):
-        kind = "an XML document" if text.startswith(b"<?xml") else "a web page (HTML)"
-        return f"it is {kind} of {size:,} bytes, not the weights: fetch the file itself, not the page about it"
+    if found := stand_in(head, size, "weights"):
+        return found
     for start, kind in _PACKED.items():
         if head.startswith(start):
             return f"it is {kind}: unpack it, and give the weight file that is in it"
@@ -51,7 +48,7 @@ def refusal(path: Path) -> str | None:
         return "it is a tar archive: unpack it, and give the weight file that is in it"
     if text.startswith((b"{", b"[")) and _is_text(head):
         return f"it is text (JSON) of {size:,} bytes, not the weights: {head[:80].decode(errors='replace')!r}"
-    if size < _HEAD and _is_text(head):
+    if size < HEAD and _is_text(head):
         return f"it is text of {size} bytes, not the weights: {head[:80].decode(errors='replace')!r}"
     return _zip_refusal(path, size) if head.startswith(b"PK") else None
 
@@ -98,11 +95,6 @@ def safetensors_refusal(path: Path) -> str | None:
     if isinstance(end, int) and end > size:
         return f"it is truncated: {size:,} of {end:,} bytes are here; fetch it again"
     return None
-
-
-def _lfs_size(head: bytes) -> str:
-    sizes = [line.split()[1] for line in head.decode(errors="replace").splitlines() if line.startswith("size ")]
-    return f" of {int(sizes[0]):,} bytes" if sizes and sizes[0].isdigit() else ""
 
 
 def _is_text(head: bytes) -> bool:

@@ -8,8 +8,10 @@ from pathlib import Path
 
 from diptych.data.columns import ColumnNames
 from diptych.data.content import path_fingerprint
+from diptych.data.image_files import walk_images
 from diptych.data.playground import Playground
 from diptych.data.sources import TABLE_SUFFIXES, Source, open_source
+from diptych.data.tables import read_header
 from diptych.data.tally import why_unusable
 from diptych.data.tokenizer import Tokenizer
 from diptych.errors import ConfigError, DataError
@@ -22,6 +24,7 @@ logger = logging.getLogger(__name__)
 
 # Enough captions for a vocabulary of thousands of words; more would only delay the first step.
 _CAPTIONS_FOR_TOKENIZER = 100_000
+_MOST_LISTED, _MOST_TEXTS, _SMALL_TEXT = 100_000, 1000, 100
 
 
 def open_pairs(
@@ -95,20 +98,49 @@ def no_pairs(data: Sequence[str], source: Source) -> DataError:
     """The error about a source without a usable pair: what is wrong with its samples, and what else lies there."""
     reasons = why_unusable(source)
     tables = "".join(f"\n  {line}" for line in itertools.islice(_tables_below(data), 3))
-    advice = f"\nname a table that lies there:{tables}" if tables else ""
+    advice = f"\nname a table that lies there:{tables}" if tables else _lost_texts(data)
     return DataError(f"no captions in {', '.join(data)}: training needs (image, text) pairs:\n{reasons}{advice}")
 
 
 def _tables_below(data: Sequence[str]) -> Iterator[str]:
     """Tables in the folders that `data` names and in theirs, and what hinders from reading them."""
+    texts = 0
     for folder in (path for path in map(expanded, data) if path.is_dir()):
         for path in sorted((*folder.glob("*.*"), *folder.glob("*/*.*"))):
-            if path.suffix.lower() in TABLE_SUFFIXES and path.is_file():
+            if path.suffix.lower() == ".txt":
+                texts += 1
+                header = _header_of_a_table(path) if texts <= _MOST_TEXTS else ""
+                if header:
+                    yield f"{path} looks like a table ({header}): call it .csv, with the images where its paths begin"
+            elif path.suffix.lower() in TABLE_SUFFIXES and path.is_file():
                 try:
                     open_source(path)
                     yield str(path)
                 except DataError as error:
                     yield str(error)[:400]
+
+
+def _header_of_a_table(path: Path) -> str:
+    """The first line of a text file that begins as a table of images and captions does; "" of others."""
+    try:
+        return ",".join(read_header(path).names)[:200] if path.stat().st_size > _SMALL_TEXT else ""
+    except (DataError, OSError):
+        return ""
+
+
+def _lost_texts(data: Sequence[str]) -> str:
+    """Text files that belong to no image, as where captions lie in a folder of their own."""
+    for folder in (path for path in map(expanded, data) if path.is_dir()):
+        files = itertools.islice((path for path in folder.rglob("*") if not path.name.startswith(".")), _MOST_LISTED)
+        names = [path.relative_to(folder).with_suffix("").as_posix() for path in files if path.suffix.lower() == ".txt"]
+        images = {Path(name).with_suffix("").as_posix() for name in walk_images(folder)}
+        if lost := [name for name in names if name not in images]:
+            example = min(images, default="a")
+            return (
+                f"\n  {len(lost)} .txt files belong to no image (e.g. {min(lost)}.txt): a caption lies beside its "
+                f"image, under the same name ({example}.txt)"
+            )
+    return ""
 
 
 def prepare_tokenizer(config: TrainConfig, source: Source, folder: Path) -> Tokenizer:
