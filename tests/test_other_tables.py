@@ -1,5 +1,7 @@
 """Tables 1, 2, 13, 14, 15, 17 and figure 16: measured rows above the paper's own."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -11,7 +13,7 @@ from diptych.paper.shown.human_tables import CLIP, FIGURE_16, PEOPLE, TABLE_2, b
 from diptych.paper.shown.other_tables import TABLE_1, TABLE_14, TABLE_15
 from diptych.paper.shown.retrieval_tables import TABLE_13, TABLE_17
 from diptych.records import Result
-from diptych.report.table import Cell
+from diptych.report.table import Cell, to_markdown
 
 EXHIBITS = (TABLE_1, TABLE_2, TABLE_13, TABLE_14, TABLE_15, TABLE_17, FIGURE_16)
 
@@ -100,6 +102,51 @@ def test_table_13_has_a_row_for_each_protocol():
     assert rows["ours (zero-shot, bare captions)"]["MSCOCO text R@5"].value == 25
     assert rows["CLIP (zero-shot)"]["Flickr30k text R@1"] == Cell(88.0, published=True)
     assert shown.title == "ours (zero-shot): 50.0 % at MSCOCO text R@5; the paper's CLIP (zero-shot): 81.5 %"
+
+
+def test_recall_among_fewer_items_than_the_papers_is_marked_and_named():
+    """Flickr30k's test split has 1,000 pictures, MSCOCO's 5,000 (Karpathy), with five captions each."""
+
+    def of(n: int, dataset: str, metric: str) -> Result:
+        return dataclasses.replace(result("retrieval", dataset, metric, 0.5, "prefixed"), n=n)
+
+    results = [
+        of(1000, "Flickr30k", "text_recall_at_1"),
+        of(4999, "Flickr30k", "image_recall_at_1"),
+        of(100, "MSCOCO", "text_recall_at_1"),
+        of(100, "MSCOCO", "text_recall_at_5"),
+        of(25_010, "MSCOCO", "image_recall_at_1"),
+    ]
+    shown, _, row = first_row(TABLE_13, results)
+    marked = {column: cell.partial for column, cell in row.items() if cell.value is not None}
+    assert marked == {
+        "Flickr30k text R@1": False,
+        "Flickr30k image R@1": True,
+        "MSCOCO text R@1": True,
+        "MSCOCO text R@5": True,
+        "MSCOCO image R@1": False,  # among more: named, but no easier
+    }
+    assert shown.notes[-1] == (
+        "ours (zero-shot): of other test samples than the paper's: MSCOCO (100 pictures, not 5,000), "
+        "Flickr30k (4,999 captions, not 5,000), MSCOCO (25,010 captions, not 25,000)."
+    )
+    words = to_markdown(shown.tables[0])
+    assert "50.0‡" in words and "‡: of some of the set's classes or samples alone" in words
+    whole = [of(5000, "MSCOCO", "text_recall_at_1"), of(25_000, "MSCOCO", "image_recall_at_1")]
+    shown, _, row = first_row(TABLE_13, whole)
+    assert not any(cell.partial for cell in row.values()) and "other test samples" not in " ".join(shown.notes)
+    other = [dataclasses.replace(one, dataset="held-out") for one in whole]
+    assert not any(cell.partial for cell in TABLE_13.build(other).tables[1].rows[0][1] if isinstance(cell, Cell))
+
+
+def test_other_numbers_of_samples_are_named_under_tables_1_and_14():
+    found = result("zero_shot", "ImageNet", "accuracy", 0.5, "ensemble")
+    assert TABLE_1.build([found]).notes[-1] == (
+        "ours: of other test samples than the paper's: ImageNet (1,000 samples, not 50,000)."
+    )
+    assert "other test samples" not in TABLE_1.build([dataclasses.replace(found, n=50_000)]).notes[-1]
+    digits = result("linear_probe", "MNIST", "accuracy", 0.9, "features")
+    assert "MNIST (1,000 samples, not 10,000)" in TABLE_14.build([digits]).notes[-1]
 
 
 def test_retrieval_on_other_sets_has_a_table_of_its_own():

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import binom
 
 from diptych.data.cards.table import CARDS
 from diptych.errors import DataError, InputError, ShapeError
@@ -115,6 +116,25 @@ def test_figure_4_gain_and_its_worth_in_compute():
     )  # "a four times more efficient model"
     assert compute_for_prompts([1, 10, 100], [10, 20, 30], [20, 30, 99]) == pytest.approx(10)
     assert np.isnan(compute_for_prompts([1, 10], [10, 20], [90, 95]))
+
+
+def test_the_mean_gain_of_figure_4_has_an_interval_over_its_sets():
+    """Of nine sets one gains 9 points: the mean gain of a draw is how often it has that set, which is binomial."""
+    names = PAPER_27[:9]
+    bare = {name: 50.0 for name in names}
+    prompted = {**bare, names[0]: 59.0}
+    measured = [*results("tiny", "zero_shot", "names", bare), *results("tiny", "zero_shot", "ensemble", prompted)]
+    gain = FIGURE_4.build(measured).tables[0].rows[0][1][-1]
+    draws = binom(9, 1 / 9)
+    assert gain.value == pytest.approx(1.0)
+    assert (gain.low, gain.high) == (pytest.approx(draws.ppf(0.0025)), pytest.approx(draws.ppf(0.9975)))
+    few = [one for one in measured if one.dataset in names[:7]]
+    gain = FIGURE_4.build(few).tables[0].rows[0][1][-1]
+    assert gain.value == pytest.approx(9 / 7) and gain.low is gain.high is None
+    notes = " ".join(FIGURE_4.build(few).notes)
+    assert "bootstrap over the sets" in notes and "Fewer than 8 sets give none" in notes
+    assert "bootstrap over the sets" not in " ".join(FIGURE_4.build([]).notes)
+    assert all(cells[-1].low is None for _, cells in FIGURE_4.build([]).tables[0].rows)  # the paper's
 
 
 def test_figure_10_at_equal_compute_vision_transformers_lead():

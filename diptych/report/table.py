@@ -21,7 +21,7 @@ _GAP = 2  # between the columns of a terminal
 _LEGEND = {
     "published": "the paper's, or computed from the paper's numbers alone",
     "bold": "inside the 99.5 % interval of the best of its column",
-    "partial": "of some of the set's classes alone, which is not the paper's protocol",
+    "partial": "of some of the set's classes or samples alone, which is not the paper's protocol",
     "chance": "its interval reaches down to what guessing scores",
 }
 
@@ -35,7 +35,7 @@ class Cell:
         low, high: its interval, shown where the form has room.
         bold: it is as good as the best of its column.
         published: it is the paper's own, and marked as such.
-        partial: images of some classes are missing, and it is marked for that.
+        partial: images of some classes are missing, or recall is among fewer items, and it is marked for that.
         digits: after the point.
         chance: it cannot be told from guessing, and is marked as such.
     """

@@ -17,7 +17,7 @@ from diptych.evaluate.metrics.comparison import bootstrap
 
 LEVEL = 0.95
 _RESAMPLES = 10_000
-_FEWEST = 8  # points for an interval: fewer leave draws of one point alone, whose line has no slope
+FEWEST = 8  # points for an interval: fewer leave draws of one point alone, whose line has no slope
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +74,7 @@ def _fitted(x: tuple[float, ...], y: tuple[float, ...], level: float, seed: int)
     n = len(across)
     t = abs(r) * math.sqrt((n - 2) / max(1 - r * r, 1e-300))
     low = high = None
-    if n >= _FEWEST:
+    if n >= FEWEST:
         low, high = bootstrap(
             lambda rows: _slope(across[rows], up[rows]), n, level=level, resamples=_RESAMPLES, seed=seed
         )

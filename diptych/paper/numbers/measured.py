@@ -21,6 +21,8 @@ SUITES = {"mean of 12": KORNBLITH_12, "mean of 27": PAPER_27, "mean of 26": WITH
 BEST = "CLIP ViT-L/14@336px"
 """The paper's best model, by the name of its row."""
 _NO_PERCENT = ("error_km",)  # ends of metrics that are no fractions
+_COUNTS_SAMPLES = ("zero_shot", "linear_probe", "retrieval")  # tasks whose n is the samples of the test split
+_CAPTIONS = 5  # of each picture of Flickr30k and MSCOCO
 
 Scores = Mapping[str, float]
 """Percent by the name of the set."""
@@ -63,7 +65,10 @@ def measured_cell(result: Result | None, *, bold: bool = False) -> Cell:
     scale = 1 if result.metric.endswith(_NO_PERCENT) else 100
     low, high = (None if bound is None else scale * bound for bound in (result.low, result.high))
     return Cell(
-        scale * result.value, low, high, bold=bold, partial=bool(classes_in_words(result)), chance=is_at_chance(result)
+        *(scale * result.value, low, high),
+        bold=bold,
+        partial=bool(classes_in_words(result)) or ranks_fewer(result),
+        chance=is_at_chance(result),
     )
 
 
@@ -116,6 +121,43 @@ def class_notes(model: str, results: Mapping[str, Result]) -> list[str]:
     """Where images of some classes were missing, by set."""
     found = [f"{name} ({words})" for name, one in results.items() if (words := classes_in_words(one))]
     return [f"{model}: not the paper's protocol, for lack of images of some classes: {', '.join(found)}."] * bool(found)
+
+
+def num_expected(result: Result) -> int | None:
+    """Samples of which a number like this one is in the paper; None where that is not known.
+
+    Retrieval has as many queries as pictures, or as captions: five of each picture.
+    """
+    card = CARDS.get(result.dataset)
+    if card is None or result.split != "test" or result.task not in _COUNTS_SAMPLES:
+        return None
+    number = card.paper_sizes[1] if card.paper_sizes else card.splits.get("test", 0)
+    return (_CAPTIONS * number if result.metric.startswith("image_recall") else number) or None
+
+
+def ranks_fewer(result: Result) -> bool:
+    """Whether a recall is among fewer pictures or captions than the paper's, where every picture is found sooner."""
+    expected = num_expected(result)
+    return result.task == "retrieval" and expected is not None and result.n < expected
+
+
+def size_notes(rows: Iterable[tuple[str, Mapping[str, Result]]]) -> list[str]:
+    """Where numbers are of other counts of samples than the paper's, by row and set."""
+    notes = []
+    for name, results in rows:
+        other = {
+            f"{one.dataset} ({one.n:,} {_counted(one)}, not {expected:,})": None
+            for one in results.values()
+            if (expected := num_expected(one)) is not None and one.n != expected
+        }
+        notes += [f"{name}: of other test samples than the paper's: {', '.join(other)}."] if other else []
+    return notes
+
+
+def _counted(result: Result) -> str:
+    if result.task != "retrieval":
+        return "samples"
+    return "captions" if result.metric.startswith("image_recall") else "pictures"
 
 
 def learning_notes(model: str, results: Mapping[str, Result]) -> list[str]:

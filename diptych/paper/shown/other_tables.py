@@ -6,6 +6,7 @@ Source: CLIP paper, section 3.1.3, appendices E.2 and E.3.
 from collections.abc import Mapping, Sequence
 
 from diptych.paper.exhibit import Exhibit, Shown
+from diptych.paper.numbers.measured import size_notes
 from diptych.paper.numbers.published import published
 from diptych.paper.numbers.rows import Row, Wanted, beside_paper, compared, pick
 from diptych.records import Result
@@ -43,6 +44,7 @@ def _table_1(results: Sequence[Result]) -> Shown:
         notes=(
             "The two of the paper differ in data, compute and model; it calls the comparison no controlled one.",
             "SUN is, after figure 21, a set of 723 classes of which neither names nor split are published.",
+            *size_notes(rows),
         ),
     )
 
@@ -65,6 +67,7 @@ def _table_14(results: Sequence[Result]) -> Shown:
             "another measure, and stand in a column of their own where they were measured.",
             "IIIT5K's words are chosen from a list of 1,000 that each picture brings along.",
             "The paper's MNIST is 88.4 here and 88.3 in table 11.",
+            *size_notes(rows),
         ),
     )
 
@@ -95,6 +98,7 @@ def _table_15(results: Sequence[Result]) -> Shown:
             "and does not say what.",
             "mWAP and mWSAP as in Miech et al. (2020); their prompts are not stated in the paper, and they have no "
             "interval here.",
+            *size_notes(rows),
         ),
     )
 

@@ -24,12 +24,12 @@ class Gain:
 
 
 def prompt_gains(
-    results: Sequence[Result], predictions: Path, protocols: tuple[str, str] = ("ensemble", "names")
+    results: Sequence[Result], predictions: Path | None = None, protocols: tuple[str, str] = ("ensemble", "names")
 ) -> dict[str, dict[str, Gain]]:
     """By model and set, in the set's own metric, from the same samples by both protocols.
 
     Accuracies have exact intervals (McNemar's), means over classes those of a bootstrap; other metrics have none, nor
-    has a set whose predictions were not kept.
+    has a set whose predictions were not kept, or are not asked for.
     """
     first, second = (measured(results, "zero_shot", protocol) for protocol in protocols)
     return {
@@ -43,8 +43,8 @@ def prompt_gains(
     }
 
 
-def _interval(first: Result, second: Result, predictions: Path) -> tuple[float, float] | None:
-    if first.metric not in METRICS:
+def _interval(first: Result, second: Result, predictions: Path | None) -> tuple[float, float] | None:
+    if predictions is None or first.metric not in METRICS:
         return None
     read = [read_answers_of(one, predictions)[0] for one in (first, second)]
     pair = [one for one in read if one is not None]

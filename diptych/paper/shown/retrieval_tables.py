@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from diptych.evaluate.metrics.geography import RADII_KM
 from diptych.evaluate.tasks.retrieval import KS
 from diptych.paper.exhibit import Exhibit, Shown
-from diptych.paper.numbers.measured import measured_cell
+from diptych.paper.numbers.measured import measured_cell, size_notes
 from diptych.paper.numbers.published import published
 from diptych.paper.numbers.rows import Row, Wanted, beside_paper, compared, pick
 from diptych.records import Result
@@ -42,6 +42,7 @@ def _table_13(results: Sequence[Result]) -> Shown:
             "Ranked by cosine; of equal scores the earlier item is better. The paper states neither of the two, nor "
             "Flickr30k's split; here it is the card's.",
             "Intervals: Clopper-Pearson, 99.5 %, over queries as if they were independent.",
+            *size_notes(rows),
         ),
     )
 
