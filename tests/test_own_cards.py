@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from diptych.data.benchmarks import open_benchmark
 from diptych.data.cards import opening, own
 from diptych.data.cards.checking import check_data
 from diptych.data.cards.embedded import write_embedded
@@ -13,6 +14,7 @@ from diptych.data.cards.opening import find_folder, open_card
 from diptych.data.cards.own import own_card, own_cards
 from diptych.data.cards.table import CARDS
 from diptych.errors import DataError
+from diptych.evaluate.shown_classes import note
 from diptych.records import Sample
 from tests.pictures import noise
 
@@ -118,6 +120,18 @@ def test_sets_without_download_are_the_same_each_time_and_have_both_splits(tmp_p
             assert [(one.key, one.label, bytes(one.image)) for one in first.source.read(0)] == [
                 (one.key, one.label, bytes(one.image)) for one in second.source.read(0)
             ]
+    task = "playground-held_out_colour_shape"  # shows 8 of the 64 classes that it lets choose from, by design
+    [card] = [card for card in cards if card.name == task]
+    for split in ("train", "test"):
+        found = open_card(card, tmp_path / "one", split)
+        labels = {sample.label for sample in found.source.read(0)}
+        assert len(labels) <= 8 < len(found.class_names) == 64
+        assert note(found, "tested", labels, 20, partial=False) == {}
+    assert note(open_benchmark(tmp_path / "one" / task), "tested", {0}, 20, partial=False) == {}
+    (tmp_path / "one" / task / "whole.txt").unlink()
+    collected = open_card(card, tmp_path / "one")
+    assert note(collected, "tested", {0, 1}, 20, partial=False) == {"classes": {"tested": [2, 64]}}
+    assert not (tmp_path / "one/digits/whole.txt").exists()
     kept = (tmp_path / "one/digits/classnames.txt").stat().st_mtime_ns
     write_embedded(tmp_path / "one", seed=5, num_train=1, num_test=1)
     assert (tmp_path / "one/digits/classnames.txt").stat().st_mtime_ns == kept

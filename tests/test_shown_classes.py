@@ -166,3 +166,17 @@ def test_pictures_that_are_drawn_are_all_that_there_are():
     assert note(task, "tested", {0, 1}, 8, partial=True) == {}
     collected = dataclasses.replace(task, whole=False)
     assert note(collected, "tested", {0, 1}, 8, partial=True) == {"classes": {"tested": [2, 64]}}
+
+
+def test_a_copy_of_a_papers_set_cannot_say_of_itself_that_it_is_whole(tmp_path):
+    card = copy(tmp_path / "sets", "CIFAR10", [], range(3))
+    (tmp_path / "sets/CIFAR10/whole.txt").touch()
+    results, left_out = measure(tmp_path / "sets", card)
+    assert not results and "show 3 of 10 classes" in left_out["zero_shot"]
+
+
+def test_a_set_that_shows_all_the_classes_it_names_is_not_warned_about(tmp_path, caplog):
+    card = copy(tmp_path / "sets", "CIFAR10", [], [2, 5, 7], listed=[2, 5, 7])
+    (tmp_path / "sets/CIFAR10").rename(tmp_path / "sets/mine")
+    results = evaluate_benchmarks(Oracle(card), [tmp_path / "sets/mine"])
+    assert {classes_in_words(one) for one in results} == {""} and "classes" not in caplog.text

@@ -31,6 +31,7 @@ from diptych.files import expanded
 from diptych.records import Broken, Sample
 
 CLASS_NAMES_FILE = "classnames.txt"
+WHOLE_FILE = "whole.txt"  # beside it: the splits are drawn, not collected, so that no picture can be missing
 TEMPLATES_FILE = "zeroshot_classification_templates.txt"
 SHARD_COUNT_FILE = "nshards.txt"
 _TYPE_FILE = "dataset_type.txt"
@@ -91,7 +92,8 @@ def open_benchmark(path: str | Path, split: str = "test") -> Benchmark:
     Parquet files name their classes themselves, or classnames.txt beside them does. In class folders the classes are
     the folders, sorted, or links to folders; a class without pictures stays a class and is named in the log. In both
     underscores in names become spaces, and the template is "a photo of a {c}." where no file gives others. WordNet ids
-    of ImageNet's classes, and those that words.txt beside them names, become names; other codes are warned of.
+    of ImageNet's classes, and those that words.txt beside them names, become names; other codes are warned of. A file
+    whole.txt says that the splits have all their pictures, whatever classes they show.
 
     Raises:
         DataError: a file or a shard is missing, there are fewer than two classes, a template has no {c}, or a list is
@@ -112,7 +114,7 @@ def open_benchmark(path: str | Path, split: str = "test") -> Benchmark:
     spoken = spoken_names(written, path)
     source = BorderlessSource(source) if is_object_net(spoken) else source
     found = check_benchmark(path.resolve().name, split, spoken, templates, source, (), published_single(templates))
-    return dataclasses.replace(found, written=tuple(written))
+    return dataclasses.replace(found, written=tuple(written), whole=(path / WHOLE_FILE).is_file())
 
 
 def warn_of_codes(benchmark: Benchmark) -> None:

@@ -113,8 +113,8 @@ def joined(*notes: Mapping[str, Any]) -> dict[str, Any]:
 
 def is_whole(benchmark: Benchmark, num_images: int) -> bool:
     """Whether a split is drawn, or has as many images as its authors' and all classes in its list."""
-    if benchmark.whole:
-        return True
+    if benchmark.whole and not (benchmark.card and benchmark.card.name in CARDS):
+        return True  # a copy of a paper's set cannot say so of itself
     wanted = benchmark.card.splits.get(benchmark.split, 0) if benchmark.card else 0
     return 0 < wanted <= num_images and not benchmark.absent
 

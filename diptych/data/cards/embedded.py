@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from diptych.data.benchmarks import CLASS_NAMES_FILE, TEMPLATES_FILE, Benchmark
+from diptych.data.benchmarks import CLASS_NAMES_FILE, TEMPLATES_FILE, WHOLE_FILE, Benchmark
 from diptych.data.cards.prompts import get_prompts
 from diptych.data.playground.source import Playground
 from diptych.data.playground.tasks import playground_tasks
@@ -23,6 +23,9 @@ _TEST_DIGITS = 500
 
 
 Track = Callable[[Iterator[Sample], str], Iterator[Sample]]
+
+
+_WHOLE = "The splits have all their pictures, whatever classes they show: they are drawn, not collected."
 
 
 def _untracked(samples: Iterator[Sample], description: str) -> Iterator[Sample]:
@@ -50,14 +53,14 @@ def write_embedded(
     """
     root = expanded(root)
     templates = [template.replace("number", "digit") for template in get_prompts("MNIST").templates]
-    sets: dict[str, tuple[Sequence[str], Sequence[str], dict[str, Iterator[Sample]]]] = {
-        "digits": ([str(digit) for digit in range(10)], templates, _digits(seed))
+    sets: dict[str, tuple[Sequence[str], Sequence[str], dict[str, Iterator[Sample]], bool]] = {
+        "digits": ([str(digit) for digit in range(10)], templates, _digits(seed), False)
     }
     train = {one.name: one for one in playground_tasks(seed, num_samples=num_train, split="validation")}
     for test in playground_tasks(seed, num_samples=num_test):
         parts = {"train": _all(train[test.name]), "test": _all(test)}
-        sets[f"playground-{test.name}"] = (test.class_names, test.templates, parts)
-    sets["playground-captions"] = ((), (), {"test": _captioned(seed, num_test // 2)})
+        sets[f"playground-{test.name}"] = (test.class_names, test.templates, parts, test.whole)
+    sets["playground-captions"] = ((), (), {"test": _captioned(seed, num_test // 2)}, False)
     return [_write(root / name, *one, track) for name, one in sets.items()]
 
 
@@ -96,6 +99,7 @@ def _write(
     names: Sequence[str],
     templates: Sequence[str],
     parts: dict[str, Iterator[Sample]],
+    whole: bool,
     track: Track,
 ) -> Path:
     if folder.exists():
@@ -107,7 +111,8 @@ def _write(
         with writing(folder):
             for split, samples in parts.items():
                 write_shards(track(samples, f"{folder.name}/{split} (pictures)"), part / split)
-            for name, lines in ((CLASS_NAMES_FILE, names), (TEMPLATES_FILE, templates)):
+            said = [_WHOLE] if whole else []
+            for name, lines in ((CLASS_NAMES_FILE, names), (TEMPLATES_FILE, templates), (WHOLE_FILE, said)):
                 if lines:
                     (part / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
             part.rename(folder)
