@@ -12,6 +12,7 @@ from diptych.evaluate.probe.design import Design
 
 CPU = torch.device("cpu")
 LINE = np.array([[-1.0], [1.0], [3.0]])  # the mean is 1, the farthest row 2 away
+PLANE = np.array([[-1.0, 1.0], [1.0, 1.0], [3.0, -2.0]])  # the mean is (1, 0), the farthest row sqrt(8) away
 
 
 def evaluated(table, targets, point, penalty, prior, is_bias=True):
@@ -55,6 +56,25 @@ def test_the_bound_of_independent_classes_by_hand():
     # Weights pulled elsewhere are longer by the length of what pulls; its bias pulls nothing.
     pull = torch.tensor([[3, 50], [4, 50]], dtype=torch.float64)
     assert excess_bound(rows, zero, found, penalty, pull, False) == pytest.approx(8 + reach + 5 * 2)
+
+
+def test_the_bound_counts_every_direction():
+    zero, penalty = torch.zeros(2, 3, dtype=torch.float64), 0.5
+    rows, found = evaluated(PLANE, torch.tensor([0, 1, 1]), zero, penalty, zero)
+    # Residuals -1/2, 1/2, 1/2 at (-2, 1), (0, 1), (2, -2): the gradient is (2, -1), and (-2, 1) of the other class.
+    assert found[1][:, :-1].square().sum().item() == pytest.approx(10)
+    pull = torch.tensor([[1.0, 2, 9], [0, 2, 9]], dtype=torch.float64)  # 3 long without the bias
+    reach = 3 * math.log(2) + math.sqrt(2) * math.sqrt(8) * (math.sqrt(2 * 3 * math.log(2) / penalty) + 3)
+    assert excess_bound(rows, zero, found, penalty, pull, True) == pytest.approx(10 / (2 * penalty) + 0.5 * reach)
+
+
+def test_what_all_biases_have_in_common_is_not_heard():
+    rows, targets = Design(PLANE, CPU), torch.tensor([0, 1, 2])
+    point = torch.tensor([[0.5, 0, 0.1], [0, -1, 0.2], [0.3, 0, -0.4]], dtype=torch.float64)
+    gradients = torch.tensor([[0.02, 0.01, -0.03]], dtype=torch.float64)
+    step, other = (point[:, -1] - settle(rows, targets, [point], gradients + more)[0] for more in (0, 0.5))
+    assert step.abs().max() > 0.01
+    torch.testing.assert_close(step - step.mean(), other - other.mean(), rtol=1e-9, atol=1e-12)
 
 
 def test_without_a_bias_the_weights_alone_count():
@@ -121,6 +141,16 @@ def test_a_step_too_wide_to_trust_is_not_taken():
         gradients = torch.tensor([[gradient, -gradient]], dtype=torch.float64)
         found = settle(rows, targets, [point], gradients)
         assert (not torch.equal(found[0], point[:, -1])) == moved and found.isfinite().all()
+
+
+def test_each_model_takes_its_step_or_none_of_it():
+    """Two independent classes at 0: the Hessian of each is 3 / 4, so that a gradient of 3 / 4 is a step of 1."""
+    rows, targets = Design(LINE, CPU), torch.tensor([[1, -1, 1], [-1, 1, 1]], dtype=torch.int8)
+    points = [torch.zeros(2, 2, dtype=torch.float64)] * 4
+    gradients = torch.tensor([[0.3, -0.6], [0.3, -0.9], [0.9, 0.3], [math.nan, 0.3]], dtype=torch.float64)
+    found = settle(rows, targets, points, gradients)
+    torch.testing.assert_close(found[0], -gradients[0] / 0.75)
+    assert not found[1:].any()
 
 
 def test_a_step_that_cannot_be_computed_is_none(monkeypatch):

@@ -73,6 +73,22 @@ def test_shares_and_median_are_those_of_the_distances():
     assert median.value == (199 + 700) / 2 and median.low <= median.value <= median.high
     assert distance_scores(errors) == found and {score.n for score in found.values()} == {8}
     assert distance_scores(np.array([3.0]))["median_error_km"].low is None
+    assert distance_scores(np.array([3.0, 5.0]))["median_error_km"].low == 3
+
+
+def test_the_interval_of_the_median_is_that_of_photographs_drawn_again(tmp_path, sets):
+    errors = np.random.default_rng(0).exponential(100, 60)
+    for seed in (0, 4):
+        rng = np.random.default_rng(seed)
+        values = [np.median(errors[rng.integers(60, size=60)]) for _ in range(2000)]
+        found = distance_scores(errors, seed=seed)["median_error_km"]
+        assert (found.low, found.high) == pytest.approx(np.quantile(values, [0.0025, 0.9975]))
+    sets["test"] = tuple(
+        Entry(one.file, metadata={**one.metadata, "latitude": one.metadata["latitude"] + 0.3 * place**2})
+        for place, one in enumerate(sets["test"])
+    )
+    medians = [GEOLOCATION.measure(PicturesOnly(), CARD, Setting(tmp_path, seed=seed))[-1] for seed in range(6)]
+    assert len({(one.low, one.high) for one in medians}) > 1  # the task's seed is the one
 
 
 @pytest.mark.parametrize("errors", [[], [1.0, float("nan")], [-1.0]])

@@ -78,6 +78,8 @@ def test_the_interval_is_that_of_pictures_drawn_again():
             sums[name] = [sums.get(name, [0, 0])[0] + right, sums.get(name, [0, 0])[1] + total]
         return np.mean([right / total for right, total in sums.values()])
 
+    lone = human_scores(SAID, LABELS)["majority vote on guesses"]
+    assert (lone.low, lone.value, lone.high) == (0, 1, 1)  # a draw without the one picture that has a vote counts as 0
     for seed in (0, 5):
         found = human_scores(SAID, LABELS, seed=seed)["accuracy"]
         assert (found.low, found.high) == pytest.approx(drawn_again(mean, 3, seed))
@@ -249,6 +251,8 @@ def test_the_task_says_how_hard_each_class_is(tmp_path):
     )
     assert HUMAN.applies(card) and HUMAN.splits(card) == ("test",)
     (result,) = HUMAN.measure(PixelColourEncoder(), card, Setting(tmp_path))
+    where = (result.task, result.dataset, result.split, result.metric, result.protocol)
+    assert where == ("human", "OxfordPets", "test", "mean_per_class_accuracy", "zero-shot")
     settings = result.run["settings"]
     assert tuple(settings["accuracy"]) == tuple(settings["probability"]) == NAMES
     assert result.value == pytest.approx(np.mean(list(settings["accuracy"].values())))

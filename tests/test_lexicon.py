@@ -52,9 +52,11 @@ def test_a_set_with_lists_of_its_own_is_measured(tmp_path, monkeypatch):
         image = encoder.encode_images([picture(NAMES[number % 7], number)])
         texts = encoder.encode_texts([TEMPLATE.replace("{c}", word) for word in own])
         right += int((texts @ image[0]).argmax()) == 1
-    assert (result.task, result.dataset, result.metric, result.n) == ("lexicon", "IIIT5K", "accuracy", 14)
+    where = (result.task, result.dataset, result.split, result.metric, result.n)
+    assert where == ("lexicon", "IIIT5K", "test", "accuracy", 14)
     assert result.value == right / 14 > 0.5 and (result.low, result.high) == clopper_pearson(right, 14)
-    assert result.run["settings"]["words"] == 7 and LEXICON.applies(card) and LEXICON.splits(card) == ("test",)
+    assert result.run["settings"] == {"template": TEMPLATE, "words": 7, "cut": 0}
+    assert LEXICON.applies(card) and LEXICON.splits(card) == ("test",)
 
 
 def test_the_word_counts_not_its_place(tmp_path, monkeypatch):

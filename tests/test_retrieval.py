@@ -12,7 +12,7 @@ from diptych.data.cards import Card
 from diptych.data.cards.layouts import LAYOUTS, Layout
 from diptych.data.cards.sources import Entry, ListedSource
 from diptych.data.sources import open_source
-from diptych.errors import DataError, InputError, ShapeError
+from diptych.errors import DataError, InputError, ShapeError, TextError
 from diptych.evaluate.metrics.ranking import recall_at_k
 from diptych.evaluate.metrics.similarity import nearest, similarity_blocks
 from diptych.evaluate.metrics.statistics import clopper_pearson
@@ -88,6 +88,7 @@ def test_columns_are_cut_into_blocks_too(monkeypatch):
         (np.eye(2), np.eye(2)[:0], np.zeros(0, int), "0 captions"),
         (np.eye(2), np.eye(2), np.array([0, 0]), "1 of 2 pictures have no caption, the first one is 1"),
         (np.eye(2), np.eye(2), np.array([0, 2]), "found 0 to 2"),
+        (np.eye(2), np.eye(2), np.array([-1, 1]), "found -1 to 1"),
         (np.eye(2), np.eye(2), np.array([0.0, 1.0]), "owner must be int"),
         (np.eye(2), np.eye(3), np.array([0, 1, 1]), "do not fit"),
         (np.array([[1, np.nan], [0, 1]]), np.eye(2), np.array([0, 1]), "1 of 2 picture embeddings hold NaN"),
@@ -100,8 +101,9 @@ def test_what_cannot_be_measured_is_an_error(images, texts, owner, words):
 
 
 def test_k_must_be_at_least_one():
-    with pytest.raises(InputError, match="k must be"):
-        retrieve(np.eye(2), np.eye(2), np.arange(2), ks=(0,))
+    for ks in ((0,), (5, 0, 1)):
+        with pytest.raises(InputError, match="k must be"):
+            retrieve(np.eye(2), np.eye(2), np.arange(2), ks=ks)
 
 
 def colour_pairs(folder, num=14, captions=("{} it is", "all of it is {}"), without=()):
@@ -171,6 +173,14 @@ def test_a_few_pictures_without_captions_are_counted(tmp_path, caplog):
     assert "1 of 101 pictures have no caption" in caplog.text
 
 
+def test_one_picture_in_a_hundred_may_lack_captions_and_no_more(tmp_path):
+    folder = colour_pairs(tmp_path / "pairs", num=100)
+    texts = [(), *[(NAMES[number % 7],) for number in range(1, 100)]]
+    assert measure_retrieval(ColourEncoder(), listed(folder, texts), protocols=["bare"])[0].n == 99
+    with pytest.raises(DataError, match="1 of 99 pictures have no caption"):
+        measure_retrieval(ColourEncoder(), listed(folder, texts[:99]), protocols=["bare"])
+
+
 def test_unknown_protocols_are_refused(tmp_path):
     source = listed(colour_pairs(tmp_path / "pairs", num=2), [("red",), ("blue",)])
     with pytest.raises(InputError, match="no protocol"):
@@ -183,6 +193,22 @@ def test_captions_are_encoded_once_each_and_in_order():
     vectors, num_cut = encode_captions(encoder, texts)
     assert encoder.texts_seen == 3 and num_cut == 0
     assert np.allclose(vectors, ColourEncoder().encode_texts(texts).numpy(), atol=1e-6)
+
+
+def test_captions_of_like_length_are_encoded_together_and_get_unit_norm(monkeypatch):
+    """An encoder pads each batch to its longest text; what it gives may have any length."""
+    monkeypatch.setattr("diptych.evaluate.tasks.retrieval._TEXTS_PER_BATCH", 2)
+    batches = []
+
+    class Stretched(ColourEncoder):
+        def encode_texts(self, texts):
+            batches.append(list(texts))
+            return super().encode_texts(texts) * torch.tensor([[3.0], [0.2]])[: len(texts)]
+
+    texts = ["red", "a blue wall", "blue", "all of it is green", "white"]
+    vectors, _ = encode_captions(Stretched(), texts)
+    assert batches == [["red", "blue"], ["white", "a blue wall"], ["all of it is green"]]
+    np.testing.assert_allclose(vectors, ColourEncoder().encode_texts(texts), atol=1e-6)
 
 
 class BrokenTexts(ColourEncoder):
@@ -201,6 +227,9 @@ def test_broken_text_embeddings_are_an_error():
         spoilt = BrokenTexts(lambda rows, by=broken: rows * torch.tensor([[1.0], [by]]))
         with pytest.raises(InputError, match=r"NaN or zero.*'green'"):
             encode_captions(spoilt, ["green", "blue"])
+    short = BrokenTexts(lambda rows: rows * torch.tensor([[0.5], [0.0]]))  # the first is short, but has a direction
+    with pytest.raises(InputError, match=r"NaN or zero.*'green'"):
+        encode_captions(short, ["green", "blue"])
     with pytest.raises(ShapeError, match="2 texts gave"):
         encode_captions(BrokenTexts(lambda rows: rows[:1]), ["blue", "green"])
 
@@ -212,6 +241,20 @@ def test_long_captions_are_cut_and_counted(caplog):
         vectors, num_cut = encode_captions(model, ["a cat", long, long])
     assert num_cut == 2 and "2 of 3 captions are longer" in caplog.text
     assert np.array_equal(vectors[1], vectors[2]) and np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
+    # Beside one that is cut, a caption that just fits is not: start and end take two places.
+    room = model.tokenizer.context_length - 2
+    fits, too_long = ("a " * number for number in (room, room + 1))
+    assert [len(model.tokenizer.encode(text)) for text in (fits, too_long)] == [room, room + 1]
+    assert encode_captions(model, [fits, too_long, long])[1] == 2
+
+
+def test_an_encoder_that_does_not_cut_says_which_text_is_too_long():
+    class Strict(ColourEncoder):
+        def encode_texts(self, texts):
+            raise TextError("the text 'red' is too long")
+
+    with pytest.raises(TextError, match="'red' is too long"):
+        encode_captions(Strict(), ["red"])
 
 
 def card(name, task, metric):

@@ -38,7 +38,7 @@ class Drawn:
 
 def encoded(size=60, num_broken=0):
     labels = RNG.integers(0, 8, size)
-    own = np.array(Drawn().encode_texts([f"the {NAMES[label]}" for label in labels]))
+    own = Drawn().encode_texts([f"the {NAMES[label]}" for label in labels]).numpy()
     vectors = own + 0.5 * RNG.standard_normal(own.shape)
     vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
     return Encoded(tuple(map(str, range(size))), labels, vectors, ((),) * size, ({},) * size, num_broken, "x")
@@ -52,9 +52,7 @@ def benchmark(templates=TEMPLATES, name="own", card=None):
 
 
 def logits(templates):
-    made = np.mean(
-        [np.array(Drawn().encode_texts([one.replace("{c}", name) for name in NAMES])) for one in templates], 0
-    )
+    made = np.mean([Drawn().encode_texts([one.replace("{c}", name) for name in NAMES]).numpy() for one in templates], 0)
     return 7 * PICTURES.vectors @ (made / np.linalg.norm(made, axis=1, keepdims=True)).T
 
 

@@ -97,7 +97,7 @@ def settle(
     except torch.linalg.LinAlgError:  # no step, so that the bound stays wide
         return before
     step = step[..., 0] * scale
-    sound = step.isfinite().all(dim=1) & (step.abs().amax(dim=1) < 1)  # farther away the step says nothing
+    sound = step.abs().amax(dim=1) < 1  # farther away, or NaN, the step says nothing
     return before - torch.where(sound[:, None], step, 0.0)
 
 
