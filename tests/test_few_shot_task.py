@@ -180,6 +180,23 @@ def test_a_broken_kept_classifier_is_named(small, tmp_path, caplog):
     assert [result.value for result in before] == [result.value for result in after]
 
 
+def test_a_kept_classifier_is_what_was_learned(small, tmp_path, caplog):
+    """Without a file yet nothing is called broken; with one, it is read and not learned again, whatever it says."""
+    pool = Pool(encoded(np.repeat(np.arange(4), 3), 1), 4, np.ones((4, 16), np.float32), tmp_path / "kept")
+    ranks = draw_ranks(pool.train.keys, pool.train.labels, 5)
+    learned = {name: pool.learn(name, 2, 5, ranks) for name in ("probe", "interpolated")}
+    assert "broken" not in caplog.text
+    again = dataclasses.replace(pool, train=dataclasses.replace(pool.train, vectors=pool.train.vectors * 0))
+    for name, fit in learned.items():
+        kept = again.learn(name, 2, 5, ranks)
+        assert np.array_equal(kept.weights, fit.weights) and np.array_equal(kept.bias, fit.bias)
+        assert (kept.penalty, kept.share, kept.choice) == (fit.penalty, fit.share, fit.choice)
+    others = [(again, ("probe", 1, 5)), (again, ("probe", 2, 6)), (dataclasses.replace(again, num_classes=5), None)]
+    others.append((dataclasses.replace(again, train=dataclasses.replace(again.train, fingerprint="other")), None))
+    for other, asked in others:
+        assert not other.learn(*(asked or ("probe", 2, 5)), ranks).weights[:4].any()
+
+
 def test_other_weights_never_meet_kept_classifiers(small, tmp_path):
     class Darker(Colours):
         def encode_images(self, pictures):
@@ -230,7 +247,11 @@ def test_what_it_applies_to():
         name: FEW_SHOT.applies(get_card(name)) for name in ("CIFAR10", "UCF101", "VOC2007", "Flickr30k", "IM2GPS")
     }
     assert applies == {"CIFAR10": True, "UCF101": True, "VOC2007": False, "Flickr30k": False, "IM2GPS": False}
-    assert FEW_SHOT.applies(get_card("ImageNet-A")) and FEW_SHOT.splits(get_card("ImageNet-A")) == ("test",)
+    shift, home = get_card("ImageNet-A"), get_card("CIFAR10")
+    for task in (FEW_SHOT, FEW_SHOT_FROM_TEXTS):
+        assert task.applies(shift) and (task.splits(shift), task.splits(home)) == (("test",), ("train", "val", "test"))
+        assert task.others(shift) == (("ImageNet", "train"),) and task.others(home) == ()
+    assert FEW_SHOT_FROM_TEXTS.needs_texts and not FEW_SHOT.needs_texts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -278,6 +299,43 @@ def test_imagenet_s_classifier_is_measured_on_the_classes_of_a_shift():
         values.append(np.mean(pooled.argmax(axis=1) == groups))
     assert found[1].run["settings"]["values"] == pytest.approx(values)
     assert found[1].value > 0.5
+
+
+def test_what_a_result_says_of_its_draws():
+    train, test = encoded(np.repeat(np.arange(4), [2, 2, 2, 3]), 1), encoded(np.arange(8) % 4, 2)
+    zero_shot = np.random.default_rng(0).standard_normal((4, 16)).astype(np.float32)
+    pool = Pool(
+        train, 4, zero_shot, splits="train and more", deviations=("few",), classes={"classes": {"tested": [3, 4]}}
+    )
+    benchmark = Benchmark("own", "test", tuple("abcd"), ("{c}",), Nothing(), "x")
+    names = ("probe", "interpolated")
+    found = few_shot_results(Colours(), pool, benchmark, dataclasses.replace(test, num_broken=2), names, seed=7)
+    assert [one.protocol for one in found] == [f"{name} {shots}-shot" for shots in (1, 2) for name in names]
+    for one, (shots, name) in zip(found, ((shots, name) for shots in (1, 2) for name in names), strict=True):
+        fits, values = [], []
+        for seed in (7, 8, 9):
+            rows = drawn_rows(draw_ranks(train.keys, train.labels, seed), train.labels, shots)
+            fits.append(fit_few_shot(name, train.vectors[rows], train.labels[rows], 4, shots, zero_shot=zero_shot))
+            values.append((fits[-1].scores(test.vectors).argmax(axis=1) == test.labels).mean())
+        assert one.run["settings"] == {
+            "shots": shots,
+            "seeds": [7, 8, 9],
+            "lambda": [fit.penalty for fit in fits],
+            "choice": "fixed",
+            "train_examples": 9,
+            "examples_per_class": 9 / 4,
+            "width": 16,
+            "drawn_from": "train and more",
+            "classes": {"tested": [3, 4]},
+            "deviations": ["few"],
+            "broken": 2,
+            "values": values,
+            **({"share": [0.5] * 3} if name == "interpolated" else {}),
+        }
+        assert (one.value, one.low, one.high) == (np.mean(values), min(values), max(values))
+        assert (one.task, one.metric, one.n, one.run["fingerprint"]) == ("few_shot", "accuracy", 8, "x")
+    plain = few_shot_results(Colours(), dataclasses.replace(pool, deviations=()), benchmark, test, ["probe"])[0]
+    assert plain.run["settings"]["seeds"] == [0, 1, 2] and not plain.run["settings"].keys() & {"deviations", "broken"}
 
 
 def test_imagenet_itself_gives_the_parts_that_match_its_shifts():

@@ -14,8 +14,10 @@ from diptych.data.cards.opening import open_card
 from diptych.data.cards.prompts import get_prompts
 from diptych.data.cards.table import get_card
 from diptych.data.decoding import decode_image
+from diptych.errors import InputError
 from diptych.evaluate.encoded import Encoded
 from diptych.evaluate.probe.kept import _learn, learn_probe
+from diptych.evaluate.probe.linear_probe import LinearProbe
 from diptych.evaluate.probe.task import IMAGENET_PROBE, LINEAR_PROBE, PROJECTED_PROBE
 from diptych.evaluate.probe.training_set import TrainingSet, deviations
 from diptych.evaluate.suite import run_suite
@@ -227,6 +229,25 @@ def test_two_classes_and_a_class_without_a_training_picture():
     assert scores.shape == (80, 4)
     assert set(scores.argmax(axis=1)) == {0, 2} and (scores.argmax(axis=1) == labels).mean() > 0.75
     np.testing.assert_allclose(scores[:, 0], -scores[:, 2], rtol=1e-5)
+
+
+def test_what_a_learned_probe_says_of_itself():
+    rng = np.random.default_rng(0)
+    labels = np.tile(np.arange(3), 30)
+    vectors = (np.eye(3)[labels] @ rng.standard_normal((3, 5)) + rng.standard_normal((90, 5))).astype(np.float32)
+    encoded = Encoded(("",) * 90, labels, vectors, ((),) * 90, ({},) * 90, 0, "x")
+    settings = _learn(TrainingSet(get_card("CIFAR10"), 3, encoded, None), 4).settings
+    probe = LinearProbe(seed=4).fit(vectors, labels)
+    assert settings["fits"] == len(probe.search_.trials) + 1 and settings["lambda"] == probe.lambda_
+    assert (settings["train"], settings["validation"]) == (90, "a fifth of train")
+    assert settings["objective"] == probe.fitted_.objective and settings["steps"] == probe.fitted_.iterations
+    assert settings["excess"] == probe.fitted_.excess and settings["converged"] is True
+    for given in (labels, rng.permutation(labels)):
+        found = _learn(TrainingSet(get_card("CIFAR10"), 3, dataclasses.replace(encoded, labels=given), None), 4)
+        edge = LinearProbe(seed=4).fit(vectors, given).search_.edge
+        assert found.settings.get("search ends at") == (f"the {edge} penalty" if edge else None)
+    with pytest.raises(InputError, match="has 1 class; a probe needs two"):
+        _learn(TrainingSet(get_card("CIFAR10"), 1, encoded, None), 0)
 
 
 def test_which_sets_it_applies_to():

@@ -12,7 +12,7 @@ from test_encoded import Listed
 
 from diptych.data.benchmarks import check_benchmark
 from diptych.data.cards.imagenet import shift_classes
-from diptych.errors import ShapeError
+from diptych.errors import DataError, ShapeError
 from diptych.evaluate.encoded import Encoded
 from diptych.evaluate.metrics.statistics import clopper_pearson
 from diptych.evaluate.predictions import read_predictions
@@ -20,10 +20,12 @@ from diptych.evaluate.tasks.robustness import (
     OWN_NAMES,
     ROBUSTNESS,
     accuracy_pm_k,
+    check_learned_by_card,
     judge,
     limited,
     max_pooled,
     shift_results,
+    subset_results,
     vector_scorer,
 )
 from diptych.evaluate.tasks.task import Setting
@@ -103,6 +105,66 @@ def test_judging_in_blocks_is_judging_at_once(monkeypatch):
     assert (np.take_along_axis(whole.classes, whole.ranks[:, None] - 1, 1)[:, 0] == encoded.labels).all()
 
 
+def test_the_parts_of_imagenet_by_hand_in_any_blocks(monkeypatch, caplog):
+    """Scores are the vectors; a picture counts where a shift has its class, and is right where the best of the classes
+    that belong to one of the shift's has it. Two classes of one name cost the shifts that have one of them."""
+    rng = np.random.default_rng(0)
+    labels, scores = rng.integers(0, 1000, 300), rng.standard_normal((300, 1000)).astype(np.float32)
+    scores[np.arange(300), np.where(rng.random(300) < 0.6, labels, 0)] = 9  # so that most are right
+    encoded = Encoded(("",) * 300, labels, scores, ((),) * 300, ({},) * 300, 0, "x")
+    benchmark = check_benchmark("ImageNet", "test", [str(one) for one in range(1000)], ["{c}"], Listed(()))
+    expected = {}
+    for name in SUBSETS:
+        owner = {index: place for place, own in enumerate(shift_classes(name)) for index in own}
+        rows = [row for row in range(300) if labels[row] in owner]
+        best = [max(owner, key=lambda index, row=row: scores[row, index]) for row in rows]
+        right = sum(owner[found] == owner[labels[row]] for row, found in zip(rows, best, strict=True))
+        expected[f"on {name}"] = (right / len(rows), len(rows))
+    encoder, more = types.SimpleNamespace(name="model"), {"task": "linear_probe", "settings": {"of": 3}}
+    for size in (7, 8192):
+        monkeypatch.setattr("diptych.evaluate.tasks.robustness._ROWS_PER_BLOCK", size)
+        found = subset_results(encoder, benchmark, encoded, lambda block: block, **more)
+        assert {one.protocol: (one.value, one.n) for one in found} == expected and "no numbers" not in caplog.text
+        assert {(one.task, one.split, one.metric, one.run["settings"]["of"]) for one in found} == {
+            ("linear_probe", "test", "accuracy", 3)
+        }
+    (alone,) = set(shift_classes("ImageNet-A")[3])
+    without = dataclasses.replace(benchmark, unsure=((alone, 1), (1, alone)))
+    has = {f"on {name}" for name in SUBSETS if {1, alone} & {index for own in shift_classes(name) for index in own}}
+    few = subset_results(encoder, without, encoded, lambda block: block)
+    assert {one.protocol: (one.value, one.n) for one in few} == {k: v for k, v in expected.items() if k not in has}
+    assert {"on ImageNet-A"} <= has < set(expected) and few[0].task == "zero_shot"
+    assert f"ImageNet: no numbers on the classes of {[one[3:] for one in expected if one in has]}" in caplog.text
+    assert f": '1', '{alone}' names several" in caplog.text
+
+
+def test_what_learned_on_imagenet_needs_classes_that_are_known():
+    home = check_benchmark("ImageNet", "train", [str(one) for one in range(1000)], ["{c}"], Listed(()))
+    test = dataclasses.replace(home, split="test")
+    shift = check_benchmark("ImageNet-A", "test", [str(one) for one in range(200)], ["{c}"], Listed(()))
+    (own,) = set(shift_classes("ImageNet-A")[3])
+    assert not any({0, 2} & set(group) for group in shift_classes("ImageNet-A"))
+    check_learned_by_card(home, test)
+    check_learned_by_card(home, shift)
+    same, elsewhere = ({"unsure": ((one, 0), (0, one))} for one in (own, 2))
+    # Two splits of one copy may take two classes for one another, if both do.
+    check_learned_by_card(dataclasses.replace(home, **same), dataclasses.replace(test, **same))
+    for pair in ((same, {}), ({}, same), (same, elsewhere)):
+        train, tested = (dataclasses.replace(one, **more) for one, more in zip((home, test), pair, strict=True))
+        with pytest.raises(DataError, match="do not tell which is which"):
+            check_learned_by_card(train, tested)
+    # A shift asks for its own classes alone.
+    check_learned_by_card(dataclasses.replace(home, **elsewhere), shift)
+    with pytest.raises(DataError, match="ImageNet/train: several of its classes"):
+        check_learned_by_card(dataclasses.replace(home, **same), shift)
+    with pytest.raises(DataError, match="ImageNet-A/test: it has a cat"):
+        check_learned_by_card(home, dataclasses.replace(shift, differs="it has a cat"))
+    with pytest.raises(DataError, match="ImageNet/train: it has a cat"):
+        check_learned_by_card(dataclasses.replace(home, differs="it has a cat"), shift)
+    with pytest.raises(DataError, match="several of its classes"):  # the same two in both, but of two sets
+        check_learned_by_card(dataclasses.replace(home, **same), dataclasses.replace(shift, **same))
+
+
 def test_pooled_classes_are_disjoint():
     for name in SUBSETS:
         indices = [index for own in shift_classes(name) for index in own]
@@ -141,8 +203,9 @@ def test_imagenet_a_counts_its_200_classes_alone(tmp_path, kept):
 def test_imagenet_v2_counts_all_1000(tmp_path, kept):
     samples = [Sample("a", shows(6), (), 6), Sample("b", shows(6, 200), (), 6), Sample("c", shows(999), (), 999)]
     write_set(tmp_path, "ImageNetV2", samples, [f"{index} {names[0]}" for index, names in enumerate(NAMES)])
-    found = measured(ROBUSTNESS.measure(Known(), card("ImageNetV2", 1000), Setting(tmp_path, kept, partial=True)))
-    assert found == {("ImageNetV2", "static", "accuracy"): (2 / 3, 3)}
+    results = ROBUSTNESS.measure(Known(), card("ImageNetV2", 1000), Setting(tmp_path, kept, partial=True))
+    assert measured(results) == {("ImageNetV2", "static", "accuracy"): (2 / 3, 3)}
+    assert results[0].run["settings"] == {"classes": {"tested": [2, 1000]}}
 
 
 def test_videos_before_and_after_the_adaptation_to_their_classes(tmp_path, kept):
@@ -202,6 +265,7 @@ def test_imagenet_on_each_shifts_classes(tmp_path, kept):
     results = ROBUSTNESS.measure(Known(), card("ImageNet", 1000), Setting(tmp_path, kept, partial=True))
     found = measured(results)
     assert found["ImageNet", "on ImageNet-A", "accuracy"] == (1.0, 2)
+    assert {tuple(one.run["settings"]["classes"]["tested"]) for one in results} == {(2, 1000)}
     for name in SUBSETS:
         inside = [sum(index in own for own in shift_classes(name)) for index in (6, 6, 7)]
         got = found.get(("ImageNet", f"on {name}", "accuracy"))

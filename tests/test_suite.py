@@ -12,6 +12,7 @@ from PIL import Image
 from diptych.data.cards.layouts import LAYOUTS, Layout
 from diptych.data.cards.table import get_card
 from diptych.errors import ConfigError, DataError
+from diptych.evaluate.probe import few_shot_task, kept
 from diptych.evaluate.suite import part_path, read_all, run_suite
 from diptych.evaluate.tasks.table import TASKS
 from diptych.evaluate.tasks.task import Setting, Task
@@ -107,6 +108,14 @@ def test_other_weights_or_data_or_task_versions_are_measured_again(data, tmp_pat
     assert len(lines) == 1 and encoder.pictures_seen == 0  # the vectors still hold
     (data / "CIFAR10/test/cat/9.png").write_bytes((data / "CIFAR10/test/cat/0.png").read_bytes())
     assert measure(data, tmp_path / "out", Shades("others"))[1].pictures_seen == 31
+
+
+def test_the_versions_of_tasks_never_go_back():
+    """Numbers that an older version kept would be taken for those of today."""
+    least = dict.fromkeys(TASKS, 1) | {"geolocation": 2, "video": 2}
+    least |= dict.fromkeys(("few_shot", "few_shot_from_texts", "linear_probe", "projected_probe", "imagenet_probe"), 3)
+    assert {name: version for name, version in least.items() if TASKS[name].version < version} == {}
+    assert few_shot_task.VERSION >= 3 and kept.VERSION >= 3
 
 
 def test_an_encoder_without_a_fingerprint_is_measured_each_time(data, tmp_path):
