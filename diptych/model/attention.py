@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from diptych.model.fused import JointAttention, QuickGELUMLP
 from diptych.model.packing import Packing
+from diptych.model.products import linear
 from diptych.model.recompute import recomputed
 
 
@@ -67,7 +68,7 @@ class Attention(nn.Module):
     def forward(self, x: torch.Tensor, packing: Packing) -> torch.Tensor:
         """(T, W) -> (T, W)."""
         width = x.shape[-1]
-        qkv = F.linear(x, self.in_proj_weight, self.in_proj_bias)
+        qkv = linear(x, self.in_proj_weight, self.in_proj_bias)
         attended = []
         for rows, _, n, length in packing.spans():
             if _prefers_products(qkv):
@@ -75,19 +76,23 @@ class Attention(nn.Module):
             else:
                 q, k, v = qkv[rows].view(n, length, 3, self.heads, self.depth).permute(2, 0, 3, 1, 4)
                 attended.append(attend(q, k, v, causal=packing.causal).transpose(1, 2).reshape(n * length, width))
-        return self.out_proj(torch.cat(attended) if len(attended) > 1 else attended[0])
+        return linear(
+            torch.cat(attended) if len(attended) > 1 else attended[0], self.out_proj.weight, self.out_proj.bias
+        )
 
     def read(self, x: torch.Tensor, rows: torch.Tensor, packing: Packing) -> torch.Tensor:
         """(T, W) -> (N, W), the same at those rows alone."""
         width = x.shape[-1]
-        q = F.linear(x.index_select(0, rows), self.in_proj_weight[:width], self.in_proj_bias[:width])
-        kv = F.linear(x, self.in_proj_weight[width:], self.in_proj_bias[width:])
+        q = linear(x.index_select(0, rows), self.in_proj_weight[:width], self.in_proj_bias[:width])
+        kv = linear(x, self.in_proj_weight[width:], self.in_proj_bias[width:])
         attended = []
         for span, sequences, n, length in packing.spans():
             k, v = kv[span].view(n, length, 2, self.heads, self.depth).permute(2, 0, 3, 1, 4)
             query = q[sequences].view(n, 1, self.heads, self.depth).transpose(1, 2)
             attended.append(attend(query, k, v, seen=packing.seen(sequences, length)).reshape(n, width))
-        return self.out_proj(torch.cat(attended) if len(attended) > 1 else attended[0])
+        return linear(
+            torch.cat(attended) if len(attended) > 1 else attended[0], self.out_proj.weight, self.out_proj.bias
+        )
 
 
 class MLP(nn.Module):
@@ -104,7 +109,8 @@ class MLP(nn.Module):
         c_fc, c_proj = self.c_fc, self.c_proj
         if self.activation == "quick_gelu" and _computes_as_given(x):
             return QuickGELUMLP.apply(x, c_fc.weight, c_fc.bias, c_proj.weight, c_proj.bias)
-        return c_proj(ACTIVATION_FUNCTIONS[self.activation](c_fc(x)))
+        hidden = ACTIVATION_FUNCTIONS[self.activation](linear(x, c_fc.weight, c_fc.bias))
+        return linear(hidden, c_proj.weight, c_proj.bias)
 
 
 class Block(nn.Module):

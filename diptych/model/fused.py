@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch.nn import functional as F
 
+from diptych.model.products import affine, input_gradient, weight_gradient
+
 _SLOPE = 1.702  # of QuickGELU, x · sigmoid(1.702 x)
 
 
@@ -24,26 +26,22 @@ class QuickGELUMLP(torch.autograd.Function):
         ctx: Any, x: torch.Tensor, w1: torch.Tensor, b1: torch.Tensor, w2: torch.Tensor, b2: torch.Tensor
     ) -> torch.Tensor:
         """x (T, W), w1 (M, W), b1 (M,), w2 (W, M), b2 (W,) -> (T, W)."""
-        scaled = torch.addmm(b1, x, w1.t(), alpha=_SLOPE, beta=_SLOPE)
+        scaled = affine(x, w1, b1 * _SLOPE, _SLOPE)
         hidden = F.silu(scaled)
         ctx.save_for_backward(x, w1, w2, scaled, hidden)
-        return torch.addmm(b2, hidden, w2.t(), alpha=1 / _SLOPE)
+        return affine(hidden, w2, b2, 1 / _SLOPE)
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Gradients of all five."""
         x, w1, w2, scaled, hidden = ctx.saved_tensors
-        grad_hidden = _product(grad, w2, 1 / _SLOPE)
-        grad_w2 = _product(grad.t(), hidden, 1 / _SLOPE)
-        grad_scaled = torch.ops.aten.silu_backward(grad_hidden, scaled)
-        grad_x = _product(grad_scaled, w1, _SLOPE)
-        grad_w1 = _product(grad_scaled.t(), x, _SLOPE)
+        grad_hidden = input_gradient(grad, w2, 1 / _SLOPE)
+        grad_w2 = weight_gradient(grad, hidden, 1 / _SLOPE)
+        # In place: memory that is in the cache.
+        grad_scaled = torch.ops.aten.silu_backward(grad_hidden, scaled, grad_input=grad_hidden)
+        grad_x = input_gradient(grad_scaled, w1, _SLOPE)
+        grad_w1 = weight_gradient(grad_scaled, x, _SLOPE)
         return grad_x, grad_w1, grad_scaled.sum(0) * _SLOPE, grad_w2, grad.sum(0)
-
-
-def _product(a: torch.Tensor, b: torch.Tensor, factor: float) -> torch.Tensor:
-    """factor · a @ b in one kernel."""
-    return torch.addmm(a.new_empty(1), a, b, alpha=factor, beta=0)
 
 
 class JointAttention(torch.autograd.Function):

@@ -2,11 +2,11 @@
 
 import torch
 from torch import nn
-from torch.nn import functional as F
 
 from diptych.model.attention import Transformer
 from diptych.model.config import ViTConfig
 from diptych.model.packing import Packing
+from diptych.model.products import linear
 
 
 class VisionTransformer(nn.Module):
@@ -43,7 +43,7 @@ class VisionTransformer(nn.Module):
         else:
             patches = patches[torch.arange(n, device=kept.device)[:, None], kept // grid, kept % grid].flatten(2)
             positions = positions[kept]
-        x = F.linear(patches, self.conv1.weight.flatten(1)) + positions
+        x = linear(patches.flatten(0, 1), self.conv1.weight.flatten(1)).view(n, -1, len(self.ln_pre.weight)) + positions
         class_token = (self.class_embedding + self.positional_embedding[0]).expand(n, 1, -1)
         x = self.ln_pre(torch.cat([class_token, x], dim=1))
         # Only the class token of the last block is read.

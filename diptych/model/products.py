@@ -1,0 +1,121 @@
+"""Products of rows with weights, on a processor by the library that is the faster one there.
+
+torch has two. It gives products in bf16 to oneDNN and those in fp32 to MKL, which keeps its best for Intel's
+processors: on an AMD EPYC with AVX-512 MKL runs at half the rate of oneDNN, with AVX2 at nine tenths of it
+(benchmarks/products.py). The choice follows from the processor's maker and from nothing that is timed: a machine
+computes the same numbers at every start.
+"""
+
+import functools
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+# With fewer rows oneDNN gains less than it takes to begin; a gradient needs more of them, for it copies the weights.
+_FEWEST_ROWS = 32
+_FEWEST_ROWS_OF_GRADIENT = {"avx512": 256, "avx2": 2048}
+_CPUINFO = Path("/proc/cpuinfo")
+
+
+def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+    """x (T, K), weight (N, K), bias (N,) -> (T, N): what `torch.nn.functional.linear` gives, to rounding."""
+    if not _chooses(x, weight):
+        return F.linear(x, weight, bias)
+    if torch.is_grad_enabled():
+        return _Linear.apply(x, weight, bias)
+    return affine(x, weight, bias)
+
+
+class _Linear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+        ctx.save_for_backward(x, weight)
+        ctx.has_bias = bias is not None
+        return affine(x, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        for_x, for_weight, for_bias = ctx.needs_input_grad
+        return (
+            input_gradient(grad, weight) if for_x else None,
+            weight_gradient(grad, x) if for_weight else None,
+            grad.sum(0) if ctx.has_bias and for_bias else None,
+        )
+
+
+def affine(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, factor: float = 1.0) -> torch.Tensor:
+    """factor · x @ weight.T + bias: x (T, K), weight (N, K), bias (N,) -> (T, N). No gradients."""
+    if _by_onednn(x):
+        return _onednn(x, weight if factor == 1 else weight * factor, bias)
+    if bias is None:
+        return product(x, weight.t(), factor)
+    return torch.addmm(bias, x, weight.t(), alpha=factor)
+
+
+def input_gradient(grad: torch.Tensor, weight: torch.Tensor, factor: float = 1.0) -> torch.Tensor:
+    """factor · grad @ weight: grad (T, N), weight (N, K) -> (T, K)."""
+    fewest = _FEWEST_ROWS_OF_GRADIENT["avx512" if _has_avx512() else "avx2"]
+    if not _by_onednn(grad, fewest):
+        return product(grad, weight, factor)
+    # oneDNN reads rows of weights: a copy with the factor in it costs a thirtieth of the product and saves a tenth.
+    columns = weight.new_empty(weight.shape[::-1])
+    return _onednn(grad, torch.mul(weight.t(), factor, out=columns), None)
+
+
+def weight_gradient(grad: torch.Tensor, x: torch.Tensor, factor: float = 1.0) -> torch.Tensor:
+    """factor · grad.T @ x: grad (T, N), x (T, K) -> (N, K)."""
+    # With AVX2 the copies that oneDNN needs here cost what it gains.
+    if not (_has_avx512() and _by_onednn(grad, _FEWEST_ROWS_OF_GRADIENT["avx512"])):
+        return product(grad.t(), x, factor)
+    gradient, _ = torch.ops.aten.mkldnn_linear_backward_weights(
+        grad.contiguous().to_mkldnn(), x.contiguous().to_mkldnn(), grad.new_empty(grad.shape[1], x.shape[1]), False
+    )
+    return gradient if factor == 1 else gradient.mul_(factor)
+
+
+def product(a: torch.Tensor, b: torch.Tensor, factor: float = 1.0) -> torch.Tensor:
+    """factor · a @ b in one kernel of torch's choice."""
+    return torch.mm(a, b) if factor == 1 else torch.addmm(a.new_empty(1), a, b, alpha=factor, beta=0)
+
+
+def _onednn(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+
+
+def _chooses(x: torch.Tensor, weight: torch.Tensor) -> bool:
+    """Whether oneDNN takes the product from torch: plain tensors of one type, computed now and not only recorded."""
+    if x.ndim != 2 or x.dtype != weight.dtype or type(weight) not in (torch.Tensor, nn.Parameter):
+        return False
+    if torch.is_autocast_enabled(x.device.type) or torch.jit.is_tracing() or torch.compiler.is_compiling():
+        return False
+    return _by_onednn(x)
+
+
+def _by_onednn(x: torch.Tensor, fewest: int = _FEWEST_ROWS) -> bool:
+    """Whether products with these rows go to oneDNN instead of MKL."""
+    return x.dtype == torch.float32 and x.device.type == "cpu" and len(x) >= fewest and onednn_beats_mkl()
+
+
+@functools.cache
+def onednn_beats_mkl() -> bool:
+    """Whether fp32 products are faster by oneDNN: torch has both, and the maker is known not to be Intel."""
+    both = torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()
+    return both and hasattr(torch.ops.mkldnn, "_linear_pointwise") and _maker() not in ("", "GenuineIntel")
+
+
+@functools.cache
+def _has_avx512() -> bool:
+    return "AVX512" in torch.backends.cpu.get_cpu_capability()
+
+
+def _maker() -> str:
+    """The name that the processor gives its maker, as "AuthenticAMD"; "" where it is not known."""
+    if _CPUINFO.is_file():
+        with _CPUINFO.open() as lines:
+            return next((line.split(":")[1].strip() for line in lines if line.startswith("vendor_id")), "")
+    return os.environ.get("PROCESSOR_IDENTIFIER", "").rpartition(",")[2].strip()  # Windows
