@@ -59,8 +59,7 @@ def affine(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, fac
 
 def input_gradient(grad: torch.Tensor, weight: torch.Tensor, factor: float = 1.0) -> torch.Tensor:
     """factor · grad @ weight: grad (T, N), weight (N, K) -> (T, K)."""
-    fewest = _FEWEST_ROWS_OF_GRADIENT["avx512" if _has_avx512() else "avx2"]
-    if not _by_onednn(grad, fewest):
+    if not _by_onednn(grad, gradient=True):
         return product(grad, weight, factor)
     # oneDNN reads rows of weights: a copy with the factor in it costs a thirtieth of the product and saves a tenth.
     columns = weight.new_empty(weight.shape[::-1])
@@ -70,7 +69,7 @@ def input_gradient(grad: torch.Tensor, weight: torch.Tensor, factor: float = 1.0
 def weight_gradient(grad: torch.Tensor, x: torch.Tensor, factor: float = 1.0) -> torch.Tensor:
     """factor · grad.T @ x: grad (T, N), x (T, K) -> (N, K)."""
     # With AVX2 the copies that oneDNN needs here cost what it gains.
-    if not (_has_avx512() and _by_onednn(grad, _FEWEST_ROWS_OF_GRADIENT["avx512"])):
+    if not (_by_onednn(grad, gradient=True) and _has_avx512()):
         return product(grad.t(), x, factor)
     gradient, _ = torch.ops.aten.mkldnn_linear_backward_weights(
         grad.contiguous().to_mkldnn(), x.contiguous().to_mkldnn(), grad.new_empty(grad.shape[1], x.shape[1]), False
@@ -91,14 +90,16 @@ def _chooses(x: torch.Tensor, weight: torch.Tensor) -> bool:
     """Whether oneDNN takes the product from torch: plain tensors of one type, computed now and not only recorded."""
     if x.ndim != 2 or x.dtype != weight.dtype or type(weight) not in (torch.Tensor, nn.Parameter):
         return False
-    if torch.is_autocast_enabled(x.device.type) or torch.jit.is_tracing() or torch.compiler.is_compiling():
+    if torch.is_autocast_enabled(x.device.type) or torch.jit.is_tracing():
         return False
     return _by_onednn(x)
 
 
-def _by_onednn(x: torch.Tensor, fewest: int = _FEWEST_ROWS) -> bool:
-    """Whether products with these rows go to oneDNN instead of MKL."""
-    return x.dtype == torch.float32 and x.device.type == "cpu" and len(x) >= fewest and onednn_beats_mkl()
+def _by_onednn(x: torch.Tensor, gradient: bool = False) -> bool:
+    """Whether products with these rows go to oneDNN instead of MKL. torch's compiler makes that choice by itself."""
+    if torch.compiler.is_compiling() or x.dtype != torch.float32 or x.device.type != "cpu" or not onednn_beats_mkl():
+        return False
+    return len(x) >= (_FEWEST_ROWS_OF_GRADIENT["avx512" if _has_avx512() else "avx2"] if gradient else _FEWEST_ROWS)
 
 
 @functools.cache
