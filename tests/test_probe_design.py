@@ -51,7 +51,8 @@ def test_gradients_go_the_way_back(kind):
         assert float((given * gradient).sum()) == pytest.approx(float((coordinates * back).sum()), abs=tolerance)
 
 
-@pytest.mark.parametrize(("table", "intercept"), [(TALL, True), (TALL, False), (WIDE, True), (WIDE, False)])
+@pytest.mark.parametrize("table", [TALL, TALL * 1e-3, TALL[:5], WIDE], ids=["tall", "small", "square", "wide"])
+@pytest.mark.parametrize("intercept", [True, False])
 def test_the_basis_is_that_of_the_covariance(table, intercept):
     rows = Design(table, CPU, intercept)
     centred = table - table.mean(axis=0) * intercept
@@ -78,7 +79,9 @@ def test_rows_that_are_all_alike_have_no_length():
     assert Design(np.full((9, 2), 0.25), CPU).longest == 0
 
 
-@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.int32, np.uint8, bool])
+@pytest.mark.parametrize(
+    "dtype", [np.float16, np.float32, np.float64, np.longdouble, np.int32, np.uint8, bool, ">f4", ">i2"]
+)
 def test_the_mean_is_that_of_all_parts_in_any_number_type(small_parts, dtype):
     table = (RNG.standard_normal((50, 4)) * 3 + 9).astype(dtype)
     rows = Design(table, CPU)
@@ -105,6 +108,11 @@ def test_a_copy_is_kept_where_there_is_just_room(monkeypatch):
         part = Design(TALL, CPU).rows(0, 50, torch.float32)
         turned = (TALL - TALL.mean(axis=0)) @ Design(TALL, CPU).basis.numpy()
         assert np.allclose(part, turned if kept else TALL - TALL.mean(axis=0), atol=1e-5)
+
+
+def test_on_a_gpu_half_of_what_is_free_may_hold_the_copy(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (101, 1000))  # free and total, as the driver says it
+    assert module.kept_bytes(torch.device("cuda")) == 50 and module.kept_bytes(CPU) == 2 << 30
 
 
 def test_the_basis_may_come_from_some_of_the_rows(monkeypatch):

@@ -13,7 +13,7 @@ from diptych.data.cards.table import get_card
 from diptych.errors import ConfigError
 from diptych.evaluate.tasks.shifted import measure_shifts, shifted, summarise_shifts
 from diptych.paper.shown.shift_figures import SHIFTS_MADE
-from diptych.records import Result, Sample
+from diptych.records import Broken, Result, Sample
 from diptych.report.bars import BarChart, bar_chart
 from diptych.report.curves import line_chart
 from diptych.report.table import to_markdown
@@ -83,6 +83,26 @@ def test_same_seed_same_numbers(benchmark):
     )
 
 
+class Some(Colours):
+    """100 pictures and a broken one."""
+
+    def read(self, index):
+        yield Broken("gone", "only", "it is cut off")
+        for number in range(3):
+            yield from (dataclasses.replace(one, key=f"{number} {one.key}") for one in Colours().read(index))
+
+
+@pytest.mark.parametrize(("of", "said"), [(121, None), (122, [2, 4])])
+def test_broken_pictures_and_classes_that_are_not_shown_are_said(of, said):
+    """A set with all its authors' pictures, broken ones among them, has all its classes."""
+    card = dataclasses.replace(get_card("CIFAR10"), splits={"test": of}, num_classes=4)
+    names = ["dark", "bright", "brighter", "brightest"]
+    several = check_benchmark("CIFAR10", "test", names, ["the {c}"], Some(), card=card)
+    for one in measure_shifts(ByBrightness(), several, ["inverted"], partial=True):
+        assert one.run["settings"]["broken"] == 1 and one.n == 120
+        assert one.run["settings"].get("classes") == (said and {"tested": said})
+
+
 def test_the_usual_seed_is_0(benchmark):
     usual, other = (
         measure_shifts(ByBrightness(), benchmark, ["gaussian noise"], [1], **more) for more in ({}, {"seed": 1})
@@ -137,6 +157,14 @@ def test_summaries_by_hand():
     assert (one.model, one.dataset, one.clean.value) == ("m", "set", 0.8)
     assert one.mean() == pytest.approx((0.5 + 0.6 + 0.4) / 3) and one.relative_drop() == pytest.approx(1 - 0.5 / 0.8)
     assert one.mean(("noise", "form")) == pytest.approx(0.55)
+    assert one.relative_drop(("weather",)) is None
+    nothing = dataclasses.replace(one, clean=dataclasses.replace(one.clean, value=0.0))
+    assert nothing.relative_drop() is None and nothing.mean() == one.mean()
+    # Rows of which something is not known are no shifts, and not the clean number's either where a shift is named.
+    for lost in ("of", "severity"):
+        run = {"settings": {name: value for name, value in MANY[-1].run["settings"].items() if name != lost}}
+        unknown = dataclasses.replace(MANY[-1], run=run, value=0.0)
+        assert summarise_shifts([*MANY, unknown]) == [one]
     assert list(one.by_shift) == ["gaussian noise", "jpeg", "sketch"]  # the registry's order
     assert summarise_shifts(json_round_trip(MANY))[0].mean() == one.mean()
     (backwards,) = summarise_shifts(MANY[::-1])  # the order of rows decides nothing

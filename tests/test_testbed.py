@@ -32,6 +32,13 @@ def test_every_model_is_of_a_group_and_every_group_has_models():
     assert sizes.keys() == set(bed.GROUPS) and min(sizes.values()) > 30
 
 
+def test_a_model_that_is_just_accurate_enough_counts():
+    points = [("a", 0.6, 0.2), ("b", 0.7, 0.35), ("c", 0.8, 0.4), ("d", 0.9, 0.7)]
+    through = fit_logit_line([x for _, x, _ in points], [y for *_, y in points])
+    found = bed._line([*points, ("e", 0.59, 0.5), ("f", None, 0.5), ("g", 0.7, None)], 0.6)[0]
+    assert (found.a, found.b) == pytest.approx((through.a, through.b))
+
+
 def test_a_resnet_101_makes_five_times_as_many_mistakes_under_shift():
     one = MODELS["resnet101"]
     assert round(100 * one.x, 1) == 88.3 and round(100 * one.y, 1) == 41.5

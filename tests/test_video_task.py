@@ -111,6 +111,7 @@ class Clips:
 
     num_good: int
     num_broken: int
+    num_classes: int = 7
     shards = ("clips",)
     fingerprint = "clips"
 
@@ -118,8 +119,9 @@ class Clips:
         for clip in range(self.num_broken):
             yield Broken(f"gone {clip}", "clips", "it is cut off")
         for clip in range(self.num_good):
-            image, metadata = encoded(picture(NAMES[clip % 7], 0)), {"clip": f"{clip}"}
-            yield from (Sample(f"{clip}#{frame}", image, (), clip % 7, metadata) for frame in range(4))
+            label = clip % self.num_classes
+            image, metadata = encoded(picture(NAMES[label], 0)), {"clip": f"{clip}"}
+            yield from (Sample(f"{clip}#{frame}", image, (), label, metadata) for frame in range(4))
 
 
 @pytest.mark.parametrize(("good", "broken", "allowed"), [(99, 1, True), (98, 2, False), (48, 1, False)])
@@ -131,6 +133,14 @@ def test_broken_clips_are_counted_as_clips_not_as_frames(tmp_path, good, broken,
         return
     with pytest.raises(DataError, match=f"UCF101/test: {broken} of {good + broken} clips are broken, more than 1%"):
         measure_video(PixelColourEncoder(), benchmark, Setting(tmp_path))
+
+
+def test_a_set_is_whole_by_its_clips_broken_ones_among_them(tmp_path):
+    for of, said in ((100, None), (101, {"tested": [6, 7]})):
+        card = dataclasses.replace(CARD, splits={"test": of})
+        benchmark = check_benchmark("UCF101", "test", NAMES, TEMPLATES, Clips(99, 1, 6), card=card)
+        (first, _) = measure_video(PixelColourEncoder(), benchmark, Setting(tmp_path, partial=True))
+        assert first.run["settings"].get("classes") == said
 
 
 RARE = Annotated(
@@ -271,6 +281,10 @@ def test_rare_actions_are_measured_from_frames(tmp_path):
     ]
     expected = mean_weighted_average_precision(probabilities.double().numpy(), annotated)
     assert results[0].value == pytest.approx(expected)
+    for seed in (0, 4):
+        seeded = measure_video(PixelColourEncoder(), benchmark, Setting(tmp_path, seed=seed))[1].value
+        drawn = mean_sampled_average_precision(probabilities.double().numpy(), annotated, seed=seed)
+        assert seeded == pytest.approx(drawn)
     with pytest.raises(DataError, match="says no verb"):
         measure_video(PixelColourEncoder(), frames(tmp_path / "plain", card=card), Setting(tmp_path))
 
