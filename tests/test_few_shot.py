@@ -81,6 +81,7 @@ class TestDraws:
     def test_the_smallest_class_says_how_far_the_curve_goes(self):
         assert possible_shots(self.labels) == (1, 2, 4, 8, 16)
         assert possible_shots(np.array([0, 0, 0, 1, 1])) == (1, 2)
+        assert possible_shots(np.repeat([0, 1, 2], [9, 2, 40])) == (1, 2)
         assert possible_shots(np.array([0, 0, 3, 3])) == (1, 2)  # classes 1 and 2 have no example at all
         assert possible_shots(np.array([0, 1]), (4, 8)) == (4,)  # the smallest one wanted, with what there is
 

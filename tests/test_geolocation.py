@@ -83,6 +83,7 @@ def test_the_interval_of_the_median_is_that_of_photographs_drawn_again(tmp_path,
         values = [np.median(errors[rng.integers(60, size=60)]) for _ in range(2000)]
         found = distance_scores(errors, seed=seed)["median_error_km"]
         assert (found.low, found.high) == pytest.approx(np.quantile(values, [0.0025, 0.9975]))
+    assert distance_scores(errors) == distance_scores(errors, seed=0) != distance_scores(errors, seed=1)
     sets["test"] = tuple(
         Entry(one.file, metadata={**one.metadata, "latitude": one.metadata["latitude"] + 0.3 * place**2})
         for place, one in enumerate(sets["test"])
