@@ -2,9 +2,11 @@
 
 import contextlib
 import errno
+import io
 import json
 import os
 import re
+import stat
 import sys
 import time
 from collections.abc import Iterator
@@ -52,6 +54,35 @@ def cache_folder() -> Path | None:
         return Path.home() / ".cache"
     except RuntimeError:  # in a container, of a user who is not in /etc/passwd
         return None
+
+
+def open_regular(path: Path) -> io.BufferedReader:
+    """A regular file, to be read. A named pipe or a device is refused: reading it may wait, or go on, for ever.
+
+    Raises:
+        OSError: there is no such file, it is not regular, or it cannot be read.
+    """
+    # O_NONBLOCK: opening a named pipe must not wait for a writer.
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", str(path))
+        return open(descriptor, "rb")  # noqa: PTH123  (it takes over the descriptor)
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def replaceable(path: Path) -> Path:
+    """The file in whose place a new one is put: where a link leads, so that the link stays one.
+
+    Raises:
+        OSError: a device or a pipe is there. As root, `--out /dev/null` would put a file in its place.
+    """
+    real = Path(os.path.realpath(path))
+    if real.exists() and not (real.is_file() or real.is_dir()):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    return real
 
 
 def size_of(path: Path) -> int | None:
@@ -108,10 +139,11 @@ def locked(path: Path) -> Iterator[IO[bytes]]:
     disk that knows no locks is used without.
 
     Raises:
-        OSError: it cannot be opened.
+        OSError: it cannot be opened, or is no regular file.
         DataError: another process holds it for a minute.
     """
     deadline = time.monotonic() + _PATIENCE
+    path = replaceable(path)
     while True:
         file = path.open("a+b", buffering=0)
         try:
@@ -198,7 +230,7 @@ def stand_in(head: bytes, size: int, wanted: str = "file") -> str:
 def stand_in_at(path: Path, wanted: str = "file") -> str:
     """The same of a file on disk; "" where it cannot be read."""
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             return stand_in(file.read(HEAD), path.stat().st_size, wanted)
     except OSError:
         return ""

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from diptych.errors import DataError
-from diptych.files import expanded, locked
+from diptych.files import expanded, locked, open_regular, replaceable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -236,10 +236,11 @@ def merge_results(results: Iterable[Result], path: str | Path) -> int:
         before = _parsed(file.read(), path)
         kept = {row.identity: row for row in before}
         # The lock is the file's: whoever waits for it sees that another one has its name, and takes that.
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        real = replaceable(path)
+        partial = real.with_name(f".{real.name}.{os.getpid()}.partial")
         try:
             partial.write_bytes(_encoded({**kept, **new}.values()))
-            partial.replace(path)
+            partial.replace(real)
         finally:
             with contextlib.suppress(OSError):
                 partial.unlink()
@@ -255,7 +256,8 @@ def read_results(path: str | Path) -> list[Result]:
         DataError: the file cannot be read, or a row is no Result; the message names file and line.
     """
     try:
-        content = (path := expanded(path)).read_bytes()
+        with open_regular(path := expanded(path)) as file:
+            content = file.read()
     except OSError as error:
         raise DataError(f"cannot read results from {path}: {error.strerror}") from error
     return _parsed(content, path)

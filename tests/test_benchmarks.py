@@ -223,7 +223,7 @@ def test_bad_shard_counts(wds, count):
 def test_a_list_that_is_a_device(wds):
     (wds / "classnames.txt").unlink()
     (wds / "classnames.txt").symlink_to("/dev/zero")
-    with pytest.raises(DataError, match=r"classnames\.txt is not a regular file"):
+    with pytest.raises(DataError, match=r"classnames\.txt: not a regular file"):
         open_benchmark(wds)
 
 

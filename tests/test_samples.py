@@ -191,7 +191,7 @@ def test_a_file_is_read_up_to_its_limit_and_closed_again(tmp_path):
             with contextlib.suppress(OSError):  # another thread's, closed in the meantime
                 names.append(str(descriptor.readlink()))
         assert names and str(path) not in names
-    with pytest.raises(DataError, match="is not a regular file"):
+    with pytest.raises(DataError, match="not a regular file"):
         read_file(tmp_path)
     with pytest.raises(DataError, match=r"cannot read .*absent: "):
         read_file(tmp_path / "absent")
@@ -203,7 +203,7 @@ def test_a_file_is_read_up_to_its_limit_and_closed_again(tmp_path):
 @pytest.mark.timeout(20)
 def test_a_named_pipe_is_refused_without_waiting_for_a_writer(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(DataError, match="is not a regular file"):
+    with pytest.raises(DataError, match="not a regular file"):
         read_file(tmp_path / "pipe")
 
 

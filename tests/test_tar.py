@@ -139,6 +139,21 @@ def test_an_archive_without_its_end_blocks_says_so(tmp_path, pack):
     assert read(tmp_path, content[:2560])[1] is None  # one block of zeros is a mark
 
 
+@pytest.mark.parametrize("pack", [False, True])
+def test_archives_one_behind_the_other_are_read_to_the_end(tmp_path, pack):
+    """What `cat a.tar b.tar` writes; `tar -i` reads all of it."""
+    parts = [tar_of([(f"{part}{number}", bytes([number])) for number in range(3)]) for part in "abc"]
+    content = b"".join(gzip.compress(part) for part in parts) if pack else b"".join(parts)
+    members, error = read(tmp_path, content)
+    assert error is None and [one.name for one in members] == [f"{part}{n}" for part in "abc" for n in range(3)]
+    assert [one[0] for one in names_alone(tmp_path / "a.tar")[0]] == [one.name for one in members]
+    with tarfile.open(tmp_path / "a.tar", ignore_zeros=True) as known:
+        assert known.getnames() == [one.name for one in members]
+    members, error = read(tmp_path, parts[0] + b"no header, but 512 bytes" * 100)
+    assert len(members) == 3 and f"no tar header at byte {len(parts[0])}" in str(error)
+    assert read(tmp_path, parts[0] + b"\n")[1] is None  # too short for a member
+
+
 def test_a_cut_between_a_long_name_and_its_member_is_damage(tmp_path):
     content = tar_of([("a", b"1"), ("n" * 300, b"2")])
     members, error = read(tmp_path, content[: 1024 + 1024])

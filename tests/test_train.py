@@ -185,10 +185,12 @@ def test_contradictions_are_refused(tmp_path, changes, words):
         tiny_config(tmp_path, **changes)
 
 
-def test_sigterm_to_the_whole_group_ends_with_a_checkpoint_too(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_to_the_whole_group_ends_with_a_checkpoint_too(tmp_path, number):
+    """SIGHUP: the terminal, or the connection to it, is closed."""
     process = fit_in_another_process(tmp_path / "run", 100_000, resume=False, num_workers=2, start_new_session=True)
     wait_for_step(tmp_path / "run", 3, process)
-    os.killpg(process.pid, signal.SIGTERM)
+    os.killpg(process.pid, number)
     assert process.wait(60) == 0, process.stderr.read()
     assert Checkpoints(tmp_path / "run" / "checkpoints", CheckpointConfig()).newest()["step"] >= 3
 

@@ -16,6 +16,7 @@ import typer
 from diptych.cli import paths
 from diptych.embed.stated import state
 from diptych.errors import ConfigError, InputError
+from diptych.files import replaceable
 
 if TYPE_CHECKING:
     from diptych.evaluate.suite import Skipped
@@ -117,7 +118,7 @@ def refuse_unwritable(out: Path) -> None:
     """Find out before the work, not after it, that its results cannot be written."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        with out.open("a"):
+        with replaceable(out).open("a"):
             pass
     except OSError as error:
         raise InputError(f"cannot write {out}: {error.strerror}; choose another file (--out)") from error

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from diptych.data.tables import SIDECARS, CsvSource, FolderSource
+from diptych.files import open_regular
 
 MAX_BYTES = 256 << 20
 MAX_FILES = 16_384
@@ -135,7 +136,7 @@ def _digest(path: Path, stat: _Stat, room: int) -> bytes:
     count = max(2, room // block)
     starts = [0] if size <= room else [index * (size - block) // (count - 1) for index in range(count)]
     try:
-        with path.open("rb", buffering=0) as file:
+        with open_regular(path) as file:
             for start in starts:
                 file.seek(start)
                 left = size if len(starts) == 1 else block

@@ -114,8 +114,10 @@ def try_matlab(path: str | Path, variables: Sequence[str]) -> None:
 
 
 def _place(path: str | Path) -> str:
-    """Where the file is for a process that may have started in another folder."""
-    return str(Path(path).absolute())
+    """Where the file is for a process that may have started in another folder; it would wait for a pipe for ever."""
+    if (path := Path(path)).exists() and not path.is_file():
+        raise ParquetError("not a regular file")
+    return str(path.absolute())
 
 
 def _table(data: bytes) -> "pa.Table":

@@ -256,8 +256,10 @@ def _serve(
     end_with_parent(parent, by_signal=by_signal)
     if parents_side is not None:
         parents_side.close()
-    # Ctrl-C reaches the whole process group; the parent decides what it means and ends its workers.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Ctrl-C and a closed terminal reach the whole process group; the parent decides what they mean, and ends its workers.
+    for name in ("SIGINT", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     for name in ("SIGTERM", "SIGPROF"):  # a handler of the parent's would swallow them
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_DFL)

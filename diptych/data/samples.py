@@ -8,7 +8,6 @@ import io
 import json
 import math
 import os
-import stat
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import numpy as np
 
 from diptych.data.image_files import IMAGE_EXTENSIONS
 from diptych.errors import DataError
-from diptych.files import utf8
+from diptych.files import open_regular, utf8
 from diptych.records import Broken, Sample
 
 MAX_IMAGE_BYTES = 64 << 20
@@ -87,20 +86,11 @@ def read_file(path: Path, limit: int = MAX_IMAGE_BYTES) -> bytes:
         DataError: no such file, not a regular one (a device, a pipe), larger than `limit` bytes, or not readable.
     """
     try:
-        # O_NONBLOCK: opening a named pipe must not wait for a writer.
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
-        try:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                raise DataError(f"{path} is not a regular file")
-            if status.st_size > limit:
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size > limit:
                 raise DataError(f"{path} is larger than {limit >> 10} KiB")
-            with os.fdopen(descriptor, "rb", closefd=False) as file:
-                return file.read(status.st_size)
-        finally:
-            os.close(descriptor)
-    except DataError:
-        raise
+            return file.read(size)
     except (OSError, ValueError) as error:
         raise DataError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from None
 
@@ -112,18 +102,25 @@ def relative_names(files: Sequence[Path]) -> tuple[str, ...]:
     return tuple(utf8(path.relative_to(folder).as_posix()) for path in paths)
 
 
-def fingerprint(files: Iterable[Path], names: Iterable[str], *more: str) -> str:
+def fingerprint(files: Iterable[Path], names: Iterable[str], *more: str, all_there: bool = True) -> str:
     """SHA-256 over the files' names and sizes, and more text: cheap, and the same wherever the files lie.
 
+    Args:
+        files: whose sizes count.
+        names: of the files, in the same order.
+        more: texts.
+        all_there: refuse a file that is not there; else its absence counts.
     Raises:
-        DataError: a file is not there.
+        DataError: a file is not there, and should be.
     """
     digest = hashlib.sha256()
     for path, name in zip(files, names, strict=True):
         try:
-            size = path.stat().st_size
+            size: int | None = path.stat().st_size
         except OSError as error:
-            raise DataError(f"cannot read {path}: {error.strerror}") from error
+            size = None
+            if all_there:
+                raise DataError(f"cannot read {path}: {error.strerror}") from error
         digest.update(f"{name}\0{size}\0".encode("utf-8", "surrogatepass"))
     for text in more:
         digest.update(text.encode("utf-8", "surrogatepass") + b"\0")

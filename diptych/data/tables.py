@@ -26,7 +26,7 @@ from diptych.data.samples import (
 )
 from diptych.data.table_rows import Lines, Row, csv_rows, json_rows
 from diptych.errors import DataError
-from diptych.files import stand_in_at, utf8
+from diptych.files import open_regular, stand_in_at, utf8
 from diptych.records import Broken, Sample
 
 ROWS_PER_SHARD = 1000
@@ -248,7 +248,7 @@ def _sound_text(text: Any) -> str:
 
 def _open_table(path: Path) -> BinaryIO:
     try:
-        return path.open("rb")
+        return open_regular(path)
     except OSError as error:
         raise DataError(f"cannot read the table {path}: {error.strerror}") from error
 
@@ -276,7 +276,8 @@ class FolderSource:
     def fingerprint(self) -> str:
         """SHA-256 over the pictures' names and sizes, and the classes: an empty class more shifts all labels."""
         classes = [] if self.classes is None else [json.dumps(sorted(self.classes.items()))]
-        return fingerprint((self.root / name for name in self.names), self.names, *classes)
+        # A link that leads nowhere is one broken picture, and no reason to read nothing.
+        return fingerprint((self.root / name for name in self.names), self.names, *classes, all_there=False)
 
     def read(self, index: int) -> Iterator[Sample | Broken]:
         """Up to 1000 pictures; their keys are their paths below root, as text that UTF-8 has."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from diptych.errors import DataError
+from diptych.files import open_regular
 
 MAX_MEMBER_BYTES = 64 << 20
 MAX_NAME_BYTES = 4096
@@ -55,7 +56,7 @@ def read_members(path: Path) -> Iterator[Member]:
         MissingEndError: cut off between two members, or whole: the two look the same.
         OSError: the file cannot be read.
     """
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         gzipped = file.read(2) == b"\x1f\x8b"
         file.seek(0)
         yield from _members(_Stream(_inflate(file) if gzipped else _blocks(file, _OUT)))
@@ -67,7 +68,7 @@ def read_names(path: Path) -> Iterator[Member]:
     Raises:
         DamagedArchiveError, MissingEndError, OSError: as for `read_members`.
     """
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         gzipped = file.read(2) == b"\x1f\x8b"
         size = file.seek(0, os.SEEK_END)
         file.seek(0)
@@ -79,9 +80,9 @@ def _members(stream: "_Stream", *, with_data: bool = True) -> Iterator[Member]:
     name, size = b"", None  # what a pax or long-name header says about the next member
     # The file may end where a header could begin, but not between a long name and its member.
     while header := stream.take(_BLOCK, may_end=not name and size is None):
-        start = stream.position - _BLOCK
-        if not header.strip(b"\0"):
+        if not header.strip(b"\0") and not (header := _after_the_end(stream)):
             return
+        start = stream.position - _BLOCK
         if not _checksum_fits(header):
             raise DamagedArchiveError(f"no tar header at byte {start}")
         kind, length = header[156:157], _number(header[124:136], start)
@@ -116,6 +117,17 @@ def _members(stream: "_Stream", *, with_data: bool = True) -> Iterator[Member]:
     raise MissingEndError(
         f"no end-of-archive mark at byte {stream.position}: the file is cut, or its writer left out 1,024 zero bytes"
     )
+
+
+def _after_the_end(stream: "_Stream") -> bytes:
+    """The first block behind an end mark that is not empty: `cat a.tar b.tar` makes one file of two. b"" if none is."""
+    try:
+        while block := stream.take(_BLOCK, may_end=True):
+            if block.strip(b"\0"):
+                return block
+    except DamagedArchiveError:  # less than a block, or a cut gzip trailer: no member is there
+        pass
+    return b""
 
 
 def _checksum_fits(header: bytes) -> bool:

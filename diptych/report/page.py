@@ -7,7 +7,7 @@ from typing import Any
 
 import jinja2
 
-from diptych.files import expanded, writing
+from diptych.files import expanded, replaceable, writing
 from diptych.report.contents import QuickstartReport
 from diptych.report.views import page_view
 
@@ -44,6 +44,7 @@ def write_page(text: str, path: str | Path) -> Path:
 
 def _write_whole(text: str, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
+    path = replaceable(path)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:

@@ -10,7 +10,9 @@ from typing import Any
 
 @contextlib.contextmanager
 def stop_on_signal() -> Iterator[threading.Event]:
-    """Turn SIGINT and SIGTERM into a flag, so that a run ends with a checkpoint; a second signal acts as always.
+    """Turn SIGINT, SIGTERM and SIGHUP into a flag, so that a run ends with a checkpoint; a second one acts as always.
+
+    SIGHUP comes when a terminal or its connection is closed. Where it is ignored (nohup), it stays so.
 
     The flag is this process's own: ranks that stop together combine theirs with `distributed.any_rank`. Outside the
     main thread, where Python allows no handlers, the flag stays unset.
@@ -19,7 +21,10 @@ def stop_on_signal() -> Iterator[threading.Event]:
     if threading.current_thread() is not threading.main_thread():
         yield stopped
         return
-    before = {int(number): signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [int(getattr(signal, name)) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in numbers}
+    if hasattr(signal, "SIGHUP") and before[signal.SIGHUP] == signal.SIG_IGN:
+        del before[signal.SIGHUP]
 
     def stop(number: int, _frame: Any) -> None:
         stopped.set()

@@ -21,7 +21,7 @@ from diptych.evaluate.classify.formats import Entry, RowFormat, csv_format, json
 from diptych.evaluate.classify.question import Question
 from diptych.evaluate.classify.rows import Classified
 from diptych.evaluate.classify.table import read_table, write_table
-from diptych.files import expanded, locked
+from diptych.files import expanded, locked, replaceable
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +57,7 @@ class LabelFile:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             if self.path.is_dir():
                 raise InputError(f"{path} is a folder; name a file in it (--out)")
+            replaceable(self._rows)  # no device, no pipe
             self._read_all()  # other labels are refused before a model is loaded
         except OSError as error:
             raise InputError(f"cannot write {path}: {error.strerror}; choose another file (--out)") from error

@@ -11,7 +11,7 @@ from typing import Any
 from diptych.data.tar import MAX_RATIO
 from diptych.errors import DataError
 from diptych.evaluate.classify.formats import Entry
-from diptych.files import utf8
+from diptych.files import replaceable, utf8
 
 _ROWS_PER_GROUP, _ROWS_AT_A_TIME = 16_384, 64
 
@@ -60,6 +60,7 @@ def write_table(path: Path, rows: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    path = replaceable(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     has: set[str] = set()
     try:
