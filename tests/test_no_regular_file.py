@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from colours import picture
 
+from diptych.data.benchmarks import open_benchmark
 from diptych.data.content import content_fingerprint, files_state
 from diptych.data.parquet import ParquetSource
 from diptych.data.sources import open_source
@@ -33,6 +34,21 @@ def test_a_table_that_names_a_pipe_has_a_fingerprint_and_a_broken_row(tmp_path):
     assert len(content_fingerprint(source)) == 64 and len(files_state(source)) == 64
     first, *others = source.read(0)
     assert not isinstance(first, Broken) and ["not a regular file" in one.reason for one in others] == [True, True]
+
+
+def test_links_that_lead_nowhere_are_broken_pictures(tmp_path):
+    """git-annex leaves them where content was not fetched; a class folder is evaluated without them."""
+    for name in ("blue", "red"):
+        (tmp_path / "test" / name).mkdir(parents=True)
+        picture(name, 0).save(tmp_path / "test" / name / "0.png")
+    (tmp_path / "test/red/1.png").symlink_to("nowhere")
+    (tmp_path / "test/red/2.png").symlink_to("2.png")
+    source = open_benchmark(tmp_path).source
+    items = list(source.read(0))
+    assert [isinstance(one, Broken) for one in items] == [False, False, True, True]
+    before = source.fingerprint
+    picture("red", 1).save(tmp_path / "test/red/nowhere")
+    assert open_benchmark(tmp_path).source.fingerprint != before
 
 
 @pytest.mark.parametrize("name", ["a.tar", "a.csv"])

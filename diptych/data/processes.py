@@ -256,7 +256,7 @@ def _serve(
     end_with_parent(parent, by_signal=by_signal)
     if parents_side is not None:
         parents_side.close()
-    # Ctrl-C and a closed terminal reach the whole process group; the parent decides what they mean, and ends its workers.
+    # Ctrl-C and a closed terminal reach the whole process group; the parent decides what they mean.
     for name in ("SIGINT", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
