@@ -47,7 +47,7 @@ def test_links_that_lead_nowhere_are_broken_pictures(tmp_path):
     items = list(source.read(0))
     assert [isinstance(one, Broken) for one in items] == [False, False, True, True]
     before = source.fingerprint
-    picture("red", 1).save(tmp_path / "test/red/nowhere")
+    picture("red", 1).save(tmp_path / "test/red/nowhere", "PNG")
     assert open_benchmark(tmp_path).source.fingerprint != before
 
 
