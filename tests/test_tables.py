@@ -122,7 +122,7 @@ def test_rows_that_cannot_be_used(folder):
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        ("", "no column of images .*no column of captions"),
+        ("", "is empty: its first line should name the columns"),
         ("filepath,words\n", "no column of captions .*--caption-column NAME"),
         ("url,caption\n", "img2dataset"),
         ("path,text\n".encode("utf-16"), "is UTF-16"),
