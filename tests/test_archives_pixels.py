@@ -189,7 +189,7 @@ def test_svhn_is_the_whole_number_with_its_zeros(tmp_path):
     with pytest.raises(DataError, match=r"get the single digits, train_32x32.mat and test_32x32.mat"):
         read("SVHN", tmp_path, "test")
     (tmp_path / "test/digitStruct.mat").write_bytes(b"whatever")
-    with pytest.raises(DataError, match=r"digitStruct.mat cannot be read as the digitStruct of SVHN"):
+    with pytest.raises(DataError, match=r"digitStruct.mat is damaged, or no HDF5 file of this set"):
         read("SVHN-Numbers", tmp_path, "test")
 
 

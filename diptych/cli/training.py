@@ -133,8 +133,7 @@ def train(
 ) -> None:
     """Train an image and a text encoder on (image, text) pairs.
 
-    Stopped by Ctrl-C, SIGTERM, a closed terminal or a crash, the same command with --resume goes on with exactly the
-    same losses.
+    Stopped by Ctrl-C, a signal or a crash, the same command with --resume goes on with exactly the same losses.
     """
     from diptych.embed.names import check_name
 

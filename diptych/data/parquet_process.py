@@ -1,7 +1,8 @@
 """Parquet files are read in a process of their own, so that a damaged or hostile one can neither end nor fill ours.
 
 PyArrow aborts the process over some damaged footers, and a few kilobytes can unpack to gigabytes. One process serves
-all of this one's reading; after a crash, or when time is up, the next request starts a new one.
+all of this one's reading; after a crash, or when time is up, the next request starts a new one. MATLAB and HDF5 files
+and videos are read there, too (`call`): their libraries crash over some damaged files.
 """
 
 import atexit
@@ -15,7 +16,7 @@ import struct
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -104,13 +105,21 @@ def read_table(path: str | Path, columns: Sequence[str] | None = None) -> "pa.Ta
     return _table(data)
 
 
-def try_matlab(path: str | Path, variables: Sequence[str]) -> None:
-    """Read a MATLAB file there, so that one over which SciPy's parser crashes ends nothing here.
+def call(
+    function: Callable[..., tuple[Any, bytes]], path: str | Path, *arguments: Any, num_bytes: int, seconds: float
+) -> tuple[Any, bytes]:
+    """Call a function there, so that a file over which its library crashes ends nothing here.
 
+    Args:
+        function: at the top of a module; it takes plain values, and returns such and bytes.
+        path: the file, its first argument.
+        arguments: the others.
+        num_bytes: memory that it may take.
+        seconds: processor time.
     Raises:
-        ParquetError: it cannot be read, or takes more than `FREE_MEMORY` and 16 times its own size.
+        ParquetError: what the function raised, in its words, or how the process ended.
     """
-    _ask("try_matlab", FREE_MEMORY + 16 * Path(path).stat().st_size, _place(path), list(variables))
+    return _ask("call", num_bytes, function.__module__, function.__name__, _place(path), *arguments, seconds=seconds)
 
 
 def _place(path: str | Path) -> str:
@@ -205,13 +214,14 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_new_lock)
 
 
-def _ask(name: str, num_bytes: int, *arguments: Any) -> tuple[Any, bytes]:
+def _ask(name: str, num_bytes: int, *arguments: Any, seconds: float | None = None) -> tuple[Any, bytes]:
+    seconds = MAX_SECONDS if seconds is None else seconds
     with _lock:
         how = ""
         for _ in range(2):
             process = _process()
             try:
-                (error, answer), table = process.ask((name, num_bytes, MAX_SECONDS, *arguments))
+                (error, answer), table = process.ask((name, num_bytes, seconds, *arguments))
             except (OSError, EOFError, ValueError):
                 how = _running.pop(os.getpid()).end()
                 if how not in _FROM_ELSEWHERE:

@@ -1,4 +1,7 @@
-"""Frames of videos, through PyAV: the middle one, or several spread evenly, never more than those in memory."""
+"""Frames of videos, through PyAV: the middle one, or several spread evenly, never more than those in memory.
+
+A set's videos are decoded in a process of their own: FFmpeg crashes over some damaged files.
+"""
 
 import dataclasses
 import functools
@@ -12,6 +15,7 @@ from diptych.data.benchmarks import Benchmark
 from diptych.data.cards.card import Card
 from diptych.data.cards.sources import Entry, entries_fingerprint
 from diptych.data.decoding import MAX_PIXELS
+from diptych.data.parquet_process import ParquetError, call
 from diptych.errors import DataError
 from diptych.files import utf8
 from diptych.records import Broken, Sample
@@ -19,6 +23,8 @@ from diptych.records import Broken, Sample
 VIDEO_SUFFIXES = (".avi", ".mp4", ".mkv", ".webm", ".mov")
 
 _PER_SHARD = 100
+_MAX_BYTES = 2 << 30  # of a video: 4K frames take 12 MB each, and FFmpeg may hold 16 of them
+_SECONDS, _RATE = 120.0, 100_000  # processor time for a video, and so many bytes a second more
 _INEXACT = 1.1  # headers are not always exact
 _REORDERED = ("h264", "hevc")  # MPEG-4's decoder gives the right times
 _READING = 2  # raised whenever the same video would give another frame, so that no vector of the old one is used again
@@ -69,6 +75,31 @@ def frames(path: Path, count: int, start: float | None = None, end: float | None
         raise
     except (av.FFmpegError, ValueError, IndexError, OSError) as error:
         raise DataError(f"{path} cannot be decoded as a video: {error}") from None
+
+
+def read_frames(path: Path, count: int, start: float | None = None, end: float | None = None) -> list[np.ndarray]:
+    """The same frames, all at once, decoded in another process.
+
+    Raises:
+        DataError: as for `frames`; or decoding takes too much time or memory, or crashes.
+    """
+    import_av()  # whether it is there
+    if not path.is_file():
+        raise DataError(f"cannot read {path}: no such file")
+    seconds = _SECONDS + path.stat().st_size / _RATE
+    try:
+        shapes, data = call(decoded_frames, path, count, start, end, num_bytes=_MAX_BYTES, seconds=seconds)
+    except ParquetError as error:
+        raise DataError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
+    sizes = np.cumsum([0, *(height * width * 3 for height, width, _ in shapes)])
+    pixels = np.frombuffer(bytearray(data), np.uint8)
+    return [pixels[sizes[n] : sizes[n + 1]].reshape(shape) for n, shape in enumerate(shapes)]
+
+
+def decoded_frames(path: str, count: int, start: float | None, end: float | None) -> tuple[list[Any], bytes]:
+    """In the other process: the shapes of the frames, and their pixels."""
+    found = list(frames(Path(path), count, start, end))
+    return [frame.shape for frame in found], b"".join(frame.tobytes() for frame in found)
 
 
 def import_av() -> Any:
@@ -226,7 +257,7 @@ class VideoSource:
             key = utf8(entry.key or entry.file)
             part = entry.metadata.get("start"), entry.metadata.get("end")
             try:
-                pictures = list(frames(self.root / entry.file, self.num_frames or 1, *part))
+                pictures = read_frames(self.root / entry.file, self.num_frames or 1, *part)
             except DataError as error:
                 yield Broken(key, self.shards[index], str(error))
                 continue

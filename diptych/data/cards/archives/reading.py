@@ -15,7 +15,7 @@ from typing import Any
 from diptych.data.cards.layouts import Layout
 from diptych.data.cards.prompts import Prompts, get_prompts, plain_name
 from diptych.data.image_files import PassedOver, is_hidden_folder, list_class_folders, walk_images
-from diptych.data.parquet_process import try_matlab
+from diptych.data.parquet_process import FREE_MEMORY, MAX_SECONDS, call
 from diptych.data.samples import decode_text, read_file
 from diptych.data.sources import Source
 from diptych.data.tables import FolderSource
@@ -210,13 +210,22 @@ def load_mat(path: Path, *variables: str) -> list[Any]:
     if not path.is_file():
         raise DataError(f"{path} is missing: unpack the whole archive there")
     try:
-        try_matlab(path, variables)
+        room = FREE_MEMORY + 16 * path.stat().st_size
+        call(try_matlab, path, *variables, num_bytes=room, seconds=MAX_SECONDS)
         content = scipy.io.loadmat(path, simplify_cells=True, variable_names=variables)
     except Exception as error:  # its parser raises whatever it meets
         raise DataError(f"{path} cannot be read as a MATLAB file: {error}") from None
     if absent := [name for name in variables if name not in content]:
         raise DataError(f"{path} has no variable {', '.join(absent)}")
     return [content[name] for name in variables]
+
+
+def try_matlab(path: str, *variables: str) -> tuple[None, bytes]:
+    """Read a MATLAB file and forget it: what matters is whether the process lives."""
+    import scipy.io
+
+    scipy.io.loadmat(path, simplify_cells=True, variable_names=variables)
+    return None, b""
 
 
 def _text(path: Path) -> str:

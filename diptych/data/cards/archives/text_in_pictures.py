@@ -3,10 +3,10 @@
 import dataclasses
 import functools
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from diptych.data.cards.archives.hdf5 import read_digit_struct
 from diptych.data.cards.archives.reading import check_split, either, find_file, inner, inside, load_mat
 from diptych.data.cards.layouts import register
 from diptych.data.cards.sources import ArraySource, Entry, ListedSource
@@ -47,7 +47,7 @@ def read_svhn_numbers(folder: Path, split: str) -> Source:
     path = find_file(folder, f"{split}/digitStruct.mat")
     entries = [
         Entry(f"{split}/{inside(name, str(path))}", int(text), metadata={"text": text})
-        for name, text in _digit_struct(path)
+        for name, text in read_digit_struct(path)
     ]
     return ListedSource(folder, entries)
 
@@ -94,34 +94,6 @@ def _digits(path: Path, count: int) -> np.ndarray:
     if pixels.dtype != np.uint8 or pixels.size != count * 32 * 32 * 3 or pixels.shape[:3] != (32, 32, 3):
         raise DataError(f"{path}: X is {pixels.dtype} {pixels.shape}, not uint8 (32, 32, 3, {count})")
     return pixels.reshape(32, 32, 3, count)
-
-
-def _digit_struct(path: Path) -> list[tuple[str, str]]:
-    """The name and the number of each picture."""
-    try:
-        import h5py
-    except ImportError:
-        raise DataError(f"{path} is HDF5: pip install 'diptych[hdf5]'") from None
-    try:
-        with h5py.File(path, "r") as file:
-            names, boxes = file["digitStruct/name"], file["digitStruct/bbox"]
-            if len(names) != len(boxes):
-                raise ValueError(f"{len(names)} names, {len(boxes)} boxes")
-            return [
-                ("".join(map(chr, file[name][()].ravel())), _number(file, file[box]["label"]))
-                for [name], [box] in zip(names[()], boxes[()], strict=True)
-            ]
-    except Exception as error:  # h5py raises whatever it meets
-        raise DataError(f"{path} cannot be read as the digitStruct of SVHN: {error}") from None
-
-
-def _number(file: Any, labels: Any) -> str:
-    """The digits of a house number: one of them is there itself, several by references; ten means zero."""
-    values = labels[()].ravel()
-    digits = [int(file[one][()].item()) for one in values] if labels.shape[0] > 1 else [int(values.item())]
-    if not all(0 <= digit <= 10 for digit in digits):
-        raise ValueError(f"a digit is {digits}")
-    return "".join(str(digit % 10) for digit in digits)
 
 
 register(
