@@ -1,13 +1,18 @@
 """Names of a package that are imported when they are first used, so that a command loads only what it needs.
 
-torch takes a second to import, and some of the libraries beside it half a second each.
+torch takes a second to import, and some of the libraries beside it half a second each. A third of that is Python's
+search for garbage, which there is none of: `uncollected` leaves it out, and `uncollected_imports` does so for every
+import of such a library, wherever a command makes it.
 """
 
 import contextlib
 import gc
 import importlib
+import importlib.abc
+import importlib.machinery
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import types
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 
@@ -42,8 +47,9 @@ def lazy_names(
 
 @contextlib.contextmanager
 def uncollected() -> Iterator[None]:
-    """Within, Python does not look for garbage: torch makes half a million objects, and going through them again and
-    again takes a third of the time of its import.
+    """Within, Python does not look for garbage; after it, whatever happened, it does as before.
+
+    torch makes half a million objects, and going through them again and again takes a third of the time of its import.
     """
     enabled = gc.isenabled()
     gc.disable()
@@ -52,3 +58,53 @@ def uncollected() -> Iterator[None]:
     finally:
         if enabled:
             gc.enable()
+
+
+HEAVY = (
+    "torch",
+    "sympy",
+    "transformers",
+    "open_clip",
+    "scipy",
+    "sklearn",
+    "pyarrow",
+    "pandas",
+    "torchvision",
+    "optuna",
+)
+
+
+@contextlib.contextmanager
+def uncollected_imports(names: Sequence[str] = HEAVY) -> Iterator[None]:
+    """Within, the modules of these packages are imported under `uncollected`, whoever imports them."""
+    finder = _Uncollected(names)
+    sys.meta_path.insert(0, finder)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(finder)
+
+
+class _Uncollected(importlib.abc.MetaPathFinder):
+    """Finds modules where Python itself does, and has their code run under `uncollected`."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._names = frozenset(names)
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: types.ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        """The module's spec; None of other packages' modules, so that the other finders are asked."""
+        if fullname.partition(".")[0] not in self._names:
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
+        if spec is None or not isinstance(spec.loader, importlib.machinery.SourceFileLoader):
+            return None  # an editable installation, a zip file: imported as without this
+        run = spec.loader.exec_module
+
+        def exec_module(module: types.ModuleType) -> None:
+            with uncollected():
+                run(module)
+
+        spec.loader.exec_module = exec_module  # type: ignore[method-assign]  # of this loader, which is the module's alone
+        return spec

@@ -1,5 +1,8 @@
 """What each command imports before it can answer: counted in modules, which no busy machine changes."""
 
+import contextlib
+import gc
+import importlib
 import os
 import subprocess
 import sys
@@ -13,6 +16,7 @@ import diptych.evaluate
 import diptych.objective
 import diptych.report
 import diptych.train
+from diptych.lazy import uncollected_imports
 
 HEAVY = ("torch", "numpy", "scipy", "sklearn", "pyarrow", "tokenizers", "jinja2", "ftfy", "transformers", "pandas")
 LATER = ("scipy", "sklearn", "pyarrow", "jinja2", "ftfy", "rich.progress", "sympy", "torch.distributed.tensor")
@@ -67,6 +71,53 @@ def test_torch_is_not_imported_to_say_no(words, status, tmp_path):
     assert "torch" not in modules and not {"scipy", "pyarrow", "tokenizers"} & modules
 
 
+EVERY_COMMAND = """
+import contextlib, io, sys
+import typer.main
+from diptych.cli import app
+from diptych.cli.exhibits import ABOUT
+
+NUMBERS = "IntParamType", "IntRange", "FloatParamType", "FloatRange"
+diptych = typer.main.get_command(app)
+
+def commands(group, words=()):
+    for name, found in group.commands.items():
+        yield from commands(found, (*words, name)) if hasattr(found, "commands") else [((*words, name), found)]
+
+def run(*words):
+    out, err = io.StringIO(), io.StringIO()
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            diptych.main(args=list(words), prog_name="diptych")
+    except SystemExit as end:
+        print(end.code or 0, "torch" in sys.modules, "Traceback" in err.getvalue(), *words)
+
+run("--help")
+for words, command in commands(diptych):
+    run(*words, "--help")
+    if words[-1] in ABOUT and words[-1] != "table11":  # one function makes them all
+        continue
+    run(*words, "--no-such-option")
+    for one in command.params:
+        if type(one.type).__name__ in NUMBERS:
+            run(*words, one.opts[0], "many")
+    if any(one.required for one in command.params):
+        run(*words)
+"""
+
+
+def test_no_command_imports_torch_for_its_help_or_to_refuse_how_it_is_called(tmp_path):
+    """All commands in one process: what one of them imports shows in all lines after it."""
+    done = subprocess.run(
+        [sys.executable, "-c", EVERY_COMMAND], cwd=tmp_path, capture_output=True, text=True, timeout=300
+    )
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert done.returncode == 0 and len(lines) > 100, done.stderr
+    assert [line for line in lines if line[1:3] != ["False", "False"]] == []
+    assert [line for line in lines if line[0] != ("0" if line[-1] == "--help" else "2")] == []
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_one_photograph_imports_torch_and_little_else(tmp_path):
     noise(30, 20).save(tmp_path / "photo.png")
     status, modules = imported(["classify", "photo.png", "--labels", "cat,dog"], tmp_path)
@@ -90,3 +141,68 @@ def test_the_lazy_names_are_those_of_all():
         assert set(package.__all__) <= set(dir(package))
         with pytest.raises(AttributeError, match="nonsense"):
             package.nonsense  # noqa: B018
+
+
+# ------------------------------------------------------------------ garbage
+
+
+COUNT = """
+import gc, sys
+count = 0
+def counted(phase, info):
+    global count
+    torch = sys.modules.get("torch")
+    count += phase == "start" and getattr(getattr(torch, "__spec__", None), "_initializing", False)
+gc.callbacks.append(counted)
+"""
+SAY = "print(count, gc.isenabled(), 'torch' in sys.modules)"
+
+
+def test_commands_import_torch_without_a_search_for_garbage(tmp_path):
+    """The import alone makes Python search some hundred times; what is measured then is searched as always."""
+    found = []
+    for code in ("import torch", "from diptych.cli import main\ntry: main()\nexcept SystemExit: pass"):
+        done = subprocess.run(
+            [sys.executable, "-c", f"{COUNT}\n{code}\n{SAY}", "evaluate", "default", "nowhere"],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        found.append(done.stdout.split())
+    assert int(found[0][0]) > 50 and found[0][1:] == ["True", "True"]
+    assert int(found[1][0]) < 5 and found[1][1:] == ["True", "True"], "a collection may fall between two modules"
+
+
+@pytest.mark.parametrize("fails", [False, True])
+@pytest.mark.parametrize("enabled", [False, True])
+def test_the_search_for_garbage_goes_on_after_an_import_whatever_happens(fails, enabled, tmp_path, monkeypatch):
+    package = tmp_path / "heavy_one"
+    package.mkdir()
+    (package / "__init__.py").write_text("import gc\nsearched = [gc.isenabled()]\nfrom heavy_one import part\n")
+    fault = "raise RuntimeError('broken installation')" if fails else ""
+    (package / "part.py").write_text(f"import gc, heavy_one\nheavy_one.searched.append(gc.isenabled())\n{fault}\n")
+    (tmp_path / "light_one.py").write_text("import gc\nsearched = gc.isenabled()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    before = list(sys.meta_path)
+    (gc.enable if enabled else gc.disable)()
+    try:
+        with uncollected_imports(("heavy_one", "absent_one")):
+            with pytest.raises(RuntimeError, match="broken") if fails else contextlib.nullcontext():
+                assert importlib.import_module("heavy_one").searched == [False, False]
+            assert gc.isenabled() is enabled
+            assert importlib.import_module("light_one").searched is enabled
+            with pytest.raises(ModuleNotFoundError):
+                importlib.import_module("absent_one")
+        assert gc.isenabled() is enabled and sys.meta_path == before
+    finally:
+        gc.enable()
+        for name in ("heavy_one", "heavy_one.part", "light_one"):
+            sys.modules.pop(name, None)
+
+
+def test_a_command_leaves_the_imports_as_they_were_also_where_it_fails(command):
+    before = list(sys.meta_path)
+    for words in (("--help",), ("classify", "x.png", "--labels", "cat"), ("evaluate", "default", "nowhere")):
+        command(*words)
+        assert sys.meta_path == before and gc.isenabled()

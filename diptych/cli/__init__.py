@@ -18,6 +18,7 @@ from diptych.cli import benchmark, data, exhibits, figures, paper, recipes, trai
 from diptych.cli.common import app, is_main
 from diptych.embed.stated import forget
 from diptych.errors import DiptychError
+from diptych.lazy import uncollected_imports
 
 __all__ = ["app", "main"]
 
@@ -139,7 +140,8 @@ def _run() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[_LogHandler()])
     logging.getLogger("diptych").setLevel(logging.INFO if is_main() else logging.ERROR)
     try:
-        app()
+        with uncollected_imports():
+            app()
     except (DiptychError, OSError) as error:
         if os.environ.get("DIPTYCH_DEBUG"):
             raise

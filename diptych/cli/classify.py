@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import typer
 
 from diptych.cli.common import announce
-from diptych.lazy import uncollected
 
 if TYPE_CHECKING:
     from diptych.evaluate.classify.label_file import LabelFile
@@ -22,11 +21,11 @@ def run_classify_command(
     """Classify images whose question has been checked; status 1 where one is broken, 130 after Ctrl-C."""
     done = broken = 0
     try:
-        with uncollected():
-            import torch
+        import torch
 
-            from diptych.embed import load
-            from diptych.evaluate.classify.pictures import classify_to_file, classify_to_stdout
+        from diptych.embed import load
+        from diptych.evaluate.classify.pictures import classify_to_file, classify_to_stdout
+
         gc.freeze()  # what is imported stays: no collection goes through it
 
         threads = torch.get_num_threads()
