@@ -114,10 +114,10 @@ def test_line_ends_and_byte_order_marks(images, ending, mark):
     [
         ("filepath,caption\n0.png,a\n".encode("utf-16"), "UTF-16"),
         (b"filepath,caption\r0.png,a\r", "carriage returns"),
-        (b"0.png,a dog\n1.png,a cat\n", "no column of images"),
+        (b"0.png,a dog\n1.png,a cat\n", "begins with a row, not a header"),
         (b"file,sentence\n0.png,a\n", r"--image-column 'file'.*--caption-column 'sentence'"),
         (b"url,caption\nhttp://a/b.jpg,a\n", "img2dataset"),
-        (b"", "no column of images"),
+        (b"", "is empty: its first line should name the columns"),
         (b"filepath,caption\n0.png," + b"x" * (1 << 20), "line of over 1024 KiB"),
     ],
 )

@@ -90,14 +90,15 @@ def _chooses(x: torch.Tensor, weight: torch.Tensor) -> bool:
     """Whether oneDNN takes the product from torch: plain tensors of one type, computed now and not only recorded."""
     if x.ndim != 2 or x.dtype != weight.dtype or type(weight) not in (torch.Tensor, nn.Parameter):
         return False
-    if torch.is_autocast_enabled(x.device.type) or torch.jit.is_tracing():
-        return False
-    return _by_onednn(x)
+    return _by_onednn(x) and not torch.is_autocast_enabled("cpu") and not torch.jit.is_tracing()
 
 
 def _by_onednn(x: torch.Tensor, gradient: bool = False) -> bool:
-    """Whether products with these rows go to oneDNN instead of MKL. torch's compiler makes that choice by itself."""
+    """Whether products with these rows go to oneDNN instead of MKL. torch's compiler makes that choice by itself, and
+    what watches torch's operations, as its counter of FLOPs, knows its own alone."""
     if torch.compiler.is_compiling() or x.dtype != torch.float32 or x.device.type != "cpu" or not onednn_beats_mkl():
+        return False
+    if torch._C._len_torch_dispatch_stack():
         return False
     return len(x) >= (_FEWEST_ROWS_OF_GRADIENT["avx512" if _has_avx512() else "avx2"] if gradient else _FEWEST_ROWS)
 
