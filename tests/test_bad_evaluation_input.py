@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from diptych.data.benchmarks import open_benchmark
 from diptych.data.cards.own import own_card
 from diptych.data.cards.table import get_card
 from diptych.data.transforms import Preprocessing
@@ -108,6 +109,17 @@ def test_class_folders_without_splits_are_not_learned_from_and_tested_on(tmp_pat
     [reason] = skipped(data, tmp_path, [task])
     assert "it has no split train; a folder per class stands for the test split alone" in reason
     assert run_suite(Shades(), [ZERO_SHOT], [get_card("CIFAR10")], Setting(data), tmp_path / "zero-shot").results
+
+
+def test_class_folders_without_splits_are_no_validation_split(tmp_path):
+    """`--split val` measured the same pictures and called them val."""
+    for name in ("cat", "dog"):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        Image.new("RGB", (4, 4)).save(tmp_path / "pets" / name / "a.png")
+    assert open_benchmark(tmp_path / "pets").class_names == ("cat", "dog")
+    for split in ("val", "train", "tset"):
+        with pytest.raises(DataError, match=f"has no split {split}; a folder per class, without .* is a test split"):
+            open_benchmark(tmp_path / "pets", split)
 
 
 def test_without_a_test_split_nothing_is_measured(tmp_path):

@@ -102,6 +102,53 @@ def test_a_preprocessing_that_cannot_be_followed_is_refused(huggingface, change)
         load(huggingface)
 
 
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"text_config": {"is_causal": False}}, "without causal mask"),
+        ({"quantization_config": {"quant_method": "bitsandbytes", "load_in_8bit": True}}, "quantised"),
+    ],
+)
+def test_a_configuration_that_cannot_be_followed_is_refused(huggingface, change, says):
+    """transformers reads both: without the mask its embeddings of texts were others, and nothing was said."""
+    path = huggingface / "config.json"
+    config = json.loads(path.read_text())
+    for name, value in change.items():
+        config[name] = {**config.get(name, {}), **value}
+    path.write_text(json.dumps(config))
+    with pytest.raises(ConfigError, match=rf"{says}.*give hf:"):
+        load(huggingface)
+
+
+@pytest.mark.parametrize("kind", ["float16", "bfloat16"])
+def test_models_of_transformers_compute_in_fp32(huggingface, pictures, kind):
+    """Newer versions compute in the type that config.json names: many files are stored in half precision."""
+    path = huggingface / "config.json"
+    (huggingface / "preprocessor_config.json").write_text(json.dumps({"size": {"shortest_edge": 48}, "crop_size": 48}))
+    ours = load(huggingface, "cpu")
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"dtype": kind, "torch_dtype": kind}))
+    theirs = load(f"hf:{huggingface}", "cpu")
+    assert distance(ours.encode_images(pictures), theirs.encode_images(pictures)) <= 1e-5
+    assert theirs.logit_scale == pytest.approx(ours.logit_scale, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("ViT-B-33@openai", r"no architecture ViT-B-33; did you mean ViT-B-32"),
+        ("vit-b-32@openai", r"no architecture vit-b-32; did you mean "),
+        ("ViT-B-32@opnai", r"opnai is no file and none of its tags; did you mean openai"),
+        ("ViT-B-32@zzz", r"zzz is no file and none of its tags; known are openai, .*, \.\.\."),
+        ("ViT-e-14@openai", r"openai is no file and none of its tags; known are none"),
+    ],
+)
+def test_names_of_open_clip_that_are_nearly_right(name, says, caplog):
+    pytest.importorskip("open_clip")
+    with pytest.raises(WeightsError, match=says):
+        load(f"open_clip:{name}")
+    assert not caplog.records  # the library's own words would say it twice
+
+
 SQUARE = {"size": {"height": 48, "width": 48}}
 
 

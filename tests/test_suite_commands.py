@@ -144,6 +144,7 @@ def test_errors_come_before_the_work(command, sets, tmp_path):
         (("--set", "shade"), ("no card for 'shade'", "In sets lie, too: shades")),
         (("--set", "CIFAR10"), ("CIFAR-10 is not in sets", "https://")),
         (("--task", "zero"), ("there is no task 'zero'", "zero_shot")),
+        (("--task", "Few-Shot"), ("there is no task 'Few-Shot'; did you mean few_shot",)),
         (("--split", "val"), ("--split val", "--suite")),
         (("--data-root", "nowhere"), ("no folder nowhere",)),
         (("--data-root", "empty"), ("no evaluation set in empty", "diptych data embedded")),

@@ -263,6 +263,10 @@ def _open_class_folders(path: Path, split: str) -> tuple[list[str], list[str], S
     names = list_class_folders(base, passed_over)
     if base == path and _USUAL_SPLITS.intersection(names):
         raise DataError(f"{path} has no split {split}; it has: {', '.join(names)}")
+    if base == path and split != "test":
+        raise DataError(
+            f"{path} has no split {split}; a folder per class, without folders train and test, is a test split"
+        )
     pictures = {name: sorted(f"{name}/{image}" for image in walk_images(base / name, passed_over)) for name in names}
     if not any(pictures.values()):
         raise DataError(

@@ -153,7 +153,9 @@ def _asked_code(name: str) -> str:
 
 def _network(shown: str, transformers: Any, name: str, config: Any) -> torch.nn.Module:
     """The network, all of whose weights come from the files."""
-    network, report = _part(shown, transformers.AutoModel, name, config=config, output_loading_info=True)
+    # Else newer versions compute in the half precision that many files state, which FOLDER and others do not.
+    fp32 = {"dtype" if int(transformers.__version__.split(".")[0]) >= 5 else "torch_dtype": torch.float32}
+    network, report = _part(shown, transformers.AutoModel, name, config=config, output_loading_info=True, **fp32)
     if not hasattr(network, "get_image_features") or not hasattr(network, "vision_model"):
         raise WeightsError(f"{shown} is a {type(network).__name__}; CLIP and SigLIP models can be measured")
     if missing := sorted(report["missing_keys"]):

@@ -6,6 +6,7 @@ It imports no torch, so that a command with a mistyped name ends at once.
 import difflib
 import logging
 import os
+import re
 from pathlib import Path
 
 from diptych.errors import WeightsError
@@ -85,6 +86,8 @@ def unknown(name: str, path: Path) -> str:
 
 def _near(name: str, path: Path) -> list[str]:
     """Names of models that are nearly this one: presets, what lies beside the path, and the form it may have meant."""
+    if page := re.match(r"https?://(?:www\.)?(?:huggingface\.co|hf\.co)/([\w.-]+/[\w.-]+)", name):
+        return [f"hf:{page[1]}"]
     library, colon, rest = name.partition(":")
     if colon and (found := difflib.get_close_matches(library.lower(), [*LIBRARIES, PYTHON, "huggingface"], 1, 0.6)):
         return [f"{'hf' if found[0] == 'huggingface' else found[0]}:{rest or '...'}"]
@@ -92,7 +95,9 @@ def _near(name: str, path: Path) -> list[str]:
     if path.parent.is_dir():
         names = sorted(entry.name for entry, _ in zip(path.parent.iterdir(), range(_MAX_SEEN), strict=False))
         beside = [str(path.parent / one) for one in difflib.get_close_matches(path.name, names, 2, 0.7)]
-    presets = difflib.get_close_matches(name, [DEFAULT, *PRESETS], 2, 0.7)
+    known = {one.lower(): one for preset in (DEFAULT, *PRESETS) for one in (preset.replace("/", "-"), preset)}
+    presets = [known[one] for one in difflib.get_close_matches(name.lower(), known, 2, 0.7)]
+    presets = presets[:1] if presets and presets[0].lower() == name.lower() else presets
     if not beside and not presets and name.count("/") == 1 and not name.startswith((".", "~", "/")):
         return [f"hf:{name}"]
     return [*beside, *presets][:3]

@@ -1,6 +1,7 @@
 """open_clip:NAME@PRETRAINED or open_clip:FOLDER, a model of open_clip."""
 
 import contextlib
+import difflib
 import json
 import logging
 import os
@@ -40,6 +41,8 @@ def open_open_clip(name: str, device: torch.device) -> ForeignEncoder:
     open_clip = import_library("open_clip", "open_clip_torch")
     tagged = pretrained and open_clip.get_pretrained_cfg(architecture.replace("/", "-"), pretrained)
     from_file = not tagged and Path(pretrained).is_file()
+    if pretrained:
+        _check_names(open_clip, shown, architecture.replace("/", "-"), "" if tagged or from_file else pretrained)
     if from_file and (reason := refusal(Path(pretrained))):
         raise WeightsError(f"{pretrained} cannot be read as weights: {reason}")
     stated = _stated_preprocessing(Path(pretrained).with_name(OPEN_CLIP_CONFIG)) if from_file else {}
@@ -100,6 +103,23 @@ def _split(name: str) -> tuple[str, str]:
     if Path(pretrained).is_dir() or (os.sep in pretrained and not Path(pretrained).exists()):
         raise WeightsError(f"open_clip:{name}: there is no weight file {pretrained}")
     return architecture, pretrained
+
+
+def _check_names(open_clip: Any, shown: str, architecture: str, tag: str) -> None:
+    """Refuse an architecture that the library does not have, and a tag that it does not know, with the nearest ones."""
+    known = open_clip.list_models()
+    if architecture not in known:
+        near = difflib.get_close_matches(architecture, known, 3, 0.5)
+        raise WeightsError(f"{shown}: open_clip has no architecture {architecture}; {_meant(near, known)}")
+    if tag:
+        tags = open_clip.list_pretrained_tags_by_model(architecture)
+        near = difflib.get_close_matches(tag.lower(), tags, 3, 0.5)
+        raise WeightsError(f"{shown}: {tag} is no file and none of its tags; {_meant(near, tags)}")
+
+
+def _meant(near: Sequence[str], known: Sequence[str]) -> str:
+    more = ", ..." if len(known) > 12 else ""
+    return f"did you mean {' or '.join(near)}?" if near else f"known are {', '.join(known[:12]) or 'none'}{more}"
 
 
 def _refused(shown: str, file: str, error: Exception) -> WeightsError:

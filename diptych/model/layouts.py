@@ -210,6 +210,10 @@ def config_from_huggingface(values: Mapping[str, Any]) -> CLIPConfig:
         text["num_attention_heads"],
         text["num_hidden_layers"],
     )
+    if text.get("is_causal", True) is not True:
+        raise ConfigError("a text side without causal mask (text_config.is_causal) is not supported")
+    if values.get("quantization_config"):
+        raise ConfigError("its weights are quantised (quantization_config), which is not supported")
     mlp_width = check_size("vision", "mlp_width", vision["intermediate_size"])
     config = CLIPConfig(
         values.get("projection_dim", 512),

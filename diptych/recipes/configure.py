@@ -1,6 +1,7 @@
 """From a recipe's name and a command line's options to a whole TrainConfig."""
 
 import dataclasses
+import difflib
 import functools
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -45,7 +46,10 @@ def get_recipe(name: str) -> Recipe:
         ConfigError: there is none; the known ones are listed.
     """
     if name not in RECIPES:
-        raise ConfigError(f"there is no recipe {name!r}; known: {', '.join(RECIPES)}")
+        known = {one.lower(): recipe for recipe in RECIPES for one in (recipe, recipe.replace("/", "-"))}
+        near = list(dict.fromkeys(known[one] for one in difflib.get_close_matches(name.lower(), known, 2, 0.7)))
+        meant = f"did you mean {' or '.join(near)}? " if near else ""
+        raise ConfigError(f"there is no recipe {name!r}; {meant}known: {', '.join(RECIPES)}")
     return RECIPES[name]
 
 

@@ -1,5 +1,6 @@
 """All tasks of the suite, by name."""
 
+import difflib
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
@@ -33,5 +34,7 @@ def get_tasks(names: Sequence[str]) -> list[Task]:
         ConfigError: there is no such task; the message lists all.
     """
     if unknown := [name for name in names if name not in TASKS]:
-        raise ConfigError(f"there is no task {unknown[0]!r}; there are {', '.join(TASKS)}")
+        near = difflib.get_close_matches(unknown[0].lower().replace("-", "_"), TASKS, 2, 0.7)
+        meant = f"did you mean {' or '.join(near)}? " if near else ""
+        raise ConfigError(f"there is no task {unknown[0]!r}; {meant}there are {', '.join(TASKS)}")
     return [TASKS[name] for name in dict.fromkeys(names)]
