@@ -95,9 +95,9 @@ def _near(name: str, path: Path) -> list[str]:
     if path.parent.is_dir():
         names = sorted(entry.name for entry, _ in zip(path.parent.iterdir(), range(_MAX_SEEN), strict=False))
         beside = [str(path.parent / one) for one in difflib.get_close_matches(path.name, names, 2, 0.7)]
-    known = {one.lower(): one for preset in (DEFAULT, *PRESETS) for one in (preset.replace("/", "-"), preset)}
-    presets = [known[one] for one in difflib.get_close_matches(name.lower(), known, 2, 0.7)]
-    presets = presets[:1] if presets and presets[0].lower() == name.lower() else presets
+    known = {one.lower(): preset for preset in (DEFAULT, *PRESETS) for one in (preset, preset.replace("/", "-"))}
+    like = [name.lower()] if name.lower() in known else difflib.get_close_matches(name.lower(), known, 3, 0.7)
+    presets = list(dict.fromkeys(known[one] for one in like))[:2]
     if not beside and not presets and name.count("/") == 1 and not name.startswith((".", "~", "/")):
         return [f"hf:{name}"]
     return [*beside, *presets][:3]

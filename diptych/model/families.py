@@ -36,14 +36,18 @@ _FAMILIES = (
         r"^(model\.diffusion_model|first_stage_model|down_blocks)\.",
     ),
     _Family("a CoCa of open_clip", _open_clip("coca_ViT-L-14"), r"^text_decoder\.|^(text\.)?cls_emb$"),
-    _Family("a SigLIP of open_clip", _open_clip("ViT-B-16-SigLIP"), r"^visual\.trunk\.attn_pool\.latent$"),
+    _Family(
+        "a SigLIP or a Perception Encoder (PE-Core) of open_clip",
+        _open_clip("ViT-B-16-SigLIP"),
+        r"^visual\.trunk\.attn_pool\.latent$",
+    ),
     _Family(
         "a ConvNeXt CLIP of open_clip",
         _open_clip("convnext_base_w"),
         r"^visual\.trunk\.stages\.\d+\.blocks\.\d+\.conv_dw",
     ),
     _Family(
-        "an EVA CLIP of open_clip",
+        "an EVA CLIP or a ViTamin of open_clip",
         _open_clip("EVA02-B-16"),
         r"^visual\.trunk\.blocks\.\d+\.(attn\.q_bias|attn\.q_proj|attn\.inner_attn_ln|mlp\.w1|mlp\.fc1_g)",
     ),
