@@ -33,7 +33,7 @@ def test_it_ends_and_says_where(timed):
     saved = json.loads((timed.folder / "config.json").read_text())
     assert timed.finished and timed.step == timed.config.num_steps and timed.step < 10_000
     assert saved["num_pairs"] == timed.config.num_pairs == 16 * timed.step and saved["minutes"] == MINUTES
-    assert rows(timed.folder)[-1]["lr"] < 1e-3 * 0.5 or timed.step <= 3  # the cosine has come to its end, but for so few steps
+    assert rows(timed.folder)[-1]["lr"] < 1e-3 * 0.5 or timed.step <= 3  # the cosine ended, unless there were so few
 
 
 def test_the_numbers_are_those_of_the_same_number_of_pairs(timed, tmp_path):
