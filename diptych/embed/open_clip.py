@@ -63,16 +63,8 @@ def open_open_clip(name: str, device: torch.device) -> ForeignEncoder:
     if from_file:
         _check_preprocessing(pretrained, stated, visual.preprocess_cfg, _published(open_clip, architecture))
 
-    @contextlib.contextmanager
-    def without_projection() -> Iterator[None]:
-        projection, visual.proj = visual.proj, None
-        try:
-            yield
-        finally:
-            visual.proj = projection
-
     def features(pixels: torch.Tensor) -> torch.Tensor:
-        with without_projection():
+        with _without_projection(visual):
             return network.encode_image(pixels)
 
     return ForeignEncoder(
@@ -86,6 +78,15 @@ def open_open_clip(name: str, device: torch.device) -> ForeignEncoder:
         preprocessing=f"{architecture} {prepare}",
         tokenizing=f"{type(tokenize).__name__} {getattr(tokenize, 'context_length', None)}",
     )
+
+
+@contextlib.contextmanager
+def _without_projection(visual: Any) -> Iterator[None]:
+    projection, visual.proj = visual.proj, None
+    try:
+        yield
+    finally:
+        visual.proj = projection
 
 
 def _split(name: str) -> tuple[str, str]:
