@@ -54,6 +54,8 @@ def imported(
         (["classify", "photo.png", "--labels", "cat,dog", "--out", "labels.xyz"], 1),
         (["classify", "photo.png", "--labels", "cat,dog", "--model", "defualt"], 1),
         (["evaluate", "nowhere/model", "empty"], 1),
+        (["evaluate", "default", "empty", "--device", "cuda:one"], 1),
+        (["train", "empty", "--pairs", "64", "--out", "run", "--device", "abacus"], 1),
         (["evaluate", "default", "hf-openai", "--suite", "paper", "--data-root", "empty"], 1),
         (["paper", "table1", "nowhere/model", "--data-root", "empty"], 1),
         (["interpolate", "default", "nowhere", "--share", "0.5", "--out", "between"], 1),
@@ -69,6 +71,21 @@ def test_torch_is_not_imported_to_say_no(words, status, tmp_path):
     found, modules = imported(words, tmp_path)
     assert found == status
     assert "torch" not in modules and not {"scipy", "pyarrow", "tokenizers"} & modules
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["evaluate", "default", "nowhere"],
+        ["evaluate", "default", "empty"],
+        ["train", "empty", "--pairs", "64", "--out", "run", "--evaluate", "nowhere"],
+    ],
+    ids=" ".join,
+)
+def test_sets_are_opened_before_torch_is_imported(words, tmp_path):
+    (tmp_path / "empty").mkdir()
+    status, modules = imported(words, tmp_path)
+    assert status == 1 and "torch" not in modules and "diptych.data.benchmarks" in modules
 
 
 EVERY_COMMAND = """
@@ -163,7 +180,7 @@ def test_commands_import_torch_without_a_search_for_garbage(tmp_path):
     found = []
     for code in ("import torch", "from diptych.cli import main\ntry: main()\nexcept SystemExit: pass"):
         done = subprocess.run(
-            [sys.executable, "-c", f"{COUNT}\n{code}\n{SAY}", "evaluate", "default", "nowhere"],
+            [sys.executable, "-c", f"{COUNT}\n{code}\n{SAY}", *["train", "nowhere", "--pairs", "64", "--out", "run"]],
             cwd=tmp_path,
             capture_output=True,
             text=True,

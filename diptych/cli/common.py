@@ -15,7 +15,7 @@ import typer
 
 from diptych.cli import paths
 from diptych.embed.stated import state
-from diptych.errors import ConfigError, InputError
+from diptych.errors import DiptychError, InputError
 from diptych.files import replaceable
 
 if TYPE_CHECKING:
@@ -52,8 +52,17 @@ def examples(*lines: str) -> str:
     return "[bold]Examples[/bold]\n\n" + "\n\n".join(f"$ {line}" for line in lines)
 
 
+def device(name: str) -> str:
+    """Find a misspelled device before torch is imported; whether a known one is there, only torch can say."""
+    kind, _, number = name.partition(":")
+    plug_ins = importlib.metadata.entry_points(group="torch.backends")  # they name devices of their own
+    if not plug_ins and (kind not in _DEVICES or (number and not number.isdecimal())):
+        raise DiptychError(f"there is no device {name!r}: try auto, cpu, cuda or cuda:1")
+    return name
+
+
 Option = typer.Option
-Device = Annotated[str, Option(help="auto (the GPU where there is one), cpu, cuda, cuda:1, ...")]
+Device = Annotated[str, Option(parser=device, help="auto (the GPU where there is one), cpu, cuda, cuda:1, ...")]
 Seed = Annotated[int, Option(help="Seed of the weights and of the data's order.")]
 Workers = Annotated[int | None, Option(min=0, help="Processes that decode pictures; changes no number.")]
 Resume = Annotated[bool, Option("--resume", help="Go on from the newest checkpoint.")]
@@ -134,15 +143,6 @@ def refuse_unwritable_folder(out: Path) -> None:
         raise InputError(f"{out} is a file, but a folder is needed; choose another (--out)") from None
     except OSError as error:
         raise InputError(f"cannot write into {out}: {error.strerror}; choose another folder (--out)") from error
-
-
-def refuse_unknown_device(name: str) -> None:
-    """Find a misspelled device before torch is imported; whether a known one is there, only torch can say."""
-    if importlib.metadata.entry_points(group="torch.backends"):  # plug-ins name devices of their own
-        return
-    kind, _, number = name.partition(":")
-    if kind not in _DEVICES or (number and not number.isdecimal()):
-        raise ConfigError(f"there is no device {name!r}: try auto, cpu, cuda or cuda:1")
 
 
 def show(table: Any) -> None:

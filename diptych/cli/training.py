@@ -25,6 +25,7 @@ from diptych.cli.common import (
 from diptych.errors import InputError
 
 if TYPE_CHECKING:
+    from diptych.data.benchmarks import Benchmark
     from diptych.train import TrainConfig
     from diptych.train.config import InitConfig
 
@@ -139,8 +140,8 @@ def train(
 
     if init is not None:
         check_name(init)
-
-    from diptych.recipes import configure
+    benchmarks = _opened(evaluate or [])
+    from diptych.recipes import configure  # torch comes with this
     from diptych.train.held_out import held_out_share
 
     measuring = {"evaluate_steps": evaluate_steps, "held_out": held_out_share(held_out, out, resume)}
@@ -160,7 +161,7 @@ def train(
         schedule={"warmup_steps": warmup_steps},
         checkpoint={"every_steps": checkpoint_steps, "every_minutes": checkpoint_minutes},
     )
-    _plan(config) if dry_run else _train(config, evaluate or [], resume)
+    _plan(config) if dry_run else _train(config, benchmarks, resume)
 
 
 def _init(weights: str | None, activation: str | None, heads: str | None) -> "InitConfig":
@@ -177,13 +178,17 @@ def _plan(config: "TrainConfig") -> None:
         print(make_plan(config))
 
 
-def _train(config: "TrainConfig", sets: list[str], resume: bool) -> None:
+def _opened(sets: list[str]) -> "list[Benchmark]":
     from diptych.data.benchmarks import open_benchmark
+
+    return [open_benchmark(path) for path in sets]
+
+
+def _train(config: "TrainConfig", benchmarks: "list[Benchmark]", resume: bool) -> None:
     from diptych.evaluate import ZeroShot, zero_shot_table
     from diptych.run_page import write_run_page
     from diptych.train import fit
 
-    benchmarks = [open_benchmark(path) for path in sets]
     predictions = config.folder / "predictions"
     evaluators = [ZeroShot(one, predictions_folder=predictions) for one in benchmarks]
     run = fit(config, evaluators, resume=resume)

@@ -18,7 +18,6 @@ from diptych.cli.common import (
     Workers,
     app,
     examples,
-    refuse_unknown_device,
     refuse_unwritable,
     show,
 )
@@ -86,10 +85,11 @@ def evaluate(
         refuse_unwritable(out)
     check_name(name)
     from diptych.data.benchmarks import open_benchmark
-    from diptych.embed import load
-    from diptych.evaluate import evaluate_benchmarks, zero_shot_table
 
     benchmarks = [open_benchmark(dataset, split or "test") for dataset in datasets]
+    from diptych.embed import load  # torch comes with these, after all that can be refused without it
+    from diptych.evaluate import evaluate_benchmarks, zero_shot_table
+
     encoder = load(name, None if device == "auto" else device, precision)
     if not hasattr(encoder, "encode_texts"):
         raise InputError(f"{encoder.name} encodes no texts, which zero-shot needs; --suite paper measures it by probes")
@@ -145,7 +145,6 @@ def classify(
     check_name(str(model))
     paths = find_images(pictures)
     file = None if out is None else LabelFile(out, question)
-    refuse_unknown_device(device)
     run_classify_command(str(model), paths, question, file, json_lines, device)
 
 

@@ -1,9 +1,12 @@
 """The modules that are mutated, by group, and the test files that may answer for them."""
 
+import sys
 import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
+if str(ROOT) not in sys.path:
+    sys.path.append(str(ROOT))  # some tests import others as tests.x; last, so that a copy of the package goes before
 _TABLE = tomllib.loads((Path(__file__).parent / "groups.toml").read_text())
 GROUPS: dict[str, list[str]] = {
     group: sorted(
