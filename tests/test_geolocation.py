@@ -11,13 +11,13 @@ from diptych.data.cards.layouts import LAYOUTS, Layout
 from diptych.data.cards.opening import open_card
 from diptych.data.cards.sources import Entry, ListedSource
 from diptych.errors import DataError, InputError, ShapeError
-from diptych.evaluate.encoded import encode_set
+from diptych.evaluate.encoded import Encoded, encode_set
 from diptych.evaluate.metrics.geography import great_circle_km, share_within
 from diptych.evaluate.metrics.similarity import nearest
 from diptych.evaluate.metrics.statistics import clopper_pearson
-from diptych.evaluate.tasks.geolocation import GEOLOCATION, distance_scores
+from diptych.evaluate.tasks.geolocation import GEOLOCATION, distance_scores, same_pictures
 from diptych.evaluate.tasks.task import Setting
-from diptych.records import Sample
+from diptych.records import Broken, Sample
 
 CARD = Card("IM2GPS", "IM2GPS", "geolocation", 0, {}, "within_25_km", None, None, (), "", None, "", group="other")
 # Each colour has a place of its own.
@@ -74,6 +74,7 @@ def test_shares_and_median_are_those_of_the_distances():
     assert distance_scores(errors) == found and {score.n for score in found.values()} == {8}
     assert distance_scores(np.array([3.0]))["median_error_km"].low is None
     assert distance_scores(np.array([3.0, 5.0]))["median_error_km"].low == 3
+    assert distance_scores(np.zeros(2))["within_1_km"].value == 1  # just there
 
 
 def test_the_interval_of_the_median_is_that_of_photographs_drawn_again(tmp_path, sets):
@@ -184,6 +185,38 @@ def test_equal_names_and_equal_vectors_alone_are_no_equal_pictures(tmp_path, set
     results = GEOLOCATION.measure(PicturesOnly(), CARD, Setting(tmp_path))
     settings = results[0].run["settings"]
     assert (settings["reference"], settings["reference_excluded"]) == (37, 0)
+
+
+def test_only_photographs_with_a_twin_are_read_again(tmp_path, leaked, monkeypatch):
+    """Of 14 + 37 photographs the two that are in both sets, and those alike them."""
+    sources, read = {}, {"train": set(), "test": set()}
+    for split in read:
+        sources[split] = open_card(CARD, tmp_path, split).source
+    (train, train_source), (test, test_source) = (
+        (encode_set(PicturesOnly(), open_card(CARD, tmp_path, split)), sources[split]) for split in ("train", "test")
+    )
+    reading = ListedSource.read
+
+    def counted(self, index):
+        for item in reading(self, index):
+            read[item.key.partition("-")[0].rstrip("0123456789.png") if "copy" not in item.key else "train"].add(
+                item.key
+            )
+            yield item
+
+    monkeypatch.setattr(ListedSource, "read", counted)
+    same = same_pictures(test, test_source, train, train_source)
+    assert [train.keys[row] for row in np.flatnonzero(same)] == ["copy-of-test3.png", "copy-of-test4.png"]
+    vectors = test.vectors @ train.vectors.T >= 0.999
+    assert len(read["test"]) == vectors.any(axis=1).sum() < len(test.keys)
+    assert len(read["train"]) == vectors.any(axis=0).sum() < len(train.keys)
+
+
+def test_a_broken_sample_with_the_key_of_a_sound_one_is_passed_over():
+    sound = Sample("a", np.asarray(picture("red", 1)), (), 0, {})
+    sources = [Listed((Broken("a", "memory", "cut off"), sound, Sample(key, sound.image, (), 0, {}))) for key in "bc"]
+    one = Encoded(("a",), np.zeros(1, int), np.ones((1, 1), np.float32), ((),), ({},), 1, "x")
+    assert same_pictures(one, sources[0], one, sources[1]).tolist() == [True]
 
 
 def test_pixels_in_any_source_are_compared_too(tmp_path, monkeypatch):

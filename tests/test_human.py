@@ -83,6 +83,13 @@ def test_the_interval_is_that_of_pictures_drawn_again():
     for seed in (0, 5):
         found = human_scores(SAID, LABELS, seed=seed)["accuracy"]
         assert (found.low, found.high) == pytest.approx(drawn_again(mean, 3, seed))
+    rng = np.random.default_rng(0)  # many pictures, so that each seed and each number of draws has bounds of its own
+    counts = [(("pug", "coon")[number % 2], int(rng.integers(7)), 6) for number in range(30)]
+    said = {str(n): [name] * right + ["don't know"] * (total - right) for n, (name, right, total) in enumerate(counts)}
+    labels = {str(number): name for number, (name, *_) in enumerate(counts)}
+    for seed in (0, 5):
+        found = human_scores(answers(said), labels, seed=seed)["accuracy"]
+        assert (found.low, found.high) == pytest.approx(drawn_again(mean, 30, seed), abs=1e-12)
     assert human_scores(answers({"1": ["pug"], "3": ["pug"]}), LABELS)["accuracy"].low == 0.0  # two have an interval
     alone = human_scores(answers({"1": ["pug", "maine coon"]}), LABELS)["accuracy"]
     assert (alone.value, alone.n, alone.low, alone.high, alone.interval) == (0.5, 2, None, None, None)
@@ -118,8 +125,8 @@ def test_answers_are_read_from_a_table(tmp_path):
     path.write_text("person,image,answer,seconds\np0,1,pug,3\np1,1,don't know,4\n", encoding="utf-8")
     assert read_answers(path) == [Answer("1", "p0", "pug"), Answer("1", "p1", "don't know")]
     # As a spreadsheet writes it: a mark of the byte order, carriage returns, spaces, a quoted line break.
-    path.write_bytes('\ufeffimage,person,answer\r\n 1 ,p0,"pug"\r\n2,p0,"maine\ncoon "\r\n'.encode())
-    assert read_answers(path) == [Answer("1", "p0", "pug"), Answer("2", "p0", "maine\ncoon")]
+    path.write_bytes('\ufeffimage,person,answer\r\n 1 ,p0,"pug"\r\n2,p0,"maine\r\ncoon "\r\n'.encode())
+    assert read_answers(path) == [Answer("1", "p0", "pug"), Answer("2", "p0", "maine\r\ncoon")]
 
 
 @pytest.mark.parametrize(
@@ -183,6 +190,15 @@ def test_the_interval_of_an_agreement_is_that_of_classes_drawn_again():
             found = agreement(*sides, seed=seed)[name]
             assert (found.low, found.high) == pytest.approx(drawn_again(correlation, 4, seed))
             assert (found.n, found.interval) == (4, "bootstrap 99.5%")
+    one, two = np.random.default_rng(1).random((2, 20))  # many classes: each seed has bounds of its own
+    many = [{str(place): float(value) for place, value in enumerate(side)} for side in (one, one + two)]
+
+    def pearson(rows):
+        return stats.pearsonr(one[rows], (one + two)[rows]).statistic
+
+    for seed in (0, 3):
+        found = agreement(*many, seed=seed)["pearson"]
+        assert (found.low, found.high) == pytest.approx(drawn_again(pearson, 20, seed), abs=1e-12)
     rising, falling = {"a": 0.1, "b": 0.2, "c": 0.3}, {"a": 0.3, "b": 0.2, "c": 0.1}
     found = agreement(rising, falling)["pearson"]
     assert (found.low, found.high) == pytest.approx((-1, 0))  # one draw in nine is one class thrice

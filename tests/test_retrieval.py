@@ -67,6 +67,19 @@ def test_equal_vectors_tie_wherever_they_lie():
     assert [score.value for score in found.values()] == [1 / 9, 3 / 9, 1] * 2
 
 
+@pytest.mark.parametrize("block", [1, 2, 5])
+def test_the_last_bit_of_a_sum_puts_no_text_before_itself(monkeypatch, block):
+    """A processor may sum a table in another order than a row alone."""
+
+    def upwards(*given):
+        for rows, columns, table in similarity_blocks(*given):
+            yield rows, columns, np.nextafter(table, np.float32(2))
+
+    monkeypatch.setattr("diptych.evaluate.tasks.retrieval.similarity_blocks", upwards)
+    found = retrieve(np.eye(5, dtype=np.float32), np.eye(5, dtype=np.float32), np.arange(5), ks=(1,), block=block)
+    assert [score.value for score in found.values()] == [1, 1]
+
+
 def test_columns_are_cut_into_blocks_too(monkeypatch):
     rng = np.random.default_rng(1)
     images, texts, owner = unit(rng.normal(size=(30, 4))), unit(rng.normal(size=(90, 4))), np.repeat(np.arange(30), 3)
@@ -93,6 +106,7 @@ def test_columns_are_cut_into_blocks_too(monkeypatch):
         (np.eye(2), np.eye(3), np.array([0, 1, 1]), "do not fit"),
         (np.array([[1, np.nan], [0, 1]]), np.eye(2), np.array([0, 1]), "1 of 2 picture embeddings hold NaN"),
         (np.eye(2), np.array([[1, np.inf], [0, 1]]), np.array([0, 1]), "1 of 2 text embeddings hold NaN"),
+        (np.diag([np.nan, 1, np.nan]), np.eye(3), np.arange(3), "2 of 3 picture embeddings hold NaN"),
     ],
 )
 def test_what_cannot_be_measured_is_an_error(images, texts, owner, words):

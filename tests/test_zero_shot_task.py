@@ -157,6 +157,14 @@ def test_an_encoder_that_says_no_scale_has_clips():
     np.testing.assert_allclose(found, EXPECTED["names"] * 100 / 7, rtol=1e-4, atol=1e-3)
 
 
+def test_names_that_are_codes_are_warned_of(caplog):
+    measured(["names"])
+    assert "look like codes" not in caplog.text
+    codes = Benchmark("own", "test", tuple(f"n{number:08d}" for number in range(8)), TEMPLATES, Nothing(), "x")
+    zero_shot_results(Drawn(), codes, PICTURES, Setting(Path()), ["names"])
+    assert "look like codes" in caplog.text
+
+
 def test_which_sets_it_applies_to():
     """All 27 of table 9 and the shifts of pictures; not those whose frames may show several classes."""
     applies = {name for name, card in CARDS.items() if ZERO_SHOT.applies(card)}

@@ -91,7 +91,7 @@ def with_classes_of(first: Benchmark, second: Benchmark) -> Benchmark:
             "all splits need the same classes"
         )
     source = LabelledSource(RelabelledSource(second.source, tuple(one.index(name) for name in two)), len(one))
-    digest = hashlib.sha256(f"{second.fingerprint} {list(one)}".encode("utf-8", "surrogatepass")).hexdigest()
+    digest = hashlib.sha256(f"{second.fingerprint} {list(one)}".encode()).hexdigest()  # a list's text is ASCII
     return dataclasses.replace(
         second,
         source=source,
