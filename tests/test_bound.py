@@ -66,6 +66,10 @@ def test_the_bound_counts_every_direction():
     pull = torch.tensor([[1.0, 2, 9], [0, 2, 9]], dtype=torch.float64)  # 3 long without the bias
     reach = 3 * math.log(2) + math.sqrt(2) * math.sqrt(8) * (math.sqrt(2 * 3 * math.log(2) / penalty) + 3)
     assert excess_bound(rows, zero, found, penalty, pull, True) == pytest.approx(10 / (2 * penalty) + 0.5 * reach)
+    apart = torch.tensor([[7.0, 0, 0.2], [0, 0, -0.3]], dtype=torch.float64)  # the bias is the last column
+    assert excess_bound(rows, apart, found, penalty, pull, True) == pytest.approx(
+        10 / (2 * penalty) + (0.5 + reach) / 2
+    )
 
 
 def test_what_all_biases_have_in_common_is_not_heard():

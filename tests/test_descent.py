@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from diptych.evaluate.probe.descent import MEMORY, Descent
+from diptych.evaluate.probe.descent import _MAX_LENGTHENED, _MAX_NOISY_TRIALS, _MAX_TRIALS, MEMORY, Descent
 
 SHAPE = (4, 10)
 
@@ -148,8 +148,10 @@ def test_a_gradient_that_is_no_number_is_never_accepted():
 
 
 def test_a_decrease_in_proportion_to_the_slope_is_enough():
-    enough, too_little = downhill(), downhill()
+    enough, just, too_little = downhill(), downhill(), downhill()
     enough.tell(10 - 1.1e-4, 0 * ONE, FLAT, 0.0)
+    just.tell(10 - 1e-4, 0 * ONE, FLAT, 0.0)
+    assert just.iterations == 1
     too_little.tell(10 - 0.9e-4, 0 * ONE, FLAT, 0.0)
     assert (enough.iterations, too_little.iterations) == (1, 0)
 
@@ -171,13 +173,22 @@ def test_where_it_is_still_as_steep_it_goes_farther():
     assert along(descent.point) == pytest.approx(25) and descent.iterations == 1 and descent.objective == 4
 
 
+def test_flat_enough_is_a_share_of_the_slope_where_it_began():
+    for slope, accepted in ((-3.5, True), (-3.7, False)):  # nine tenths of -4
+        descent = Descent(0 * ONE, 1.0, lambda descent: False, 1000)
+        descent.tell(10.0, -2 * ONE, FLAT, 0.0)
+        assert along(descent.trial) == pytest.approx(2)
+        descent.tell(3.0, slope / 2 * ONE, FLAT, 0.0)
+        assert (descent.iterations == 1) == accepted
+
+
 def test_a_line_without_an_end_is_left_after_some_lengths():
     descent, length, tried = downhill(), 1.0, 0
     while not descent.iterations:
         length = along(descent.trial)
         descent.tell(10 - length, -ONE, FLAT, 0.0)
         tried += 1
-    assert along(descent.point) == length and 3 <= tried <= 10
+    assert along(descent.point) == length and tried == _MAX_LENGTHENED
 
 
 def test_it_gives_up_where_no_length_goes_down_and_sooner_where_there_is_noise():
@@ -189,7 +200,7 @@ def test_it_gives_up_where_no_length_goes_down_and_sooner_where_there_is_noise()
             count += 1
         assert descent.state == "stalled" and along(descent.point) == 0 and descent.objective == 10
         tried[noise] = count
-    assert 4 <= tried[1e-7] <= 10 < tried[1e-13] <= 30
+    assert tried == {1e-7: _MAX_NOISY_TRIALS, 1e-13: _MAX_TRIALS}
 
 
 def test_how_it_ends():

@@ -110,6 +110,16 @@ def test_a_copy_is_kept_where_there_is_just_room(monkeypatch):
         assert np.allclose(part, turned if kept else TALL - TALL.mean(axis=0), atol=1e-5)
 
 
+@pytest.mark.parametrize("table", [WIDE, TALL[:5]], ids=["wide", "square"])
+def test_no_more_rows_than_columns_are_kept_in_both_precisions(table):
+    rows = Design(table, CPU)
+    turned = (table - table.mean(axis=0)) @ rows.basis.numpy()
+    for dtype in (torch.float64, torch.float32):
+        found = rows.rows(0, len(table), dtype)
+        assert found.dtype == dtype and found.shape == (len(table), rows.rank)
+        np.testing.assert_allclose(found, turned, atol=1e-6)
+
+
 def test_on_a_gpu_half_of_what_is_free_may_hold_the_copy(monkeypatch):
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (101, 1000))  # free and total, as the driver says it
     assert module.kept_bytes(torch.device("cuda")) == 50 and module.kept_bytes(CPU) == 2 << 30
