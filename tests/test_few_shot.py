@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+from scipy.special import log_softmax
 
 from diptych.errors import DataError, ShapeError
 from diptych.evaluate.probe import few_shot
@@ -11,6 +12,8 @@ from diptych.evaluate.probe.few_shot import (
     CLASSIFIERS,
     FIXED_PENALTY,
     FIXED_SHARE,
+    PENALTIES,
+    SHARES,
     SHOTS,
     draw_ranks,
     drawn_rows,
@@ -75,6 +78,9 @@ class TestDraws:
         counts = np.array([first.count(key) for key in self.keys[:60:3]])
         assert counts.sum() == 2000 and (np.abs(counts - 100) < 40).all()  # binomial(2000, 1/20): 4 deviations
 
+    def test_keys_that_are_no_text_are_drawn_too(self):
+        assert drawn(["a\udcff", "b"], np.array([0, 1]), 1, 0) == ["a\udcff", "b"]
+
     def test_places_in_class(self):
         assert places_in_class(np.array([2, 0, 2, 2, 0])).tolist() == [0, 0, 1, 2, 1]
 
@@ -106,6 +112,61 @@ def test_each_classifier_learns_and_is_the_same_every_time(classifier, shots):
     guessed = ((unseen @ zero_shot.T).argmax(axis=1) == truth).mean()
     assert guessed > 0.35  # of the zero-shot weights alone; chance is 0.25
     assert learned > (0.3 if classifier == "probe" else guessed - 0.02) + 0.1 * (shots > 1)
+
+
+def chosen_by_hand(vectors, labels, shots, zero_shot):
+    """Penalty and share with the lowest cross-entropy, summed over what is held out in turn."""
+    places = np.array([np.sum(labels[:row] == label) for row, label in enumerate(labels)])
+    folds = [places % 4 == fold for fold in range(4 if shots < 16 else 1)]
+    scale = np.square(vectors - vectors.mean(axis=0)).sum(axis=1).mean()
+
+    def loss(weights, bias, held):
+        found = log_softmax(vectors[held].astype(float) @ weights.T + bias, axis=1)
+        return -found[np.arange(held.sum()), labels[held]].sum()
+
+    penalties = np.array(PENALTIES) * scale
+    fits = [(held, fit_logistic(vectors[~held], labels[~held], C, penalties, tolerance=1e-5)) for held in folds]
+    best = np.argmin(
+        [sum(loss(own[i].weights, own[i].bias, held) for held, own in fits) for i in range(len(penalties))]
+    )
+    shares = [
+        sum(loss((1 - s) * zero_shot + s * own[best].weights, s * own[best].bias, held) for held, own in fits)
+        for s in SHARES
+    ]
+    return penalties[best], SHARES[int(np.argmin(shares))]
+
+
+@pytest.mark.parametrize("shots", [5, 8, 16])
+def test_penalty_and_share_are_those_of_the_lowest_loss_on_what_is_held_out(shots):
+    found, expected = [], []
+    for seed in range(6):
+        vectors, labels, zero_shot = clouds(shots, seed=seed, noise=0.5 + 0.1 * (seed % 4))
+        zero_shot = zero_shot if seed % 3 == 0 else (3 + 2 * seed) * unit(CENTRES)
+        kept = np.ones(len(labels), bool)
+        kept[np.flatnonzero(labels == 1)[5:]] = False  # a class with fewer examples: folds of several sizes
+        vectors, labels = vectors[kept], labels[kept]
+        fit = fit_few_shot("interpolated", vectors, labels, C, shots, zero_shot=zero_shot)
+        found.append((fit.penalty, fit.share))
+        expected.append(chosen_by_hand(vectors, labels, shots, zero_shot))
+    assert found == [pytest.approx(one, rel=1e-5) for one in expected]
+    assert len({share for _, share in found}) > 2 and len({round(penalty, 5) for penalty, _ in found}) > 2
+
+
+def test_how_the_solver_is_asked(monkeypatch):
+    """What is learned must be sure to be near its minimum; what is only tried need not."""
+    asked = []
+    solve = few_shot.fit_logistic
+    monkeypatch.setattr(few_shot, "fit_logistic", lambda *most, **more: asked.append(more) or solve(*most, **more))
+    vectors, labels, _ = clouds(16)
+    fit_few_shot("probe", vectors, labels, C, 16, device="cpu")
+    usual = {"toward": None, "intercept": True, "max_iterations": 300, "tolerance": 1e-5, "device": "cpu"}
+    assert asked == [{**usual, "certify": False}, {**usual, "certify": True}]
+
+
+def test_vectors_far_from_the_origin_have_the_scale_of_their_differences():
+    vectors, labels, _ = clouds(500)
+    near, far = (fit_few_shot("probe", vectors + away, labels, C, 1).penalty for away in (0, np.float32(3000)))
+    assert far == pytest.approx(near, rel=1e-4)
 
 
 @pytest.mark.parametrize("shots", [1, 3])

@@ -107,6 +107,24 @@ def test_pulled_towards_other_weights():
         assert np.abs(left).max() < 1e-3
 
 
+def test_classes_without_rows_change_nothing_for_the_others():
+    features, labels = blobs(200, 12, 3)
+    toward = np.random.default_rng(1).standard_normal((5, 12))
+    rows = np.array([0, 2, 4])
+    for pulled in (None, toward):
+        few = None if pulled is None else pulled[rows]
+        (alone,) = fit_logistic(features, labels, 3, [0.5], toward=few, tolerance=1e-10)
+        (found,) = fit_logistic(features, rows[labels], 5, [0.5], toward=pulled, tolerance=1e-10)
+        np.testing.assert_allclose(found.weights[rows], alone.weights, atol=1e-5)
+        np.testing.assert_array_equal(found.weights[[1, 3]], 0 if pulled is None else pulled[[1, 3]])
+        assert (found.bias[[1, 3]] < alone.bias.min() - 1e3).all()
+        (again,) = fit_logistic(features, rows[labels], 5, [0.5], starts=[found], toward=pulled)
+        (two,) = fit_logistic(features, rows[labels], 5, [0.5], starts=[(found.weights, found.bias)], toward=pulled)
+        assert max(again.iterations, two.iterations) <= 3 < found.iterations
+        (cold,) = fit_logistic(features, rows[labels], 5, [0.5], starts=[None], toward=pulled)
+        assert cold.iterations > 3
+
+
 def gradient_by_hand(features, labels, found: Fitted, toward):
     features = features.astype(np.float64)
     residuals = np.exp(log_softmax(features @ found.weights.T + found.bias, axis=1))
