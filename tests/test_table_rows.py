@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,25 @@ def test_captions_of_several_lines_are_whole(images):
     assert [item.texts[0] for item in items] == ["a dog 0", 'a dog,\nand "a cat"\n\nand a bird', "a dog 2"]
 
 
+@pytest.mark.parametrize("last", ["Source, IMG_{n}.jpg", "IMG_{n}.jpg, by me", "a photo\nSource, IMG_{n}.jpg"])
+@pytest.mark.parametrize("first", ["path", "caption"])
+def test_captions_of_several_lines_may_name_files(images, first, last):
+    captions = ["Harbour at dawn.\n" + last.format(n=n) for n in range(30)]
+    lines = [
+        f'images/{n}.png,"{text}"' if first == "path" else f'"{text}",images/{n}.png' for n, text in enumerate(captions)
+    ]
+    header = "filepath,caption" if first == "path" else "caption,filepath"
+    items = read(write(images / "a.csv", "\n".join([header, *lines]) + "\n"))
+    assert [item.texts[0] for item in items] == captions
+
+
+def test_a_stray_quote_among_several_captions_of_one_image_costs_its_own_row_alone(images):
+    lines = [f"images/3.png,a dog {n}" for n in range(12)]
+    lines[2], lines[9] = 'images/3.png,"a dog', 'images/3.png,"a dog, too"'
+    items = table(images, lines)
+    assert [item.key for item in items if isinstance(item, Broken)] == ["captions.csv/2"] and len(items) == 12
+
+
 def test_tsv_without_quoting_is_literal(images):
     """CC3M's convention; a well-formed quoted field is unquoted, as pandas writes it."""
     captions = ['"the view" from here', 'a 5" nail', '"unclosed', '"he said ""no"""', "'single'", 'ends with "']
@@ -107,6 +127,10 @@ def test_line_numbers_count_from_the_start_of_the_file_in_every_part(images, mon
 def test_line_ends_and_byte_order_marks(images, ending, mark):
     content = ending.join(["filepath,caption", *rows_of(3), ""]).encode()
     assert [item.texts[0] for item in read(write(images / "a.csv", mark + content))] == [f"a dog {n}" for n in range(3)]
+    lines = ending.join(json.dumps({"file_name": f"images/{n}.png", "text": f"a dog {n}"}) for n in range(3)).encode()
+    items = read(write(images / "a.jsonl", mark + lines + b"\nnot JSON"))
+    assert [item.texts[0] for item in items[:3]] == [f"a dog {n}" for n in range(3)]
+    assert len(items) == 4 and items[3].reason.startswith("line 4 is no JSON")
 
 
 @pytest.mark.parametrize(

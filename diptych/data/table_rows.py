@@ -134,18 +134,30 @@ def json_rows(lines: Lines) -> Iterator[Row]:
 
 
 def _is_row(line: str, delimiter: str, place: int, count: int, own: str, root: Path) -> bool:
-    """Whether a line that was taken for the middle of a field is a row: enough fields, and an image's path among them.
+    """Whether a line that was taken for the middle of a field is a row: enough fields, and another image's path where
+    the paths stand, counted from either end, since a caption beside it may hold delimiters.
 
-    Paths are known by their suffix, by the folder that they share with the row's own path, or by the file that is
-    there: names without a suffix, beside the table.
+    Paths are known by the folder that they share with the row's own path, by their suffix, unless they lack the folder
+    that the row's own has, or by the file that is there: names without a suffix, beside the table. Captions name files,
+    too ("Source, IMG_7.jpg"), and the last line of one that stands before its path ends with the row's own.
     """
     fields = [field.strip(' "') for field in _literal(line, delimiter)]
-    folder = own.rpartition("/")[0]
-    return len(fields) >= count and (
-        any(field.rpartition(".")[2].lower() in IMAGE_EXTENSIONS for field in fields)
-        or (bool(folder) and fields[place].rpartition("/")[0] == folder)
-        or (bool(fields[place]) and os.path.isfile(root / fields[place]))  # noqa: PTH113  (no error over odd names)
-    )
+    if len(fields) < count:
+        return False
+    folder = _folder(own)
+    for name in {fields[place], fields[place - count]} - {""}:
+        if name == own and line.count('"') % 2:
+            continue
+        has_suffix = name.rpartition(".")[2].lower() in IMAGE_EXTENSIONS
+        if (bool(folder) and _folder(name) == folder) or (has_suffix and (bool(_folder(name)) or not folder)):
+            return True
+        if os.path.isfile(root / name):  # noqa: PTH113  (no error over odd names)
+            return True
+    return False
+
+
+def _folder(name: str) -> str:
+    return name.replace("\\", "/").rpartition("/")[0]
 
 
 def _literal(line: str, delimiter: str) -> list[str]:

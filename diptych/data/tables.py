@@ -138,7 +138,8 @@ def read_header(path: Path, columns: ColumnNames = ColumnNames()) -> TableHeader
     if "\r" in text.rstrip("\r\n"):
         raise DataError(f"{path} ends its lines with carriage returns alone; save it with line feeds")
     if path.suffix.lower() == ".jsonl":
-        delimiter, end, fields = "", 0, _keys(text, path)
+        mark = len("\ufeff".encode()) if line.startswith("\ufeff".encode()) else 0
+        delimiter, end, fields = "", mark, _keys(text, path)
     else:
         delimiter = next((mark for mark in "\t,;|" if mark in text), ",")
         fields = _fields(text, delimiter)
@@ -190,7 +191,7 @@ class _Table:
         header = read_header(path, columns)
         table = cls(path, name, header, ())
         with _open_table(path) as file:
-            rows = enumerate(table.rows(file, header.end, 2 if header.end else 1))
+            rows = enumerate(table.rows(file, header.end, 2 if header.delimiter else 1))
             starts = tuple((row.offset, row.line) for number, row in rows if number % ROWS_PER_SHARD == 0)
         return dataclasses.replace(table, starts=starts)
 
