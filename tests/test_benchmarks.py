@@ -237,7 +237,13 @@ def test_one_class_folder(tmp_path):
 def test_two_classes_of_one_name_are_named_in_the_log(wds, caplog):
     (wds / "classnames.txt").write_text("cat\ndog\n cat \n")
     assert len(open_benchmark(wds).class_names) == 3
-    assert 'pets: "cat" names class 0 and class 2' in caplog.text
+    assert 'pets: "cat" names class 0 and class 2; texts' in caplog.text
+
+
+def test_names_that_differ_in_capitals_alone_are_warned_of(wds, caplog):
+    (wds / "classnames.txt").write_text("Dog\ncat\ndog\n")
+    assert open_benchmark(wds).class_names == ("Dog", "cat", "dog")
+    assert 'pets: "dog" names class 0 and class 2, for tokenizers that see no capitals' in caplog.text
 
 
 def test_class_folders_of_one_name(tmp_path):

@@ -199,6 +199,7 @@ def test_labels_out_of_range_and_pictures_without_bytes_are_broken_samples(tmp_p
     found = read(open_benchmark(tmp_path))
     assert [isinstance(item, Sample) for item in found] == [True, False, False, False, True]
     assert found[1].reason == "label 3, but the classes go from 0 to 2"
+    assert found[2].reason == found[3].reason == "no label and no caption"
 
 
 def test_one_class_only_no_names_and_no_labels(tmp_path):
@@ -209,7 +210,7 @@ def test_one_class_only_no_names_and_no_labels(tmp_path):
     with pytest.raises(DataError, match=r"do not name their classes; write the names into classnames\.txt"):
         open_benchmark(tmp_path / "none")
     write(tmp_path / "text" / "test.parquet", [0, 1], column="caption")
-    with pytest.raises(DataError, match="has no text column"):
+    with pytest.raises(DataError, match=r"no column of class indices called label \(it has .*caption"):
         open_benchmark(tmp_path / "text")
 
 

@@ -3,6 +3,8 @@
 import contextlib
 import io
 import struct
+import subprocess
+import sys
 import zlib
 
 import numpy as np
@@ -128,6 +130,44 @@ def test_16_bits_are_scaled_and_not_clipped():
         assert np.array_equal(decoded, np.repeat(np.arange(256).reshape(16, 16, 1), 3, axis=2)), format
     floats = Image.fromarray((values / 65535).astype(np.float32))
     assert np.array_equal(np.asarray(decode_image(encoded(floats, "TIFF")))[:, :, 0], np.arange(256).reshape(16, 16))
+
+
+@pytest.mark.parametrize(("low", "high", "white"), [(0, 1, 1), (-0.1, 1.2, 1), (0, 255, 255), (-20, 300, 255)])
+def test_floats_go_to_1_or_to_255_and_resampling_may_leave_some_outside(low, high, white):
+    values = np.linspace(low, high, 64, dtype=np.float32).reshape(8, 8)
+    decoded = np.asarray(decode_image(encoded(Image.fromarray(values), "TIFF")))[:, :, 0]
+    assert np.abs(decoded - np.clip(values / white * 255, 0, 255)).max() <= 0.51
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        (np.linspace(0, 65535, 64, dtype=np.float32), "floating-point numbers from 0 to 65535"),
+        (np.linspace(-1, 1, 64, dtype=np.float32), "floating-point numbers from -1 to 1"),
+        (np.arange(64, dtype=np.int32), "32-bit whole numbers"),
+    ],
+)
+def test_numbers_whose_white_nobody_knows_are_refused(values, says):
+    """Black or white pictures would come of them, without a word."""
+    with pytest.raises(ImageError, match=says):
+        decode_image(encoded(Image.fromarray(values.reshape(8, 8)), "TIFF"))
+
+
+def test_an_empty_file_is_called_so(tmp_path):
+    (tmp_path / "a.jpg").touch()
+    with pytest.raises(ImageError, match=r"a\.jpg: the picture is empty \(0 bytes\)"):
+        decode_image(tmp_path / "a.jpg")
+
+
+def test_damaged_exif_draws_no_remarks_of_pillows():
+    """5,000 entries that lie outside the file: each had a line of its own, and none named the picture."""
+    entries = b"".join(struct.pack(">HHII", 0x9000 + n, 2, 1000, 1 << 24) for n in range(50))
+    exif = b"Exif\0\0MM\0*\0\0\0\x08" + struct.pack(">H", 50) + entries + b"\0\0\0\0"
+    data = encoded(noise(8, 8), "JPEG")
+    picture = data[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + data[2:]
+    code = "import sys; from diptych.data.decoding import decode_image; decode_image(sys.stdin.buffer.read())"
+    done = subprocess.run([sys.executable, "-c", code], input=picture, capture_output=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 def test_transparency_is_laid_on_white():

@@ -81,7 +81,7 @@ def test_rows_that_cannot_be_used(tmp_path):
         ({"image": [3], "text": ["a"]}, "no column of encoded pictures .*image is of type int64"),
         ({"image": pa.array([{"path": "x"}]), "text": ["a"]}, "no column of encoded pictures"),
         ({"image": [b"x"], "words": ["a"]}, "no text column"),
-        ({"image": [b"x"], "text": [1]}, "no text column; text is of type int64"),
+        ({"image": [b"x"], "text": [1]}, "no text column; text is of type int64.*--caption-column NAME"),
         ({"image": [b"x"], "caption": pa.array([{"raw": "a"}])}, "caption is of type struct<raw: string>"),
         ({"image": [b"x"], "sentence": ["a"]}, "--caption-column 'sentence'"),
     ],

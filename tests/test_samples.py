@@ -70,6 +70,16 @@ def test_blank_captions_are_dropped_and_nothing_but_blank_ones_is_an_error():
             clean_texts(blank)
 
 
+@pytest.mark.parametrize(
+    ("value", "kind"), [(b"1e999", "a number"), (b"NaN", "a number"), (b'{"en": "a dog"}', "an object with en")]
+)
+def test_a_caption_that_is_no_text_is_called_what_it_is(value, kind):
+    assert (
+        reason(jpg=b"x", json=b'{"caption": %s}' % value) == f"no caption: 'caption' in its .json is {kind}, not text"
+    )
+    assert made(jpg=b"x", json=b'{"caption": %s, "text": "a"}' % value).texts == ("a",)
+
+
 def test_neither_caption_nor_label_is_broken_and_one_of_them_will_do():
     assert reason(jpg=b"x", json=b"{}") == "no caption (found .jpg, .json)"
     assert made(jpg=b"x", cls=b"3") == Sample("key", b"x", (), 3, {})

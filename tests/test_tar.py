@@ -1,10 +1,13 @@
 """The tar reader against the standard library's, on good archives and on damaged and hostile ones."""
 
+import bz2
 import gzip
 import io
+import lzma
 import random
 import tarfile
 import tracemalloc
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -332,3 +335,18 @@ def check_damage(folder: Path, seed: int) -> None:
     ours = [member.data for member in found]
     common = min(len(ours), len(expected))
     assert ours[:common] == expected[:common], seed
+
+
+@pytest.mark.parametrize(
+    ("pack", "kind"),
+    [(lzma.compress, "compressed with xz"), (bz2.compress, "compressed with bzip2"), (None, "a zip archive")],
+)
+def test_another_kind_of_archive_is_called_what_it_is(tmp_path, pack, kind):
+    content = tar_of([("a.txt", random.Random(0).randbytes(4096))])
+    if pack is None:
+        stream = io.BytesIO()
+        with zipfile.ZipFile(stream, "w") as archive:
+            archive.writestr("a.tar", content)
+        content = stream.getvalue()
+    members, error = read(tmp_path, pack(content) if pack else content)
+    assert not members and f"no tar header at byte 0: it is {kind}" in str(error)

@@ -151,16 +151,17 @@ def check_benchmark(
     for index, class_name in enumerate(class_names):
         if not class_name.strip():
             raise DataError(f"{name}: class {index} has no name (line {index + 1} of {CLASS_NAMES_FILE} is empty)")
-        if (other := first.setdefault(class_name.strip(), index)) != index:
+        if (other := first.setdefault(class_name.strip().lower(), index)) != index:
             # ImageNet's own list has such pairs ("missile", "sunglasses"): measurable, though never told apart.
             logger.warning(
-                '%s: "%s" names class %d and class %d; texts cannot tell them apart: the first is predicted',
+                '%s: "%s" names class %d and class %d%s; texts cannot tell them apart: the first is predicted',
                 name,
                 class_name.strip(),
                 other,
                 index,
+                "" if class_names[other].strip() == class_name.strip() else ", for tokenizers that see no capitals",
             )
-    if len(first) < 2:
+    if len({class_name.strip() for class_name in class_names}) < 2:
         raise DataError(f"{name} has {len(first) or 'no'} class; a classifier needs two or more")
     if not templates:
         raise DataError(f"{name}: {TEMPLATES_FILE} has no template; write one per line, such as: a photo of a {{c}}.")
@@ -196,7 +197,8 @@ class LabelledSource:
         """The source's items; those without a usable label become Broken."""
         for item in self.source.read(index):
             if isinstance(item, Broken):
-                yield item
+                lacks = item.reason.startswith("no caption")  # its reader would have taken either
+                yield dataclasses.replace(item, reason=f"no label and {item.reason}") if lacks else item
             elif item.label is None:
                 yield Broken(item.key, self.shards[index], "no label")
             elif not 0 <= item.label < self.num_classes:

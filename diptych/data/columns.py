@@ -66,7 +66,12 @@ def choose_column(
 
 
 def advise(names: Sequence[str], what: str, usual: Sequence[str]) -> str:
-    """What to do about a table without a column of a usual name: the option, with a column that looks like it."""
+    """What to do about a table without a column of a usual name: the option, with a column that looks like it.
+
+    Args:
+        names: of the columns whose type will do.
+        what, usual: as in `choose_column`.
+    """
     near = [name for name in names if any(hint in name.lower() for hint in _HINTS[what])]
     near += [name for name in names if name not in near and difflib.get_close_matches(name.lower(), usual, n=1)]
     named = f"--{what}-column {near[0]!r}" if near else f"--{what}-column NAME"

@@ -2,12 +2,13 @@
 
 Decisions: the orientation in EXIF is applied, because people caption what they see. Transparency is laid on white, as
 img2dataset and viewers do (the peers disagree: openai/CLIP's resize makes it black, transformers shows the hidden
-colours). 16-bit grey is scaled to 8 bits, not clipped. Of an animation the first frame counts. A plain photograph is
-decoded as every peer does.
+colours). 16-bit grey is scaled to 8 bits, not clipped; numbers whose white nobody knows are refused. Of an animation
+the first frame counts. A plain photograph is decoded as every peer does.
 """
 
 import contextlib
 import functools
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,6 +28,8 @@ _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
 _AVIF_BRANDS = (b"avif", b"avis")
 _ORIENTATION = 0x0112
+_BITS_PER_SAMPLE = 0x0102
+_OVERSHOOT = 1.5
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -57,6 +60,7 @@ def decode_image(
         ImageError: no picture, a truncated or damaged one, one that is too large, or one that takes too long.
     """
     where = f"{image}: " if isinstance(image, str | Path) else ""
+    _silence_pillow()
     try:
         if isinstance(image, np.ndarray):
             return _to_rgb(_from_array(image), max_pixels)
@@ -82,8 +86,17 @@ def decode_image(
         raise ImageError(f"{where}the picture cannot be decoded: {error or type(error).__name__}") from error
 
 
+@functools.cache
+def _silence_pillow() -> None:
+    """No remarks on damaged metadata, which do not name the picture: one of 60 KB can draw 5,000 of them."""
+    warnings.filterwarnings("ignore", module="PIL")
+
+
 def _stand_in(image: object) -> str:
-    """What lies in the place of an image that was never fetched."""
+    """What lies in the place of an image that was never fetched, or was never written."""
+    with contextlib.suppress(OSError):
+        if isinstance(image, str | Path) and not Path(image).stat().st_size:
+            return "the picture is empty (0 bytes)"
     if isinstance(image, bytes | bytearray | memoryview):
         return stand_in(bytes(image[:HEAD]), len(image), "image")
     return stand_in_at(Path(image), "image") if isinstance(image, str | Path) else ""
@@ -159,6 +172,8 @@ def _from_array(pixels: np.ndarray) -> Image.Image:
 def _to_rgb(picture: Image.Image, max_pixels: int) -> Image.Image:
     """Upright, in 8-bit RGB; the picture handed in is not changed."""
     _check_size(picture.size, max_pixels)
+    if picture.mode == "I" and getattr(picture, "tag_v2", {}).get(_BITS_PER_SAMPLE) == (32,):
+        raise ImageError("a TIFF of 32-bit whole numbers does not say which of them is white: save it in 8 or 16 bits")
     picture = _upright(picture)
     if picture.mode == "RGB" and "transparency" not in picture.info:
         picture.load()
@@ -188,9 +203,14 @@ def _upright(picture: Image.Image) -> Image.Image:
 
 def _to_8_bits(picture: Image.Image) -> Image.Image:
     """Modes I;16, I (PNG, TIFF, PGM) and F (TIFF) to L."""
-    values = np.asarray(picture).astype(np.float32)
-    if picture.mode == "F":
-        top = 1.0 if values.size and np.nanmax(values) <= 1 else 255.0
-    else:
-        top = 65535.0
-    return Image.fromarray(np.clip(np.nan_to_num(values) * (255 / top) + 0.5, 0, 255).astype(np.uint8))
+    values = np.nan_to_num(np.asarray(picture).astype(np.float32))
+    top = 65535.0
+    if picture.mode == "F":  # resampling leaves some values a little outside; all else is another scale
+        low, high = float(values.min()), float(values.max())
+        top = 1.0 if high <= _OVERSHOOT else 255.0
+        if high > _OVERSHOOT * top or low < (1 - _OVERSHOOT) * top:
+            raise ImageError(
+                f"a picture of floating-point numbers from {low:g} to {high:g} does not say which is white: "
+                "scale it to 0 to 1, or 0 to 255"
+            )
+    return Image.fromarray(np.clip(values * (255 / top) + 0.5, 0, 255).astype(np.uint8))

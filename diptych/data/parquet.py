@@ -205,7 +205,8 @@ def find_columns(path: Path, schema: pa.Schema, wanted: ColumnNames = ColumnName
         url = any("url" in name.lower() for name in names)
         hint = "; download the pictures first, for example with img2dataset" if url else ""
         unfit = _types(schema, IMAGE_COLUMNS)
-        advice = advise(names, "image", IMAGE_COLUMNS)
+        fit = [one.name for one in schema if _is_bytes(_bytes_of(one.type)) or _is_text(one.type)]
+        advice = advise(fit, "image", IMAGE_COLUMNS)
         raise DataError(
             f"{path} has no column of encoded pictures or of their paths (it has {', '.join(names)[:300]}){unfit}: "
             f"{advice}{hint}"
@@ -218,8 +219,8 @@ def find_columns(path: Path, schema: pa.Schema, wanted: ColumnNames = ColumnName
         raise DataError(f"{path}: its caption column {text} is of type {schema.field(text).type}, which is no text")
     label = choose_column(path, names, "label", None, LABEL_COLUMNS, lambda one: pt.is_integer(schema.field(one).type))
     if text is None and label is None:
-        unfit = _types(schema, TEXT_COLUMNS)
-        raise DataError(f"{path} has no text column{unfit}: {advise(names, 'caption', TEXT_COLUMNS)}")
+        unfit, fit = _types(schema, TEXT_COLUMNS), [one.name for one in schema if _is_caption(one.type)]
+        raise DataError(f"{path} has no text column{unfit}: {advise(fit, 'caption', TEXT_COLUMNS)}")
     other = tuple(field.name for field in schema if field.name not in (image, text, label) and _is_plain(field.type))
     leaf = f"{image}.bytes" if pt.is_struct(kind) else image
     return Columns(image, text, label, other, tuple(name for name in (leaf, text, label, *other) if name))

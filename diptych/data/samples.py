@@ -47,12 +47,11 @@ def make_sample(key: str, shard: str, files: Mapping[str, bytes]) -> Sample | Br
         image, label = _image_and_label(files, metadata)
         texts = _texts(files.get("txt"), metadata)
         if texts is None and label is None:
-            keys = (
-                f"; its .json has {', '.join(map(str, metadata))[:100]}, not {' or '.join(_CAPTIONS)}"
-                if metadata
-                else ""
-            )
-            raise DataError(f"no caption (found {_listed(files)}{keys})")
+            known = next((name for name in (*_CAPTIONS, *_CAPTION_LISTS) if metadata.get(name) is not None), None)
+            if known is not None:
+                raise DataError(f"no caption: {known!r} in its .json is {kind_of(metadata[known])}, not text")
+            keys = f"; its .json has {', '.join(map(str, metadata))[:100]}, not {' or '.join(_CAPTIONS)}"
+            raise DataError(f"no caption (found {_listed(files)}{keys if metadata else ''})")
         return Sample(key, image, clean_texts(texts or ()), label, metadata)
     except DataError as error:
         return Broken(key, shard, str(error))
@@ -69,6 +68,16 @@ def clean_texts(texts: Iterable[str]) -> tuple[str, ...]:
     if given and not kept:
         raise DataError("empty caption")
     return kept
+
+
+def kind_of(value: Any) -> str:
+    """What JSON has in the place of a caption."""
+    if isinstance(value, Mapping):
+        return f"an object with {', '.join(map(str, value))[:100] or 'nothing in it'}"
+    if isinstance(value, list):
+        inside = next((one for one in value if not isinstance(one, str)), None)
+        return f"a list with {kind_of(inside)}" if value else "an empty list"
+    return "a number" if isinstance(value, int | float) and not isinstance(value, bool) else str(value).lower()
 
 
 def decode_text(data: bytes, what: str) -> str:

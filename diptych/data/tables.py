@@ -20,6 +20,7 @@ from diptych.data.samples import (
     clean_texts,
     decode_text,
     fingerprint,
+    kind_of,
     make_sample,
     read_file,
     relative_names,
@@ -211,7 +212,7 @@ class _Table:
             given = row.fields.get(self.header.caption)
             texts = given if isinstance(given, list) and given else [given]
             if not all(isinstance(text, str) for text in texts):
-                raise DataError(f"no caption: it is {_kind_of(given)}, not text" if given is not None else "no caption")
+                raise DataError(f"no caption: it is {kind_of(given)}, not text" if given is not None else "no caption")
             captions = clean_texts(_sound_text(text) for text in texts)
             if (path := self.image_file(row.fields)) is None:
                 raise DataError("no picture: the path is empty")
@@ -228,16 +229,6 @@ class _Table:
         if "\\" in name and os.sep == "/" and not os.path.lexists(path):
             return self.path.parent / name.replace("\\", "/")
         return path
-
-
-def _kind_of(value: Any) -> str:
-    """What JSON has in the place of a caption."""
-    if isinstance(value, Mapping):
-        return f"an object with {', '.join(map(str, value))[:100] or 'nothing in it'}"
-    if isinstance(value, list):
-        inside = next((one for one in value if not isinstance(one, str)), None)
-        return f"a list with {_kind_of(inside)}" if value else "an empty list"
-    return "a number" if isinstance(value, int | float) and not isinstance(value, bool) else str(value).lower()
 
 
 def _sound_text(text: Any) -> str:

@@ -25,6 +25,14 @@ _REFUSED = {
     b"4": "is a device",
     b"6": "is a named pipe",
 }
+_OTHER_FILES = {
+    b"\xfd7zXZ\0": "compressed with xz (unpack it with xz -d)",
+    b"\x28\xb5\x2f\xfd": "compressed with zstd (unpack it with zstd -d)",
+    b"BZh": "compressed with bzip2 (unpack it with bunzip2)",
+    b"PK\3\4": "a zip archive",
+    b"7z\xbc\xaf\x27\x1c": "a 7-Zip archive",
+    b"PAR1": "a parquet file (call it .parquet)",
+}
 _WITHOUT_DATA = {*_REFUSED, b"5"}
 
 
@@ -84,7 +92,9 @@ def _members(stream: "_Stream", *, with_data: bool = True) -> Iterator[Member]:
             return
         start = stream.position - _BLOCK
         if not _checksum_fits(header):
-            raise DamagedArchiveError(f"no tar header at byte {start}")
+            kind_of_file = next((found for mark, found in _OTHER_FILES.items() if header.startswith(mark)), "")
+            why = f": it is {kind_of_file}, and shards are .tar or .tar.gz" if kind_of_file and not start else ""
+            raise DamagedArchiveError(f"no tar header at byte {start}{why}")
         kind, length = header[156:157], _number(header[124:136], start)
         if kind in b"xXgLK":
             if length > MAX_HEADER_BYTES:

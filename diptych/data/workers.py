@@ -7,8 +7,6 @@ that the fork left behind is touched. How they are run is in processes.py.
 
 import contextlib
 import dataclasses
-import functools
-import warnings
 from collections.abc import Callable, Generator, Iterator
 from typing import Protocol, TypeVar
 
@@ -197,15 +195,8 @@ class _Work:
     decoder: Decoder
 
     def __call__(self, chunk: Chunk, begin: Callable[[int], None]) -> tuple[DecodedChunk, torch.Tensor]:
-        _silence_pillow()
         content = self.decoder(chunk, begin)
         return dataclasses.replace(content, images=_NO_IMAGES), content.images
-
-
-@functools.cache
-def _silence_pillow() -> None:
-    """No remarks on damaged metadata, in a worker."""
-    warnings.filterwarnings("ignore", module="PIL")
 
 
 _NO_IMAGES = torch.empty((0, 3, 0, 0), dtype=torch.uint8)

@@ -206,7 +206,7 @@ class TrainConfig:
         if self.num_pairs < self.global_batch_size:
             raise ConfigError(
                 f"num_pairs is {self.num_pairs}, less than one batch of {self.global_batch_size}: "
-                "train on more pairs or with a smaller batch"
+                "train on more pairs (--pairs) or with a smaller batch (--batch-size)"
             )
         if self.preprocessing.image_size != self.model.vision.image_size:
             raise ConfigError(

@@ -143,11 +143,12 @@ def _label_column(path: Path) -> str:
             f"{path}: its column {usual[0].name} is of type {usual[0].type}, and no class index; number the classes "
             "from 0 and write their names, in that order, into classnames.txt, or make a folder of pictures for each"
         )
-    columns = find_columns(path, schema)
-    if columns.label is None:
+    if not usual:
         raise DataError(
             f"{path} has no column of class indices called label (it has {', '.join(schema.names)[:300]}); rename it"
         )
+    columns = find_columns(path, schema)
+    assert columns.label is not None  # a usual one, of whole numbers
     return columns.label
 
 
