@@ -61,7 +61,9 @@ def _printable(text: str) -> str:
 
 
 def _one_line(error: Exception) -> str:
-    text = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
+    text = str(error)
+    if isinstance(error, OSError) and error.strerror:  # without a name it is mostly of what is printed
+        text = f"{error.filename or 'standard output, or a temporary file'}: {error.strerror}"
     return _printable(" ".join(text.split("\n")))
 
 
