@@ -70,6 +70,16 @@ def test_evaluate_refuses_before_it_starts(tmp_path):
     assert encoder.pictures_seen == encoder.texts_seen == 0
 
 
+@pytest.mark.parametrize("content", [b"\xff\xd8\xff\xe0 a photograph", b'{"colour": 1}\n', b"notes\n"])
+def test_a_file_that_cannot_take_the_results_is_refused_before_anything_is_measured(tmp_path, content):
+    path, out, encoder = write_set(tmp_path / "one", LABELS), tmp_path / "results.jsonl", ColourEncoder()
+    out.write_bytes(content)
+    with pytest.raises(DataError, match=r"results\.jsonl"):
+        evaluate_benchmarks(encoder, [path], out)
+    assert encoder.pictures_seen == encoder.texts_seen == 0 and out.read_bytes() == content
+    assert not (tmp_path / "predictions").exists()
+
+
 def test_classify_files_and_folders(pictures):
     single = pictures / "0-red.PNG"
     rows = classify_pictures(ColourEncoder(), [single, pictures, str(single)], NAMES, TEMPLATES, top_k=3)

@@ -10,7 +10,7 @@ from diptych.errors import InputError
 from diptych.evaluate.zero_shot.class_embeddings import default_cache_folder
 from diptych.evaluate.zero_shot.evaluator import ZeroShot
 from diptych.files import expanded
-from diptych.records import Result, merge_results
+from diptych.records import Result, merge_results, read_results
 
 _PICTURES_PER_BATCH = 256
 
@@ -36,6 +36,7 @@ def evaluate_benchmarks(
         The Results, set by set.
     Raises:
         InputError: no set is given, two have the same name and split, or one cannot be used.
+        DataError: `out` holds something else than results, which is found out before anything is measured.
     """
     sets = [found if isinstance(found, Benchmark) else open_benchmark(found, split) for found in benchmarks]
     if not sets:
@@ -44,6 +45,8 @@ def evaluate_benchmarks(
     if twice := [name for name, count in names.items() if count > 1]:
         raise InputError(f"two evaluation sets are called {twice[0]}; their results could not be told apart")
     out = None if out is None else expanded(out)
+    if out is not None and out.exists():
+        read_results(out)  # what cannot be merged into is an error here: after the work, the work would be lost
     results = []
     for benchmark in sets:
         evaluator = ZeroShot(
