@@ -62,6 +62,7 @@ class Benchmark:
         unsure: classes that the card calls by one name, so that the set's names do not tell which is which: (class, its
             place in the set's own list) each.
         whole: the split has all its pictures, whatever classes they show: it is drawn, not collected.
+        folder: where `open_benchmark` found it, links followed; None of others.
     """
 
     name: str
@@ -78,6 +79,7 @@ class Benchmark:
     absent: tuple[str, ...] = ()
     unsure: tuple[tuple[int, int], ...] = ()
     whole: bool = False
+    folder: Path | None = None
 
     def __repr__(self) -> str:
         """What it is and how large, not all of its names and files."""
@@ -113,8 +115,9 @@ def open_benchmark(path: str | Path, split: str = "test") -> Benchmark:
         written, templates, source = _open_class_folders(path, split)
     spoken = spoken_names(written, path)
     source = BorderlessSource(source) if is_object_net(spoken) else source
-    found = check_benchmark(path.resolve().name, split, spoken, templates, source, (), published_single(templates))
-    return dataclasses.replace(found, written=tuple(written), whole=(path / WHOLE_FILE).is_file())
+    real = path.resolve()
+    found = check_benchmark(real.name, split, spoken, templates, source, (), published_single(templates))
+    return dataclasses.replace(found, written=tuple(written), whole=(path / WHOLE_FILE).is_file(), folder=real)
 
 
 def warn_of_codes(benchmark: Benchmark) -> None:
