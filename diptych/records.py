@@ -128,7 +128,7 @@ class Result:
         interval: method and level of [low, high], e.g. "clopper-pearson 99.5%"; None where there is none.
         protocol: how it was measured; for zero-shot "single" or "ensemble".
         paper: None, or {"value", "source"}: the paper's own number.
-        run: {"command", "commit", "machine", "fingerprint"}.
+        run: {"command", "commit", "machine", "fingerprint"}; of `diptych evaluate` on folders "folder", too.
     """
 
     task: str
