@@ -128,7 +128,7 @@ class Result:
         interval: method and level of [low, high], e.g. "clopper-pearson 99.5%"; None where there is none.
         protocol: how it was measured; for zero-shot "single" or "ensemble".
         paper: None, or {"value", "source"}: the paper's own number.
-        run: {"command", "commit", "machine", "fingerprint"}.
+        run: {"command", "commit", "machine", "fingerprint"}; of `diptych evaluate` on folders "folder", too.
     """
 
     task: str
@@ -331,14 +331,18 @@ def _write_all_or_none(file: IO[bytes], rows: bytes, length: int) -> None:
 
 
 def _parsed(content: bytes, path: Path) -> list[Result]:
+    begins = content.lstrip()[:1] == b"{"
     try:
-        lines = content.decode("utf-8").split("\n")
+        text = content.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise DataError(f"{path} holds no results: it is not UTF-8 (byte {error.start})") from error
-    results = []
+        # A crash or a power cut ends the last line anywhere, in a character too; what follows there is no row.
+        if not begins or b"\n" in content[error.start :]:
+            raise DataError(f"{path} holds no results: it is not UTF-8 (byte {error.start})") from error
+        text = content[: error.start].decode("utf-8") + "\ufffd"
+    lines, results = text.split("\n"), []
     for number, line in enumerate(lines, start=1):
         try:
-            for row in _rows(line, last=number == len(lines), where=f"{path}, line {number}"):
+            for row in _rows(line, last=begins and number == len(lines), where=f"{path}, line {number}"):
                 results.append(parse_result(row))
         except (ValueError, TypeError, RecursionError) as error:
             raise DataError(f"{path}, line {number} is no result ({error}); mend the line or take it out") from error
@@ -359,9 +363,9 @@ def _rows(line: str, *, last: bool, where: str) -> Iterator[Any]:
         except ValueError:
             # Torn by a crash: it is the last line, or a whole row follows in the same line.
             following = line.find('{"task": ', begin + 1)
-            if not rest.startswith("{") or (following < 0 and not last):
+            if not last and (following < 0 or not rest.startswith("{")):
                 raise
-            _log.warning("%s: a row was torn (a killed process, a full disk) and is left out: %.80s", where, rest)
+            _log.warning("%s: a row was torn (a killed process, a full disk) and is left out: %.80r", where, rest)
             if following < 0:
                 return
             begin = following

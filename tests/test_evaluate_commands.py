@@ -1,5 +1,7 @@
+import dataclasses
 import json
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from colours import NAMES, TEMPLATES, ColourEncoder, FingerprintedEncoder, encod
 from diptych.data.benchmarks import open_benchmark
 from diptych.errors import DataError, InputError
 from diptych.evaluate import Classified, classify_pictures, evaluate_benchmarks, print_classified, read_predictions
-from diptych.records import read_results
+from diptych.records import read_results, write_results
 
 LABELS = [0, 1, 2, 3, 4, 5, 6] * 5
 
@@ -68,6 +70,43 @@ def test_evaluate_refuses_before_it_starts(tmp_path):
     with pytest.raises(DataError, match="train"):
         evaluate_benchmarks(encoder, [path], split="train")
     assert encoder.pictures_seen == encoder.texts_seen == 0
+
+
+@pytest.mark.parametrize("content", [b"\xff\xd8\xff\xe0 a photograph", b'{"colour": 1}\n', b"notes\n"])
+def test_a_file_that_cannot_take_the_results_is_refused_before_anything_is_measured(tmp_path, content):
+    path, out, encoder = write_set(tmp_path / "one", LABELS), tmp_path / "results.jsonl", ColourEncoder()
+    out.write_bytes(content)
+    with pytest.raises(DataError, match=r"results\.jsonl"):
+        evaluate_benchmarks(encoder, [path], out)
+    assert encoder.pictures_seen == encoder.texts_seen == 0 and out.read_bytes() == content
+    assert not (tmp_path / "predictions").exists()
+
+
+def test_another_set_of_the_same_name_does_not_take_the_place_of_the_first(tmp_path):
+    sets = [write_set(tmp_path / root / "pets", LABELS[:count]) for root, count in (("a", 35), ("c", 21))]
+    out, encoder = tmp_path / "results.jsonl", ColourEncoder()
+    evaluate_benchmarks(ColourEncoder(), sets[:1], out)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    with pytest.raises(InputError, match=r"another set called pets/test, measured in .*a/pets; those of .*c/pets"):
+        evaluate_benchmarks(encoder, sets[1:], out)
+    assert encoder.pictures_seen == encoder.texts_seen == 0
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+    evaluate_benchmarks(FingerprintedEncoder(), sets[1:], tmp_path / "other" / "results.jsonl")
+
+
+def test_the_same_set_changed_or_moved_replaces_its_rows(tmp_path):
+    path, out = write_set(tmp_path / "a" / "pets", LABELS), tmp_path / "results.jsonl"
+    evaluate_benchmarks(ColourEncoder(), [path], out)
+    (tmp_path / "moved").mkdir()
+    path = path.rename(tmp_path / "moved" / "pets")
+    assert evaluate_benchmarks(ColourEncoder(), [path], out) == read_results(out)
+    shutil.rmtree(path)
+    changed = evaluate_benchmarks(ColourEncoder(), [write_set(path, LABELS[:21])], out)
+    assert changed == read_results(out) and {(row.n, row.run["folder"]) for row in changed} == {(21, str(path))}
+    without = [dataclasses.replace(row, run={"fingerprint": "older"}) for row in changed]  # of an older version
+    out.unlink()
+    write_results(without, out)
+    assert evaluate_benchmarks(ColourEncoder(), [path], out) == read_results(out) == changed
 
 
 def test_classify_files_and_folders(pictures):

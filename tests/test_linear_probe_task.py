@@ -11,6 +11,7 @@ from PIL import Image
 from sklearn.linear_model import LogisticRegression
 
 from diptych.data.cards.opening import open_card
+from diptych.data.cards.own import own_card
 from diptych.data.cards.prompts import get_prompts
 from diptych.data.cards.table import get_card
 from diptych.data.decoding import decode_image
@@ -127,6 +128,13 @@ def test_validation_pictures_are_searched_on_and_learned_from(tmp_path):
     settings = found.run["settings"]
     assert settings["validation"] == "val" and settings["train"] == 94 and found.n == 47
     assert settings["deviations"] == ["learned from 94 images, the paper from 3,760"]
+
+
+def test_an_own_set_s_validation_split_is_searched_on_by_any_word(tmp_path):
+    write_cifar10(tmp_path, train=4, validation=2, test=3)
+    (tmp_path / "CIFAR10").rename(tmp_path / "own")
+    (found,) = LINEAR_PROBE.measure(Pictures(), own_card(tmp_path / "own"), Setting(tmp_path))
+    assert (found.run["settings"]["validation"], found.run["settings"]["train"], found.n) == ("val", 60, 30)
 
 
 def test_a_set_without_its_validation_split_says_what_was_learned_from(tmp_path, caplog):

@@ -1,8 +1,12 @@
 """One's own sets in the suite."""
 
+import io
 import os
+import tarfile
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -84,6 +88,85 @@ def test_what_a_link_leads_to_may_come_and_go_without_a_trace_in_the_root(tmp_pa
 def test_class_folders_without_splits_have_no_training_split(tmp_path):
     write(tmp_path / "fruit")
     assert set(own_card(tmp_path / "fruit").splits) == {"test"}
+
+
+def write_wds(folder, split):
+    (folder / split).mkdir(parents=True)
+    for name, text in (("classnames.txt", "apple\npear"), (f"{split}/nshards.txt", "1")):
+        (folder / name).write_text(text)
+    (folder / "zeroshot_classification_templates.txt").write_text("a {c}")
+    with tarfile.open(folder / split / "0.tar", "w") as tar:
+        for label in (0, 1):
+            for suffix, content in (("cls", str(label).encode()), ("png", encoded("red"))):
+                member = tarfile.TarInfo(f"s{label}.{suffix}")
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+
+
+def encoded(colour):
+    Image.new("RGB", (8, 8), colour).save(stream := io.BytesIO(), "PNG")
+    return stream.getvalue()
+
+
+def write_rows(path, count=2):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = {"image": [encoded(("red", "blue")[place % 2]) for place in range(count)]}
+    pq.write_table(pa.table({**rows, "label": [place % 2 for place in range(count)]}), path)
+
+
+FORMS = {
+    "class folders": write,
+    "wds": write_wds,
+    "hub": lambda folder, split: write_rows(folder / "data" / f"{split}-00000-of-00001.parquet"),
+    "files": lambda folder, split: write_rows(folder / f"{split}.parquet"),
+    "parquet folders": lambda folder, split: write_rows(folder / split / "0000.parquet"),
+}
+
+
+@pytest.mark.parametrize(
+    "words", ["train val test", "training validation testing", "Train valid Test", "train dev test"]
+)
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_has_its_splits_by_every_word(tmp_path, form, words, caplog):
+    for word in words.split():
+        FORMS[form](tmp_path / "fruit", word)
+    if "classnames.txt" not in (path.name for path in (tmp_path / "fruit").iterdir()) and form != "class folders":
+        (tmp_path / "fruit/classnames.txt").write_text("apple\npear")
+    [card] = own_cards(tmp_path)
+    assert list(card.splits) == ["train", "val", "test"] and card.num_classes == 2 and not caplog.text
+    for split in card.splits:
+        found = open_card(card, tmp_path, split)
+        assert found.split == split
+        samples = [sample for index in range(len(found.source.shards)) for sample in found.source.read(index)]
+        assert [sample.label for sample in samples] == [0, 1]
+
+
+def test_what_is_no_split_or_cannot_be_opened_is_named(tmp_path, caplog):
+    write(tmp_path / "fruit", "test", "holdout", "valid", "validation")
+    (tmp_path / "fruit/train/apple").mkdir(parents=True)
+    for split in ("test", "train", "extra"):
+        write_rows(tmp_path / f"rows/data/{split}-00000-of-00001.parquet")
+    (tmp_path / "rows/classnames.txt").write_text("apple\npear")
+    write(tmp_path / "rows", "val")
+    fruit, rows = own_cards(tmp_path)
+    assert (set(fruit.splits), set(rows.splits)) == ({"test"}, {"train", "test"})
+    passed_over = "passed over, because it is no split of the same form"
+    for line in (
+        "fruit has several folders for its split val (valid, validation): call the one that counts val",
+        "fruit: its split train is passed over: ",
+        f"fruit: {passed_over}: holdout, valid, validation",
+        f"rows: {passed_over}: extra, val",
+    ):
+        assert line in caplog.text
+    assert len(caplog.records) == 4 and own_cards(tmp_path) == [fruit, rows] and len(caplog.records) == 4
+
+
+def test_a_class_may_be_called_like_a_split(tmp_path):
+    for name in ("testing", "training", "dev"):
+        (tmp_path / "work" / name).mkdir(parents=True)
+        noise(8, 8).save(tmp_path / "work" / name / "1.png")
+    [card] = own_cards(tmp_path)
+    assert (card.num_classes, set(card.splits)) == (3, {"test"})
 
 
 def test_what_is_no_set_is_an_error(tmp_path):

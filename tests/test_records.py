@@ -84,6 +84,9 @@ def test_files_that_hold_no_results(tmp_path):
     (tmp_path / "latin.jsonl").write_bytes(b"\xff\xfe")
     with pytest.raises(DataError, match=r"latin\.jsonl holds no results: it is not UTF-8 \(byte 0\)"):
         read_results(tmp_path / "latin.jsonl")
+    (tmp_path / "note.jsonl").write_text("one line without an end")
+    with pytest.raises(DataError, match="line 1 is no result"):
+        read_results(tmp_path / "note.jsonl")
     for path in (tmp_path / "missing.jsonl", tmp_path):
         with pytest.raises(DataError, match="cannot read results from"):
             read_results(path)
@@ -151,6 +154,34 @@ def test_a_torn_last_row_costs_that_row_alone(tmp_path, caplog, cut):
         write_results(rows(1, "next"), path)
     assert read_results(path) == kept + rows(1, "next")
     assert len(path.read_bytes().splitlines()) == len(kept) + 1
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [
+        '{"task": "caf\u00e9'.encode()[:-1],
+        json.dumps(dataclasses.asdict(rows(1, "caf#")[0])).encode().replace(b"#", b"\xe9"),
+        b"\0" * 100,
+        b'{"task": "zero_sh\0\0',
+        b"\xff\x00 of another file",
+    ],
+    ids=range(5),
+)
+@pytest.mark.parametrize("write", [write_results, merge_results])
+def test_a_last_row_torn_in_any_form_costs_that_row_alone(tmp_path, caplog, tail, write):
+    """A write ends in the middle of a character; a power cut leaves zeros, or what lay on the disk before."""
+    path = tmp_path / "results.jsonl"
+    write_results(rows(2), path)
+    path.write_bytes(path.read_bytes() + tail)
+    with caplog.at_level(logging.WARNING, "diptych"):
+        assert read_results(path) == rows(2)
+    assert "line 3: a row was torn" in caplog.text and "\0" not in caplog.text
+    write(rows(1, "next"), path)
+    kept = rows(2) if write is write_results else rows(2)[1:]  # a merge leaves one row of an identity
+    assert read_results(path) == kept + rows(1, "next")
+    path.write_bytes(tail + b"\n" + path.read_bytes())
+    with pytest.raises(DataError):  # in the middle of a file it is no torn tail
+        read_results(path)
 
 
 def test_glued_rows_of_an_older_version_are_read(tmp_path, caplog):

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from diptych.data.cards.layouts import LAYOUTS, Layout
+from diptych.data.cards.own import own_cards
 from diptych.data.cards.table import get_card
 from diptych.errors import ConfigError, DataError
 from diptych.evaluate.probe import few_shot_task, kept
@@ -108,6 +109,35 @@ def test_other_weights_or_data_or_task_versions_are_measured_again(data, tmp_pat
     assert len(lines) == 1 and encoder.pictures_seen == 0  # the vectors still hold
     (data / "CIFAR10/test/cat/9.png").write_bytes((data / "CIFAR10/test/cat/0.png").read_bytes())
     assert measure(data, tmp_path / "out", Shades("others"))[1].pictures_seen == 31
+
+
+def test_another_own_set_of_the_same_name_does_not_take_the_place_of_the_first(tmp_path):
+    def run(root):
+        [card] = own_cards(root)
+        encoder, setting = Shades(), Setting(root, predictions=tmp_path / "out/predictions")
+        return run_suite(encoder, [ZERO_SHOT], [card], setting, tmp_path / "out"), encoder
+
+    write_set(tmp_path / "a", "snaps")
+    write_set(tmp_path / "c", "snaps", per_class=2)
+    first, _ = run(tmp_path / "a")
+    before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    second, encoder = run(tmp_path / "c")
+    assert second.results == [] and encoder.pictures_seen == 0
+    assert "another set called snaps, measured in " in (reason := second.skipped[0].reason)
+    assert str(tmp_path / "a/snaps") in reason and str(tmp_path / "c/snaps") in reason
+    after = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    assert after == before and read_results(tmp_path / "out/results.jsonl") == first.results
+    (tmp_path / "a/snaps/test/cat/0.png").unlink()  # the same set, changed
+    assert {one.n for one in run(tmp_path / "a")[0].results} == {29}
+    (tmp_path / "a").rename(tmp_path / "moved")  # the same set, moved
+    assert run(tmp_path / "moved")[0].kept == 1
+
+
+def test_a_set_of_the_paper_is_the_same_set_in_another_root(data, tmp_path):
+    measure(data, tmp_path / "out")
+    write_set(tmp_path / "again", per_class=2)
+    found, _, _ = measure(tmp_path / "again", tmp_path / "out")
+    assert {one.n for one in found.results} == {20} and found.skipped == []
 
 
 def test_the_versions_of_tasks_never_go_back():

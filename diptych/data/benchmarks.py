@@ -21,6 +21,7 @@ from diptych.data.cards.card import Card
 from diptych.data.cards.codes import are_codes, spoken_names
 from diptych.data.cards.parquet import is_parquet_set, open_parquet
 from diptych.data.cards.prompts import DEFAULT_TEMPLATES, published_single
+from diptych.data.cards.splits import SHARD_COUNT_FILE, SPLITS, split_folder
 from diptych.data.image_files import PassedOver, list_class_folders, walk_images
 from diptych.data.samples import decode_text, read_file
 from diptych.data.shards import TAR_SUFFIXES, TarSource
@@ -33,7 +34,6 @@ from diptych.records import Broken, Sample
 CLASS_NAMES_FILE = "classnames.txt"
 WHOLE_FILE = "whole.txt"  # beside it: the splits are drawn, not collected, so that no picture can be missing
 TEMPLATES_FILE = "zeroshot_classification_templates.txt"
-SHARD_COUNT_FILE = "nshards.txt"
 _TYPE_FILE = "dataset_type.txt"
 
 logger = logging.getLogger(__name__)
@@ -62,6 +62,7 @@ class Benchmark:
         unsure: classes that the card calls by one name, so that the set's names do not tell which is which: (class, its
             place in the set's own list) each.
         whole: the split has all its pictures, whatever classes they show: it is drawn, not collected.
+        folder: where `open_benchmark` found it, links followed; None of others.
     """
 
     name: str
@@ -78,6 +79,7 @@ class Benchmark:
     absent: tuple[str, ...] = ()
     unsure: tuple[tuple[int, int], ...] = ()
     whole: bool = False
+    folder: Path | None = None
 
     def __repr__(self) -> str:
         """What it is and how large, not all of its names and files."""
@@ -93,7 +95,8 @@ def open_benchmark(path: str | Path, split: str = "test") -> Benchmark:
     the folders, sorted, or links to folders; a class without pictures stays a class and is named in the log. In both
     underscores in names become spaces, and the template is "a photo of a {c}." where no file gives others. WordNet ids
     of ImageNet's classes, and those that words.txt beside them names, become names; other codes are warned of. A file
-    whole.txt says that the splits have all their pictures, whatever classes they show.
+    whole.txt says that the splits have all their pictures, whatever classes they show. A split's folder or files may
+    have another word for it (validation, valid, dev, training, testing; `cards/splits.py`).
 
     Raises:
         DataError: a file or a shard is missing, there are fewer than two classes, a template has no {c}, or a list is
@@ -104,7 +107,7 @@ def open_benchmark(path: str | Path, split: str = "test") -> Benchmark:
         raise DataError(f"there is no folder {path} to evaluate on")
     if (path / SHARD_COUNT_FILE).exists():
         raise DataError(f"{path} is one split of a set; name the set, {path.parent}, and the split, {path.name}")
-    named = [path / CLASS_NAMES_FILE, path / TEMPLATES_FILE, path / split / SHARD_COUNT_FILE]
+    named = [path / CLASS_NAMES_FILE, path / TEMPLATES_FILE, _folder_of(path, split) / SHARD_COUNT_FILE]
     if is_parquet_set(path, split):
         written, templates, source = _open_parquet(path, split)
     elif any(file.exists() for file in named):
@@ -113,8 +116,9 @@ def open_benchmark(path: str | Path, split: str = "test") -> Benchmark:
         written, templates, source = _open_class_folders(path, split)
     spoken = spoken_names(written, path)
     source = BorderlessSource(source) if is_object_net(spoken) else source
-    found = check_benchmark(path.resolve().name, split, spoken, templates, source, (), published_single(templates))
-    return dataclasses.replace(found, written=tuple(written), whole=(path / WHOLE_FILE).is_file())
+    real = path.resolve()
+    found = check_benchmark(real.name, split, spoken, templates, source, (), published_single(templates))
+    return dataclasses.replace(found, written=tuple(written), whole=(path / WHOLE_FILE).is_file(), folder=real)
 
 
 def warn_of_codes(benchmark: Benchmark) -> None:
@@ -208,8 +212,14 @@ class LabelledSource:
                 yield item
 
 
+def _folder_of(path: Path, split: str) -> Path:
+    """Where a split lies, or would lie."""
+    return split_folder(path, split) or path / split
+
+
 def _open_wds(path: Path, split: str) -> tuple[list[str], list[str], Source]:
-    named = [path / CLASS_NAMES_FILE, path / TEMPLATES_FILE, path / split / SHARD_COUNT_FILE]
+    folder = _folder_of(path, split)
+    named = [path / CLASS_NAMES_FILE, path / TEMPLATES_FILE, folder / SHARD_COUNT_FILE]
     if missing := [str(file.relative_to(path)) for file in named if not file.exists()]:
         splits = ", ".join(sorted(file.parent.name for file in path.glob(f"*/{SHARD_COUNT_FILE}")))
         lacks = f"{path} lacks {', '.join(missing)}; its splits are: {splits or 'none'}"
@@ -218,7 +228,7 @@ def _open_wds(path: Path, split: str) -> tuple[list[str], list[str], Source]:
         raise DataError(lacks)
     class_names = _read_lines(named[0])
     templates = [line for line in _read_lines(named[1]) if line]
-    return class_names, templates, open_shards(path, split)
+    return class_names, templates, open_shards(path, folder.name)
 
 
 def open_shards(path: Path, split: str) -> Source:
@@ -260,10 +270,10 @@ def _open_parquet(path: Path, split: str) -> tuple[list[str], list[str], Source]
 
 
 def _open_class_folders(path: Path, split: str) -> tuple[list[str], list[str], Source]:
-    base = path / split if (path / split).is_dir() else path
+    base = split_folder(path, split) or path
     passed_over = PassedOver()
     names = list_class_folders(base, passed_over)
-    if base == path and _USUAL_SPLITS.intersection(names):
+    if base == path and (_USUAL_SPLITS.intersection(names) or any(split_folder(path, usual) for usual in SPLITS)):
         raise DataError(f"{path} has no split {split}; it has: {', '.join(names)}")
     if base == path and split != "test":
         raise DataError(

@@ -1,5 +1,6 @@
 """What `diptych evaluate` does, as a plain function."""
 
+import dataclasses
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from diptych.errors import InputError
 from diptych.evaluate.zero_shot.class_embeddings import default_cache_folder
 from diptych.evaluate.zero_shot.evaluator import ZeroShot
 from diptych.files import expanded
-from diptych.records import Result, merge_results
+from diptych.records import Result, merge_results, read_results
 
 _PICTURES_PER_BATCH = 256
 
@@ -35,7 +36,9 @@ def evaluate_benchmarks(
     Returns:
         The Results, set by set.
     Raises:
-        InputError: no set is given, two have the same name and split, or one cannot be used.
+        InputError: no set is given, two have the same name and split, `out` has results of another set of such a name,
+            or one cannot be used.
+        DataError: `out` holds something else than results. Both are found out before anything is measured.
     """
     sets = [found if isinstance(found, Benchmark) else open_benchmark(found, split) for found in benchmarks]
     if not sets:
@@ -44,6 +47,9 @@ def evaluate_benchmarks(
     if twice := [name for name, count in names.items() if count > 1]:
         raise InputError(f"two evaluation sets are called {twice[0]}; their results could not be told apart")
     out = None if out is None else expanded(out)
+    if out is not None and out.exists():
+        # What cannot be merged into is an error here: after the work, the work would be lost.
+        _refuse_others(read_results(out), encoder.name, sets, out)
     results = []
     for benchmark in sets:
         evaluator = ZeroShot(
@@ -52,8 +58,38 @@ def evaluate_benchmarks(
             num_workers=num_workers,
             cache_folder=default_cache_folder(),
         )
-        measured = evaluator(encoder)
+        measured = [_with_folder(result, benchmark) for result in evaluator(encoder)]
         if out is not None:
             merge_results(measured, out)
         results += measured
     return results
+
+
+def _with_folder(result: Result, benchmark: Benchmark) -> Result:
+    """A Result that says in its run where the set lay: it tells sets of one name apart."""
+    if benchmark.folder is None:
+        return result
+    return dataclasses.replace(result, run={**result.run, "folder": str(benchmark.folder)})
+
+
+def _refuse_others(rows: Sequence[Result], model: str, sets: Sequence[Benchmark], out: Path) -> None:
+    """Refuse to put a set's Results in the place of another set's of its name.
+
+    Another set is one of other data in another folder: pictures of one folder may change, and a folder may move.
+
+    Raises:
+        InputError: names both folders, and what to do.
+    """
+    for benchmark in sets:
+        for row in rows:
+            if (row.task, row.model, row.dataset, row.split) != ("zero_shot", model, benchmark.name, benchmark.split):
+                continue
+            folder = row.run.get("folder")  # rows of older versions do not say
+            known = isinstance(folder, str) and benchmark.folder is not None
+            if known and folder != str(benchmark.folder) and row.run.get("fingerprint") != benchmark.fingerprint:
+                raise InputError(
+                    f"{out} holds results of {model} on another set called {row.dataset}/{row.split}, measured in "
+                    f"{folder}; those of {benchmark.folder} would take their place. Rename the folder, or write into "
+                    "another folder (--out OTHER/results.jsonl: predictions lie beside it); if it is the same set, "
+                    "moved and changed, take the old rows out of the file"
+                )

@@ -18,7 +18,7 @@ from typing import Any
 
 from diptych.data.cards.card import Card
 from diptych.data.cards.opening import failure, find_folder, missing, open_card
-from diptych.data.cards.table import get_card
+from diptych.data.cards.table import CARDS, get_card
 from diptych.data.content import files_state
 from diptych.embed.encoder import Encoder
 from diptych.embed.resolver import as_encoder
@@ -138,12 +138,25 @@ def _measure(
         and (setting.partial or not any(map(had_to_be_asked_for, kept["results"])))
     ):
         return kept["results"], True
+    place = _own_folder(card, setting)
+    if kept is not None and kept["folder"] and place not in (None, kept["folder"]):
+        raise DataError(
+            f"{out} holds results on another set called {card.name}, measured in {kept['folder']}; those of {place} "
+            f"would take their place. Rename the folder, or give another --out; if it is the same set, moved, delete "
+            f"{path}"
+        )
     announce()
     before = _files_of(folder, encoder.name)
     found = task.measure(encoder, card, setting)
     written = [name for name, changed in _files_of(folder, encoder.name).items() if before.get(name) != changed]
-    write_part(path, mark, found, model_mark(encoder), written)
+    write_part(path, mark, found, model_mark(encoder), written, place)
     return found, False
+
+
+def _own_folder(card: Card, setting: Setting) -> str | None:
+    """Where a user's own set lies, which tells it from another of its name; None for a set of the paper's."""
+    folder = None if card.name in CARDS else find_folder(card, setting.data)
+    return None if folder is None else str(folder.resolve())
 
 
 def _all_there(folder: Path | None, names: Sequence[str]) -> bool:
@@ -249,7 +262,12 @@ def part_path(out: Path, model: str, dataset: str, task: str) -> Path:
 
 
 def write_part(
-    path: Path, mark: str | None, results: Sequence[Result], model: str | None = "", predictions: Sequence[str] = ()
+    path: Path,
+    mark: str | None,
+    results: Sequence[Result],
+    model: str | None = "",
+    predictions: Sequence[str] = (),
+    folder: str | None = None,
 ) -> None:
     """Keep a measurement, whole or not at all.
 
@@ -259,6 +277,7 @@ def write_part(
         results: what was measured.
         model: of `model_mark`; "" where it is not known.
         predictions: files that were written beside it, by their names in the folder of Predictions.
+        folder: where the set lies; None for a set of the paper's, which is the same one wherever it lies.
     Raises:
         InputError: a Result is no measurement, so that nobody could read it again.
         DataError: the disk is full, or the folder cannot be written.
@@ -273,6 +292,7 @@ def write_part(
         "fingerprint": mark,
         "model": model,
         "predictions": list(predictions),
+        "folder": folder,
         "results": [dataclasses.asdict(one) for one in results],
     }
     _write(path, json.dumps({**content, "digest": _digest(content)}, ensure_ascii=True, indent=1))
@@ -283,7 +303,7 @@ def _digest(content: dict[str, Any]) -> str:
 
 
 def read_part(path: Path) -> dict[str, Any] | None:
-    """{"fingerprint", "model", "predictions", "results"} of a measurement; None where there is none, or a broken one.
+    """{"fingerprint", "model", "predictions", "folder", "results"} of a measurement; None where there is no whole one.
 
     Raises:
         ConfigError: another version of Diptych wrote it.
@@ -312,6 +332,7 @@ def read_part(path: Path) -> dict[str, Any] | None:
         beside = {"model": content.get("model", ""), "predictions": list(content.get("predictions", ()))}
         if not all(isinstance(name, str) for name in beside["predictions"]):
             raise TypeError("predictions are names of files")
+        beside["folder"] = content.get("folder")  # older versions wrote none
         return {"fingerprint": content["fingerprint"], **beside, "results": found}
     except Exception as error:  # whatever is broken in it, measuring again is right
         _log.warning("%s is broken (%r); it is measured again", path, error)

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from diptych.data.benchmarks import (
     CLASS_NAMES_FILE,
-    SHARD_COUNT_FILE,
     Benchmark,
     check_benchmark,
     open_benchmark,
@@ -26,6 +25,7 @@ from diptych.data.cards.layouts import Layout
 from diptych.data.cards.parquet import distinct_labels, is_parquet_set, open_parquet, parquet_splits, split_files
 from diptych.data.cards.prompts import DEFAULT_TEMPLATES, Prompts, get_prompts
 from diptych.data.cards.sources import PairsSource, RelabelledSource
+from diptych.data.cards.splits import SHARD_COUNT_FILE, split_folder
 from diptych.data.parquet import ParquetSource
 from diptych.data.sources import Source, open_source
 from diptych.errors import DataError
@@ -69,7 +69,7 @@ def open_card(card: Card, root: str | Path, split: str = "test", *, fold: int | 
     if fold is not None:
         raise DataError(f"{card.title} has folds in its original archive alone, which {folder} is not")
     try:
-        if split != "test" and not (folder / split).is_dir():  # class folders alone: these open under any name
+        if split != "test" and split_folder(folder, split) is None:  # class folders alone: these open under any name
             raise DataError(f"it has no split {split}; a folder per class stands for the test split alone")
         return with_card(open_benchmark(folder, split), card)
     except DataError as error:

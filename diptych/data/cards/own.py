@@ -1,17 +1,22 @@
 """Cards of one's own sets: whatever folder `open_benchmark` reads can be measured by every task of the suite."""
 
+import logging
 from pathlib import Path
 
 from diptych.data.benchmarks import CLASS_NAMES_FILE, open_benchmark
 from diptych.data.cards.card import Card
 from diptych.data.cards.opening import failure, find_folder, list_folders
+from diptych.data.cards.parquet import is_parquet_set, parquet_splits
+from diptych.data.cards.splits import SPLITS, split_folder
 from diptych.data.cards.table import CARDS
+from diptych.data.image_files import is_hidden_folder
 from diptych.data.sources import open_source
 from diptych.errors import DataError
 from diptych.files import expanded
 from diptych.records import Sample
 
-SPLITS = ("train", "val", "test")
+_log = logging.getLogger(__name__)
+_noticed: set[str] = set()
 
 
 def own_cards(root: str | Path) -> list[Card]:
@@ -45,6 +50,8 @@ def own_card(folder: str | Path) -> Card:
 
     Its metric is accuracy, its words are those that lie beside it; sizes of splits are not known (0). A folder without
     classes whose folder test holds pictures with captions (in any form that training takes) is a set for retrieval.
+    The words for its splits are those of `splits.py` in every layout; what else lies beside them, and a split that
+    cannot be opened, is named in the log.
 
     Raises:
         DataError: it holds no test split that can be read.
@@ -53,8 +60,47 @@ def own_card(folder: str | Path) -> Card:
     if _holds_pairs(folder):
         return _card(folder, "retrieval", 0, {"test": 0}, "recall_at_1")
     num_classes = len(open_benchmark(folder, "test").class_names)
-    splits = {split: 0 for split in SPLITS if split == "test" or _has(folder, split)}
+    there, others = _splits_there(folder)
+    splits = {split: 0 for split in SPLITS if split == "test" or (split in there and _opens(folder, split))}
+    if others:
+        _notice(f"{folder}: passed over, because it is no split of the same form: {', '.join(others)[:300]}")
     return _card(folder, "classification", num_classes, splits, "accuracy")
+
+
+def _splits_there(folder: Path) -> tuple[set[str], list[str]]:
+    """The splits of a set that has classes, and the names of what else lies beside them."""
+    if is_parquet_set(folder, "test"):
+        found = parquet_splits(folder)
+        others = [name for name in found if name not in SPLITS]
+        elsewhere = [folder / split for split in SPLITS if split not in found]  # as class folders, say
+        return set(found).intersection(SPLITS), others + [path.name for path in elsewhere if path.is_dir()]
+    if split_folder(folder, "test") is None:
+        return {"test"}, []  # class folders without splits open under any name: they are what is tested on
+    folders = {}
+    for split in SPLITS:
+        try:
+            folders[split] = split_folder(folder, split)
+        except DataError as error:
+            _notice(f"{error}; until then it is passed over")
+    names = sorted(path.name for path in folder.iterdir() if path.is_dir() and path not in folders.values())
+    there = {split for split, path in folders.items() if path is not None}
+    return there, [name for name in names if not is_hidden_folder(name)]
+
+
+def _opens(folder: Path, split: str) -> bool:
+    try:
+        open_benchmark(folder, split)
+    except DataError as error:
+        _notice(f"{folder}: its split {split} is passed over: {error}")
+        return False
+    return True
+
+
+def _notice(line: str) -> None:
+    """Once per process: cards are made for each page that shows sets."""
+    if line not in _noticed:
+        _noticed.add(line)
+        _log.warning("%s", line)
 
 
 def _holds_pairs(folder: Path) -> bool:
@@ -84,12 +130,3 @@ def _card(folder: Path, task: str, num_classes: int, splits: dict[str, int], met
         split_rule="as its folder has them",
         group="other",
     )
-
-
-def _has(folder: Path, split: str) -> bool:
-    try:
-        open_benchmark(folder, split)
-    except DataError:
-        return False
-    # Class folders without splits open under any name, and would be trained on what they are tested on.
-    return (folder / split).is_dir()

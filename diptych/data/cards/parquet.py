@@ -15,6 +15,7 @@ from pathlib import Path
 import pyarrow.compute as pc
 import pyarrow.types as pt
 
+from diptych.data.cards.splits import SPLITS, split_of
 from diptych.data.image_files import is_hidden_folder
 from diptych.data.parquet import LABEL_COLUMNS, ParquetSource, find_columns, naming
 from diptych.data.parquet_process import describe, read_table
@@ -23,7 +24,6 @@ from diptych.errors import DataError
 
 _MAX_DEPTH, _MAX_FOLDERS = 2, 20  # set/configuration/split; more folders than that are one per class
 _NUMBERED = re.compile(r"(.+?)-(\d+)-of-(\d+)(?:-[0-9a-f]+)?", re.IGNORECASE)
-_SPLITS = {"training": "train", "validation": "val", "valid": "val", "dev": "val", "testing": "test"}
 
 
 def open_parquet(folder: Path, split: str) -> tuple[tuple[str, ...] | None, Source]:
@@ -31,7 +31,7 @@ def open_parquet(folder: Path, split: str) -> tuple[tuple[str, ...] | None, Sour
 
     Args:
         folder: the set's.
-        split: "train", "val" (also as validation, valid, dev) or "test".
+        split: "train", "val" or "test", or another word for one of them; see `splits.py`.
     Returns:
         The names of its classes, by index, or None where the files do not say; and its samples.
     Raises:
@@ -66,7 +66,7 @@ def is_parquet_set(folder: Path, split: str) -> bool:
 
     Others, such as the tables that img2dataset lays beside its shards, do not make one.
     """
-    return not {"train", "val", "test", split}.isdisjoint(parquet_splits(folder))
+    return not {*SPLITS, split}.isdisjoint(parquet_splits(folder))
 
 
 def split_files(folder: Path, split: str) -> list[Path]:
@@ -76,7 +76,7 @@ def split_files(folder: Path, split: str) -> list[Path]:
         DataError: there is no such split, files lie in several folders, or one of the "-of-00005" is missing.
     """
     found = parquet_splits(folder)
-    files = found.get(_SPLITS.get(split, split), [])
+    files = found.get(split_of(split) or split, [])
     if not files:
         raise DataError(f"{folder} has no split {split}; its parquet files are of: {', '.join(found) or 'none'}")
     parents = sorted({path.parent for path in files})
@@ -157,6 +157,4 @@ def _split_of(path: Path, folder: Path) -> str:
     numbered = _NUMBERED.fullmatch(path.stem)
     word = (numbered[1] if numbered else path.stem).lower()
     parent = path.parent.name.lower() if path.parent != folder else ""
-    known = {"train", "val", "test", *_SPLITS}
-    name = parent if parent in known and word not in known else word
-    return _SPLITS.get(name, name)
+    return split_of(word) or split_of(parent) or word
