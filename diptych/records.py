@@ -12,6 +12,7 @@ import json
 import logging
 import math
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
@@ -91,6 +92,10 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.keys)
+
+
+_FRACTIONS = re.compile(r"(text_|image_)?(accuracy|recall_at_|mean_per_class_|mean_of_top_|roc_auc|within_)")
+_ROUNDING = 1e-6
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -177,6 +182,8 @@ def check_result(result: Result) -> None:
             continue
         if not is_number(number):
             raise ValueError(f"{name} is {number!r:.60}; it must be a finite number")
+        if _FRACTIONS.match(result.metric) and not -_ROUNDING <= number <= 1 + _ROUNDING:
+            raise ValueError(f"{name} is {number!r:.60}; {result.metric:.60} is a fraction, from 0 to 1")
     if (result.low is None) != (result.high is None):
         raise ValueError("one of low and high is null; an interval has both ends")
     if result.low is not None and result.high is not None:

@@ -203,6 +203,8 @@ def test_glued_rows_of_an_older_version_are_read(tmp_path, caplog):
         ("interval", 95),
         ("paper", [1]),
         ("run", None),
+        ("low", -1e308),
+        ("high", 8.0),
     ],
 )
 def test_a_field_of_the_wrong_type_or_range_is_neither_written_nor_read(tmp_path, name, value):
@@ -217,6 +219,23 @@ def test_a_field_of_the_wrong_type_or_range_is_neither_written_nor_read(tmp_path
     path.write_text(json.dumps(dataclasses.asdict(bad)) + "\n")
     with pytest.raises(DataError, match=rf"line 1 is no result \(.*{name}"):
         read_results(path)
+
+
+def test_fractions_lie_in_0_to_1_and_other_units_where_they_will(tmp_path):
+    good = dataclasses.replace(rows(1)[0], low=None, high=None, interval=None)
+    for metric, value in (("accuracy", 1.0), ("accuracy_top_5", 0.0), ("median_error_km", 7.0), ("pearson", -0.5)):
+        write_results([dataclasses.replace(good, metric=metric, value=value)], tmp_path / "results.jsonl")
+    for metric in (
+        "accuracy",
+        "accuracy_pm_0",
+        "text_recall_at_5",
+        "within_25_km",
+        "mean_per_class_accuracy",
+        "roc_auc",
+    ):
+        for value in (7.0, -3.0, 1.001):
+            with pytest.raises(DataError, match="is a fraction, from 0 to 1"):
+                write_results([dataclasses.replace(good, metric=metric, value=value)], tmp_path / "results.jsonl")
 
 
 def test_a_field_of_a_newer_version_is_named(tmp_path):
