@@ -58,6 +58,18 @@ def path_fingerprint(path: Path) -> str | None:
     return hashlib.sha256(f"{names}\0\0{content}".encode("utf-8", "surrogatepass")).hexdigest()
 
 
+def file_mark(path: str | Path) -> str:
+    """Size and a short digest of one file, quickly: of a file above 64 KiB the first and the last 32 KiB and the mtime
+    tell it from another. The same for all that cannot be read.
+    """
+    path = Path(path)
+    stat = _stat(path)
+    digest = hashlib.sha256(_digest(path, stat, _BLOCK))
+    if stat and stat[0] > _BLOCK:
+        digest.update(f" {stat[3]}".encode())
+    return f"{stat[0] if stat else 0}-{digest.hexdigest()[:16]}"
+
+
 def innermost(source: Any) -> Any:
     """The source that reads files, without those that wrap it."""
     while (inner := getattr(source, "source", None)) is not None:
