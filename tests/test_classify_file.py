@@ -252,6 +252,8 @@ WRONG = {
     "classes": [{"label": "red"}],
     "made_by": None,
     "path": ["a"],
+    "file": 7,
+    "content": None,
 }
 
 

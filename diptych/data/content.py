@@ -3,6 +3,7 @@
     content_fingerprint(source)     # of the data: decides whether a run is resumed on what it began with
     files_state(source)             # of this copy of it: decides whether what was kept of it is used again
 
+The files are all those that `read` opens: images that a table names, and captions beside images, too.
 Up to 256 MiB in 16,384 files are read whole. Of more, evenly spaced files are read, and of large files evenly spaced
 blocks: another shard of equal size is noticed, a change of a few bytes may not be. Then `files_state` looks at inode,
 mtime and ctime of every file, too; programs can set the mtime, and no program sets the ctime.
@@ -14,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from diptych.data.tables import SIDECARS, CsvSource, FolderSource
+from diptych.data.tables import SIDECARS, FolderSource, sidecar
 from diptych.files import open_regular
 
 MAX_BYTES = 256 << 20
@@ -57,6 +58,18 @@ def path_fingerprint(path: Path) -> str | None:
     return hashlib.sha256(f"{names}\0\0{content}".encode("utf-8", "surrogatepass")).hexdigest()
 
 
+def file_mark(path: str | Path) -> str:
+    """Size and a short digest of one file, quickly: of a file above 64 KiB the first and the last 32 KiB and the mtime
+    tell it from another. The same for all that cannot be read.
+    """
+    path = Path(path)
+    stat = _stat(path)
+    digest = hashlib.sha256(_digest(path, stat, _BLOCK))
+    if stat and stat[0] > _BLOCK:
+        digest.update(f" {stat[3]}".encode())
+    return f"{stat[0] if stat else 0}-{digest.hexdigest()[:16]}"
+
+
 def innermost(source: Any) -> Any:
     """The source that reads files, without those that wrap it."""
     while (inner := getattr(source, "source", None)) is not None:
@@ -78,20 +91,20 @@ def _files(source: Any, limit: int | None = None) -> Iterator[Path]:
         for name in _some(source.names, limit):
             path = source.root / name
             yield path
-            yield from (path.with_suffix(f".{end}") for end in SIDECARS) if source.classes is None else ()
+            if source.classes is None:  # the one that is read, however it is spelled; a missing one counts, too
+                yield from (sidecar(path, end) or path.with_suffix(f".{end}") for end in SIDECARS)
     elif hasattr(source, "root") and hasattr(source, "entries"):
         yield from (source.root / entry.file for entry in _some(source.entries, limit))
-    elif isinstance(source, CsvSource):
-        yield from (table.path for table in source.tables)
-        yield from source.picture_files(limit)
     else:
         yield from _some(getattr(source, "files", ()), limit)
+        if hasattr(source, "picture_files"):  # tables: the images lie elsewhere
+            yield from source.picture_files(limit)
 
 
 def _num_files(source: Any) -> int:
-    if isinstance(source, CsvSource):
-        return source.most_rows
-    return len(next((found for name in ("names", "entries", "files") if (found := getattr(source, name, ()))), ()))
+    if most_rows := getattr(source, "most_rows", 0):
+        return int(most_rows)
+    return len(next((found for name in ("files", "entries", "names") if (found := getattr(source, name, ()))), ()))
 
 
 def _some(items: Sequence[Any], limit: int | None) -> Sequence[Any]:

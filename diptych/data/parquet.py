@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import itertools
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -32,6 +33,8 @@ _log = logging.getLogger(__name__)
 _DAMAGED = -1  # in place of a number of row groups
 MAX_GROUP_BYTES = 8 << 30  # one row group, uncompressed
 _BATCH_ROWS, _BATCH_BYTES = 64, 128 << 20
+_MIN_GROUPS = 8  # that are looked into, of however many rows
+_PATHS_AT_A_TIME = 4096  # 16 MiB of the longest that a system knows
 LABEL_COLUMNS = ("label", "cls", "fine_label")  # the last is CIFAR-100's
 _PARQUET_ERRORS = (
     pa.ArrowException,
@@ -50,12 +53,14 @@ class ParquetSource:
     Attributes:
         files: in reading order.
         num_groups: row groups of each file; -1: it is damaged, and one shard that breaks off at once.
+        num_paths: rows of each file that name their picture by its path; 0 for a file that has the pictures inside.
         with_texts: whether captions are read; evaluation sets with labels may have a text column that is none.
         names: of the columns, where they are not the usual ones.
     """
 
     files: tuple[Path, ...]
     num_groups: tuple[int, ...]
+    num_paths: tuple[int, ...]
     with_texts: bool = True
     names: ColumnNames = ColumnNames()  # noqa: RUF009  (frozen)
 
@@ -73,17 +78,20 @@ class ParquetSource:
         Raises:
             DataError: no file can be read; or one has no picture or text column, or would not fit into memory.
         """
-        counts, failure = [], None
+        counts, paths, failure = [], [], None
         for path in files:
             try:
-                counts.append(_check_parquet(path, columns))
+                count, num_paths = _check_parquet(path, columns)
+                counts.append(count)
+                paths.append(num_paths)
             except ParquetError as error:
                 failure = _unreadable(path, error)
                 _log.warning("%s; its rows are lost", failure)
                 counts.append(_DAMAGED)
+                paths.append(0)
         if failure is not None and set(counts) == {_DAMAGED}:
             raise failure
-        return cls(tuple(files), tuple(counts), with_texts, columns)
+        return cls(tuple(files), tuple(counts), tuple(paths), with_texts, columns)
 
     @functools.cached_property
     def _groups(self) -> tuple[tuple[Path, str, int], ...]:
@@ -99,6 +107,28 @@ class ParquetSource:
     def fingerprint(self) -> str:
         """SHA-256 over the files' names, sizes and numbers of row groups."""
         return fingerprint(self.files, relative_names(self.files), *map(str, self.num_groups))
+
+    @property
+    def most_rows(self) -> int:
+        """The rows that name a picture by its path."""
+        return sum(self.num_paths)
+
+    def picture_files(self, limit: int | None = None) -> Iterator[Path]:
+        """The pictures that the rows name by their paths; of more than `limit` rows, evenly spaced ones.
+
+        What cannot be read is left out: `read` says so.
+        """
+        with_paths = {path for path, count in zip(self.files, self.num_paths, strict=True) if count}
+        groups = [(path, group) for path, _, group in self._groups if path in with_paths]
+        total = self.most_rows
+        most = total if limit is None else min(total, limit)
+        wanted = min(len(groups), max(_MIN_GROUPS, most * len(groups) // max(1, total)))
+        for index in range(wanted):
+            path, group = groups[index * len(groups) // wanted]
+            step = -(-total * wanted // (len(groups) * most))  # one row group may have millions of rows
+            with contextlib.suppress(*_PARQUET_ERRORS):
+                named = itertools.islice(_picture_paths(path, group, self.names), 0, None, step)
+                yield from (path.parent / name for name in named if name)
 
     def read(self, index: int) -> Iterator[Sample | Broken]:
         """The rows of one row group, with keys "<file>/<row group>/<row>".
@@ -159,7 +189,8 @@ def _unreadable(path: Path, error: Exception) -> DataError:
     return DataError(f"cannot read the parquet file {path}: {stand_in_at(path, 'table') or error}")
 
 
-def _check_parquet(path: Path, names: ColumnNames) -> int:
+def _check_parquet(path: Path, names: ColumnNames) -> tuple[int, int]:
+    """The number of row groups, and of rows that name their picture by its path."""
     file = describe(path)
     columns = find_columns(path, file.schema, names)
     for index, group in enumerate(file.groups):
@@ -169,7 +200,16 @@ def _check_parquet(path: Path, names: ColumnNames) -> int:
                 f"{path}: row group {index} claims {size >> 20} MiB from {packed >> 10} KiB in the file; "
                 "write it with smaller row groups if that is true"
             )
-    return len(file.groups)
+    return len(file.groups), file.num_rows if _is_text(file.schema.field(columns.image).type) else 0
+
+
+def _picture_paths(path: Path, group: int, names: ColumnNames) -> Iterator[str | None]:
+    """The pictures that the rows of a row group name."""
+    file = describe(path)
+    image = find_columns(path, file.schema, names).image
+    says = sum(size for column, _, size in file.groups[group] if column == image)
+    for batch in read_batches(path, group, [image], _PATHS_AT_A_TIME, says):
+        yield from (value.as_py() for value in batch.column(image))  # one by one: a name that is no text ends it here
 
 
 def _chunk_sizes(group: Sequence[tuple[str, int, int]], columns: Columns) -> list[tuple[int, int]]:

@@ -72,6 +72,11 @@ class CsvSource:
         return fingerprint([table.path for table in self.tables], [table.name for table in self.tables])
 
     @property
+    def files(self) -> tuple[Path, ...]:
+        """The tables themselves."""
+        return tuple(table.path for table in self.tables)
+
+    @property
     def most_rows(self) -> int:
         """At least the number of rows, at most 999 for each table more."""
         return len(self._parts) * ROWS_PER_SHARD
@@ -282,14 +287,14 @@ class FolderSource:
                     files["cls"] = str(self.classes[name.split("/", 1)[0]]).encode()
                 else:
                     for extension in SIDECARS:
-                        if (sidecar := _sidecar(path, extension)) is not None:
-                            files[extension] = read_file(sidecar, MAX_TEXT_BYTES)
+                        if (beside := sidecar(path, extension)) is not None:
+                            files[extension] = read_file(beside, MAX_TEXT_BYTES)
                 yield make_sample(utf8(name), self.shards[index], files)
             except DataError as error:
                 yield Broken(utf8(name), self.shards[index], str(error))
 
 
-def _sidecar(path: Path, extension: str) -> Path | None:
+def sidecar(path: Path, extension: str) -> Path | None:
     """The file beside an image with another suffix, in small letters, capitals or with one capital."""
     choices = (path.with_suffix("." + suffix) for suffix in (extension, extension.upper(), extension.capitalize()))
     return next((choice for choice in choices if os.path.exists(choice)), None)  # noqa: PTH110  (no error over long names)

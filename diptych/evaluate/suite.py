@@ -214,7 +214,8 @@ def _data_mark(card: Card, split: str, root: Path, fold: int | None = None) -> l
         raise
     except Exception as error:  # a reader that fails costs its own set alone
         raise DataError(f"{split}: {failure(error)}") from error
-    return [found.fingerprint, files_state(found.source), *found.absent]
+    # whole.txt decides which numbers say that they are over some of the classes.
+    return [found.fingerprint, files_state(found.source), *found.absent, *(["whole"] if found.whole else [])]
 
 
 def model_mark(encoder: Encoder) -> str:

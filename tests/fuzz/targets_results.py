@@ -173,10 +173,11 @@ def label_seeds(folder: Path) -> list[Seed]:
     seeds = []
     for suffix in ("csv", "jsonl", "parquet"):
         file = LabelFile(folder / f"made.{suffix}", QUESTION)
-        with file.writing("m" * 8):
+        with file.writing("m" * 8, []):
             best = (("red", 0.6), ("green", 0.3))
-            file.append([Classified(Path(f"{name}.png"), best, None) for name in ("a", 'b"\n', "c\udcff")])
-            file.append([Classified(Path("d.png"), (), "no picture")])
+            named = [f"{name}.png" for name in ("a", 'b"\n', "c\udcff", "d")]
+            sound = [Classified(Path(name), best, None) for name in named[:3]]
+            file.append([*sound, Classified(Path(named[3]), (), "no picture")], file.origins(named))
             rows = file.kept_in.read_bytes()
         seeds.append(Seed(f"labels.{suffix}", (folder / f"made.{suffix}").read_bytes()))
         if suffix == "parquet":
@@ -191,9 +192,9 @@ def check_labels(path: Path) -> None:
         if other != path:
             other.unlink()
     file = LabelFile(out, QUESTION)
-    with file.writing("m" * 8):
+    with file.writing("m" * 8, ["new.png"]) as missing:
         before = file.num_rows
-        file.append([Classified(Path("new.png"), (("red", 0.6),), None)])
+        file.append([Classified(Path(name), (("red", 0.6),), None) for name in missing], file.origins(missing))
     assert LabelFile(out, QUESTION).num_rows == file.num_rows in (before, before + 1)
 
 

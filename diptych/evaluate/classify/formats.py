@@ -14,17 +14,42 @@ from diptych.evaluate.classify.rows import Classified
 from diptych.records import is_number
 
 _LONGEST_ROW = 16 << 20
-_CSV_HEADER = re.compile(rb"path,label,probability(,label_(\d+),probability_\2)*,error,made_by\r?\n")
+_CSV_HEADER = re.compile(rb"path,label,probability(,label_(\d+),probability_\2)*,error,made_by(,file,content)?\r?\n")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Entry:
-    """What is remembered of a row: its image, whether it is broken, what made it, and the byte after its end."""
+    """What is remembered of a row.
+
+    Attributes:
+        path: of its image, as it was given.
+        is_broken: whether the image could not be read.
+        made_by: what made the row.
+        file: where the image lies; "" in rows of older versions, which do not say it.
+        content: changes with the image; "" in rows of older versions.
+        start, end: the row's first byte, and the one after its last.
+    """
 
     path: str
     is_broken: bool
     made_by: str
+    file: str = ""
+    content: str = ""
+    start: int = 0
     end: int = 0
+
+    @property
+    def outcome(self) -> tuple[str, bool]:
+        """What the image held, and whether it was broken."""
+        return self.content, self.is_broken
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Origin:
+    """Of which image a row is: where it lies, and what changes with its content."""
+
+    file: str
+    content: str
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -33,25 +58,33 @@ class RowFormat:
 
     Attributes:
         header: what the file begins with.
-        encode: rows and their made_by, as bytes.
+        encode: rows, the image of each, and their made_by, as bytes.
         read: the whole rows of a file; a torn one at its end is left out.
+        renew: a row's bytes as this version has them, from those of any version.
     """
 
     header: bytes
-    encode: Callable[[Sequence[Classified], str], bytes]
+    encode: Callable[[Sequence[Classified], Sequence[Origin], str], bytes]
     read: Callable[[Path], Iterator[Entry]]
+    renew: Callable[[bytes], bytes]
 
 
 def csv_format(num_labels: int) -> RowFormat:
     """CSV for spreadsheets: a column for each of the best labels."""
     names = ["label", "probability"]
     names += [f"{name}_{place}" for place in range(2, num_labels + 1) for name in ("label", "probability")]
-    return RowFormat(_csv([["path", *names, "error", "made_by"]]), _csv_encoder(num_labels), _read_csv)
+    columns = ["path", *names, "error", "made_by", "file", "content"]
+
+    def renew(row: bytes) -> bytes:
+        is_old = len(_fields(row)) == len(columns) - 2
+        return row.rstrip(b"\r\n") + b",,\r\n" if is_old else row
+
+    return RowFormat(_csv([columns]), _csv_encoder(num_labels), _read_csv, renew)
 
 
 def json_format() -> RowFormat:
     """One JSON object a line."""
-    return RowFormat(b"", _encode_json, _read_json)
+    return RowFormat(b"", _encode_json, _read_json, lambda row: row)
 
 
 def _csv(rows: Sequence[Sequence[Any]]) -> bytes:
@@ -61,20 +94,28 @@ def _csv(rows: Sequence[Sequence[Any]]) -> bytes:
     return text.getvalue().encode("utf-8", "backslashreplace")
 
 
-def _csv_encoder(num_labels: int) -> Callable[[Sequence[Classified], str], bytes]:
-    def encode(rows: Sequence[Classified], made_by: str) -> bytes:
+def _fields(record: bytes) -> list[str]:
+    return next(csv.reader(io.StringIO(record.decode("utf-8", "replace"), newline="")), [])
+
+
+def _csv_encoder(num_labels: int) -> Callable[[Sequence[Classified], Sequence[Origin], str], bytes]:
+    def encode(rows: Sequence[Classified], origins: Sequence[Origin], made_by: str) -> bytes:
         lines = []
-        for row in rows:
+        for row, origin in zip(rows, origins, strict=True):
             best = [value for label, probability in row.classes for value in (label, f"{probability:.6g}")]
             best += [""] * (2 * num_labels - len(best))
-            lines.append([str(row.path), *best, row.error or "", made_by])
+            lines.append([str(row.path), *best, row.error or "", made_by, origin.file, origin.content])
         return _csv(lines)
 
     return encode
 
 
-def _encode_json(rows: Sequence[Classified], made_by: str) -> bytes:
-    return "".join(json.dumps(row.to_dict() | {"made_by": made_by}) + "\n" for row in rows).encode()
+def _encode_json(rows: Sequence[Classified], origins: Sequence[Origin], made_by: str) -> bytes:
+    lines = (
+        json.dumps(row.to_dict() | {"made_by": made_by, "file": origin.file, "content": origin.content})
+        for row, origin in zip(rows, origins, strict=True)
+    )
+    return "".join(f"{line}\n" for line in lines).encode()
 
 
 def _read_csv(path: Path) -> Iterator[Entry]:
@@ -85,19 +126,20 @@ def _read_csv(path: Path) -> Iterator[Entry]:
         if not _CSV_HEADER.fullmatch(header):
             raise DataError(f"{path} is no file of diptych classify: its first line is {header[:60]!r}")
         record, end, number = b"", len(header), 1
-        width = header.count(b",") + 1
+        width, is_old = header.count(b",") + 1, b",content" not in header
         while line := file.readline(_LONGEST_ROW):
             record, number = record + line, number + 1
             if len(record) >= _LONGEST_ROW:
                 raise DataError(f"{path}, line {number}: the row is longer than {_LONGEST_ROW >> 20} MiB")
             if not record.endswith(b"\n") or record.count(b'"') % 2:
                 continue  # a name may hold line breaks
-            fields = next(csv.reader(io.StringIO(record.decode("utf-8", "replace"), newline="")), [])
-            end += len(record)
+            fields = _fields(record)
+            start, end = end, end + len(record)
             record = b""
             if len(fields) != width:
                 raise DataError(f"{path}, line {number} is no row of diptych classify; mend the line or take it out")
-            yield Entry(fields[0], bool(fields[-2]), fields[-1], end)
+            error, made_by, origin, content = [*fields, "", ""][-4:] if is_old else fields[-4:]
+            yield Entry(fields[0], bool(error), made_by, origin, content, start, end)
 
 
 def _read_json(path: Path) -> Iterator[Entry]:
@@ -111,17 +153,19 @@ def _read_json(path: Path) -> Iterator[Entry]:
             try:
                 row = json.loads(line)
                 image, error, made_by = row["path"], row["error"], row["made_by"]
-            except (ValueError, KeyError, TypeError, RecursionError) as error:
+                origin, content = row.get("file", ""), row.get("content", "")
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
                 raise DataError(
                     f"{path}, line {number} is no row of diptych classify; mend the line or take it out"
                 ) from error
-            end += len(line)
-            texts = (image, made_by, "" if error is None else error)
+            start, end = end, end + len(line)
+            texts = (image, made_by, origin, content, "" if error is None else error)
             if not all(isinstance(text, str) for text in texts) or not _are_classes(row.get("classes")):
                 raise DataError(
-                    f"{path}, line {number}: path, error, made_by or classes are none; mend the line or take it out"
+                    f"{path}, line {number}: path, error, made_by, file, content or classes are none; mend the line or "
+                    "take it out"
                 )
-            yield Entry(image, error is not None, made_by, end)
+            yield Entry(image, error is not None, made_by, origin, content, start, end)
 
 
 def _are_classes(classes: Any) -> bool:

@@ -52,9 +52,13 @@ def classify_batches(encoder: Encoder, paths: Sequence[str], question: Question)
     """The rows of image files, a batch at a time, in their order; one batch of them is in memory."""
     encoder = as_encoder(encoder)
     classifier = ZeroShotClassifier(encoder, question.labels, question.templates, cache_folder=default_cache_folder())
+    for batch in _in_batches(paths):
+        yield _classify(encoder, classifier, batch, question.num_kept)
+
+
+def _in_batches(paths: Sequence[str]) -> Iterator[Sequence[str]]:
     ends = [0, *range(min(_FIRST_BATCH, _PICTURES_PER_BATCH), len(paths), _PICTURES_PER_BATCH), len(paths)]
-    for start, end in itertools.pairwise(ends):
-        yield _classify(encoder, classifier, paths[start:end], question.num_kept)
+    return (paths[start:end] for start, end in itertools.pairwise(ends))
 
 
 def classify_to_stdout(
@@ -70,19 +74,22 @@ def classify_to_stdout(
 def classify_to_file(encoder: Encoder, paths: Sequence[str], file: LabelFile) -> Iterator[list[Classified]]:
     """Append the rows of the images that the file does not have yet, and yield them; the log names broken ones.
 
+    An image that has changed since its row was made has none any more, and so has one that was broken and can be read.
+
     Raises:
         DataError: the file is of another model, or cannot be written.
     """
     named = 0
-    with file.writing(model_identity(encoder)):
-        missing = [path for path in paths if path not in file]
+    with file.writing(model_identity(encoder), paths) as missing:
         if len(missing) < len(paths):
             logger.info("%s has %d of %d pictures already", file.path, len(paths) - len(missing), len(paths))
         if not missing:
             return
-        batches = classify_batches(encoder, missing, file.question)
-        for rows in progress_bar(batches, "pictures", len(missing), len):
-            file.append(rows)
+        # What a file holds is asked before it is read: if it changes in between, the next run sees that.
+        origins = map(file.origins, _in_batches(missing))
+        batches = zip(origins, classify_batches(encoder, missing, file.question), strict=True)
+        for whose, rows in progress_bar(batches, "pictures", len(missing), lambda batch: len(batch[1])):
+            file.append(rows, whose)
             yield rows
             for row in rows:
                 if row.error is not None and (named := named + 1) <= _MAX_NAMED:

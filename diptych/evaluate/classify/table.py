@@ -4,7 +4,7 @@ import contextlib
 import itertools
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,22 @@ from diptych.evaluate.classify.formats import Entry
 from diptych.files import replaceable, utf8
 
 _ROWS_PER_GROUP, _ROWS_AT_A_TIME = 16_384, 64
+_NEW = ("file", "content")  # columns that tables of older versions lack
+_NAMES = ("path", "error", "made_by", *_NEW)
 
 
 def _schema() -> Any:
     import pyarrow as pa
 
     classes = pa.list_(pa.struct([("label", pa.string()), ("probability", pa.float32())]))
-    return pa.schema([("path", pa.string()), ("classes", classes), ("error", pa.string()), ("made_by", pa.string())])
+    texts = [(name, pa.string()) for name in ("error", "made_by", *_NEW)]
+    return pa.schema([("path", pa.string()), ("classes", classes), *texts])
+
+
+def _old_schema() -> Any:
+    import pyarrow as pa
+
+    return pa.schema([field for field in _schema() if field.name not in _NEW])
 
 
 def read_table(path: Path) -> Iterator[Entry]:
@@ -29,9 +38,13 @@ def read_table(path: Path) -> Iterator[Entry]:
     Raises:
         DataError: it is no such file.
     """
-    for batch in _batches(path, ("path", "error", "made_by")):
-        for image, error, made_by in zip(*(column.to_pylist() for column in batch.columns), strict=True):
-            yield Entry(str(image), error is not None, str(made_by))
+    for batch in _batches(path, _NAMES):
+        yield from map(_entry, batch.to_pylist())
+
+
+def _entry(row: Mapping[str, Any]) -> Entry:
+    file, content = (row.get(name) or "" for name in _NEW)
+    return Entry(str(row["path"]), row["error"] is not None, str(row["made_by"]), file, content)
 
 
 def _batches(path: Path, columns: Sequence[str] | None = None) -> Iterator[Any]:
@@ -40,20 +53,27 @@ def _batches(path: Path, columns: Sequence[str] | None = None) -> Iterator[Any]:
 
     try:
         file, size = describe(path), path.stat().st_size
-        if not file.schema.equals(_schema()):
+        if not any(file.schema.equals(schema) for schema in (_schema(), _old_schema())):
             raise ParquetError(f"it has the columns {', '.join(file.schema.names)[:300]}")
         for number, group in enumerate(file.groups):
             stated = min(sum(unpacked for *_, unpacked in group), MAX_RATIO * size)
-            for batch in read_batches(path, number, columns or file.schema.names, _ROWS_AT_A_TIME, stated):
+            wanted = [name for name in file.schema.names if columns is None or name in columns]
+            for batch in read_batches(path, number, wanted, _ROWS_AT_A_TIME, stated):
                 batch.validate(full=True)  # texts are UTF-8
                 yield batch
     except (ParquetError, ValueError) as error:
         raise DataError(f"{path} is no file of diptych classify: {error}; choose another --out") from error
 
 
-def write_table(path: Path, rows: Path) -> None:
-    """Put the rows of a JSON-lines file under those that the table has; rows of images that it has are left out.
+def write_table(path: Path, rows: Path, key: Callable[[Entry], bytes]) -> None:
+    """Put the rows of a JSON-lines file into a table, in the place of those that it has of the same images.
 
+    A row that the table has already, since a process was killed before it deleted the rows, stays where it is.
+
+    Args:
+        path: the table, which may be missing.
+        rows: the file.
+        key: what rows of one image have in common.
     Raises:
         OSError: it cannot be written; the table is as it was.
     """
@@ -62,15 +82,20 @@ def write_table(path: Path, rows: Path) -> None:
 
     path = replaceable(path)
     partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    has: set[str] = set()
+    newer: dict[bytes, tuple[str, bool]] = {}
+    with rows.open("rb") as lines:
+        newer.update((key(entry), entry.outcome) for entry in map(_entry, map(_text_row, lines)))
+    has: set[bytes] = set()
     try:
         with partial.open("wb") as file, pq.ParquetWriter(file, _schema()) as writer:
             for group in _groups(path) if path.exists() else ():
-                has.update(group.column("path").to_pylist())
-                writer.write_table(group)
+                entries = [(key(entry), entry.outcome) for entry in map(_entry, group.select(_NAMES).to_pylist())]
+                stays = [newer.get(one, outcome) == outcome for one, outcome in entries]
+                has.update(one for (one, _), here in zip(entries, stays, strict=True) if here)
+                writer.write_table(group.filter(pa.array(stays, pa.bool_())))
             with rows.open("rb") as lines:
                 while group := list(itertools.islice(lines, _ROWS_PER_GROUP)):
-                    new = [row for row in map(_text_row, group) if row["path"] not in has]
+                    new = [row for row in map(_text_row, group) if key(_entry(row)) not in has]
                     writer.write_table(pa.Table.from_pylist(new, schema=_schema()))
         partial.replace(path)
     finally:
@@ -79,17 +104,21 @@ def write_table(path: Path, rows: Path) -> None:
 
 
 def _groups(path: Path) -> Iterator[Any]:
-    """The rows of a table, as many as a row group has."""
+    """The rows of a table, as many as a row group has; those of older versions with empty new columns."""
     import pyarrow as pa
 
     batches = _batches(path)
     while taken := list(itertools.islice(batches, _ROWS_PER_GROUP // _ROWS_AT_A_TIME)):
-        yield pa.Table.from_batches(taken, schema=_schema())
+        group = pa.Table.from_batches(taken)
+        for name in _NEW:
+            if name not in group.column_names:
+                group = group.append_column(name, pa.nulls(len(group), pa.string()))
+        yield group.cast(_schema())
 
 
 def _text_row(line: bytes) -> dict[str, Any]:
     """A row whose texts UTF-8 has."""
     row: dict[str, Any] = json.loads(line)
-    row |= {name: row[name] and utf8(row[name]) for name in ("path", "error", "made_by")}
+    row |= {name: row.get(name) and utf8(row[name]) for name in _NAMES}
     row["classes"] = [{"label": utf8(c["label"]), "probability": float(c["probability"])} for c in row["classes"]]
     return row
