@@ -73,6 +73,21 @@ def open_regular(path: Path) -> io.BufferedReader:
         raise
 
 
+def absence(path: Path) -> str:
+    """Why there is no file to read at a path, in words: nothing has that name, or what has it is no regular file."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):  # ValueError: NUL in the name
+        return f"{path} is a link that leads nowhere" if is_there(path) else f"{path.parent} lacks {path.name}"
+    kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
+    return f"{path} is no regular file but {kinds.get(stat.S_IFMT(mode), 'a device')}"
+
+
+def is_there(path: Path) -> bool:
+    """Whether anything has that name: a file, a folder, a pipe, a device, or a link, wherever it leads."""
+    return os.path.lexists(path)
+
+
 def replaceable(path: Path) -> Path:
     """The file in whose place a new one is put: where a link leads, so that the link stays one.
 

@@ -3,6 +3,7 @@
 Nothing in a model's folder runs: see diptych.embed.remote_code.
 """
 
+import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,11 +12,13 @@ from typing import Any
 import torch
 from PIL import Image
 
+from diptych.embed.described import HUGGINGFACE_WEIGHTS
 from diptych.embed.folder import CONFIG, read_json
 from diptych.embed.library_encoder import ForeignEncoder, first_line, import_library
 from diptych.embed.remote_code import RemoteCodeError, asked_code, no_remote_code, remote_code_sentence
 from diptych.errors import DiptychError, WeightsError
-from diptych.files import expanded
+from diptych.files import absence, expanded, is_there
+from diptych.model.sharded import INDEX_SUFFIX, is_beside, read_index, whole_index
 from diptych.model.weights import read_tensors
 
 logger = logging.getLogger(__name__)
@@ -44,6 +47,7 @@ def open_huggingface(name: str, device: torch.device) -> ForeignEncoder:
     with no_remote_code(shown):
         config = _part(shown, transformers.AutoConfig, name)
         _check_config(shown, config)
+        _check_weights(Path(name), config)
         network = _network(shown, transformers, name, config).to(device)
         processor = _part(
             f"{shown} cannot be loaded with its preprocessor", transformers.AutoImageProcessor, name, use_fast=False
@@ -92,6 +96,8 @@ def _check_folder(shown: str, name: str) -> None:
             f"{shown} holds an adapter ({_ADAPTER}), whose base model lies elsewhere: merge the two and save that"
         )
     if not (folder / CONFIG).is_file():
+        if is_there(folder / CONFIG):
+            raise WeightsError(absence(folder / CONFIG))
         raise WeightsError(f"{shown} lacks {CONFIG}; a weight file is given by its own path, without hf:")
 
 
@@ -109,6 +115,33 @@ def _check_config(shown: str, config: Any) -> None:
         )
     if kind in _VIDEO:
         raise WeightsError(f"{shown} is a {kind}, which encodes videos; CLIP and SigLIP models can be measured")
+
+
+def _check_weights(folder: Path, config: Any) -> None:
+    """Refuse weights outside their folder, as FOLDER does: transformers reads whatever path an index gives."""
+    if not folder.is_dir():
+        return
+    stated = getattr(config, "transformers_weights", None)
+    if stated is not None and not is_beside(stated):
+        raise WeightsError(
+            f"{folder / CONFIG} names {stated!r:.80} as transformers_weights, which is no file beside it; "
+            "it is not trusted"
+        )
+    for kind in ("safetensors", "bin"):
+        for index in sorted(folder.glob(f"*.{kind}{INDEX_SUFFIX}")):
+            if index.is_file():
+                read_index(index)
+    names = HUGGINGFACE_WEIGHTS if stated is None else (stated,)
+    taken = next((folder / name for name in names if (folder / name).is_file()), None)
+    if taken is None:
+        if there := [folder / name for name in names if is_there(folder / name)]:
+            raise WeightsError(absence(there[0]))
+    elif taken.name.endswith(INDEX_SUFFIX):
+        whole_index(taken)
+        if not isinstance(json.loads(taken.read_bytes()).get("metadata"), dict):
+            raise WeightsError(
+                f"{taken} lacks the object metadata, without which transformers reads no index: add {{}}"
+            )
 
 
 def _parts(config: Any) -> Iterator[Any]:

@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 from diptych.errors import WeightsError
-from diptych.files import expanded
+from diptych.files import absence, expanded, is_there
 from diptych.model.presets import PRESETS
 
 logger = logging.getLogger(__name__)
@@ -70,6 +70,8 @@ def old_place(place: Path) -> Path:
 
 def unknown(name: str, path: Path) -> str:
     """What to say of a name that is in no form, with the nearest names."""
+    if is_there(path):  # and is neither a file nor a folder
+        return f"{absence(path)}; give a model folder or a weight file"
     if any(name == preset or name == preset.replace("/", "-") for preset in PRESETS):
         return (
             f"{name} is an architecture; its weights are not on this machine and Diptych does not download: give the "

@@ -17,7 +17,7 @@ from safetensors.torch import load, load_file, save_file
 from torch import nn
 
 from diptych.errors import WeightsError
-from diptych.files import expanded, utf8
+from diptych.files import absence, expanded, is_there, utf8
 from diptych.model.claims import check_stored, is_dense, refuse_bombs
 from diptych.model.containers import unwrap
 from diptych.model.file_kinds import is_safetensors, refusal, safetensors_refusal
@@ -53,7 +53,7 @@ def read_tensors(path: str | Path) -> Tensors:
     """
     path = expanded(path)
     if not path.is_file():
-        raise WeightsError(f"there is no weight file {path}")
+        raise WeightsError(absence(path) if is_there(path) else f"there is no weight file {path}")
     if index := find_index(path):
         return read_shards(index, _read_file)
     return _read_file(path)
