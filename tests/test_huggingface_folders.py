@@ -2,6 +2,8 @@
 
 import json
 import os
+import pickle
+import warnings
 
 import peers  # noqa: F401  (before transformers)
 import pytest
@@ -117,3 +119,15 @@ def test_a_pipe_in_the_place_of_weights_is_not_waited_for(folder):
     (folder / "model.safetensors").symlink_to("/dev/zero")
     with pytest.raises(WeightsError, match=r"model\.safetensors is no regular file but a device"):
         load(f"hf:{folder}", "cpu")
+
+
+def test_a_pickle_of_another_protocol_is_refused_without_a_warning(folder):
+    """PyTorch warns of the protocol, asks for a report to itself, and then refuses what the pickle names."""
+    (folder / INDEX).unlink()
+    (folder / "pytorch_model.bin").write_bytes(pickle.dumps({"x": print}, protocol=4))
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        for name in (f"hf:{folder}", folder / "pytorch_model.bin"):
+            with pytest.raises(WeightsError, match=r"pytorch_model\.bin cannot be read as weights"):
+                load(name, "cpu")
+    assert not [one for one in told if "pickle" in str(one.message)]

@@ -14,12 +14,12 @@ from PIL import Image
 
 from diptych.embed.described import HUGGINGFACE_WEIGHTS
 from diptych.embed.folder import CONFIG, read_json
-from diptych.embed.library_encoder import ForeignEncoder, first_line, import_library
+from diptych.embed.library_encoder import ForeignEncoder, import_library, reason
 from diptych.embed.remote_code import RemoteCodeError, asked_code, no_remote_code, remote_code_sentence
 from diptych.errors import DiptychError, WeightsError
 from diptych.files import absence, expanded, is_there
 from diptych.model.sharded import INDEX_SUFFIX, is_beside, read_index, whole_index
-from diptych.model.weights import read_tensors
+from diptych.model.weights import quiet_pickles, read_tensors
 
 logger = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ def _try(shown: str, encoder: ForeignEncoder, *, texts: bool) -> None:
         if texts:
             encoder.encode_texts(["a photo"])
     except Exception as error:
-        raise WeightsError(f"{shown} cannot encode: {first_line(error) or repr(error)}") from error
+        raise WeightsError(f"{shown} cannot encode: {reason(error)}") from error
 
 
 def _check_folder(shown: str, name: str) -> None:
@@ -154,7 +154,8 @@ def _parts(config: Any) -> Iterator[Any]:
 def _part(problem: str, kind: Any, name: str, **options: Any) -> Any:
     """kind.from_pretrained, with errors of ours."""
     try:
-        return kind.from_pretrained(name, trust_remote_code=False, **options)
+        with quiet_pickles():
+            return kind.from_pretrained(name, trust_remote_code=False, **options)
     except DiptychError:
         raise
     except Exception as error:  # a damaged folder can raise anything in the library
@@ -176,7 +177,7 @@ def _refused(problem: str, name: str, error: Exception) -> WeightsError:
             f"{problem}: its weights are a pickle that holds more than tensors; save them as safetensors"
         )
     joint = ":" if "cannot" in problem else " cannot be loaded:"
-    return WeightsError(f"{problem}{joint} {first_line(error) or repr(error)}")
+    return WeightsError(f"{problem}{joint} {reason(error)}")
 
 
 def _asked_code(name: str) -> str:
