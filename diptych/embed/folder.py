@@ -142,6 +142,8 @@ def check_can_save(folder: str | Path) -> None:
         WeightsError: it is a file, or a folder that holds other files than a model's.
     """
     place = place_of(expanded(folder))
+    if not place.name:  # "", "." and "/"
+        raise WeightsError(f"a model is saved in a folder with a name of its own, not in {str(folder)!r}")
     for used in (place, old_place(place)):
         if not used.exists():
             continue
