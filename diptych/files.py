@@ -26,9 +26,11 @@ def expanded(path: str | Path) -> Path:
     A file of the working folder whose own name begins with ~ is meant where there is no such user, and after "./".
 
     Raises:
-        InputError: nobody knows the user, or where the home folder is.
+        InputError: nobody knows the user, or where the home folder is; or it is neither a text nor a Path.
     """
-    text = os.fspath(path)
+    text = os.fspath(path) if isinstance(path, str | os.PathLike) else path
+    if not isinstance(text, str):
+        raise InputError(f"a file or folder is named by a text or a Path, not by {shown(path)}")
     if text.startswith("./~"):
         return Path.cwd() / text  # a Path forgets the "./", and would be expanded the next time
     if not text.startswith("~"):
@@ -44,6 +46,15 @@ def expanded(path: str | Path) -> Path:
     user = re.split(r"[/\\]", text, maxsplit=1)[0].removeprefix("~")
     reason = f"there is no user {user!r} on this machine" if user else "this user has no home folder (set HOME)"
     raise InputError(f"{text}: {reason}; write the whole path, or ./{text} for a name that begins with ~")
+
+
+def shown(value: object) -> str:
+    """A value that has the wrong type, for a message: None, 5 (int), a Model."""
+    if value is None or isinstance(value, type):
+        return repr(value)
+    kind = type(value).__name__
+    plain = isinstance(value, bool | int | float | str | bytes)
+    return f"{value!r:.60} ({kind})" if plain else f"{'an' if kind[0] in 'AEIOUaeiou' else 'a'} {kind}"
 
 
 def cache_folder() -> Path | None:
@@ -71,6 +82,21 @@ def open_regular(path: Path) -> io.BufferedReader:
     except BaseException:
         os.close(descriptor)
         raise
+
+
+def absence(path: Path) -> str:
+    """Why there is no file to read at a path, in words: nothing has that name, or what has it is no regular file."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):  # ValueError: NUL in the name
+        return f"{path} is a link that leads nowhere" if is_there(path) else f"{path.parent} lacks {path.name}"
+    kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
+    return f"{path} is no regular file but {kinds.get(stat.S_IFMT(mode), 'a device')}"
+
+
+def is_there(path: Path) -> bool:
+    """Whether anything has that name: a file, a folder, a pipe, a device, or a link, wherever it leads."""
+    return os.path.lexists(path)
 
 
 def replaceable(path: Path) -> Path:

@@ -10,10 +10,12 @@ from diptych.data.benchmarks import open_benchmark
 from diptych.data.content import content_fingerprint, files_state
 from diptych.data.parquet import ParquetSource
 from diptych.data.sources import open_source
-from diptych.errors import DataError, InputError
+from diptych.embed import load
+from diptych.errors import DataError, InputError, WeightsError
 from diptych.evaluate.classify.label_file import LabelFile
 from diptych.evaluate.classify.question import Question
 from diptych.files import replaceable
+from diptych.model.weights import read_tensors
 from diptych.records import Broken, merge_results, read_results, write_results
 from diptych.report.page import write_page
 from tests.test_records import rows
@@ -94,3 +96,36 @@ def test_a_link_to_results_stays_one_and_its_target_gets_the_rows(tmp_path):
     assert link.is_symlink() and len(read_results(target)) == 2
     write_page("<p>", link)
     assert link.is_symlink() and target.read_text() == "<p>"
+
+
+@pytest.mark.parametrize(
+    ("make", "kind"),
+    [
+        (os.mkfifo, "is no regular file but a named pipe"),
+        (lambda path: path.symlink_to("/dev/zero"), "is no regular file but a device"),
+        (Path.mkdir, "is no regular file but a folder"),
+        (lambda path: path.symlink_to("nowhere"), "is a link that leads nowhere"),
+    ],
+    ids=["pipe", "device", "folder", "link"],
+)
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json"])
+def test_a_part_of_a_model_that_is_no_regular_file_is_not_called_missing(tmp_path, make, kind, name):
+    load("default", "cpu").save(tmp_path / "m")
+    path = tmp_path / "m" / name
+    path.unlink()
+    make(path)
+    with pytest.raises(WeightsError, match=f"{name} {kind}"):
+        load(tmp_path / "m")
+    if kind != "is no regular file but a folder":  # which may hold a model
+        with pytest.raises(WeightsError, match=f"{name} {kind}; give a model folder or a weight file"):
+            load(path)
+    with pytest.raises(WeightsError, match=f"{name} {kind}"):
+        read_tensors(path)
+
+
+def test_a_shard_that_is_no_regular_file_is_not_called_missing(tmp_path):
+    pipe(tmp_path / "a.safetensors")
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text('{"weight_map": {"x": "a.safetensors", "y": "b.safetensors"}}')
+    with pytest.raises(WeightsError, match=r"a\.safetensors is no regular file but a named pipe; .* lists it"):
+        load(index)

@@ -28,7 +28,7 @@ from diptych.data.shards import TAR_SUFFIXES, TarSource
 from diptych.data.sources import Source
 from diptych.data.tables import FolderSource
 from diptych.errors import DataError
-from diptych.files import expanded
+from diptych.files import expanded, shown
 from diptych.records import Broken, Sample
 
 CLASS_NAMES_FILE = "classnames.txt"
@@ -102,9 +102,11 @@ def open_benchmark(path: str | Path, split: str = "test") -> Benchmark:
         DataError: a file or a shard is missing, there are fewer than two classes, a template has no {c}, or a list is
             not UTF-8; the message names the file.
     """
-    path = expanded(path)
-    if not path.is_dir():
-        raise DataError(f"there is no folder {path} to evaluate on")
+    path, given = expanded(path), path
+    if given == "" or not path.is_dir():
+        raise DataError(f"there is no folder {given or repr('')} to evaluate on")
+    if not isinstance(split, str):
+        raise DataError(f"{path}: a split is named by a text, such as test, not by {shown(split)}")
     if (path / SHARD_COUNT_FILE).exists():
         raise DataError(f"{path} is one split of a set; name the set, {path.parent}, and the split, {path.name}")
     named = [path / CLASS_NAMES_FILE, path / TEMPLATES_FILE, _folder_of(path, split) / SHARD_COUNT_FILE]

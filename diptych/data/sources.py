@@ -6,7 +6,7 @@ import itertools
 import logging
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -16,7 +16,7 @@ from diptych.data.parquet import ParquetSource
 from diptych.data.shards import TAR_SUFFIXES, TarSource
 from diptych.data.tables import SIDECARS, CsvSource, FolderSource, read_header
 from diptych.errors import DataError
-from diptych.files import expanded
+from diptych.files import expanded, shown
 from diptych.records import Broken, Sample
 
 logger = logging.getLogger(__name__)
@@ -60,7 +60,13 @@ def open_source(paths: str | Path | Sequence[str | Path], columns: ColumnNames =
     Raises:
         DataError: nothing is there, of different formats, named twice, or not readable as what it seems to be.
     """
-    given = [paths] if isinstance(paths, str | Path) else list(paths)
+    given = [paths] if isinstance(paths, str | os.PathLike) else list(paths) if isinstance(paths, Iterable) else paths
+    if not isinstance(given, list) or isinstance(paths, bytes):
+        raise DataError(f"data to train on are named by a text or a Path, or by several, not by {shown(paths)}")
+    if wrong := [path for path in given if not isinstance(path, str | os.PathLike)]:
+        raise DataError(f"data to train on are named by texts or Paths, not by {shown(wrong[0])}")
+    if "" in given:
+        raise DataError(f"a path is empty. {ACCEPTED}")
     if not given:
         raise DataError(f"no paths given. {ACCEPTED}")
     found = [_find(path, columns) for pattern in given for path in _expand(str(pattern))]

@@ -13,6 +13,7 @@ from diptych.embed.folder import CONFIG, TOKENIZER, WEIGHTS, read_description, r
 from diptych.embed.foreign import OPEN_CLIP_CONFIG, huggingface_preprocessing, read_open_clip
 from diptych.embed.remote_code import asked_code, remote_code_sentence
 from diptych.errors import ConfigError, DataError, WeightsError
+from diptych.files import is_there
 from diptych.model.config import CLIPConfig
 from diptych.model.layouts import config_from_huggingface
 from diptych.model.sharded import INDEX_SUFFIX
@@ -21,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 OPENAI_VOCABULARY = 49_408
 _DIPTYCH = (WEIGHTS,)
-_HUGGINGFACE = tuple(f"{name}{end}" for name in (WEIGHTS, "pytorch_model.bin") for end in ("", INDEX_SUFFIX))
+HUGGINGFACE_WEIGHTS = tuple(f"{name}{end}" for name in (WEIGHTS, "pytorch_model.bin") for end in ("", INDEX_SUFFIX))
 _OPEN_CLIP = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin")
 
 
@@ -50,7 +51,7 @@ def describe(folder: Path, prefer_open_clip: bool = False) -> Description:
         WeightsError: there is none of a CLIP; the message says what is there, and the way that works.
         ConfigError: it describes a model that Diptych's CLIP is not.
     """
-    values = read_json(folder / CONFIG) if (folder / CONFIG).is_file() else {}
+    values = read_json(folder / CONFIG) if is_there(folder / CONFIG) else {}
     open_clip = (folder / OPEN_CLIP_CONFIG).is_file()
     if "format_version" in values:
         return Description(*read_description(folder, values), folder / CONFIG, _DIPTYCH)
@@ -77,7 +78,7 @@ def _describe_huggingface(folder: Path, values: Mapping[str, Any]) -> Descriptio
     tokenizer = optional_tokenizer(folder, config)
     _check_end_of_text(folder, values, config, tokenizer)
     preprocessing = huggingface_preprocessing(folder, config.vision.image_size)
-    return Description(config, preprocessing, tokenizer, folder / CONFIG, _HUGGINGFACE)
+    return Description(config, preprocessing, tokenizer, folder / CONFIG, HUGGINGFACE_WEIGHTS)
 
 
 def _describe_open_clip(folder: Path) -> Description:

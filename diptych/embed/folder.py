@@ -15,7 +15,7 @@ from diptych.data.tokenizer import Tokenizer
 from diptych.data.transforms import Preprocessing
 from diptych.embed.names import old_place, place_of
 from diptych.errors import ConfigError, WeightsError
-from diptych.files import expanded, utf8
+from diptych.files import absence, expanded, utf8
 from diptych.model.clip import CLIP
 from diptych.model.config import CLIPConfig
 from diptych.model.layouts import Tensors
@@ -60,7 +60,7 @@ def read_json(path: Path) -> dict[str, Any]:
         WeightsError: the file is missing, too large, or no JSON object.
     """
     if not path.is_file():
-        raise WeightsError(f"{path.parent} lacks {path.name}")
+        raise WeightsError(absence(path))
     if path.stat().st_size > _MAX_JSON_BYTES:
         raise WeightsError(f"{path} has {path.stat().st_size:,} bytes, too many for a configuration")
     try:
@@ -104,7 +104,7 @@ def read_description(folder: Path, values: Mapping[str, Any]) -> tuple[CLIPConfi
 def require(folder: Path, name: str) -> Path:
     """The path of a file that must be there; WeightsError names it where it is not."""
     if not (folder / name).is_file():
-        raise WeightsError(f"{folder} lacks {name}")
+        raise WeightsError(absence(folder / name))
     return folder / name
 
 
@@ -142,6 +142,8 @@ def check_can_save(folder: str | Path) -> None:
         WeightsError: it is a file, or a folder that holds other files than a model's.
     """
     place = place_of(expanded(folder))
+    if not place.name:  # "", "." and "/"
+        raise WeightsError(f"a model is saved in a folder with a name of its own, not in {str(folder)!r}")
     for used in (place, old_place(place)):
         if not used.exists():
             continue

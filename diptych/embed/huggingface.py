@@ -3,6 +3,7 @@
 Nothing in a model's folder runs: see diptych.embed.remote_code.
 """
 
+import json
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,12 +12,14 @@ from typing import Any
 import torch
 from PIL import Image
 
+from diptych.embed.described import HUGGINGFACE_WEIGHTS
 from diptych.embed.folder import CONFIG, read_json
-from diptych.embed.library_encoder import ForeignEncoder, first_line, import_library
+from diptych.embed.library_encoder import ForeignEncoder, import_library, reason
 from diptych.embed.remote_code import RemoteCodeError, asked_code, no_remote_code, remote_code_sentence
 from diptych.errors import DiptychError, WeightsError
-from diptych.files import expanded
-from diptych.model.weights import read_tensors
+from diptych.files import absence, expanded, is_there
+from diptych.model.sharded import INDEX_SUFFIX, is_beside, read_index, whole_index
+from diptych.model.weights import quiet_pickles, read_tensors
 
 logger = logging.getLogger(__name__)
 
@@ -44,6 +47,7 @@ def open_huggingface(name: str, device: torch.device) -> ForeignEncoder:
     with no_remote_code(shown):
         config = _part(shown, transformers.AutoConfig, name)
         _check_config(shown, config)
+        _check_weights(Path(name), config)
         network = _network(shown, transformers, name, config).to(device)
         processor = _part(
             f"{shown} cannot be loaded with its preprocessor", transformers.AutoImageProcessor, name, use_fast=False
@@ -77,7 +81,7 @@ def _try(shown: str, encoder: ForeignEncoder, *, texts: bool) -> None:
         if texts:
             encoder.encode_texts(["a photo"])
     except Exception as error:
-        raise WeightsError(f"{shown} cannot encode: {first_line(error) or repr(error)}") from error
+        raise WeightsError(f"{shown} cannot encode: {reason(error)}") from error
 
 
 def _check_folder(shown: str, name: str) -> None:
@@ -92,6 +96,8 @@ def _check_folder(shown: str, name: str) -> None:
             f"{shown} holds an adapter ({_ADAPTER}), whose base model lies elsewhere: merge the two and save that"
         )
     if not (folder / CONFIG).is_file():
+        if is_there(folder / CONFIG):
+            raise WeightsError(absence(folder / CONFIG))
         raise WeightsError(f"{shown} lacks {CONFIG}; a weight file is given by its own path, without hf:")
 
 
@@ -111,6 +117,33 @@ def _check_config(shown: str, config: Any) -> None:
         raise WeightsError(f"{shown} is a {kind}, which encodes videos; CLIP and SigLIP models can be measured")
 
 
+def _check_weights(folder: Path, config: Any) -> None:
+    """Refuse weights outside their folder, as FOLDER does: transformers reads whatever path an index gives."""
+    if not folder.is_dir():
+        return
+    stated = getattr(config, "transformers_weights", None)
+    if stated is not None and not is_beside(stated):
+        raise WeightsError(
+            f"{folder / CONFIG} names {stated!r:.80} as transformers_weights, which is no file beside it; "
+            "it is not trusted"
+        )
+    for kind in ("safetensors", "bin"):
+        for index in sorted(folder.glob(f"*.{kind}{INDEX_SUFFIX}")):
+            if index.is_file():
+                read_index(index)
+    names = HUGGINGFACE_WEIGHTS if stated is None else (stated,)
+    taken = next((folder / name for name in names if (folder / name).is_file()), None)
+    if taken is None:
+        if there := [folder / name for name in names if is_there(folder / name)]:
+            raise WeightsError(absence(there[0]))
+    elif taken.name.endswith(INDEX_SUFFIX):
+        whole_index(taken)
+        if not isinstance(json.loads(taken.read_bytes()).get("metadata"), dict):
+            raise WeightsError(
+                f"{taken} lacks the object metadata, without which transformers reads no index: add {{}}"
+            )
+
+
 def _parts(config: Any) -> Iterator[Any]:
     yield config
     for name in ("vision_config", "text_config"):
@@ -121,7 +154,8 @@ def _parts(config: Any) -> Iterator[Any]:
 def _part(problem: str, kind: Any, name: str, **options: Any) -> Any:
     """kind.from_pretrained, with errors of ours."""
     try:
-        return kind.from_pretrained(name, trust_remote_code=False, **options)
+        with quiet_pickles():
+            return kind.from_pretrained(name, trust_remote_code=False, **options)
     except DiptychError:
         raise
     except Exception as error:  # a damaged folder can raise anything in the library
@@ -143,7 +177,7 @@ def _refused(problem: str, name: str, error: Exception) -> WeightsError:
             f"{problem}: its weights are a pickle that holds more than tensors; save them as safetensors"
         )
     joint = ":" if "cannot" in problem else " cannot be loaded:"
-    return WeightsError(f"{problem}{joint} {first_line(error) or repr(error)}")
+    return WeightsError(f"{problem}{joint} {reason(error)}")
 
 
 def _asked_code(name: str) -> str:

@@ -2,8 +2,11 @@
 
 import hashlib
 import importlib
+import importlib.metadata
 import re
+import traceback
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +19,7 @@ from diptych.model.clip import normalised
 
 BATCH_SIZE = 64
 _LONGEST_STRIP = 32  # long sides over short ones; photographs have up to 3, panoramas 10
+_TORCHVISION = "torchvision"
 _ORIGINS = ("_name_or_path", "transformers_version")
 
 
@@ -140,10 +144,10 @@ def import_library(module: str, package: str) -> Any:
     """
     try:
         return importlib.import_module(module)
-    except ImportError as error:
+    except ModuleNotFoundError as error:  # of the library, or of another one that comes with it
         raise ConfigError(f"this model needs {package}: pip install {package}") from error
     except Exception as error:  # an installation that does not fit torch's fails with whatever it likes
-        raise ConfigError(f"{package} is installed, but cannot be imported: {first_line(error)}") from error
+        raise ConfigError(f"{package} is installed, but cannot be imported: {reason(error)}") from error
 
 
 def _logit_scale(network: torch.nn.Module) -> float:
@@ -161,6 +165,28 @@ def _settings(network: torch.nn.Module) -> str:
     return str(sorted((key, value) for key, value in values.items() if key not in _ORIGINS))
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """The first line of what an exception says."""
     return str(error).strip().split("\n")[0]
+
+
+def reason(error: BaseException) -> str:
+    """Why something of another library failed, in one line: what it says, and the cause that it keeps to itself."""
+    causes = [error]
+    while (cause := causes[-1].__cause__) is not None and cause not in causes:
+        causes.append(cause)
+    said, root = (first_line(one) or repr(one) for one in (error, causes[-1]))
+    if any(_TORCHVISION in Path(frame.filename).parts for frame in traceback.extract_tb(causes[-1].__traceback__)):
+        return (
+            f"{_TORCHVISION}{_version(_TORCHVISION)} does not work with torch {torch.__version__} ({root}): install "
+            "the one that was built for this torch, from where torch came (https://pytorch.org/get-started), or "
+            "uninstall it where no models but those of hf: are used"
+        )
+    return said if root in said else f"{said.rstrip('.')}: {root}"
+
+
+def _version(package: str) -> str:
+    try:
+        return f" {importlib.metadata.version(package)}"
+    except importlib.metadata.PackageNotFoundError:
+        return ""

@@ -15,6 +15,7 @@ from diptych.embed.described import Description, describe, is_described, optiona
 from diptych.embed.folder import require
 from diptych.embed.model import Model
 from diptych.errors import ConfigError, WeightsError
+from diptych.files import is_there
 from diptych.model.build import build_model
 from diptych.model.clip import CLIP
 from diptych.model.config import CLIPConfig, TextConfig
@@ -83,7 +84,8 @@ def _load_folder(folder: Path, place: Path) -> Model:
     """The model in folder, named after place."""
     found = describe(folder)
     weights = next((folder / name for name in found.weights if (folder / name).is_file()), None)
-    weights = weights or require(folder, found.weights[0])
+    if weights is None:
+        weights = require(folder, next((name for name in found.weights if is_there(folder / name)), found.weights[0]))
     clip = _build(found.config, to_diptych(read_tensors(weights)), str(weights))
     return Model(clip, found.tokenizer, found.preprocessing, place.parent.name if place.name == "model" else place.name)
 

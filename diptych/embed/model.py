@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from numbers import Integral
 from pathlib import Path
 
 import torch
@@ -13,7 +14,7 @@ from diptych.embed.encoder import Picture
 from diptych.embed.folder import write_folder
 from diptych.embed.pictures import OnError, embed_pictures
 from diptych.errors import ConfigError, ShapeError, WeightsError
-from diptych.files import expanded
+from diptych.files import expanded, shown
 from diptych.model.clip import CLIP, normalised
 from diptych.model.flops import image_flops
 from diptych.model.presets import architecture_name
@@ -36,6 +37,11 @@ class Model:
     def __init__(
         self, clip: CLIP, tokenizer: Tokenizer | None, preprocessing: Preprocessing, name: str = "model"
     ) -> None:
+        if not isinstance(clip, torch.nn.Module) or not hasattr(clip, "config"):
+            raise WeightsError(f"{name}: a Model is made of a network of diptych.model, not of {shown(clip)}")
+        if not isinstance(preprocessing, Preprocessing) or not isinstance(tokenizer, Tokenizer | None):
+            wrong = tokenizer if isinstance(preprocessing, Preprocessing) else preprocessing
+            raise WeightsError(f"{name}: a Model needs a Preprocessing and a Tokenizer or None, not {shown(wrong)}")
         size, text = clip.config.vision.image_size, clip.config.text
         if preprocessing.image_size != size:
             raise WeightsError(
@@ -121,20 +127,21 @@ class Model:
 
     def encode_pixels(self, images: torch.Tensor, batch_size: int = BATCH_SIZE) -> torch.Tensor:
         """Embed what `evaluation_pixels` prepared: uint8 (N, 3, R, R) -> (N, E) float32 on the CPU, unit norm."""
-        if images.dtype != torch.uint8:
-            raise ShapeError(f"encode_pixels takes uint8 pixels, not {images.dtype}")
-        batches = (batch for batch in images.split(batch_size) if len(batch))
+        if not isinstance(images, torch.Tensor) or images.dtype != torch.uint8:
+            got = images.dtype if isinstance(images, torch.Tensor) else shown(images)
+            raise ShapeError(f"encode_pixels takes uint8 pixels in a tensor, not {got}")
+        batches = _batches(images, batch_size)
         return self._embed(batches, self._image_embeddings, self.clip.config.embed_dim)
 
     def pixel_features(self, images: torch.Tensor, batch_size: int = BATCH_SIZE) -> torch.Tensor:
         """Features of what `evaluation_pixels` prepared: uint8 (N, 3, R, R) -> (N, W) float32 on the CPU."""
-        batches = (batch for batch in images.split(batch_size) if len(batch))
+        batches = _batches(images, batch_size)
         return self._embed(batches, self._image_features, self.clip.config.vision.features_dim)
 
     def project_features(self, features: torch.Tensor, batch_size: int = 16 * BATCH_SIZE) -> torch.Tensor:
         """From image features (N, W) to the embeddings (N, E) of encode_images: float32 on the CPU, unit norm."""
         dtype = self.clip.visual.conv1.weight.dtype
-        batches = (batch.to(self.device, dtype) for batch in features.split(batch_size) if len(batch))
+        batches = (batch.to(self.device, dtype) for batch in _batches(features, batch_size))
         return self._embed(batches, lambda x: normalised(self.clip.visual.project(x)), self.clip.config.embed_dim)
 
     def image_features(
@@ -161,7 +168,7 @@ class Model:
             raise WeightsError(f"{self.name} came without a tokenizer: put its tokenizer.json beside the weights")
         tokens, lengths = self.tokenizer(texts, truncate=truncate)
         order = lengths.argsort(stable=True)
-        batches = ((tokens[rows], lengths[rows]) for rows in order.split(batch_size) if len(rows))
+        batches = ((tokens[rows], lengths[rows]) for rows in _batches(order, batch_size))
         embeddings = self._embed(batches, self._text_embeddings, self.clip.config.embed_dim)
         return embeddings[order.argsort()]
 
@@ -192,7 +199,7 @@ class Model:
                 pictures,
                 lambda picture: evaluation_pixels(picture, self.preprocessing),
                 lambda images: function(images).float().cpu(),
-                batch_size=batch_size,
+                batch_size=_checked(batch_size),
                 on_error=on_error,
             )
         return vectors.clone()  # as in _embed
@@ -218,6 +225,17 @@ class Model:
             parts = [function(batch).float().cpu() for batch in batches]
         # A clone is an ordinary tensor, which a caller may train on; those made in inference mode are not.
         return torch.cat(parts).clone() if parts else torch.empty(0, dim)
+
+
+def _batches(rows: torch.Tensor, batch_size: int) -> Iterator[torch.Tensor]:
+    return (batch for batch in rows.split(_checked(batch_size)) if len(batch))
+
+
+def _checked(batch_size: int) -> int:
+    """Of a batch of no items no vectors would come, whatever was asked for."""
+    if isinstance(batch_size, bool) or not isinstance(batch_size, Integral) or batch_size < 1:
+        raise ConfigError(f"batch_size must be a whole number, at least 1, not {shown(batch_size)}")
+    return int(batch_size)
 
 
 @contextmanager

@@ -9,8 +9,8 @@ import os
 import re
 from pathlib import Path
 
-from diptych.errors import WeightsError
-from diptych.files import expanded
+from diptych.errors import InputError, WeightsError
+from diptych.files import absence, expanded, is_there, shown
 from diptych.model.presets import PRESETS
 
 logger = logging.getLogger(__name__)
@@ -35,13 +35,26 @@ def check_name(name: str | Path) -> None:
 
     Raises:
         WeightsError: no file and no folder has this name, and it is in no other form of FORMS.
-        InputError: it begins with ~, and nobody knows that user.
+        InputError: it begins with ~, and nobody knows that user; or it is empty, or no name at all.
     """
+    check_form(name)
     if isinstance(name, str) and (name == DEFAULT or has_prefix(name)):
         return
     path = expanded(name)
     if not path.exists() and not old_place(place_of(path)).is_dir():
         raise WeightsError(unknown(str(name), path))
+
+
+def check_form(name: object) -> None:
+    """Refuse what can be no name: another type, such as a model that is already loaded, and an empty text.
+
+    Raises:
+        InputError: it is one of these.
+    """
+    if not isinstance(name, str | os.PathLike):
+        raise InputError(f"a model is named by a text or a Path, such as {DEFAULT!r}, not by {shown(name)}")
+    if name == "":
+        raise InputError(f"the name of the model is empty; give a folder, a weight file or {DEFAULT!r}")
 
 
 def has_prefix(name: str) -> bool:
@@ -70,6 +83,8 @@ def old_place(place: Path) -> Path:
 
 def unknown(name: str, path: Path) -> str:
     """What to say of a name that is in no form, with the nearest names."""
+    if is_there(path):  # and is neither a file nor a folder
+        return f"{absence(path)}; give a model folder or a weight file"
     if any(name == preset or name == preset.replace("/", "-") for preset in PRESETS):
         return (
             f"{name} is an architecture; its weights are not on this machine and Diptych does not download: give the "

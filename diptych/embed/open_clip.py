@@ -13,12 +13,12 @@ import torch
 
 from diptych.embed.folder import read_json
 from diptych.embed.foreign import OPEN_CLIP_CONFIG
-from diptych.embed.library_encoder import ForeignEncoder, first_line, import_library
+from diptych.embed.library_encoder import ForeignEncoder, import_library, reason
 from diptych.embed.remote_code import RemoteCodeError, no_remote_code, remote_code_sentence
 from diptych.errors import DiptychError, WeightsError
 from diptych.files import expanded
 from diptych.model.file_kinds import refusal
-from diptych.model.weights import read_tensors
+from diptych.model.weights import quiet_pickles, read_tensors
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ def open_open_clip(name: str, device: torch.device) -> ForeignEncoder:
         raise WeightsError(f"{pretrained} cannot be read as weights: {reason}")
     stated = _stated_preprocessing(Path(pretrained).with_name(OPEN_CLIP_CONFIG)) if from_file else {}
     try:
-        with no_remote_code(shown):
+        with no_remote_code(shown), quiet_pickles():
             network, _, prepare = open_clip.create_model_and_transforms(
                 architecture,
                 pretrained=pretrained or None,
@@ -134,7 +134,7 @@ def _refused(shown: str, file: str, error: Exception) -> WeightsError:
         except WeightsError as own:
             return own
         return WeightsError(f"{shown} cannot be loaded: {file} holds more than tensors; save its state dict alone")
-    return WeightsError(f"{shown} cannot be loaded: {first_line(error) or repr(error)}")
+    return WeightsError(f"{shown} cannot be loaded: {reason(error)}")
 
 
 def _stated_preprocessing(path: Path) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from diptych.embed.encoder import Encoder
 from diptych.embed.library_encoder import ForeignEncoder, first_line
 from diptych.embed.loading import Stated, load_path
 from diptych.embed.model import Model
-from diptych.embed.names import DEFAULT, PYTHON, find_folder, has_prefix, unknown
+from diptych.embed.names import DEFAULT, PYTHON, check_form, find_folder, has_prefix, unknown
 from diptych.embed.own import OwnEncoder
 from diptych.embed.stated import parse_heads, stated
 from diptych.errors import ConfigError, InputError, WeightsError
@@ -45,7 +45,9 @@ def load(
     Raises:
         WeightsError: there is no such model, or it is incomplete or damaged; the message names the file.
         ConfigError: its configuration is absurd, or an option does not exist or does not belong to such a name.
+        InputError: the name is empty, or neither a text nor a Path.
     """
+    check_form(name)
     options = _with_command_line(_stated(activation, heads))
     library, _, rest = str(name).partition(":")
     if isinstance(name, str) and has_prefix(name):
@@ -86,6 +88,7 @@ def load_model(
             f"{name} is computed by another library, and this needs a network of Diptych's own: give the folder or the "
             "weight file of a CLIP by its path, without prefix"
         )
+    check_form(name)
     return load(Path(name) if name != DEFAULT else DEFAULT, device, precision, activation=activation, heads=heads)
 
 

@@ -6,6 +6,7 @@ import os
 import torch
 
 from diptych.errors import ConfigError
+from diptych.files import shown
 
 logger = logging.getLogger(__name__)
 
@@ -18,6 +19,8 @@ def choose_device(name: str | torch.device | None) -> torch.device:
     """
     if name is None or name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if isinstance(name, bool) or not isinstance(name, str | int | torch.device):
+        raise ConfigError(f"a device is named by a text, such as auto, cpu or cuda:0, not by {shown(name)}")
     try:
         device = torch.device(name)
         torch.empty(0, device=device)

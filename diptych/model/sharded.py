@@ -6,8 +6,10 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from diptych.errors import WeightsError
+from diptych.files import absence, is_there
 from diptych.model.layouts import Tensors
 
 logger = logging.getLogger(__name__)
@@ -43,14 +45,9 @@ def read_shards(index: Path, read: Callable[[Path], Tensors]) -> Tensors:
     Raises:
         WeightsError: the index is damaged or names a file outside its folder, or a shard or a tensor is missing.
     """
-    files = _read_index(index)
-    shards = sorted(set(files.values()))
-    # os.path: a name that is too long for a file is no error there.
-    if missing := [name for name in shards if not os.path.isfile(index.parent / name)]:  # noqa: PTH113
-        names = ", ".join(name[:80] for name in missing[:8])
-        raise WeightsError(f"{index} lists {len(shards)} files, and {len(missing)} of them are missing: {names}")
+    files = whole_index(index)
     result: Tensors = {}
-    for shard in shards:
+    for shard in sorted(set(files.values())):
         tensors = read(index.parent / shard)
         wanted = [name for name, file in files.items() if file == shard]
         if lacking := [name for name in wanted if name not in tensors]:
@@ -59,8 +56,35 @@ def read_shards(index: Path, read: Callable[[Path], Tensors]) -> Tensors:
     return result
 
 
-def _read_index(index: Path) -> dict[str, str]:
-    """Each tensor's name -> the name of the file beside the index that holds it."""
+def whole_index(index: Path) -> dict[str, str]:
+    """As read_index; of an index whose files are all there.
+
+    Raises:
+        WeightsError: as read_index, or a file is missing or no regular one.
+    """
+    files = read_index(index)
+    shards = sorted(set(files.values()))
+    # os.path: a name that is too long for a file is no error there.
+    if missing := [name for name in shards if not os.path.isfile(index.parent / name)]:  # noqa: PTH113
+        if irregular := [name for name in missing if is_there(index.parent / name)]:
+            raise WeightsError(f"{absence(index.parent / irregular[0])}; {index.name} lists it")
+        names = ", ".join(name[:80] for name in missing[:8])
+        raise WeightsError(f"{index} lists {len(shards)} files, and {len(missing)} of them are missing: {names}")
+    return files
+
+
+def is_beside(name: Any) -> bool:
+    """Whether a name that a file gives can only be of a file in the same folder, on this system and on others."""
+    # Also what other systems read as a path: a backslash, a drive.
+    return isinstance(name, str) and bool(name) and not set(name) & set("/\\:\0") and name not in (".", "..")
+
+
+def read_index(index: Path) -> dict[str, str]:
+    """Each tensor's name -> the name of the file beside the index that holds it.
+
+    Raises:
+        WeightsError: the index is damaged, or names what is no file beside it.
+    """
     try:
         if index.stat().st_size > _MAX_INDEX_BYTES:
             raise WeightsError(f"{index} has {index.stat().st_size:,} bytes, too many for an index")
@@ -71,8 +95,7 @@ def _read_index(index: Path) -> dict[str, str]:
             raise
         raise WeightsError(f"{index} is no index of weights with an object weight_map: {error!r:.200}") from error
     for name in names:
-        # Also what other systems read as a path: a backslash, a drive.
-        if not isinstance(name, str) or not name or set(name) & set("/\\:\0") or name in (".", ".."):
+        if not is_beside(name):
             raise WeightsError(f"{index} names {name!r:.80}, which is no file beside it; it is not trusted")
         if name.endswith(INDEX_SUFFIX):
             raise WeightsError(f"{index} names another index, {name}, as a file of weights")

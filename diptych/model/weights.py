@@ -4,9 +4,10 @@ import argparse
 import contextlib
 import os
 import re
+import warnings
 import zipfile
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -17,7 +18,7 @@ from safetensors.torch import load, load_file, save_file
 from torch import nn
 
 from diptych.errors import WeightsError
-from diptych.files import expanded, utf8
+from diptych.files import absence, expanded, is_there, utf8
 from diptych.model.claims import check_stored, is_dense, refuse_bombs
 from diptych.model.containers import unwrap
 from diptych.model.file_kinds import is_safetensors, refusal, safetensors_refusal
@@ -53,7 +54,7 @@ def read_tensors(path: str | Path) -> Tensors:
     """
     path = expanded(path)
     if not path.is_file():
-        raise WeightsError(f"there is no weight file {path}")
+        raise WeightsError(absence(path) if is_there(path) else f"there is no weight file {path}")
     if index := find_index(path):
         return read_shards(index, _read_file)
     return _read_file(path)
@@ -78,13 +79,21 @@ def _read_file(path: Path) -> Tensors:
             contents: Any = read_torchscript(path)
         else:
             # Opened here: newer versions of PyTorch would take the name's word for what kind of file it is.
-            with torch.serialization.safe_globals(_HARMLESS), path.open("rb") as file:
+            with quiet_pickles(), torch.serialization.safe_globals(_HARMLESS), path.open("rb") as file:
                 contents = torch.load(file, map_location="cpu", weights_only=True)
     except (MemoryError, WeightsError):
         raise
     except Exception as error:  # a damaged file can raise anything in the readers
         raise WeightsError(f"{path} cannot be read as weights: {_reason(path, error)}") from error
     return _state_dict(contents, path)
+
+
+@contextlib.contextmanager
+def quiet_pickles() -> Iterator[None]:
+    """Within, PyTorch does not warn of a pickle's protocol: the pickle is read all the same, or refused in an error."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Detected pickle protocol", UserWarning)
+        yield
 
 
 def _reason(path: Path, error: Exception) -> str:

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Iterator
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from diptych.data.columns import ColumnNames
 from diptych.data.loader import LoaderConfig
 from diptych.data.transforms import Augmentation, Preprocessing
 from diptych.errors import ConfigError
-from diptych.files import expanded
+from diptych.files import expanded, shown
 from diptych.model.build import is_predictive
 from diptych.model.config import CLIPConfig, ViTConfig
 from diptych.train.optimizer import OptimizerConfig, ScheduleConfig
@@ -201,6 +202,7 @@ class TrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        _check_types(self)
         if self.precision not in ("auto", "bf16", "fp32"):
             raise ConfigError(f"precision is {self.precision!r}; training knows auto, bf16 and fp32")
         if self.num_pairs < self.global_batch_size:
@@ -267,6 +269,18 @@ class TrainConfig:
     def to_dict(self) -> dict[str, Any]:
         """The run as plain data, for config.json and for the checkpoint."""
         return {**dataclasses.asdict(self), "model": self.model.to_dict()}
+
+
+def _check_types(config: TrainConfig) -> None:
+    """Refuse parts and numbers of another type, over which a comparison would stumble later."""
+    for field in dataclasses.fields(config):
+        kind: Any = field.type
+        value = getattr(config, field.name)
+        if isinstance(kind, type) and dataclasses.is_dataclass(kind) and not isinstance(value, kind):
+            raise ConfigError(f"{field.name} must be a {kind.__name__}, not {shown(value)}")
+        number = kind in (int, float) or (kind in (int | None, float | None) and value is not None)
+        if number and not isinstance(value, Real):
+            raise ConfigError(f"{field.name} must be a number, not {shown(value)}")
 
 
 OBJECTIVES = ("contrastive", "sigmoid", "prediction")

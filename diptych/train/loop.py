@@ -18,7 +18,8 @@ from diptych.data.sources import Source
 from diptych.data.tokenizer import Tokenizer
 from diptych.embed.encoder import Evaluator
 from diptych.embed.model import Model
-from diptych.errors import DataError, DiptychError, LossSpikeError, WorkerError
+from diptych.errors import ConfigError, DataError, DiptychError, LossSpikeError, WorkerError
+from diptych.files import shown
 from diptych.model.allocator import keep_freed_memory
 from diptych.model.build import build_model
 from diptych.model.device import choose_device, choose_dtype
@@ -100,7 +101,7 @@ def fit(
     """
     # ---- where the run lives
     began = time.monotonic()
-    device = distributed.start(choose_device(config.device))
+    device = distributed.start(choose_device(_given(config, evaluators, pairs).device))
     folder = config.folder
     checkpoints, lock = Checkpoints(folder / "checkpoints", config.checkpoint), FolderLock(folder)
     saved = checkpoints.newest() if goes_on(folder, resume) else None
@@ -131,6 +132,25 @@ def fit(
             results = _evaluate(training, model, evaluators, log)
             distributed.on_main(lambda: _write_anew(results, folder / "results.jsonl"))
     return Run(folder, model, training.step, finished, training.seconds, results, config, validation)
+
+
+def _given(config: Any, evaluators: Any, pairs: Any) -> TrainConfig:
+    """The configuration; an error where fit was given something else, before anything is written.
+
+    Raises:
+        ConfigError: config is no TrainConfig, evaluators are no list of functions, or pairs no Source.
+    """
+    if not isinstance(config, TrainConfig):
+        raise ConfigError(
+            f"fit takes a TrainConfig, as the functions in diptych.recipes return it, not {shown(config)}"
+        )
+    if not isinstance(evaluators, Sequence):
+        raise ConfigError(f"fit takes a list of evaluators, not {shown(evaluators)}")
+    if wrong := [one for one in evaluators if not callable(one)]:
+        raise ConfigError(f"an evaluator is called with the model, and {shown(wrong[0])} cannot be called")
+    if pairs is not None and not hasattr(pairs, "shards"):
+        raise ConfigError(f"pairs are a Source, as diptych.open_source returns it, not {shown(pairs)}")
+    return config
 
 
 def _prepare(

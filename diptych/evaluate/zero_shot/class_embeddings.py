@@ -15,7 +15,7 @@ from diptych.evaluate.cached import read_or_none
 from diptych.evaluate.progress import progress_bar
 from diptych.evaluate.unfinished import write_whole
 from diptych.evaluate.zero_shot.prompts import fill_template
-from diptych.files import cache_folder
+from diptych.files import cache_folder, expanded
 
 _log = logging.getLogger(__name__)
 _PROMPTS_PER_BATCH = 1024
@@ -90,7 +90,7 @@ def _cache_path(
     if folder is None or not fingerprint:
         return None
     content = json.dumps([fingerprint, list(class_names), list(templates)])
-    return Path(folder) / f"{hashlib.sha256(content.encode()).hexdigest()}.safetensors"
+    return expanded(folder) / f"{hashlib.sha256(content.encode()).hexdigest()}.safetensors"
 
 
 def _read_cache(path: Path, num_classes: int) -> torch.Tensor:

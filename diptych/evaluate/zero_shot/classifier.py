@@ -17,6 +17,7 @@ from diptych.errors import InputError, ShapeError
 from diptych.evaluate.metrics.classification import accuracy
 from diptych.evaluate.zero_shot.class_embeddings import class_embeddings
 from diptych.evaluate.zero_shot.prompts import check_class_names, check_templates
+from diptych.files import shown
 
 _PICTURES_PER_BATCH = 256
 
@@ -34,7 +35,10 @@ def zero_shot_logits(image_embeddings: torch.Tensor, classes: torch.Tensor, logi
         ShapeError: the two differ in E.
         InputError: a picture's embedding is not finite.
     """
-    images = torch.as_tensor(image_embeddings).float().cpu()
+    try:
+        images = torch.as_tensor(image_embeddings).float().cpu()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ShapeError(f"embeddings are an array of numbers, not {shown(image_embeddings)}") from error
     if images.ndim != 2 or images.shape[1] != classes.shape[1]:
         raise ShapeError(f"embeddings {tuple(images.shape)} do not fit classes {tuple(classes.shape)}: (N, E), (C, E)")
     if broken := int((~images.isfinite()).any(dim=1).sum()):
@@ -69,8 +73,14 @@ class ZeroShotClassifier:
             templates: T texts with {c}, which the name replaces literally; their embeddings are averaged.
             cache_folder: keep the class embeddings there, for models with a fingerprint; None keeps nothing.
         Raises:
-            InputError: fewer than two classes, a blank name or one given twice, or a template without {c}.
+            InputError: fewer than two classes, a blank name or one given twice, or a template without {c}; or the model
+                encodes no texts or no pictures.
         """
+        if not all(callable(getattr(model, method, None)) for method in ("encode_images", "encode_texts")):
+            raise InputError(
+                f"a classifier needs a model with encode_images and encode_texts, as diptych.load gives it, "
+                f"not {shown(model)}"
+            )
         names = check_class_names(class_names)
         self._model, self._templates = model, check_templates(templates)
         self.classes_ = np.array(names)
@@ -102,6 +112,8 @@ class ZeroShotClassifier:
             ShapeError: pictures and labels differ in number.
         """
         labels = np.asarray(labels)
+        if labels.ndim != 1:
+            raise ShapeError(f"labels must be a list, one for each picture, not of shape {labels.shape}")
         if labels.dtype.kind in "UO":
             index = {str(name): number for number, name in enumerate(self.classes_)}
             if unknown := [label for label in labels.tolist() if str(label).strip() not in index]:

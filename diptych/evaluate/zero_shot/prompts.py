@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from diptych.errors import DataError, InputError
+from diptych.files import shown
 
 _MAX_LIST_BYTES = 16 * 2**20
 
@@ -109,6 +110,8 @@ def _read_lines(path: str) -> list[str]:
 
 
 def _texts(values: Sequence[str], what: str) -> tuple[str, ...]:
+    if not isinstance(values, Iterable):
+        raise InputError(f"give a list of texts, each a {what}, not {shown(values)}")
     values = tuple(values)
     if wrong := [value for value in values if not isinstance(value, str)]:
         raise InputError(f"each {what} must be a text; got {wrong[0]!r} ({type(wrong[0]).__name__})")
