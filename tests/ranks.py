@@ -46,12 +46,14 @@ def run_ranks(world_size: int, function: Callable[..., Any], *arguments: Any, ti
 
 def _rank(pipe: Connection, rendezvous: str, rank: int, world_size: int, function: Callable, arguments: tuple) -> None:
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=world_size)
     try:
+        # Inside: a rank that fails at once leaves the others while they still connect.
+        dist.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=world_size)
         answer = io.BytesIO()  # a tensor in a pipe would be a promise of shared memory, which ends with its process
         torch.save(function(*arguments), answer)
         pipe.send((None, answer.getvalue()))
     except BaseException:
         pipe.send((f"rank {rank} of {world_size}:\n{traceback.format_exc()}", None))
     finally:
-        dist.destroy_process_group()
+        if dist.is_initialized():
+            dist.destroy_process_group()

@@ -88,7 +88,7 @@ def test_float64_equals_the_dense_loss_at_4096_pairs():
 @pytest.mark.parametrize("scale", [1 / 0.07, 100.0])
 def test_errors_of_float32_are_at_most_twice_the_dense_loss_s(dtype, scale):
     errors = {}
-    for seed in range(4):
+    for seed in range(16):  # of few draws the mean depends on the order in which a processor adds
         images, texts = random_embeddings(400, 256, likeness=0.3, dtype=dtype, seed=seed)
         exact = with_gradients(dense_contrastive_loss, images.double(), texts.double(), scalar(scale).float().double())
         for name, loss in {

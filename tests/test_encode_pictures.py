@@ -192,7 +192,10 @@ def test_a_picture_over_which_a_model_fails_is_a_broken_one(kind, vectors, tmp_p
     assert len(keys) == 119 and "cat/040.png" not in keys
     assert "cat/040.png" in caplog.text and "KeyError: 'seven'" in caplog.text
     encode = sound.encode_images if vectors == "embeddings" else sound.image_features
-    torch.testing.assert_close(torch.cat(rows), encode([Image.open(tmp_path / key) for key in keys]), atol=1e-6, rtol=0)
+    expected = encode([Image.open(tmp_path / key) for key in keys])
+    # Another batch, another order of additions; features have no unit norm.
+    atol = 1e-6 if vectors == "embeddings" else 1e-4 * float(expected.abs().max())
+    torch.testing.assert_close(torch.cat(rows), expected, atol=atol, rtol=0)
 
 
 @LIBRARIES

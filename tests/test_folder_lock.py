@@ -56,6 +56,9 @@ def test_a_training_lets_go_of_its_folder_when_it_fails(tmp_path):
         def check(self, model):
             raise ConfigError("not this one")
 
+        def __call__(self, model):
+            raise AssertionError("its check has refused")
+
     with pytest.raises(ConfigError, match="not this one"):
         fit(tiny_config(tmp_path / "run", 2), [Refuses()])
     held = "from diptych.train.folder_lock import FolderLock; from pathlib import Path; import sys; "
