@@ -44,10 +44,11 @@ def fit_in_another_process(
     out: Path, num_steps: int, *, resume: bool, num_workers: int, compact: bool = False, **kwargs
 ) -> subprocess.Popen:
     code = f"""
-import dataclasses, pathlib, torch
+import dataclasses, pathlib, signal, torch
 from training import COMPACT, tiny_config
 from diptych.train import fit
 torch.set_num_threads(1)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored, it stays so: these tests may run under nohup
 config = tiny_config(pathlib.Path({str(out)!r}), {num_steps}, **(COMPACT if {compact} else {{}}))
 loader = dataclasses.replace(config.loader, num_workers={num_workers})
 fit(dataclasses.replace(config, loader=loader), resume={resume})
