@@ -4,6 +4,7 @@ One file for each group of commands; `docs/cli.md` is made from them.
 """
 
 import contextlib
+import errno
 import io
 import logging
 import os
@@ -23,6 +24,7 @@ from diptych.lazy import uncollected_imports
 __all__ = ["app", "main"]
 
 _FIRST = ("quickstart", "train", "classify", "evaluate", "recipes")  # what a new user looks for
+_FULL = (errno.ENOSPC, errno.EDQUOT) if hasattr(errno, "EDQUOT") else (errno.ENOSPC,)
 _CLOSED_PIPE = 141  # 128 and the number of SIGPIPE, as shells say it
 
 
@@ -62,8 +64,9 @@ def _printable(text: str) -> str:
 
 def _one_line(error: Exception) -> str:
     text = str(error)
-    if isinstance(error, OSError) and error.strerror:  # without a name it is mostly of what is printed
-        text = f"{error.filename or 'standard output, or a temporary file'}: {error.strerror}"
+    if isinstance(error, OSError):
+        where = error.filename or ("standard output, or a temporary file" if error.errno in _FULL else "")
+        text = f"{where}: {error.strerror}" if where else text
     return _printable(" ".join(text.split("\n")))
 
 

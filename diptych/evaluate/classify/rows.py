@@ -36,19 +36,12 @@ def print_classified(rows: Iterable[Classified], *, as_json: bool = False) -> bo
         as_json: one object per line: {"path", "classes": [{"label", "probability"}], "error"}.
     Returns:
         True where no picture was broken.
-    Raises:
-        OSError: standard output takes nothing, as on a full disk; a BrokenPipeError where nobody reads it any more.
     """
     is_good = True
-    try:
-        for row in rows:
-            is_good &= row.error is None
-            print(json.dumps(row.to_dict()) if as_json else _line(row))
-        sys.stdout.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, "standard output") from error
+    for row in rows:
+        is_good &= row.error is None
+        print(json.dumps(row.to_dict()) if as_json else _line(row))
+    sys.stdout.flush()
     return is_good
 
 
