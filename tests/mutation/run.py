@@ -4,12 +4,11 @@
     python tests/mutation/run.py metrics objective --lines LINES.jsonl --out MUTANTS.jsonl [--sample 150]
     python tests/mutation/run.py --report MUTANTS.jsonl
 
-A mutant meets the tests that execute its statement, one of each file in turn, the narrowest file first, and those that
-killed its neighbours before all others, up to --seconds of them and until the first failure. The package lies in a copy
-that stands first on the path, also of processes that tests start. One process imports it, collects the tests and runs
-one of each file; each mutant is a fork of it, in which the changed function gets its new code (live.py). What takes
-effect on import (constants, defaults, tables) runs in a fork that has imported torch and the like, but not yet the
-package.
+A mutant meets the tests that execute its statement, those that killed its neighbours first, then the quickest, up to
+--seconds of them and until the first failure. The package lies in a copy that stands first on the path, also of
+processes that tests start. One process imports it, collects the tests and runs one of each file; each mutant is a fork
+of it, in which the changed function gets its new code (live.py). What takes effect on import (constants, defaults,
+tables) runs in a fork that has imported torch and the like, but not yet the package.
 Started again with the same --out, it goes on; --again runs those that survived once more, after tests were added.
 """
 
@@ -26,7 +25,6 @@ import sys
 import tempfile
 import time
 import tomllib
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -108,11 +106,6 @@ class Selection:
         self.on_import = {path: set(lines) for path, lines in rows.pop(ON_IMPORT).lines.items()}
         self.rows, self.seconds = rows, seconds
         self.killers: list[str] = []
-        of_file: dict[str, list[int]] = {}
-        for row in rows.values():
-            of_file.setdefault(_file(row), []).append(sum(map(len, row.lines.values())))
-        # How many lines its tests execute: those of a unit look closer, and are quicker, than those of a whole suite.
-        self.breadth = {name: (sum(values) / len(values), name) for name, values in of_file.items()}
 
     def takes_effect_on_import(self, path: str, mutant: Mutant) -> bool:
         return not self.on_import.get(path, set()).isdisjoint(range(*mutant.statement))
@@ -127,14 +120,8 @@ class Selection:
             found = [row for row in self.rows.values() if not lines.isdisjoint(row.lines.get(path, ()))]
         found += [row for row in self.rows.values() if _file(row) in ALWAYS.get(path, ()) and row not in found]
         rank = {name: place for place, name in enumerate(reversed(self.killers[-30:]))}
-        # One test of each file, then a second one of each: what one file does not notice, another may.
-        found.sort(key=lambda row: (-len(row.lines.get(path, ())), row.seconds))
-        count: Counter[str] = Counter()
-        turn = {}
-        for row in found:
-            turn[row.test] = count[_file(row)]
-            count[_file(row)] += 1
-        found.sort(key=lambda row: (rank.get(row.test, len(rank)), turn[row.test], self.breadth[_file(row)]))
+        # The quickest first: so most tests of the most files have their say within the limit.
+        found.sort(key=lambda row: (rank.get(row.test, len(rank)), row.seconds))
         return list(self._within(found))
 
     def broadest(self) -> list[Row]:
