@@ -21,7 +21,8 @@ WORDS = {0: "survived", 1: "killed", 3: "needs import", -signal.SIGXCPU: "timeou
 @dataclasses.dataclass(frozen=True)
 class Outcome:
     """Attributes:
-    word: "survived", "killed", "timeout", "crashed", "needs import", or "unreached": no test executes it.
+    word: "survived", "killed", "timeout" (of processor time), "crashed", "needs import", "unreached" (no test executes
+        it), or "hung": it waited without working, so that no test has said anything.
     killer: the test that failed.
     """
 
@@ -56,7 +57,7 @@ def wait_for(run: Callable[[], None], folder: Path, limit: float) -> Outcome:
     status = _wait(pid, limit)
     killer = (own / KILLER).read_text() if (own / KILLER).exists() else ""
     shutil.rmtree(own, ignore_errors=True)
-    word = "timeout" if status is None else WORDS.get(status, "crashed")
+    word = "hung" if status is None else WORDS.get(status, "crashed")
     return Outcome(word, "" if word in ("survived", "needs import") else killer)
 
 

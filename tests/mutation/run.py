@@ -35,6 +35,7 @@ from live import NeedsImportError, change, functions_of
 from measure import ON_IMPORT, Row, read_rows
 from mutants import Mutant, mutants
 
+SURVIVED = ("survived", "unreached", "hung")
 EQUIVALENT = Path(__file__).parent / "equivalent.toml"
 PRELOADED = (
     *("numpy", "torch", "scipy.special", "scipy.stats", "sklearn.linear_model", "sklearn.metrics", "pyarrow.parquet"),
@@ -80,7 +81,7 @@ def wanted(group: str, arguments: argparse.Namespace) -> list[tuple[str, Mutant]
     known = outcomes(arguments.out)
     if arguments.again:
         survivors = {
-            key for key, row in known.items() if row["outcome"] in ("survived", "unreached")
+            key for key, row in known.items() if row["outcome"] in SURVIVED
         } - reasons().keys()
         return [pair for pair in found if (pair[0], pair[1].name) in survivors]
     return [pair for pair in found if (pair[0], pair[1].name) not in known]
@@ -90,6 +91,7 @@ def make_overlay(folder: Path) -> Path:
     """A copy of the package, first on the path of this process and its children."""
     for name in PRELOADED:
         __import__(name)  # before forking: they take longer than the tests
+    sys.modules["torch"].set_num_threads(1)  # a fork has none of its parent's threads, and would wait for them for ever
     shutil.copytree(ROOT / "diptych", folder / "diptych", ignore=shutil.ignore_patterns("__pycache__"))
     compileall.compile_dir(folder, quiet=2)
     sys.dont_write_bytecode = True
@@ -190,7 +192,7 @@ class Run:
         }
         with self.out.open("a") as file:
             file.write(json.dumps(row) + "\n")
-        if outcome.word in ("survived", "unreached"):
+        if outcome.word in SURVIVED:
             print(f"  {outcome.word}: {path}:{mutant.line} {mutant.name}", flush=True)
 
 
@@ -269,7 +271,7 @@ def report(path: Path) -> None:
         if key not in names:
             continue  # the module has changed since
         counts = table.setdefault(row["module"], [0, 0, 0, 0])
-        kind = 1 if row["outcome"] not in ("survived", "unreached") else 2 if key in equivalent else 3
+        kind = 1 if row["outcome"] not in SURVIVED else 2 if key in equivalent else 3
         counts[0] += 1
         counts[kind] += 1
         if kind == 3:
