@@ -24,8 +24,8 @@ import common
 import torch
 
 from diptych import load
-from diptych.data.benchmarks import open_benchmark
 from diptych.data.transforms import Augmentation
+from diptych.evalsets.benchmark import open_benchmark
 from diptych.evaluate import ZeroShot
 from diptych.model.config import CLIPConfig, TextConfig, ViTConfig
 from diptych.model.device import has_fast_bf16

@@ -24,9 +24,9 @@ import common
 import torch
 from PIL import Image
 
-from diptych.data.benchmarks import Benchmark, open_benchmark
-from diptych.data.cards import get_prompts
 from diptych.embed import Model, load
+from diptych.evalsets import get_prompts
+from diptych.evalsets.benchmark import Benchmark, open_benchmark
 from diptych.evaluate.encoded import encode_set
 from diptych.evaluate.tasks.task import Setting
 from diptych.evaluate.tasks.zero_shot import zero_shot_results

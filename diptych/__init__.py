@@ -13,10 +13,10 @@ from diptych.lazy import lazy_names
 
 if TYPE_CHECKING:
     from diptych import errors, recipes
-    from diptych.data.benchmarks import Benchmark, open_benchmark
     from diptych.data.sources import open_source
     from diptych.embed import Encoder, Model, load
     from diptych.errors import DiptychError
+    from diptych.evalsets.benchmark import Benchmark, open_benchmark
     from diptych.evaluate import ZeroShotClassifier
     from diptych.records import Batch, Predictions, Result, Sample
     from diptych.train import TrainConfig, fit
@@ -43,7 +43,7 @@ __all__ = [
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
-        "diptych.data.benchmarks": ("Benchmark", "open_benchmark"),
+        "diptych.evalsets.benchmark": ("Benchmark", "open_benchmark"),
         "diptych.data.sources": ("open_source",),
         "diptych.embed": ("Encoder", "Model", "load"),
         "diptych.errors": ("DiptychError", "errors"),

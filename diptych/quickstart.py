@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from diptych.data.benchmarks import Benchmark
-from diptych.data.playground import Playground, playground_tasks
+from diptych.data.playground import Playground
+from diptych.evalsets.benchmark import Benchmark
+from diptych.evalsets.playground_tasks import playground_tasks
 from diptych.evaluate import ZeroShot
 from diptych.files import expanded
 from diptych.model.presets import get_preset

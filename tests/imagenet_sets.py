@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from diptych.data.cards.card import Card
-from diptych.data.cards.prompts import get_prompts
 from diptych.data.shards import write_shards
+from diptych.evalsets.card import Card
+from diptych.evalsets.prompts import get_prompts
 from diptych.evaluate.tasks.testbed import SHIFT_NAMES
 from diptych.evaluate.zero_shot.prompts import fill_template
 from diptych.records import Sample

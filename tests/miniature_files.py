@@ -9,7 +9,7 @@ import numpy as np
 from pictures import encoded
 from PIL import Image
 
-from diptych.data.cards import get_prompts
+from diptych.evalsets import get_prompts
 
 Expected = dict[str, list[tuple[str, int]]]
 

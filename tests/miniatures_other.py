@@ -13,9 +13,9 @@ import pytest
 from pictures import encoded
 from PIL import Image
 
-from diptych.data.cards.imagenet import object_net_names
-from diptych.data.cards.opening import open_card
-from diptych.data.cards.table import CARDS
+from diptych.evalsets.cards import CARDS
+from diptych.evalsets.imagenet_classes import object_net_names
+from diptych.evalsets.opening import open_card
 from diptych.records import Broken, Sample
 
 LABEL = "{kind} 0.00 0 -1.57 10.0 20.0 30.0 40.0 1.5 1.6 3.7 1.0 1.7 {depth} -1.6"

@@ -12,11 +12,11 @@ import pyarrow.parquet as pq
 import torch
 from PIL import Image
 
-from diptych.data.cards.card import Card
-from diptych.data.cards.imagenet import shift_classes
-from diptych.data.cards.prompts import get_prompts
 from diptych.data.decoding import decode_image
 from diptych.data.shards import write_shards
+from diptych.evalsets.card import Card
+from diptych.evalsets.imagenet_classes import shift_classes
+from diptych.evalsets.prompts import get_prompts
 from diptych.records import Sample
 
 WIDTH = 64

@@ -20,9 +20,9 @@ from miniatures_other import video, write
 from oracle import Oracle, in_colour, picture, shown_by
 from PIL import Image
 
-from diptych.data.cards.imagenet import object_net_names, shift_classes, wordnet_ids
-from diptych.data.cards.prompts import get_prompts, plain_name
-from diptych.data.cards.table import CARDS
+from diptych.evalsets.cards import CARDS
+from diptych.evalsets.imagenet_classes import object_net_names, shift_classes, wordnet_ids
+from diptych.evalsets.prompts import get_prompts, plain_name
 
 COUNTRIES = {"AD": "Andorra", "AE": "United Arab Emirates", "US": "United States", "ZW": "Zimbabwe"}
 GREY = 20  # between the greys of neighbouring numbers, where a codec is between

@@ -10,14 +10,14 @@ import pytest
 from miniature_files import picture
 from miniatures import MINIATURES
 
-from diptych.data.cards import get_prompts
-from diptych.data.cards.layouts import LAYOUTS
-from diptych.data.cards.opening import open_card
-from diptych.data.cards.prompts import plain_name
-from diptych.data.cards.sources import ListedSource
-from diptych.data.cards.table import get_card
 from diptych.data.sources import Source
 from diptych.errors import DataError
+from diptych.evalsets import get_prompts
+from diptych.evalsets.archive_registry import LAYOUTS
+from diptych.evalsets.cards import get_card
+from diptych.evalsets.opening import open_card
+from diptych.evalsets.prompts import plain_name
+from diptych.evalsets.set_sources import ListedSource
 from diptych.records import Broken, Sample
 
 NAMES = tuple(MINIATURES)

@@ -20,12 +20,12 @@ from miniatures_other import (
     write_json,
 )
 
-from diptych.data.cards import get_prompts
-from diptych.data.cards.archives.driving import vehicle_distance
-from diptych.data.cards.layouts import LAYOUTS
-from diptych.data.cards.opening import open_card
-from diptych.data.cards.table import CARDS
 from diptych.errors import DataError
+from diptych.evalsets import get_prompts
+from diptych.evalsets.archive_registry import LAYOUTS
+from diptych.evalsets.archives.driving import vehicle_distance
+from diptych.evalsets.cards import CARDS
+from diptych.evalsets.opening import open_card
 from diptych.records import Broken
 
 

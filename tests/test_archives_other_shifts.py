@@ -8,12 +8,12 @@ import pytest
 from miniatures_other import labels, made, opened, picture, write_json
 
 import diptych
-from diptych.data.cards import get_prompts
-from diptych.data.cards.archives.objects import without_border
-from diptych.data.cards.imagenet import object_net_names, shift_classes, wordnet_ids, wordnet_index, youtube_ids
-from diptych.data.cards.opening import open_card
-from diptych.data.cards.table import CARDS
 from diptych.errors import DataError, InputError
+from diptych.evalsets import get_prompts
+from diptych.evalsets.archives.objects import without_border
+from diptych.evalsets.cards import CARDS
+from diptych.evalsets.imagenet_classes import object_net_names, shift_classes, wordnet_ids, wordnet_index, youtube_ids
+from diptych.evalsets.opening import open_card
 from diptych.records import Broken
 
 

@@ -6,10 +6,10 @@ import logging
 import pytest
 from miniatures_other import labels, made, opened, picture, write, write_json
 
-from diptych.data.cards.archives.reading import inside
-from diptych.data.cards.opening import open_card
-from diptych.data.cards.table import CARDS
 from diptych.errors import DataError
+from diptych.evalsets.archives.reading import inside
+from diptych.evalsets.cards import CARDS
+from diptych.evalsets.opening import open_card
 from diptych.records import Broken
 
 

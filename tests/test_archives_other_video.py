@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from miniatures_other import made, opened, video, write
 
-from diptych.data.cards.opening import open_card
-from diptych.data.cards.table import CARDS
-from diptych.data.cards.video import frames, middle_frame, open_frames
 from diptych.errors import DataError
+from diptych.evalsets.cards import CARDS
+from diptych.evalsets.opening import open_card
+from diptych.evalsets.video_frames import frames, middle_frame, open_frames
 from diptych.records import Broken
 
 
@@ -113,7 +113,7 @@ def test_a_video_cut_off_in_its_header(tmp_path, monkeypatch):
         return opened_ones[-1]
 
     fake = SimpleNamespace(open=opening, FFmpegError=real.FFmpegError, time_base=real.time_base)
-    monkeypatch.setattr("diptych.data.cards.video.import_av", lambda: fake)
+    monkeypatch.setattr("diptych.evalsets.video_frames.import_av", lambda: fake)
     for length in range(content.index(b"moov"), len(content) - 100, 3):
         path.write_bytes(content[:length])
         with pytest.raises(DataError, match=r"a\.mp4") as raised:

@@ -13,11 +13,11 @@ from miniature_files import picture
 from miniatures_text import svhn_numbers
 from test_archives import items, read
 
-from diptych.data.cards.archives.binary import read_stl10_fold, stl10_folds
-from diptych.data.cards.archives.reading import shuffled
-from diptych.data.cards.opening import open_card
-from diptych.data.cards.table import get_card
 from diptych.errors import DataError
+from diptych.evalsets.archives.binary import read_stl10_fold, stl10_folds
+from diptych.evalsets.archives.reading import shuffled
+from diptych.evalsets.cards import get_card
+from diptych.evalsets.opening import open_card
 from diptych.records import Sample
 
 ROWS, COLUMNS = np.mgrid[:96, :96].astype(np.uint8)

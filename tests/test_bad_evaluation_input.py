@@ -9,13 +9,13 @@ import pytest
 import torch
 from PIL import Image
 
-from diptych.data.benchmarks import open_benchmark
-from diptych.data.cards.own import own_card
-from diptych.data.cards.table import get_card
 from diptych.data.transforms import Preprocessing
 from diptych.embed import load
 from diptych.embed.model import Model
 from diptych.errors import ConfigError, DataError, InputError, WeightsError
+from diptych.evalsets.benchmark import open_benchmark
+from diptych.evalsets.cards import get_card
+from diptych.evalsets.user_sets import own_card
 from diptych.evaluate.metrics.score import score
 from diptych.evaluate.probe.few_shot_task import FEW_SHOT, FEW_SHOT_FROM_TEXTS
 from diptych.evaluate.probe.linear_probe import LinearProbe

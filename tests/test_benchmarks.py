@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from diptych.data.benchmarks import Benchmark, open_benchmark
 from diptych.data.shards import write_shards
 from diptych.errors import DataError, InputError
+from diptych.evalsets.benchmark import Benchmark, open_benchmark
 from diptych.records import Broken, Sample
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"

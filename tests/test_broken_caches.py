@@ -13,8 +13,8 @@ import safetensors.numpy
 import safetensors.torch
 from test_bad_evaluation_input import Shades, write_folders
 
-from diptych.data.cards.table import get_card
 from diptych.errors import DataError
+from diptych.evalsets.cards import get_card
 from diptych.evaluate.predictions import read_predictions
 from diptych.evaluate.probe.task import LINEAR_PROBE
 from diptych.evaluate.suite import run_suite

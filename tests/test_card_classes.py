@@ -9,16 +9,16 @@ import pytest
 from PIL import Image
 from test_cards_parquet import read, write
 
-from diptych.data.benchmarks import check_benchmark, open_benchmark
-from diptych.data.cards.archives.objects import without_border
-from diptych.data.cards.classes import labels_are_the_cards, match_alike, match_classes
-from diptych.data.cards.imagenet import object_net_names, synonyms, wordnet_ids
-from diptych.data.cards.opening import open_card
-from diptych.data.cards.prompts import get_prompts
-from diptych.data.cards.table import CARDS
 from diptych.data.decoding import decode_image
 from diptych.data.shards import write_shards
 from diptych.errors import DataError
+from diptych.evalsets.archives.objects import without_border
+from diptych.evalsets.benchmark import check_benchmark, open_benchmark
+from diptych.evalsets.cards import CARDS
+from diptych.evalsets.classes import labels_are_the_cards, match_alike, match_classes
+from diptych.evalsets.imagenet_classes import object_net_names, synonyms, wordnet_ids
+from diptych.evalsets.opening import open_card
+from diptych.evalsets.prompts import get_prompts
 from diptych.evaluate.tasks.task import with_classes_of
 from diptych.evaluate.tasks.zero_shot import words
 from diptych.evaluate.zero_shot.evaluator import ZeroShot

@@ -10,12 +10,12 @@ import pytest
 from rich.console import Console
 from test_cards_parquet import DIGITS, picture, write
 
-from diptych.data.cards.checking import check_data, check_set, missing_lines, states_table
-from diptych.data.cards.layouts import LAYOUTS, Layout
-from diptych.data.cards.sources import Entry, ListedSource
-from diptych.data.cards.table import CARDS
 from diptych.data.shards import write_shards
 from diptych.errors import DataError, InputError
+from diptych.evalsets.archive_registry import LAYOUTS, Layout
+from diptych.evalsets.cards import CARDS
+from diptych.evalsets.checking import check_data, check_set, missing_lines, states_table
+from diptych.evalsets.set_sources import Entry, ListedSource
 from diptych.records import Sample
 
 SMALL = dataclasses.replace(CARDS["MNIST"], splits={"train": 20, "test": 10})

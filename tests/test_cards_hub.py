@@ -16,12 +16,12 @@ import pytest
 import torch
 from test_cards_parquet import DIGITS, picture, read, write
 
-from diptych.data.benchmarks import open_benchmark
-from diptych.data.cards import hub
-from diptych.data.cards.opening import open_card
-from diptych.data.cards.table import CARDS
 from diptych.data.decoding import decode_image
 from diptych.errors import DataError
+from diptych.evalsets import hub_download as hub
+from diptych.evalsets.benchmark import open_benchmark
+from diptych.evalsets.cards import CARDS
+from diptych.evalsets.opening import open_card
 from diptych.evaluate.suite import run_suite
 from diptych.evaluate.tasks.table import TASKS
 from diptych.evaluate.tasks.task import Setting

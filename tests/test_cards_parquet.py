@@ -10,14 +10,14 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from diptych.data.benchmarks import Benchmark, open_benchmark
-from diptych.data.cards.opening import open_card
-from diptych.data.cards.parquet import count_rows, distinct_labels, open_parquet, parquet_splits, split_files
-from diptych.data.cards.prompts import get_prompts
-from diptych.data.cards.table import CARDS
 from diptych.data.loader import evaluation_batches
 from diptych.data.transforms import Preprocessing
 from diptych.errors import DataError
+from diptych.evalsets.benchmark import Benchmark, open_benchmark
+from diptych.evalsets.cards import CARDS
+from diptych.evalsets.opening import open_card
+from diptych.evalsets.parquet_sets import count_rows, distinct_labels, open_parquet, parquet_splits, split_files
+from diptych.evalsets.prompts import get_prompts
 from diptych.records import Broken, Sample
 
 DIGITS = [str(number) for number in range(10)]

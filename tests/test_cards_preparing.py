@@ -11,19 +11,19 @@ import pytest
 from PIL import Image
 from test_cards_parquet import picture, read
 
-from diptych.data.benchmarks import open_benchmark
-from diptych.data.cards import derived
-from diptych.data.cards.archives import driving, scenes
-from diptych.data.cards.archives.class_folders import COUNTRY_CODES
-from diptych.data.cards.archives.folders import EUROSAT_NAMES
-from diptych.data.cards.countries import COUNTRY_SIZES, country211
-from diptych.data.cards.derived import draw
-from diptych.data.cards.opening import open_card
-from diptych.data.cards.preparing import PREPARED, prepare
-from diptych.data.cards.prompts import get_prompts
-from diptych.data.cards.rendering import render
-from diptych.data.cards.table import CARDS
 from diptych.errors import DataError, InputError
+from diptych.evalsets import derived
+from diptych.evalsets.archives import driving, scenes
+from diptych.evalsets.archives.class_folders import COUNTRY_CODES
+from diptych.evalsets.archives.folders import EUROSAT_NAMES
+from diptych.evalsets.benchmark import open_benchmark
+from diptych.evalsets.cards import CARDS
+from diptych.evalsets.countries import COUNTRY_SIZES, country211
+from diptych.evalsets.derived import draw
+from diptych.evalsets.opening import open_card
+from diptych.evalsets.preparing import PREPARED, prepare
+from diptych.evalsets.prompts import get_prompts
+from diptych.evalsets.rendering import render
 
 PICTURE = picture(7)
 

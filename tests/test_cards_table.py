@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from diptych.data.cards.card import METRICS, TASKS
-from diptych.data.cards.prompts import get_prompts, prompts_table
-from diptych.data.cards.table import CARDS, get_card
 from diptych.errors import InputError
+from diptych.evalsets.card import METRICS, TASKS
+from diptych.evalsets.cards import CARDS, get_card
+from diptych.evalsets.prompts import get_prompts, prompts_table
 
 ASSETS = Path(__file__).resolve().parents[1] / "diptych" / "assets"
 TABLE_9 = Path(__file__).resolve().parents[2] / "shared" / "paper" / "datasets_table9.csv"

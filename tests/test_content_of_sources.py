@@ -11,11 +11,11 @@ from test_resume_content import again, begun, replace_keeping_time, write_folder
 from test_stale_caches import accuracy, zero_shot
 
 from diptych.data import content
-from diptych.data.cards.own import own_card
 from diptych.data.columns import ColumnNames
 from diptych.data.content import content_fingerprint, files_state
 from diptych.data.sources import open_source
 from diptych.errors import ConfigError
+from diptych.evalsets.user_sets import own_card
 from diptych.evaluate.suite import fingerprint
 from diptych.evaluate.tasks.task import Setting
 from diptych.evaluate.tasks.zero_shot import ZERO_SHOT

@@ -20,12 +20,12 @@ from pictures import noise
 from training import generated_pairs
 
 from diptych.cli import app
-from diptych.data.cards import get_prompts
 from diptych.data.playground import Playground
 from diptych.data.shards import write_shards
 from diptych.data.tokenizer import Tokenizer
 from diptych.data.transforms import Preprocessing
 from diptych.embed import Model
+from diptych.evalsets import get_prompts
 from diptych.model.clip import CLIP
 from diptych.model.config import CLIPConfig, TextConfig, ViTConfig
 from diptych.model.presets import PRESETS

@@ -10,11 +10,11 @@ from pictures import noise
 from PIL import Image
 
 import diptych
-from diptych.data.benchmarks import open_benchmark
 from diptych.embed.library_encoder import ForeignEncoder
 from diptych.embed.pictures import guarded
 from diptych.embed.resolver import as_encoder
 from diptych.errors import ConfigError, DataError, ImageError, InputError
+from diptych.evalsets.benchmark import open_benchmark
 from diptych.evaluate import classify_pictures
 from diptych.evaluate.encoding import encode_benchmark
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from diptych.data.benchmarks import Benchmark
 from diptych.errors import ConfigError, DataError, InputError
+from diptych.evalsets.benchmark import Benchmark
 from diptych.evaluate.encoded import encode_set
 from diptych.records import Broken, Sample
 from tests.embedding import make_resnet, make_vit

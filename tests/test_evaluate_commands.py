@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from colours import NAMES, TEMPLATES, ColourEncoder, FingerprintedEncoder, encoded, picture, write_set
 
-from diptych.data.benchmarks import open_benchmark
 from diptych.errors import DataError, InputError
+from diptych.evalsets.benchmark import open_benchmark
 from diptych.evaluate import Classified, classify_pictures, evaluate_benchmarks, print_classified, read_predictions
 from diptych.records import read_results, write_results
 

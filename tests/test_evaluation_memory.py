@@ -8,7 +8,7 @@ SCRIPT = """
 import resource, sys
 from pathlib import Path
 import numpy as np, torch
-from diptych.data.benchmarks import Benchmark
+from diptych.evalsets.benchmark import Benchmark
 from diptych.evaluate.encoded import encode_set
 from diptych.evaluate.tasks.task import Setting
 from diptych.evaluate.tasks.zero_shot import zero_shot_results

@@ -8,11 +8,11 @@ import pytest
 import torch
 from PIL import Image
 
-from diptych.data.benchmarks import Benchmark
-from diptych.data.cards.own import own_card
-from diptych.data.cards.prompts import get_prompts
-from diptych.data.cards.table import get_card
 from diptych.errors import DataError, InputError
+from diptych.evalsets.benchmark import Benchmark
+from diptych.evalsets.cards import get_card
+from diptych.evalsets.prompts import get_prompts
+from diptych.evalsets.user_sets import own_card
 from diptych.evaluate.encoded import Encoded
 from diptych.evaluate.metrics.classification import mean_of_top_1_and_5, mean_per_class_accuracy
 from diptych.evaluate.metrics.ranking import roc_auc

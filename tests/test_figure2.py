@@ -8,8 +8,8 @@ import pytest
 import torch
 from training import tiny_config
 
-from diptych.data.playground import playground_tasks
 from diptych.errors import ConfigError, InputError
+from diptych.evalsets.playground_tasks import playground_tasks
 from diptych.model.build import build_model
 from diptych.paper.training.efficiency import efficiency, images_needed
 from diptych.paper.training.figure2 import (

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from training import tiny_config
 
-from diptych.data.playground import playground_tasks
 from diptych.errors import ConfigError, ShapeError
+from diptych.evalsets.playground_tasks import playground_tasks
 from diptych.model.build import build_model
 from diptych.model.presets import PRESETS
 from diptych.paper.training.figure9 import SIZES, gflops, run_figure9, rung

@@ -8,11 +8,11 @@ from disks import fill, limited_file_size, small_disk
 from test_bad_evaluation_input import Shades, write_folders
 from training import generated_pairs
 
-from diptych.data.cards import preparing
-from diptych.data.cards.embedded import write_embedded
-from diptych.data.cards.table import get_card
 from diptych.data.shards import write_shards
 from diptych.errors import DataError, DiptychError
+from diptych.evalsets import preparing
+from diptych.evalsets.cards import get_card
+from diptych.evalsets.embedded import write_embedded
 from diptych.evaluate.probe.task import LINEAR_PROBE
 from diptych.evaluate.suite import run_suite
 from diptych.evaluate.tasks.task import Setting

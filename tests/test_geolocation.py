@@ -6,11 +6,11 @@ from colours import NAMES, ColourEncoder, encoded, picture
 from PIL import Image
 from test_encoded import Listed
 
-from diptych.data.cards import Card
-from diptych.data.cards.layouts import LAYOUTS, Layout
-from diptych.data.cards.opening import open_card
-from diptych.data.cards.sources import Entry, ListedSource
 from diptych.errors import DataError, InputError, ShapeError
+from diptych.evalsets import Card
+from diptych.evalsets.archive_registry import LAYOUTS, Layout
+from diptych.evalsets.opening import open_card
+from diptych.evalsets.set_sources import Entry, ListedSource
 from diptych.evaluate.encoded import Encoded, encode_set
 from diptych.evaluate.metrics.geography import great_circle_km, share_within
 from diptych.evaluate.metrics.similarity import nearest

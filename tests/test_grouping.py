@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_shards import PNG, read, write_tar
 
-from diptych.data.benchmarks import open_benchmark
 from diptych.data.grouping import Group, key_and_extension
 from diptych.data.loader import Loader, LoaderConfig
 from diptych.data.sources import open_source
@@ -20,6 +19,7 @@ from diptych.data.tar import Member
 from diptych.data.tokenizer import Tokenizer
 from diptych.data.transforms import Preprocessing
 from diptych.errors import DataError
+from diptych.evalsets.benchmark import open_benchmark
 from diptych.evaluate.encoding import encode_benchmark
 from diptych.records import Broken, Sample
 

@@ -6,9 +6,9 @@ from colours import NAMES, TEMPLATES, FingerprintedEncoder, PixelColourEncoder, 
 from scipy import stats
 from scipy.special import softmax
 
-from diptych.data.benchmarks import open_benchmark
-from diptych.data.cards import Card
 from diptych.errors import DataError, InputError
+from diptych.evalsets import Card
+from diptych.evalsets.benchmark import open_benchmark
 from diptych.evaluate.encoded import encode_set
 from diptych.evaluate.metrics.classification import mean_per_class_accuracy
 from diptych.evaluate.metrics.similarity import class_probabilities

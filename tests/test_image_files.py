@@ -8,12 +8,12 @@ import pytest
 from test_tables import PNG, picture, write
 
 from diptych.data import image_files
-from diptych.data.benchmarks import open_benchmark
-from diptych.data.cards.archives.reading import class_folders
 from diptych.data.decoding import decode_image
 from diptych.data.image_files import PassedOver, is_image_name, missing_decoder, walk_images
 from diptych.data.sources import open_source
 from diptych.errors import DataError, ImageError, InputError
+from diptych.evalsets.archives.reading import class_folders
+from diptych.evalsets.benchmark import open_benchmark
 from diptych.evaluate.classify.question import find_images
 
 READ = ["a.jpg", "b.JPG", "c.jpeg", "d.JFIF", "e.png", "f.webp", "g.bmp", "h.tif", "i.TIFF", "j.gif", "k.ppm", "l.pgm"]

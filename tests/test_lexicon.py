@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from colours import NAMES, ColourEncoder, encoded, picture
 
-from diptych.data.cards.layouts import LAYOUTS, Layout
-from diptych.data.cards.sources import Entry, ListedSource
-from diptych.data.cards.table import get_card
 from diptych.errors import DataError, InputError, ShapeError
+from diptych.evalsets.archive_registry import LAYOUTS, Layout
+from diptych.evalsets.cards import get_card
+from diptych.evalsets.set_sources import Entry, ListedSource
 from diptych.evaluate.metrics.statistics import clopper_pearson
 from diptych.evaluate.tasks.lexicon import LEXICON, TEMPLATE, choose_words
 from diptych.evaluate.tasks.task import Setting

@@ -10,12 +10,12 @@ import torch
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
 
-from diptych.data.cards.opening import open_card
-from diptych.data.cards.own import own_card
-from diptych.data.cards.prompts import get_prompts
-from diptych.data.cards.table import get_card
 from diptych.data.decoding import decode_image
 from diptych.errors import InputError
+from diptych.evalsets.cards import get_card
+from diptych.evalsets.opening import open_card
+from diptych.evalsets.prompts import get_prompts
+from diptych.evalsets.user_sets import own_card
 from diptych.evaluate.encoded import Encoded
 from diptych.evaluate.probe.kept import _learn, learn_probe
 from diptych.evaluate.probe.linear_probe import LinearProbe

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 from colours import picture
 
-from diptych.data.benchmarks import open_benchmark
 from diptych.data.content import content_fingerprint, files_state
 from diptych.data.parquet import ParquetSource
 from diptych.data.sources import open_source
 from diptych.embed import load
 from diptych.errors import DataError, InputError, WeightsError
+from diptych.evalsets.benchmark import open_benchmark
 from diptych.evaluate.classify.label_file import LabelFile
 from diptych.evaluate.classify.question import Question
 from diptych.files import replaceable

@@ -8,8 +8,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from diptych import load
-from diptych.data.playground import playground_tasks
 from diptych.errors import ConfigError
+from diptych.evalsets.playground_tasks import playground_tasks
 from diptych.evaluate import ZeroShot
 from diptych.evaluate.provenance import machine
 from diptych.model.device import BF16_VARIABLE, choose_dtype, has_fast_bf16, num_cores

@@ -8,10 +8,10 @@ import pytest
 from test_bad_evaluation_input import Shades, write_folders
 from training import generated_pairs, tiny_config
 
-from diptych.data.cards.table import get_card
 from diptych.data.content import content_fingerprint, files_state
 from diptych.data.sources import open_source
 from diptych.embed import load
+from diptych.evalsets.cards import get_card
 from diptych.evaluate import read_predictions
 from diptych.evaluate.probe.task import LINEAR_PROBE
 from diptych.evaluate.suite import run_suite

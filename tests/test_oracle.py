@@ -10,9 +10,9 @@ import pytest
 from oracle import IN_IMAGENET, Oracle, shown_by, write_copy
 from PIL import Image
 
-from diptych.data.cards.imagenet import shift_classes, wordnet_ids
-from diptych.data.cards.prompts import get_prompts
-from diptych.data.cards.table import CARDS
+from diptych.evalsets.cards import CARDS
+from diptych.evalsets.imagenet_classes import shift_classes, wordnet_ids
+from diptych.evalsets.prompts import get_prompts
 from diptych.evaluate.suite import run_suite
 from diptych.evaluate.tasks.table import TASKS
 from diptych.evaluate.tasks.task import Setting

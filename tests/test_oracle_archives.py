@@ -7,9 +7,9 @@ import pytest
 from oracle import shown_by, write_copy
 from painted import paint
 
-from diptych.data.cards.imagenet import wordnet_ids
-from diptych.data.cards.opening import open_card
-from diptych.data.cards.table import CARDS
+from diptych.evalsets.cards import CARDS
+from diptych.evalsets.imagenet_classes import wordnet_ids
+from diptych.evalsets.opening import open_card
 from diptych.evaluate.suite import run_suite
 from diptych.evaluate.tasks.table import TASKS
 from diptych.evaluate.tasks.task import Setting

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from diptych.data.cards import get_prompts
+from diptych.evalsets import get_prompts
 from diptych.evaluate.tasks.human import COLUMNS
 from diptych.paper.numbers.published import published
 from diptych.paper.numbers.rows import pick

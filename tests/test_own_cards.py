@@ -10,14 +10,15 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from diptych.data.benchmarks import open_benchmark
-from diptych.data.cards import opening, own
-from diptych.data.cards.checking import check_data
-from diptych.data.cards.embedded import write_embedded
-from diptych.data.cards.opening import find_folder, open_card
-from diptych.data.cards.own import own_card, own_cards
-from diptych.data.cards.table import CARDS
 from diptych.errors import DataError
+from diptych.evalsets import opening
+from diptych.evalsets import user_sets as own
+from diptych.evalsets.benchmark import open_benchmark
+from diptych.evalsets.cards import CARDS
+from diptych.evalsets.checking import check_data
+from diptych.evalsets.embedded import write_embedded
+from diptych.evalsets.opening import find_folder, open_card
+from diptych.evalsets.user_sets import own_card, own_cards
 from diptych.evaluate.shown_classes import note
 from diptych.records import Sample
 from tests.pictures import noise

@@ -7,9 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from diptych.data.cards.own import own_cards
 from diptych.embed.own import OwnEncoder
 from diptych.errors import InputError, ShapeError
+from diptych.evalsets.user_sets import own_cards
 from diptych.evaluate.encoding import PixelEncoder
 from diptych.evaluate.suite import read_all, run_suite
 from diptych.evaluate.tasks.table import get_tasks

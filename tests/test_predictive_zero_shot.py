@@ -10,11 +10,12 @@ from ranks import run_ranks
 from test_predictive import DECODER, WORDS, made
 from training import MODEL
 
-from diptych.data.playground import Playground, playground_tasks
+from diptych.data.playground import Playground
 from diptych.data.tokenizer import Tokenizer
 from diptych.data.transforms import Preprocessing
 from diptych.embed import Model
 from diptych.errors import ConfigError, TextError
+from diptych.evalsets.playground_tasks import playground_tasks
 from diptych.evaluate import PredictiveZeroShot
 from diptych.evaluate.metrics.statistics import clopper_pearson
 from diptych.evaluate.zero_shot.predictive import class_scores

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from diptych.data.cards.table import CARDS
 from diptych.errors import DataError, InputError, ShapeError
+from diptych.evalsets.cards import CARDS
 from diptych.evaluate.predictions import write_predictions
 from diptych.paper.exhibits import EXHIBITS
 from diptych.paper.numbers.compute import measured_gflops, paper_gflops, twin

@@ -8,8 +8,8 @@ from example_report import result
 from scipy import stats
 from training import tiny_config
 
-from diptych.data.benchmarks import Benchmark
-from diptych.data.playground import playground_tasks
+from diptych.evalsets.benchmark import Benchmark
+from diptych.evalsets.playground_tasks import playground_tasks
 from diptych.evaluate import ZeroShot
 from diptych.evaluate.predictions import predictions_path, write_predictions
 from diptych.paper.shown.prompt_gains import prompt_gains

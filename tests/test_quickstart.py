@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from training import SHORT
 
-from diptych.data.playground import playground_tasks
 from diptych.embed import load
+from diptych.evalsets.playground_tasks import playground_tasks
 from diptych.records import read_results
 
 

@@ -6,10 +6,10 @@ import signal
 import numpy as np
 import pytest
 
-from diptych.data.cards.archives import hdf5
-from diptych.data.cards.sources import Entry
-from diptych.data.cards.video import VideoSource, frames, read_frames
 from diptych.errors import DataError
+from diptych.evalsets.archives import hdf5
+from diptych.evalsets.set_sources import Entry
+from diptych.evalsets.video_frames import VideoSource, frames, read_frames
 from diptych.records import Broken, Sample
 
 
@@ -48,7 +48,7 @@ def test_a_video_over_which_ffmpeg_crashes_or_fills_the_memory_is_broken(tmp_pat
     for name in ("0.mp4", "1.mp4"):
         video(tmp_path / name)
     source = VideoSource(tmp_path, [Entry("0.mp4", 0), Entry("1.mp4", 1)])
-    monkeypatch.setattr("diptych.data.cards.video.decoded_frames", function)
+    monkeypatch.setattr("diptych.evalsets.video_frames.decoded_frames", function)
     broken = list(source.read(0))
     assert all(isinstance(one, Broken) and reason in one.reason and "mp4" in one.reason for one in broken)
     monkeypatch.undo()

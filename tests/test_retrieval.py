@@ -8,11 +8,11 @@ import torch
 from colours import NAMES, ColourEncoder, PixelColourEncoder, encoded, picture
 from embedding import make_vit
 
-from diptych.data.cards import Card
-from diptych.data.cards.layouts import LAYOUTS, Layout
-from diptych.data.cards.sources import Entry, ListedSource
 from diptych.data.sources import open_source
 from diptych.errors import DataError, InputError, ShapeError, TextError
+from diptych.evalsets import Card
+from diptych.evalsets.archive_registry import LAYOUTS, Layout
+from diptych.evalsets.set_sources import Entry, ListedSource
 from diptych.evaluate.metrics.ranking import recall_at_k
 from diptych.evaluate.metrics.similarity import nearest, similarity_blocks
 from diptych.evaluate.metrics.statistics import clopper_pearson

@@ -10,9 +10,9 @@ import torch
 from imagenet_sets import NAMES, Known, card, measured, shows, write_set
 from test_encoded import Listed
 
-from diptych.data.benchmarks import check_benchmark
-from diptych.data.cards.imagenet import shift_classes
 from diptych.errors import DataError, ShapeError
+from diptych.evalsets.benchmark import check_benchmark
+from diptych.evalsets.imagenet_classes import shift_classes
 from diptych.evaluate.encoded import Encoded
 from diptych.evaluate.metrics.statistics import clopper_pearson
 from diptych.evaluate.predictions import read_predictions

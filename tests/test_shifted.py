@@ -8,9 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
-from diptych.data.benchmarks import check_benchmark
-from diptych.data.cards.table import get_card
 from diptych.errors import ConfigError
+from diptych.evalsets.benchmark import check_benchmark
+from diptych.evalsets.cards import get_card
 from diptych.evaluate.tasks.shifted import measure_shifts, shifted, summarise_shifts
 from diptych.paper.shown.shift_figures import SHIFTS_MADE
 from diptych.records import Broken, Result, Sample
@@ -197,7 +197,7 @@ def test_the_exhibit():
 
 def test_pictures_of_files_are_measured_too(tmp_path):
     """Through a cache: the second run reads what the first kept, and gives the same."""
-    from diptych.data.benchmarks import open_benchmark
+    from diptych.evalsets.benchmark import open_benchmark
 
     for name, value in (("dark", 60), ("bright", 200)):
         (tmp_path / "set" / "test" / name).mkdir(parents=True)

@@ -7,12 +7,12 @@ import pytest
 from pictures import encoded, noise
 from PIL import Image
 
-from diptych.data.benchmarks import check_benchmark
 from diptych.data.loader import evaluation_batches
 from diptych.data.shift_sheet import contact_sheet, write_contact_sheet
 from diptych.data.shifts import FAMILIES, SHIFTS, ShiftedSource, shift_pixels, title, variants
 from diptych.data.transforms import Preprocessing
 from diptych.errors import ConfigError, DataError
+from diptych.evalsets.benchmark import check_benchmark
 from diptych.records import Broken, Sample
 
 ALL = variants()

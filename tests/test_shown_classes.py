@@ -8,9 +8,9 @@ import pytest
 import rich.console
 from oracle import Oracle, shown_by, write_copy
 
-from diptych.data.cards.prompts import get_prompts
-from diptych.data.cards.table import CARDS, get_card
-from diptych.data.playground import playground_tasks
+from diptych.evalsets.cards import CARDS, get_card
+from diptych.evalsets.playground_tasks import playground_tasks
+from diptych.evalsets.prompts import get_prompts
 from diptych.evaluate.commands import evaluate_benchmarks
 from diptych.evaluate.shown_classes import classes_in_words, had_to_be_asked_for, note
 from diptych.evaluate.suite import read_all, run_suite
@@ -110,7 +110,7 @@ def test_a_split_with_all_of_its_authors_images_is_whole(tmp_path):
 
 
 def test_ones_own_set_is_never_refused(tmp_path):
-    from diptych.data.cards.own import own_card
+    from diptych.evalsets.user_sets import own_card
 
     card = copy(tmp_path / "sets", "CIFAR10", [0, 1], [0, 1], form="folders")
     (tmp_path / "sets/CIFAR10").rename(tmp_path / "sets/mine")

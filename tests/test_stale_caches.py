@@ -15,12 +15,12 @@ from test_bad_evaluation_input import NAMES, Shades, png, write_folders, write_w
 from test_encoded import Counting, pictures
 
 from diptych.data import content
-from diptych.data.benchmarks import open_benchmark
-from diptych.data.cards.opening import open_card
-from diptych.data.cards.own import own_card
-from diptych.data.cards.table import get_card
 from diptych.data.sources import open_source
 from diptych.embed.library_encoder import ForeignEncoder
+from diptych.evalsets.benchmark import open_benchmark
+from diptych.evalsets.cards import get_card
+from diptych.evalsets.opening import open_card
+from diptych.evalsets.user_sets import own_card
 from diptych.evaluate.encoded import encode_set
 from diptych.evaluate.metrics.score import Score
 from diptych.evaluate.probe.kept import vector_kind

@@ -85,7 +85,7 @@ def test_torch_is_not_imported_to_say_no(words, status, tmp_path):
 def test_sets_are_opened_before_torch_is_imported(words, tmp_path):
     (tmp_path / "empty").mkdir()
     status, modules = imported(words, tmp_path)
-    assert status == 1 and "torch" not in modules and "diptych.data.benchmarks" in modules
+    assert status == 1 and "torch" not in modules and "diptych.evalsets.benchmark" in modules
 
 
 EVERY_COMMAND = """

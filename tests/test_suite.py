@@ -9,10 +9,10 @@ import pytest
 import torch
 from PIL import Image
 
-from diptych.data.cards.layouts import LAYOUTS, Layout
-from diptych.data.cards.own import own_cards
-from diptych.data.cards.table import get_card
 from diptych.errors import ConfigError, DataError
+from diptych.evalsets.archive_registry import LAYOUTS, Layout
+from diptych.evalsets.cards import get_card
+from diptych.evalsets.user_sets import own_cards
 from diptych.evaluate.probe import few_shot_task, kept
 from diptych.evaluate.suite import part_path, read_all, run_suite
 from diptych.evaluate.tasks.table import TASKS

@@ -9,8 +9,8 @@ from miniatures import build
 from miniatures_other import MINIATURES as OTHERS
 from sklearn.metrics import roc_auc_score
 
-from diptych.data.cards.opening import open_card
-from diptych.data.cards.table import CARDS
+from diptych.evalsets.cards import CARDS
+from diptych.evalsets.opening import open_card
 from diptych.evaluate.suite import run_suite
 from diptych.evaluate.tasks.table import TASKS
 from diptych.evaluate.tasks.task import Setting

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import rich.console
 
-from diptych.data.cards.table import CARDS
+from diptych.evalsets.cards import CARDS
 from diptych.evaluate.metrics.comparison import as_good_as_best
 from diptych.evaluate.metrics.statistics import clopper_pearson
 from diptych.paper.numbers.measured import KORNBLITH_12, PAPER_27, SUITES, mean, measured, num_test

@@ -9,13 +9,13 @@ from colours import picture as coloured
 from oracle import Oracle, shown_by, write_copy
 from test_encoded import Listed
 
-from diptych.data.benchmarks import check_benchmark
-from diptych.data.cards.layouts import LAYOUTS, Layout
-from diptych.data.cards.opening import open_card
-from diptych.data.cards.prompts import get_prompts
-from diptych.data.cards.sources import Entry, ListedSource
-from diptych.data.cards.table import CARDS
 from diptych.data.decoding import decode_image
+from diptych.evalsets.archive_registry import LAYOUTS, Layout
+from diptych.evalsets.benchmark import check_benchmark
+from diptych.evalsets.cards import CARDS
+from diptych.evalsets.opening import open_card
+from diptych.evalsets.prompts import get_prompts
+from diptych.evalsets.set_sources import Entry, ListedSource
 from diptych.evaluate import encoded as encoding
 from diptych.evaluate.encoded import encode_set
 from diptych.evaluate.tasks.shifted import measure_shifts
@@ -187,7 +187,7 @@ def test_sixteen_frames_of_the_clips_of_the_test_split_are_asked_for(tmp_path, m
     asked = []
     samples = tuple(Sample(f"{n}", coloured(NAMES[n], n), (), n, {"clip": f"{n}"}) for n in range(7))
     clips = check_benchmark("clips", "test", NAMES, ("{c}",), Listed(samples))
-    monkeypatch.setattr("diptych.data.cards.video.open_frames", lambda *most: asked.append(most) or clips)
+    monkeypatch.setattr("diptych.evalsets.video_frames.open_frames", lambda *most: asked.append(most) or clips)
     TASKS["video"].measure(ColourEncoder(), CARDS["UCF101"], Setting(tmp_path))
     assert asked == [(CARDS["UCF101"], tmp_path, "test", 16)]
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from diptych import recipes
-from diptych.data.cards.table import CARDS
+from diptych.evalsets.cards import CARDS
 from diptych.paper.numbers.published import published
 from diptych.paper.training import table12
 from diptych.paper.training.published import EFFICIENCY, FIGURE_2, FIGURE_9

@@ -10,10 +10,10 @@ import torch
 from colours import NAMES, TEMPLATES, PixelColourEncoder, encoded, picture
 from sklearn.metrics import average_precision_score
 
-from diptych.data.benchmarks import check_benchmark
-from diptych.data.cards import Card
-from diptych.data.cards.sources import Entry, ListedSource
 from diptych.errors import ConfigError, DataError, ImageError, InputError, ShapeError
+from diptych.evalsets import Card
+from diptych.evalsets.benchmark import check_benchmark
+from diptych.evalsets.set_sources import Entry, ListedSource
 from diptych.evaluate.encoded import encode_set
 from diptych.evaluate.metrics.score import score
 from diptych.evaluate.tasks.rare_actions import (

@@ -11,11 +11,11 @@ from embedding import make_vit
 from rich.console import Console
 from sklearn.metrics import accuracy_score
 
-from diptych.data.benchmarks import Benchmark, open_benchmark
 from diptych.data.tokenizer import Tokenizer
 from diptych.data.transforms import Preprocessing
 from diptych.embed import Model
 from diptych.errors import ConfigError, DataError, InputError, ShapeError, TextError
+from diptych.evalsets.benchmark import Benchmark, open_benchmark
 from diptych.evaluate import ZeroShot, ZeroShotClassifier, clopper_pearson, read_predictions, zero_shot_table
 from diptych.evaluate.encoding import PixelEncoder
 from diptych.evaluate.predictions import top_k_classes

@@ -8,9 +8,9 @@ from PIL import Image
 from ranks import run_ranks
 
 from diptych import distributed
-from diptych.data.benchmarks import open_benchmark
 from diptych.data.shards import write_shards
 from diptych.errors import DataError
+from diptych.evalsets.benchmark import open_benchmark
 from diptych.evaluate import ZeroShot
 from diptych.records import Sample
 

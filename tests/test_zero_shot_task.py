@@ -9,8 +9,8 @@ from scipy.special import log_softmax, softmax
 from sklearn.metrics import balanced_accuracy_score, top_k_accuracy_score
 from test_few_shot_task import Nothing
 
-from diptych.data.benchmarks import Benchmark
-from diptych.data.cards.table import CARDS, get_card
+from diptych.evalsets.benchmark import Benchmark
+from diptych.evalsets.cards import CARDS, get_card
 from diptych.evaluate.encoded import Encoded
 from diptych.evaluate.metrics.score import score
 from diptych.evaluate.predictions import read_predictions

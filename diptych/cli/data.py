@@ -28,8 +28,8 @@ def check(
     strict: Annotated[bool, Option("--strict", help="Exit with 1 where a set that is there has a problem.")] = False,
 ) -> None:
     """Say which sets of the paper are there, whole and of the paper's size, and where to get the others."""
-    from diptych.data.cards.checking import check_data, missing_lines, states_table
-    from diptych.data.cards.own import own_cards
+    from diptych.evalsets.checking import check_data, missing_lines, states_table
+    from diptych.evalsets.user_sets import own_cards
 
     own = {card.name for card in own_cards(root)} if root.is_dir() else set()
     states = check_data(root, None if sets is None else [name for name in sets if name not in own])
@@ -58,7 +58,7 @@ def prepare(
     seed: Annotated[int, Option(help="Of the drawing; by default as the archive itself is read.")] = 2021,
 ) -> None:
     """Make a set that the paper derives from another one, by seeded rules."""
-    from diptych.data.cards.preparing import prepare
+    from diptych.evalsets.preparing import prepare
 
     print(f"the set: {prepare(name, source, out, seed=seed)}")
 
@@ -71,9 +71,9 @@ def fetch(
     revision: Annotated[str | None, Option(help="Branch, tag or commit.")] = None,
 ) -> None:
     """Download a set from the Hugging Face hub: pictures in shards or parquet files, never code."""
-    from diptych.data.cards.hub import fetch
-    from diptych.data.cards.table import get_card
     from diptych.errors import InputError
+    from diptych.evalsets.cards import get_card
+    from diptych.evalsets.hub_download import fetch
 
     repo = name if "/" in name else get_card(name).hub
     if repo is None:
@@ -84,7 +84,7 @@ def fetch(
 @data_app.command(epilog=examples("diptych data embedded sets/"))
 def embedded(root: Root, seed: Seed = 0) -> None:
     """Write the sets that need no download: scikit-learn's handwritten digits, and the playground's tasks."""
-    from diptych.data.cards.embedded import write_embedded
+    from diptych.evalsets.embedded import write_embedded
     from diptych.evaluate.progress import progress_bar
 
     for folder in write_embedded(root, seed=seed, track=progress_bar):

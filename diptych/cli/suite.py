@@ -15,7 +15,7 @@ from diptych.cli.common import (
 from diptych.errors import InputError
 
 if TYPE_CHECKING:
-    from diptych.data.cards.card import Card
+    from diptych.evalsets.card import Card
     from diptych.evaluate.suite import Skipped
 
 SUITES = ("paper",)
@@ -85,9 +85,9 @@ def choose_cards(root: Path, names: list[str] | None) -> "tuple[list[Card], list
     Raises:
         InputError: there is no set of a name, or none of them is there.
     """
-    from diptych.data.cards.opening import find_folder, missing
-    from diptych.data.cards.own import own_sets
-    from diptych.data.cards.table import CARDS, get_card
+    from diptych.evalsets.cards import CARDS, get_card
+    from diptych.evalsets.opening import find_folder, missing
+    from diptych.evalsets.user_sets import own_sets
     from diptych.evaluate.suite import Skipped
 
     found, refused = own_sets(root)

@@ -25,7 +25,7 @@ from diptych.cli.common import (
 from diptych.errors import InputError
 
 if TYPE_CHECKING:
-    from diptych.data.benchmarks import Benchmark
+    from diptych.evalsets.benchmark import Benchmark
     from diptych.train import TrainConfig
     from diptych.train.config import InitConfig
 
@@ -179,7 +179,7 @@ def _plan(config: "TrainConfig") -> None:
 
 
 def _opened(sets: list[str]) -> "list[Benchmark]":
-    from diptych.data.benchmarks import open_benchmark
+    from diptych.evalsets.benchmark import open_benchmark
 
     return [open_benchmark(path) for path in sets]
 

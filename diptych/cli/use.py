@@ -84,7 +84,7 @@ def evaluate(
     if out is not None:
         refuse_unwritable(out)
     check_name(name)
-    from diptych.data.benchmarks import open_benchmark
+    from diptych.evalsets.benchmark import open_benchmark
 
     benchmarks = [open_benchmark(dataset, split or "test") for dataset in datasets]
     from diptych.embed import load  # torch comes with these, after all that can be refused without it
@@ -180,9 +180,9 @@ def interpolate(
     check_name(zero_shot)
     check_name(fine_tuned)
 
-    from diptych.data.benchmarks import open_benchmark
     from diptych.embed import load_model
     from diptych.embed.interpolation import interpolate
+    from diptych.evalsets.benchmark import open_benchmark
     from diptych.evaluate.zero_shot.shares import measure_shares, parse_shares, shares_table
 
     if (share is None) == (shares is None):

@@ -5,9 +5,9 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from diptych.data.benchmarks import Benchmark, open_benchmark
 from diptych.embed.encoder import Encoder
 from diptych.errors import InputError
+from diptych.evalsets.benchmark import Benchmark, open_benchmark
 from diptych.evaluate.zero_shot.class_embeddings import default_cache_folder
 from diptych.evaluate.zero_shot.evaluator import ZeroShot
 from diptych.files import expanded

@@ -21,11 +21,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from diptych.data.benchmarks import Benchmark
 from diptych.data.content import files_state
 from diptych.data.parquet_process import read_table
 from diptych.embed.encoder import Encoder
 from diptych.errors import ConfigError, DataError, InputError
+from diptych.evalsets.benchmark import Benchmark
 from diptych.evaluate.cached import check_digest, make_way, new_digest, read_or_none
 from diptych.evaluate.encoding import EncodedBatch, encode_benchmark
 from diptych.evaluate.progress import progress_bar

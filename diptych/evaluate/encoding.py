@@ -10,7 +10,6 @@ import torch
 from PIL import Image
 
 from diptych import distributed
-from diptych.data.benchmarks import Benchmark
 from diptych.data.decoding import decode_image
 from diptych.data.loader import evaluation_batches
 from diptych.data.sources import Source
@@ -19,6 +18,7 @@ from diptych.data.transforms import Preprocessing
 from diptych.embed.encoder import Encoder
 from diptych.embed.pictures import encode_apart, in_short
 from diptych.errors import ConfigError, DataError, ImageError
+from diptych.evalsets.benchmark import Benchmark
 from diptych.records import Broken, Sample
 
 MAX_BROKEN = 0.01

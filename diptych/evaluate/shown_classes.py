@@ -12,11 +12,11 @@ import logging
 from collections.abc import Mapping, Set
 from typing import Any
 
-from diptych.data.benchmarks import Benchmark
-from diptych.data.cards.card import Card
-from diptych.data.cards.opening import open_card
-from diptych.data.cards.table import CARDS
 from diptych.errors import DataError
+from diptych.evalsets.benchmark import Benchmark
+from diptych.evalsets.card import Card
+from diptych.evalsets.cards import CARDS
+from diptych.evalsets.opening import open_card
 from diptych.evaluate.encoded import Encoded
 from diptych.evaluate.tasks.task import Setting
 from diptych.records import Result

@@ -16,13 +16,13 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from diptych.data.cards.card import Card
-from diptych.data.cards.opening import failure, find_folder, missing, open_card
-from diptych.data.cards.table import CARDS, get_card
 from diptych.data.content import files_state
 from diptych.embed.encoder import Encoder
 from diptych.embed.resolver import as_encoder
 from diptych.errors import ConfigError, DataError, InputError
+from diptych.evalsets.card import Card
+from diptych.evalsets.cards import CARDS, get_card
+from diptych.evalsets.opening import failure, find_folder, missing, open_card
 from diptych.evaluate.cached import read_or_none
 from diptych.evaluate.predictions import predictions_path, read_predictions
 from diptych.evaluate.shown_classes import had_to_be_asked_for

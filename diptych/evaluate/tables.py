@@ -6,7 +6,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from diptych.data.benchmarks import Benchmark
+from diptych.evalsets.benchmark import Benchmark
 from diptych.evaluate.shown_classes import classes_in_words
 from diptych.records import Result
 

@@ -6,11 +6,11 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from diptych.data.cards.card import Card
-from diptych.data.cards.own import own_cards
-from diptych.data.cards.table import CARDS, get_card
 from diptych.embed.encoder import Encoder
 from diptych.errors import ConfigError, InputError
+from diptych.evalsets.card import Card
+from diptych.evalsets.cards import CARDS, get_card
+from diptych.evalsets.user_sets import own_cards
 from diptych.evaluate.provenance import run_record
 from diptych.evaluate.suite import Skipped, read_all, read_results_of, run_suite
 from diptych.evaluate.tasks.table import get_tasks

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 
-from diptych.data.cards.table import CARDS
+from diptych.evalsets.cards import CARDS
 from diptych.evaluate.shown_classes import classes_in_words
 from diptych.paper.exhibit import Exhibit, Shown
 from diptych.paper.numbers.chance import is_at_chance

@@ -21,9 +21,9 @@ import numpy as np
 from captions import all_captions, recaptioned
 
 from diptych import Model, load
-from diptych.data.benchmarks import Benchmark, open_benchmark
 from diptych.data.shards import write_shards
 from diptych.data.sources import open_source
+from diptych.evalsets.benchmark import Benchmark, open_benchmark
 from diptych.evaluate import ZeroShot, read_predictions, run_record
 from diptych.recipes import compact_rn
 from diptych.records import Result, Sample, write_results

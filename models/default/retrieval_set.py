@@ -12,8 +12,8 @@ from pathlib import Path
 
 from captions import all_captions
 
-from diptych.data.benchmarks import open_benchmark
 from diptych.data.shards import write_shards
+from diptych.evalsets.benchmark import open_benchmark
 from diptych.records import Sample
 
 CAPTIONS = 5

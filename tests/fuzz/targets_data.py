@@ -20,15 +20,15 @@ from PIL import Image
 from target import Seed, Target
 from tars import tar_of
 
-from diptych.data.cards.archives.hdf5 import read_array
-from diptych.data.cards.archives.reading import load_mat
-from diptych.data.cards.checking import count_samples
 from diptych.data.content import content_fingerprint, files_state
 from diptych.data.decoding import decode_image, picture_errors
 from diptych.data.parquet_process import describe
 from diptych.data.sources import open_source
 from diptych.data.transforms import Augmentation, Preprocessing, evaluation_pixels, training_pixels
 from diptych.errors import DataError
+from diptych.evalsets.archives.hdf5 import read_array
+from diptych.evalsets.archives.reading import load_mat
+from diptych.evalsets.checking import count_samples
 from diptych.records import Broken, Sample
 
 PREPROCESSING = Preprocessing(32)

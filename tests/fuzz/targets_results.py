@@ -12,7 +12,7 @@ from mutations import odd_value
 from target import Seed, Target
 from test_bad_evaluation_input import Shades, write_folders
 
-from diptych.data.cards.table import get_card
+from diptych.evalsets.cards import get_card
 from diptych.evaluate.classify.label_file import LabelFile
 from diptych.evaluate.classify.question import Question
 from diptych.evaluate.classify.rows import Classified

@@ -1,8 +1,7 @@
-"""The embedded pairs: a seeded generator of captioned scenes, and zero-shot tasks on them (docs/playground.md)."""
+"""The embedded pairs: a seeded generator of captioned scenes (docs/playground.md)."""
 
 from diptych.data.playground.sheet import contact_sheet
 from diptych.data.playground.source import Playground, make_sample
-from diptych.data.playground.tasks import playground_tasks
 from diptych.data.playground.vocabulary import HELD_OUT_COUNTS, HELD_OUT_PAIRS, KINDS, SPLITS
 
 __all__ = [
@@ -13,5 +12,4 @@ __all__ = [
     "Playground",
     "contact_sheet",
     "make_sample",
-    "playground_tasks",
 ]

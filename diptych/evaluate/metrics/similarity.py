@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from diptych.data.benchmarks import Benchmark
 from diptych.embed.encoder import Encoder
 from diptych.errors import InputError, ShapeError
+from diptych.evalsets.benchmark import Benchmark
 from diptych.evaluate.zero_shot.class_embeddings import class_embeddings
 from diptych.evaluate.zero_shot.classifier import zero_shot_logits
 

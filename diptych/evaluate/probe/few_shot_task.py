@@ -22,11 +22,11 @@ import safetensors
 import safetensors.torch
 import torch
 
-from diptych.data.benchmarks import Benchmark
-from diptych.data.cards.card import Card
-from diptych.data.cards.table import get_card
 from diptych.embed.encoder import Encoder
 from diptych.errors import InputError
+from diptych.evalsets.benchmark import Benchmark
+from diptych.evalsets.card import Card
+from diptych.evalsets.cards import get_card
 from diptych.evaluate.encoded import Encoded, encode_set
 from diptych.evaluate.metrics.classification import accuracy, accuracy_top_k, mean_per_class_accuracy
 from diptych.evaluate.metrics.ranking import roc_auc

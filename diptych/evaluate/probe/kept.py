@@ -11,9 +11,9 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from diptych.data.cards.card import Card
 from diptych.embed.encoder import Encoder
 from diptych.errors import InputError
+from diptych.evalsets.card import Card
 from diptych.evaluate.cached import read_or_none
 from diptych.evaluate.encoded import Encoded
 from diptych.evaluate.metrics.score import relevance

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from diptych.data.benchmarks import Benchmark
-from diptych.data.cards.card import Card
-from diptych.data.cards.opening import open_card
-from diptych.data.cards.table import CARDS, get_card
 from diptych.embed.encoder import Encoder
 from diptych.errors import DataError
+from diptych.evalsets.benchmark import Benchmark
+from diptych.evalsets.card import Card
+from diptych.evalsets.cards import CARDS, get_card
+from diptych.evalsets.opening import open_card
 from diptych.evaluate.encoded import Encoded, encode_set
 from diptych.evaluate.metrics.score import Score, of_repeats, relevance, score
 from diptych.evaluate.predictions import predictions_path, top_predictions, write_predictions

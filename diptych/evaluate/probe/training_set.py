@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from diptych.data.benchmarks import Benchmark
-from diptych.data.cards.card import Card
-from diptych.data.cards.opening import open_card
 from diptych.embed.encoder import Encoder
 from diptych.errors import DataError
+from diptych.evalsets.benchmark import Benchmark
+from diptych.evalsets.card import Card
+from diptych.evalsets.opening import open_card
 from diptych.evaluate.encoded import Encoded, encode_set
 from diptych.evaluate.probe.rows import Joined
 from diptych.evaluate.shown_classes import classes_shown, is_whole, joined, note, note_unlearned, open_tested

@@ -14,12 +14,12 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from diptych.data.cards.card import Card
-from diptych.data.cards.opening import open_card
-from diptych.data.cards.sources import ListedSource
 from diptych.data.sources import Source
 from diptych.embed.encoder import Encoder
 from diptych.errors import DataError, InputError
+from diptych.evalsets.card import Card
+from diptych.evalsets.opening import open_card
+from diptych.evalsets.set_sources import ListedSource
 from diptych.evaluate.encoded import Encoded, encode_set
 from diptych.evaluate.metrics.comparison import bootstrap
 from diptych.evaluate.metrics.geography import RADII_KM, great_circle_km

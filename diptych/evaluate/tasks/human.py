@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from diptych.data.cards.card import Card
-from diptych.data.cards.prompts import plain_name
 from diptych.embed.encoder import Encoder
 from diptych.errors import DataError, InputError
+from diptych.evalsets.card import Card
+from diptych.evalsets.prompts import plain_name
 from diptych.evaluate.encoded import encode_set
 from diptych.evaluate.metrics.comparison import bootstrap
 from diptych.evaluate.metrics.score import RESAMPLED, Score, score

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from diptych.data.cards.card import Card
-from diptych.data.cards.opening import open_card
 from diptych.embed.encoder import Encoder
 from diptych.errors import DataError, InputError, ShapeError
+from diptych.evalsets.card import Card
+from diptych.evalsets.opening import open_card
 from diptych.evaluate.encoded import Encoded, encode_set
 from diptych.evaluate.metrics.score import COUNTED, Score
 from diptych.evaluate.metrics.statistics import clopper_pearson

@@ -10,14 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
-from diptych.data.benchmarks import Benchmark
-from diptych.data.cards.card import Card
-from diptych.data.cards.opening import open_card
-from diptych.data.cards.sources import PairsSource
 from diptych.data.sources import Source
 from diptych.embed import Model
 from diptych.embed.encoder import Encoder
 from diptych.errors import DataError, InputError, ShapeError, TextError
+from diptych.evalsets.benchmark import Benchmark
+from diptych.evalsets.card import Card
+from diptych.evalsets.opening import open_card
+from diptych.evalsets.set_sources import PairsSource
 from diptych.evaluate.encoded import Encoded, encode_set
 from diptych.evaluate.encoding import MAX_BROKEN
 from diptych.evaluate.metrics.score import COUNTED, Score

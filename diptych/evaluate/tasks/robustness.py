@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from diptych.data.benchmarks import Benchmark
-from diptych.data.cards.card import Card
-from diptych.data.cards.imagenet import shift_classes
-from diptych.data.cards.prompts import get_prompts
 from diptych.embed.encoder import Encoder
 from diptych.errors import ShapeError
+from diptych.evalsets.benchmark import Benchmark
+from diptych.evalsets.card import Card
+from diptych.evalsets.imagenet_classes import shift_classes
+from diptych.evalsets.prompts import get_prompts
 from diptych.evaluate.encoded import Encoded, encode_set
 from diptych.evaluate.metrics.score import COUNTED, Score
 from diptych.evaluate.metrics.statistics import clopper_pearson

@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from diptych.data.benchmarks import Benchmark
-from diptych.data.cards.card import Card
 from diptych.data.shifts import SHIFTS, ShiftedSource, title, variants
 from diptych.embed.encoder import Encoder
 from diptych.errors import ConfigError
+from diptych.evalsets.benchmark import Benchmark
+from diptych.evalsets.card import Card
 from diptych.evaluate.encoded import encode_set
 from diptych.evaluate.metrics.score import score
 from diptych.evaluate.results import make_result

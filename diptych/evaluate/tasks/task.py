@@ -5,11 +5,11 @@ import hashlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from diptych.data.benchmarks import Benchmark, LabelledSource
-from diptych.data.cards.card import Card
-from diptych.data.cards.sources import RelabelledSource
 from diptych.embed.encoder import Encoder
 from diptych.errors import DataError
+from diptych.evalsets.benchmark import Benchmark, LabelledSource
+from diptych.evalsets.card import Card
+from diptych.evalsets.set_sources import RelabelledSource
 from diptych.files import expanded
 from diptych.records import Result
 

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from diptych.data.benchmarks import Benchmark
-from diptych.data.cards.card import Card
 from diptych.embed.encoder import Encoder
 from diptych.errors import DataError, InputError, ShapeError
+from diptych.evalsets.benchmark import Benchmark
+from diptych.evalsets.card import Card
 from diptych.evaluate.encoded import Encoded, encode_set
 from diptych.evaluate.encoding import MAX_BROKEN
 from diptych.evaluate.metrics.score import Score, score
@@ -140,7 +140,7 @@ def _known(encoded: Encoded, frames: Benchmark, row: int, name: str) -> str:
 
 
 def _measure(encoder: Encoder, card: Card, setting: Setting) -> list[Result]:
-    from diptych.data.cards.video import open_frames  # needs PyAV, which other tasks do without
+    from diptych.evalsets.video_frames import open_frames  # needs PyAV, which other tasks do without
 
     return measure_video(encoder, open_frames(card, setting.data, "test", NUM_FRAMES), setting)
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from diptych.data.benchmarks import Benchmark, warn_of_codes
-from diptych.data.cards.card import Card
-from diptych.data.cards.table import CARDS
 from diptych.embed.encoder import Encoder
+from diptych.evalsets.benchmark import Benchmark, warn_of_codes
+from diptych.evalsets.card import Card
+from diptych.evalsets.cards import CARDS
 from diptych.evaluate.encoded import Encoded, encode_set
 from diptych.evaluate.metrics.score import relevance, score
 from diptych.evaluate.predictions import TOP_K, predictions_path, top_predictions, write_predictions

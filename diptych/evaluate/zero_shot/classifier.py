@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from diptych.data.cards.prompts import DEFAULT_TEMPLATES
 from diptych.embed.encoder import Encoder
 from diptych.embed.pictures import in_batches
 from diptych.errors import InputError, ShapeError
+from diptych.evalsets.prompts import DEFAULT_TEMPLATES
 from diptych.evaluate.metrics.classification import accuracy
 from diptych.evaluate.zero_shot.class_embeddings import class_embeddings
 from diptych.evaluate.zero_shot.prompts import check_class_names, check_templates

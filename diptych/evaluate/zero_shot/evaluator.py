@@ -13,10 +13,10 @@ import numpy as np
 import torch
 
 from diptych import distributed
-from diptych.data.benchmarks import Benchmark, warn_of_codes
 from diptych.data.tokenizer import Tokenizer
 from diptych.embed.encoder import Encoder
 from diptych.errors import ConfigError, TextError
+from diptych.evalsets.benchmark import Benchmark, warn_of_codes
 from diptych.evaluate.encoding import encode_benchmark
 from diptych.evaluate.metrics.classification import accuracy, accuracy_top_k, mean_per_class_accuracy
 from diptych.evaluate.metrics.comparison import paired_test

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 
 from diptych import distributed
-from diptych.data.benchmarks import Benchmark
 from diptych.data.transforms import Preprocessing, normalise
 from diptych.embed.model import Model, evaluating
 from diptych.errors import ConfigError
+from diptych.evalsets.benchmark import Benchmark
 from diptych.evaluate.encoding import encode_benchmark
 from diptych.evaluate.metrics.classification import accuracy, mean_per_class_accuracy
 from diptych.evaluate.metrics.statistics import clopper_pearson

@@ -6,10 +6,10 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from diptych.data.benchmarks import Benchmark
 from diptych.embed import Model
 from diptych.embed.interpolation import interpolate
 from diptych.errors import ConfigError
+from diptych.evalsets.benchmark import Benchmark
 from diptych.evaluate.zero_shot.evaluator import ZeroShot
 from diptych.records import Result
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from diptych.data.cards.table import CARDS
+from diptych.evalsets.cards import CARDS
 from diptych.records import Result
 
 _CLASSIFIED = ("zero_shot", "video", "linear_probe", "few_shot")

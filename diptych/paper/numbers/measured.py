@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from diptych.data.cards.table import CARDS
+from diptych.evalsets.cards import CARDS
 from diptych.evaluate.probe.training_set import HELD_OUT
 from diptych.evaluate.shown_classes import classes_in_words
 from diptych.paper.numbers.chance import is_at_chance

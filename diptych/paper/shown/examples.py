@@ -7,13 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from diptych.data.benchmarks import Benchmark
-from diptych.data.cards.card import Card
-from diptych.data.cards.opening import find_folder, open_card
-from diptych.data.cards.own import own_cards
-from diptych.data.cards.table import CARDS
 from diptych.data.decoding import decode_image
 from diptych.errors import DataError, InputError
+from diptych.evalsets.benchmark import Benchmark
+from diptych.evalsets.card import Card
+from diptych.evalsets.cards import CARDS
+from diptych.evalsets.opening import find_folder, open_card
+from diptych.evalsets.user_sets import own_cards
 from diptych.paper.exhibit import Exhibit
 from diptych.paper.shown.figure21 import ShownExamples, find_predictions, paper_examples, shown_examples
 from diptych.records import Result, Sample

@@ -5,7 +5,7 @@ Source: CLIP paper, section 3.1.5.
 
 from collections.abc import Mapping, Sequence
 
-from diptych.data.cards.table import CARDS
+from diptych.evalsets.cards import CARDS
 from diptych.evaluate.probe.efficiency import Needed, examples_to_match, summarise_needed
 from diptych.evaluate.probe.few_shot import CLASSIFIERS, SHOTS
 from diptych.paper.exhibit import Exhibit, Shown

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from diptych.data.cards.prompts import get_prompts
-from diptych.data.cards.table import CARDS
 from diptych.errors import DataError, InputError
+from diptych.evalsets.cards import CARDS
+from diptych.evalsets.prompts import get_prompts
 from diptych.evaluate.predictions import read_predictions
 from diptych.paper.exhibit import Shown
 from diptych.paper.numbers.measured import published_cell

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from diptych.data.cards.prompts import plain_name
 from diptych.errors import InputError
+from diptych.evalsets.prompts import plain_name
 from diptych.evaluate.metrics.score import Score
 from diptych.evaluate.tasks.human import COLUMNS, DATASET, agreement
 from diptych.paper.exhibit import Exhibit, Shown

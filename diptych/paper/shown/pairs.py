@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from diptych.data.cards.table import CARDS
+from diptych.evalsets.cards import CARDS
 from diptych.evaluate.metrics.comparison import Paired, holm, paired_test
 from diptych.paper.exhibit import Exhibit, Shown
 from diptych.paper.numbers.answers import of_the_same_samples, read_answers_of, right

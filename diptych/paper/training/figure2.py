@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from diptych.data.benchmarks import Benchmark
 from diptych.embed.encoder import Evaluator
 from diptych.errors import ConfigError
+from diptych.evalsets.benchmark import Benchmark
 from diptych.evaluate import PredictiveZeroShot, ZeroShot
 from diptych.evaluate.provenance import run_record
 from diptych.files import writing

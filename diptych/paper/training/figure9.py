@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from diptych.data.benchmarks import Benchmark
 from diptych.errors import ConfigError
+from diptych.evalsets.benchmark import Benchmark
 from diptych.evaluate import ZeroShot
 from diptych.evaluate.provenance import run_record
 from diptych.files import writing

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from diptych.data.benchmarks import Benchmark
 from diptych.data.sources import Source
 from diptych.embed.encoder import Evaluator
 from diptych.errors import ConfigError, DataError
+from diptych.evalsets.benchmark import Benchmark
 from diptych.evaluate.metrics.statistics import clopper_pearson
 from diptych.files import read_object
 from diptych.records import Broken, Result, Sample

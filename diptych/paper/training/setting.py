@@ -4,9 +4,9 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from diptych.data.benchmarks import Benchmark, open_benchmark
-from diptych.data.playground import playground_tasks
 from diptych.errors import InputError
+from diptych.evalsets.benchmark import Benchmark, open_benchmark
+from diptych.evalsets.playground_tasks import playground_tasks
 from diptych.evaluate.zero_shot.prompts import check_templates
 from diptych.paper.training.runs import thinned
 from diptych.recipes import configure

@@ -1,6 +1,0 @@
-"""Benchmark cards: the paper's evaluation sets, and how each is read in whatever form its files come."""
-
-from diptych.data.cards.card import Card
-from diptych.data.cards.prompts import Prompts, get_prompts, prompts_table
-
-__all__ = ["Card", "Prompts", "get_prompts", "prompts_table"]

@@ -1,0 +1,95 @@
+"""Sets whose pictures lie in a folder per class: Country211, Rendered SST2, SUN and aYahoo."""
+
+from pathlib import Path
+
+from diptych.data.image_files import PassedOver, walk_images
+from diptych.data.sources import Source
+from diptych.errors import DataError
+from diptych.evalsets.archive_registry import Layout, register
+from diptych.evalsets.archives.reading import ClassIndex, below, choose_split, class_folders, field, inside, lines
+from diptych.evalsets.prompts import Prompts, plain_name
+from diptych.evalsets.set_sources import Entry, ListedSource
+
+_SPLITS = {"train": "train", "val": "valid", "test": "test"}
+
+_CODES = (
+    "AD AE AF AG AI AL AM AO AQ AR AT AU AW AX AZ BA BB BD BE BF BG BH BJ BM BN BO BQ BR BS BT BW BY BZ CA CD CF CH CI "
+    "CK CL CM CN CO CR CU CV CW CY CZ DE DK DM DO DZ EC EE EG ES ET FI FJ FK FO FR GA GB GD GE GF GG GH GI GL GM GP GR "
+    "GS GT GU GY HK HN HR HT HU ID IE IL IM IN IQ IR IS IT JE JM JO JP KE KG KH KN KP KR KW KY KZ LA LB LC LI LK LR LT "
+    "LU LV LY MA MC MD ME MF MG MK ML MM MN MO MQ MR MT MU MV MW MX MY MZ NA NC NG NI NL NO NP NZ OM PA PE PF PG PH PK "
+    "PL PR PS PT PW PY QA RE RO RS RU RW SA SB SC SD SE SG SH SI SJ SK SL SM SN SO SS SV SX SY SZ TG TH TJ TL TM TN TO "
+    "TR TT TW TZ UA UG US UY UZ VA VE VG VI VN VU WS XK YE ZA ZM ZW"
+)
+COUNTRY_CODES = tuple(_CODES.split())
+"""ISO 3166 codes in the order of the 211 countries' names in the prompts table."""
+
+_YAHOO = "bag building carriage centaur donkey goat jetski monkey mug statue wolf zebra"
+_YAHOO_PICTURES = "ayahoo_test_images"
+_SUN_CLASSES = 723
+
+
+def _country(folder: Path, split: str) -> Source:
+    codes = {code: index for index, code in enumerate(COUNTRY_CODES)}
+    return class_folders(folder / choose_split("Country211", split, _SPLITS), codes.get, len(codes))
+
+
+def _review(folder: Path, split: str) -> Source:
+    index = ClassIndex("RenderedSST2")
+    return class_folders(folder / choose_split("Rendered SST2", split, _SPLITS), index.get, 2)
+
+
+def _sun(folder: Path, split: str) -> Source:
+    """The 723-class set of Visual N-Grams; which of the SUN database's classes those are is for the folder to say."""
+    choose_split("SUN", split, {"test": "all"})
+    passed_over = PassedOver(images_only=True)
+    files = sorted(walk_images(folder, passed_over))
+    passed_over.log(folder)
+    names = {path: _sun_name(path) for path in {file.rpartition("/")[0] for file in files}}
+    labels = {name: index for index, name in enumerate(sorted(set(names.values())))}
+    if not len(labels) == len(names) == _SUN_CLASSES:
+        raise DataError(f"{folder} has {len(names)} folders with pictures, the paper's SUN has {_SUN_CLASSES} classes")
+    return ListedSource(folder, tuple(Entry(file, labels[names[file.rpartition("/")[0]]]) for file in files))
+
+
+def _sun_words(folder: Path) -> Prompts:
+    names = sorted({_sun_name(file.rpartition("/")[0]) for file in walk_images(folder)})
+    return Prompts(tuple((name,) for name in names), ("a photo of a {c}.", "a photo of the {c}."), "a photo of a {c}.")
+
+
+def _sun_name(folder: str) -> str:
+    """The name of the class whose pictures a folder holds: a/apse/indoor is "apse indoor"."""
+    parts = folder.split("/")
+    return " ".join(parts[1:] if len(parts[0]) == 1 else parts).replace("_", " ")
+
+
+def _yahoo(folder: Path, split: str) -> Source:
+    """aYahoo: a list gives each picture's class; without it the file names do ("bag_227.jpg")."""
+    choose_split("aYahoo", split, {"test": "all"})
+    place = "" if any(folder.glob("bag_*")) else f"{_YAHOO_PICTURES}/"
+    listed = folder / "attribute_data" / "ayahoo_test.txt"
+    classes: dict[str, str] = {}
+    if listed.exists():
+        for where, line in lines(listed):
+            picture, name = [*line.split(), ""][:2]
+            if classes.setdefault(inside(picture, where), name) != name:
+                raise DataError(f"{where} gives {picture} two classes, {classes[picture]} and {name}")
+    else:
+        classes = {name: name.rpartition("_")[0] for name in walk_images(folder / place)}
+    index = {name: label for label, name in enumerate(_YAHOO.split())}
+    entries = []
+    for picture, name in sorted(classes.items()):
+        label = field(index, plain_name(name), int, f"aYahoo's {picture}, of class {name!r:.40}")
+        entries.append(Entry(f"{place}{picture}", label))
+    if not entries:
+        raise DataError(f"{folder / place} has no pictures")
+    return ListedSource(folder, tuple(entries))
+
+
+register(
+    {
+        "Country211": below(_country, ["*/[A-Z][A-Z]"], ["country211"]),
+        "RenderedSST2": below(_review, ["*/negative", "*/positive"], ["rendered-sst2"]),
+        "SUN": below(_sun, ["[a-z]/*/*"], ["images", "SUN*"], _sun_words),
+        "aYahoo": (Layout(_yahoo, (_YAHOO_PICTURES,)), Layout(_yahoo, ("bag_*",))),
+    }
+)

@@ -1,0 +1,145 @@
+"""Archives with a folder per class that are divided by a seeded rule: Caltech101, EuroSAT, RESISC45.
+
+The paper does not say how it drew its pictures, so ours are others; the numbers per class are the paper's.
+"""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from diptych.data.image_files import PassedOver, walk_images
+from diptych.data.sources import Source
+from diptych.errors import DataError
+from diptych.evalsets.archive_registry import register
+from diptych.evalsets.archives.reading import ClassIndex, check_split, either, folders_of, inner, shuffled
+from diptych.evalsets.set_sources import Entry, ListedSource
+
+logger = logging.getLogger(__name__)
+
+_STRAY = "tmp"
+CALTECH101_NAMES = {
+    "BACKGROUND_Google": "background",
+    "Faces": "off-center face",
+    "Faces_easy": "centered face",
+    "Leopards": "leopard",
+    "Motorbikes": "motorbike",
+    "airplanes": "airplane",
+    "car_side": "side of a car",
+    "cougar_body": "body of a cougar cat",
+    "cougar_face": "face of a cougar cat",
+    "crocodile_head": "head of a crocodile",
+    "flamingo_head": "head of a flamingo",
+    "snoopy": "snoopy (cartoon beagle)",
+    "yin_yang": "yin and yang symbol",
+}
+EUROSAT_NAMES = {
+    "PermanentCrop": "permanent crop land",
+    "Residential": "residential buildings or homes or apartments",
+    "Pasture": "pasture land",
+    "SeaLake": "lake or sea",
+    "HerbaceousVegetation": "brushland or shrubland",
+    "AnnualCrop": "annual crop land",
+    "Industrial": "industrial buildings or commercial buildings",
+    "Highway": "highway or road",
+}
+
+
+def read_caltech101(folder: Path, split: str) -> Source:
+    """101_ObjectCategories with its 102 folders: 30 pictures of each class for training, the others for test.
+
+    BACKGROUND_Google is a class of the paper's, too; so is its 468th picture, whose name is "tmp" without an ending:
+    only with it are there 6,085 for test.
+
+    Raises:
+        DataError: a class has no more than 30 pictures, so that nothing is left for test.
+    """
+    check_split("Caltech-101", split, "train", "test")
+    base = inner(folder, "101_ObjectCategories", "caltech-101/101_ObjectCategories", "caltech101/101_ObjectCategories")
+
+    def divide(name: str, found: int) -> tuple[int, int]:
+        if found <= 30:
+            raise DataError(f"{base / name} has {found} pictures; 30 are for training, and more must be left for test")
+        return 30, found - 30
+
+    return _divided(base, split, ClassIndex("Caltech101", CALTECH101_NAMES), divide)
+
+
+def read_eurosat(folder: Path, split: str) -> Source:
+    """2750 (the RGB archive): 1,000 pictures of each class for training, 500 others for test."""
+    check_split("EuroSAT", split, "train", "test")
+    base = inner(folder, "2750", "EuroSAT/2750", "EuroSAT_RGB")
+    return _divided(base, split, ClassIndex("EuroSAT", EUROSAT_NAMES), _shares("EuroSAT", 1000, 500), 1500)
+
+
+def read_resisc45(folder: Path, split: str) -> Source:
+    """NWPU-RESISC45: 70 pictures of each class for training, 560 others for test; 70 of each stay unused."""
+    check_split("RESISC45", split, "train", "test")
+    base = inner(folder, "NWPU-RESISC45")
+    return _divided(base, split, ClassIndex("RESISC45"), _shares("RESISC45", 70, 560), 630)
+
+
+def _shares(title: str, train: int, test: int) -> Callable[[str, int], tuple[int, int]]:
+    """The numbers of a complete class; of an incomplete one all pictures, in the same proportion."""
+
+    def divide(name: str, found: int) -> tuple[int, int]:
+        if found >= train + test:
+            return train, test
+        if found < 2:
+            raise DataError(f"{title}: the class {name} has {found or 'no'} picture; it needs {train + test}")
+        part = min(max(1, found * train // (train + test)), found - 1)
+        return part, found - part
+
+    return divide
+
+
+def _divided(
+    base: Path,
+    split: str,
+    classes: ClassIndex,
+    divide: Callable[[str, int], tuple[int, int]],
+    complete: int = 0,
+) -> Source:
+    """The pictures of a split: of each class the first ones of its seeded order for training, the next for test."""
+    names = folders_of(base)
+    labels = classes.order(names, str(base))
+    entries, short, passed_over = [], [], PassedOver(images_only=True)
+    for name, label in zip(names, labels, strict=True):
+        stray = [_STRAY] if name == "BACKGROUND_Google" and _is_jpeg(base / name / _STRAY) else []
+        files = shuffled(f"{name}/{picture}" for picture in [*walk_images(base / name, passed_over), *stray])
+        train, test = divide(name, len(files))
+        chosen = files[:train] if split == "train" else files[train : train + test]
+        entries += [Entry(file, label) for file in sorted(chosen)]
+        short += [name] if len(files) < complete else []
+    passed_over.log(base)
+    if short:
+        logger.warning(
+            "%s is incomplete: %d classes have fewer than the %d pictures that the rule needs, first of them %s",
+            base,
+            len(short),
+            complete,
+            short[0],
+        )
+    return ListedSource(base, entries)
+
+
+def _is_jpeg(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(2) == b"\xff\xd8"
+    except OSError:
+        return False
+
+
+register(
+    {
+        "Caltech101": either(
+            read_caltech101,
+            "101_ObjectCategories",
+            "caltech-101/101_ObjectCategories",
+            "caltech101/101_ObjectCategories",
+            "BACKGROUND_Google",
+        ),
+        "EuroSAT": either(read_eurosat, "2750", "EuroSAT/2750", "EuroSAT_RGB", "AnnualCrop"),
+        "RESISC45": either(read_resisc45, "NWPU-RESISC45", "circular_farmland"),
+    }
+)

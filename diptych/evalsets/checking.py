@@ -1,0 +1,256 @@
+"""Which of the paper's sets are there, in which form, whole or not: counted without decoding a picture."""
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from diptych.data.content import innermost
+from diptych.data.grouping import key_and_extension
+from diptych.data.parquet import ParquetSource
+from diptych.data.shards import TarSource
+from diptych.data.sources import Source
+from diptych.data.tables import FolderSource
+from diptych.data.tar import DamagedArchiveError, read_names
+from diptych.errors import DataError
+from diptych.evalsets.archive_registry import LAYOUTS
+from diptych.evalsets.benchmark import CLASS_NAMES_FILE, Benchmark
+from diptych.evalsets.card import Card
+from diptych.evalsets.cards import CARDS, get_card
+from diptych.evalsets.opening import failure, find_folder, missing, open_card
+from diptych.evalsets.parquet_sets import count_rows, distinct_labels, is_parquet_set
+from diptych.evalsets.prompts import get_prompts
+from diptych.evalsets.set_sources import ArraySource
+from diptych.files import size_of
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class SetState:
+    """What was found of a set.
+
+    Attributes:
+        card: of the set.
+        folder: where it lies; None where it is missing.
+        form: "wds", "parquet", "archive" (the original one) or "class folders"; "" where it is missing.
+        sizes: samples by split, of those that could be counted.
+        num_classes: of what is there; None where that is not known.
+        problems: what is missing, broken, or differs in size or classes from the paper's set, one sentence each.
+        notes: what is worth knowing but wrong with nothing.
+        where: words for where to put the set and where to get it.
+    """
+
+    card: Card
+    folder: Path | None
+    form: str
+    sizes: Mapping[str, int]
+    num_classes: int | None
+    problems: tuple[str, ...]
+    notes: tuple[str, ...]
+    where: str
+
+    @property
+    def present(self) -> bool:
+        """Whether there is a folder for it."""
+        return self.folder is not None
+
+    @property
+    def equal(self) -> bool:
+        """Whether it is whole, and of the sizes and classes of its card."""
+        return self.present and not self.problems
+
+
+def check_data(root: str | Path, names: Iterable[str] | None = None) -> list[SetState]:
+    """Look for the paper's sets below a folder, and count what is there; every set that is asked for has a state.
+
+    Args:
+        root: the folder that holds the sets.
+        names: of cards; by default all.
+    Raises:
+        DataError: there is no such folder.
+        InputError: there is no card of a name.
+    """
+    cards = list(CARDS.values()) if names is None else [get_card(name) for name in names]
+    return [check_set(card, root) for card in cards]
+
+
+def check_set(card: Card, root: str | Path) -> SetState:
+    """The state of one set; whatever is wrong with it becomes one of its problems."""
+    folder, where = find_folder(card, root), missing(card, root)
+    if folder is None:
+        return SetState(card, None, "", {}, None, ("it is not there",), (), where)
+    sizes: dict[str, int] = {}
+    problems: list[str] = []
+    notes: list[str] = []
+    num_classes, form = None, ""
+    for split in card.splits or {"test": 0}:
+        try:
+            form = form or _form(card, folder)
+            benchmark = open_card(card, root, split)
+            num_classes = len(benchmark.class_names) - len(benchmark.absent) if card.num_classes else None
+            count, found = count_samples(benchmark.source)
+            found += _label_problems(benchmark, card)
+        except DataError as error:
+            problems.append(f"{split}: {error}")
+            continue
+        except Exception as error:  # one set's reader that fails must not take the table of the others along
+            problems.append(f"{split}: {failure(error)}")
+            continue
+        problems += [f"{split}: {problem}" for problem in found]
+        notes += [note for note in _name_notes(benchmark, card) if note not in notes]
+        if count is None:
+            notes.append(f"{split}: its samples cannot be counted without reading them")
+        else:
+            sizes[split] = count
+    problems, more = _compare(card, sizes, problems)
+    if num_classes is not None and num_classes != card.num_classes:
+        problems.append(f"it has {num_classes} classes, the paper's set {card.num_classes}")
+    return SetState(card, folder, form, sizes, num_classes, tuple(problems), (*notes, *more), where)
+
+
+def count_samples(source: Source) -> tuple[int | None, list[str]]:
+    """How many samples a source has, as far as that shows without decoding, and what is wrong with its files.
+
+    Tar shards are passed over from header to header, parquet files are asked for their metadata, files for their sizes.
+    """
+    return _count(innermost(source))
+
+
+def _count(source: Any) -> tuple[int | None, list[str]]:
+    if isinstance(source, TarSource):
+        counts = [_count_tar(path) for path in source.files]
+        return sum(count for count, _ in counts), [problem for _, problem in counts if problem]
+    if isinstance(source, ParquetSource):
+        return count_rows(source.files), []
+    if isinstance(source, ArraySource):
+        return len(source.labels), []
+    if isinstance(source, FolderSource):
+        return len(source.names), _file_problems(source.root / name for name in source.names)
+    entries = getattr(source, "entries", None)  # of pictures or videos that a list names
+    if entries is None:
+        return None, []
+    return len(entries), _file_problems(source.root / entry.file for entry in entries)
+
+
+def states_table(states: Sequence[SetState]) -> Table:
+    """The sets that are there as a table: sizes beside those of the card where they differ, and problems."""
+    there, equal = sum(state.present for state in states), sum(state.equal for state in states)
+    table = Table(title=f"{there} of {len(states)} sets are there, {equal} as in the paper", title_justify="left")
+    table.add_column("set", no_wrap=True)
+    table.add_column("form")
+    for split in ("train", "val", "test", "classes"):
+        table.add_column(split, justify="right")
+    table.add_column("state", overflow="fold")
+    for state in (state for state in states if state.present):
+        card = state.card
+        numbers = [_beside(state.sizes.get(split), card.splits.get(split)) for split in ("train", "val", "test")]
+        said = "as in the paper" if state.equal else "; ".join(state.problems)
+        words = "\n".join([said, *state.notes])
+        classes = _beside(state.num_classes, card.num_classes or None)
+        table.add_row(card.name, state.form, *numbers, classes, words)
+    return table
+
+
+def missing_lines(states: Sequence[SetState], root: str | Path) -> list[str]:
+    """A line for each set that is not there: its name, and how to get it."""
+    lines = []
+    for state in states:
+        card = state.card
+        if state.present:
+            continue
+        get = f"diptych data fetch {card.name} {Path(root) / card.name}  # or by hand: " if card.hub else ""
+        lines.append(f"{card.name:<16} {get}{card.homepage}")
+    return lines
+
+
+def _beside(found: int | None, wanted: int | None) -> str:
+    if found is None:
+        return "" if wanted is None else f"of {wanted:,}"
+    return f"{found:,}" if wanted is None or found == wanted else f"{found:,} of {wanted:,}"
+
+
+def _form(card: Card, folder: Path) -> str:
+    """What open_card takes the folder for."""
+    if is_parquet_set(folder, "test"):
+        return "parquet"
+    if (folder / CLASS_NAMES_FILE).exists():
+        return "wds"
+    return "archive" if any(layout.fits(folder) for layout in LAYOUTS.get(card.name, ())) else "class folders"
+
+
+def _compare(card: Card, sizes: Mapping[str, int], problems: list[str]) -> tuple[list[str], list[str]]:
+    """The problems with those of sizes; and notes."""
+    wanted = card.splits.get("train", 0) + card.splits.get("val", 0)
+    if "val" in card.splits and "val" not in sizes and sizes.get("train") == wanted:
+        others = [problem for problem in problems if not problem.startswith("val: ")]
+        rest = [problem for problem in _compare(card, {**sizes, "train": card.splits["train"]}, others)[0]]
+        return rest, ["its training pictures contain the validation pictures"]
+    differing = [
+        f"{split} has {sizes[split]:,} samples, the paper's set {size:,}"
+        for split, size in card.splits.items()
+        if split in sizes and sizes[split] != size
+    ]
+    return problems + differing, []
+
+
+def _name_notes(benchmark: Benchmark, card: Card) -> list[str]:
+    if not card.prompts or not benchmark.class_names:
+        return []
+    ours = [names[0] for names in get_prompts(card.prompts).class_names]
+    differing = sum(one != other for one, other in zip(ours, benchmark.class_names, strict=False))
+    return [f"{differing} of its class names are its own, not the paper's"] if differing else []
+
+
+def _label_problems(benchmark: Benchmark, card: Card) -> list[str]:
+    """Labels out of range, missing ones, and classes without samples, where labels can be had without the pictures."""
+    labels = _labels(innermost(benchmark.source))
+    if not card.num_classes or labels is None or card.task == "multi_label":
+        return []
+    classes = set(range(len(benchmark.class_names)))
+    problems = []
+    if outside := sorted(label for label in labels if label is not None and label not in classes):
+        problems.append(f"labels go up to {outside[-1]}, but the classes from 0 to {len(classes) - 1}")
+    if None in labels:
+        problems.append("some samples have no label")
+    if len(classes & labels) < min(2, len(classes)):
+        problems.append("all samples are of one class" if classes & labels else "no sample has a label")
+    elif empty := classes - labels:
+        problems.append(f"{len(empty)} of {len(classes)} classes have no samples")
+    return problems
+
+
+def _labels(source: Any) -> set[int | None] | None:
+    """The labels that occur, or None where only reading everything would tell."""
+    if isinstance(source, ParquetSource):
+        return distinct_labels(source.files)
+    if isinstance(source, ArraySource):
+        return set(np.unique(source.labels).tolist())
+    if isinstance(source, FolderSource) and source.classes is not None:
+        return {source.classes[name.split("/", 1)[0]] for name in source.names}
+    entries = getattr(source, "entries", None)
+    return None if entries is None else {entry.label for entry in entries}
+
+
+def _file_problems(paths: Iterable[Path]) -> list[str]:
+    lost: list[Path] = []
+    empty: list[Path] = []
+    for path in paths:
+        if not (size := size_of(path)):
+            (lost if size is None else empty).append(path)
+    said = [f"{len(lost):,} files are missing, such as {lost[0]}"] if lost else []
+    return said + ([f"{len(empty):,} files are empty, such as {empty[0]}"] if empty else [])
+
+
+def _count_tar(path: Path) -> tuple[int, str]:
+    """The samples of a shard, and what is wrong with it; consecutive members of one key are a sample, as in reading."""
+    count, last = 0, ""
+    try:
+        for member in read_names(path):
+            key = key_and_extension(member)[0]
+            count += bool(key) and key != last
+            last = key or last
+    except (DamagedArchiveError, OSError) as error:
+        return count, f"{path} breaks off: {str(error)[:200]}"
+    return count, "" if count else f"{path} holds no samples"

@@ -1,0 +1,167 @@
+"""The paper's derived sets from their sources, by seeded rules, in the clip-benchmark/wds layout."""
+
+import dataclasses
+import itertools
+import json
+import logging
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+from PIL import __version__ as pillow_version
+from rich.console import Console
+from rich.progress import track
+
+from diptych.data.shards import write_shards
+from diptych.errors import DataError, InputError
+from diptych.evalsets import countries, derived, rendering
+from diptych.evalsets.archives.reading import SEED
+from diptych.evalsets.benchmark import CLASS_NAMES_FILE, TEMPLATES_FILE
+from diptych.evalsets.cards import CARDS
+from diptych.evalsets.derived import Draft
+from diptych.evalsets.prompts import get_prompts
+from diptych.files import expanded, writing
+from diptych.records import Sample
+
+MANIFEST = "prepared.json"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Preparation:
+    """How a derived set is made.
+
+    Attributes:
+        source: what it is made from, in words.
+        rule: which pictures it gets, in words.
+        draft: from the source and the seed to what is to be written.
+    """
+
+    source: str
+    rule: str
+    draft: Callable[[Path, int], Draft]
+
+
+PREPARED: Mapping[str, Preparation] = MappingProxyType(
+    {
+        "Country211": Preparation(
+            "a .csv or .parquet of geotagged photos with the columns path, latitude, longitude and country (ISO 3166)",
+            "of each country with 300 photos or more 150 for training, 50 for validation and 100 for test",
+            countries.country211,
+        ),
+        "RenderedSST2": Preparation(
+            "a folder with train.tsv, dev.tsv and test.tsv of SST-2: a sentence and its label, 0 or 1, a line",
+            "each sentence as a picture, black on white, 448 x 448 pixels",
+            rendering.rendered_sst2,
+        ),
+        "CLEVRCounts": Preparation(
+            "the folder CLEVR_v1.0, unpacked",
+            "2,000 of the training pictures and 500 of the validation pictures, by their number of objects",
+            derived.clevr_counts,
+        ),
+        "KITTI": Preparation(
+            "the folder that holds training/image_2 and training/label_2 of the object detection set, and mapping/",
+            "by the nearest vehicle: up to 8 m, up to 20 m, further, none; test by drives, or 711 pictures",
+            derived.kitti,
+        ),
+        "EuroSAT": Preparation(
+            "the folder 2750 of EuroSAT's RGB archive",
+            "1,000 training and 500 test pictures of each class",
+            derived.eurosat,
+        ),
+        "RESISC45": Preparation(
+            "the folder NWPU-RESISC45",
+            "70 training and 560 test pictures of each class",
+            derived.resisc45,
+        ),
+    }
+)
+"""By the card's name."""
+
+
+def prepare(name: str, source: str | Path, out: str | Path, *, seed: int = SEED) -> Path:
+    """Make a derived set of the paper, in the wds layout, with a manifest that says how it was made.
+
+    The same source and seed give the same bytes. The folder appears whole or not at all.
+
+    Args:
+        name: one of PREPARED.
+        source: what it is made from; see PREPARED.
+        out: the set's folder, to be made; called as its card, it is found in the folder of sets.
+        seed: of the drawing; with the default EuroSAT, RESISC45, CLEVRCounts and KITTI get the pictures that reading
+            their archives in place gives.
+    Returns:
+        The folder.
+    Raises:
+        InputError: no such derived set.
+        DataError: the folder is there already, the source is incomplete or broken, or the disk is full; the message
+            names the file.
+    """
+    if name not in PREPARED:
+        raise InputError(f"{name!r} is not prepared from anything; these are: {', '.join(PREPARED)}")
+    source, out = expanded(source), expanded(out)
+    if out.exists():
+        raise DataError(f"{out} is there already: name another folder, or delete it first")
+    if not source.exists():
+        raise DataError(f"there is no {source}; {name} is made from {PREPARED[name].source}")
+    draft = PREPARED[name].draft(source, seed)
+    wanted = CARDS[name].num_classes
+    if len(draft.class_names) != wanted:
+        logger.warning("%s: %d classes, the paper has %d: a set of its own", name, len(draft.class_names), wanted)
+    with writing(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+        try:
+            unfinished.chmod(0o777 & ~_umask())
+            _write(name, draft, unfinished, seed)
+            unfinished.rename(out)
+        finally:
+            shutil.rmtree(unfinished, ignore_errors=True)
+    return out
+
+
+def _write(name: str, draft: Draft, folder: Path, seed: int) -> None:
+    templates = get_prompts(name).templates
+    (folder / CLASS_NAMES_FILE).write_text("\n".join(draft.class_names) + "\n", encoding="utf-8")
+    (folder / TEMPLATES_FILE).write_text("\n".join(templates) + "\n", encoding="utf-8")
+    numbers = itertools.count()
+    per_class = {}
+    for split, entries in draft.splits.items():
+        labels = [label for _, label in entries]
+        if len(set(labels)) < 2:
+            raise DataError(f"{name}: all {len(labels)} {split} pictures are of one class; is the source whole?")
+        per_class[split] = [labels.count(label) for label in range(len(draft.class_names))]
+        write_shards(_with_bar(_samples(draft, split, numbers), f"{name} {split}", len(entries)), folder / split)
+    manifest = {
+        "set": name,
+        "rule": PREPARED[name].rule,
+        "seed": seed,
+        "sizes": {split: len(entries) for split, entries in draft.splits.items()},
+        "paper_sizes": CARDS[name].paper_sizes,
+        "per_class": per_class,
+        **draft.remarks,
+        "pillow": pillow_version,
+    }
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _samples(draft: Draft, split: str, numbers: Iterator[int]) -> Iterator[Sample]:
+    for name, label in draft.splits[split]:
+        yield Sample(f"{next(numbers):07d}", draft.load(name), (), label, {"file": name})
+
+
+def _with_bar(samples: Iterator[Sample], description: str, total: int) -> Iterator[Sample]:
+    console = Console(stderr=True)
+    yield from track(samples, description, total, console=console, transient=True, disable=not sys.stderr.isatty())
+
+
+def _umask() -> int:
+    """The process's umask, which can be read only by setting it."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask

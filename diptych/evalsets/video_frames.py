@@ -1,0 +1,302 @@
+"""Frames of videos, through PyAV: the middle one, or several spread evenly, never more than those in memory.
+
+A set's videos are decoded in a process of their own: FFmpeg crashes over some damaged files.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diptych.data.decoding import MAX_PIXELS
+from diptych.data.parquet_process import ParquetError, call
+from diptych.errors import DataError
+from diptych.evalsets.benchmark import Benchmark
+from diptych.evalsets.card import Card
+from diptych.evalsets.set_sources import Entry, entries_fingerprint
+from diptych.files import utf8
+from diptych.records import Broken, Sample
+
+VIDEO_SUFFIXES = (".avi", ".mp4", ".mkv", ".webm", ".mov")
+
+_PER_SHARD = 100
+_MAX_BYTES = 2 << 30  # of a video: 4K frames take 12 MB each, and FFmpeg may hold 16 of them
+_SECONDS, _RATE = 120.0, 100_000  # processor time for a video, and so many bytes a second more
+_INEXACT = 1.1  # headers are not always exact
+_REORDERED = ("h264", "hevc")  # MPEG-4's decoder gives the right times
+_READING = 2  # raised whenever the same video would give another frame, so that no vector of the old one is used again
+
+
+def middle_frame(path: Path, start: float | None = None, end: float | None = None) -> np.ndarray:
+    """The middle frame of a video: of n frames, number n // 2 from 0.
+
+    Args:
+        path: a video file.
+        start: seconds; frames before it do not count.
+        end: seconds; frames from there on do not count.
+    Returns:
+        uint8 (height, width, 3).
+    Raises:
+        DataError: the file is missing or damaged, holds no video, or has no frame between start and end.
+    """
+    return next(frames(path, 1, start, end))
+
+
+def frames(path: Path, count: int, start: float | None = None, end: float | None = None) -> Iterator[np.ndarray]:
+    """Frames of a video, one after the other: the middle of each of `count` equal parts.
+
+    A video with `count` frames or fewer gives each of them once. One frame is in memory at a time.
+
+    Args:
+        path: a video file.
+        count: how many frames, at least 1.
+        start: seconds; frames before it do not count.
+        end: seconds; frames from there on do not count.
+    Yields:
+        uint8 (height, width, 3).
+    Raises:
+        DataError: as for `middle_frame`; a video may prove damaged after some of its frames.
+    """
+    if count < 1:
+        raise DataError(f"{count} frames of a video were asked for; ask for one or more")
+    av = import_av()
+    if not path.is_file():
+        raise DataError(f"cannot read {path}: no such file")
+    try:
+        stamps, unit, zero = _stamps(av, path)
+        wanted = _wanted(_numbers(path, stamps, unit, zero, start, end), count)
+        if not wanted:
+            raise DataError(f"{path} has no frames" + ("" if start is None else f" between {start} and {end} seconds"))
+        yield from _decode(av, path, stamps, wanted)
+    except DataError:
+        raise
+    except (av.FFmpegError, ValueError, IndexError, OSError) as error:
+        raise DataError(f"{path} cannot be decoded as a video: {error}") from None
+
+
+def read_frames(path: Path, count: int, start: float | None = None, end: float | None = None) -> list[np.ndarray]:
+    """The same frames, all at once, decoded in another process.
+
+    Raises:
+        DataError: as for `frames`; or decoding takes too much time or memory, or crashes.
+    """
+    import_av()  # whether it is there
+    if not path.is_file():
+        raise DataError(f"cannot read {path}: no such file")
+    seconds = _SECONDS + path.stat().st_size / _RATE
+    try:
+        shapes, data = call(decoded_frames, path, count, start, end, num_bytes=_MAX_BYTES, seconds=seconds)
+    except ParquetError as error:
+        raise DataError(str(error) if str(path) in str(error) else f"{path}: {error}") from None
+    sizes = np.cumsum([0, *(height * width * 3 for height, width, _ in shapes)])
+    pixels = np.frombuffer(bytearray(data), np.uint8)
+    return [pixels[sizes[n] : sizes[n + 1]].reshape(shape) for n, shape in enumerate(shapes)]
+
+
+def decoded_frames(path: str, count: int, start: float | None, end: float | None) -> tuple[list[Any], bytes]:
+    """In the other process: the shapes of the frames, and their pixels."""
+    found = list(frames(Path(path), count, start, end))
+    return [frame.shape for frame in found], b"".join(frame.tobytes() for frame in found)
+
+
+def import_av() -> Any:
+    """PyAV; DataError says how to install it."""
+    try:
+        import av
+    except ImportError:
+        raise DataError("videos are read with PyAV, which is not installed: pip install 'diptych[video]'") from None
+    return av
+
+
+def _open(av: Any, path: Path) -> Any:
+    # Only files: a playlist that calls itself a video must not reach the network.
+    container = av.open(str(path.absolute()), options={"protocol_whitelist": "file"})
+    try:
+        if not container.streams.video:
+            raise DataError(f"{path} holds no video")
+        context = container.streams.video[0].codec_context
+        if context is None:
+            raise DataError(f"{path}: no decoder for its video; the file may be cut off")
+        # One thread each: the loader's workers are many.
+        context.thread_count = 1
+        if context.width * context.height > MAX_PIXELS:
+            raise DataError(f"{path} has frames of more than {MAX_PIXELS} pixels")
+    except BaseException:
+        container.close()
+        raise
+    return container
+
+
+def _stamps(av: Any, path: Path) -> tuple[list[int | None], float, int]:
+    """The frames' times in the order they are shown, their unit in seconds and their zero; nothing is decoded.
+
+    Some formats store none: then each time is None.
+    """
+    with _open(av, path) as container:
+        stream = container.streams.video[0]
+        unit, zero, promised = float(stream.time_base or 0), stream.start_time or 0, stream.frames
+        is_avi = container.format.name == "avi"
+        # Matroska counts no frames, but knows how long it is. Sound may go on longer than the video does.
+        stamps: list[int | None] = []
+        last, length = (0.0, 0.0), 0.0 if promised else (container.duration or 0) / av.time_base
+        for packet in container.demux(*([stream] if promised else [])):
+            if packet.size and packet.stream_index == stream.index:
+                stamps.append(packet.pts)
+            if packet.size and packet.pts is not None and packet.time_base:
+                base = float(packet.time_base)
+                last = max(last, (packet.pts * base, (packet.duration or 0) * base))
+    if promised > len(stamps) * _INEXACT:
+        raise DataError(f"{path} is cut off: it has {len(stamps)} of {promised} frames")
+    if stamps and length > (end := _end(*last, len(stamps))) * _INEXACT:
+        raise DataError(f"{path} is cut off: it ends after {end:.1f} of {length:.1f} seconds")
+    known = [stamp for stamp in stamps if stamp is not None]
+    if len(set(known)) < len(stamps):
+        return [None] * len(stamps), unit, zero
+    if is_avi and known:
+        zero = min(known)  # its times are guessed from the order of storing, and late by how far frames may move
+    return [*sorted(known)], unit, zero
+
+
+def _end(start: float, lasts: float, number: int) -> float:
+    """When the last packet ends, in seconds; one that does not say how long it lasts goes on as long as the others."""
+    if lasts or not start:
+        return start + lasts or float("inf")
+    return start * number / max(number - 1, 1)
+
+
+def _numbers(
+    path: Path, stamps: list[int | None], unit: float, zero: int, start: float | None, end: float | None
+) -> list[int]:
+    """The numbers of the frames between start and end."""
+    if start is None and end is None:
+        return list(range(len(stamps)))
+    first, last = start or 0.0, float("inf") if end is None else end
+    numbers = []
+    for number, stamp in enumerate(stamps):
+        if stamp is None:
+            raise DataError(f"{path} has no times, which the part from {start} to {end} seconds needs")
+        if first <= (stamp - zero) * unit < last:
+            numbers.append(number)
+    return numbers
+
+
+def _wanted(numbers: Sequence[int], count: int) -> list[int]:
+    """The middle of each of `count` equal parts, in order."""
+    if len(numbers) <= count:
+        return list(numbers)
+    return [numbers[(2 * part + 1) * len(numbers) // (2 * count)] for part in range(count)]
+
+
+def _decode(av: Any, path: Path, stamps: list[int | None], wanted: list[int]) -> Iterator[np.ndarray]:
+    """The frames with these numbers, which ascend."""
+    left = list(reversed(wanted))
+    with _open(av, path) as container:
+        for number, frame in _numbered(container, stamps, wanted[0]):
+            if number == left[-1]:
+                left.pop()
+                if frame.width * frame.height > MAX_PIXELS:
+                    raise DataError(f"{path} has frames of more than {MAX_PIXELS} pixels")
+                yield frame.to_ndarray(format="rgb24")
+                if not left:
+                    return
+    raise DataError(f"{path} is damaged: frame {left[-1]} cannot be decoded")
+
+
+def _numbered(container: Any, stamps: list[int | None], first: int) -> Iterator[tuple[int | None, Any]]:
+    """Frames with their numbers, from a key frame before number `first` on where the format knows times."""
+    stream = container.streams.video[0]
+    # AVI numbers frames as they are stored: where that is not the order in which they are shown, a decoded frame has
+    # another's time. Counting them is right there, but decodes all before the first.
+    as_stored = container.format.name == "avi" and stream.codec_context.name in _REORDERED
+    if first and stamps[first] is not None and not as_stored:
+        number_of = {stamp: number for number, stamp in enumerate(stamps)}
+        container.seek(stamps[first], stream=stream)
+        decoded = container.decode(stream)
+        frame = next(decoded, None)
+        number = None if frame is None else number_of.get(frame.pts)
+        if number is not None and number <= first:
+            yield number, frame
+            yield from ((number_of.get(frame.pts), frame) for frame in decoded)
+            return
+        container.seek(0, stream=stream)  # not every format finds its key frames
+    yield from enumerate(container.decode(stream))
+
+
+@dataclasses.dataclass(frozen=True)
+class VideoSource:
+    """Videos that a list names: the middle frame of each, or several frames.
+
+    Attributes:
+        root: the set's folder.
+        entries: one per video; "start" and "end" in its metadata, in seconds, are the part that counts. A video that
+            is missing or damaged becomes one Broken, even if some of its frames could be decoded.
+        num_frames: None for the middle frame under the entry's key; else this many frames, whose keys end in
+            "#<number>" and whose metadata has {"clip": key of the video}. Those of one video are in memory together.
+    """
+
+    root: Path
+    entries: Sequence[Entry]
+    num_frames: int | None = None
+
+    @functools.cached_property
+    def shards(self) -> tuple[str, ...]:
+        """<root>:<number of its first video>."""
+        return tuple(f"{self.root}:{first}" for first in range(0, len(self.entries), _PER_SHARD))
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 over the entries, the files' sizes, the number of frames, and how they are chosen."""
+        return entries_fingerprint(self.root, self.entries, f"{self.num_frames} {_READING}")
+
+    def read(self, index: int) -> Iterator[Sample | Broken]:
+        """The frames of up to 100 videos."""
+        for entry in self.entries[index * _PER_SHARD : (index + 1) * _PER_SHARD]:
+            key = utf8(entry.key or entry.file)
+            part = entry.metadata.get("start"), entry.metadata.get("end")
+            try:
+                pictures = read_frames(self.root / entry.file, self.num_frames or 1, *part)
+            except DataError as error:
+                yield Broken(key, self.shards[index], str(error))
+                continue
+            if self.num_frames is None:
+                yield Sample(key, pictures[0], entry.texts, entry.label, entry.metadata)
+                continue
+            for number, picture in enumerate(pictures):
+                metadata = {**entry.metadata, "clip": key}
+                yield Sample(f"{key}#{number}", picture, entry.texts, entry.label, metadata)
+
+
+def open_frames(
+    card: Card, root: str | Path, split: str = "test", num_frames: int = 8, *, fold: int | None = None
+) -> Benchmark:
+    """Open a video set with several frames of each clip; `open_card` gives the middle frame of each.
+
+    Args:
+        card: which set.
+        root: the folder that holds the sets, as for `open_card`.
+        split: "train" or "test".
+        num_frames: of each clip, spread evenly; a clip with fewer gives all that it has.
+        fold: which of the set's divisions, from 1; None for the usual one.
+    Returns:
+        A Benchmark whose samples have {"clip": the video's key} in their metadata. A damaged clip is one Broken.
+    Raises:
+        DataError: the set is not there, has no such split, or is not there as videos.
+    Source: CLIP paper, appendix E.3 (table 15): zero-shot predictions averaged over frames.
+    """
+    # Opening reads the archives, and those need this module.
+    from diptych.evalsets.opening import find_folder, find_layout, from_source, missing, read_layout
+
+    if num_frames < 1:
+        raise DataError(f"{num_frames} frames of each clip were asked for; ask for one or more")
+    folder = find_folder(card, root)
+    if folder is None:
+        raise DataError(missing(card, root))
+    layout = find_layout(card, folder)
+    source = read_layout(card, layout, folder, split, fold) if layout else None
+    if layout is None or not isinstance(source, VideoSource):
+        raise DataError(f"{card.title} in {folder} is not there as videos, so that it has no more than one frame each")
+    words = layout.words(folder) if layout.words else None
+    return from_source(card, dataclasses.replace(source, num_frames=num_frames), split, words)
