@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from diptych.errors import DataError
-from diptych.files import expanded, locked, open_regular, replaceable
+from diptych.files import expanded, locked, new_file, open_regular
 
 if TYPE_CHECKING:
     import numpy as np
@@ -242,15 +242,9 @@ def merge_results(results: Iterable[Result], path: str | Path) -> int:
         file.seek(0)
         before = _parsed(file.read(), path)
         kept = {row.identity: row for row in before}
-        # The lock is the file's: whoever waits for it sees that another one has its name, and takes that.
-        real = replaceable(path)
-        partial = real.with_name(f".{real.name}.{os.getpid()}.partial")
-        try:
-            partial.write_bytes(_encoded({**kept, **new}.values()))
-            partial.replace(real)
-        finally:
-            with contextlib.suppress(OSError):
-                partial.unlink()
+        # The lock belongs to the old file: a process that waits for it then finds the new one under the name.
+        with new_file(path) as unfinished:
+            unfinished.write_bytes(_encoded({**kept, **new}.values()))
     return len(kept.keys() & new.keys())
 
 

@@ -11,7 +11,7 @@ import pytest
 from test_encoded import Counting, pictures
 
 from diptych.evaluate.encoded import encode_set
-from diptych.evaluate.unfinished import remove_stale, unfinished_name
+from diptych.files import remove_unfinished, unfinished_name
 
 ROOT = Path(__file__).resolve().parents[1]
 # Stops for good in the midst of encoding a set.
@@ -70,7 +70,7 @@ def of_process(name, process):
 def test_unfinished_embeddings_beside_kept_features_go_too(tmp_path):
     for name in (stale := of_process("a.f32", dead_process()), own := unfinished_name("a.f32")):
         (tmp_path / name).touch()
-    remove_stale(tmp_path)
+    remove_unfinished(tmp_path)
     assert not (tmp_path / stale).exists() and (tmp_path / own).exists()
 
 
@@ -87,7 +87,7 @@ def test_what_nobody_here_can_judge_stays(tmp_path):
     ]
     for name in names:
         (tmp_path / name).mkdir()
-    remove_stale(tmp_path)
+    remove_unfinished(tmp_path)
     assert sorted(names) == sorted(path.name for path in tmp_path.iterdir())
 
 
@@ -98,5 +98,5 @@ def test_a_link_is_deleted_and_not_what_it_leads_to(tmp_path):
     folder = tmp_path / "pictures"
     folder.mkdir()
     (folder / of_process("a", dead_process())).symlink_to(target)
-    remove_stale(folder)
+    remove_unfinished(folder)
     assert not list(folder.iterdir()) and (target / "file").exists()

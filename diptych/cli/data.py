@@ -85,7 +85,7 @@ def fetch(
 def embedded(root: Root, seed: Seed = 0) -> None:
     """Write the sets that need no download: scikit-learn's handwritten digits, and the playground's tasks."""
     from diptych.evalsets.embedded import write_embedded
-    from diptych.evaluate.progress import progress_bar
+    from diptych.progress import progress_bar
 
     for folder in write_embedded(root, seed=seed, track=progress_bar):
         print(folder)

@@ -1,14 +1,12 @@
 """webdataset's tar shards: reading them as a Source, and writing them."""
 
 import collections
-import contextlib
 import dataclasses
 import functools
 import io
 import itertools
 import json
 import logging
-import os
 import re
 import tarfile
 from collections.abc import Iterable, Iterator
@@ -21,7 +19,7 @@ from diptych.data.grouping import Group, key_and_extension
 from diptych.data.samples import clean_texts, fingerprint, relative_names
 from diptych.data.tar import DamagedArchiveError, Member, MissingEndError, read_members
 from diptych.errors import DataError
-from diptych.files import expanded, stand_in_at, writing
+from diptych.files import expanded, new_file, stand_in_at, writing
 from diptych.records import Broken, Sample
 
 logger = logging.getLogger(__name__)
@@ -152,26 +150,20 @@ def write_shards(samples: Iterable[Sample], folder: str | Path, shard_size: int 
 
 
 def _write_shard(samples: Iterable[Sample], path: Path) -> None:
-    part = path.with_name(path.name + ".part")
     keys: set[str] = set()
-    try:
-        with part.open("wb") as file:
-            with tarfile.open(fileobj=file, mode="w", format=tarfile.GNU_FORMAT) as archive:
-                for sample in samples:
-                    key = _member_key(sample.key)
-                    if key in keys:
-                        raise DataError(f"two samples are named {sample.key}")
-                    keys.add(key)
-                    for extension, data in _sample_files(sample).items():
-                        info = tarfile.TarInfo(f"{key}.{extension}")
-                        info.size = len(data)
-                        archive.addfile(info, io.BytesIO(data))
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        with contextlib.suppress(OSError):  # of the two errors, the first tells more
-            part.unlink()
+    with (
+        new_file(path, durable=True) as unfinished,
+        tarfile.open(unfinished, "w", format=tarfile.GNU_FORMAT) as archive,
+    ):
+        for sample in samples:
+            key = _member_key(sample.key)
+            if key in keys:
+                raise DataError(f"two samples are named {sample.key}")
+            keys.add(key)
+            for extension, data in _sample_files(sample).items():
+                info = tarfile.TarInfo(f"{key}.{extension}")
+                info.size = len(data)
+                archive.addfile(info, io.BytesIO(data))
 
 
 def _member_key(key: str) -> str:

@@ -20,7 +20,7 @@ from diptych.data import text_cleaning, vocabulary
 from diptych.data.openai_vocabulary import find_openai_vocabulary
 from diptych.data.vocabulary import EOT, SOT, SUFFIX
 from diptych.errors import ConfigError, DataError, TextError
-from diptych.files import expanded, writing
+from diptych.files import expanded, new_file, writing
 
 _END_OF_TEXT = "\x00"  # stands between the texts of a batch; cleaning removes it from the texts themselves
 _END_ID = -1
@@ -152,10 +152,8 @@ class Tokenizer:
     def save(self, path: str | Path) -> None:
         """Write a tokenizer.json, which the tokenizers library and transformers read too; a file there is replaced."""
         path = expanded(path)
-        beside = path.with_name(path.name + ".part")
-        with writing(path):
-            beside.write_text(vocabulary.to_json(self.tokens, self.merges, self.context_length), encoding="utf-8")
-            beside.replace(path)
+        with writing(path), new_file(path) as unfinished:
+            unfinished.write_text(vocabulary.to_json(self.tokens, self.merges, self.context_length), encoding="utf-8")
 
     def __call__(
         self, texts: str | Iterable[str], *, truncate: bool = False, pad_to: int | None = None

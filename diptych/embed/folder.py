@@ -1,10 +1,7 @@
 """The folder that describes itself: config.json, model.safetensors, tokenizer.json, README.md."""
 
-import contextlib
 import json
 import logging
-import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,9 +10,9 @@ import torch
 
 from diptych.data.tokenizer import Tokenizer
 from diptych.data.transforms import Preprocessing
-from diptych.embed.names import old_place, place_of
+from diptych.embed.names import place_of
 from diptych.errors import ConfigError, WeightsError
-from diptych.files import absence, expanded, utf8
+from diptych.files import absence, expanded, new_folder, old_place, utf8
 from diptych.model.clip import CLIP
 from diptych.model.config import CLIPConfig
 from diptych.model.layouts import Tensors
@@ -115,24 +112,12 @@ def write_folder(
     tensors = _in_precision(clip.state_dict(), precision)
     check_can_save(folder)
     folder = place_of(folder)
-    part, old = folder.with_name(f".{folder.name}.{os.getpid()}.part"), old_place(folder)
     try:
-        part.mkdir(parents=True)
-        _write_files(part, folder.name, clip, tokenizer, preprocessing)
-        write_tensors(tensors, part / WEIGHTS)
-        if folder.exists():
-            shutil.rmtree(old, ignore_errors=True)
-            folder.rename(old)
-        part.rename(folder)
+        with new_folder(folder, replace=True) as unfinished:
+            _write_files(unfinished, folder.name, clip, tokenizer, preprocessing)
+            write_tensors(tensors, unfinished / WEIGHTS)
     except OSError as error:
         raise WeightsError(f"the model cannot be saved in {folder}: {error}") from error
-    finally:
-        if old.exists() and not folder.exists():
-            with contextlib.suppress(OSError):  # find_folder reads it where it is
-                old.rename(folder)
-        shutil.rmtree(part, ignore_errors=True)
-        if folder.exists():
-            shutil.rmtree(old, ignore_errors=True)
 
 
 def check_can_save(folder: str | Path) -> None:

@@ -10,7 +10,7 @@ import re
 from pathlib import Path
 
 from diptych.errors import InputError, WeightsError
-from diptych.files import absence, expanded, is_there, shown
+from diptych.files import absence, expanded, is_there, old_place, shown
 from diptych.model.presets import PRESETS
 
 logger = logging.getLogger(__name__)
@@ -74,11 +74,6 @@ def find_folder(folder: Path) -> Path:
 def place_of(folder: Path) -> Path:
     """What a link points to: that is replaced, not the link."""
     return Path(os.path.realpath(folder)) if folder.is_symlink() else folder
-
-
-def old_place(place: Path) -> Path:
-    """Where a folder's model is while a new one takes its place."""
-    return place.with_name(f".{place.name}.old")
 
 
 def unknown(name: str, path: Path) -> str:

@@ -4,7 +4,6 @@ They are small and easy, and there to try every task of the suite on, training s
 """
 
 import logging
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from diptych.data.shards import write_shards
 from diptych.evalsets.benchmark import CLASS_NAMES_FILE, TEMPLATES_FILE, WHOLE_FILE, Benchmark
 from diptych.evalsets.playground_tasks import playground_tasks
 from diptych.evalsets.prompts import get_prompts
-from diptych.files import expanded, writing
+from diptych.files import expanded, new_folder, writing
 from diptych.records import Sample
 
 logger = logging.getLogger(__name__)
@@ -105,17 +104,11 @@ def _write(
     if folder.exists():
         return folder
     logger.info("writing %s", folder)
-    part = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    try:
-        with writing(folder):
-            for split, samples in parts.items():
-                write_shards(track(samples, f"{folder.name}/{split} (pictures)"), part / split)
-            said = [_WHOLE] if whole else []
-            for name, lines in ((CLASS_NAMES_FILE, names), (TEMPLATES_FILE, templates), (WHOLE_FILE, said)):
-                if lines:
-                    (part / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
-            part.rename(folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+    with writing(folder), new_folder(folder) as unfinished:
+        for split, samples in parts.items():
+            write_shards(track(samples, f"{folder.name}/{split} (pictures)"), unfinished / split)
+        said = [_WHOLE] if whole else []
+        for name, lines in ((CLASS_NAMES_FILE, names), (TEMPLATES_FILE, templates), (WHOLE_FILE, said)):
+            if lines:
+                (unfinished / name).write_text("\n".join(lines) + "\n", encoding="utf-8")
     return folder

@@ -4,10 +4,7 @@ import dataclasses
 import itertools
 import json
 import logging
-import os
-import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -24,7 +21,7 @@ from diptych.evalsets.benchmark import CLASS_NAMES_FILE, TEMPLATES_FILE
 from diptych.evalsets.cards import CARDS
 from diptych.evalsets.derived import Draft
 from diptych.evalsets.prompts import get_prompts
-from diptych.files import expanded, writing
+from diptych.files import expanded, new_folder, writing
 from diptych.records import Sample
 
 MANIFEST = "prepared.json"
@@ -113,15 +110,8 @@ def prepare(name: str, source: str | Path, out: str | Path, *, seed: int = SEED)
     wanted = CARDS[name].num_classes
     if len(draft.class_names) != wanted:
         logger.warning("%s: %d classes, the paper has %d: a set of its own", name, len(draft.class_names), wanted)
-    with writing(out):
-        out.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-        try:
-            unfinished.chmod(0o777 & ~_umask())
-            _write(name, draft, unfinished, seed)
-            unfinished.rename(out)
-        finally:
-            shutil.rmtree(unfinished, ignore_errors=True)
+    with writing(out), new_folder(out) as unfinished:
+        _write(name, draft, unfinished, seed)
     return out
 
 
@@ -158,10 +148,3 @@ def _samples(draft: Draft, split: str, numbers: Iterator[int]) -> Iterator[Sampl
 def _with_bar(samples: Iterator[Sample], description: str, total: int) -> Iterator[Sample]:
     console = Console(stderr=True)
     yield from track(samples, description, total, console=console, transient=True, disable=not sys.stderr.isatty())
-
-
-def _umask() -> int:
-    """The process's umask, which can be read only by setting it."""
-    mask = os.umask(0o077)
-    os.umask(mask)
-    return mask

@@ -9,9 +9,6 @@ name is a fingerprint of all that the vectors depend on, so another model, prepr
 import dataclasses
 import hashlib
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,10 +23,9 @@ from diptych.data.parquet_process import read_table
 from diptych.embed.encoder import Encoder
 from diptych.errors import ConfigError, DataError, InputError
 from diptych.evalsets.benchmark import Benchmark
-from diptych.evaluate.cached import check_digest, make_way, new_digest, read_or_none
 from diptych.evaluate.encoding import EncodedBatch, encode_benchmark
-from diptych.evaluate.progress import progress_bar
-from diptych.evaluate.unfinished import remove_stale, unfinished_name
+from diptych.files import check_digest, new_digest, new_file, new_folder, read_or_none, remove, remove_unfinished
+from diptych.progress import progress_bar
 
 KINDS = ("embeddings", "features")
 FORMAT = 2
@@ -105,23 +101,19 @@ def _projected(encoder: Any, features: np.ndarray, path: Path) -> np.ndarray:
     dim = encoder.project_features(torch.from_numpy(np.array(features[:1]))).shape[1]
     size = 4 * len(features) * dim
     if read_or_none(path, lambda kept: check_digest(kept, size), "the kept vectors") is None:
-        part = path.with_name(unfinished_name(path.name))
+        digest = new_digest()
         try:
-            remove_stale(path.parent)
-            digest = new_digest()
-            with part.open("wb") as file:
+            remove_unfinished(path.parent)
+            with new_file(path) as unfinished, unfinished.open("wb") as file:
                 for start in range(0, len(features), _ROWS_PER_BLOCK):
                     block = torch.from_numpy(np.array(features[start : start + _ROWS_PER_BLOCK]))
                     content = encoder.project_features(block).numpy().tobytes()
                     digest.update(content)
                     file.write(content)
                 file.write(digest.digest())
-            make_way(path)
-            part.replace(path)
+                remove(path)
         except OSError as error:
             raise DataError(f"cannot keep vectors in {path.parent}: {error.strerror}; free some space") from error
-        finally:
-            part.unlink(missing_ok=True)
     return np.memmap(path, np.float32, "r", shape=(len(features), dim))
 
 
@@ -144,45 +136,26 @@ def _encode(
         rows = _Rows()
         vectors = [rows.add(batch) for batch in shown]
         return rows.encoded(np.concatenate(vectors), batches.num_broken, fingerprint)
+    rows, digest = _Rows(), new_digest()
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        remove_stale(folder.parent)
-        part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f"{unfinished_name(folder.name)}."))
+        # A sound folder of another process stays.
+        with new_folder(folder, stays=lambda: _read(folder, fingerprint) is not None) as unfinished:
+            with (unfinished / "vectors.f32").open("wb") as file:
+                for batch in shown:
+                    content = rows.add(batch).tobytes()
+                    digest.update(content)
+                    file.write(content)
+                file.write(digest.digest())
+            rows.write(unfinished, batches.num_broken, fingerprint)
+            del rows  # they are read back
     except OSError as error:
-        raise DataError(f"cannot keep vectors in {folder.parent}: {error.strerror}; choose another cache") from error
-    try:
-        rows = _Rows()
-        digest = new_digest()
-        with (part / "vectors.f32").open("wb") as file:
-            for batch in shown:
-                content = rows.add(batch).tobytes()
-                digest.update(content)
-                file.write(content)
-            file.write(digest.digest())
-        rows.write(part, batches.num_broken, fingerprint)
-        del rows  # they are read back
-        _put(part, folder, fingerprint)
-    except OSError as error:
-        raise DataError(f"cannot keep vectors in {folder}: {error.strerror or error}; free some space") from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+        raise DataError(
+            f"cannot keep vectors in {folder}: {error.strerror or error}; free some space, or choose another cache"
+        ) from error
     encoded = _read(folder, fingerprint)
     if encoded is None:
         raise DataError(f"the vectors just written to {folder} cannot be read back; is the disk sound?")
     return encoded
-
-
-def _put(part: Path, folder: Path, fingerprint: str) -> None:
-    """Give a finished folder its name; a broken one of that name makes way, a sound one of another process stays."""
-    if os.path.lexists(folder):
-        if _read(folder, fingerprint) is not None:
-            return
-        make_way(folder)
-    try:
-        part.replace(folder)
-    except OSError:  # the other process was faster by a moment
-        if _read(folder, fingerprint) is None:
-            raise
 
 
 class _Counted:

@@ -10,8 +10,7 @@ import torch
 
 from diptych.errors import DataError, ShapeError
 from diptych.evaluate.metrics.classification import rank_of_truth
-from diptych.evaluate.unfinished import write_whole
-from diptych.files import expanded
+from diptych.files import expanded, write_whole
 from diptych.records import Predictions
 
 _COLUMNS = ("key", "label", "classes", "scores")

@@ -23,12 +23,10 @@ from diptych.errors import ConfigError, DataError, InputError
 from diptych.evalsets.card import Card
 from diptych.evalsets.cards import CARDS, get_card
 from diptych.evalsets.opening import failure, find_folder, missing, open_card
-from diptych.evaluate.cached import read_or_none
 from diptych.evaluate.predictions import predictions_path, read_predictions
 from diptych.evaluate.shown_classes import had_to_be_asked_for
 from diptych.evaluate.tasks.task import Setting, Task
-from diptych.evaluate.unfinished import write_whole
-from diptych.files import expanded
+from diptych.files import expanded, read_or_none, write_whole
 from diptych.records import Predictions, Result, check_result, parse_result
 
 FORMAT = 1

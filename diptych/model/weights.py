@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import os
 import re
 import warnings
 import zipfile
@@ -18,7 +17,7 @@ from safetensors.torch import load, load_file, save_file
 from torch import nn
 
 from diptych.errors import WeightsError
-from diptych.files import absence, expanded, is_there, utf8
+from diptych.files import absence, expanded, is_there, new_file, utf8
 from diptych.model.claims import check_stored, is_dense, refuse_bombs
 from diptych.model.containers import unwrap
 from diptych.model.file_kinds import is_safetensors, refusal, safetensors_refusal
@@ -140,20 +139,15 @@ def write_tensors(tensors: Mapping[str, torch.Tensor], path: str | Path) -> None
         WeightsError: the file cannot be written (a full disk, a missing folder).
     """
     path = expanded(path)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     try:
-        part.touch()
-        mode = part.stat().st_mode
-        save_file(plain, part, metadata={"format": "pt"})
-        part.chmod(mode)  # safetensors makes files that only the owner reads
-        with part.open("rb+") as file:
-            os.fsync(file.fileno())
-        part.replace(path)
+        with new_file(path, durable=True) as unfinished:
+            unfinished.touch()
+            mode = unfinished.stat().st_mode
+            save_file(plain, unfinished, metadata={"format": "pt"})
+            unfinished.chmod(mode)  # safetensors makes files that only the owner reads
     except (OSError, SafetensorError) as error:
         raise WeightsError(f"{path} cannot be written: {error}") from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def load_tensors(model: nn.Module, tensors: Mapping[str, torch.Tensor], where: str | Path) -> None:

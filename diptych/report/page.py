@@ -1,13 +1,11 @@
 """The report page: contents in, one self-contained HTML file out."""
 
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
-from diptych.files import expanded, replaceable, writing
+from diptych.files import expanded, new_file, writing
 from diptych.report.contents import QuickstartReport
 from diptych.report.views import page_view
 
@@ -38,20 +36,8 @@ def write_page(text: str, path: str | Path) -> Path:
     """Write a text to a file, whole or not at all; the folder is made if it is missing."""
     path = expanded(path)
     with writing(path):
-        _write_whole(text, path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with new_file(path) as unfinished:
+            # The name of a file may hold half a surrogate pair, which UTF-8 cannot encode.
+            unfinished.write_bytes(text.encode("utf-8", "replace"))
     return path
-
-
-def _write_whole(text: str, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path = replaceable(path)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            # A name of a file may hold half a surrogate pair, which UTF-8 has not.
-            file.write(text.encode("utf-8", "replace"))
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise

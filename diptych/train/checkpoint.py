@@ -11,7 +11,6 @@ import contextlib
 import json
 import logging
 import math
-import os
 import re
 import shutil
 import time
@@ -21,6 +20,7 @@ from typing import Any
 
 from diptych import distributed
 from diptych.errors import CheckpointError, ConfigError, DiptychError
+from diptych.files import new_file, remove, remove_unfinished, sync_folder
 from diptych.records import Result
 from diptych.train.config import CheckpointConfig
 from diptych.train.sharded_state import gathered, read_file, read_shards, write_file, write_shard
@@ -91,21 +91,22 @@ class Checkpoints:
         if score is not None:
             self.measured(step, score)
         path = self.folder / (f"step-{step:09d}" if self.config.sharded else f"step-{step:09d}.pt")
-        partial = self.folder / f"step-{step:09d}.partial"
         state = None if state is None else {**state, "step": step}
         if self.config.sharded:
             if state is None:
                 raise ValueError("a sharded checkpoint needs the state of every rank")
-            self._together(path, lambda: self._make_room(partial))
-            self._together(path, lambda: write_shard(partial, state), in_all=True)
-            self._together(path, lambda: self._publish(partial, path))
+            unfinished = self.folder / f"step-{step:09d}.partial"  # the same in all ranks
+            self._together(path, lambda: self._make_room(unfinished))
+            self._together(path, lambda: write_shard(unfinished, state), in_all=True)
+            self._together(path, lambda: self._publish(unfinished, path))
         else:
             whole = gathered(state)
 
             def write() -> None:
                 self._make_room()
-                write_file(partial, whole)
-                self._publish(partial, path)
+                with new_file(path, durable=True) as unfinished:
+                    write_file(unfinished, whole)
+                self._prune()
 
             self._together(path, write)
         self._last_time = time.monotonic()
@@ -192,28 +193,31 @@ class Checkpoints:
         if failures:
             if distributed.is_main():
                 with contextlib.suppress(OSError):  # of the two errors, the first tells more
-                    self._remove_partial()
+                    self._remove_unfinished()
             raise CheckpointError(failures[0]) from cause
 
-    def _make_room(self, partial: Path | None = None) -> None:
+    def _make_room(self, unfinished: Path | None = None) -> None:
         """Make the folders, and remove what a killed write has left."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._remove_partial()
-        if partial is not None:
-            partial.mkdir()
+        self._remove_unfinished()
+        if unfinished is not None:
+            unfinished.mkdir()
 
-    def _publish(self, partial: Path, path: Path) -> None:
-        """Give a complete write its name, and remove older ones."""
+    def _publish(self, unfinished: Path, path: Path) -> None:
+        """Give a complete folder of shards its name, and remove older checkpoints."""
         if path.is_dir():  # the same step again; a folder cannot be replaced in one go
             path.rename(path.with_name(f"{path.name}.old.partial"))
-        if partial.is_dir():
-            _sync(partial)
-        partial.replace(path)
-        _sync(self.folder)
+        sync_folder(unfinished)
+        unfinished.replace(path)
+        sync_folder(self.folder)
+        self._prune()
+
+    def _prune(self) -> None:
+        """Remove the checkpoints that the configuration does not keep."""
         for old in self._not_kept():
             # Half removed, a folder must not look like a checkpoint.
-            _remove(old.rename(old.with_name(f"{old.name}.partial")) if old.is_dir() else old)
-        self._remove_partial()
+            remove(old.rename(old.with_name(f"{old.name}.partial")) if old.is_dir() else old)
+        self._remove_unfinished()
 
     def _not_kept(self) -> list[Path]:
         """What `keep`, `keep_every_steps` and `keep_best` do not ask for; of equally good ones the first stays."""
@@ -223,9 +227,11 @@ class Checkpoints:
         older = paths[: -self.config.keep]
         return [path for path in older if _step(path) != best and not (every and _step(path) % every == 0)]
 
-    def _remove_partial(self) -> None:
+    def _remove_unfinished(self) -> None:
+        """The run's folder is locked: no other process is writing here."""
+        remove_unfinished(self.folder, of_living=True)
         for leftover in self.folder.glob("*.partial"):
-            _remove(leftover)
+            remove(leftover)
 
     def _read_scores(self) -> dict[int, float]:
         """Scores of an earlier call of this run; none where another metric was kept, or the file is broken."""
@@ -241,13 +247,9 @@ class Checkpoints:
 
     def _write_scores(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        partial = self.folder / "scores.partial"
         text = json.dumps({"metric": self.config.keep_best, "scores": self._scores}, indent=2) + "\n"
-        with partial.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(self.folder / _SCORES)
+        with new_file(self.folder / _SCORES, durable=True) as unfinished:
+            unfinished.write_text(text, encoding="utf-8")
 
     def _cannot_write(self, path: Path, error: Exception) -> str:
         existing = next(folder for folder in (self.folder, *self.folder.parents) if folder.is_dir())
@@ -285,23 +287,5 @@ def _set_aside(path: Path) -> None:
     """Rename a damaged checkpoint: it must not be counted as one to keep, nor be named as good."""
     damaged = path.with_suffix(".damaged")
     with contextlib.suppress(OSError):  # in a folder that cannot be written, nothing is counted either
-        _remove(damaged)
+        remove(damaged)
         path.replace(damaged)
-
-
-def _remove(path: Path) -> None:
-    """Remove a file or a folder, if it is there."""
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def _sync(folder: Path) -> None:
-    """Make the renaming itself survive a power cut, where the file system can."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 from diptych import distributed
 from diptych.errors import DataError, TrainingError
-from diptych.files import expanded
+from diptych.files import expanded, new_file
 from diptych.records import Result, parse_result
 
 logger = logging.getLogger(__name__)
@@ -277,10 +277,5 @@ def _forget_rows_after(path: Path, step: int) -> None:
     if not path.exists():
         return
     kept = [json.dumps(row) + "\n" for row in _read_rows(path) if row["step"] <= step]
-    partial = path.with_suffix(".partial")
-    try:
-        partial.write_text("".join(kept), encoding="utf-8")
-        partial.replace(path)
-    except OSError:
-        partial.unlink(missing_ok=True)
-        raise
+    with new_file(path) as unfinished:
+        unfinished.write_text("".join(kept), encoding="utf-8")

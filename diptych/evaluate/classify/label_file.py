@@ -26,7 +26,7 @@ from diptych.evaluate.classify.formats import Entry, Origin, RowFormat, csv_form
 from diptych.evaluate.classify.question import Question
 from diptych.evaluate.classify.rows import Classified
 from diptych.evaluate.classify.table import read_table, write_table
-from diptych.files import expanded, locked, replaceable
+from diptych.files import expanded, locked, replaceable, unfinished_name
 
 logger = logging.getLogger(__name__)
 
@@ -96,7 +96,7 @@ class LabelFile:
             DataError: the file is another model's, or another process writes it.
         """
         real = Path(os.path.realpath(self._rows))  # where a link leads, so that it stays one
-        partial = real.with_name(f".{real.name}.{os.getpid()}.partial")
+        partial = real.with_name(unfinished_name(real.name))
         try:
             while True:
                 with locked(self._rows) as self._file:

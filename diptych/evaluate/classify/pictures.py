@@ -13,9 +13,9 @@ from diptych.evaluate.classify.label_file import LabelFile
 from diptych.evaluate.classify.question import Question, digest, find_images
 from diptych.evaluate.classify.rows import Classified, print_classified
 from diptych.evaluate.predictions import top_k_classes
-from diptych.evaluate.progress import progress_bar
 from diptych.evaluate.zero_shot.class_embeddings import default_cache_folder
 from diptych.evaluate.zero_shot.classifier import ZeroShotClassifier
+from diptych.progress import progress_bar
 
 logger = logging.getLogger(__name__)
 

@@ -1,9 +1,7 @@
 """Rows of images as a parquet file, which appears whole."""
 
-import contextlib
 import itertools
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +9,7 @@ from typing import Any
 from diptych.data.tar import MAX_RATIO
 from diptych.errors import DataError
 from diptych.evaluate.classify.formats import Entry
-from diptych.files import replaceable, utf8
+from diptych.files import new_file, utf8
 
 _ROWS_PER_GROUP, _ROWS_AT_A_TIME = 16_384, 64
 _NEW = ("file", "content")  # columns that tables of older versions lack
@@ -80,27 +78,20 @@ def write_table(path: Path, rows: Path, key: Callable[[Entry], bytes]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    path = replaceable(path)
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     newer: dict[bytes, tuple[str, bool]] = {}
     with rows.open("rb") as lines:
         newer.update((key(entry), entry.outcome) for entry in map(_entry, map(_text_row, lines)))
     has: set[bytes] = set()
-    try:
-        with partial.open("wb") as file, pq.ParquetWriter(file, _schema()) as writer:
-            for group in _groups(path) if path.exists() else ():
-                entries = [(key(entry), entry.outcome) for entry in map(_entry, group.select(_NAMES).to_pylist())]
-                stays = [newer.get(one, outcome) == outcome for one, outcome in entries]
-                has.update(one for (one, _), here in zip(entries, stays, strict=True) if here)
-                writer.write_table(group.filter(pa.array(stays, pa.bool_())))
-            with rows.open("rb") as lines:
-                while group := list(itertools.islice(lines, _ROWS_PER_GROUP)):
-                    new = [row for row in map(_text_row, group) if key(_entry(row)) not in has]
-                    writer.write_table(pa.Table.from_pylist(new, schema=_schema()))
-        partial.replace(path)
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink()
+    with new_file(path) as unfinished, unfinished.open("wb") as file, pq.ParquetWriter(file, _schema()) as writer:
+        for group in _groups(path) if path.exists() else ():
+            entries = [(key(entry), entry.outcome) for entry in map(_entry, group.select(_NAMES).to_pylist())]
+            stays = [newer.get(one, outcome) == outcome for one, outcome in entries]
+            has.update(one for (one, _), here in zip(entries, stays, strict=True) if here)
+            writer.write_table(group.filter(pa.array(stays, pa.bool_())))
+        with rows.open("rb") as lines:
+            while group := list(itertools.islice(lines, _ROWS_PER_GROUP)):
+                new = [row for row in map(_text_row, group) if key(_entry(row)) not in has]
+                writer.write_table(pa.Table.from_pylist(new, schema=_schema()))
 
 
 def _groups(path: Path) -> Iterator[Any]:

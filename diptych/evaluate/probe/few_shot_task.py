@@ -38,8 +38,8 @@ from diptych.evaluate.shown_classes import classes_shown, joined, note_tested, o
 from diptych.evaluate.tasks.robustness import check_learned_by_card, judge, pooling, shift_results, subset_results
 from diptych.evaluate.tasks.task import Setting, Task, with_classes_of
 from diptych.evaluate.tasks.zero_shot import words
-from diptych.evaluate.unfinished import write_whole
 from diptych.evaluate.zero_shot.class_embeddings import class_embeddings
+from diptych.files import write_whole
 from diptych.records import Result
 
 NUM_SEEDS = 3

@@ -14,7 +14,6 @@ import safetensors.numpy
 from diptych.embed.encoder import Encoder
 from diptych.errors import InputError
 from diptych.evalsets.card import Card
-from diptych.evaluate.cached import read_or_none
 from diptych.evaluate.encoded import Encoded
 from diptych.evaluate.metrics.score import relevance
 from diptych.evaluate.probe.few_shot_task import point
@@ -22,7 +21,7 @@ from diptych.evaluate.probe.linear_probe import LinearProbe
 from diptych.evaluate.probe.logistic import Fitted
 from diptych.evaluate.probe.training_set import HELD_OUT, TrainingSet, open_training_set
 from diptych.evaluate.tasks.task import Setting
-from diptych.evaluate.unfinished import write_whole
+from diptych.files import read_or_none, write_whole
 
 VERSION = 3
 """Raised when the same vectors would give another classifier."""

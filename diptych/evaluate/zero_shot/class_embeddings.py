@@ -11,11 +11,9 @@ import torch
 
 from diptych.embed.encoder import Encoder
 from diptych.errors import InputError, ShapeError
-from diptych.evaluate.cached import read_or_none
-from diptych.evaluate.progress import progress_bar
-from diptych.evaluate.unfinished import write_whole
 from diptych.evaluate.zero_shot.prompts import fill_template
-from diptych.files import cache_folder, expanded
+from diptych.files import cache_folder, expanded, read_or_none, write_whole
+from diptych.progress import progress_bar
 
 _log = logging.getLogger(__name__)
 _PROMPTS_PER_BATCH = 1024

@@ -22,12 +22,12 @@ from diptych.evaluate.metrics.classification import accuracy, accuracy_top_k, me
 from diptych.evaluate.metrics.comparison import paired_test
 from diptych.evaluate.metrics.statistics import clopper_pearson
 from diptych.evaluate.predictions import predictions_path, read_predictions, top_k_classes, write_predictions
-from diptych.evaluate.progress import progress_bar
 from diptych.evaluate.provenance import run_record
 from diptych.evaluate.shown_classes import note
 from diptych.evaluate.zero_shot.class_embeddings import class_embeddings
 from diptych.evaluate.zero_shot.classifier import logit_scale, zero_shot_logits
 from diptych.evaluate.zero_shot.prompts import check_class_names, check_templates, fill_template
+from diptych.progress import progress_bar
 from diptych.records import Predictions, Result
 
 PROTOCOLS = ("single", "ensemble")

@@ -20,12 +20,12 @@ from diptych.evalsets.benchmark import Benchmark
 from diptych.evaluate.encoding import encode_benchmark
 from diptych.evaluate.metrics.classification import accuracy, mean_per_class_accuracy
 from diptych.evaluate.metrics.statistics import clopper_pearson
-from diptych.evaluate.progress import progress_bar
 from diptych.evaluate.provenance import run_record
 from diptych.evaluate.zero_shot.evaluator import INTERVAL, PROTOCOLS, ZeroShot
 from diptych.evaluate.zero_shot.prompts import check_class_names, check_templates, fill_template
 from diptych.model.bag_of_words import WordPrediction
 from diptych.model.build import is_predictive
+from diptych.progress import progress_bar
 from diptych.records import Result
 
 _PICTURES_PER_BATCH = 256

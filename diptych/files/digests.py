@@ -1,9 +1,8 @@
-"""Read what an earlier run kept, or, whatever is broken in it, compute it again."""
+"""Files that were kept from an earlier run: read where they are whole, and computed again where they are broken."""
 
 import hashlib
 import logging
 import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -30,18 +29,6 @@ def read_or_none(path: Path, read: Callable[[Path], T], what: str) -> T | None:
     except Exception as error:  # a broken file can fail in any way, and computing again is always right
         _log.warning("%s %s is broken (%s); it is computed again", what, path, error or type(error).__name__)
         return None
-
-
-def make_way(path: Path) -> None:
-    """Remove a broken file or folder from where a whole one is to be.
-
-    Raises:
-        OSError: it cannot be removed.
-    """
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def new_digest() -> hashlib.blake2b:
