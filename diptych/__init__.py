@@ -13,7 +13,7 @@ from diptych.lazy import lazy_names
 
 if TYPE_CHECKING:
     from diptych import errors, recipes
-    from diptych.data.sources import open_source
+    from diptych.data.open_source import open_source
     from diptych.embed import Encoder, Model, load
     from diptych.errors import DiptychError
     from diptych.evalsets.benchmark import Benchmark, open_benchmark
@@ -44,7 +44,7 @@ __getattr__, __dir__ = lazy_names(
     __name__,
     {
         "diptych.evalsets.benchmark": ("Benchmark", "open_benchmark"),
-        "diptych.data.sources": ("open_source",),
+        "diptych.data.open_source": ("open_source",),
         "diptych.embed": ("Encoder", "Model", "load"),
         "diptych.errors": ("DiptychError", "errors"),
         "diptych.evaluate": ("ZeroShotClassifier",),

@@ -9,7 +9,7 @@ import pytest
 from test_tables import PNG, read, write
 
 from diptych.data.columns import ColumnNames
-from diptych.data.sources import open_source
+from diptych.data.open_source import open_source
 from diptych.errors import DataError
 from diptych.records import Sample
 

@@ -13,7 +13,7 @@ from test_stale_caches import accuracy, zero_shot
 from diptych.data import content
 from diptych.data.columns import ColumnNames
 from diptych.data.content import content_fingerprint, files_state
-from diptych.data.sources import open_source
+from diptych.data.open_source import open_source
 from diptych.errors import ConfigError
 from diptych.evalsets.user_sets import own_card
 from diptych.evaluate.suite import fingerprint

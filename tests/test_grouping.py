@@ -13,7 +13,7 @@ from test_shards import PNG, read, write_tar
 
 from diptych.data.grouping import Group, key_and_extension
 from diptych.data.loader import Loader, LoaderConfig
-from diptych.data.sources import open_source
+from diptych.data.open_source import open_source
 from diptych.data.tally import Tally
 from diptych.data.tar import Member
 from diptych.data.tokenizer import Tokenizer

@@ -16,7 +16,7 @@ from test_processes import kill_and_count
 
 from diptych.data import parquet_process
 from diptych.data.parquet_process import ParquetError, describe, read_batches, read_table
-from diptych.data.sources import open_source
+from diptych.data.open_source import open_source
 from diptych.errors import DataError
 from diptych.evaluate.predictions import read_predictions
 from diptych.records import Broken, Sample
@@ -144,7 +144,7 @@ def test_a_process_that_does_not_start_is_no_damaged_file(tmp_path, monkeypatch)
 def test_the_process_ends_with_its_parent(tmp_path):
     script = f"""
         import time
-        from diptych.data.sources import open_source
+        from diptych.data.open_source import open_source
         items = open_source({str(sound(tmp_path / "a.parquet"))!r}).read(0)
         next(items)
         print("batch", flush=True)

@@ -10,7 +10,7 @@ from test_tables import PNG, picture, write
 from diptych.data import image_files
 from diptych.data.decoding import decode_image
 from diptych.data.image_files import PassedOver, is_image_name, missing_decoder, walk_images
-from diptych.data.sources import open_source
+from diptych.data.open_source import open_source
 from diptych.errors import DataError, ImageError, InputError
 from diptych.evalsets.archives.reading import class_folders
 from diptych.evalsets.benchmark import open_benchmark

@@ -23,7 +23,7 @@ from loading import (
 
 from diptych.data.loader import Loader, LoaderConfig, evaluation_batches
 from diptych.data.shards import write_shards
-from diptych.data.sources import open_source
+from diptych.data.open_source import open_source
 from diptych.data.tokenizer import Tokenizer
 from diptych.data.transforms import Augmentation, decode_image, evaluation_pixels, training_pixels
 from diptych.errors import ConfigError, DataError

@@ -20,7 +20,7 @@ from loading import (
 )
 
 from diptych.data.loader import Loader, LoaderConfig
-from diptych.data.sources import open_source
+from diptych.data.open_source import open_source
 from diptych.data.stream import ChunkStream
 from diptych.data.tokenizer import Tokenizer
 from diptych.data.transforms import Preprocessing

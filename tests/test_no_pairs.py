@@ -9,7 +9,7 @@ from test_grouping import pairs
 from test_shards import write_tar
 from test_tables import PNG, write
 
-from diptych.data.sources import open_source
+from diptych.data.open_source import open_source
 from diptych.errors import DataError
 from diptych.recipes import configure
 from diptych.train.inputs import count_pairs

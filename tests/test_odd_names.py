@@ -9,7 +9,7 @@ from test_bad_evaluation_input import Shades, write_folders
 from training import generated_pairs, tiny_config
 
 from diptych.data.content import content_fingerprint, files_state
-from diptych.data.sources import open_source
+from diptych.data.open_source import open_source
 from diptych.embed import load
 from diptych.evalsets.cards import get_card
 from diptych.evaluate import read_predictions

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from diptych.data.sources import open_source
+from diptych.data.open_source import open_source
 from diptych.errors import DataError
 from diptych.records import Broken, Sample
 
@@ -125,7 +125,7 @@ def test_a_bomb_is_refused_from_its_metadata(tmp_path, monkeypatch):
 
 READ_IN_LITTLE_MEMORY = """
 import itertools, sys
-from diptych.data.sources import open_source
+from diptych.data.open_source import open_source
 items = itertools.islice(open_source(sys.argv[1]).read(0), 100)
 print(sum(len(item.image) for item in items) >> 20)
 print(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1])

@@ -18,7 +18,7 @@ import diptych
 from diptych.cli import app, paths
 from diptych.cli.common import device
 from diptych.cli.exhibits import ABOUT
-from diptych.data.sources import open_source
+from diptych.data.open_source import open_source
 from diptych.data.tokenizer import Tokenizer
 from diptych.errors import InputError
 from diptych.evaluate.tasks.task import Setting

@@ -8,7 +8,7 @@ import torch
 from colours import NAMES, ColourEncoder, PixelColourEncoder, encoded, picture
 from embedding import make_vit
 
-from diptych.data.sources import open_source
+from diptych.data.open_source import open_source
 from diptych.errors import DataError, InputError, ShapeError, TextError
 from diptych.evalsets import Card
 from diptych.evalsets.archive_registry import LAYOUTS, Layout

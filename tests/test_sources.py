@@ -9,7 +9,7 @@ import pytest
 from tars import tar_of
 
 from diptych.data.shards import write_shards
-from diptych.data.sources import Source, open_source
+from diptych.data.open_source import Source, open_source
 from diptych.errors import DataError
 from diptych.records import Sample
 

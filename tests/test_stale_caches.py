@@ -15,7 +15,7 @@ from test_bad_evaluation_input import NAMES, Shades, png, write_folders, write_w
 from test_encoded import Counting, pictures
 
 from diptych.data import content
-from diptych.data.sources import open_source
+from diptych.data.open_source import open_source
 from diptych.embed.library_encoder import ForeignEncoder
 from diptych.evalsets.benchmark import open_benchmark
 from diptych.evalsets.cards import get_card

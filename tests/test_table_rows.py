@@ -12,7 +12,7 @@ from test_tables import PNG, read, write
 
 from diptych.data import table_rows
 from diptych.data.columns import ColumnNames
-from diptych.data.sources import open_source
+from diptych.data.open_source import open_source
 from diptych.data.table_rows import Lines, Row, csv_rows
 from diptych.errors import DataError
 from diptych.records import Broken, Sample

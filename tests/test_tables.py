@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from diptych.data import tables
-from diptych.data.sources import open_source
+from diptych.data.open_source import open_source
 from diptych.data.tables import FolderSource
 from diptych.errors import DataError
 from diptych.records import Broken, Sample

@@ -23,7 +23,7 @@ import torch
 from diptych.data.assembly import Assembly
 from diptych.data.content import content_fingerprint
 from diptych.data.lanes import LaneReader, check_lanes, count_lanes, dealt, lanes_of_rank, most_shards
-from diptych.data.sources import Source
+from diptych.data.open_source import Source
 from diptych.data.stream import Chunk, ChunkStream, Position, read_ahead
 from diptych.data.tally import Tally
 from diptych.data.transforms import Augmentation, Preprocessing

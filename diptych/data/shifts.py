@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image, ImageFilter, ImageOps
 
 from diptych.data.decoding import MAX_PIXELS, decode_image, picture_errors
-from diptych.data.sources import Source
+from diptych.data.open_source import Source
 from diptych.errors import ConfigError, ImageError
 from diptych.records import Broken, Sample
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from diptych.data.image_files import PassedOver, list_class_folders, walk_images
 from diptych.data.samples import decode_text, read_file
 from diptych.data.shards import TAR_SUFFIXES, TarSource
-from diptych.data.sources import Source
+from diptych.data.open_source import Source
 from diptych.data.tables import FolderSource
 from diptych.errors import DataError
 from diptych.evalsets.borders import BorderlessSource, is_object_net

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from diptych.data.decoding import decode_image
-from diptych.data.sources import Source
+from diptych.data.open_source import Source
 from diptych.errors import ImageError
 from diptych.evalsets.imagenet_classes import object_net_names
 from diptych.evalsets.prompts import plain_name

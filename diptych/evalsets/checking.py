@@ -12,7 +12,7 @@ from diptych.data.content import innermost
 from diptych.data.grouping import key_and_extension
 from diptych.data.parquet import ParquetSource
 from diptych.data.shards import TarSource
-from diptych.data.sources import Source
+from diptych.data.open_source import Source
 from diptych.data.tables import FolderSource
 from diptych.data.tar import DamagedArchiveError, read_names
 from diptych.errors import DataError

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from diptych.data.parquet import ParquetSource
-from diptych.data.sources import Source, open_source
+from diptych.data.open_source import Source, open_source
 from diptych.errors import DataError
 from diptych.evalsets.archive_registry import Layout
 from diptych.evalsets.archives import LAYOUTS

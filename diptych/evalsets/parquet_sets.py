@@ -18,7 +18,7 @@ import pyarrow.types as pt
 from diptych.data.image_files import is_hidden_folder
 from diptych.data.parquet import LABEL_COLUMNS, ParquetSource, find_columns, naming
 from diptych.data.parquet_process import describe, read_table
-from diptych.data.sources import Source, natural_order
+from diptych.data.open_source import Source, natural_order
 from diptych.errors import DataError
 from diptych.evalsets.splits import SPLITS, split_of
 

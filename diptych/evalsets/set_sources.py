@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from diptych.data.samples import read_file
-from diptych.data.sources import Source
+from diptych.data.open_source import Source
 from diptych.errors import DataError
 from diptych.files import size_of, utf8
 from diptych.records import Broken, Sample

@@ -4,7 +4,7 @@ import logging
 from pathlib import Path
 
 from diptych.data.image_files import is_hidden_folder
-from diptych.data.sources import open_source
+from diptych.data.open_source import open_source
 from diptych.errors import DataError
 from diptych.evalsets.benchmark import CLASS_NAMES_FILE, open_benchmark
 from diptych.evalsets.card import Card

@@ -12,7 +12,7 @@ from PIL import Image
 from diptych import distributed
 from diptych.data.decoding import decode_image
 from diptych.data.loader import evaluation_batches
-from diptych.data.sources import Source
+from diptych.data.open_source import Source
 from diptych.data.tally import Tally
 from diptych.data.transforms import Preprocessing
 from diptych.embed.encoder import Encoder

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from diptych.data.sources import Source
+from diptych.data.open_source import Source
 from diptych.errors import ConfigError, DataError
 from diptych.files import read_object
 from diptych.objective import contrastive_loss

@@ -10,7 +10,7 @@ from diptych.data.columns import ColumnNames
 from diptych.data.content import path_fingerprint
 from diptych.data.image_files import walk_images
 from diptych.data.playground import Playground
-from diptych.data.sources import TABLE_SUFFIXES, Source, open_source
+from diptych.data.open_source import TABLE_SUFFIXES, Source, open_source
 from diptych.data.tables import read_header
 from diptych.data.tally import why_unusable
 from diptych.data.tokenizer import Tokenizer

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from diptych.data.shards import write_shards
-from diptych.data.sources import open_source
+from diptych.data.open_source import open_source
 from diptych.errors import DataError
 from diptych.records import Sample
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from diptych import ZeroShotClassifier, load
-from diptych.data.sources import open_source
+from diptych.data.open_source import open_source
 from diptych.evaluate import clopper_pearson
 from diptych.records import Sample
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from diptych.data.samples import fingerprint
-from diptych.data.sources import Source
+from diptych.data.open_source import Source
 from diptych.errors import DataError
 from diptych.evalsets.archive_registry import Layout, register
 from diptych.evalsets.archives.reading import ClassIndex, check_split, either, find_file, inner, lines, number

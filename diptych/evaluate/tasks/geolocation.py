@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from diptych.data.sources import Source
+from diptych.data.open_source import Source
 from diptych.embed.encoder import Encoder
 from diptych.errors import DataError, InputError
 from diptych.evalsets.card import Card

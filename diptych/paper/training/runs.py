@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from diptych.data.sources import Source
+from diptych.data.open_source import Source
 from diptych.embed.encoder import Evaluator
 from diptych.errors import ConfigError, DataError
 from diptych.evalsets.benchmark import Benchmark
