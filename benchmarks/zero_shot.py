@@ -24,6 +24,7 @@ import common
 import torch
 from PIL import Image
 
+from diptych.data.source import Source
 from diptych.embed import Model, load
 from diptych.evalsets import get_prompts
 from diptych.evalsets.benchmark import Benchmark, open_benchmark
@@ -108,11 +109,13 @@ def prompts(arguments: argparse.Namespace, peer: Any, _: Any, tokenizer: Any, pa
     )
 
 
-class Slice:
+class Slice(Source):
     """Encoded pictures in memory, as a source of ours."""
 
+    shards, fingerprint = ("memory",), "memory"
+
     def __init__(self, samples: list[Sample]) -> None:
-        self.samples, self.shards, self.fingerprint = samples, ("memory",), "memory"
+        self.samples = samples
 
     def read(self, index: int) -> Iterator[Sample]:
         yield from self.samples

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from diptych.data.loader import Loader, LoaderConfig
+from diptych.data.source import Source
 from diptych.data.tokenizer import Tokenizer
 from diptych.data.transforms import Augmentation, Preprocessing
 from diptych.records import Broken, Sample
@@ -28,11 +29,12 @@ def picture(number: int) -> bytes:
 
 
 @dataclasses.dataclass
-class Shards:
+class Shards(Source):
     """A source in memory that notes what is read from it."""
 
     contents: list[list[Sample | Broken]]
     fingerprint: str = "shards"
+    shards = ()
 
     def __post_init__(self) -> None:
         self.shards = [f"{i}.tar" for i in range(len(self.contents))]

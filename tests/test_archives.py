@@ -10,7 +10,7 @@ import pytest
 from miniature_files import picture
 from miniatures import MINIATURES
 
-from diptych.data.open_source import Source
+from diptych.data.source import Source
 from diptych.errors import DataError
 from diptych.evalsets import get_prompts
 from diptych.evalsets.archive_registry import LAYOUTS

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from diptych.data.loader import evaluation_batches
+from diptych.data.evaluation_batches import evaluation_batches
 from diptych.data.transforms import Preprocessing
 from diptych.errors import DataError
 from diptych.evalsets.benchmark import Benchmark, open_benchmark
@@ -263,6 +263,6 @@ def test_corrupt_pictures_are_left_out_and_counted(tmp_path, caplog):
     (tmp_path / "classnames.txt").write_text("\n".join(WEATHER))
     pq.write_table(table, tmp_path / "test.parquet")
     with caplog.at_level("WARNING", "diptych"):
-        [(keys, images, labels)] = evaluation_batches(open_benchmark(tmp_path).source, Preprocessing(image_size=8))
-    assert labels.tolist() == [0, 2] and len(images) == len(keys) == 2
+        [batch] = evaluation_batches(open_benchmark(tmp_path).source, Preprocessing(image_size=8))
+    assert [sample.label for sample in batch.samples] == [0, 2] and len(batch.images) == 2
     assert "3 of 5" in caplog.text

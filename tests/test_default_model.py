@@ -11,8 +11,8 @@ import pytest
 from pictures import encoded, noise
 
 from diptych import load
-from diptych.data.shards import write_shards
 from diptych.data.open_source import open_source
+from diptych.data.shards import write_shards
 from diptych.records import Sample, read_results
 
 SCRIPTS = Path(__file__).resolve().parents[1] / "models" / "default"

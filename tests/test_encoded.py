@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from diptych.data.source import Source
 from diptych.errors import ConfigError, DataError, InputError
 from diptych.evalsets.benchmark import Benchmark
 from diptych.evaluate.encoded import encode_set
@@ -16,7 +17,7 @@ from tests.pictures import noise
 
 
 @dataclasses.dataclass(frozen=True)
-class Listed:
+class Listed(Source):
     items: tuple
     fingerprint: str = "pictures"
     shards: tuple[str, ...] = ("memory",)

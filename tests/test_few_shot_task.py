@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from diptych.data.source import Source
 from diptych.errors import DataError, InputError
 from diptych.evalsets.benchmark import Benchmark
 from diptych.evalsets.cards import get_card
@@ -255,7 +256,7 @@ def test_what_it_applies_to():
 
 
 @dataclasses.dataclass(frozen=True)
-class Nothing:
+class Nothing(Source):
     fingerprint: str = "nothing"
     shards: tuple[str, ...] = ()
 

@@ -13,6 +13,7 @@ from training import SHORT, generated_pairs, tiny_config
 
 from diptych.data.playground import Playground
 from diptych.data.shards import write_shards
+from diptych.data.source import Source
 from diptych.errors import ConfigError, DataError
 from diptych.records import Broken, Sample
 from diptych.train import fit
@@ -99,10 +100,10 @@ def test_what_is_held_out_is_not_trained_on():
 
 
 @dataclasses.dataclass(frozen=True)
-class Listed:
+class Listed(Source):
     """A source whose shards are lists; notes which ones are read."""
 
-    shards: tuple[tuple, ...]
+    shards: tuple[tuple, ...] = ()
     fingerprint: str = "listed"
     read_ones: list[int] = dataclasses.field(default_factory=list)
 

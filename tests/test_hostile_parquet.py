@@ -15,8 +15,8 @@ from PIL import Image
 from test_processes import kill_and_count
 
 from diptych.data import parquet_process
-from diptych.data.parquet_process import ParquetError, describe, read_batches, read_table
 from diptych.data.open_source import open_source
+from diptych.data.parquet_process import ParquetError, describe, read_batches, read_table
 from diptych.errors import DataError
 from diptych.evaluate.predictions import read_predictions
 from diptych.records import Broken, Sample

@@ -14,7 +14,8 @@ from PIL import Image
 from diptych.data import decoding_limits
 from diptych.data.decoding import decode_image, picture_errors
 from diptych.data.decoding_limits import count_scans, decode_netpbm
-from diptych.data.loader import Loader, evaluation_batches
+from diptych.data.evaluation_batches import evaluation_batches
+from diptych.data.loader import Loader
 from diptych.data.shifts import ShiftedSource
 from diptych.data.transforms import Augmentation, Preprocessing, evaluation_pixels, training_pixels
 from diptych.errors import ImageError
@@ -137,7 +138,7 @@ def test_hostile_pictures_among_good_ones():
     usable = [f"k{n}" for n in range(10)] + ["h0", "h1", "h4"] + [f"k{n}" for n in range(10, 20)]
     for num_workers in (0, 2):
         batches = evaluation_batches(source, Preprocessing(32), 4, num_workers)
-        assert [key for keys, _, _ in batches for key in keys] == usable
+        assert [sample.key for batch in batches for sample in batch.samples] == usable
         values = config(num_workers=num_workers, global_batch_size=23, shuffle_buffer=0, max_broken=0.5)
         loader = Loader(source, small_tokenizer(), Preprocessing(32), values, Augmentation(rescale=(0.5, 1.0)))
         assert list(next(iter(loader)).keys) == usable

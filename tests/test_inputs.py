@@ -7,17 +7,19 @@ from collections.abc import Iterator
 
 import pytest
 
+from diptych.data.source import Source
 from diptych.data.tokenizer import Tokenizer
 from diptych.records import Broken, Sample
 from diptych.train.inputs import spread_captions
 
 
 @dataclasses.dataclass
-class Topics:
+class Topics(Source):
     """A source with a topic per shard; it counts what is read."""
 
     sizes: list[int]
     fingerprint: str = "topics"
+    shards = ()
 
     def __post_init__(self) -> None:
         self.shards = [f"{number}.tar" for number in range(len(self.sizes))]

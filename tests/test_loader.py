@@ -1,5 +1,6 @@
 """The loader: what a batch is, broken samples, ranks, evaluation."""
 
+import dataclasses
 import itertools
 import logging
 import multiprocessing
@@ -21,9 +22,10 @@ from loading import (
     take,
 )
 
-from diptych.data.loader import Loader, LoaderConfig, evaluation_batches
-from diptych.data.shards import write_shards
+from diptych.data.evaluation_batches import evaluation_batches
+from diptych.data.loader import Loader, LoaderConfig
 from diptych.data.open_source import open_source
+from diptych.data.shards import write_shards
 from diptych.data.tokenizer import Tokenizer
 from diptych.data.transforms import Augmentation, decode_image, evaluation_pixels, training_pixels
 from diptych.errors import ConfigError, DataError
@@ -243,27 +245,29 @@ def test_evaluation_batches(num_workers, caplog):
     source = make([9, 0, 14], broken_every=5)
     with caplog.at_level(logging.WARNING, "diptych"):
         batches = list(evaluation_batches(source, PREPROCESSING, batch_size=8, num_workers=num_workers))
-    found = [key for names, _, _ in batches for key in names]
-    good = [s for shard in source.contents for s in shard if isinstance(s, Sample) and s.label is not None]
-    assert found == [sample.key for sample in good]
-    assert [label for _, _, labels in batches for label in labels.tolist()] == [sample.label for sample in good]
-    assert all(labels.dtype == torch.int64 for _, _, labels in batches)
-    images = torch.cat([images for _, images, _ in batches])
+    items = [item for shard in source.contents for item in shard]
+    good = [(place, item) for place, item in enumerate(items) if isinstance(item, Sample)]
+    assert len(good) < len(items) == 23
+    assert [place for batch in batches for place in batch.places.tolist()] == [place for place, _ in good]
+    known = [dataclasses.replace(sample, image=b"") for _, sample in good]
+    assert [sample for batch in batches for sample in batch.samples] == known
+    good = [sample for _, sample in good]
+    images = torch.cat([batch.images for batch in batches])
     expected = torch.stack([evaluation_pixels(decode_image(sample.image), PREPROCESSING) for sample in good])
     assert torch.equal(images, expected)
     assert any("5 of 23 samples were broken" in record.getMessage() for record in caplog.records)
     assert not multiprocessing.active_children() and not reader_threads()
 
 
-def test_evaluation_needs_labels_and_samples():
-    source = Shards([[Sample("k", picture(0), ("text",))]])
-    with pytest.raises(DataError, match=r"(?s)no usable sample.*there is no label"):
-        list(evaluation_batches(source, PREPROCESSING))
+def test_evaluation_needs_samples_and_no_labels():
+    sample = Sample("k", picture(0), ("text",), metadata={"place": "here"})
+    [batch] = evaluation_batches(Shards([[sample]]), PREPROCESSING)
+    assert batch.samples == (dataclasses.replace(sample, image=b""),) and len(batch.images) == 1
     with pytest.raises(DataError, match="no samples"):
         list(evaluation_batches(Shards([[]]), PREPROCESSING))
 
 
 def test_evaluation_of_pixels():
     pixels = np.random.default_rng(0).integers(0, 256, (8, 8, 3), dtype=np.uint8)
-    ((_, images, labels),) = evaluation_batches(Shards([[Sample("k", pixels, label=3)]]), PREPROCESSING)
-    assert np.array_equal(images[0].permute(1, 2, 0).numpy(), pixels) and labels.tolist() == [3]
+    [batch] = evaluation_batches(Shards([[Sample("k", pixels, label=3)]]), PREPROCESSING)
+    assert np.array_equal(batch.images[0].permute(1, 2, 0).numpy(), pixels) and batch.samples[0].label == 3

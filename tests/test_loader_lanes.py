@@ -11,8 +11,8 @@ from loading import AUGMENTATION, PREPROCESSING, Shards, assert_equal, config, k
 
 from diptych.data.lanes import dealt, lanes_of_rank
 from diptych.data.loader import Loader, merge_states
-from diptych.data.shards import write_shards
 from diptych.data.open_source import open_source
+from diptych.data.shards import write_shards
 from diptych.data.stream import ChunkStream
 from diptych.data.tokenizer import Tokenizer
 from diptych.errors import ConfigError, DataError

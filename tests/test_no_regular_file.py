@@ -7,8 +7,8 @@ import pytest
 from colours import picture
 
 from diptych.data.content import content_fingerprint, files_state
-from diptych.data.parquet import ParquetSource
 from diptych.data.open_source import open_source
+from diptych.data.parquet import ParquetSource
 from diptych.embed import load
 from diptych.errors import DataError, InputError, WeightsError
 from diptych.evalsets.benchmark import open_benchmark

@@ -7,10 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
+from diptych.embed.engine import PixelEncoder
 from diptych.embed.own import OwnEncoder
 from diptych.errors import InputError, ShapeError
 from diptych.evalsets.user_sets import own_cards
-from diptych.evaluate.encoding import PixelEncoder
 from diptych.evaluate.suite import read_all, run_suite
 from diptych.evaluate.tasks.table import get_tasks
 from diptych.evaluate.tasks.task import Setting

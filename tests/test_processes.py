@@ -17,7 +17,7 @@ import torch
 from loading import PREPROCESSING, make
 
 from diptych.data import processes
-from diptych.data.loader import evaluation_batches
+from diptych.data.evaluation_batches import evaluation_batches
 from diptych.data.processes import NO_ITEM, Pool
 from diptych.data.stream import Chunk
 from diptych.data.transforms import Preprocessing
@@ -119,14 +119,14 @@ _EVALUATE = f"""
     from pathlib import Path
     from disks import small_disk
     from loading import *
-    from diptych.data.loader import evaluation_batches
+    from diptych.data.evaluation_batches import evaluation_batches
 
     if {{small_shm}}:
         libc, new_mounts, private, below = ctypes.CDLL(None), 0x20000, 1 << 18, 1 << 14
         if libc.unshare(new_mounts) or libc.mount(b"none", b"/", None, private | below, None):
             sys.exit(77)
         small_disk(Path("/dev/shm"), 1 << 12).__enter__()  # until this process ends, and for it alone
-    print(sum(int(images.sum()) for _, images, _ in evaluation_batches(make([60]), Preprocessing(224), 16, 2)))
+    print(sum(int(batch.images.sum()) for batch in evaluation_batches(make([60]), Preprocessing(224), 16, 2)))
 """
 
 
@@ -143,7 +143,7 @@ def evaluate(small_shm: bool, folder_for_temporary_files: Path) -> int:
 
 @pytest.fixture(scope="module")
 def sum_of_pixels() -> int:
-    return sum(int(images.sum()) for _, images, _ in evaluation_batches(make([60]), Preprocessing(224), 16, 0))
+    return sum(int(batch.images.sum()) for batch in evaluation_batches(make([60]), Preprocessing(224), 16, 0))
 
 
 def test_long_and_unwritable_folders_for_temporary_files(tmp_path, sum_of_pixels):

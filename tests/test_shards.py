@@ -15,8 +15,8 @@ from PIL import Image
 from tars import tar_of
 
 from diptych.data.grouping import MAX_SAMPLE_FILES
-from diptych.data.shards import TarSource, write_shards
 from diptych.data.open_source import open_source
+from diptych.data.shards import TarSource, write_shards
 from diptych.errors import DataError
 from diptych.records import Broken, Sample
 

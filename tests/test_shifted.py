@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from diptych.data.source import Source
 from diptych.errors import ConfigError
 from diptych.evalsets.benchmark import check_benchmark
 from diptych.evalsets.cards import get_card
@@ -19,7 +20,7 @@ from diptych.report.curves import line_chart
 from diptych.report.table import to_markdown
 
 
-class Colours:
+class Colours(Source):
     """Forty flat pictures, dark ones and bright ones."""
 
     shards, fingerprint = ("only",), "colours"

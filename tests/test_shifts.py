@@ -7,9 +7,10 @@ import pytest
 from pictures import encoded, noise
 from PIL import Image
 
-from diptych.data.loader import evaluation_batches
+from diptych.data.evaluation_batches import evaluation_batches
 from diptych.data.shift_sheet import contact_sheet, write_contact_sheet
 from diptych.data.shifts import FAMILIES, SHIFTS, ShiftedSource, shift_pixels, title, variants
+from diptych.data.source import Source
 from diptych.data.transforms import Preprocessing
 from diptych.errors import ConfigError, DataError
 from diptych.evalsets.benchmark import check_benchmark
@@ -19,7 +20,7 @@ ALL = variants()
 CORRUPTIONS = [name for name, shift in SHIFTS.items() if shift.family != "rendition"]
 
 
-class Pictures:
+class Pictures(Source):
     """A labelled source of six small pictures in two shards, one of them broken."""
 
     shards, fingerprint = ("first", "second"), "f"
@@ -162,8 +163,8 @@ def test_neither_order_nor_workers_change_a_picture(name):
     assert all((backwards[item.key].image == item.image).all() for item in items(source) if isinstance(item, Sample))
     preprocessing = Preprocessing(image_size=16)
     runs = [list(evaluation_batches(source, preprocessing, 2, workers)) for workers in (0, 2)]
-    assert [batch[0] for batch in runs[0]] == [batch[0] for batch in runs[1]]
-    assert all((one[1] == other[1]).all() for one, other in zip(*runs, strict=True))
+    assert [batch.samples for batch in runs[0]] == [batch.samples for batch in runs[1]]
+    assert all((one.images == other.images).all() for one, other in zip(*runs, strict=True))
 
 
 def test_the_fingerprint_knows_the_shift():

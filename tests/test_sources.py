@@ -8,8 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 from tars import tar_of
 
+from diptych.data.open_source import open_source
 from diptych.data.shards import write_shards
-from diptych.data.open_source import Source, open_source
+from diptych.data.source import Source
 from diptych.errors import DataError
 from diptych.records import Sample
 

@@ -10,6 +10,7 @@ import torch
 from colours import NAMES, TEMPLATES, PixelColourEncoder, encoded, picture
 from sklearn.metrics import average_precision_score
 
+from diptych.data.source import Source
 from diptych.errors import ConfigError, DataError, ImageError, InputError, ShapeError
 from diptych.evalsets import Card
 from diptych.evalsets.benchmark import check_benchmark
@@ -106,7 +107,7 @@ def test_frames_without_a_clip_are_an_error(tmp_path):
 
 
 @dataclasses.dataclass(frozen=True)
-class Clips:
+class Clips(Source):
     """Four frames of each clip, some of which are broken, as videos are."""
 
     num_good: int

@@ -11,13 +11,14 @@ from embedding import make_vit
 from rich.console import Console
 from sklearn.metrics import accuracy_score
 
+from diptych.data.source import Source
 from diptych.data.tokenizer import Tokenizer
 from diptych.data.transforms import Preprocessing
 from diptych.embed import Model
+from diptych.embed.engine import PixelEncoder
 from diptych.errors import ConfigError, DataError, InputError, ShapeError, TextError
 from diptych.evalsets.benchmark import Benchmark, open_benchmark
 from diptych.evaluate import ZeroShot, ZeroShotClassifier, clopper_pearson, read_predictions, zero_shot_table
-from diptych.evaluate.encoding import PixelEncoder
 from diptych.evaluate.predictions import top_k_classes
 from diptych.evaluate.zero_shot.classifier import zero_shot_logits
 from diptych.model.clip import CLIP
@@ -222,7 +223,7 @@ def test_a_whole_model(model, wds, tmp_path):
         )
 
 
-class Listed:
+class Listed(Source):
     """A source in memory."""
 
     shards = ("memory",)

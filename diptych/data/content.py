@@ -11,11 +11,11 @@ mtime and ctime of every file, too; programs can set the mtime, and no program s
 
 import concurrent.futures
 import hashlib
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from diptych.data.tables import SIDECARS, FolderSource, sidecar
+from diptych.data.source import Source, spaced
 from diptych.files import open_regular
 
 MAX_BYTES = 256 << 20
@@ -28,12 +28,12 @@ _Stat = tuple[int, ...]
 _known: dict[tuple[_Stat, int], bytes] = {}
 
 
-def content_fingerprint(source: Any) -> str:
+def content_fingerprint(source: Source) -> str:
     """SHA-256 of sampled content; "" for a source without files, whose own fingerprint tells all."""
     return _content(source)[0]
 
 
-def files_state(source: Any) -> str:
+def files_state(source: Source) -> str:
     """Changes with the content of a source's files: where all was read with nothing else, otherwise with inode and
     times, too, so that a copy of a large source counts as another one. "" for a source without files.
     """
@@ -41,7 +41,7 @@ def files_state(source: Any) -> str:
     if whole:
         return content
     digest = hashlib.sha256(content.encode())
-    for path in _files(innermost(source)):
+    for path in source.files():
         digest.update(f"{path.name}\0{_stat(path)}\0".encode("utf-8", "surrogatepass"))
     return digest.hexdigest()
 
@@ -54,7 +54,7 @@ def path_fingerprint(path: Path) -> str | None:
         return None
     files = sorted(file for file in path.rglob("*") if file.is_file())
     names = "\0".join(file.relative_to(path).as_posix() for file in files)
-    content, _ = _sampled(_some(files, MAX_FILES))
+    content, _ = _sampled(spaced(files, MAX_FILES))
     return hashlib.sha256(f"{names}\0\0{content}".encode("utf-8", "surrogatepass")).hexdigest()
 
 
@@ -70,47 +70,12 @@ def file_mark(path: str | Path) -> str:
     return f"{stat[0] if stat else 0}-{digest.hexdigest()[:16]}"
 
 
-def innermost(source: Any) -> Any:
-    """The source that reads files, without those that wrap it."""
-    while (inner := getattr(source, "source", None)) is not None:
-        source = inner
-    return source
-
-
-def _content(source: Any) -> tuple[str, bool]:
+def _content(source: Source) -> tuple[str, bool]:
     """The fingerprint, and whether every byte went into it."""
-    source = innermost(source)
-    files = list(_files(source, MAX_FILES))
+    files = list(source.files(MAX_FILES))
     content, whole = _sampled(files)
-    return content, whole and _num_files(source) <= MAX_FILES
-
-
-def _files(source: Any, limit: int | None = None) -> Iterator[Path]:
-    """The files that a source reads, as far as it tells; of more samples than `limit`, evenly spaced ones."""
-    if isinstance(source, FolderSource):
-        for name in _some(source.names, limit):
-            path = source.root / name
-            yield path
-            if source.classes is None:  # the one that is read, however it is spelled; a missing one counts, too
-                yield from (sidecar(path, end) or path.with_suffix(f".{end}") for end in SIDECARS)
-    elif hasattr(source, "root") and hasattr(source, "entries"):
-        yield from (source.root / entry.file for entry in _some(source.entries, limit))
-    else:
-        yield from _some(getattr(source, "files", ()), limit)
-        if hasattr(source, "picture_files"):  # tables: the images lie elsewhere
-            yield from source.picture_files(limit)
-
-
-def _num_files(source: Any) -> int:
-    if most_rows := getattr(source, "most_rows", 0):
-        return int(most_rows)
-    return len(next((found for name in ("files", "entries", "names") if (found := getattr(source, name, ()))), ()))
-
-
-def _some(items: Sequence[Any], limit: int | None) -> Sequence[Any]:
-    if limit is None or len(items) <= limit:
-        return items
-    return [items[index * len(items) // limit] for index in range(limit)]
+    # There is no file beyond those: asked without a limit, the source names no more.
+    return content, whole and next(itertools.islice(source.files(), len(files), None), None) is None
 
 
 def _sampled(files: Sequence[Path]) -> tuple[str, bool]:

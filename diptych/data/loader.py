@@ -18,16 +18,14 @@ import weakref
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Any
 
-import torch
-
 from diptych.data.assembly import Assembly
 from diptych.data.content import content_fingerprint
 from diptych.data.lanes import LaneReader, check_lanes, count_lanes, dealt, lanes_of_rank, most_shards
-from diptych.data.open_source import Source
+from diptych.data.source import Source
 from diptych.data.stream import Chunk, ChunkStream, Position, read_ahead
 from diptych.data.tally import Tally
 from diptych.data.transforms import Augmentation, Preprocessing
-from diptych.data.workers import DecodedChunk, EvaluationDecoder, Tokenize, TrainingDecoder, decode_chunks
+from diptych.data.workers import DecodedChunk, Tokenize, TrainingDecoder, decode_chunks
 from diptych.errors import ConfigError
 from diptych.records import Batch
 
@@ -352,42 +350,3 @@ def merge_states(states: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             f"the loaders' states have {len(lanes)} of {first['must_match']['lanes']} lanes; hand in those of all ranks"
         )
     return {**first, "lanes": dict(sorted(lanes.items(), key=lambda item: int(item[0])))}
-
-
-def evaluation_batches(
-    source: Source, preprocessing: Preprocessing, batch_size: int = 256, num_workers: int = 0
-) -> Iterator[tuple[tuple[str, ...], torch.Tensor, torch.Tensor]]:
-    """One pass over a labelled source in its own order, with the evaluation's preprocessing.
-
-    Broken samples are left out; each is named in the log, and their number at the end.
-
-    Args:
-        source: samples with labels.
-        preprocessing: the model's.
-        batch_size: the most samples per batch; batches with broken samples are smaller, and none is empty.
-        num_workers: processes that decode; 0 decodes here. It changes nothing in the result.
-    Yields:
-        (keys, images uint8 (N, 3, R, R), labels int64 (N,)).
-    Raises:
-        DataError: no sample is usable.
-    """
-    tally = Tally(max_broken=1.0, num_shards=len(source.shards))
-    lasts: collections.deque[bool] = collections.deque()
-
-    def send() -> Generator[Chunk]:
-        stream = ChunkStream(source, seed=0, shuffle_buffer=0, shuffle_buffer_bytes=1, chunk_size=batch_size)
-        with contextlib.closing(read_ahead(stream, depth=2)) as chunks:
-            for _, chunk in chunks:
-                lasts.append(chunk.last)
-                yield chunk
-                if chunk.last:
-                    return
-
-    decoder = EvaluationDecoder(preprocessing)
-    with contextlib.closing(
-        decode_chunks(send(), decoder, num_workers, ahead=2 * max(1, num_workers), chunk_size=batch_size)
-    ) as parts:
-        for part in parts:
-            tally.add(len(part.keys), part.broken, epoch=0, epoch_ends=lasts.popleft())
-            if part.keys:
-                yield part.keys, part.images, torch.from_numpy(part.labels)

@@ -1,4 +1,4 @@
-"""Every training format is the same thing: a list of shards, each read from its start in one fixed order."""
+"""From the name of a file, a folder or a pattern to a Source, whatever its format."""
 
 import difflib
 import glob
@@ -6,18 +6,17 @@ import itertools
 import logging
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Protocol
 
 from diptych.data.columns import ColumnNames
 from diptych.data.image_files import PassedOver, is_image_name, walk_images
 from diptych.data.parquet import ParquetSource
 from diptych.data.shards import TAR_SUFFIXES, TarSource
+from diptych.data.source import Source
 from diptych.data.tables import SIDECARS, CsvSource, FolderSource, read_header
 from diptych.errors import DataError
 from diptych.files import expanded, shown
-from diptych.records import Broken, Sample
 
 logger = logging.getLogger(__name__)
 
@@ -29,24 +28,6 @@ ACCEPTED = (
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 _MOST_BESIDE = 10_000
 MAX_FILES = 1_000_000  # that one pattern may stand for
-
-
-class Source(Protocol):
-    """Pairs to train on, or a set to measure on; see docs/data.md for the formats behind it."""
-
-    @property
-    def shards(self) -> Sequence[str]:
-        """Names, in a fixed order."""
-        ...
-
-    @property
-    def fingerprint(self) -> str:
-        """SHA-256 over the shards' names and sizes."""
-        ...
-
-    def read(self, index: int) -> Iterator[Sample | Broken]:
-        """The samples of shard `index`: the same ones in the same order each time."""
-        ...
 
 
 def open_source(paths: str | Path | Sequence[str | Path], columns: ColumnNames = ColumnNames()) -> Source:  # noqa: B008

@@ -5,7 +5,7 @@ import dataclasses
 import functools
 import itertools
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.types as pt
 
-from diptych.data.columns import IMAGE_COLUMNS, PATH_COLUMNS, TEXT_COLUMNS, ColumnNames, advise, choose_column
+from diptych.data.columns import ColumnNames
+from diptych.data.parquet_columns import (
+    Columns,
+    count_rows,
+    distinct_labels,
+    find_columns,
+    is_text,
+    unreadable,
+    value_of,
+)
 from diptych.data.parquet_process import ParquetError, describe, read_batches
 from diptych.data.samples import (
     MAX_IMAGE_BYTES,
@@ -24,9 +33,9 @@ from diptych.data.samples import (
     read_file,
     relative_names,
 )
+from diptych.data.source import Source, Survey, spaced
 from diptych.data.tar import FREE_BYTES, MAX_RATIO
 from diptych.errors import DataError
-from diptych.files import stand_in_at
 from diptych.records import Broken, Sample
 
 _log = logging.getLogger(__name__)
@@ -35,7 +44,6 @@ MAX_GROUP_BYTES = 8 << 30  # one row group, uncompressed
 _BATCH_ROWS, _BATCH_BYTES = 64, 128 << 20
 _MIN_GROUPS = 8  # that are looked into, of however many rows
 _PATHS_AT_A_TIME = 4096  # 16 MiB of the longest that a system knows
-LABEL_COLUMNS = ("label", "cls", "fine_label")  # the last is CIFAR-100's
 _PARQUET_ERRORS = (
     pa.ArrowException,
     OSError,
@@ -47,18 +55,18 @@ _PARQUET_ERRORS = (
 
 
 @dataclasses.dataclass(frozen=True)
-class ParquetSource:
+class ParquetSource(Source):
     """Parquet files with encoded pictures, as Hugging Face and img2dataset write them; a row group is a shard.
 
     Attributes:
-        files: in reading order.
+        paths: of the files, in reading order.
         num_groups: row groups of each file; -1: it is damaged, and one shard that breaks off at once.
         num_paths: rows of each file that name their picture by its path; 0 for a file that has the pictures inside.
         with_texts: whether captions are read; evaluation sets with labels may have a text column that is none.
         names: of the columns, where they are not the usual ones.
     """
 
-    files: tuple[Path, ...]
+    paths: tuple[Path, ...]
     num_groups: tuple[int, ...]
     num_paths: tuple[int, ...]
     with_texts: bool = True
@@ -85,7 +93,7 @@ class ParquetSource:
                 counts.append(count)
                 paths.append(num_paths)
             except ParquetError as error:
-                failure = _unreadable(path, error)
+                failure = unreadable(path, error)
                 _log.warning("%s; its rows are lost", failure)
                 counts.append(_DAMAGED)
                 paths.append(0)
@@ -95,7 +103,7 @@ class ParquetSource:
 
     @functools.cached_property
     def _groups(self) -> tuple[tuple[Path, str, int], ...]:
-        named = zip(self.files, relative_names(self.files), self.num_groups, strict=True)
+        named = zip(self.paths, relative_names(self.paths), self.num_groups, strict=True)
         return tuple((path, name, group) for path, name, count in named for group in range(abs(count)))
 
     @functools.cached_property
@@ -106,21 +114,22 @@ class ParquetSource:
     @functools.cached_property
     def fingerprint(self) -> str:
         """SHA-256 over the files' names, sizes and numbers of row groups."""
-        return fingerprint(self.files, relative_names(self.files), *map(str, self.num_groups))
+        return fingerprint(self.paths, relative_names(self.paths), *map(str, self.num_groups))
 
-    @property
-    def most_rows(self) -> int:
-        """The rows that name a picture by its path."""
-        return sum(self.num_paths)
+    @functools.cached_property
+    def num_samples(self) -> int | None:
+        """The number of rows; None where a file is damaged."""
+        return None if _DAMAGED in self.num_groups else count_rows(self.paths)
 
-    def picture_files(self, limit: int | None = None) -> Iterator[Path]:
-        """The pictures that the rows name by their paths; of more than `limit` rows, evenly spaced ones.
+    def files(self, limit: int | None = None) -> Iterator[Path]:
+        """The tables, and the images that their rows name by paths; of more than `limit` rows, evenly spaced ones.
 
-        What cannot be read is left out: `read` says so.
+        What cannot be read is left out: `read` names it.
         """
-        with_paths = {path for path, count in zip(self.files, self.num_paths, strict=True) if count}
-        groups = [(path, group) for path, _, group in self._groups if path in with_paths]
-        total = self.most_rows
+        yield from spaced(self.paths, limit)
+        with_images_outside = {path for path, count in zip(self.paths, self.num_paths, strict=True) if count}
+        groups = [(path, group) for path, _, group in self._groups if path in with_images_outside]
+        total = sum(self.num_paths)
         most = total if limit is None else min(total, limit)
         wanted = min(len(groups), max(_MIN_GROUPS, most * len(groups) // max(1, total)))
         for index in range(wanted):
@@ -129,6 +138,14 @@ class ParquetSource:
             with contextlib.suppress(*_PARQUET_ERRORS):
                 named = itertools.islice(_picture_paths(path, group, self.names), 0, None, step)
                 yield from (path.parent / name for name in named if name)
+
+    def survey(self) -> Survey:
+        """The number of rows, from the files' metadata."""
+        return Survey(count_rows(self.paths))
+
+    def distinct_labels(self) -> set[int | None] | None:
+        """Those of the label column, row group by row group."""
+        return distinct_labels(self.paths)
 
     def read(self, index: int) -> Iterator[Sample | Broken]:
         """The rows of one row group, with keys "<file>/<row group>/<row>".
@@ -141,8 +158,8 @@ class ParquetSource:
         try:
             file = describe(path)
         except ParquetError as error:
-            if self.num_groups[self.files.index(path)] != _DAMAGED:
-                raise _unreadable(path, error) from None
+            if self.num_groups[self.paths.index(path)] != _DAMAGED:
+                raise unreadable(path, error) from None
             yield Broken(f"{name}/0/0", self.shards[index], f"its file cannot be read: {error}", rest_lost=True)
             return
         try:
@@ -159,36 +176,6 @@ class ParquetSource:
             yield Broken(f"{name}/{group}/{row}", self.shards[index], reason, rest_lost=True)
 
 
-@dataclasses.dataclass(frozen=True)
-class Columns:
-    """Which columns of a parquet file are read, and what for; `wanted` are their names as the reader takes them."""
-
-    image: str
-    text: str | None
-    label: str | None
-    other: tuple[str, ...]
-    wanted: tuple[str, ...]
-
-    def without_text(self) -> "Columns":
-        """The same without its text column, where a label stands for it."""
-        if self.text is None or self.label is None:
-            return self
-        return dataclasses.replace(self, text=None, wanted=tuple(name for name in self.wanted if name != self.text))
-
-
-@contextlib.contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """The error of a file that cannot be read names it."""
-    try:
-        yield
-    except ParquetError as error:
-        raise _unreadable(path, error) from None
-
-
-def _unreadable(path: Path, error: Exception) -> DataError:
-    return DataError(f"cannot read the parquet file {path}: {stand_in_at(path, 'table') or error}")
-
-
 def _check_parquet(path: Path, names: ColumnNames) -> tuple[int, int]:
     """The number of row groups, and of rows that name their picture by its path."""
     file = describe(path)
@@ -200,7 +187,7 @@ def _check_parquet(path: Path, names: ColumnNames) -> tuple[int, int]:
                 f"{path}: row group {index} claims {size >> 20} MiB from {packed >> 10} KiB in the file; "
                 "write it with smaller row groups if that is true"
             )
-    return len(file.groups), file.num_rows if _is_text(file.schema.field(columns.image).type) else 0
+    return len(file.groups), file.num_rows if is_text(file.schema.field(columns.image).type) else 0
 
 
 def _picture_paths(path: Path, group: int, names: ColumnNames) -> Iterator[str | None]:
@@ -226,84 +213,6 @@ def _rows_at_a_time(sizes: Sequence[tuple[int, int]]) -> int:
     return max(1, min(_BATCH_ROWS, _BATCH_BYTES // max(1, sum(size for _, size in sizes))))
 
 
-def find_columns(path: Path, schema: pa.Schema, wanted: ColumnNames = ColumnNames()) -> Columns:  # noqa: B008
-    """Which columns of a file are the image (encoded, or a path), the text and the label.
-
-    Raises:
-        DataError: there is no column of images, or neither texts nor labels; says which columns have unfit types.
-    """
-    names = schema.names
-    if len({name.lower() for name in names}) < len(names):
-        raise DataError(f"{path} has two columns of one name")
-
-    def first(what: str, name: str | None, usual: Sequence[str], fits: Callable[[pa.DataType], bool]) -> str | None:
-        return choose_column(path, names, what, name, usual, lambda one: fits(schema.field(one).type))
-
-    image = first("image", wanted.image, IMAGE_COLUMNS, lambda kind: _is_bytes(_bytes_of(kind)))
-    image = image or first("image", None, PATH_COLUMNS, _is_text)
-    if image is None:
-        url = any("url" in name.lower() for name in names)
-        hint = "; download the pictures first, for example with img2dataset" if url else ""
-        unfit = _types(schema, IMAGE_COLUMNS)
-        fit = [one.name for one in schema if _is_bytes(_bytes_of(one.type)) or _is_text(one.type)]
-        advice = advise(fit, "image", IMAGE_COLUMNS)
-        raise DataError(
-            f"{path} has no column of encoded pictures or of their paths (it has {', '.join(names)[:300]}){unfit}: "
-            f"{advice}{hint}"
-        )
-    kind = schema.field(image).type
-    if not _is_bytes(_bytes_of(kind)) and not _is_text(kind):
-        raise DataError(f"{path}: its image column {image} is of type {kind}, neither encoded images nor paths")
-    text = first("caption", wanted.caption, TEXT_COLUMNS, lambda kind: _is_caption(kind))
-    if text is not None and not _is_caption(schema.field(text).type):
-        raise DataError(f"{path}: its caption column {text} is of type {schema.field(text).type}, which is no text")
-    label = choose_column(path, names, "label", None, LABEL_COLUMNS, lambda one: pt.is_integer(schema.field(one).type))
-    if text is None and label is None:
-        unfit, fit = _types(schema, TEXT_COLUMNS), [one.name for one in schema if _is_caption(one.type)]
-        raise DataError(f"{path} has no text column{unfit}: {advise(fit, 'caption', TEXT_COLUMNS)}")
-    other = tuple(field.name for field in schema if field.name not in (image, text, label) and _is_plain(field.type))
-    leaf = f"{image}.bytes" if pt.is_struct(kind) else image
-    return Columns(image, text, label, other, tuple(name for name in (leaf, text, label, *other) if name))
-
-
-def _types(schema: pa.Schema, usual: Sequence[str]) -> str:
-    """Words for columns of a usual name that have another type than is needed."""
-    unfit = [f"{field.name} is of type {field.type}" for field in schema if field.name.lower() in usual]
-    return f"; {', '.join(unfit)}"[:300] if unfit else ""
-
-
-def _bytes_of(kind: pa.DataType) -> pa.DataType | None:
-    """The type of the struct's "bytes", or the type itself."""
-    if not pt.is_struct(kind):
-        return kind
-    index = kind.get_field_index("bytes")
-    return kind.field(index).type if index >= 0 else None
-
-
-def _is_bytes(kind: pa.DataType | None) -> bool:
-    return kind is not None and (pt.is_binary(kind) or pt.is_large_binary(kind))
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    kind = kind.value_type if pt.is_dictionary(kind) else kind
-    return pt.is_string(kind) or pt.is_large_string(kind) or pt.is_string_view(kind)
-
-
-def _is_caption(kind: pa.DataType) -> bool:
-    """Text, UTF-8 in a binary column, or a list of one of them."""
-    value = _value_of(kind)
-    return _is_text(value) or _is_bytes(value) or (pt.is_dictionary(value) and _is_bytes(value.value_type))
-
-
-def _is_plain(kind: pa.DataType) -> bool:
-    return _is_text(kind) or any(is_kind(kind) for is_kind in (pt.is_integer, pt.is_floating, pt.is_boolean))
-
-
-def _value_of(kind: pa.DataType) -> pa.DataType:
-    is_list = pt.is_list(kind) or pt.is_large_list(kind) or pt.is_fixed_size_list(kind)
-    return kind.value_type if is_list else kind
-
-
 def _rows(batch: pa.RecordBatch, columns: Columns) -> Iterator[dict[str, Any]]:
     """{"image", "text", "label", "other"} of each row; texts as bytes, since Arrow does not check their UTF-8."""
     images = batch.column(columns.image)
@@ -322,11 +231,11 @@ def _python_values(column: pa.Array) -> list[Any]:
     """Texts as bytes, since Arrow does not check their UTF-8; all else as it is."""
     column = column.dictionary_decode() if pt.is_dictionary(column.type) else column
     kind = column.type
-    if _is_text(kind):
+    if is_text(kind):
         return column.cast(pa.large_binary()).to_pylist()
-    if kind != _value_of(kind) and _is_text(_value_of(kind)):
-        if pt.is_dictionary(_value_of(kind)):
-            column = column.cast(pa.large_list(_value_of(kind).value_type))
+    if kind != value_of(kind) and is_text(value_of(kind)):
+        if pt.is_dictionary(value_of(kind)):
+            column = column.cast(pa.large_list(value_of(kind).value_type))
         return column.cast(pa.large_list(pa.large_binary())).to_pylist()
     return column.to_pylist()
 

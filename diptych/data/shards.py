@@ -9,7 +9,7 @@ import json
 import logging
 import re
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,8 @@ from PIL import Image
 
 from diptych.data.grouping import Group, key_and_extension
 from diptych.data.samples import clean_texts, fingerprint, relative_names
-from diptych.data.tar import DamagedArchiveError, Member, MissingEndError, read_members
+from diptych.data.source import Source, Survey, spaced
+from diptych.data.tar import DamagedArchiveError, Member, MissingEndError, read_members, read_names
 from diptych.errors import DataError
 from diptych.files import expanded, new_file, stand_in_at, writing
 from diptych.records import Broken, Sample
@@ -40,33 +41,33 @@ _MAGIC = (
 
 
 @dataclasses.dataclass(frozen=True)
-class TarSource:
+class TarSource(Source):
     """Tar shards, plain or gzipped: webdataset's, and img2dataset's as they are.
 
     A shard that is cut off or corrupt yields the samples before the damage, then one Broken for the rest.
 
     Attributes:
-        files: the shards, in reading order.
+        paths: of the shards, in reading order.
         strict: a missing end-of-archive mark is damage. Else such a shard, which may be cut between two members or come
             from a writer that leaves the mark out, counts as whole, as for tarfile, and is named in the log.
     """
 
-    files: tuple[Path, ...]
+    paths: tuple[Path, ...]
     strict: bool = False
 
     @functools.cached_property
     def shards(self) -> tuple[str, ...]:
         """The files' paths."""
-        return tuple(str(path) for path in self.files)
+        return tuple(str(path) for path in self.paths)
 
     @functools.cached_property
     def fingerprint(self) -> str:
         """SHA-256 over the shards' names and sizes."""
-        return fingerprint(self.files, relative_names(self.files))
+        return fingerprint(self.paths, relative_names(self.paths))
 
     @functools.cached_property
     def _names(self) -> tuple[str, ...]:
-        return tuple(re.sub(r"(\.tar|\.tar\.gz|\.tgz)$", "", name, flags=re.I) for name in relative_names(self.files))
+        return tuple(re.sub(r"(\.tar|\.tar\.gz|\.tgz)$", "", name, flags=re.I) for name in relative_names(self.paths))
 
     @functools.cached_property
     def _without_end(self) -> set[int]:
@@ -100,20 +101,48 @@ class TarSource:
         except DamagedArchiveError as error:
             if key_and_extension(Member(error.member))[0] != group.key:
                 yield from (item for item in group.finish() if isinstance(item, Sample))
-            why = (not seen and stand_in_at(self.files[index], "shard")) or error
+            why = (not seen and stand_in_at(self.paths[index], "shard")) or error
             yield Broken(f"{name}/{error.member}", shard, f"the rest of the shard is lost: {why}", rest_lost=True)
         except OSError as error:
             raise DataError(f"cannot read the shard {shard}: {error.strerror or error}") from error
 
+    def files(self, limit: int | None = None) -> Iterator[Path]:
+        """The shards."""
+        yield from spaced(self.paths, limit)
+
+    def survey(self) -> Survey:
+        """Samples counted from header to header; consecutive members of one key are a sample, as in reading."""
+        counts, problems = zip(*map(_count_tar, self.paths), strict=True)
+        return Survey(sum(counts), [problem for problem in problems if problem])
+
+    def get_all(self, keys: Collection[str]) -> Iterator[Sample]:
+        """Read from the shards alone whose names the keys begin with."""
+        for index, name in enumerate(self._names):
+            if any(key.startswith(f"{name}/") for key in keys):
+                yield from (item for item in self.read(index) if isinstance(item, Sample) and item.key in keys)
+
     def _members(self, index: int) -> Iterator[Member]:
         try:
-            yield from read_members(self.files[index])
+            yield from read_members(self.paths[index])
         except MissingEndError as error:
             if self.strict:
                 raise
             if index not in self._without_end:
                 self._without_end.add(index)
                 logger.warning("%s has %s", self.shards[index], error)
+
+
+def _count_tar(path: Path) -> tuple[int, str]:
+    """The samples of a shard, and what is wrong with it; consecutive members of one key are a sample, as in reading."""
+    count, last = 0, ""
+    try:
+        for member in read_names(path):
+            key = key_and_extension(member)[0]
+            count += bool(key) and key != last
+            last = key or last
+    except (DamagedArchiveError, OSError) as error:
+        return count, f"{path} breaks off: {str(error)[:200]}"
+    return count, "" if count else f"{path} holds no samples"
 
 
 def write_shards(samples: Iterable[Sample], folder: str | Path, shard_size: int = 5000) -> list[Path]:

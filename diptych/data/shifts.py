@@ -13,13 +13,13 @@ import dataclasses
 import hashlib
 import io
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from PIL import Image, ImageFilter, ImageOps
 
 from diptych.data.decoding import MAX_PIXELS, decode_image, picture_errors
-from diptych.data.open_source import Source
+from diptych.data.source import Source, WrappedSource
 from diptych.errors import ConfigError, ImageError
 from diptych.records import Broken, Sample
 
@@ -102,7 +102,7 @@ def variants(names: Sequence[str] | None = None, severities: Sequence[int] | Non
 
 
 @dataclasses.dataclass(frozen=True)
-class ShiftedSource:
+class ShiftedSource(WrappedSource):
     """A labelled source with every picture changed; keys, texts, labels and what is broken stay.
 
     Attributes:
@@ -123,30 +123,22 @@ class ShiftedSource:
         _get(self.name, self.severity)
 
     @property
-    def shards(self) -> Sequence[str]:
-        """The source's own."""
-        return self.source.shards
-
-    @property
     def fingerprint(self) -> str:
         """The source's own, the shift, and the versions of what made it."""
         made = (VERSION, self.name, self.severity, self.seed, np.__version__, Image.__version__)
         return hashlib.sha256(f"{self.source.fingerprint} {made}".encode()).hexdigest()
 
-    def read(self, index: int) -> Iterator[Sample | Broken]:
-        """The source's items with pixels, uint8 (height, width, 3); a picture that cannot be decoded becomes Broken."""
-        for item in self.source.read(index):
-            if isinstance(item, Broken):
-                yield item
-                continue
-            try:
-                with picture_errors():
-                    pixels = np.asarray(decode_image(item.image))
-                    changed = shift_pixels(pixels, self.name, self.severity, key=item.key, seed=self.seed)
-            except ImageError as error:
-                yield Broken(item.key, self.shards[index], str(error))
-                continue
-            yield dataclasses.replace(item, image=changed)
+    def change(self, item: Sample | Broken, shard: str) -> Sample | Broken:
+        """The item with pixels, uint8 (height, width, 3); an image that cannot be decoded becomes Broken."""
+        if isinstance(item, Broken):
+            return item
+        try:
+            with picture_errors():
+                pixels = np.asarray(decode_image(item.image))
+                changed = shift_pixels(pixels, self.name, self.severity, key=item.key, seed=self.seed)
+        except ImageError as error:
+            return Broken(item.key, shard, str(error))
+        return dataclasses.replace(item, image=changed)
 
 
 def _get(name: str, severity: int) -> Shift:

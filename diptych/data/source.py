@@ -1,13 +1,16 @@
-"""What every reader of pairs and of evaluation sets is: a list of shards, each read from its start in one fixed order."""
+"""What readers of pairs and of evaluation sets have in common: shards, each read from its start in one fixed order."""
 
 import abc
 import dataclasses
 import itertools
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from diptych.files import size_of
 from diptych.records import Broken, Sample
+
+T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,12 +19,10 @@ class Survey:
 
     Attributes:
         num_samples: None where only reading everything would tell.
-        labels: those that occur, None among them for a sample without one; None where only reading would tell.
-        problems: what is wrong with its files, one sentence each.
+            problems: what is wrong with its files, one sentence each.
     """
 
     num_samples: int | None = None
-    labels: Collection[int | None] | None = None
     problems: Sequence[str] = ()
 
 
@@ -55,8 +56,12 @@ class Source(abc.ABC):
         return iter(())
 
     def survey(self) -> Survey:
-        """How many samples there are and which labels, and what is wrong with the files; no image is decoded."""
+        """Count samples and look at files without decoding an image, however long that takes."""
         return Survey(self.num_samples)
+
+    def distinct_labels(self) -> set[int | None] | None:
+        """The labels that occur, None for a sample without one; None where only reading everything would tell."""
+        return None
 
     def get(self, key: str) -> Sample | None:
         """The sample of a key, the first of several; None where there is none that can be read."""
@@ -106,13 +111,17 @@ class WrappedSource(Source):
         """The other source's: what is changed in reading is not looked at."""
         return self.source.survey()
 
+    def distinct_labels(self) -> set[int | None] | None:
+        """The other source's."""
+        return self.source.distinct_labels()
+
     def get_all(self, keys: Collection[str]) -> Iterator[Sample]:
         """The other source's samples of these keys, changed."""
         changed = (self.change(item, "") for item in self.source.get_all(keys))
         return (item for item in changed if isinstance(item, Sample))
 
 
-def spaced[T](items: Sequence[T], limit: int | None) -> Sequence[T]:
+def spaced(items: Sequence[T], limit: int | None) -> Sequence[T]:
     """All items, or `limit` evenly spaced ones where there are more."""
     if limit is None or len(items) <= limit:
         return items

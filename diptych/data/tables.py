@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -25,6 +25,7 @@ from diptych.data.samples import (
     read_file,
     relative_names,
 )
+from diptych.data.source import Source, Survey, file_problems, spaced
 from diptych.data.table_rows import Lines, Row, csv_rows, json_rows
 from diptych.errors import DataError
 from diptych.files import open_regular, stand_in_at, utf8
@@ -36,7 +37,7 @@ SIDECARS = ("txt", "json", "cls")
 
 
 @dataclasses.dataclass(frozen=True)
-class CsvSource:
+class CsvSource(Source):
     """CSV, TSV or JSON-lines files: a column of image paths, one of captions; 1000 rows are a shard.
 
     Only the place of every 1000th row is held. Paths are absolute, or relative to the file's folder.
@@ -71,18 +72,9 @@ class CsvSource:
         """SHA-256 over the files' names and sizes."""
         return fingerprint([table.path for table in self.tables], [table.name for table in self.tables])
 
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """The tables themselves."""
-        return tuple(table.path for table in self.tables)
-
-    @property
-    def most_rows(self) -> int:
-        """At least the number of rows, at most 999 for each table more."""
-        return len(self._parts) * ROWS_PER_SHARD
-
-    def picture_files(self, limit: int | None = None) -> Iterator[Path]:
-        """The pictures that the rows name; of more than about `limit` rows, those of evenly spaced shards."""
+    def files(self, limit: int | None = None) -> Iterator[Path]:
+        """The tables, and the images that their rows name; of more than about `limit` rows, evenly spaced shards."""
+        yield from spaced([table.path for table in self.tables], limit)
         count = len(self._parts)
         wanted = count if limit is None else min(count, max(1, limit // ROWS_PER_SHARD))
         for index in range(wanted):
@@ -251,7 +243,7 @@ def _open_table(path: Path) -> BinaryIO:
 
 
 @dataclasses.dataclass(frozen=True)
-class FolderSource:
+class FolderSource(Source):
     """Pictures in folders at any depth; captions beside them (a.jpg, a.txt, a.json), or labels from the folders' names.
 
     Attributes:
@@ -275,6 +267,33 @@ class FolderSource:
         classes = [] if self.classes is None else [json.dumps(sorted(self.classes.items()))]
         # A link that leads nowhere is one broken picture, and no reason to read nothing.
         return fingerprint((self.root / name for name in self.names), self.names, *classes, all_there=False)
+
+    @property
+    def num_samples(self) -> int | None:
+        """The number of images."""
+        return len(self.names)
+
+    def files(self, limit: int | None = None) -> Iterator[Path]:
+        """The images, and what is read beside them, however it is spelled; a missing one counts, too."""
+        for name in spaced(self.names, limit):
+            path = self.root / name
+            yield path
+            if self.classes is None:
+                yield from (sidecar(path, end) or path.with_suffix(f".{end}") for end in SIDECARS)
+
+    def survey(self) -> Survey:
+        """Images that are missing or empty are problems."""
+        return Survey(len(self.names), file_problems(self.root / name for name in self.names))
+
+    def distinct_labels(self) -> set[int | None] | None:
+        """Those of the class folders that have images."""
+        classes = self.classes
+        return None if classes is None else {classes[name.split("/", 1)[0]] for name in self.names}
+
+    def get_all(self, keys: Collection[str]) -> Iterator[Sample]:
+        """Read from these images' files alone."""
+        names = tuple(name for name in self.names if utf8(name) in keys)
+        yield from super(FolderSource, dataclasses.replace(self, names=names)).get_all(keys)
 
     def read(self, index: int) -> Iterator[Sample | Broken]:
         """Up to 1000 pictures; their keys are their paths below root, as text that UTF-8 has."""

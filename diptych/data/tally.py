@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from diptych.data.open_source import Source
+from diptych.data.source import Source
 from diptych.data.stream import enough_epochs
 from diptych.errors import DataError
 from diptych.records import Broken

@@ -39,7 +39,7 @@ class DecodedChunk:
         broken: the samples that could not be used.
         tokens: int32 (n, L), zero-padded; empty in evaluation. An array travels in the message, not in shared memory.
         lengths: int64 (n,); empty in evaluation.
-        labels: int64 (n,); empty in training.
+        rows: int64 (n,), places of the used samples in the chunk.
     """
 
     images: torch.Tensor
@@ -47,7 +47,7 @@ class DecodedChunk:
     broken: tuple[Broken, ...]
     tokens: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros((0, 0), dtype=np.int32))
     lengths: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, dtype=np.int64))
-    labels: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    rows: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
 
 class Decoder(Protocol):
@@ -101,19 +101,17 @@ def _draw_caption(sample: Sample, rng: np.random.Generator) -> str:
 
 
 class EvaluationDecoder:
-    """Chunk -> the evaluation's pixels, with labels."""
+    """Chunk -> the evaluation's pixels."""
 
     def __init__(self, preprocessing: Preprocessing) -> None:
         self.preprocessing = preprocessing
 
     def __call__(self, chunk: Chunk, begin: Callable[[int], None] = _nothing) -> DecodedChunk:
-        def decode(_: int, sample: Sample) -> tuple[torch.Tensor, int]:
-            if sample.label is None:
-                raise DataError("there is no label")
-            return evaluation_pixels(decode_image(sample.image), self.preprocessing), sample.label
+        def decode(place: int, sample: Sample) -> tuple[torch.Tensor, int]:
+            return evaluation_pixels(decode_image(sample.image), self.preprocessing), place - chunk.start
 
-        images, keys, labels, broken = _decode_each(chunk, self.preprocessing.image_size, decode, begin)
-        return DecodedChunk(images, keys, broken, labels=np.array(labels, dtype=np.int64))
+        images, keys, rows, broken = _decode_each(chunk, self.preprocessing.image_size, decode, begin)
+        return DecodedChunk(images, keys, broken, rows=np.array(rows, dtype=np.int64))
 
 
 def _decode_each(

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from diptych.data.open_source import Source
+from diptych.data.source import Source
 from diptych.evalsets.prompts import Prompts
 
 

@@ -13,13 +13,13 @@ import hashlib
 import itertools
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from diptych.data.image_files import PassedOver, list_class_folders, walk_images
 from diptych.data.samples import decode_text, read_file
 from diptych.data.shards import TAR_SUFFIXES, TarSource
-from diptych.data.open_source import Source
+from diptych.data.source import Source, WrappedSource
 from diptych.data.tables import FolderSource
 from diptych.errors import DataError
 from diptych.evalsets.borders import BorderlessSource, is_object_net
@@ -183,35 +183,23 @@ def check_benchmark(
 
 
 @dataclasses.dataclass(frozen=True)
-class LabelledSource:
+class LabelledSource(WrappedSource):
     """A source of which only samples with a label in [0, num_classes) are used."""
 
     source: Source
     num_classes: int
 
-    @property
-    def shards(self) -> Sequence[str]:
-        """The source's own."""
-        return self.source.shards
-
-    @property
-    def fingerprint(self) -> str:
-        """The source's own."""
-        return self.source.fingerprint
-
-    def read(self, index: int) -> Iterator[Sample | Broken]:
-        """The source's items; those without a usable label become Broken."""
-        for item in self.source.read(index):
-            if isinstance(item, Broken):
-                lacks = item.reason.startswith("no caption")  # its reader would have taken either
-                yield dataclasses.replace(item, reason=f"no label and {item.reason}") if lacks else item
-            elif item.label is None:
-                yield Broken(item.key, self.shards[index], "no label")
-            elif not 0 <= item.label < self.num_classes:
-                reason = f"label {item.label}, but the classes go from 0 to {self.num_classes - 1}"
-                yield Broken(item.key, self.shards[index], reason)
-            else:
-                yield item
+    def change(self, item: Sample | Broken, shard: str) -> Sample | Broken:
+        """The item; a sample without a usable label becomes Broken."""
+        if isinstance(item, Broken):
+            lacks = item.reason.startswith("no caption")  # its reader would have taken either
+            return dataclasses.replace(item, reason=f"no label and {item.reason}") if lacks else item
+        if item.label is None:
+            return Broken(item.key, shard, "no label")
+        if not 0 <= item.label < self.num_classes:
+            reason = f"label {item.label}, but the classes go from 0 to {self.num_classes - 1}"
+            return Broken(item.key, shard, reason)
+        return item
 
 
 def _folder_of(path: Path, split: str) -> Path:

@@ -7,12 +7,12 @@ the hub has the border still.
 import contextlib
 import dataclasses
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from diptych.data.decoding import decode_image
-from diptych.data.open_source import Source
+from diptych.data.source import Source, WrappedSource
 from diptych.errors import ImageError
 from diptych.evalsets.imagenet_classes import object_net_names
 from diptych.evalsets.prompts import plain_name
@@ -36,30 +36,24 @@ def is_object_net(class_names: Sequence[str]) -> bool:
 
 
 @dataclasses.dataclass(frozen=True)
-class BorderlessSource:
+class BorderlessSource(WrappedSource):
     """Copies of ObjectNet in other forms, of which some have the border still: where it is there it is cut off."""
 
     source: Source
-
-    @property
-    def shards(self) -> Sequence[str]:
-        """The source's own."""
-        return self.source.shards
 
     @property
     def fingerprint(self) -> str:
         """The source's own, and that the border is cut off."""
         return hashlib.sha256(f"{self.source.fingerprint} without border".encode()).hexdigest()
 
-    def read(self, index: int) -> Iterator[Sample | Broken]:
-        """The source's items; a picture that cannot be decoded stays as it is, and is found out later."""
-        for item in self.source.read(index):
-            if isinstance(item, Sample):
-                with contextlib.suppress(ImageError):
-                    pixels = np.asarray(decode_image(item.image))
-                    if _has_border(pixels):
-                        item = dataclasses.replace(item, image=cut(pixels))
-            yield item
+    def change(self, item: Sample | Broken, shard: str) -> Sample | Broken:
+        """The item without its border; an image that cannot be decoded stays as it is, and is found out later."""
+        if isinstance(item, Sample):
+            with contextlib.suppress(ImageError):
+                pixels = np.asarray(decode_image(item.image))
+                if _has_border(pixels):
+                    return dataclasses.replace(item, image=cut(pixels))
+        return item
 
 
 def _has_border(pixels: np.ndarray) -> bool:

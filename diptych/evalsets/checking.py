@@ -3,28 +3,17 @@
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from rich.table import Table
 
-from diptych.data.content import innermost
-from diptych.data.grouping import key_and_extension
-from diptych.data.parquet import ParquetSource
-from diptych.data.shards import TarSource
-from diptych.data.open_source import Source
-from diptych.data.tables import FolderSource
-from diptych.data.tar import DamagedArchiveError, read_names
 from diptych.errors import DataError
 from diptych.evalsets.archive_registry import LAYOUTS
 from diptych.evalsets.benchmark import CLASS_NAMES_FILE, Benchmark
 from diptych.evalsets.card import Card
 from diptych.evalsets.cards import CARDS, get_card
 from diptych.evalsets.opening import failure, find_folder, missing, open_card
-from diptych.evalsets.parquet_sets import count_rows, distinct_labels, is_parquet_set
+from diptych.evalsets.parquet_sets import is_parquet_set
 from diptych.evalsets.prompts import get_prompts
-from diptych.evalsets.set_sources import ArraySource
-from diptych.files import size_of
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -90,8 +79,8 @@ def check_set(card: Card, root: str | Path) -> SetState:
             form = form or _form(card, folder)
             benchmark = open_card(card, root, split)
             num_classes = len(benchmark.class_names) - len(benchmark.absent) if card.num_classes else None
-            count, found = count_samples(benchmark.source)
-            found += _label_problems(benchmark, card)
+            survey = benchmark.source.survey()
+            count, found = survey.num_samples, [*survey.problems, *_label_problems(benchmark, card)]
         except DataError as error:
             problems.append(f"{split}: {error}")
             continue
@@ -108,30 +97,6 @@ def check_set(card: Card, root: str | Path) -> SetState:
     if num_classes is not None and num_classes != card.num_classes:
         problems.append(f"it has {num_classes} classes, the paper's set {card.num_classes}")
     return SetState(card, folder, form, sizes, num_classes, tuple(problems), (*notes, *more), where)
-
-
-def count_samples(source: Source) -> tuple[int | None, list[str]]:
-    """How many samples a source has, as far as that shows without decoding, and what is wrong with its files.
-
-    Tar shards are passed over from header to header, parquet files are asked for their metadata, files for their sizes.
-    """
-    return _count(innermost(source))
-
-
-def _count(source: Any) -> tuple[int | None, list[str]]:
-    if isinstance(source, TarSource):
-        counts = [_count_tar(path) for path in source.files]
-        return sum(count for count, _ in counts), [problem for _, problem in counts if problem]
-    if isinstance(source, ParquetSource):
-        return count_rows(source.files), []
-    if isinstance(source, ArraySource):
-        return len(source.labels), []
-    if isinstance(source, FolderSource):
-        return len(source.names), _file_problems(source.root / name for name in source.names)
-    entries = getattr(source, "entries", None)  # of pictures or videos that a list names
-    if entries is None:
-        return None, []
-    return len(entries), _file_problems(source.root / entry.file for entry in entries)
 
 
 def states_table(states: Sequence[SetState]) -> Table:
@@ -205,8 +170,8 @@ def _name_notes(benchmark: Benchmark, card: Card) -> list[str]:
 
 def _label_problems(benchmark: Benchmark, card: Card) -> list[str]:
     """Labels out of range, missing ones, and classes without samples, where labels can be had without the pictures."""
-    labels = _labels(innermost(benchmark.source))
-    if not card.num_classes or labels is None or card.task == "multi_label":
+    labels = benchmark.source.distinct_labels() if card.num_classes and card.task != "multi_label" else None
+    if labels is None:
         return []
     classes = set(range(len(benchmark.class_names)))
     problems = []
@@ -219,38 +184,3 @@ def _label_problems(benchmark: Benchmark, card: Card) -> list[str]:
     elif empty := classes - labels:
         problems.append(f"{len(empty)} of {len(classes)} classes have no samples")
     return problems
-
-
-def _labels(source: Any) -> set[int | None] | None:
-    """The labels that occur, or None where only reading everything would tell."""
-    if isinstance(source, ParquetSource):
-        return distinct_labels(source.files)
-    if isinstance(source, ArraySource):
-        return set(np.unique(source.labels).tolist())
-    if isinstance(source, FolderSource) and source.classes is not None:
-        return {source.classes[name.split("/", 1)[0]] for name in source.names}
-    entries = getattr(source, "entries", None)
-    return None if entries is None else {entry.label for entry in entries}
-
-
-def _file_problems(paths: Iterable[Path]) -> list[str]:
-    lost: list[Path] = []
-    empty: list[Path] = []
-    for path in paths:
-        if not (size := size_of(path)):
-            (lost if size is None else empty).append(path)
-    said = [f"{len(lost):,} files are missing, such as {lost[0]}"] if lost else []
-    return said + ([f"{len(empty):,} files are empty, such as {empty[0]}"] if empty else [])
-
-
-def _count_tar(path: Path) -> tuple[int, str]:
-    """The samples of a shard, and what is wrong with it; consecutive members of one key are a sample, as in reading."""
-    count, last = 0, ""
-    try:
-        for member in read_names(path):
-            key = key_and_extension(member)[0]
-            count += bool(key) and key != last
-            last = key or last
-    except (DamagedArchiveError, OSError) as error:
-        return count, f"{path} breaks off: {str(error)[:200]}"
-    return count, "" if count else f"{path} holds no samples"

@@ -9,8 +9,10 @@ import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from diptych.data.open_source import open_source
 from diptych.data.parquet import ParquetSource
-from diptych.data.open_source import Source, open_source
+from diptych.data.parquet_columns import distinct_labels
+from diptych.data.source import Source
 from diptych.errors import DataError
 from diptych.evalsets.archive_registry import Layout
 from diptych.evalsets.archives import LAYOUTS
@@ -25,7 +27,7 @@ from diptych.evalsets.borders import BorderlessSource
 from diptych.evalsets.card import Card
 from diptych.evalsets.classes import labels_are_the_cards, match_alike, match_classes, meant
 from diptych.evalsets.codes import are_codes, spoken_names
-from diptych.evalsets.parquet_sets import distinct_labels, is_parquet_set, open_parquet, parquet_splits, split_files
+from diptych.evalsets.parquet_sets import is_parquet_set, open_parquet, parquet_splits, split_files
 from diptych.evalsets.prompts import DEFAULT_TEMPLATES, Prompts, get_prompts
 from diptych.evalsets.set_sources import PairsSource, RelabelledSource
 from diptych.evalsets.splits import SHARD_COUNT_FILE, split_folder

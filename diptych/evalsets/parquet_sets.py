@@ -9,16 +9,14 @@ are in the file's own metadata, under "huggingface", or nowhere.
 import json
 import os
 import re
-from collections.abc import Sequence
 from pathlib import Path
 
-import pyarrow.compute as pc
-import pyarrow.types as pt
-
 from diptych.data.image_files import is_hidden_folder
-from diptych.data.parquet import LABEL_COLUMNS, ParquetSource, find_columns, naming
-from diptych.data.parquet_process import describe, read_table
-from diptych.data.open_source import Source, natural_order
+from diptych.data.open_source import natural_order
+from diptych.data.parquet import ParquetSource
+from diptych.data.parquet_columns import label_column, naming
+from diptych.data.parquet_process import describe
+from diptych.data.source import Source
 from diptych.errors import DataError
 from diptych.evalsets.splits import SPLITS, split_of
 
@@ -39,7 +37,7 @@ def open_parquet(folder: Path, split: str) -> tuple[tuple[str, ...] | None, Sour
             disagree over the classes.
     """
     files = split_files(folder, split)
-    columns = [_label_column(path) for path in files]
+    columns = [label_column(path) for path in files]
     names = [class_names_of(path, column) for path, column in zip(files, columns, strict=True)]
     if different := next((place for place, found in enumerate(names) if found != names[0]), None):
         raise DataError(f"{files[0]} and {files[different]} name different classes: are they of one set?")
@@ -109,47 +107,6 @@ def class_names_of(path: Path, column: str | None) -> tuple[str, ...] | None:
     except (ValueError, LookupError, TypeError, RecursionError):
         return None  # a column without names, or another writer's words
     return tuple(names) if isinstance(names, list) and all(isinstance(name, str) for name in names) else None
-
-
-def distinct_labels(files: Sequence[Path]) -> set[int | None]:
-    """The labels that occur, row group by row group; None stands for a missing one.
-
-    Raises:
-        DataError: a file cannot be read, or has no column of labels.
-    """
-    found: set[int | None] = set()
-    for path in files:
-        column = _label_column(path)
-        with naming(path):
-            found.update(pc.unique(read_table(path, [column]).column(0)).to_pylist())
-    return found
-
-
-def count_rows(files: Sequence[Path]) -> int:
-    """How many rows files have, from their metadata alone."""
-    total = 0
-    for path in files:
-        with naming(path):
-            total += describe(path).num_rows
-    return total
-
-
-def _label_column(path: Path) -> str:
-    with naming(path):
-        schema = describe(path).schema
-    usual = [field for field in schema if field.name.lower() in LABEL_COLUMNS]
-    if usual and not any(pt.is_integer(field.type) for field in usual):
-        raise DataError(
-            f"{path}: its column {usual[0].name} is of type {usual[0].type}, and no class index; number the classes "
-            "from 0 and write their names, in that order, into classnames.txt, or make a folder of pictures for each"
-        )
-    if not usual:
-        raise DataError(
-            f"{path} has no column of class indices called label (it has {', '.join(schema.names)[:300]}); rename it"
-        )
-    columns = find_columns(path, schema)
-    assert columns.label is not None  # a usual one, of whole numbers
-    return columns.label
 
 
 def _split_of(path: Path, folder: Path) -> str:

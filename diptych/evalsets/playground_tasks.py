@@ -35,6 +35,7 @@ from diptych.data.playground.vocabulary import (
     plural,
     with_article,
 )
+from diptych.data.source import Source
 from diptych.errors import ConfigError
 from diptych.evalsets.benchmark import Benchmark
 from diptych.records import Sample
@@ -86,7 +87,7 @@ class Task(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class TaskSource:
+class TaskSource(Source):
     """The labelled pictures of one task, a Source; the attributes are those of `playground_tasks`."""
 
     task: str

@@ -4,14 +4,14 @@ import dataclasses
 import functools
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from diptych.data.samples import read_file
-from diptych.data.open_source import Source
+from diptych.data.source import Source, Survey, WrappedSource, file_problems, spaced
 from diptych.errors import DataError
 from diptych.files import size_of, utf8
 from diptych.records import Broken, Sample
@@ -51,7 +51,7 @@ def entries_fingerprint(root: Path, entries: Sequence[Entry], options: str = "")
 
 
 @dataclasses.dataclass(frozen=True)
-class ListedSource:
+class ListedSource(Source):
     """Picture files that a list names, in the order of the list.
 
     Attributes:
@@ -74,6 +74,28 @@ class ListedSource:
         """SHA-256 over the entries and the files' sizes."""
         return entries_fingerprint(self.root, self.entries)
 
+    @property
+    def num_samples(self) -> int | None:
+        """The number of entries."""
+        return len(self.entries)
+
+    def files(self, limit: int | None = None) -> Iterator[Path]:
+        """Those that the entries name."""
+        return (self.root / entry.file for entry in spaced(self.entries, limit))
+
+    def survey(self) -> Survey:
+        """Files that are missing or empty are problems."""
+        return Survey(len(self.entries), file_problems(self.files()))
+
+    def distinct_labels(self) -> set[int | None] | None:
+        """Those of the entries."""
+        return {entry.label for entry in self.entries}
+
+    def get_all(self, keys: Collection[str]) -> Iterator[Sample]:
+        """Read from these entries' files alone."""
+        entries = [entry for entry in self.entries if utf8(entry.key or entry.file) in keys]
+        yield from super(ListedSource, dataclasses.replace(self, entries=entries)).get_all(keys)
+
     def read(self, index: int) -> Iterator[Sample | Broken]:
         """Up to 1000 samples."""
         for entry in self.entries[index * _PER_SHARD : (index + 1) * _PER_SHARD]:
@@ -87,7 +109,7 @@ class ListedSource:
 
 
 @dataclasses.dataclass(frozen=True)
-class ArraySource:
+class ArraySource(Source):
     """Pixels that lie in one file, which is read slice by slice.
 
     Attributes:
@@ -95,14 +117,14 @@ class ArraySource:
         pixels: from the first and last number (exclusive) to uint8 (n, height, width, 3).
         labels: int64 (N,).
         digest: changes with the content: file names and sizes are enough.
-        files: that the pixels and labels come from; kept vectors hold as long as none of them is written anew.
+        paths: of the files that pixels and labels come from; kept vectors hold as long as none is written anew.
     """
 
     name: str
     pixels: Callable[[int, int], np.ndarray]
     labels: np.ndarray
     digest: str
-    files: tuple[Path, ...]
+    paths: tuple[Path, ...]
 
     @functools.cached_property
     def shards(self) -> tuple[str, ...]:
@@ -114,6 +136,19 @@ class ArraySource:
         """SHA-256 over the digest and the labels."""
         return hashlib.sha256(self.digest.encode() + np.asarray(self.labels, np.int64).tobytes()).hexdigest()
 
+    @property
+    def num_samples(self) -> int | None:
+        """The number of labels."""
+        return len(self.labels)
+
+    def files(self, limit: int | None = None) -> Iterator[Path]:
+        """Those that pixels and labels come from."""
+        yield from spaced(self.paths, limit)
+
+    def distinct_labels(self) -> set[int | None] | None:
+        """Those that occur."""
+        return set(np.unique(self.labels).tolist())
+
     def read(self, index: int) -> Iterator[Sample | Broken]:
         """Up to 1000 samples; their keys are <name>:<number>."""
         first, last = index * _PER_SHARD, min((index + 1) * _PER_SHARD, len(self.labels))
@@ -122,7 +157,7 @@ class ArraySource:
 
 
 @dataclasses.dataclass(frozen=True)
-class RelabelledSource:
+class RelabelledSource(WrappedSource):
     """Another source with its labels exchanged, where a set counts its classes in another order than its card.
 
     Attributes:
@@ -132,11 +167,6 @@ class RelabelledSource:
 
     source: Source
     new: tuple[int, ...]
-
-    @property
-    def shards(self) -> Sequence[str]:
-        """The source's own."""
-        return self.source.shards
 
     @property
     def fingerprint(self) -> str:
@@ -150,17 +180,23 @@ class RelabelledSource:
             return metadata
         return {**metadata, "labels": tuple(self.new[one] for one in several)}
 
-    def read(self, index: int) -> Iterator[Sample | Broken]:
-        """The source's items; a label that is out of range stays as it is, and is found out later."""
-        for item in self.source.read(index):
-            if isinstance(item, Sample) and item.label is not None and 0 <= item.label < len(self.new):
-                item = dataclasses.replace(item, label=self.new[item.label], metadata=self._exchanged(item.metadata))
-            yield item
+    def change(self, item: Sample | Broken, shard: str) -> Sample | Broken:
+        """The item with its new label; a label that is out of range stays as it is, and is found out later."""
+        if not isinstance(item, Sample) or item.label is None or not 0 <= item.label < len(self.new):
+            return item
+        return dataclasses.replace(item, label=self.new[item.label], metadata=self._exchanged(item.metadata))
+
+    def distinct_labels(self) -> set[int | None] | None:
+        """The source's, exchanged."""
+        labels = self.source.distinct_labels()
+        if labels is None:
+            return None
+        return {label if label is None or not 0 <= label < len(self.new) else self.new[label] for label in labels}
 
 
 @dataclasses.dataclass(frozen=True)
-class PairsSource:
-    """Pairs as a set without classes, which has the label 0 throughout.
+class PairsSource(WrappedSource):
+    """Pairs of which the first captions count.
 
     Attributes:
         source: the pairs.
@@ -171,18 +207,10 @@ class PairsSource:
     most: int | None = None
 
     @property
-    def shards(self) -> Sequence[str]:
-        """The source's own."""
-        return self.source.shards
-
-    @property
     def fingerprint(self) -> str:
         """The source's own, and how many captions count."""
         return self.source.fingerprint if self.most is None else f"{self.source.fingerprint} {self.most}"
 
-    def read(self, index: int) -> Iterator[Sample | Broken]:
-        """The source's items, with the captions that count."""
-        for item in self.source.read(index):
-            if isinstance(item, Sample):
-                item = dataclasses.replace(item, label=0, texts=item.texts[: self.most])
-            yield item
+    def change(self, item: Sample | Broken, shard: str) -> Sample | Broken:
+        """The item with the captions that count."""
+        return dataclasses.replace(item, texts=item.texts[: self.most]) if isinstance(item, Sample) else item

@@ -5,7 +5,7 @@ A set's videos are decoded in a process of their own: FFmpeg crashes over some d
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from diptych.data.decoding import MAX_PIXELS
 from diptych.data.parquet_process import ParquetError, call
+from diptych.data.source import Source, Survey, file_problems, spaced
 from diptych.errors import DataError
 from diptych.evalsets.benchmark import Benchmark
 from diptych.evalsets.card import Card
@@ -226,7 +227,7 @@ def _numbered(container: Any, stamps: list[int | None], first: int) -> Iterator[
 
 
 @dataclasses.dataclass(frozen=True)
-class VideoSource:
+class VideoSource(Source):
     """Videos that a list names: the middle frame of each, or several frames.
 
     Attributes:
@@ -250,6 +251,29 @@ class VideoSource:
     def fingerprint(self) -> str:
         """SHA-256 over the entries, the files' sizes, the number of frames, and how they are chosen."""
         return entries_fingerprint(self.root, self.entries, f"{self.num_frames} {_READING}")
+
+    @property
+    def num_samples(self) -> int | None:
+        """The number of videos; None where each gives several frames, of which short ones give fewer."""
+        return len(self.entries) if self.num_frames is None else None
+
+    def files(self, limit: int | None = None) -> Iterator[Path]:
+        """The videos."""
+        return (self.root / entry.file for entry in spaced(self.entries, limit))
+
+    def survey(self) -> Survey:
+        """The number of videos; files that are missing or empty are problems."""
+        return Survey(len(self.entries), file_problems(self.files()))
+
+    def distinct_labels(self) -> set[int | None] | None:
+        """Those of the entries."""
+        return {entry.label for entry in self.entries}
+
+    def get_all(self, keys: Collection[str]) -> Iterator[Sample]:
+        """Decode these videos alone."""
+        videos = {key.rpartition("#")[0] if self.num_frames is not None else key for key in keys}
+        entries = [entry for entry in self.entries if utf8(entry.key or entry.file) in videos]
+        yield from super(VideoSource, dataclasses.replace(self, entries=entries)).get_all(keys)
 
     def read(self, index: int) -> Iterator[Sample | Broken]:
         """The frames of up to 100 videos."""

@@ -21,13 +21,13 @@ import torch
 from diptych.data.content import files_state
 from diptych.data.parquet_process import read_table
 from diptych.embed.encoder import Encoder
+from diptych.embed.engine import KINDS, EncodedBatch
 from diptych.errors import ConfigError, DataError, InputError
 from diptych.evalsets.benchmark import Benchmark
-from diptych.evaluate.encoding import EncodedBatch, encode_benchmark
+from diptych.evaluate.encoding import encode_benchmark
 from diptych.files import check_digest, new_digest, new_file, new_folder, read_or_none, remove, remove_unfinished
 from diptych.progress import progress_bar
 
-KINDS = ("embeddings", "features")
 FORMAT = 2
 
 _PICTURES_PER_BATCH = 256
@@ -42,7 +42,7 @@ class Encoded:
 
     Attributes:
         keys: N sample keys.
-        labels: int64 (N,); 0 in sets without classes.
+        labels: int64 (N,); NO_LABEL in sets without classes.
         vectors: float32 (N, D): embeddings of unit norm, or features before the projection; mapped from disk if kept.
         texts: of each sample, its captions.
         metadata: of each sample, what its reader knows beside.
@@ -131,7 +131,7 @@ def _encode(
     batches = _Counted(encode_benchmark(encoder, benchmark, _PICTURES_PER_BATCH, num_workers, kind))
     expected = (benchmark.card.splits.get(benchmark.split) if benchmark.card else None) or None
     where = f"{benchmark.name}/{benchmark.split}"
-    shown = progress_bar(batches, f"{where} (pictures)", expected, lambda batch: len(batch.keys))
+    shown = progress_bar(batches, f"{where} (pictures)", expected, lambda batch: len(batch.samples))
     if folder is None:
         rows = _Rows()
         vectors = [rows.add(batch) for batch in shown]
@@ -188,8 +188,8 @@ class _Rows:
             )
         self.keys += batch.keys
         self.labels.append(batch.labels)
-        self.texts += batch.texts
-        self.metadata += batch.metadata
+        self.texts += (sample.texts for sample in batch.samples)
+        self.metadata += (sample.metadata or _NOTHING for sample in batch.samples)
         self.dim = vectors.shape[1]
         return np.ascontiguousarray(vectors)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from diptych.data.open_source import Source
+from diptych.data.source import Source
 from diptych.errors import ConfigError, DataError
 from diptych.files import read_object
 from diptych.objective import contrastive_loss
@@ -26,7 +26,7 @@ _AT_A_TIME = 250
 
 
 @dataclasses.dataclass(frozen=True)
-class Part:
+class Part(Source):
     """A source's pairs on one side of a cut by their keys: the same pairs whatever the order of reading.
 
     Attributes:
@@ -52,6 +52,10 @@ class Part:
     def fingerprint(self) -> str:
         """Another one than the whole source's, and than the other part's."""
         return hashlib.sha256(f"{self.source.fingerprint} {self.share!r} {self.held_out}".encode()).hexdigest()
+
+    def files(self, limit: int | None = None) -> Iterator[Path]:
+        """All of the source's."""
+        return self.source.files(limit)
 
     def read(self, index: int) -> Iterator[Sample | Broken]:
         """The samples of shard `index` that belong here; broken ones count where the training would meet them."""

@@ -9,8 +9,9 @@ from pathlib import Path
 from diptych.data.columns import ColumnNames
 from diptych.data.content import path_fingerprint
 from diptych.data.image_files import walk_images
+from diptych.data.open_source import TABLE_SUFFIXES, open_source
 from diptych.data.playground import Playground
-from diptych.data.open_source import TABLE_SUFFIXES, Source, open_source
+from diptych.data.source import Source
 from diptych.data.tables import read_header
 from diptych.data.tally import why_unusable
 from diptych.data.tokenizer import Tokenizer
@@ -88,7 +89,7 @@ def _captions(source: Source, shard: int) -> Iterator[str]:
 
 def count_pairs(source: Source) -> int:
     """Usable samples in a source, found by reading it once; those that are drawn need not be."""
-    if isinstance(source, Playground):
+    if source.num_samples is not None and next(source.files(1), None) is None:  # drawn, so that none is broken
         return source.num_samples
     items = (item for index in range(len(source.shards)) for item in source.read(index))
     return sum(isinstance(item, Sample) and bool(item.texts) for item in items)

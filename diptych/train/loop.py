@@ -14,7 +14,7 @@ import torch
 
 from diptych import distributed
 from diptych.data.loader import Loader
-from diptych.data.open_source import Source
+from diptych.data.source import Source
 from diptych.data.tokenizer import Tokenizer
 from diptych.embed.encoder import Evaluator
 from diptych.embed.model import Model

@@ -15,8 +15,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from diptych.data.shards import write_shards
 from diptych.data.open_source import open_source
+from diptych.data.shards import write_shards
 from diptych.errors import DataError
 from diptych.records import Sample
 

@@ -21,8 +21,8 @@ import numpy as np
 from captions import all_captions, recaptioned
 
 from diptych import Model, load
-from diptych.data.shards import write_shards
 from diptych.data.open_source import open_source
+from diptych.data.shards import write_shards
 from diptych.evalsets.benchmark import Benchmark, open_benchmark
 from diptych.evaluate import ZeroShot, read_predictions, run_record
 from diptych.recipes import compact_rn

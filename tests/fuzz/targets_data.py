@@ -22,8 +22,8 @@ from tars import tar_of
 
 from diptych.data.content import content_fingerprint, files_state
 from diptych.data.decoding import decode_image, picture_errors
-from diptych.data.parquet_process import describe
 from diptych.data.open_source import open_source
+from diptych.data.parquet_process import describe
 from diptych.data.transforms import Augmentation, Preprocessing, evaluation_pixels, training_pixels
 from diptych.errors import DataError
 from diptych.evalsets.archives.hdf5 import read_array

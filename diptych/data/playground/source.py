@@ -9,6 +9,7 @@ from diptych.data.playground.captions import captions
 from diptych.data.playground.render import render
 from diptych.data.playground.scene import draw_kind, draw_scene, facts
 from diptych.data.playground.vocabulary import KINDS, SPLITS
+from diptych.data.source import Source
 from diptych.errors import ConfigError
 from diptych.records import Sample
 
@@ -39,7 +40,7 @@ def stream(seed: int, *names: str | int) -> random.Random:
 
 
 @dataclasses.dataclass(frozen=True)
-class Playground:
+class Playground(Source):
     """A seeded source of captioned scenes (see docs/playground.md).
 
     Attributes:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from diptych.data.samples import fingerprint
-from diptych.data.open_source import Source
+from diptych.data.source import Source
 from diptych.errors import DataError
 from diptych.evalsets.archive_registry import Layout, register
 from diptych.evalsets.archives.reading import ClassIndex, check_split, either, find_file, inner, lines, number
@@ -178,7 +178,7 @@ def read_stl10_fold(folder: Path, split: str, fold: int) -> Source:
     chosen = folds[fold - 1]
     pixels = _Chosen(whole.pixels, tuple(chosen.tolist()))
     digest = f"{whole.digest} {chosen.tolist()}"
-    return ArraySource(f"{split}-fold-{fold}", pixels, whole.labels[chosen], digest, whole.files)
+    return ArraySource(f"{split}-fold-{fold}", pixels, whole.labels[chosen], digest, whole.paths)
 
 
 def stl10_folds(folder: str | Path) -> list[np.ndarray]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from diptych.data.samples import clean_texts
-from diptych.data.open_source import Source
+from diptych.data.source import Source
 from diptych.errors import DataError
 from diptych.evalsets.archive_registry import register
 from diptych.evalsets.archives.reading import (

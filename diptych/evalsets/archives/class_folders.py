@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from diptych.data.image_files import PassedOver, walk_images
-from diptych.data.open_source import Source
+from diptych.data.source import Source
 from diptych.errors import DataError
 from diptych.evalsets.archive_registry import Layout, register
 from diptych.evalsets.archives.reading import ClassIndex, below, choose_split, class_folders, field, inside, lines

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from diptych.data.samples import fingerprint
-from diptych.data.open_source import Source
+from diptych.data.source import Source
 from diptych.errors import DataError
 from diptych.evalsets.archive_registry import register
 from diptych.evalsets.archives.reading import check_split, corrupt, either, find_file, inner

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from diptych.data.image_files import PassedOver, walk_images
-from diptych.data.open_source import Source
+from diptych.data.source import Source
 from diptych.errors import DataError
 from diptych.evalsets.archive_registry import register
 from diptych.evalsets.archives.reading import ClassIndex, check_split, either, folders_of, inner, shuffled

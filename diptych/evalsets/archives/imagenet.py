@@ -4,7 +4,7 @@ import functools
 import re
 from pathlib import Path
 
-from diptych.data.open_source import Source
+from diptych.data.source import Source
 from diptych.errors import DataError
 from diptych.evalsets.archive_registry import Layout, register
 from diptych.evalsets.archives.reading import (

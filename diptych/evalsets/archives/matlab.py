@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from diptych.data.open_source import Source
+from diptych.data.source import Source
 from diptych.errors import DataError
 from diptych.evalsets.archive_registry import register
 from diptych.evalsets.archives.reading import (

@@ -6,7 +6,7 @@ import numpy as np
 
 from diptych.data.decoding import decode_image
 from diptych.data.samples import read_file
-from diptych.data.open_source import Source
+from diptych.data.source import Source
 from diptych.errors import DataError, ImageError
 from diptych.evalsets.archive_registry import register
 from diptych.evalsets.archives.reading import below, choose_split, find_file, folders_of, read_json, walk_classes

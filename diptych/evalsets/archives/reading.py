@@ -15,7 +15,7 @@ from typing import Any
 from diptych.data.image_files import PassedOver, is_hidden_folder, list_class_folders, walk_images
 from diptych.data.parquet_process import FREE_MEMORY, MAX_SECONDS, call
 from diptych.data.samples import decode_text, read_file
-from diptych.data.open_source import Source
+from diptych.data.source import Source
 from diptych.data.tables import FolderSource
 from diptych.errors import DataError
 from diptych.evalsets.archive_registry import Layout

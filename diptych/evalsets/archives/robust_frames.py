@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from diptych.data.open_source import Source
+from diptych.data.source import Source
 from diptych.errors import DataError
 from diptych.evalsets.archive_registry import Layout, register
 from diptych.evalsets.archives.reading import below, choose_split, field, find_file, inside, read_json, table

@@ -3,7 +3,7 @@
 import logging
 from pathlib import Path
 
-from diptych.data.open_source import Source
+from diptych.data.source import Source
 from diptych.errors import DataError
 from diptych.evalsets.archive_registry import register
 from diptych.evalsets.archives.reading import (

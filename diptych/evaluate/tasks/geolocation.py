@@ -7,19 +7,17 @@ photograph that is one of those to be placed would give its answer away, so it i
 Source: CLIP paper, appendix E.4.
 """
 
-import dataclasses
 import hashlib
 import logging
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from diptych.data.open_source import Source
+from diptych.data.source import Source
 from diptych.embed.encoder import Encoder
 from diptych.errors import DataError, InputError
 from diptych.evalsets.card import Card
 from diptych.evalsets.opening import open_card
-from diptych.evalsets.set_sources import ListedSource
 from diptych.evaluate.encoded import Encoded, encode_set
 from diptych.evaluate.metrics.comparison import bootstrap
 from diptych.evaluate.metrics.geography import RADII_KM, great_circle_km
@@ -28,7 +26,7 @@ from diptych.evaluate.metrics.similarity import nearest, similarity_blocks
 from diptych.evaluate.metrics.statistics import clopper_pearson
 from diptych.evaluate.results import make_result
 from diptych.evaluate.tasks.task import Setting, Task
-from diptych.records import Result, Sample
+from diptych.records import Result
 
 logger = logging.getLogger(__name__)
 
@@ -108,16 +106,11 @@ def same_pictures(queries: Encoded, query_source: Source, reference: Encoded, re
 
 def _contents(source: Source, keys: Iterable[str]) -> dict[str, set[bytes]]:
     """SHA-256 of the pictures of these keys; a key that comes twice has both."""
-    keys = set(keys)
-    if isinstance(source, ListedSource):  # its files can be read one by one
-        source = dataclasses.replace(source, entries=[one for one in source.entries if (one.key or one.file) in keys])
     found: dict[str, set[bytes]] = {}
-    for index in range(len(source.shards)):
-        for item in source.read(index):
-            if isinstance(item, Sample) and item.key in keys:
-                image = item.image
-                content = image if isinstance(image, bytes) else str(image.shape).encode() + image.tobytes()
-                found.setdefault(item.key, set()).add(hashlib.sha256(content).digest())
+    for sample in source.get_all(set(keys)):
+        image = sample.image
+        content = image if isinstance(image, bytes) else str(image.shape).encode() + image.tobytes()
+        found.setdefault(sample.key, set()).add(hashlib.sha256(content).digest())
     return found
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from diptych.data.open_source import Source
+from diptych.data.source import Source
 from diptych.embed import Model
 from diptych.embed.encoder import Encoder
 from diptych.errors import DataError, InputError, ShapeError, TextError

@@ -103,13 +103,14 @@ class ZeroShot:
         k = min(self.top_k, len(self.benchmark.class_names))
         rows: list[tuple[Any, ...]] = []
         batches = encode_benchmark(encoder, self.benchmark, _PICTURES_PER_BATCH, self.num_workers)
-        shown = progress_bar(batches, f"{self.benchmark.name} (pictures)", size=lambda batch: len(batch.keys))
-        for places, keys, embeddings, labels, *_ in shown:
+        shown = progress_bar(batches, f"{self.benchmark.name} (pictures)", size=lambda batch: len(batch.samples))
+        for batch in shown:
             best = [
-                top_k_classes(zero_shot_logits(embeddings, classes, logit_scale(encoder)), k)
+                top_k_classes(zero_shot_logits(batch.vectors, classes, logit_scale(encoder)), k)
                 for classes in classifiers.values()
             ]
-            rows += zip(places.tolist(), keys, labels.tolist(), zip(*itertools.chain(*best), strict=True), strict=True)
+            known = batch.places.tolist(), batch.keys, batch.labels.tolist()
+            rows += zip(*known, zip(*itertools.chain(*best), strict=True), strict=True)
         # Every rank has classified its share of the pictures; all count all of them.
         rows = sorted(itertools.chain(*distributed.gather_objects(rows)), key=lambda row: row[0])
         columns = [np.stack(column) for column in zip(*(found for *_, found in rows), strict=True)]

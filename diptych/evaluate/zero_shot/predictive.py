@@ -85,10 +85,11 @@ class PredictiveZeroShot:
         with evaluating(model.clip):
             encoder: Any = _Points(model)
             batches = encode_benchmark(encoder, self.benchmark, _PICTURES_PER_BATCH, self.num_workers)
-            shown = progress_bar(batches, f"{self.benchmark.name} (pictures)", size=lambda batch: len(batch.keys))
-            for places, _, points, labels, *_ in shown:
+            shown = progress_bar(batches, f"{self.benchmark.name} (pictures)", size=lambda batch: len(batch.samples))
+            for batch in shown:
+                points, known = batch.vectors, (batch.places.tolist(), batch.labels.tolist())
                 best = [class_scores(model, points, names, some).argmax(dim=1).tolist() for some in used.values()]
-                rows += zip(places.tolist(), labels.tolist(), zip(*best, strict=True), strict=True)
+                rows += zip(*known, zip(*best, strict=True), strict=True)
         # Every rank has classified its share of the pictures; all count all of them.
         rows = sorted(itertools.chain(*distributed.gather_objects(rows)))
         classes = np.array([found for _, _, found in rows], dtype=np.int64).T

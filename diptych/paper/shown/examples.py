@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from diptych.evalsets.opening import find_folder, open_card
 from diptych.evalsets.user_sets import own_cards
 from diptych.paper.exhibit import Exhibit
 from diptych.paper.shown.figure21 import ShownExamples, find_predictions, paper_examples, shown_examples
-from diptych.records import Result, Sample
+from diptych.records import Result
 
 _PER_SET = 3
 
@@ -73,18 +73,13 @@ def _opened(card: Card, data: Path) -> Benchmark | None:
 
 def _picture(benchmark: Benchmark, key: str) -> np.ndarray | None:
     """The picture of a key; None where it is not there any more."""
-    for item in _items(benchmark):
-        if item.key == key:
-            try:
-                return np.asarray(decode_image(item.image).convert("RGB"))
-            except InputError:
-                return None
-    return None
-
-
-def _items(benchmark: Benchmark) -> Iterable[Sample]:
-    for index in range(len(benchmark.source.shards)):
-        yield from (item for item in benchmark.source.read(index) if isinstance(item, Sample))
+    sample = benchmark.source.get(key)
+    if sample is None:
+        return None
+    try:
+        return np.asarray(decode_image(sample.image).convert("RGB"))
+    except InputError:
+        return None
 
 
 FIGURE_21 = Exhibit(

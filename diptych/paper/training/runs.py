@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from diptych.data.open_source import Source
+from diptych.data.source import Source
 from diptych.embed.encoder import Evaluator
 from diptych.errors import ConfigError, DataError
 from diptych.evalsets.benchmark import Benchmark
@@ -143,7 +143,7 @@ def thinned(benchmark: Benchmark, number: int | None) -> Benchmark:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Thinned:
+class _Thinned(Source):
     """A Source with `number` of another's `total` items, evenly spread; its items have one shard."""
 
     source: Source
@@ -157,6 +157,13 @@ class _Thinned:
     @property
     def fingerprint(self) -> str:
         return f"{self.source.fingerprint}, {self.number} of {self.total}"
+
+    @property
+    def num_samples(self) -> int | None:
+        return self.number
+
+    def files(self, limit: int | None = None) -> Iterator[Path]:
+        return self.source.files(limit)
 
     def read(self, index: int) -> Iterator[Sample | Broken]:
         items = (item for shard in range(len(self.source.shards)) for item in self.source.read(shard))

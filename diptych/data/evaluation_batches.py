@@ -1,0 +1,77 @@
+"""One pass over a source in its own order, as a model is measured on it."""
+
+import collections
+import contextlib
+import dataclasses
+from collections.abc import Generator, Iterator
+
+import numpy as np
+import torch
+
+from diptych.data.source import Source
+from diptych.data.stream import ChunkStream, read_ahead
+from diptych.data.tally import Tally
+from diptych.data.transforms import Preprocessing
+from diptych.data.workers import Chunk, EvaluationDecoder, decode_chunks
+from diptych.records import Sample
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class EvaluationBatch:
+    """Samples of a source, decoded.
+
+    Attributes:
+        places: int64 (N,), of the samples among all that the source has, broken ones counted.
+        samples: N, with captions, labels and metadata, and without their encoded images (b"").
+        images: uint8 (N, 3, R, R).
+    """
+
+    places: np.ndarray
+    samples: tuple[Sample, ...]
+    images: torch.Tensor
+
+
+def evaluation_batches(
+    source: Source, preprocessing: Preprocessing, batch_size: int = 256, num_workers: int = 0
+) -> Iterator[EvaluationBatch]:
+    """Decode the samples of a source with the evaluation's preprocessing.
+
+    Broken samples are left out; each is named in the log, and their number at the end.
+
+    Args:
+        source: samples, with labels or without.
+        preprocessing: the model's.
+        batch_size: the most samples per batch; batches with broken samples are smaller, and none is empty.
+        num_workers: processes that decode; 0 decodes here. It changes nothing in the result.
+    Raises:
+        DataError: no sample is usable.
+    """
+    tally = Tally(max_broken=1.0, num_shards=len(source.shards))
+    sent: collections.deque[Chunk] = collections.deque()
+
+    def send() -> Generator[Chunk]:
+        stream = ChunkStream(source, seed=0, shuffle_buffer=0, shuffle_buffer_bytes=1, chunk_size=batch_size)
+        with contextlib.closing(read_ahead(stream, depth=2)) as chunks:
+            for _, chunk in chunks:
+                kept = [(shard, without_image(x) if isinstance(x, Sample) else x) for shard, x in chunk.items]
+                sent.append(dataclasses.replace(chunk, items=kept))
+                yield chunk
+                if chunk.last:
+                    return
+
+    decoder = EvaluationDecoder(preprocessing)
+    with contextlib.closing(
+        decode_chunks(send(), decoder, num_workers, ahead=2 * max(1, num_workers), chunk_size=batch_size)
+    ) as parts:
+        for part in parts:
+            chunk = sent.popleft()
+            tally.add(len(part.keys), part.broken, epoch=0, epoch_ends=chunk.last)
+            if part.keys:
+                items = [chunk.items[row][1] for row in part.rows]
+                samples = tuple(item for item in items if isinstance(item, Sample))
+                yield EvaluationBatch(chunk.start + part.rows, samples, part.images)
+
+
+def without_image(sample: Sample) -> Sample:
+    """The sample, its encoded image let go."""
+    return dataclasses.replace(sample, image=b"")
