@@ -11,12 +11,13 @@ import pytest
 from PIL import Image
 
 from diptych.data.evaluation_batches import evaluation_batches
+from diptych.data.parquet_columns import count_rows, distinct_labels
 from diptych.data.transforms import Preprocessing
 from diptych.errors import DataError
 from diptych.evalsets.benchmark import Benchmark, open_benchmark
 from diptych.evalsets.cards import CARDS
 from diptych.evalsets.opening import open_card
-from diptych.evalsets.parquet_sets import count_rows, distinct_labels, open_parquet, parquet_splits, split_files
+from diptych.evalsets.parquet_sets import open_parquet, parquet_splits, split_files
 from diptych.evalsets.prompts import get_prompts
 from diptych.records import Broken, Sample
 

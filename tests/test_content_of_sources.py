@@ -40,7 +40,7 @@ def files_read(source, root: Path) -> set[Path]:
     finally:
         found, opened = opened, None
     assert items
-    paths = {Path(path) for path in found} | set(getattr(content.innermost(source), "files", ()))
+    paths = {Path(path) for path in found} | {path for path in source.files() if path.suffix in (".parquet", ".tar")}
     return {path for path in paths if path.is_relative_to(root)}
 
 
@@ -54,6 +54,11 @@ def with_suffix(suffix: str, beside: str):
         return folder
 
     return write
+
+
+def images_of(source, limit: int | None = None) -> list[Path]:
+    """The files beside a table that its rows name."""
+    return [path for path in source.files(limit) if path.suffix == ".png"]
 
 
 def rows_of(folder: Path, number: int = 6) -> list[tuple[str, str]]:
@@ -116,9 +121,9 @@ def test_of_many_rows_evenly_spaced_pictures_count(tmp_path, monkeypatch):
     for size in (100, 7, 1):
         path = write_parquet(tmp_path / str(size), 100, row_group_size=size)
         source = open_source(path)
-        assert [int(one.stem) for one in source.picture_files()] == list(range(100))
+        assert [int(one.stem) for one in images_of(source)] == list(range(100))
         for limit in (1, 10, 99, 100, 1000):
-            found = [int(one.stem) for one in source.picture_files(limit)]
+            found = [int(one.stem) for one in images_of(source, limit)]
             assert min(limit, 100) / 2 <= len(found) <= limit + 8
             assert max(found) - min(found) >= 80 or limit == 1
     monkeypatch.setattr(content, "MAX_FILES", 10)
@@ -133,12 +138,12 @@ def test_pictures_inside_are_no_files_and_columns_may_be_named(tmp_path):
     path = tmp_path / "pairs.parquet"
     pq.write_table(pa.table({"foto": [png(1), png(2)], "text": ["one", "two"]}), path)
     source = open_source(path, ColumnNames(image="foto"))
-    assert list(source.picture_files()) == [] and source.most_rows == 0
+    assert list(source.files()) == [path] and source.num_samples == 2
     assert files_state(source) == content_fingerprint(source) == content.path_fingerprint(path)
     path = write_parquet(tmp_path / "paths")
     table = pq.read_table(path).rename_columns(["foto", "text"])
     pq.write_table(table, path)
-    assert len(list(open_source(path, ColumnNames(image="foto")).picture_files())) == 6
+    assert len(images_of(open_source(path, ColumnNames(image="foto")))) == 6
 
 
 def test_a_name_that_is_no_text_ends_the_list_where_it_ends_the_reading(tmp_path):
@@ -148,7 +153,7 @@ def test_a_name_that_is_no_text_ends_the_list_where_it_ends_the_reading(tmp_path
     for number in (0, 2):
         (tmp_path / f"{number}.png").write_bytes(png(number))
     source = open_source(path)
-    assert [one.name for one in source.picture_files()] == ["0.png"]
+    assert [one.name for one in images_of(source)] == ["0.png"]
     assert len(list(source.read(0))) == 2  # the second says what is lost
 
 
@@ -202,7 +207,7 @@ def test_captions_in_small_letters_have_the_content_that_they_had(tmp_path):
     """Runs and vectors of before stay valid: the files that count are the same, missing ones included."""
     source = open_source(write_folder(tmp_path / "data", 3))
     counted = [[path, *(path.with_suffix(end) for end in (".txt", ".json", ".cls"))] for path in pictures(source)]
-    assert list(content._files(source)) == [path for four in counted for path in four]
+    assert list(source.files()) == [path for four in counted for path in four]
 
 
 def pictures(source) -> list[Path]:

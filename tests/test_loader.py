@@ -246,7 +246,7 @@ def test_evaluation_batches(num_workers, caplog):
     with caplog.at_level(logging.WARNING, "diptych"):
         batches = list(evaluation_batches(source, PREPROCESSING, batch_size=8, num_workers=num_workers))
     items = [item for shard in source.contents for item in shard]
-    good = [(place, item) for place, item in enumerate(items) if isinstance(item, Sample)]
+    good = [(place, item) for place, item in enumerate(items) if isinstance(item, Sample) and len(item.image) > 200]
     assert len(good) < len(items) == 23
     assert [place for batch in batches for place in batch.places.tolist()] == [place for place, _ in good]
     known = [dataclasses.replace(sample, image=b"") for _, sample in good]
@@ -255,7 +255,7 @@ def test_evaluation_batches(num_workers, caplog):
     images = torch.cat([batch.images for batch in batches])
     expected = torch.stack([evaluation_pixels(decode_image(sample.image), PREPROCESSING) for sample in good])
     assert torch.equal(images, expected)
-    assert any("5 of 23 samples were broken" in record.getMessage() for record in caplog.records)
+    assert any("4 of 23 samples were broken" in record.getMessage() for record in caplog.records)
     assert not multiprocessing.active_children() and not reader_threads()
 
 

@@ -244,7 +244,7 @@ def test_pixels_of_equal_size_in_one_file_are_encoded_again(tmp_path):
     build("MNIST", tmp_path / "MNIST")
     before = open_card(get_card("MNIST"), tmp_path)
     kept = encode_set(Shades(), before, cache=tmp_path / "cache")
-    [path] = [one for one in before.source.source.files if "images" in one.name]
+    [path] = [one for one in before.source.files() if "images" in one.name]
     old = path.read_bytes()
     path.write_bytes(old[:16] + bytes(255 - value for value in old[16:]))
     again = encode_set(Shades(), open_card(get_card("MNIST"), tmp_path), cache=tmp_path / "cache")

@@ -3,16 +3,16 @@
 import collections
 import contextlib
 import dataclasses
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 
 import numpy as np
 import torch
 
 from diptych.data.source import Source
-from diptych.data.stream import ChunkStream, read_ahead
+from diptych.data.stream import Chunk, ChunkStream, read_ahead
 from diptych.data.tally import Tally
 from diptych.data.transforms import Preprocessing
-from diptych.data.workers import Chunk, EvaluationDecoder, decode_chunks
+from diptych.data.workers import EvaluationDecoder, decode_chunks
 from diptych.records import Sample
 
 
@@ -50,12 +50,14 @@ def evaluation_batches(
     sent: collections.deque[Chunk] = collections.deque()
 
     def send() -> Generator[Chunk]:
-        stream = ChunkStream(source, seed=0, shuffle_buffer=0, shuffle_buffer_bytes=1, chunk_size=batch_size)
+        stream = ChunkStream(
+            source, seed=0, shuffle_buffer=0, shuffle_buffer_bytes=1, chunk_size=batch_size, keep_metadata=True
+        )
         with contextlib.closing(read_ahead(stream, depth=2)) as chunks:
             for _, chunk in chunks:
-                kept = [(shard, without_image(x) if isinstance(x, Sample) else x) for shard, x in chunk.items]
-                sent.append(dataclasses.replace(chunk, items=kept))
-                yield chunk
+                # The images go to the workers, all else stays here.
+                sent.append(_changed(chunk, without_image))
+                yield _changed(chunk, lambda sample: Sample(sample.key, sample.image))
                 if chunk.last:
                     return
 
@@ -75,3 +77,9 @@ def evaluation_batches(
 def without_image(sample: Sample) -> Sample:
     """The sample, its encoded image let go."""
     return dataclasses.replace(sample, image=b"")
+
+
+def _changed(chunk: Chunk, change: Callable[[Sample], Sample]) -> Chunk:
+    """The chunk with its samples changed; what is broken stays."""
+    items = [(shard, change(item) if isinstance(item, Sample) else item) for shard, item in chunk.items]
+    return dataclasses.replace(chunk, items=items)

@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+import functools
 import itertools
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
@@ -43,7 +44,7 @@ class Source(abc.ABC):
     def read(self, index: int) -> Iterator[Sample | Broken]:
         """The samples of shard `index`: the same ones in the same order each time."""
 
-    @property
+    @functools.cached_property
     def num_samples(self) -> int | None:
         """How many samples there are, broken ones among them; None where only reading everything would tell."""
         return None
@@ -93,7 +94,7 @@ class WrappedSource(Source):
         """The other source's."""
         return self.source.fingerprint
 
-    @property
+    @functools.cached_property
     def num_samples(self) -> int | None:
         """The other source's."""
         return self.source.num_samples

@@ -88,6 +88,7 @@ class ChunkStream:
         lane: of num_lanes.
         num_lanes: at most the number of shards.
         position: where to start.
+        keep_metadata: leave the samples' metadata on them; training does not read it, and in the buffer it takes room.
     Raises:
         DataError: a shard cannot be read, the lane has no item, or the source changed since `position`.
     """
@@ -103,7 +104,9 @@ class ChunkStream:
         lane: int = 0,
         num_lanes: int = 1,
         position: Position | None = None,
+        keep_metadata: bool = False,
     ) -> None:
+        self._keep_metadata = keep_metadata
         self._source, self._seed, self._chunk_size = source, seed, chunk_size
         self._shuffle, self._capacity = shuffle_buffer > 0, max(1, shuffle_buffer)
         # Of the items in the buffer alone, so that a restart, which has the same ones, goes on filling it as before.
@@ -170,8 +173,7 @@ class ChunkStream:
             item = self._read_shard(self._order[self._shard])
             if item is not None:
                 self._item += 1
-                if isinstance(item, Sample) and item.metadata:
-                    # Nobody downstream reads it; in the buffer and on the way to a worker it would only weigh.
+                if isinstance(item, Sample) and item.metadata and not self._keep_metadata:
                     item = dataclasses.replace(item, metadata={})
                 return self._source.shards[self._order[self._shard]], item
             self._shard, self._item, self._reader = self._shard + 1, 0, None

@@ -268,7 +268,7 @@ class FolderSource(Source):
         # A link that leads nowhere is one broken picture, and no reason to read nothing.
         return fingerprint((self.root / name for name in self.names), self.names, *classes, all_there=False)
 
-    @property
+    @functools.cached_property
     def num_samples(self) -> int | None:
         """The number of images."""
         return len(self.names)

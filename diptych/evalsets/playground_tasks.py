@@ -91,7 +91,7 @@ class TaskSource(Source):
     """The labelled pictures of one task, a Source; the attributes are those of `playground_tasks`."""
 
     task: str
-    num_samples: int
+    num_samples: int = dataclasses.field()  # not that of Source, which would be its default
     seed: int
     size: int
     split: str

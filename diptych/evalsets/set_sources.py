@@ -74,7 +74,7 @@ class ListedSource(Source):
         """SHA-256 over the entries and the files' sizes."""
         return entries_fingerprint(self.root, self.entries)
 
-    @property
+    @functools.cached_property
     def num_samples(self) -> int | None:
         """The number of entries."""
         return len(self.entries)
@@ -136,7 +136,7 @@ class ArraySource(Source):
         """SHA-256 over the digest and the labels."""
         return hashlib.sha256(self.digest.encode() + np.asarray(self.labels, np.int64).tobytes()).hexdigest()
 
-    @property
+    @functools.cached_property
     def num_samples(self) -> int | None:
         """The number of labels."""
         return len(self.labels)

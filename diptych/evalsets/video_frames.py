@@ -252,7 +252,7 @@ class VideoSource(Source):
         """SHA-256 over the entries, the files' sizes, the number of frames, and how they are chosen."""
         return entries_fingerprint(self.root, self.entries, f"{self.num_frames} {_READING}")
 
-    @property
+    @functools.cached_property
     def num_samples(self) -> int | None:
         """The number of videos; None where each gives several frames, of which short ones give fewer."""
         return len(self.entries) if self.num_frames is None else None

@@ -28,7 +28,6 @@ from diptych.data.transforms import Augmentation, Preprocessing, evaluation_pixe
 from diptych.errors import DataError
 from diptych.evalsets.archives.hdf5 import read_array
 from diptych.evalsets.archives.reading import load_mat
-from diptych.evalsets.checking import count_samples
 from diptych.records import Broken, Sample
 
 PREPROCESSING = Preprocessing(32)
@@ -87,7 +86,7 @@ def check_source(path: Path) -> None:
     """Everything that a source yields is a Sample with texts or a Broken with its reason."""
     source, found = open_source(path), False
     assert all(map(len, (source.fingerprint, content_fingerprint(source), files_state(source))))
-    count_samples(source)  # `data check`
+    source.survey()  # `data check`
     for index in range(min(len(source.shards), 20)):
         for item in itertools.islice(source.read(index), 2000):
             if isinstance(item, Broken):

@@ -16,11 +16,12 @@ from target import Seed, Target
 from targets_data import check_source, noise, parquet_file
 from tars import tar_of
 
+from diptych.data.parquet_columns import count_rows, distinct_labels
 from diptych.errors import DataError
 from diptych.evalsets.benchmark import Benchmark, open_benchmark
 from diptych.evalsets.cards import get_card
 from diptych.evalsets.opening import open_card
-from diptych.evalsets.parquet_sets import count_rows, distinct_labels, split_files
+from diptych.evalsets.parquet_sets import split_files
 from diptych.records import Broken, Sample
 
 PNG = encoded(noise(8, 8), "PNG")

@@ -54,7 +54,7 @@ class Playground(Source):
         ConfigError: an unknown split or kind, or a number out of range.
     """
 
-    num_samples: int
+    num_samples: int = dataclasses.field()  # not that of Source, which would be its default
     seed: int = 0
     size: int = 64
     split: str = "train"

@@ -1,6 +1,7 @@
 """Training the runs of a figure: each once, measured at chosen steps, gone on with where it was stopped."""
 
 import dataclasses
+import functools
 import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -158,7 +159,7 @@ class _Thinned(Source):
     def fingerprint(self) -> str:
         return f"{self.source.fingerprint}, {self.number} of {self.total}"
 
-    @property
+    @functools.cached_property
     def num_samples(self) -> int | None:
         return self.number
 
