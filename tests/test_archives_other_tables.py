@@ -18,7 +18,7 @@ def test_flickr30k_by_karpathy(tmp_path):
     first, second = opened("Flickr30k", tmp_path)
     assert (first.key, first.label, first.texts) == (
         "flickr30k-images/100003.jpg",
-        0,
+        None,
         tuple(f"caption {which} of 3" for which in range(5)),
     )
     assert second.key == "flickr30k-images/100004.jpg"

@@ -25,14 +25,14 @@ class Entry:
 
     Attributes:
         file: relative to the set's folder, with "/"; it is the sample's key too, unless `key` is given.
-        label: class index; 0 in sets without classes.
+        label: class index; None in sets without classes.
         texts: captions.
         metadata: what the measurement needs beside: {"labels": (2, 5), "ignored": (7,)} of a multi_label set,
             {"latitude", "longitude"} of geolocation, {"clip": name} of frames.
     """
 
     file: str
-    label: int = 0
+    label: int | None = None
     texts: tuple[str, ...] = ()
     metadata: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     key: str | None = None
@@ -43,11 +43,14 @@ def entries_fingerprint(root: Path, entries: Sequence[Entry], options: str = "")
     digest = hashlib.sha256(options.encode())
     for entry in entries:
         digest.update(
-            json.dumps([dataclasses.astuple(entry), size_of(root / entry.file)], default=str).encode(
-                "utf-8", "surrogatepass"
-            )
+            json.dumps([_numbered(entry), size_of(root / entry.file)], default=str).encode("utf-8", "surrogatepass")
         )
     return digest.hexdigest()
+
+
+def _numbered(entry: Entry) -> tuple[Any, ...]:
+    """The fields; 0 for no label, so that fingerprints of earlier versions stay what they were."""
+    return dataclasses.astuple(dataclasses.replace(entry, label=entry.label or 0))
 
 
 @dataclasses.dataclass(frozen=True)

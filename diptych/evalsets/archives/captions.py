@@ -133,7 +133,7 @@ def _source(folder: Path, captions: dict[str, list[str]]) -> ListedSource:
         kept = clean_texts(texts)[:_CAPTIONS]
         if not kept:
             raise DataError(f"{folder / file} has no captions")
-        entries.append(Entry(file, 0, kept))
+        entries.append(Entry(file, texts=kept))
     if not entries:
         raise DataError(f"{folder} has no pictures in this split")
     return ListedSource(folder, tuple(entries))

@@ -42,7 +42,7 @@ def _read(folder: Path, split: str) -> Source:
         if not (abs(place["latitude"]) <= 90 and abs(place["longitude"]) <= 180) or math.isnan(sum(place.values())):
             raise DataError(f"{where}: {place['latitude']}, {place['longitude']} is no place on the globe")
         # A picture that is not there becomes Broken, under the name that it should have.
-        entries.append(Entry(files.get(Path(name).name, name), 0, metadata=place, key=name))
+        entries.append(Entry(files.get(Path(name).name, name), metadata=place, key=name))
     return ListedSource(base, tuple(entries))
 
 
