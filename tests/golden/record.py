@@ -108,7 +108,7 @@ def identity(row: Mapping[str, Any]) -> tuple[Any, ...]:
 
 def paper(folder: Path) -> dict[str, str]:
     """Exhibits of the paper's own numbers alone."""
-    listed = subprocess.run(  # noqa: S603
+    listed = subprocess.run(
         [sys.executable, "-c", "from diptych.paper.exhibits import EXHIBITS; print(*EXHIBITS)"],
         *(), check=True, capture_output=True, text=True,
     ).stdout.split()  # fmt: skip
@@ -142,7 +142,7 @@ arrays = {
 }
 print(json.dumps({name: hashlib.sha256(array.numpy().tobytes()).hexdigest() for name, array in arrays.items()}))
 """
-    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)  # noqa: S603
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
     return dict(json.loads(done.stdout))
 
 
@@ -162,12 +162,12 @@ for name in ("classnames.txt", "zeroshot_classification_templates.txt"):
     shutil.copy(source / name, folder / name)
 """
     words = [sys.executable, "-c", program, str(CIFAR10), str(folder), str(NUM_CIFAR10)]
-    subprocess.run(words, check=True)  # noqa: S603
+    subprocess.run(words, check=True)
 
 
 def run(*words: object) -> None:
     """A command of diptych; what it says is shown where it fails."""
-    done = subprocess.run(  # noqa: S603
+    done = subprocess.run(
         [sys.executable, "-m", "diptych", *map(str, words)], capture_output=True, text=True, check=False
     )
     if done.returncode:

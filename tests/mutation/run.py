@@ -80,9 +80,7 @@ def wanted(group: str, arguments: argparse.Namespace) -> list[tuple[str, Mutant]
         found = [(path, one.undone(ast.unparse(ast.parse((ROOT / path).read_text())))) for path, one in found]
     known = outcomes(arguments.out)
     if arguments.again:
-        survivors = {
-            key for key, row in known.items() if row["outcome"] in SURVIVED
-        } - reasons().keys()
+        survivors = {key for key, row in known.items() if row["outcome"] in SURVIVED} - reasons().keys()
         return [pair for pair in found if (pair[0], pair[1].name) in survivors]
     return [pair for pair in found if (pair[0], pair[1].name) not in known]
 
