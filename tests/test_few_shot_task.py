@@ -10,6 +10,7 @@ import safetensors.numpy
 import torch
 from PIL import Image
 
+from diptych.data.source import Source
 from diptych.data.transforms import Preprocessing
 from diptych.errors import DataError, InputError
 from diptych.evalsets.benchmark import Benchmark
