@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 import diptych
+from diptych.model.towers import TEXT_SIDES, TOWERS
+from diptych.objective.objectives import OBJECTIVES
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = sorted(
@@ -137,3 +139,72 @@ def imported(tree: ast.AST) -> set[str]:
     names = {alias.name for node in nodes if isinstance(node, ast.Import) for alias in node.names}
     names |= {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}
     return {name.split(".")[0] for name in names}
+
+
+# ------------------------------------------------------------------ tables
+
+
+# Where a text side's own config may be asked for: its network refuses another's.
+OWN = {
+    "diptych/model/clip.py": {"TextConfig"},
+    "diptych/model/bag_of_words.py": {"BagOfWordsConfig", "WordPredictionConfig"},
+    "diptych/model/caption_decoder.py": {"CaptionDecoderConfig"},
+}
+NETWORKS = {"VisionTransformer", "ModifiedResNet", "CompactResNet", "TextTransformer"} | {
+    *("CLIP", "BagOfWordsCLIP", "WordPrediction", "CaptionDecoder"),
+}
+KINDS = NETWORKS | {row.config.__name__ for row in (*TOWERS.values(), *TEXT_SIDES.values())}
+
+
+def kinds_asked_for(tree: ast.AST) -> set[str]:
+    """The kinds of towers and objectives for which code asks by name, where it could ask their rows."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("isinstance", "issubclass"):
+            found |= KINDS & names(node.args[-1])
+        elif isinstance(node, ast.Compare) and "type" in names(node):
+            found |= KINDS & names(node)
+        elif isinstance(node, ast.Compare) and not any(isinstance(one, ast.Is | ast.IsNot) for one in node.ops):
+            strings = {one.value for one in ast.walk(node) if isinstance(one, ast.Constant)}
+            found |= (
+                strings & set(OBJECTIVES) if "objective" in names(node) and "OBJECTIVES" not in names(node) else set()
+            )
+        elif isinstance(node, ast.Match) and "objective" in names(node.subject):
+            found.add(ast.unparse(node.subject))
+    return found
+
+
+def names(tree: ast.AST) -> set[str]:
+    """All variables and attributes in a piece of code."""
+    nodes = list(ast.walk(tree))
+    return {one.id for one in nodes if isinstance(one, ast.Name)} | {
+        one.attr for one in nodes if isinstance(one, ast.Attribute)
+    }
+
+
+@pytest.mark.parametrize("path", PACKAGE, ids=lambda path: str(path.relative_to(ROOT)))
+def test_towers_and_objectives_are_asked_by_their_rows(path):
+    own = OWN.get(path.relative_to(ROOT).as_posix(), set())
+    assert kinds_asked_for(ast.parse(path.read_text())) - own == set()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "isinstance(config.vision, ViTConfig)",
+        "isinstance(vision, VisionTransformer | CompactResNet)",
+        "isinstance(config.text, (text_config.CaptionDecoderConfig, int))",
+        "type(config.vision) is ResNetConfig",
+        "config.objective == 'sigmoid'",
+        "'prediction' != self._config.objective",
+        "objective in ('contrastive', 'sigmoid')",
+        "match config.objective:\n    case 'sigmoid': pass",
+    ],
+)
+def test_what_asks_for_a_kind_is_found(line):
+    assert kinds_asked_for(ast.parse(line))
+
+
+def test_what_asks_a_row_is_not_found():
+    lines = "isinstance(config, TrainConfig); plan.objective == 'loss'; tower_of(config.vision).masks_patches"
+    assert not kinds_asked_for(ast.parse(f"{lines}; OBJECTIVES[config.objective].loss is None"))

@@ -18,11 +18,12 @@ from diptych.errors import ConfigError, WeightsError
 from diptych.files import is_there
 from diptych.model.build import build_model
 from diptych.model.clip import CLIP
-from diptych.model.config import CLIPConfig, TextConfig
+from diptych.model.config import CLIPConfig
 from diptych.model.device import choose_device, choose_dtype
 from diptych.model.inference import Heads, infer
 from diptych.model.layouts import Tensors, to_diptych
 from diptych.model.sharded import INDEX_SUFFIX
+from diptych.model.towers import text_side_of
 from diptych.model.weights import load_tensors, read_tensors
 
 logger = logging.getLogger(__name__)
@@ -126,14 +127,17 @@ def _with(found: Description, stated: Stated) -> CLIPConfig:
         config = dataclasses.replace(config, activation=stated.activation)
     if stated.heads is None:
         return config
-    if not isinstance(config.text, TextConfig):
+    if "openai" not in text_side_of(config.text).layouts:
         raise ConfigError(f"{found.source}: a text side of this kind has no heads to state")
-    own = (config.vision.heads, config.text.heads)
+    vision: Any = config.vision
+    text: Any = config.text
+    if not hasattr(vision, "heads"):
+        raise ConfigError(f"{found.source}: an image tower of this kind has no heads to state")
+    own = (vision.heads, text.heads)
     if own != stated.heads:
         logger.warning("%s says %s heads; taking %s, as stated", found.source, own, stated.heads)
-    image, text = stated.heads
-    vision: Any = dataclasses.replace(config.vision, heads=image)
-    return dataclasses.replace(config, vision=vision, text=dataclasses.replace(config.text, heads=text))
+    vision, text = (dataclasses.replace(side, heads=n) for side, n in zip((vision, text), stated.heads, strict=True))
+    return dataclasses.replace(config, vision=vision, text=text)
 
 
 def _build(config: CLIPConfig, tensors: Tensors, where: str) -> CLIP:

@@ -63,7 +63,7 @@ class Model:
     def __repr__(self) -> str:
         """Name, architecture, size, and where and how it computes."""
         config = self.clip.config
-        dtype = str(self.clip.visual.conv1.weight.dtype).removeprefix("torch.")
+        dtype = str(self.clip.dtype).removeprefix("torch.")
         return (
             f"Model({self.name!r}, {architecture_name(config)}, {config.num_parameters() / 1e6:.1f} M parameters, "
             f"{self.preprocessing.image_size} px, {config.embed_dim}-d, {self.device}, {dtype})"
@@ -72,7 +72,7 @@ class Model:
     @property
     def device(self) -> torch.device:
         """Where the network computes."""
-        return self.clip.visual.conv1.weight.device
+        return self.clip.device
 
     @property
     def logit_scale(self) -> float:
@@ -140,8 +140,7 @@ class Model:
 
     def project_features(self, features: torch.Tensor, batch_size: int = 16 * BATCH_SIZE) -> torch.Tensor:
         """From image features (N, W) to the embeddings (N, E) of encode_images: float32 on the CPU, unit norm."""
-        dtype = self.clip.visual.conv1.weight.dtype
-        batches = (batch.to(self.device, dtype) for batch in _batches(features, batch_size))
+        batches = (batch.to(self.device, self.clip.dtype) for batch in _batches(features, batch_size))
         return self._embed(batches, lambda x: normalised(self.clip.visual.project(x)), self.clip.config.embed_dim)
 
     def image_features(
@@ -215,8 +214,7 @@ class Model:
         return normalised(self.clip.encode_text(tokens.to(self.device), lengths))
 
     def _normalise(self, images: torch.Tensor) -> torch.Tensor:
-        dtype = self.clip.visual.conv1.weight.dtype
-        images = normalise(images.to(self.device, non_blocking=True), self.preprocessing, dtype)
+        images = normalise(images.to(self.device, non_blocking=True), self.preprocessing, self.clip.dtype)
         return images.contiguous(memory_format=torch.channels_last)
 
     def _embed(self, batches: Iterator, function: Callable[..., torch.Tensor], dim: int) -> torch.Tensor:

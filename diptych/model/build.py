@@ -2,11 +2,8 @@
 
 from torch import nn
 
-from diptych.model.bag_of_words import BagOfWordsCLIP, WordPrediction
-from diptych.model.caption_decoder import CaptionDecoder
-from diptych.model.clip import CLIP
-from diptych.model.config import CLIPConfig, TextConfig
-from diptych.model.text_config import PREDICTIVE, BagOfWordsConfig, CaptionDecoderConfig
+from diptych.model.config import CLIPConfig
+from diptych.model.towers import text_side_of
 
 
 def build_model(config: CLIPConfig) -> nn.Module:
@@ -17,13 +14,9 @@ def build_model(config: CLIPConfig) -> nn.Module:
         and clip_logit_scale(); or a predictive model (CaptionDecoder, WordPrediction), which has encode_image(images),
         losses(images, tokens, lengths) -> float32 (N,) in nats, and text_scores(image_embeddings, tokens, lengths).
     """
-    if isinstance(config.text, TextConfig):
-        return CLIP(config)
-    if isinstance(config.text, BagOfWordsConfig):
-        return BagOfWordsCLIP(config)
-    return CaptionDecoder(config) if isinstance(config.text, CaptionDecoderConfig) else WordPrediction(config)
+    return text_side_of(config.text).build(config)
 
 
 def is_predictive(config: CLIPConfig) -> bool:
     """Whether build_model gives a model that is trained with objective "prediction" and has no temperature."""
-    return isinstance(config.text, PREDICTIVE)
+    return text_side_of(config.text).predicts

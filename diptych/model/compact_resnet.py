@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from diptych.model.config import CompactResNetConfig
+from diptych.model.compact_resnet_config import CompactResNetConfig
 from diptych.model.modified_resnet import AttentionPool
 from diptych.model.recompute import recomputed
 

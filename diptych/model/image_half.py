@@ -1,36 +1,39 @@
 """The image half that every model has, whatever stands on the side of the text."""
 
+from typing import Any
+
 import torch
 from torch import nn
 
 from diptych.errors import ConfigError, ShapeError
-from diptych.model.attention import Transformer
-from diptych.model.compact_resnet import CompactResNet
-from diptych.model.config import CLIPConfig, CompactResNetConfig, ViTConfig
-from diptych.model.modified_resnet import ModifiedResNet
-from diptych.model.vision_transformer import VisionTransformer
-
-ImageTower = VisionTransformer | ModifiedResNet | CompactResNet
+from diptych.model.config import CLIPConfig
+from diptych.model.towers import tower_of
 
 
-def build_image_tower(config: CLIPConfig) -> ImageTower:
+def build_image_tower(config: CLIPConfig) -> nn.Module:
     """The image tower that the configuration names, with its projection to embed_dim."""
-    if isinstance(config.vision, ViTConfig):
-        return VisionTransformer(config.vision, config.embed_dim, config.activation)
-    if isinstance(config.vision, CompactResNetConfig):
-        return CompactResNet(config.vision, config.embed_dim)
-    return ModifiedResNet(config.vision, config.embed_dim)
+    return tower_of(config.vision).build(config.vision, config.embed_dim, config.activation)
 
 
 class ImageHalf(nn.Module):
     """An abstract half; what inherits from it sets `config` and `visual`, the latter with build_image_tower.
 
     Attributes:
-        visual: the image tower.
+        visual: the image tower, a network as diptych.model.tower describes it.
     """
 
     config: CLIPConfig
-    visual: ImageTower
+    visual: Any
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type in which the network takes pictures."""
+        return tower_of(self.config.vision).dtype(self.visual)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network computes."""
+        return tower_of(self.config.vision).device(self.visual)
 
     def image_features(self, images: torch.Tensor, kept: torch.Tensor | None = None) -> torch.Tensor:
         """Normalised images (N, 3, R, R) -> (N, W), the image tower's output before its projection.
@@ -40,10 +43,10 @@ class ImageHalf(nn.Module):
         size = self.config.vision.image_size
         if images.shape[1:] != (3, size, size):
             raise ShapeError(f"images must have the shape (N, 3, {size}, {size}), not {tuple(images.shape)}")
-        images = images.to(self.visual.conv1.weight.dtype)
+        images = images.to(self.dtype)
         if kept is None:
             return self.visual.features(images)
-        if not isinstance(self.visual, VisionTransformer):
+        if not tower_of(self.config.vision).masks_patches:
             raise ConfigError("patches can be left out of a Vision Transformer only: a ResNet needs the whole picture")
         if kept.ndim != 2 or len(kept) != len(images):
             raise ShapeError(f"kept must be (N, K) for {len(images)} pictures, not {tuple(kept.shape)}")
@@ -67,7 +70,6 @@ class ImageHalf(nn.Module):
 
         The gradients are the same to the last bit in fp32; a step takes about a third longer.
         """
-        visual = self.visual
-        (visual.transformer if isinstance(visual, VisionTransformer) else visual).checkpointing = on
-        if isinstance(transformer := getattr(self, "transformer", None), Transformer):
+        self.visual.checkpointing = on
+        if (transformer := getattr(self, "transformer", None)) is not None:  # of the text side, where it has one
             transformer.checkpointing = on

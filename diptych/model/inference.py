@@ -1,23 +1,19 @@
 """The architecture of a bare state dict: from its shapes, the published models of those shapes, and options."""
 
 import dataclasses
-import math
+import re
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 
 from diptych.errors import WeightsError
-from diptych.model.config import (
-    RESNET_STRIDE,
-    CLIPConfig,
-    CompactResNetConfig,
-    ResNetConfig,
-    TextConfig,
-    VisionConfig,
-    ViTConfig,
-)
+from diptych.model.config import CLIPConfig, TextConfig
 from diptych.model.families import foreign_family
-from diptych.model.published import find_published, usual_heads
+from diptych.model.modified_resnet_config import RESNET
+from diptych.model.published import find_published
+from diptych.model.shapes import count_numbers, shape_of
+from diptych.model.towers import TOWERS, tower_of
 
 Heads = tuple[int, int]
 HOW_TO_STATE = "--heads IMAGE,TEXT and --activation quick_gelu or gelu (heads=(IMAGE, TEXT), activation=... in Python)"
@@ -59,11 +55,11 @@ def infer(tensors: Mapping[str, torch.Tensor], activation: str | None = None, he
     """
     if sentence := foreign_family(tensors):
         raise WeightsError(sentence)
-    context_length, _ = _shape(tensors, "positional_embedding", 2)
-    vocab_size, width = _shape(tensors, "token_embedding.weight", 2)
-    _, embed_dim = _shape(tensors, "text_projection", 2)
+    context_length, _ = shape_of(tensors, "positional_embedding", 2)
+    vocab_size, width = shape_of(tensors, "token_embedding.weight", 2)
+    _, embed_dim = shape_of(tensors, "text_projection", 2)
     vision, bias = _infer_vision(tensors, heads), _infer_bias(tensors)
-    layers = _count(tensors, "transformer.resblocks")
+    layers = count_numbers(tensors, "transformer.resblocks")
     text = TextConfig(context_length, vocab_size, width, heads[1] if heads else 0, layers)
     config = CLIPConfig(embed_dim, vision, text, activation or "quick_gelu", bias)
     published = find_published(config)
@@ -87,11 +83,13 @@ def _notice(config: CLIPConfig, activation: str | None, heads: Heads | None) -> 
     """What is assumed of an architecture that nobody published."""
     assumed = []
     if heads is None:
-        assumed.append(f"{config.vision.heads} heads in the image tower and {_text_heads(config)} in the text tower")
+        image, text = (getattr(side, "heads", 0) for side in (config.vision, config.text))
+        both = f"{image} heads in the image tower and {text} in the text tower"
+        assumed.append(both if image else f"{text} heads in the text tower")
     if activation is None:
         assumed.append(f"taking {config.activation} as activation")
-    if isinstance(config.vision, ViTConfig):
-        assumed.append("pictures pooled at the class token")
+    if more := tower_of(config.vision).assumed:
+        assumed.append(more)
     assumed.append("a causal mask and pooling at the largest token id in the text tower")
     return (
         f"its shapes are those of no published model and do not tell all: assumed are {', '.join(assumed)}. Wrong ones "
@@ -100,64 +98,17 @@ def _notice(config: CLIPConfig, activation: str | None, heads: Heads | None) -> 
     )
 
 
-def _text_heads(config: CLIPConfig) -> int:
-    assert isinstance(config.text, TextConfig)
-    return config.text.heads
-
-
 def _infer_bias(tensors: Mapping[str, torch.Tensor]) -> float | None:
     if "logit_bias" not in tensors:
         return None
-    _shape(tensors, "logit_bias", 0)
+    shape_of(tensors, "logit_bias", 0)
     return tensors["logit_bias"].item()
 
 
-def _infer_vision(tensors: Mapping[str, torch.Tensor], heads: Heads | None) -> VisionConfig:
-    given = heads[0] if heads else 0
-    if "visual.proj" in tensors:
-        width, _, patch_size, _ = _shape(tensors, "visual.conv1.weight", 4)
-        grid = _grid(tensors, "visual.positional_embedding")
-        layers = _count(tensors, "visual.transformer.resblocks")
-        hidden, _ = _shape(tensors, "visual.transformer.resblocks.0.mlp.c_fc.weight", 2)
-        return ViTConfig(grid * patch_size, patch_size, width, layers, given or _usual(width), hidden / width)
-    grid = _grid(tensors, "visual.attnpool.positional_embedding")
-    if stages := _count(tensors, "visual.stages"):
-        widths = tuple(_shape(tensors, f"visual.stages.{stage}.0.conv1.weight", 4)[0] for stage in range(stages))
-        blocks = tuple(_count(tensors, f"visual.stages.{stage}") for stage in range(stages))
-        return CompactResNetConfig(grid * 2**stages, widths, blocks, given)
-    width, *_ = _shape(tensors, "visual.layer1.0.conv1.weight", 4)
-    one, two, three, four = (_count(tensors, f"visual.layer{stage}") for stage in (1, 2, 3, 4))
-    return ResNetConfig(grid * RESNET_STRIDE, width, (one, two, three, four), given)
-
-
-def _usual(width: int) -> int:
-    """0, which the config resolves, where the usual heads do not divide the width."""
-    heads = usual_heads(width)
-    return 0 if width % heads else heads
-
-
-def _shape(tensors: Mapping[str, torch.Tensor], name: str, dimensions: int) -> tuple[int, ...]:
-    if name not in tensors:
-        raise WeightsError(f"these are not the weights of a CLIP: {name} is missing (found {_sample(tensors)})")
-    if tensors[name].dim() != dimensions:
-        raise WeightsError(f"{name} must have {dimensions} dimensions, not the shape {tuple(tensors[name].shape)}")
-    return tuple(tensors[name].shape)
-
-
-def _sample(names: Mapping[str, object]) -> str:
-    return f"{', '.join(list(names)[:5])}, ... {len(names)} names" if names else "nothing"
-
-
-def _grid(tensors: Mapping[str, torch.Tensor], name: str) -> int:
-    """Positions along one side, from a positional embedding of grid² + 1 rows."""
-    rows, _ = _shape(tensors, name, 2)
-    grid = math.isqrt(max(0, rows - 1))
-    if grid**2 + 1 != rows:
-        raise WeightsError(f"{name} has {rows} rows, which is no square of patches and a class token")
-    return grid
-
-
-def _count(tensors: Mapping[str, torch.Tensor], prefix: str) -> int:
-    """Number of different N among the names prefix.N.*."""
-    start = f"{prefix}."
-    return len({name[len(start) :].split(".", 1)[0] for name in tensors if name.startswith(start)})
+def _infer_vision(tensors: Mapping[str, torch.Tensor], heads: Heads | None) -> Any:
+    """The config of the image tower one of whose tensors has a name that no other tower has."""
+    inferring = [row for row in TOWERS.values() if row.marker is not None and row.infer is not None]
+    marked = [row for row in inferring if any(re.fullmatch(str(row.marker), name) for name in tensors)]
+    infer = (marked or [RESNET])[0].infer  # which says what is missing where no tower is recognised
+    assert infer is not None
+    return infer(tensors, heads[0] if heads else 0)

@@ -7,14 +7,15 @@ tower's. Hugging Face has its own names, separate matrices for queries, keys and
 import math
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import torch
 
 from diptych.errors import ConfigError
-from diptych.model.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
+from diptych.model.config import CLIPConfig, TextConfig, ViTConfig
 from diptych.model.containers import without_prefix
 from diptych.model.sizes import check_size
+from diptych.model.towers import text_side_of, tower_of
 
 Tensors = dict[str, torch.Tensor]
 
@@ -249,13 +250,14 @@ def _huggingface_values(values: Mapping[str, Any], tower: str) -> dict[str, Any]
 
 
 def _require_towers(config: CLIPConfig) -> tuple[ViTConfig, TextConfig]:
-    if not isinstance(config.text, TextConfig):
+    tower = tower_of(config.vision)
+    if "huggingface" not in text_side_of(config.text).layouts:
         raise ConfigError(
             f"only Diptych's own layout has a text side of this kind, {config.text}: keep the model in it"
         )
-    if not isinstance(config.vision, ViTConfig):
-        others = "Diptych's or open_clip's" if isinstance(config.vision, ResNetConfig) else "Diptych's"
-        raise ConfigError(f"the Hugging Face layout has no ResNet image tower; keep the model in {others}")
+    if "huggingface" not in tower.layouts:
+        others = "Diptych's or open_clip's" if "open_clip" in tower.layouts else "Diptych's"
+        raise ConfigError(f"the Hugging Face layout has no {tower.title} image tower; keep the model in {others}")
     if config.logit_bias is not None:
         raise ConfigError("the Hugging Face layout has no logit_bias; keep the model in Diptych's or open_clip's")
-    return config.vision, config.text
+    return cast(ViTConfig, config.vision), cast(TextConfig, config.text)  # the layout has one form of each

@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from diptych.model.attention import attend
-from diptych.model.config import ResNetConfig
+from diptych.model.modified_resnet_config import ResNetConfig
 from diptych.model.recompute import recomputed
 
 EXPANSION = 4

@@ -4,12 +4,12 @@ Shapes do not tell heads or activation. Names are open_clip's, whose configurati
 """
 
 import dataclasses
+from typing import Any
 
 from diptych.model.config import CLIPConfig, TextConfig, ViTConfig
 from diptych.model.presets import PRESETS
+from diptych.model.vision_transformer_config import HEAD_WIDTHS
 
-# Widths of image Transformers whose heads are not 64 wide: ViT-H, ViT-SO400M, ViT-g, ViT-bigG, ViT-e.
-HEAD_WIDTHS = {1152: 72, 1280: 80, 1408: 88, 1664: 104, 1792: 112}
 _OPENAI = ("RN50", "RN101", "RN50x4", "RN50x16", "RN50x64", "ViT-B/32", "ViT-B/16", "ViT-L/14", "ViT-L/14@336px")
 _OPENAI_WEIGHTS = (
     "quick_gelu in OpenAI's, Apple's DFN and Meta's MetaCLIP weights, gelu in most of LAION's and DataComp's"
@@ -89,16 +89,11 @@ def find_published(config: CLIPConfig) -> Published | None:
     return _BY_SHAPES.get(_shapes(config))
 
 
-def usual_heads(vision_width: int) -> int:
-    """Heads of an image Transformer of that width in published models; of 64 channels each where there is none."""
-    return max(1, vision_width // HEAD_WIDTHS.get(vision_width, 64))
-
-
 def _shapes(config: CLIPConfig) -> tuple[object, ...]:
     """What shapes tell of an architecture."""
-    vision, text = config.vision, config.text
-    assert isinstance(text, TextConfig)
-    return config.embed_dim, dataclasses.replace(vision, heads=1), dataclasses.replace(text, heads=1)
+    sides: tuple[Any, Any] = (config.vision, config.text)
+    vision, text = (dataclasses.replace(side, heads=1) if hasattr(side, "heads") else side for side in sides)
+    return config.embed_dim, vision, text
 
 
 _BY_SHAPES = {_shapes(row.config): row for row in PUBLISHED}

@@ -5,9 +5,6 @@ from torch.nn import functional as F
 
 from diptych.errors import ShapeError
 
-# Where the towers keep theirs: the ViTs, and the attention pooling of the ResNets.
-POSITIONS = ("visual.positional_embedding", "visual.attnpool.positional_embedding")
-
 
 def resample_positions(table: torch.Tensor, grid: int) -> torch.Tensor:
     """Position embeddings of a square grid of patches, resampled to another one.

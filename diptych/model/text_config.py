@@ -1,5 +1,6 @@
-"""What may stand in a CLIP's text Transformer's place: the text sides of the paper's figure 2.
+"""The text sides but for their networks: the Transformer, and what may stand in its place in the paper's figure 2.
 
+    CLIPConfig(256, vision, TextConfig(77, 4096, width=256))              # CLIP
     CLIPConfig(256, vision, BagOfWordsConfig(77, 4096, width=256))        # contrastive, over a bag of words
     CLIPConfig(256, vision, WordPredictionConfig(77, 4096))               # predicts the caption's words
     CLIPConfig(256, vision, CaptionDecoderConfig(77, 4096, 256))          # predicts the caption, word by word
@@ -8,8 +9,36 @@ Source: CLIP paper, section 2.3 and figure 2.
 """
 
 import dataclasses
+from typing import TYPE_CHECKING, Any
 
-from diptych.model.sizes import check_heads, check_size, num_block_parameters
+from diptych.model.sizes import block_flops, check_heads, check_size, num_block_parameters
+from diptych.model.tower import TextSide, stack_depth
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from diptych.model.config import CLIPConfig
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class TextConfig:
+    """The text Transformer (CLIP paper, section 2.4): causal, pooled at the first end-of-text token."""
+
+    context_length: int = 77
+    vocab_size: int = 49_408
+    width: int = 512
+    heads: int = 0
+    layers: int = 12
+
+    def __post_init__(self) -> None:
+        for name in ("context_length", "vocab_size", "width", "layers"):
+            check_size("text", name, getattr(self, name))
+        object.__setattr__(self, "heads", check_heads("text", self.width, self.heads))
+
+    def num_parameters(self, embed_dim: int) -> int:
+        """Parameters of the tower with its projection to embed_dim."""
+        outside = self.width * (self.vocab_size + self.context_length + 2 + embed_dim)
+        return outside + num_block_parameters(self.width, self.layers)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -72,13 +101,67 @@ class CaptionDecoderConfig:
         return outside + num_block_parameters(self.width, self.layers)
 
 
-OtherTextConfig = BagOfWordsConfig | WordPredictionConfig | CaptionDecoderConfig
-PREDICTIVE = (WordPredictionConfig, CaptionDecoderConfig)
-"""Those without a temperature, trained with objective "prediction"."""
+def _build_clip(config: "CLIPConfig") -> "nn.Module":
+    from diptych.model.clip import CLIP  # imports torch, which a config does without; so do those below
 
-KINDS: dict[str, type[OtherTextConfig]] = {
-    "bag_of_words": BagOfWordsConfig,
-    "word_prediction": WordPredictionConfig,
-    "caption_decoder": CaptionDecoderConfig,
-}
-"""Names in config.json; a text side without a kind is the Transformer."""
+    return CLIP(config)
+
+
+def _build_bag_of_words(config: "CLIPConfig") -> "nn.Module":
+    from diptych.model.bag_of_words import BagOfWordsCLIP
+
+    return BagOfWordsCLIP(config)
+
+
+def _build_word_prediction(config: "CLIPConfig") -> "nn.Module":
+    from diptych.model.bag_of_words import WordPrediction
+
+    return WordPrediction(config)
+
+
+def _build_caption_decoder(config: "CLIPConfig") -> "nn.Module":
+    from diptych.model.caption_decoder import CaptionDecoder
+
+    return CaptionDecoder(config)
+
+
+def _blocks(network: Any) -> "list[nn.Module]":
+    return list(network.transformer.resblocks)
+
+
+def _depth(name: str, config: Any) -> int:
+    """Of a text side with a Transformer, or without one: then the table of words lies below the rest."""
+    below = r"(?:token_embedding\.weight|positional_embedding)$"
+    return stack_depth(name, getattr(config, "layers", 0), r"transformer\.resblocks\.(\d+)\.", below)
+
+
+def _flops(config: TextConfig, embed_dim: int, tokens: float) -> float:
+    return block_flops(config.width, config.layers, tokens, 4 * config.width) + 2 * config.width * embed_dim
+
+
+TRANSFORMER = TextSide(
+    kind="transformer",
+    config=TextConfig,
+    build=_build_clip,
+    depth=_depth,
+    blocks=_blocks,
+    flops=_flops,
+    layouts=("openai", "open_clip", "huggingface"),
+)
+BAG_OF_WORDS = TextSide(kind="bag_of_words", config=BagOfWordsConfig, build=_build_bag_of_words, depth=_depth)
+WORD_PREDICTION = TextSide(
+    kind="word_prediction",
+    config=WordPredictionConfig,
+    build=_build_word_prediction,
+    depth=_depth,
+    predicts=True,
+    reads_templates=False,
+)
+CAPTION_DECODER = TextSide(
+    kind="caption_decoder",
+    config=CaptionDecoderConfig,
+    build=_build_caption_decoder,
+    depth=_depth,
+    predicts=True,
+    blocks=_blocks,
+)

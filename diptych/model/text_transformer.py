@@ -7,8 +7,8 @@ from torch import nn
 
 from diptych.errors import ShapeError
 from diptych.model.attention import Block, Transformer
-from diptych.model.config import TextConfig
 from diptych.model.packing import pack_texts
+from diptych.model.text_config import TextConfig
 
 
 class TextTransformer(nn.Module):

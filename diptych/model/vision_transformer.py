@@ -4,9 +4,9 @@ import torch
 from torch import nn
 
 from diptych.model.attention import Transformer
-from diptych.model.config import ViTConfig
 from diptych.model.packing import Packing
 from diptych.model.products import linear
+from diptych.model.vision_transformer_config import ViTConfig
 
 
 class VisionTransformer(nn.Module):
@@ -27,6 +27,15 @@ class VisionTransformer(nn.Module):
         self.proj = nn.Parameter(torch.empty(width, embed_dim))
         for parameter in (self.class_embedding, self.positional_embedding, self.proj):
             nn.init.normal_(parameter, std=width**-0.5)
+
+    @property
+    def checkpointing(self) -> bool:
+        """Whether the blocks compute their activations again in the backward pass rather than keep them."""
+        return self.transformer.checkpointing
+
+    @checkpointing.setter
+    def checkpointing(self, on: bool) -> None:
+        self.transformer.checkpointing = on
 
     def features(self, images: torch.Tensor, kept: torch.Tensor | None = None) -> torch.Tensor:
         """Normalised images (N, 3, R, R) -> (N, W), the class token before the projection.

@@ -23,6 +23,7 @@ from rich.table import Table
 
 from diptych.data.content import content_fingerprint
 from diptych.errors import ConfigError, NonFiniteLossError
+from diptych.objective import objectives
 from diptych.recipes.settings import ALIASES, apply_settings
 from diptych.recipes.space import Dimension, parse_dimension
 from diptych.train import TrainConfig, fit
@@ -107,7 +108,8 @@ def search_hyperparameters(plan: Search, *, resume: bool = False) -> Found:
     config = plan.config
     dimensions = [parse_dimension(config, one) for one in plan.space]
     source = open_pairs(config.data, config.preprocessing.image_size, config.loader.seed, config.columns)
-    evaluator = HeldOutPairs(held_out_pairs(source, plan.held_out))
+    loss = objectives.OBJECTIVES[config.objective].held_out
+    evaluator = HeldOutPairs(held_out_pairs(source, plan.held_out), loss=loss)
     training = Part(source, plan.held_out, held_out=False)
     pairs = f"{source.fingerprint} {content_fingerprint(source)}"
     study = _open_study(optuna, plan, dimensions, evaluator.chance_loss, resume, pairs)

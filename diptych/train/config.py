@@ -12,8 +12,9 @@ from diptych.data.loader import LoaderConfig
 from diptych.data.transforms import Augmentation, Preprocessing
 from diptych.errors import ConfigError
 from diptych.files import expanded, shown
-from diptych.model.build import is_predictive
-from diptych.model.config import CLIPConfig, ViTConfig
+from diptych.model.config import CLIPConfig
+from diptych.model.towers import tower_of
+from diptych.objective.objectives import OBJECTIVES
 from diptych.train.optimizer import OptimizerConfig, ScheduleConfig
 
 
@@ -153,7 +154,8 @@ class TrainConfig:
         tokenizer: "train" (a BPE of model.text.vocab_size learned from the captions), "openai", "init" (that of the
             weights begun from), or a tokenizer.json.
         columns: names of a table's image and caption columns; None for the usual ones.
-        objective: "contrastive", "sigmoid" (SigLIP), or "prediction" (the paper's predictive baselines, figure 2).
+        objective: a name of diptych.objective.objectives: "contrastive", "sigmoid" (SigLIP), or "prediction" (the
+            paper's predictive baselines, figure 2).
         micro_batch_size: pairs that a process computes at once; None for all of its share. It changes memory and time,
             not the gradient, except that BatchNorm normalises within micro-batches.
         activation_checkpointing: forget activations and compute them again in the backward pass.
@@ -240,17 +242,13 @@ class TrainConfig:
         """Refuse what parts ask of each other and cannot have."""
         if self.objective not in OBJECTIVES:
             raise ConfigError(f"objective is {self.objective!r}; choose one of {', '.join(OBJECTIVES)}")
-        if is_predictive(self.model) != (self.objective == "prediction"):
-            kind = type(self.model.text).__name__
-            raise ConfigError(f"objective {self.objective} does not suit a model whose text side is a {kind}")
-        if (self.objective == "sigmoid") != (self.model.logit_bias is not None):
+        objective = OBJECTIVES[self.objective]
+        objective.check_model(self.model)
+        if not objective.sharded and self.parallel.weights == "sharded":
             raise ConfigError(
-                f"objective is {self.objective} and model.logit_bias {self.model.logit_bias}: the sigmoid loss needs a "
-                "bias (it begins with -10), and the others have none; see the recipe siglip"
+                f"objective {self.objective} trains replicated weights only: use parallel.weights=replicated"
             )
-        if self.objective == "prediction" and self.parallel.weights == "sharded":
-            raise ConfigError("objective prediction trains replicated weights only: use parallel.weights=replicated")
-        if self.patch_dropout.share and not isinstance(self.model.vision, ViTConfig):
+        if self.patch_dropout.share and not tower_of(self.model.vision).masks_patches:
             raise ConfigError("patch_dropout leaves out patches of a Vision Transformer; a ResNet has none")
         if self.optimizer.stochastic_rounding and self.parallel.weights == "sharded":
             raise ConfigError(
@@ -282,8 +280,6 @@ def _check_types(config: TrainConfig) -> None:
         if number and not isinstance(value, Real):
             raise ConfigError(f"{field.name} must be a number, not {shown(value)}")
 
-
-OBJECTIVES = ("contrastive", "sigmoid", "prediction")
 
 # What may differ between the run that wrote a checkpoint and the one that resumes it. The first row changes no number;
 # how the work is cut up changes how sums are rounded, and the guard decides about losses to come.

@@ -14,6 +14,7 @@ from diptych.data.source import Source
 from diptych.errors import ConfigError, DataError
 from diptych.files import read_object
 from diptych.objective import contrastive_loss
+from diptych.objective.objectives import OBJECTIVES, HeldOutLoss
 from diptych.records import Broken, Result, Sample
 
 logger = logging.getLogger(__name__)
@@ -97,12 +98,15 @@ def held_out_pairs(source: Source, share: float, limit: int = HELD_OUT_PAIRS) ->
     return found
 
 
-def hold_out(source: Source, share: float | None, batch_size: int) -> tuple[Source, "HeldOutPairs | None"]:
+def hold_out(
+    source: Source, share: float | None, batch_size: int, objective: str = "contrastive"
+) -> tuple[Source, "HeldOutPairs | None"]:
     """What a run trains on, and what its validation loss is measured on; None where nothing is held out.
 
     Args:
         share: of the pairs, chosen by their keys; None or 0 for none. Nothing is held out where that is under 20 pairs.
         batch_size: of the run; so many pairs are matched with each other, so that both losses compare.
+        objective: of the run; its row says which loss validates it.
     """
     if not share:
         return source, None
@@ -113,7 +117,8 @@ def hold_out(source: Source, share: float | None, batch_size: int) -> tuple[Sour
     if len(samples) < _FEWEST:
         logger.info("no validation loss: a share of %g of the data is %d pairs; see --held-out", share, len(samples))
         return source, None
-    return Part(source, share, held_out=False), HeldOutPairs(samples, at_a_time=batch_size)
+    pairs = HeldOutPairs(samples, at_a_time=batch_size, loss=OBJECTIVES[objective].held_out)
+    return Part(source, share, held_out=False), pairs
 
 
 def held_out_share(given: float | None, folder: Path, resume: bool) -> float | None:
@@ -133,9 +138,13 @@ class HeldOutPairs:
     Args:
         samples: the pairs; the first caption of each is taken.
         at_a_time: pairs that are matched with each other; the batch size makes the loss comparable with training's.
+        loss: see Objective.held_out.
     """
 
-    def __init__(self, samples: Sequence[Sample], at_a_time: int = _AT_A_TIME) -> None:
+    def __init__(
+        self, samples: Sequence[Sample], at_a_time: int = _AT_A_TIME, loss: HeldOutLoss = contrastive_loss
+    ) -> None:
+        self._loss = loss
         self.at_a_time = min(at_a_time, len(samples))
         samples = samples[: len(samples) // self.at_a_time * self.at_a_time] if at_a_time != _AT_A_TIME else samples
         self.pictures = [sample.image for sample in samples]
@@ -147,7 +156,7 @@ class HeldOutPairs:
         return math.log(self.at_a_time)
 
     def __call__(self, encoder: Any) -> list[Result]:
-        """The contrastive loss, and how many pictures and captions find the other, among `at_a_time` pairs.
+        """The loss, and how many pictures and captions find the other, among `at_a_time` pairs.
 
         Args:
             encoder: a `Model`. Pictures that it cannot decode are passed over.
@@ -159,7 +168,7 @@ class HeldOutPairs:
         losses, found = [], 0.0
         for rows in torch.arange(len(images)).split(self.at_a_time):
             logits = encoder.logit_scale * images[rows] @ texts[rows].T
-            losses += [len(rows) * contrastive_loss(images[rows], texts[rows], encoder.logit_scale).item()]
+            losses += [len(rows) * self._loss(images[rows], texts[rows], encoder.logit_scale).item()]
             best = torch.arange(len(rows))
             found += ((logits.argmax(1) == best).sum() + (logits.argmax(0) == best).sum()).item() / 2
         total, name = len(images), encoder.name

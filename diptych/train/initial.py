@@ -9,8 +9,9 @@ from diptych.embed import load_model
 from diptych.embed.model import Model
 from diptych.errors import ConfigError, WeightsError
 from diptych.model.clip import CLIP
-from diptych.model.config import CLIPConfig, ViTConfig
-from diptych.model.resample import POSITIONS, resample_positions
+from diptych.model.config import CLIPConfig
+from diptych.model.resample import resample_positions
+from diptych.model.towers import tower_of
 from diptych.train.config import InitConfig
 
 
@@ -32,9 +33,9 @@ def initialise(clip: CLIP, config: InitConfig, tokenizer: Tokenizer | None = Non
         _check_architecture(model, clip.config, config.weights)
         _check_tokenizer(model, tokenizer, config.weights)
         tensors = dict(model.clip.state_dict())
-        for name in POSITIONS:
-            if name in tensors:
-                tensors[name] = resample_positions(tensors[name], clip.config.vision.grid)
+        positions = f"visual.{tower_of(clip.config.vision).positions}"
+        if positions in tensors:
+            tensors[positions] = resample_positions(tensors[positions], clip.config.vision.grid)
         # A temperature or a bias that those weights lack stays where the run's own configuration begins.
         own = {name: value for name, value in clip.state_dict().items() if name.startswith("logit_")}
         clip.load_state_dict({**own, **{name: value for name, value in tensors.items() if name in clip.state_dict()}})
@@ -120,8 +121,8 @@ def _check_architecture(model: Model, wanted: CLIPConfig, weights: str) -> None:
 def _towers(config: CLIPConfig) -> dict[str, Any]:
     values = config.to_dict()
     flat = {f"{group}.{name}": value for group in ("vision", "text") for name, value in values.pop(group).items()}
-    if isinstance(config.vision, ViTConfig):
-        flat["vision.mlp_ratio"] = config.vision.mlp_ratio
+    for name in tower_of(config.vision).omitted:
+        flat[f"vision.{name}"] = getattr(config.vision, name)
     rest = {name: value for name, value in values.items() if not name.startswith("logit_")}
     return {name: value for name, value in {**rest, **flat}.items() if name != "vision.image_size"}
 

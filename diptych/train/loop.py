@@ -112,7 +112,7 @@ def fit(
 
         # ---- what it learns from, and what learns
         source = pairs or open_pairs(config.data, config.preprocessing.image_size, config.loader.seed, config.columns)
-        source, validation = hold_out(source, config.held_out, config.global_batch_size)
+        source, validation = hold_out(source, config.held_out, config.global_batch_size, config.objective)
         tokenizer = distributed.on_main(lambda: prepare_tokenizer(config, source, folder))
         prepare = functools.partial(_prepare, source, tokenizer, device, checkpoints)
         if saved is None:

@@ -7,6 +7,7 @@ import torch
 from diptych.data.tokenizer import Tokenizer
 from diptych.model.build import build_model
 from diptych.model.compiling import compile_towers
+from diptych.objective.objectives import OBJECTIVES
 from diptych.train.config import TrainConfig
 from diptych.train.initial import initialise, lock_towers, locked_modules
 from diptych.train.parallel import Towers
@@ -47,6 +48,6 @@ def build_network(
 
 def build_step(network: Any, config: TrainConfig, dtype: torch.dtype) -> Step:
     """What makes gradients of a batch: over ranks, in micro-batches, under the run's objective."""
-    if config.objective == "prediction":
+    if OBJECTIVES[config.objective].loss is None:  # the network's own
         return PredictiveStep(network, config, dtype)
     return ContrastiveStep(Towers(network, config.parallel, dtype), config)

@@ -11,6 +11,7 @@ from torch import nn
 from diptych import distributed
 from diptych.errors import ConfigError
 from diptych.model.config import CLIPConfig
+from diptych.model.towers import tower_of
 from diptych.train.adamw import AdamW
 from diptych.train.layers import layer_depth
 from diptych.train.muon import Muon
@@ -187,10 +188,11 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig, seed: int = 0) ->
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
     if not parameters:
         raise ConfigError("all weights are locked: leave one tower, or the temperature, to train")
+    first = _first_weight(getattr(model, "config", None))
     by_adamw: dict[tuple[bool, int], list[nn.Parameter]] = {}
     by_muon: dict[tuple[bool, int], list[nn.Parameter]] = {}
     for name, parameter in parameters.items():
-        muons = config.muon_learning_rate is not None and _is_inner(name, parameter)
+        muons = config.muon_learning_rate is not None and _is_inner(name, parameter, first)
         if muons and distributed.is_sharded(parameter):
             raise ConfigError("Muon needs whole matrices: use parallel.weights=replicated, or AdamW alone")
         depth = layer_depth(name, cast(CLIPConfig, model.config)) if config.layer_decay < 1 else 0
@@ -218,5 +220,10 @@ def _settings(
     ]
 
 
-def _is_inner(name: str, parameter: nn.Parameter) -> bool:
-    return parameter.ndim >= 2 and "embedding" not in name and name != "visual.conv1.weight"
+def _first_weight(config: CLIPConfig | None) -> str | None:
+    """The name of the weight that multiplies the pixels; None for a model without a configuration."""
+    return None if config is None else f"visual.{tower_of(config.vision).first_weight}"
+
+
+def _is_inner(name: str, parameter: nn.Parameter, first_weight: str | None) -> bool:
+    return parameter.ndim >= 2 and "embedding" not in name and name != first_weight

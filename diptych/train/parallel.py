@@ -16,6 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from diptych import distributed
 from diptych.model.clip import CLIP, normalised
 from diptych.model.synchronised_batch_norm import synchronise_batch_norm
+from diptych.model.towers import text_side_of, tower_of
 from diptych.train.config import ParallelConfig
 from diptych.train.precision import WorkingWeights
 
@@ -147,9 +148,4 @@ def shard(clip: CLIP) -> None:
 
 def _blocks(clip: CLIP) -> list[nn.Module]:
     """What is gathered at once while it computes: blocks of Transformers and of ResNets."""
-    blocks: list[nn.Module] = list(clip.transformer.resblocks) if hasattr(clip, "transformer") else []
-    visual: Any = clip.visual
-    if hasattr(visual, "transformer"):
-        return blocks + list(visual.transformer.resblocks)
-    stages = visual.stages if hasattr(visual, "stages") else [getattr(visual, f"layer{n}") for n in range(1, 5)]
-    return blocks + [block for stage in stages for block in stage]
+    return [*text_side_of(clip.config.text).blocks(clip), *tower_of(clip.config.vision).blocks(clip.visual)]

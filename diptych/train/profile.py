@@ -19,11 +19,13 @@ from diptych import distributed
 from diptych.data.loader import Loader
 from diptych.data.transforms import normalise
 from diptych.errors import ConfigError
-from diptych.model.clip import CLIP
+from diptych.model.build import build_model
+from diptych.model.clip import DualEncoder
 from diptych.model.device import choose_device, choose_dtype
 from diptych.model.flops import flops_per_pair
 from diptych.model.products import affine
-from diptych.objective import contrastive_loss
+from diptych.model.towers import text_side_of
+from diptych.objective.objectives import OBJECTIVES, PairLoss
 from diptych.records import Batch
 from diptych.train.config import TrainConfig
 from diptych.train.inputs import open_pairs, prepare_tokenizer
@@ -103,11 +105,13 @@ def profile_training(config: TrainConfig, repeats: int = 10, rate: float | None 
     """
     if repeats < 1:
         raise ConfigError(f"repeats is {repeats}; at least one step must be measured")
+    loss = _pair_loss(config)
     device = distributed.start(choose_device(config.device))
     dtype = choose_dtype(config.precision, device)
     num_pairs = min(config.loader.global_batch_size, config.micro_batch_size or config.loader.global_batch_size)
     torch.manual_seed(config.seed)
-    clip = CLIP(config.model).to(device).to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    clip: Any = build_model(config.model)
+    clip = clip.to(device).to(memory_format=torch.channels_last).train()
     prepare_weights(clip, config.optimizer.stochastic_rounding, dtype)
     optimizer = build_optimizer(clip, config.optimizer, config.seed)
     towers = Towers(clip, dataclasses.replace(config.parallel, weights="replicated"), dtype)
@@ -123,7 +127,7 @@ def profile_training(config: TrainConfig, repeats: int = 10, rate: float | None 
         for repeat in range(repeats + 2):
             clock = _Clock(device)
             with towers.apart():  # the exchange has a part of its own
-                tokens.append(_step(towers, optimizer, batches, config, clock))
+                tokens.append(_step(towers, loss, optimizer, batches, config, clock))
             if repeat >= 2:
                 for name in PARTS:
                     measured[name].append(clock.seconds.get(name, 0.0))
@@ -172,7 +176,22 @@ class _Clock:
         self._last = now
 
 
-def _step(towers: Towers, optimizer: Optimizer, batches: Iterator[Batch], config: TrainConfig, clock: _Clock) -> float:
+def _pair_loss(config: TrainConfig) -> PairLoss:
+    """The loss of the run's objective, of a model whose parts can be told apart and counted."""
+    loss, text = OBJECTIVES[config.objective].loss, config.model.text
+    if loss is None or text_side_of(text).flops is None:
+        raise ConfigError(f"a CLIP needs a TextConfig as its text, not {text}: build_model builds all")
+    return loss
+
+
+def _step(
+    towers: Towers,
+    loss: PairLoss,
+    optimizer: Optimizer,
+    batches: Iterator[Batch],
+    config: TrainConfig,
+    clock: _Clock,
+) -> float:
     """One update, with a mark after each part; returns the mean number of tokens."""
     clip, device = towers.clip, towers.clip.logit_scale.device
     batch = next(batches)
@@ -194,7 +213,7 @@ def _step(towers: Towers, optimizer: Optimizer, batches: Iterator[Batch], config
     image_leaf, text_leaf = leaves = [one.detach().requires_grad_() for one in embeddings.values()]
     optimizer.zero_grad()
     clock.mark("optimizer")
-    contrastive_loss(image_leaf, text_leaf, clip.logit_scale.exp()).backward()
+    loss(image_leaf, text_leaf, clip).backward()
     clock.mark("loss")
     for (part, one), leaf in zip(embeddings.items(), leaves, strict=True):
         one.backward(leaf.grad)
@@ -208,7 +227,7 @@ def _step(towers: Towers, optimizer: Optimizer, batches: Iterator[Batch], config
 
 
 @torch.no_grad()
-def _exchange(clip: CLIP, embeddings: list[torch.Tensor]) -> None:
+def _exchange(clip: DualEncoder, embeddings: list[torch.Tensor]) -> None:
     """What the ranks tell each other in a step: both sides of their pairs, and the mean of the gradients."""
     if distributed.world_size() == 1:
         return

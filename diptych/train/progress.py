@@ -1,9 +1,10 @@
-"""Whether a run learns: a contrastive loss begins at that of guessing and must leave it."""
+"""Whether a run learns: a loss that begins at that of guessing must leave it."""
 
 import logging
 import math
 from collections import deque
 
+from diptych.objective.objectives import OBJECTIVES
 from diptych.train.config import TrainConfig
 
 logger = logging.getLogger(__name__)
@@ -15,14 +16,12 @@ _ROWS = 5
 
 
 class ChanceWatch:
-    """Says once that the loss is still that of guessing, ln(batch size), after a tenth of the run.
-
-    A model that says the same about every pair has the loss ln N in a batch of N pairs (CLIP paper, figure 3).
-    """
+    """Says once that the loss is still that of guessing after a tenth of the run, if the objective's row tells it."""
 
     def __init__(self, config: TrainConfig) -> None:
-        # The other objectives have other losses of guessing, which also depend on the data.
-        self._chance = math.log(config.global_batch_size) if config.objective == "contrastive" else 0.0
+        chance = OBJECTIVES[config.objective].chance
+        self._chance = chance.loss(config.global_batch_size) if chance else 0.0
+        self._words = chance.words if chance else ""
         self._first_step = max(_FIRST_STEP, config.schedule.warmup_steps, math.ceil(_SHARE * config.num_steps))
         self._losses: deque[float] = deque(maxlen=_ROWS)
         self.said = False
@@ -36,10 +35,11 @@ class ChanceWatch:
         if abs(mean - self._chance) <= _NEAR * self._chance:
             self.said = True
             logger.warning(
-                "after %d updates the loss is %.3f, that of guessing (ln of the batch size is %.3f): the model has not "
+                "after %d updates the loss is %.3f, that of guessing (%s is %.3f): the model has not "
                 "learned to tell pairs apart. Look whether captions belong to their images (diptych check), then try "
                 "another learning rate (--learning-rate) or a longer warm-up (--warmup-steps)",
                 step,
                 mean,
+                self._words,
                 self._chance,
             )

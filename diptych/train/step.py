@@ -20,14 +20,14 @@ from diptych.data.transforms import normalise
 from diptych.model.patch_dropout import draw_kept_patches
 from diptych.model.recompute import untracked_statistics
 from diptych.model.synchronised_batch_norm import synchronise_batch_norm
-from diptych.objective import contrastive_loss, sigmoid_loss
+from diptych.objective.objectives import OBJECTIVES
 from diptych.records import Batch
 from diptych.train.config import TrainConfig
 from diptych.train.parallel import Towers
 
 
 class ContrastiveStep:
-    """From a batch to the gradients of all weights, for a dual encoder under one of the two contrastive objectives.
+    """From a batch to the gradients of all weights, for a dual encoder under an objective that compares embeddings.
 
     Args:
         towers: the network as it is called here.
@@ -37,6 +37,9 @@ class ContrastiveStep:
     def __init__(self, towers: Towers, config: TrainConfig) -> None:
         self._towers, self._config, self._clip = towers, config, towers.clip
         self._device = towers.clip.logit_scale.device
+        loss = OBJECTIVES[config.objective].loss
+        assert loss is not None  # build_step has seen to it
+        self._pair_loss = loss
         kinds = nn.modules.batchnorm._BatchNorm
         self._batch_norms = [one for one in self._clip.modules() if isinstance(one, kinds) and one.training]
 
@@ -86,11 +89,7 @@ class ContrastiveStep:
     def _loss(self, images: torch.Tensor, texts: torch.Tensor, text_rows: torch.Tensor) -> torch.Tensor:
         """The loss of image embeddings in the batch's order and text embeddings in the order of `text_rows`."""
         texts = torch.empty_like(texts).index_copy(0, text_rows.to(texts.device), texts)
-        scale = self._clip.logit_scale.exp()
-        if self._config.objective == "sigmoid":
-            assert self._clip.logit_bias is not None  # TrainConfig has seen to it
-            return sigmoid_loss(images, texts, scale, self._clip.logit_bias)
-        return contrastive_loss(images, texts, scale)
+        return self._pair_loss(images, texts, self._clip)
 
     def _images(self, batch: Batch, rows: torch.Tensor, kept: torch.Tensor | None) -> torch.Tensor:
         pixels = _rows(batch.images, rows).to(self._device, non_blocking=True)

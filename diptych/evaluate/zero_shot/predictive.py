@@ -23,8 +23,8 @@ from diptych.evaluate.metrics.statistics import clopper_pearson
 from diptych.evaluate.provenance import run_record
 from diptych.evaluate.zero_shot.evaluator import INTERVAL, PROTOCOLS, ZeroShot
 from diptych.evaluate.zero_shot.prompts import check_class_names, check_templates, fill_template
-from diptych.model.bag_of_words import WordPrediction
 from diptych.model.build import is_predictive
+from diptych.model.towers import text_side_of
 from diptych.progress import progress_bar
 from diptych.records import Result
 
@@ -97,7 +97,7 @@ class PredictiveZeroShot:
         return all_labels, dict(zip(used, classes, strict=True))
 
     def _templates(self, model: Model) -> tuple[str, ...]:
-        if isinstance(model.clip, WordPrediction):
+        if not text_side_of(model.clip.config.text).reads_templates:
             return ("{c}",)
         return check_templates(self.benchmark.templates)
 
@@ -152,6 +152,6 @@ class _Points:
 
     def encode_pixels(self, images: torch.Tensor) -> torch.Tensor:
         """uint8 (N, 3, R, R) -> (N, E)."""
-        dtype = self.model.clip.visual.conv1.weight.dtype
-        pixels = normalise(images.to(self.model.device), self.model.preprocessing, dtype)
-        return self.model.clip.encode_image(pixels.contiguous(memory_format=torch.channels_last))
+        clip = self.model.clip
+        pixels = normalise(images.to(clip.device), self.model.preprocessing, clip.dtype)
+        return clip.encode_image(pixels.contiguous(memory_format=torch.channels_last))

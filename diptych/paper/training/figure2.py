@@ -17,8 +17,10 @@ from diptych.evalsets.benchmark import Benchmark
 from diptych.evaluate import PredictiveZeroShot, ZeroShot
 from diptych.evaluate.provenance import run_record
 from diptych.files import writing
-from diptych.model.config import TextConfig
-from diptych.model.text_config import BagOfWordsConfig, CaptionDecoderConfig, OtherTextConfig, WordPredictionConfig
+from diptych.model.text_config import BagOfWordsConfig, CaptionDecoderConfig, WordPredictionConfig
+from diptych.model.tower import TextSideConfig
+from diptych.model.towers import TEXT_SIDES, text_side_of
+from diptych.objective.objectives import OBJECTIVES
 from diptych.paper.training.efficiency import Efficiency, efficiency
 from diptych.paper.training.published import EFFICIENCY, FIGURE_2
 from diptych.paper.training.runs import Measured, all_finished, claim, doubling_steps, read_measured, train_once
@@ -67,12 +69,13 @@ def contestant(name: str, base: TrainConfig, out: Path) -> TrainConfig:
     Raises:
         ConfigError: the base is no contrastive run with a text Transformer.
     """
-    text = base.model.text
-    if not isinstance(text, TextConfig) or base.objective != "contrastive":
+    text: Any = base.model.text
+    begun = text_side_of(text), OBJECTIVES[base.objective]
+    if begun != (TEXT_SIDES["transformer"], OBJECTIVES["contrastive"]):
         raise ConfigError(f"figure 2 begins with a contrastive run with a text Transformer, not {text}")
     words = {"context_length": text.context_length, "vocab_size": text.vocab_size}
     size: dict[str, Any] = {"width": text.width, "heads": text.heads, "layers": text.layers}
-    sides: dict[str, TextConfig | OtherTextConfig] = {
+    sides: dict[str, TextSideConfig] = {
         DECODER: CaptionDecoderConfig(**words, **size),
         WORDS: WordPredictionConfig(**words),
         BAG: BagOfWordsConfig(**words, width=text.width),
@@ -124,7 +127,7 @@ def run_figure2(
 
 def evaluators(config: TrainConfig, benchmarks: Sequence[Benchmark]) -> list[Evaluator]:
     """What measures a contestant on each set, with the set's first template alone."""
-    if config.objective == "prediction":
+    if OBJECTIVES[config.objective].loss is None:  # the model predicts captions
         return [PredictiveZeroShot(one, num_workers=0) for one in benchmarks]  # type: ignore[misc]
     return [ZeroShot(one, protocols=("single",)) for one in benchmarks]
 

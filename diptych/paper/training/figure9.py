@@ -18,8 +18,9 @@ from diptych.evalsets.benchmark import Benchmark
 from diptych.evaluate import ZeroShot
 from diptych.evaluate.provenance import run_record
 from diptych.files import writing
-from diptych.model.config import CLIPConfig, CompactResNetConfig, TextConfig
+from diptych.model.config import CLIPConfig, CompactResNetConfig
 from diptych.model.flops import image_flops
+from diptych.model.towers import TEXT_SIDES, text_side_of
 from diptych.paper.training.power_law import PowerLaw, fit_power_law
 from diptych.paper.training.published import FIGURE_9
 from diptych.paper.training.runs import Measured, all_finished, claim, read_measured, train_once
@@ -50,12 +51,13 @@ def rung(size: float, model: CLIPConfig) -> CLIPConfig:
         ConfigError: the size is none that can be built.
     """
     pixels, channels = _PIXELS * size, _WIDTH * size
-    if not isinstance(model.text, TextConfig) or size <= 0 or pixels % 8 or channels % 1:
+    if text_side_of(model.text) is not TEXT_SIDES["transformer"] or size <= 0 or pixels % 8 or channels % 1:
         raise ConfigError(f"size {size} cannot be built: give multiples of 0.25, and a text Transformer")
     blocks = max(_BLOCKS, round(_BLOCKS * size**2))
     layers = tuple((blocks + stage) // 3 for stage in range(3))
     widths = tuple(int(channels) * 2**stage for stage in range(3))
-    text = dataclasses.replace(model.text, width=int(_TEXT_WIDTH * size), heads=0)
+    text: Any = model.text
+    text = dataclasses.replace(text, width=int(_TEXT_WIDTH * size), heads=0)
     return dataclasses.replace(model, vision=CompactResNetConfig(int(pixels), widths, layers), text=text)
 
 

@@ -1,0 +1,157 @@
+"""What the package asks of an image tower and of a text side: the rows of the tables in diptych.model.towers.
+
+A new image tower is one file, with its config, its network and its Tower, and one row of TOWERS; a new text side
+likewise, with its TextSide and a row of TEXT_SIDES. Nothing else asks which kind a tower is. A config is read where
+torch is not imported: the file imports torch inside `build`, or keeps the network in a second file, as Diptych's do.
+"""
+
+import dataclasses
+import operator
+import re
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+    from diptych.model.config import CLIPConfig
+
+
+class ImageConfig(Protocol):
+    """The config of an image tower: a frozen dataclass that checks itself when it is made."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def image_size(self) -> int:
+        """Pixels along one side of a picture."""
+
+    @property
+    def features_dim(self) -> int:
+        """Channels of the image features before the projection."""
+
+    @property
+    def grid(self) -> int:
+        """Patches, or positions of the last feature map, along one side."""
+
+    def num_parameters(self, embed_dim: int) -> int:
+        """Parameters of the tower with its projection to embed_dim."""
+
+
+class TextSideConfig(Protocol):
+    """The config of a text side: a frozen dataclass that checks itself when it is made."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @property
+    def context_length(self) -> int:
+        """Tokens of the longest text, with its start and end."""
+
+    @property
+    def vocab_size(self) -> int:
+        """Different tokens."""
+
+    def num_parameters(self, embed_dim: int) -> int:
+        """Parameters of the side with its projection to, or from, embed_dim."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Tower:
+    """One kind of image tower.
+
+    Its network has `features(images (N, 3, R, R)) -> (N, W)`, which takes `kept` (N, K) too where the tower masks
+    patches, `project(features (N, W)) -> (N, E)`, and an attribute `checkpointing`: whether to compute activations
+    again in the backward pass rather than keep them.
+
+    Attributes:
+        kind: its name in config.json.
+        title: what messages call it.
+        config: the class of its configs, see ImageConfig.
+        build: (config, embed_dim, activation) -> the network with fresh weights, its projection to embed_dim included.
+        blocks: of a network, the modules that are gathered one at a time where weights are sharded.
+        depth: (name, config) -> layers above a parameter, for learning rates that fall from layer to layer; the name
+            is that within the network.
+        flops: (config, embed_dim, patch_dropout) -> operations of one picture, forward, projection included.
+        first_weight: the parameter that multiplies the pixels. Pictures take its type, and Muon leaves it to AdamW.
+        positions: the parameter that is resampled for another picture size, (1 + grid², W); empty where there is none.
+        masks_patches: whether patches of a picture can be left out.
+        layouts: those of others that have this tower: "openai", "open_clip", "huggingface".
+        omitted: fields that config.json omits where they have these values, so that versions from before a field read
+            what they can build.
+        marker: a regular expression for the name of a tensor that no other tower has; None where a weight file without
+            a configuration is not recognised.
+        infer: (tensors, heads or 0) -> the config that a state dict's shapes tell; names begin with "visual.".
+        assumed: what shapes do not tell beside heads and activation, in words.
+    """
+
+    kind: str
+    title: str
+    config: type
+    build: Callable[[Any, int, str], "nn.Module"]
+    blocks: "Callable[[Any], list[nn.Module]]"
+    depth: Callable[[str, Any], int]
+    flops: Callable[[Any, int, float], float]
+    first_weight: str = "conv1.weight"
+    positions: str = ""
+    masks_patches: bool = False
+    layouts: tuple[str, ...] = ()
+    omitted: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    marker: str | None = None
+    infer: "Callable[[Mapping[str, torch.Tensor], int], ImageConfig] | None" = None
+    assumed: str = ""
+
+    def dtype(self, network: "nn.Module") -> "torch.dtype":
+        """The type in which a network of this kind takes its pictures."""
+        return operator.attrgetter(self.first_weight)(network).dtype
+
+    def device(self, network: "nn.Module") -> "torch.device":
+        """Where a network of this kind computes."""
+        return operator.attrgetter(self.first_weight)(network).device
+
+
+@dataclasses.dataclass(frozen=True)
+class TextSide:
+    """One kind of text side.
+
+    Its network is the whole model, the image tower included (diptych.model.image_half): a DualEncoder with
+    `encode_text`, or one that predicts captions, with `losses` and `text_scores`; see diptych.model.build.
+
+    Attributes:
+        kind: its name in config.json.
+        config: the class of its configs, see TextSideConfig.
+        build: the configuration of the whole model -> its network with fresh weights.
+        predicts: whether it predicts captions: it has no temperature, and is trained with objective "prediction".
+        blocks: of the whole network, the text side's modules that are gathered one at a time where weights are sharded.
+        depth: (name, config) -> layers above a parameter, the image tower's left out.
+        flops: (config, embed_dim, tokens) -> operations of one caption, forward; None where they are not counted.
+        layouts: those of others that have this text side: "openai", "open_clip", "huggingface".
+        reads_templates: whether a prompt says more than the name of the class in it.
+    """
+
+    kind: str
+    config: type
+    build: "Callable[[CLIPConfig], nn.Module]"
+    depth: Callable[[str, Any], int]
+    predicts: bool = False
+    blocks: "Callable[[Any], list[nn.Module]]" = lambda network: []
+    flops: Callable[[Any, int, float], float] | None = None
+    layouts: tuple[str, ...] = ()
+    reads_templates: bool = True
+
+
+def stack_depth(name: str, layers: int, block: str, below: str, first: int = 0) -> int:
+    """Layers above a parameter in a stack; what is neither in a block nor below the stack lies on top of it.
+
+    Args:
+        layers: L, blocks of the stack.
+        block: a regular expression for names within a block; its group 1 is the block's number i.
+        below: one for what comes before the stack.
+        first: number of the lowest block.
+    Returns:
+        L - (i - first) in a block, L + 1 below the stack, otherwise 0.
+    Source: BEiT (Bao et al. 2021, arXiv 2106.08254), after Clark et al. 2020 (ELECTRA).
+    """
+    if inside := re.match(block, name):
+        return layers - (int(inside[1]) - first)
+    return layers + 1 if re.match(below, name) else 0

@@ -1,0 +1,122 @@
+"""The Vision Transformer but for its network, which diptych.model.vision_transformer has: config, costs, row."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from diptych.errors import ConfigError
+from diptych.model.shapes import count_numbers, grid_of, shape_of
+from diptych.model.sizes import block_flops, check_heads, check_number, check_size, num_block_parameters
+from diptych.model.tower import Tower, stack_depth
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+MLP_RATIO = 4.0  # of all Transformers but the largest
+# Widths of image Transformers whose heads are not 64 wide: ViT-H, ViT-SO400M, ViT-g, ViT-bigG, ViT-e.
+HEAD_WIDTHS = {1152: 72, 1280: 80, 1408: 88, 1664: 104, 1792: 112}
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ViTConfig:
+    """A Vision Transformer (CLIP paper, section 2.4) on square pictures cut into square patches.
+
+    Attributes:
+        heads: attention heads; 0 stands for width // 64.
+        mlp_ratio: channels within an MLP over the width, as a whole number of channels makes it: 4 but in the largest
+            models (ViT-g, ViT-bigG, ViT-e).
+    """
+
+    image_size: int
+    patch_size: int
+    width: int
+    layers: int
+    heads: int = 0
+    mlp_ratio: float = MLP_RATIO
+
+    def __post_init__(self) -> None:
+        for name in ("image_size", "patch_size", "width", "layers"):
+            check_size("vision", name, getattr(self, name))
+        check_number("vision.mlp_ratio", self.mlp_ratio)
+        object.__setattr__(self, "mlp_ratio", check_size("vision", "mlp_width", self.mlp_width) / self.width)
+        object.__setattr__(self, "heads", check_heads("vision", self.width, self.heads))
+        if self.image_size % self.patch_size:
+            raise ConfigError(f"vision.patch_size {self.patch_size} must divide vision.image_size {self.image_size}")
+
+    @property
+    def features_dim(self) -> int:
+        """Channels of the image features before the projection."""
+        return self.width
+
+    @property
+    def mlp_width(self) -> int:
+        """Channels within an MLP."""
+        return round(self.width * self.mlp_ratio)
+
+    @property
+    def grid(self) -> int:
+        """Patches along one side."""
+        return self.image_size // self.patch_size
+
+    def num_parameters(self, embed_dim: int) -> int:
+        """Parameters of the tower with its projection to embed_dim."""
+        tokens = self.grid**2 + 1
+        patches = 3 * self.patch_size**2 * self.width
+        blocks = num_block_parameters(self.width, self.layers, self.mlp_width)
+        return patches + self.width * (1 + tokens + 4 + embed_dim) + blocks
+
+
+def usual_heads(width: int) -> int:
+    """Heads of an image Transformer of that width in published models; of 64 channels each where there is none."""
+    return max(1, width // HEAD_WIDTHS.get(width, 64))
+
+
+def _build(config: ViTConfig, embed_dim: int, activation: str) -> "nn.Module":
+    from diptych.model.vision_transformer import VisionTransformer  # imports torch, which a config does without
+
+    return VisionTransformer(config, embed_dim, activation)
+
+
+def _blocks(network: Any) -> "list[nn.Module]":
+    return list(network.transformer.resblocks)
+
+
+def _depth(name: str, config: ViTConfig) -> int:
+    below = r"conv1\.|(?:class_|positional_)embedding$|ln_pre\."
+    return stack_depth(name, config.layers, r"transformer\.resblocks\.(\d+)\.", below)
+
+
+def _flops(config: ViTConfig, embed_dim: int, patch_dropout: float) -> float:
+    patches = config.grid**2 - int(patch_dropout * config.grid**2)
+    projection = 2 * config.width * embed_dim
+    first = 2 * config.grid**2 * 3 * config.patch_size**2 * config.width
+    return first + block_flops(config.width, config.layers, patches + 1, config.mlp_width) + projection
+
+
+def _infer(tensors: "Mapping[str, torch.Tensor]", heads: int) -> ViTConfig:
+    width, _, patch_size, _ = shape_of(tensors, "visual.conv1.weight", 4)
+    grid = grid_of(tensors, "visual.positional_embedding")
+    layers = count_numbers(tensors, "visual.transformer.resblocks")
+    hidden, _ = shape_of(tensors, "visual.transformer.resblocks.0.mlp.c_fc.weight", 2)
+    # 0 stands for heads of 64 channels, where the usual ones do not divide the width.
+    usual = 0 if width % usual_heads(width) else usual_heads(width)
+    return ViTConfig(grid * patch_size, patch_size, width, layers, heads or usual, hidden / width)
+
+
+VIT = Tower(
+    kind="vit",
+    title="Vision Transformer",
+    config=ViTConfig,
+    build=_build,
+    blocks=_blocks,
+    depth=_depth,
+    flops=_flops,
+    positions="positional_embedding",
+    masks_patches=True,
+    layouts=("openai", "open_clip", "huggingface"),
+    omitted={"mlp_ratio": MLP_RATIO},
+    marker=r"visual\.proj",
+    infer=_infer,
+    assumed="pictures pooled at the class token",
+)
