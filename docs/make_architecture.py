@@ -96,7 +96,8 @@ def drawing() -> str:
         bend = (1 if to_x >= x else -1) * min(260, 30 + 14 * (to_y - y) / _ROW)
         parts.append(
             f'<path d="M{x:.0f} {y + _HEIGHT} C{x + bend:.0f} {y + _ROW:.0f} '
-            f'{to_x + bend:.0f} {to_y - _ROW + _HEIGHT:.0f} {to_x:.0f} {to_y - 3:.0f}" stroke-width="{0.5 + round(math.log2(count)) / 2}" marker-end="url(#tip)"/>'
+            f'{to_x + bend:.0f} {to_y - _ROW + _HEIGHT:.0f} {to_x:.0f} {to_y - 3:.0f}" '
+            f'stroke-width="{0.5 + round(math.log2(count)) / 2}" marker-end="url(#tip)"/>'
         )
     rooms = []
     for name, (x, y) in places.items():
