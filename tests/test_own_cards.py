@@ -185,7 +185,7 @@ def test_folders_of_pairs_are_for_retrieval(tmp_path):
     [card] = own_cards(tmp_path)
     assert (card.task, card.num_classes) == ("retrieval", 0)
     [first, _] = open_card(card, tmp_path).source.read(0)
-    assert isinstance(first, Sample) and (first.texts, first.label) == (("picture a",), 0)
+    assert isinstance(first, Sample) and (first.texts, first.label) == (("picture a",), None)
 
 
 def test_sets_without_download_are_the_same_each_time_and_have_both_splits(tmp_path):

@@ -21,13 +21,13 @@ from diptych.data.playground import (
     Playground,
     contact_sheet,
     make_sample,
-    playground_tasks,
     vocabulary,
 )
 from diptych.data.playground.__main__ import main
 from diptych.data.playground.captions import SYNONYMS
 from diptych.data.playground.masks import digit_indices, shape_mask
 from diptych.errors import ConfigError, InputError
+from diptych.evalsets.playground_tasks import playground_tasks
 from diptych.records import Sample
 
 NUM_CHECKED = 20_000

@@ -212,13 +212,13 @@ def test_processes_may_write_into_one_folder(tmp_path):
 
 
 def test_files_of_two_processes_do_not_meet(tmp_path, monkeypatch):
-    from diptych.evaluate import unfinished
+    from diptych.files import whole
 
     used, write = [], Path.write_bytes
     monkeypatch.setattr(Path, "write_bytes", lambda path, content: used.append(path.name) or write(path, content))
     for process in (1, 2):
-        monkeypatch.setattr(unfinished.os, "getpid", lambda process=process: process)
-        unfinished.write_whole(tmp_path / "new" / "one.parquet", b"whole")
+        monkeypatch.setattr(whole.os, "getpid", lambda process=process: process)
+        whole.write_whole(tmp_path / "new" / "one.parquet", b"whole")
     assert len(set(used)) == 2 and [path.name for path in (tmp_path / "new").iterdir()] == ["one.parquet"]
 
 

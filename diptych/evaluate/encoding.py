@@ -2,10 +2,8 @@
 
 from collections.abc import Generator
 
-import numpy as np
-
 from diptych.embed.encoder import Encoder
-from diptych.embed.engine import NO_LABEL, EncodedBatch, encode_source
+from diptych.embed.engine import EncodedBatch, encode_source
 from diptych.errors import DataError
 from diptych.evalsets.benchmark import Benchmark
 
@@ -48,9 +46,8 @@ def _checked(
         except StopIteration as end:
             counts: tuple[int, int] = end.value
             return counts
-        labels = batch.labels
-        if num_classes and (labels.min() < 0 or labels.max() >= num_classes):
-            row = int(np.argmax((labels < 0) | (labels >= num_classes)))
-            label = "no label" if labels[row] == NO_LABEL else f"the label {labels[row]}"
-            raise DataError(f"{where}: sample {batch.keys[row]!r} has {label}, but there are {num_classes} classes")
+        wrong = (one for one in batch.samples if one.label is None or not 0 <= one.label < num_classes)
+        if num_classes and (sample := next(wrong, None)) is not None:
+            label = "no label" if sample.label is None else f"the label {sample.label}"
+            raise DataError(f"{where}: sample {sample.key!r} has {label}, but there are {num_classes} classes")
         yield batch
