@@ -1,15 +1,19 @@
 """The search over the lattice of penalties, and LinearProbe as an estimator, on small made features."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import accuracy_score
+from sklearn.metrics import accuracy_score, log_loss
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils import get_tags
 from sklearn.utils.estimator_checks import check_estimator
 
 from diptych.errors import InputError, ShapeError
+from diptych.evaluate.probe import linear_probe
 from diptych.evaluate.probe.linear_probe import LinearProbe
 from diptych.evaluate.probe.rows import Chosen, Joined
 from diptych.evaluate.probe.search import Judged, lattice, search_lattice, stratified_rows
@@ -189,8 +193,9 @@ def test_the_search_with_several_labels_ranks_the_rows_that_have_them_first():
     """On rows that can be told apart the mean average precision is 1."""
     features, labels = blobs(200, num_classes=3, noise=0.1)
     present = np.stack([labels == 0, labels != 1], axis=1)
-    probe = LinearProbe().fit(features, present)
-    assert probe.search_.best.score == 1 and probe.score(features, present) == 1
+    for truth in (present, labels):
+        probe = LinearProbe().fit(features, truth)
+        assert probe.search_.best.score == 1 and probe.score(features, truth) == 1
 
 
 def test_masked_labels_are_left_out():
@@ -253,3 +258,119 @@ def test_unusable_input_is_refused():
         LinearProbe(penalty=0).fit(features, labels)
     with pytest.raises(ShapeError, match="expecting 10"):
         LinearProbe(1.0).fit(features, labels).predict(features[:, :4])
+
+
+# ------------------------------------------------------------- what the search measures, and what a fit says of itself
+
+
+def share_right(truth, scores):
+    return float(np.mean(scores.argmax(axis=1) == truth))
+
+
+@pytest.mark.parametrize("metric", ["default", share_right])
+@pytest.mark.parametrize("num_classes", [2, 4])
+def test_a_trial_has_the_score_and_the_mean_loss_of_the_rows_held_out(metric, num_classes):
+    features, labels = blobs(240, num_classes=num_classes)
+    held = features[200:], labels[200:]
+    probe = LinearProbe(metric=metric).fit(features[:200], labels[:200], validation=held)
+    for trial in probe.search_.trials:
+        alone = LinearProbe(penalty=trial.penalty).fit(features[:200], labels[:200])
+        if 1e-2 <= trial.penalty <= 1e3:  # of weaker ones the fits of a search are less exact
+            assert trial.loss == pytest.approx(log_loss(held[1], alone.predict_proba(held[0])), rel=0.02)
+            assert trial.score == pytest.approx(alone.score(*held), abs=1 / 40 + 1e-9)
+
+
+def test_with_several_labels_the_loss_is_summed_over_classes_and_leaves_masked_ones_out():
+    features, labels = blobs(240, num_classes=3)
+    present = np.stack([labels == one for one in range(3)], axis=1)
+    left_out = np.zeros_like(present)
+    left_out[210:, 1] = True
+    masked = np.ma.masked_array(present, left_out)
+    probe = LinearProbe().fit(features[:200], masked[:200], validation=(features[200:], masked[200:]))
+    for trial in (trial for trial in probe.search_.trials if 1e-2 <= trial.penalty <= 1e3):
+        alone = LinearProbe(penalty=trial.penalty).fit(features[:200], masked[:200])
+        chances = alone.predict_proba(features[200:])
+        losses = -np.log(np.where(present[200:], chances, 1 - chances)) * ~left_out[200:]
+        assert trial.loss == pytest.approx(losses.sum() / 40, rel=0.02)
+
+
+def test_a_metric_of_ones_own_gets_truth_values_where_rows_have_several_labels():
+    asked = []
+
+    def metric(truth, scores):
+        asked.append((truth, scores))
+        return float(((scores > 0) == truth).mean())
+
+    features, labels = blobs(120)
+    present = np.stack([labels == 0, labels > 0], axis=1)
+    LinearProbe(metric=metric).fit(features[:100], present[:100], validation=(features[100:], present[100:]))
+    assert asked and all(truth.dtype == bool and np.array_equal(truth, present[100:]) for truth, _ in asked)
+    assert all(scores.shape == (20, 2) for _, scores in asked)
+
+
+def test_average_precision_is_the_mean_over_classes_that_have_rows_of_both_kinds():
+    signs = np.array([[1, 1, -1, 1], [-1, 1, -1, 0], [1, 1, -1, -1]], np.int8)
+    scores = np.array([[0.9, 0.1, 0.3, 0.2], [0.8, 0.2, 0.1, 0.9], [0.7, 0.3, 0.2, 0.1]])
+    # Class 0: right rows at ranks 1 and 3: precision 1 up to recall 1/2, 2/3 after it. Class 3: a right row leads.
+    first = (6 * 1 + 5 * 2 / 3) / 11
+    assert linear_probe._average_precision(signs, scores) == pytest.approx((first + 1) / 2)
+    with pytest.raises(InputError, match="both present and absent"):
+        linear_probe._average_precision(signs[:, 1:3], scores[:, 1:3])
+
+
+def test_a_score_of_zero_is_the_first_class_and_no_label():
+    features, labels = blobs(60, num_classes=2)
+    probe = LinearProbe(1.0).fit(features, labels)
+    nothing = dict.fromkeys(("weights", "bias"))
+    probe.fitted_ = dataclasses.replace(probe.fitted_, **{name: 0 * getattr(probe.fitted_, name) for name in nothing})
+    assert (probe.predict(features) == probe.classes_[0]).all()
+    several = LinearProbe(1.0).fit(features, np.stack([labels == 0, labels == 1], axis=1))
+    several.fitted_ = dataclasses.replace(
+        several.fitted_, **{name: 0 * getattr(several.fitted_, name) for name in nothing}
+    )
+    assert not several.predict(features).any()
+
+
+def test_what_a_fit_says_of_itself():
+    features, labels = blobs(100)
+    probe = LinearProbe(1.0).fit(features, labels)
+    assert probe.n_iter_.tolist() == [probe.fitted_.iterations] and probe.n_iter_[0] > 1
+    tags = get_tags(probe)
+    assert tags.estimator_type == "classifier" and tags.classifier_tags.multi_label
+    assert tags.target_tags.required and tags.target_tags.multi_output and not tags.input_tags.sparse
+
+
+def test_the_limit_of_iterations_holds_in_the_search_too(monkeypatch):
+    given = []
+    search = linear_probe.search_penalty
+    monkeypatch.setattr(
+        linear_probe, "search_penalty", lambda *most, **options: given.append(options) or search(*most, **options)
+    )
+    LinearProbe(max_iterations=77).fit(*blobs(100))
+    assert given == [{"max_iterations": 77}]
+
+
+@pytest.mark.parametrize("share", [0, 1, 1.5, -0.1])
+def test_a_share_of_none_or_all_rows_is_refused(share):
+    with pytest.raises(InputError, match="between 0 and 1"):
+        stratified_rows(np.array([0, 0, 1, 1]), share, seed=0)
+
+
+def test_a_class_never_loses_all_its_rows_to_validation():
+    labels = np.repeat([0, 1], [10, 2])
+    kept, held = stratified_rows(labels, 0.9, seed=0)
+    assert np.bincount(labels[kept]).tolist() == [1, 1] and np.bincount(labels[held]).tolist() == [9, 1]
+
+
+@pytest.mark.parametrize("labels", [np.zeros((60, 2, 2), int), np.zeros((59, 2), bool), np.zeros((60, 2, 2, 1), bool)])
+def test_labels_of_other_shapes_are_refused(labels):
+    with pytest.raises(ShapeError, match="60 rows of features need as many labels"):
+        LinearProbe().fit(blobs(60)[0], labels)
+
+
+def test_one_label_between_two_numbers_is_refused():
+    features, labels = blobs(60)
+    wrong = labels.astype(float)
+    wrong[7] = 0.5
+    with pytest.raises(InputError, match="continuous numbers"):
+        LinearProbe().fit(features, wrong)
