@@ -9,16 +9,19 @@ import pyarrow.parquet as pq
 import pytest
 from colours import encoded
 from PIL import Image
+from training import tiny_config
 
 from diptych.data.open_source import open_source
 from diptych.data.playground import Playground
 from diptych.data.shards import write_shards
 from diptych.data.shifts import ShiftedSource
 from diptych.data.source import Source
-from diptych.evalsets.benchmark import LabelledSource, open_benchmark
+from diptych.errors import ConfigError, InputError
+from diptych.evalsets.benchmark import Benchmark, LabelledSource, open_benchmark
 from diptych.evalsets.playground_tasks import playground_tasks
 from diptych.evalsets.set_sources import ArraySource, Entry, ListedSource, PairsSource, RelabelledSource
 from diptych.records import Sample
+from diptych.train import fit
 from diptych.train.held_out import Part
 
 NUM = 7
@@ -179,3 +182,15 @@ def test_files_of_a_large_source_are_evenly_spaced(tmp_path):
     source = listed(tmp_path / "listed")
     assert [path.name for path in source.files(3)] == ["0.png", "2.png", "4.png"]
     assert json.dumps([path.name for path in folder(tmp_path / "folder").files(2)]).count(".png") == 2
+
+
+def test_what_only_looks_like_a_source_is_refused_in_words(tmp_path):
+    class Looks:
+        shards, fingerprint = ("one",), "x"
+
+        def read(self, index): ...
+
+    with pytest.raises(ConfigError, match=r"inherits from diptych\.data\.source\.Source, not a Looks"):
+        fit(tiny_config(tmp_path / "run"), pairs=Looks())
+    with pytest.raises(InputError, match=r"set: its source is a Looks; inherit from diptych\.data\.source\.Source"):
+        Benchmark("set", "test", ("a", "b"), ("{c}",), Looks(), "x")

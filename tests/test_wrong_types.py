@@ -147,7 +147,7 @@ def test_what_fit_takes_beside_the_configuration(config):
             diptych.fit(run, wrong)
     with pytest.raises(ConfigError, match=r"an evaluator is called with the model, and 5 \(int\) cannot be called"):
         diptych.fit(run, [5])
-    with pytest.raises(ConfigError, match=r"pairs are a Source, as diptych.open_source returns it, not 5 \(int\)"):
+    with pytest.raises(ConfigError, match=r"pairs are a Source, as diptych.open_source returns it.*, not 5 \(int\)"):
         diptych.fit(run, pairs=5)
     assert not Path(config["out"]).exists()
 

@@ -21,7 +21,7 @@ from diptych.data.samples import decode_text, read_file
 from diptych.data.shards import TAR_SUFFIXES, TarSource
 from diptych.data.source import Source, WrappedSource
 from diptych.data.tables import FolderSource
-from diptych.errors import DataError
+from diptych.errors import DataError, InputError
 from diptych.evalsets.borders import BorderlessSource, is_object_net
 from diptych.evalsets.card import Card
 from diptych.evalsets.codes import are_codes, spoken_names
@@ -80,6 +80,13 @@ class Benchmark:
     unsure: tuple[tuple[int, int], ...] = ()
     whole: bool = False
     folder: Path | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.source, Source):
+            raise InputError(
+                f"{self.name}: its source is {shown(self.source)}; inherit from diptych.data.source.Source, which asks "
+                "for shards, fingerprint and read(index)"
+            )
 
     def __repr__(self) -> str:
         """What it is and how large, not all of its names and files."""

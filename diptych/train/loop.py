@@ -148,8 +148,11 @@ def _given(config: Any, evaluators: Any, pairs: Any) -> TrainConfig:
         raise ConfigError(f"fit takes a list of evaluators, not {shown(evaluators)}")
     if wrong := [one for one in evaluators if not callable(one)]:
         raise ConfigError(f"an evaluator is called with the model, and {shown(wrong[0])} cannot be called")
-    if pairs is not None and not hasattr(pairs, "shards"):
-        raise ConfigError(f"pairs are a Source, as diptych.open_source returns it, not {shown(pairs)}")
+    if pairs is not None and not isinstance(pairs, Source):
+        raise ConfigError(
+            f"pairs are a Source, as diptych.open_source returns it or a class of yours that inherits from "
+            f"diptych.data.source.Source, not {shown(pairs)}"
+        )
     return config
 
 
