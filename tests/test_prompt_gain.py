@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from example_report import result
 from scipy import stats
+from test_few_shot_task import Nothing
 from training import tiny_config
 
 from diptych.evalsets.benchmark import Benchmark
@@ -21,7 +22,7 @@ from diptych.train import fit
 
 
 def test_the_gain_of_prompts_is_an_exact_interval_of_the_same_samples(tmp_path):
-    benchmark = Benchmark("memory", "test", ("red", "blue"), ("a {c}",), (), "memory")
+    benchmark = Benchmark("memory", "test", ("red", "blue"), ("a {c}",), Nothing(), "memory")
     evaluator = ZeroShot(benchmark, predictions_folder=tmp_path)
     labels, scores = np.zeros(10, np.int64), np.full((10, 1), 0.9, np.float32)
     answers = {"ensemble": [0] * 9 + [1], "single": [0] * 2 + [1] * 7 + [0]}  # 7 right by one alone, 1 by the other
