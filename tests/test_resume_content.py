@@ -201,3 +201,9 @@ def test_a_signal_while_data_is_awaited_loses_no_batch(tmp_path, monkeypatch):
     assert fit(config, resume=True).finished
     losses = [[row["loss"] for row in read_log(one.out)] for one in (whole, config)]
     assert losses[0] == losses[1] and len(losses[0]) == 6
+
+
+def test_a_row_of_the_log_without_its_loss_is_left_out(tmp_path):
+    rows = [{"step": 1, "loss": 2.0}, {"step": 2, "lost": 1.0}, {"step": 3, "loss": None}, {"step": 4, "loss": "low"}]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert [row["step"] for row in read_log(tmp_path)] == [1, 3]

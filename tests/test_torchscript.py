@@ -1,6 +1,7 @@
 """TorchScript archives, as OpenAI published its weights: read without running them; what hostile ones cannot do."""
 
 import pickle
+import subprocess
 import sys
 import types
 import zipfile
@@ -151,3 +152,20 @@ def test_nothing_is_read_among_the_programs(tmp_path, moved):
     assert set(read_tensors(tmp_path / "good.pt")) == {"weight", "bias"}
     with pytest.raises(WeightsError, match=r"bad\.pt"):
         read_tensors(tmp_path / "bad.pt")
+
+
+def test_a_pickle_that_asks_for_gigabytes_is_one_error(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.pt", "w") as archive:
+        archive.writestr("archive/constants.pkl", b"")
+        archive.writestr("archive/data.pkl", b"\x80\x02Nr\xff\xff\xff\x3f.")  # remember None as number 2**30 - 1
+    program = (
+        "import resource, sys\n"
+        "from diptych.errors import WeightsError; from diptych.model.weights import read_tensors\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (6 << 30, 6 << 30))\n"
+        "try: read_tensors(sys.argv[1])\n"
+        "except WeightsError as error: print(error)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, tmp_path / "a.pt"], capture_output=True, text=True, check=True
+    )
+    assert "a.pt cannot be read as weights: its data.pkl asks for more memory than there is" in done.stdout

@@ -47,14 +47,21 @@ def read_torchscript(path: Path) -> dict[str, torch.Tensor]:
     """Parameters and buffers of the archive's root module under their dotted names.
 
     Raises:
-        WeightsError: the pickle asks for anything but modules and tensors, or its tree of modules has no end.
+        WeightsError: the pickle asks for anything but modules and tensors, or for more memory than there is, or its
+            tree of modules has no end.
     """
     with zipfile.ZipFile(path) as archive:
         folder = top_folder(archive)
         if f"{folder}data.pkl" not in archive.namelist():
             raise WeightsError(f"{path} is a TorchScript archive without data.pkl")
         with archive.open(f"{folder}data.pkl") as file:
-            root = _Unpickler(file, archive, folder).load()
+            try:
+                root = _Unpickler(file, archive, folder).load()
+            except MemoryError as error:  # a few damaged bytes of a pickle can ask for gigabytes
+                raise WeightsError(
+                    f"{path} cannot be read as weights: its data.pkl asks for more memory than there is; the file is "
+                    "damaged, or too large for this machine"
+                ) from error
     return _tensors(root, path)
 
 

@@ -225,7 +225,8 @@ def read_log(folder: str | Path) -> list[dict[str, Any]]:
     Raises:
         DataError: there is no such file.
     """
-    return [row for row in _read_rows(expanded(folder) / "log.jsonl") if all(map(_is_number, row.values()))]
+    rows = _read_rows(expanded(folder) / "log.jsonl")
+    return [row for row in rows if "loss" in row and all(map(_is_number, row.values()))]
 
 
 def read_evaluations(folder: str | Path) -> list[tuple[int, Result]]:

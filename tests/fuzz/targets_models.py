@@ -86,6 +86,7 @@ def weight_seeds(folder: Path) -> list[Seed]:
         several_disks(torch_file(few)),
         *(torch_file({"a": Exploit()}), torch_file(Exploit(), _use_new_zipfile_serialization=False)),
         *(pickle.dumps(Exploit(), protocol=2), archive_of(pickle.dumps(Exploit())), torch_file(repeated)),
+        archive_of(b"\x80\x02Nr\xff\xff\xff\x3f."),  # asks for a table of 2**30 entries
         *(
             bomb_of(200 << 20),
             b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n",

@@ -52,7 +52,9 @@ def run_seeds(folder: Path) -> list[Seed]:
     _saved.update({seed.name: seed.data for seed in seeds if KEPT in seed.name})
     state = torch.load(io.BytesIO(checkpoint.data), weights_only=True)
     del state[DIGEST]
-    return [*seeds, Seed(f"undigested/checkpoints/{KEPT}.pt", stored(state))]
+    log = next(seed for seed in seeds if seed.name == "whole/log.jsonl")
+    renamed = Seed(log.name, log.data.replace(b'"loss"', b'"lost"', 1))
+    return [*seeds, renamed, Seed(f"undigested/checkpoints/{KEPT}.pt", stored(state))]
 
 
 def changed_state(rng: random.Random) -> Seed:
