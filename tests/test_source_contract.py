@@ -17,6 +17,7 @@ from diptych.data.shards import write_shards
 from diptych.data.shifts import ShiftedSource
 from diptych.data.source import Source
 from diptych.errors import ConfigError, InputError
+from diptych.evalsets import video_frames
 from diptych.evalsets.benchmark import Benchmark, LabelledSource, open_benchmark
 from diptych.evalsets.playground_tasks import playground_tasks
 from diptych.evalsets.set_sources import ArraySource, Entry, ListedSource, PairsSource, RelabelledSource
@@ -194,3 +195,20 @@ def test_what_only_looks_like_a_source_is_refused_in_words(tmp_path):
         fit(tiny_config(tmp_path / "run"), pairs=Looks())
     with pytest.raises(InputError, match=r"set: its source is a Looks; inherit from diptych\.data\.source\.Source"):
         Benchmark("set", "test", ("a", "b"), ("{c}",), Looks(), "x")
+
+
+@pytest.mark.parametrize("num_frames", [None, 2])
+def test_the_frames_of_a_key_are_decoded_from_its_video_alone(tmp_path, monkeypatch, num_frames):
+    decoded = []
+
+    def read_frames(path, count, start, end):
+        decoded.append(path.name)
+        return [np.full((4, 4, 3), 10 * int(path.stem) + frame, np.uint8) for frame in range(count)]
+
+    monkeypatch.setattr(video_frames, "read_frames", read_frames)
+    source = video_frames.VideoSource(tmp_path, [Entry(f"{n}.mp4", n % 2) for n in range(4)], num_frames)
+    items = read(source)
+    assert len(items) == 4 * (num_frames or 1) and source.distinct_labels() == {0, 1}
+    for item in items:
+        decoded.clear()
+        assert equal(source.get(item.key), item) and decoded == [item.key.partition("#")[0]]

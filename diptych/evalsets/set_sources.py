@@ -54,17 +54,38 @@ def _numbered(entry: Entry) -> tuple[Any, ...]:
 
 
 @dataclasses.dataclass(frozen=True)
-class ListedSource(Source):
-    """Picture files that a list names, in the order of the list.
+class EntriesSource(Source):
+    """An abstract source of files that a list names, in the order of the list.
 
     Attributes:
         root: the set's folder.
-        entries: one per sample. A file that is missing becomes Broken.
-        load: from a path to the sample's image; by default the file's bytes. It raises DataError for a broken file.
+        entries: one per file. A file that is missing becomes Broken.
     """
 
     root: Path
     entries: Sequence[Entry]
+
+    def files(self, limit: int | None = None) -> Iterator[Path]:
+        """Those that the entries name."""
+        return (self.root / entry.file for entry in spaced(self.entries, limit))
+
+    def survey(self) -> Survey:
+        """Files that are missing or empty are problems."""
+        return Survey(len(self.entries), file_problems(self.files()))
+
+    def distinct_labels(self) -> set[int | None] | None:
+        """Those of the entries."""
+        return {entry.label for entry in self.entries}
+
+
+@dataclasses.dataclass(frozen=True)
+class ListedSource(EntriesSource):
+    """Image files that a list names.
+
+    Attributes:
+        load: from a path to the sample's image; by default the file's bytes. It raises DataError for a broken file.
+    """
+
     load: Callable[[Path], bytes | np.ndarray] = read_file
 
     @functools.cached_property
@@ -81,18 +102,6 @@ class ListedSource(Source):
     def num_samples(self) -> int | None:
         """The number of entries."""
         return len(self.entries)
-
-    def files(self, limit: int | None = None) -> Iterator[Path]:
-        """Those that the entries name."""
-        return (self.root / entry.file for entry in spaced(self.entries, limit))
-
-    def survey(self) -> Survey:
-        """Files that are missing or empty are problems."""
-        return Survey(len(self.entries), file_problems(self.files()))
-
-    def distinct_labels(self) -> set[int | None] | None:
-        """Those of the entries."""
-        return {entry.label for entry in self.entries}
 
     def get_all(self, keys: Collection[str]) -> Iterator[Sample]:
         """Read from these entries' files alone."""

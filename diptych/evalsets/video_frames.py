@@ -13,11 +13,10 @@ import numpy as np
 
 from diptych.data.decoding import MAX_PIXELS
 from diptych.data.parquet_process import ParquetError, call
-from diptych.data.source import Source, Survey, file_problems, spaced
 from diptych.errors import DataError
 from diptych.evalsets.benchmark import Benchmark
 from diptych.evalsets.card import Card
-from diptych.evalsets.set_sources import Entry, entries_fingerprint
+from diptych.evalsets.set_sources import EntriesSource, entries_fingerprint
 from diptych.files import utf8
 from diptych.records import Broken, Sample
 
@@ -227,19 +226,16 @@ def _numbered(container: Any, stamps: list[int | None], first: int) -> Iterator[
 
 
 @dataclasses.dataclass(frozen=True)
-class VideoSource(Source):
+class VideoSource(EntriesSource):
     """Videos that a list names: the middle frame of each, or several frames.
 
     Attributes:
-        root: the set's folder.
         entries: one per video; "start" and "end" in its metadata, in seconds, are the part that counts. A video that
             is missing or damaged becomes one Broken, even if some of its frames could be decoded.
         num_frames: None for the middle frame under the entry's key; else this many frames, whose keys end in
             "#<number>" and whose metadata has {"clip": key of the video}. Those of one video are in memory together.
     """
 
-    root: Path
-    entries: Sequence[Entry]
     num_frames: int | None = None
 
     @functools.cached_property
@@ -256,18 +252,6 @@ class VideoSource(Source):
     def num_samples(self) -> int | None:
         """The number of videos; None where each gives several frames, of which short ones give fewer."""
         return len(self.entries) if self.num_frames is None else None
-
-    def files(self, limit: int | None = None) -> Iterator[Path]:
-        """The videos."""
-        return (self.root / entry.file for entry in spaced(self.entries, limit))
-
-    def survey(self) -> Survey:
-        """The number of videos; files that are missing or empty are problems."""
-        return Survey(len(self.entries), file_problems(self.files()))
-
-    def distinct_labels(self) -> set[int | None] | None:
-        """Those of the entries."""
-        return {entry.label for entry in self.entries}
 
     def get_all(self, keys: Collection[str]) -> Iterator[Sample]:
         """Decode these videos alone."""
