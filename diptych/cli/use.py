@@ -88,11 +88,12 @@ def evaluate(
 
     benchmarks = [open_benchmark(dataset, split or "test") for dataset in datasets]
     from diptych.embed import load  # torch comes with these, after all that can be refused without it
+    from diptych.embed.about import about
     from diptych.evaluate import evaluate_benchmarks, zero_shot_table
 
     encoder = load(name, None if device == "auto" else device, precision)
-    if not hasattr(encoder, "encode_texts"):
-        raise InputError(f"{encoder.name} encodes no texts, which zero-shot needs; --suite paper measures it by probes")
+    if (no_texts := about(encoder).no_texts) is not None:
+        raise InputError(f"{encoder.name} {no_texts}; zero-shot needs texts, --suite paper measures it by probes")
     results = evaluate_benchmarks(encoder, benchmarks, out, num_workers=workers or 0)
     show(zero_shot_table(results, benchmarks))
     if out is None:
