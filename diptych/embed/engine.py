@@ -118,8 +118,8 @@ def image_function(encoder: Encoder, kind: str) -> Callable[..., torch.Tensor]:
         raise ConfigError(f"{encoder.name} gives no features of images")
     given: Any = encoder
     if isinstance(encoder, PixelEncoder):
-        return given.encode_pixels if kind == "embeddings" else given.pixel_features  # type: ignore[no-any-return]
-    return given.encode_images if kind == "embeddings" else given.image_features  # type: ignore[no-any-return]
+        return given.encode_pixels if kind == "embeddings" else given.pixel_features
+    return given.encode_images if kind == "embeddings" else given.image_features
 
 
 def _unless_empty(batches: Iterator[EncodedBatch], share: "_Share", where: str) -> Iterator[EncodedBatch]:
