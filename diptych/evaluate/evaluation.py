@@ -76,7 +76,7 @@ def evaluate(
     with tempfile.TemporaryDirectory(prefix="diptych-") as nowhere:
         folder = expanded(nowhere if out is None else out)
         for root, card in rows:
-            setting = Setting(root, *map(_path, (cache, predictions)), num_workers, seed, partial)
+            setting = Setting(root, _path(cache), _path(predictions), num_workers, seed, partial)
             measured = run_suite(encoder, [task for task in chosen if task.applies(card)], [card], setting, folder)
             results += measured.results
             failed += [f"{row.task} on {row.dataset} could not be measured: {row.reason}" for row in measured.skipped]
