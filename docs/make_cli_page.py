@@ -20,7 +20,7 @@ _HEAD = """# Command line
 Made by `python docs/make_cli_page.py` from what `diptych COMMAND --help` shows.
 
 An option has the same meaning in all commands: `--set` is a field of the configuration, `--dataset` a data set,
-`--model` a model. Where the first argument is a model, `--model` can take its place.
+`--model` a model. A command whose first argument is MODEL or MODELS takes `--model` in its place, too.
 
 An error is one line on stderr, `error: ...`, with exit status 1. Wrong usage has exit status 2, an interrupted run 130.
 `DIPTYCH_DEBUG=1` prints the traceback of an error.
