@@ -22,7 +22,7 @@ from diptych.embed.encoder import Encoder
 from diptych.embed.resolver import as_encoder
 from diptych.errors import ConfigError, DataError, InputError
 from diptych.evalsets.card import Card
-from diptych.evalsets.cards import CARDS, get_card
+from diptych.evalsets.cards import get_card, is_paper_set
 from diptych.evalsets.opening import failure, find_folder, missing, open_card
 from diptych.evaluate.predictions import predictions_path, read_predictions
 from diptych.evaluate.shown_classes import had_to_be_asked_for
@@ -154,7 +154,7 @@ def _measure(
 
 def _own_folder(card: Card, setting: Setting) -> str | None:
     """Where a user's own set lies, which tells it from another of its name; None for a set of the paper's."""
-    folder = None if card.name in CARDS else find_folder(card, setting.data)
+    folder = None if is_paper_set(card.name) else find_folder(card, setting.data)
     return None if folder is None else str(folder.resolve())
 
 

@@ -27,7 +27,7 @@ from diptych.embed.encoder import Encoder
 from diptych.errors import InputError
 from diptych.evalsets.benchmark import Benchmark
 from diptych.evalsets.card import Card
-from diptych.evalsets.cards import get_card
+from diptych.evalsets.cards import has_shifts, home_of
 from diptych.evaluate.encoded import Encoded, encode_set
 from diptych.evaluate.metrics.classification import accuracy, accuracy_top_k, mean_per_class_accuracy
 from diptych.evaluate.metrics.ranking import roc_auc
@@ -153,8 +153,8 @@ def over_draws(results: Sequence[Result], settings: dict[str, Any]) -> Result:
 def _measured(encoder: Encoder, benchmark: Benchmark, test: Encoded, fit: Fit, protocol: str) -> Iterator[Result]:
     """What one classifier gives: the card's metric; on ImageNet also the parts that match its shifts."""
     card = benchmark.card
-    if card is not None and card.group == "shift":
-        judged = judge(test, fit.scores, pooling(card.name))
+    if card is not None and card.shift_of is not None:
+        judged = judge(test, fit.scores, pooling(card))
         yield from shift_results(encoder, benchmark, test, judged, protocol, task="few_shot")
         return
     metric = card.metric if card else "accuracy"
@@ -162,7 +162,7 @@ def _measured(encoder: Encoder, benchmark: Benchmark, test: Encoded, fit: Fit, p
     where = ("few_shot", benchmark.name, benchmark.split, metric, found)
     settings = {"broken": test.num_broken} if test.num_broken else None
     yield make_result(*where, protocol=protocol, encoder=encoder, fingerprint=benchmark.fingerprint, settings=settings)
-    if benchmark.name == "ImageNet" and not benchmark.differs:  # otherwise its parts cannot be told
+    if card is not None and has_shifts(card) and not benchmark.differs:  # otherwise its parts cannot be told
         for result in subset_results(encoder, benchmark, test, fit.scores, task="few_shot"):
             yield dataclasses.replace(result, protocol=f"{protocol} {result.protocol}")
 
@@ -187,9 +187,9 @@ def point(metric: str, labels: np.ndarray, scores: np.ndarray) -> float:
 
 
 def _measure(encoder: Encoder, card: Card, setting: Setting, classifiers: Sequence[str]) -> list[Result]:
-    home = get_card("ImageNet") if card.group == "shift" else card
+    home = home_of(card)
     train, test = open_tested(home, setting, "train"), open_tested(card, setting)
-    if card.group == "shift":
+    if card.shift_of is not None:
         check_learned_by_card(train, test)
     else:
         test = with_classes_of(train, test)
@@ -219,17 +219,17 @@ def _measure(encoder: Encoder, card: Card, setting: Setting, classifiers: Sequen
 
 
 def _applies(card: Card) -> bool:
-    if card.group == "shift":
+    if card.shift_of is not None:
         return True
     return card.task in ("classification", "video") and card.num_classes > 1 and "train" in card.splits
 
 
 def _splits(card: Card) -> tuple[str, ...]:
-    return ("test",) if card.group == "shift" else ("train", "val", "test")
+    return ("test",) if card.shift_of is not None else ("train", "val", "test")
 
 
 def _others(card: Card) -> tuple[tuple[str, str], ...]:
-    return (("ImageNet", "train"),) if card.group == "shift" else ()
+    return ((card.shift_of, "train"),) if card.shift_of is not None else ()
 
 
 FEW_SHOT = Task(

@@ -12,14 +12,13 @@ from diptych.embed.about import about, ranking_scale, required_logit_scale
 from diptych.embed.encoder import Encoder
 from diptych.evalsets.benchmark import Benchmark, warn_of_codes
 from diptych.evalsets.card import Card
-from diptych.evalsets.cards import CARDS
+from diptych.evalsets.cards import is_paper_set
 from diptych.evaluate.encoded import Encoded, encode_set
 from diptych.evaluate.metrics.score import relevance, score
 from diptych.evaluate.predictions import TOP_K, predictions_path, top_predictions, write_predictions
 from diptych.evaluate.results import make_result
 from diptych.evaluate.shown_classes import note_tested, open_tested
 from diptych.evaluate.tasks.task import Setting, Task
-from diptych.evaluate.tasks.testbed import VIDEOS
 from diptych.evaluate.zero_shot.class_embeddings import class_embeddings
 from diptych.evaluate.zero_shot.classifier import zero_shot_logits
 from diptych.records import Result
@@ -100,7 +99,7 @@ def zero_shot_results(
     settings = note_tested(benchmark, encoded, setting)
     if encoded.num_broken:
         settings["broken"] = encoded.num_broken
-    if benchmark.name not in CARDS:  # which tell it
+    if not is_paper_set(benchmark.name):  # which tell it
         settings["num_classes"] = len(benchmark.class_names)
     results = []
     for protocol in protocols:
@@ -151,7 +150,7 @@ def _measure(encoder: Encoder, card: Card, setting: Setting) -> list[Result]:
 
 def _applies(card: Card) -> bool:
     # Of the other videos a frame may show several classes (`robustness` counts those), or its metric is of clips.
-    one_class = card.name not in VIDEOS and not card.metric.startswith("mean_weighted")
+    one_class = not card.has_frames and not card.metric.startswith("mean_weighted")
     return card.num_classes > 0 and card.task in ("classification", "multi_label", "video") and one_class
 
 

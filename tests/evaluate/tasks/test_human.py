@@ -1,5 +1,7 @@
 """People beside models: table 2's columns, and whether both find the same classes hard."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from colours import NAMES, TEMPLATES, FingerprintedEncoder, PixelColourEncoder, write_set
@@ -7,8 +9,8 @@ from scipy import stats
 from scipy.special import softmax
 
 from diptych.errors import DataError, InputError
-from diptych.evalsets import Card
 from diptych.evalsets.benchmark import open_benchmark
+from diptych.evalsets.cards import CARDS
 from diptych.evaluate.encoded import encode_set
 from diptych.evaluate.metrics.classification import mean_per_class_accuracy
 from diptych.evaluate.metrics.similarity import class_probabilities
@@ -267,9 +269,7 @@ def hidden(kind: type) -> type:
 
 def test_the_task_says_how_hard_each_class_is(tmp_path):
     write_set(tmp_path / "OxfordPets", [number % 7 for number in range(28)])
-    card = Card(
-        "OxfordPets", "Oxford Pets", "classification", 7, {}, "mean_per_class_accuracy", None, None, (), "", None, ""
-    )
+    card = dataclasses.replace(CARDS["OxfordPets"], num_classes=7, splits={}, prompts=None)
     assert HUMAN.applies(card) and HUMAN.splits(card) == ("test",)
     (result,) = HUMAN.measure(PixelColourEncoder(), card, Setting(tmp_path))
     where = (result.task, result.dataset, result.split, result.metric, result.protocol)
