@@ -13,7 +13,7 @@ from diptych.evalsets.card import Card
 from diptych.evalsets.prompts import get_prompts
 from diptych.evaluate.tasks.testbed import SHIFT_NAMES
 from diptych.evaluate.zero_shot.prompts import fill_template
-from diptych.records import Sample
+from diptych.records import Sample, protocol_in_words
 
 DIM = 16
 NAMES = get_prompts("ImageNet").class_names
@@ -65,4 +65,4 @@ def write_set(root: Path, name: str, samples: list[Sample], class_names) -> None
 
 
 def measured(results):
-    return {(one.dataset, one.protocol, one.metric): (one.value, one.n) for one in results}
+    return {(one.dataset, protocol_in_words(one), one.metric): (one.value, one.n) for one in results}

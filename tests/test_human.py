@@ -266,7 +266,7 @@ def test_the_task_says_how_hard_each_class_is(tmp_path):
         "OxfordPets", "Oxford Pets", "classification", 7, {}, "mean_per_class_accuracy", None, None, (), "", None, ""
     )
     assert HUMAN.applies(card) and HUMAN.splits(card) == ("test",)
-    (result,) = HUMAN.measure(PixelColourEncoder(), card, Setting(tmp_path))
+    (result,) = HUMAN.measure(PixelColourEncoder(), card, Setting(tmp_path)).results
     where = (result.task, result.dataset, result.split, result.metric, result.protocol)
     assert where == ("human", "OxfordPets", "test", "mean_per_class_accuracy", "zero-shot")
     settings = result.run["settings"]

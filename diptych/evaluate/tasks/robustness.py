@@ -6,6 +6,7 @@ Source: CLIP paper, section 3.3 and appendix E.5; pm-k and the classes that belo
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,10 +21,10 @@ from diptych.evalsets.prompts import get_prompts
 from diptych.evaluate.encoded import Encoded, encode_set
 from diptych.evaluate.metrics.score import COUNTED, Score
 from diptych.evaluate.metrics.statistics import clopper_pearson
-from diptych.evaluate.predictions import predictions_path, top_predictions, write_predictions
+from diptych.evaluate.predictions import predictions_path_of, top_predictions, write_predictions
 from diptych.evaluate.results import make_result
 from diptych.evaluate.shown_classes import note_tested, open_tested
-from diptych.evaluate.tasks.task import Setting, Task, check_classes_of_card
+from diptych.evaluate.tasks.task import Measurement, Setting, Task, check_classes_of_card
 from diptych.evaluate.tasks.testbed import SUBSETS, VIDEOS
 from diptych.evaluate.zero_shot.class_embeddings import class_embeddings
 from diptych.evaluate.zero_shot.classifier import zero_shot_logits
@@ -132,9 +133,10 @@ def shift_results(
     benchmark: Benchmark,
     encoded: Encoded,
     judged: Predictions,
-    protocol: str,
     *,
-    task: str = "zero_shot",
+    task: str,
+    protocol: str,
+    condition: Mapping[str, str | int | float] | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> list[Result]:
     """Accuracy on a shift's pictures; of videos accuracy_pm_0 and accuracy_pm_10.
@@ -158,10 +160,14 @@ def shift_results(
         found = {"accuracy": _counted(int(right.sum()), len(right))}
     if encoded.num_broken:
         settings = {**(settings or {}), "broken": encoded.num_broken}
-    where, fingerprint = (benchmark.name, benchmark.split), benchmark.fingerprint
     return [
         make_result(
-            task, *where, name, one, protocol=protocol, encoder=encoder, fingerprint=fingerprint, settings=settings
+            *(task, benchmark.name, benchmark.split, name, one),
+            protocol=protocol,
+            condition=condition,
+            encoder=encoder,
+            fingerprint=benchmark.fingerprint,
+            settings=settings,
         )
         for name, one in found.items()
     ]
@@ -173,7 +179,9 @@ def subset_results(
     encoded: Encoded,
     scorer: Scorer,
     *,
-    task: str = "zero_shot",
+    task: str,
+    protocol: str,
+    condition: Mapping[str, str | int | float] | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> list[Result]:
     """Accuracy on the pictures of ImageNet that belong to the classes of each of the five shifts with some of them.
@@ -182,6 +190,8 @@ def subset_results(
 
     Args:
         scorer: of ImageNet's 1,000 classes.
+    Returns:
+        Results whose condition has the shift as its "subset".
     """
     unsure = {label for label, _ in benchmark.unsure}
     pooled = {name: shift_classes(name) for name in SUBSETS if unsure.isdisjoint(chain(*shift_classes(name)))}
@@ -204,7 +214,8 @@ def subset_results(
             task,
             *where,
             _counted(right[name], seen[name]),
-            protocol=f"on {name}",
+            protocol=protocol,
+            condition={**(condition or {}), "subset": name},
             encoder=encoder,
             fingerprint=fingerprint,
             settings=settings,
@@ -214,25 +225,29 @@ def subset_results(
     ]
 
 
-def _measure(encoder: Encoder, card: Card, setting: Setting) -> list[Result]:
+def _measure(encoder: Encoder, card: Card, setting: Setting) -> Measurement:
     benchmark = open_tested(card, setting)
     check_classes_of_card(benchmark)
     encoded = encode_set(encoder, benchmark, cache=setting.cache, num_workers=setting.num_workers)
     settings = note_tested(benchmark, encoded, setting)
     static = text_scorer(encoder, get_prompts("ImageNet").class_names, setting)
+    how: dict[str, Any] = {"task": "robustness", "protocol": "ensemble", "settings": settings}
     if card.name == "ImageNet":
-        return subset_results(encoder, benchmark, encoded, static, settings=settings)
+        condition = {"classifier": "static"}
+        return Measurement(subset_results(encoder, benchmark, encoded, static, condition=condition, **how))
     judged = {"static": judge(encoded, static, pooling(card.name))}
     if card.name in OWN_NAMES:
         names = benchmark.names or tuple((name,) for name in benchmark.class_names)
         judged["adaptive"] = judge(encoded, text_scorer(encoder, names, setting))
-    results = []
-    for protocol, one in judged.items():
-        results += shift_results(encoder, benchmark, encoded, one, protocol, settings=settings)
+    results: list[Result] = []
+    paths: list[Path] = []
+    for classifier, one in judged.items():
+        found = shift_results(encoder, benchmark, encoded, one, condition={"classifier": classifier}, **how)
+        results += found
         if setting.predictions is not None:
-            path = predictions_path(setting.predictions, encoder.name, benchmark.name, benchmark.split, protocol)
-            write_predictions(one, path)
-    return results
+            paths.append(predictions_path_of(setting.predictions, found[0]))
+            write_predictions(one, paths[-1])
+    return Measurement(results, tuple(paths))
 
 
 def check_learned_by_card(train: Benchmark, test: Benchmark) -> None:
@@ -271,6 +286,6 @@ ROBUSTNESS = Task(
     splits=lambda card: ("test",),
     measure=_measure,
 )
-"""Zero-shot on the shifts, static and adaptive, and on the parts of ImageNet that match them. Its Results have the task
-"zero_shot". Where a shift's classes are ImageNet's own the adaptive classifier is the static one, which alone is shown.
+"""Zero-shot on the shifts, and on the parts of ImageNet that match them: condition["classifier"] is "static", of
+ImageNet's 1,000 classes, or "adaptive", of the shift's own. Where these are ImageNet's own the two are one, "static".
 """
