@@ -10,6 +10,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from diptych.records.result import is_number
+
 _FEW_SHOT = re.compile(r"(?P<classifier>\S+) (?P<shots>0|[1-9][0-9]{0,8}|full)-shot(?: on (?P<subset>\S+))?")
 _SUBSET = re.compile(r"on (\S+)")
 _TWO_WORDS = {
@@ -125,7 +127,7 @@ def _shifted(row: Mapping[str, Any]) -> dict[str, Any] | None:
     if not isinstance(settings, Mapping):
         return None
     shift, of, severity = (settings.get(name) for name in ("shift", "of", "severity"))
-    if not (isinstance(shift, str) and isinstance(of, str) and isinstance(severity, int)):
+    if not (isinstance(shift, str) and isinstance(of, str) and isinstance(severity, int) and is_number(severity)):
         return None
     rest = {name: value for name, value in settings.items() if name not in ("shift", "of", "severity")}
     condition = {"shift": shift, "severity": severity}
