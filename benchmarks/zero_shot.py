@@ -30,7 +30,7 @@ from diptych.evalsets import get_prompts
 from diptych.evalsets.benchmark import Benchmark, open_benchmark
 from diptych.evaluate.encoded import encode_set
 from diptych.evaluate.tasks.task import Setting
-from diptych.evaluate.tasks.zero_shot import zero_shot_results
+from diptych.evaluate.tasks.zero_shot import measure_zero_shot
 from diptych.evaluate.zero_shot.class_embeddings import class_embeddings
 from diptych.model.device import has_fast_bf16
 from diptych.records import Sample
@@ -162,7 +162,7 @@ def pictures(arguments: argparse.Namespace, peer: Any, preprocess: Any, tokenize
     def run_ours() -> None:
         part = Benchmark("cifar10", "test", found.class_names, found.templates, Slice(next(turn["ours"])), "memory")
         encoded = encode_set(ours, part, num_workers=arguments.workers)
-        accuracy["ours"].append(zero_shot_results(ours, part, encoded, Setting(Path()), ("ensemble",))[0].value)
+        accuracy["ours"].append(measure_zero_shot(ours, part, encoded, Setting(Path()), ("ensemble",)).results[0].value)
 
     def run_theirs() -> None:
         data = PeerSlice(next(turn["theirs"]), preprocess)

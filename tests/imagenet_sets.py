@@ -14,7 +14,7 @@ from diptych.evalsets.card import Card
 from diptych.evalsets.cards import CARDS
 from diptych.evalsets.prompts import get_prompts
 from diptych.evaluate.zero_shot.prompts import fill_template
-from diptych.records import Sample
+from diptych.records import Sample, protocol_in_words
 
 DIM = 16
 NAMES = get_prompts("ImageNet").class_names
@@ -68,4 +68,4 @@ def write_set(root: Path, name: str, samples: list[Sample], class_names) -> None
 
 
 def measured(results):
-    return {(one.dataset, one.protocol, one.metric): (one.value, one.n) for one in results}
+    return {(one.dataset, protocol_in_words(one), one.metric): (one.value, one.n) for one in results}

@@ -1,8 +1,10 @@
 """results.jsonl: all rows of a call or none, and every bad row named."""
 
+import copy
 import dataclasses
 import json
 import logging
+import pickle
 import resource
 import signal
 import subprocess
@@ -201,8 +203,13 @@ def test_glued_rows_of_an_older_version_are_read(tmp_path, caplog):
         ("high", 0.4),
         *(("model", bad) for bad in (None, 7, ["m"])),
         ("interval", 95),
-        ("paper", [1]),
         ("run", None),
+        ("condition", None),
+        ("condition", [("shots", 1)]),
+        ("condition", {"shots": None}),
+        ("condition", {"shots": [1]}),
+        ("condition", {"shots": float("inf")}),
+        ("condition", {"whole": True}),
         ("low", -1e308),
         ("high", 8.0),
     ],
@@ -238,10 +245,33 @@ def test_fractions_lie_in_0_to_1_and_other_units_where_they_will(tmp_path):
                 write_results([dataclasses.replace(good, metric=metric, value=value)], tmp_path / "results.jsonl")
 
 
+def test_a_condition_is_part_of_what_is_measured_and_cannot_be_changed(tmp_path):
+    path = tmp_path / "results.jsonl"
+    one, sixteen = (dataclasses.replace(rows(1)[0], condition={"shots": n, "classifier": "probe"}) for n in (1, 16))
+    again = dataclasses.replace(one, value=0.5, condition={"classifier": "probe", "shots": 1})
+    write_results([one, sixteen], path)
+    assert merge_results([again], path) == 1 and read_results(path) == [again, sixteen]
+    assert json.loads(path.read_text().splitlines()[1])["condition"] == {"shots": 16, "classifier": "probe"}
+    assert one.identity == again.identity != sixteen.identity and len({one.identity, sixteen.identity}) == 2
+    for change in (
+        lambda: one.condition.update(shots=2),
+        lambda: one.condition.__setitem__("shots", 2),
+        lambda: one.condition.pop("shots"),
+        lambda: one.condition.clear(),
+    ):
+        with pytest.raises(TypeError, match="cannot be changed"):
+            change()
+    given = {"shots": 1}
+    kept = dataclasses.replace(one, condition=given)
+    given["shots"] = 2
+    assert kept.condition == {"shots": 1} and dataclasses.replace(kept) == copy.deepcopy(kept)
+    assert pickle.loads(pickle.dumps(kept)) == kept  # noqa: S301 - its own bytes
+
+
 def test_a_field_of_a_newer_version_is_named(tmp_path):
     path = tmp_path / "results.jsonl"
-    path.write_text(json.dumps({**dataclasses.asdict(rows(1)[0]), "condition": {}}) + "\n")
-    with pytest.raises(DataError, match="unknown fields: condition; a newer version of Diptych"):
+    path.write_text(json.dumps({**dataclasses.asdict(rows(1)[0]), "weather": {}}) + "\n")
+    with pytest.raises(DataError, match="unknown fields: weather; a newer version of Diptych"):
         read_results(path)
 
 

@@ -11,7 +11,7 @@ import torch
 from diptych.errors import DataError, ShapeError
 from diptych.evaluate.metrics.classification import rank_of_truth
 from diptych.files import expanded, write_whole
-from diptych.records import Predictions
+from diptych.records import Predictions, Result, protocol_in_words
 
 _COLUMNS = ("key", "label", "classes", "scores")
 TOP_K = 5
@@ -21,10 +21,19 @@ _RANK = "rank"  # a column of some files: Predictions may come without
 
 
 def predictions_path(folder: Path, model: str, dataset: str, split: str, protocol: str) -> Path:
-    """Where the Predictions of a model on a set stand; other characters than letters, digits and ._@+- become "-"."""
+    """Where the Predictions of a model on a set stand; other characters than letters, digits and ._@+- become "-".
+
+    Args:
+        protocol: with its condition, as `protocol_in_words` gives both: "ensemble", "static".
+    """
     parts = (model, f"{dataset}-{split}-{protocol}")
     folder_name, file_name = (re.sub(r"[^\w.@+-]", "-", part).strip(".") or "-" for part in parts)
     return Path(folder) / folder_name / f"{file_name}.parquet"
+
+
+def predictions_path_of(folder: Path, result: Result) -> Path:
+    """Where the Predictions that a Result was computed from stand."""
+    return predictions_path(folder, result.model, result.dataset, result.split, protocol_in_words(result))
 
 
 def top_k_classes(logits: torch.Tensor, k: int) -> tuple[np.ndarray, np.ndarray]:

@@ -17,6 +17,7 @@ def make_result(
     score: Score,
     *,
     protocol: str,
+    condition: Mapping[str, str | int | float] | None = None,
     encoder: Any,
     fingerprint: str | None,
     settings: Mapping[str, Any] | None = None,
@@ -24,7 +25,7 @@ def make_result(
     """One measured number.
 
     Args:
-        task, dataset, split, metric, protocol: see Result.
+        task, dataset, split, metric, protocol, condition: see Result.
         score: value, n and interval.
         encoder: its `name` is the result's model, its `device` part of the machine; one that tells its `gflops` takes
             part in figures against compute.
@@ -51,5 +52,6 @@ def make_result(
         interval=score.interval,
         protocol=protocol,
         model=encoder.name,
+        condition=condition or {},
         run=run,
     )

@@ -24,11 +24,11 @@ from diptych.errors import ConfigError, DataError, InputError
 from diptych.evalsets.card import Card
 from diptych.evalsets.cards import get_card, is_paper_set
 from diptych.evalsets.opening import failure, find_folder, missing, open_card
-from diptych.evaluate.predictions import predictions_path, read_predictions
+from diptych.evaluate.predictions import read_predictions
 from diptych.evaluate.shown_classes import had_to_be_asked_for
 from diptych.evaluate.tasks.task import Setting, Task
 from diptych.files import expanded, read_or_none, write_whole
-from diptych.records import Predictions, Result, check_result, parse_result
+from diptych.records import Predictions, Result, check_result, parse_results, protocol_in_words
 
 FORMAT = 1
 
@@ -145,11 +145,10 @@ def _measure(
             f"{path}"
         )
     announce()
-    before = _files_of(folder, encoder.name)
     found = task.measure(encoder, card, setting)
-    written = [name for name, changed in _files_of(folder, encoder.name).items() if before.get(name) != changed]
-    write_part(path, mark, found, model_mark(encoder), written, place)
-    return found, False
+    written = [] if folder is None else sorted(str(one.relative_to(folder)) for one in found.predictions)
+    write_part(path, mark, found.results, model_mark(encoder), written, place)
+    return found.results, False
 
 
 def _own_folder(card: Card, setting: Setting) -> str | None:
@@ -166,14 +165,6 @@ def _all_there(folder: Path | None, names: Sequence[str]) -> bool:
 
     what = "the file of predictions"
     return folder is None or all(read_or_none(folder / name, read, what) is not None for name in names)
-
-
-def _files_of(folder: Path | None, model: str) -> dict[str, int]:
-    """When each file of a model's Predictions was written, by its name in their folder."""
-    if folder is None:
-        return {}
-    paths = sorted(predictions_path(folder, model, "", "", "").parent.glob("*.parquet"))
-    return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in paths}
 
 
 def fingerprint(encoder: Encoder, task: Task, card: Card, setting: Setting, seen: Seen | None = None) -> str | None:
@@ -287,7 +278,8 @@ def write_part(
         try:
             check_result(result)
         except ValueError as error:
-            raise InputError(f"{result.metric} by {result.protocol} is no measurement: {error}; report it") from error
+            words = protocol_in_words(result)
+            raise InputError(f"{result.metric} by {words} is no measurement: {error}; report it") from error
     content = {
         "format": FORMAT,
         "fingerprint": mark,
@@ -329,7 +321,7 @@ def read_part(path: Path) -> dict[str, Any] | None:
             f"{path} was written by another version of Diptych; give another --out, or move the folder parts away"
         )
     try:
-        found = [parse_result(row) for row in content["results"]]
+        found = parse_results(content["results"], task=path.stem.rpartition("-")[2])
         beside = {"model": content.get("model", ""), "predictions": list(content.get("predictions", ()))}
         if not all(isinstance(name, str) for name in beside["predictions"]):
             raise TypeError("predictions are names of files")

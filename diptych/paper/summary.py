@@ -8,7 +8,7 @@ from diptych.evaluate.shown_classes import classes_in_words
 from diptych.paper.exhibit import Exhibit, Shown
 from diptych.paper.numbers.chance import is_at_chance
 from diptych.paper.numbers.measured import headline, measured_cell
-from diptych.records import Result
+from diptych.records import Result, kind_of, protocol_in_words
 from diptych.report.formats import counted
 from diptych.report.table import NumberTable
 
@@ -17,7 +17,6 @@ _TITLES = {
     "linear_probe": "Linear probe, %",
     "few_shot": "Few-shot, %",
     "retrieval": "Retrieval, %",
-    "robustness": "Natural shifts, %",
 }
 _MOST_COLUMNS = 8
 _INTERVALS = {
@@ -28,10 +27,10 @@ _DRAWS = re.compile(r"range of (\d+) (seeds|folds)")
 
 
 def summary(results: Sequence[Result]) -> Shown:
-    """A table per task: one row for each set and split, one column for each model and protocol; intervals beside."""
+    """A table per kind of task: a row per set and split, a column per model and protocol; intervals beside."""
     results = [one for one in results if _belongs(one)]
-    tasks = sorted({one.task for one in results}, key=lambda task: (task not in _TITLES, [*_TITLES, task].index(task)))
-    tables = [_table(task, [one for one in results if one.task == task]) for task in tasks]
+    kinds = sorted(set(map(kind_of, results)), key=lambda kind: (kind not in _TITLES, [*_TITLES, kind].index(kind)))
+    tables = [_table(kind, [one for one in results if kind_of(one) == kind]) for kind in kinds]
     models, sets = {one.model for one in results}, {one.dataset for one in results}
     if not results:
         return Shown("Nothing was measured")
@@ -43,17 +42,17 @@ def summary(results: Sequence[Result]) -> Shown:
     )
 
 
-def _table(task: str, results: Sequence[Result]) -> NumberTable:
+def _table(kind: str, results: Sequence[Result]) -> NumberTable:
     """The metric of each set's card, or all metrics where the task has several of one rank."""
-    if len({(one.model, one.protocol) for one in results}) > _MOST_COLUMNS:
-        return _long_table(task, results)
-    columns = list(dict.fromkeys((one.model, one.protocol) for one in results))
+    columns = list(dict.fromkeys((one.model, protocol_in_words(one)) for one in results))
+    if len(columns) > _MOST_COLUMNS:
+        return _long_table(kind, results)
     rows: dict[str, dict[tuple[str, str], Result]] = {}
     for one in results:
-        rows.setdefault(_row(one), {})[one.model, one.protocol] = one
+        rows.setdefault(_row(one), {})[one.model, protocol_in_words(one)] = one
     single = len({model for model, _ in columns}) == 1
     return NumberTable(
-        title=_TITLES.get(task, task.replace("_", " ")) + (f": {columns[0][0]}" if single else ""),
+        title=_TITLES.get(kind, kind.replace("_", " ")) + (f": {columns[0][0]}" if single else ""),
         columns=["set", "n", *(protocol if single else f"{model}, {protocol}" for model, protocol in columns)],
         rows=[
             (row, [_count(cells), *(measured_cell(cells.get(column)) for column in columns)])
@@ -63,24 +62,26 @@ def _table(task: str, results: Sequence[Result]) -> NumberTable:
     )
 
 
-def _long_table(task: str, results: Sequence[Result]) -> NumberTable:
+def _long_table(kind: str, results: Sequence[Result]) -> NumberTable:
     """The other way round: a row for each model and protocol, a column for each set."""
     results = sorted(results, key=_by_shots)
     columns = list(dict.fromkeys(_row(one) for one in results))
     rows: dict[str, dict[str, Result]] = {}
     single = len({one.model for one in results}) == 1
     for one in results:
-        rows.setdefault(one.protocol if single else f"{one.model}, {one.protocol}", {})[_row(one)] = one
-    title = _TITLES.get(task, task.replace("_", " ")) + (f": {results[0].model}" if single else "")
+        words = protocol_in_words(one)
+        rows.setdefault(words if single else f"{one.model}, {words}", {})[_row(one)] = one
+    title = _TITLES.get(kind, kind.replace("_", " ")) + (f": {results[0].model}" if single else "")
     cells = [(row, [measured_cell(found.get(column)) for column in columns]) for row, found in rows.items()]
     return NumberTable(title=title, columns=["protocol", *columns], rows=cells, notes=_intervals(results))
 
 
 def _by_shots(one: Result) -> tuple[str, str, int]:
-    """Model, classifier and examples per class, of "probe 16-shot": curves stand together, in their order."""
-    kind, _, shots = one.protocol.rpartition(" ")
-    number = shots.removesuffix("-shot")
-    return (one.model, kind, int(number)) if number.isdigit() and kind else (one.model, one.protocol, 0)
+    """Model, classifier and examples per class: curves stand together, in their order."""
+    classifier, shots = one.condition.get("classifier"), one.condition.get("shots")
+    if isinstance(classifier, str) and isinstance(shots, int) and "subset" not in one.condition:
+        return one.model, classifier, shots
+    return one.model, protocol_in_words(one), 0
 
 
 def _intervals(results: Sequence[Result]) -> list[str]:
@@ -100,7 +101,7 @@ def _found(results: Sequence[Result]) -> str:
     sentences = []
     by_model: dict[str, dict[str, Result]] = {}
     for one in results:
-        if one.task == "zero_shot" and one.protocol == "ensemble" and one.split == "test":
+        if (kind_of(one), one.protocol, one.split) == ("zero_shot", "ensemble", "test") and not one.condition:
             by_model.setdefault(one.model, {})[one.dataset] = one
     for model, own in by_model.items():
         ordered = sorted(own.values(), key=lambda one: -one.value)
@@ -113,9 +114,11 @@ def _found(results: Sequence[Result]) -> str:
 
 
 def _belongs(one: Result) -> bool:
-    if one.setting("shift", str):
+    if "shift" in one.condition:
         return False  # made shifts have an exhibit of their own
-    if one.task in ("zero_shot", "linear_probe", "few_shot") and one.metric.startswith(("accuracy", "mean_per_class")):
+    if kind_of(one) in ("zero_shot", "linear_probe", "few_shot") and one.metric.startswith(
+        ("accuracy", "mean_per_class")
+    ):
         card = CARDS.get(one.dataset)
         return one.metric == (card.metric if card else "accuracy")
     return True

@@ -116,7 +116,7 @@ def test_pages_of_an_earlier_run_do_not_stay_behind(tmp_path):
     table = NumberTable("t", ["set", "a"], [("x", [Cell(1.0)])])
     measured = Exhibit("measured", "", (), lambda results: Shown("measured" if results else "", tables=[table]))
     nothing = Exhibit("table11", "", (), lambda results: Shown("nothing"))
-    result = Result("zero_shot", "x", "test", "accuracy", 0.5, 2, None, None, None, "single", "m", None, {})
+    result = Result("zero_shot", "x", "test", "accuracy", 0.5, 2, None, None, None, "single", "m")
     made = write([measured, nothing], [result], tmp_path)
     assert made.page.read_text().count("measured") and not any(path.exists() for path in old) and foreign.exists()
     papers = Exhibit("papers", "", (), lambda results: Shown("papers", tables=[table]))

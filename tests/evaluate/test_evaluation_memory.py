@@ -12,7 +12,7 @@ from diptych.data.source import Source
 from diptych.evalsets.benchmark import Benchmark
 from diptych.evaluate.encoded import encode_set
 from diptych.evaluate.tasks.task import Setting
-from diptych.evaluate.tasks.zero_shot import zero_shot_results
+from diptych.evaluate.tasks.zero_shot import measure_zero_shot
 from diptych.records import Sample
 
 class Noise(Source):
@@ -35,7 +35,7 @@ class Means:
 def measure(count):
     benchmark = Benchmark("noise", "test", ("cat", "fish"), ("a {c}",), Noise(count), str(count))
     encoded = encode_set(Means(), benchmark, cache=Path(sys.argv[1]))
-    assert zero_shot_results(Means(), benchmark, encoded, Setting(Path()), ("ensemble",))[0].n == count
+    assert measure_zero_shot(Means(), benchmark, encoded, Setting(Path()), ("ensemble",)).results[0].n == count
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 small = measure(2000)

@@ -26,7 +26,7 @@ from diptych.evaluate.metrics.score import Score
 from diptych.evaluate.probe.task import LINEAR_PROBE
 from diptych.evaluate.results import make_result
 from diptych.evaluate.suite import fingerprint, read_all, run_suite
-from diptych.evaluate.tasks.task import Setting, Task
+from diptych.evaluate.tasks.task import Measurement, Setting, Task
 from diptych.evaluate.tasks.zero_shot import ZERO_SHOT
 from diptych.paper.numbers.measured import measured
 from diptych.paper.shown.probe_figures import FIGURE_8
@@ -191,7 +191,7 @@ def _measure_many(data, out, name):
 
     def measure(encoder, card, setting):
         where = ("quick", card.name, "test", "accuracy", Score(0.5, 10))
-        return [make_result(*where, protocol="none", encoder=encoder, fingerprint=None)] * 20
+        return Measurement([make_result(*where, protocol="none", encoder=encoder, fingerprint=None)] * 20)
 
     tasks = [Task(f"quick-{number}", lambda card: True, lambda card: (), measure) for number in range(8)]
     run_suite(encoder, tasks, [CARD], Setting(data), out)

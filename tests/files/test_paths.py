@@ -176,7 +176,7 @@ def test_commands_read_and_write_at_home(command, monkeypatch, tmp_path):
 def test_python_takes_the_same_names(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    result = Result("zero_shot", "x", "test", "accuracy", 0.5, 2, None, None, None, "single", "m", None, {})
+    result = Result("zero_shot", "x", "test", "accuracy", 0.5, 2, None, None, None, "single", "m")
     write_results([result], "~/results.jsonl")
     assert read_results("~/results.jsonl") == [result] == read_results(tmp_path / "results.jsonl")
     make_vit().save("~/model")

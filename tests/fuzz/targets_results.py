@@ -25,7 +25,7 @@ from diptych.evaluate.tasks.zero_shot import ZERO_SHOT
 from diptych.paper.exhibits import EXHIBITS
 from diptych.paper.run import write
 from diptych.paper.summary import SUMMARY
-from diptych.records import Predictions, Result, check_result, merge_results, read_results, write_results
+from diptych.records import Predictions, check_result, merge_results, parse_result, read_results, write_results
 from diptych.train import CheckpointConfig
 from diptych.train.checkpoint import Checkpoints
 
@@ -64,7 +64,7 @@ def check_results(path: Path) -> None:
     results = read_results(path)
     for result in results:
         check_result(result)
-    own = Result(**{**ROW, "model": "another"})
+    own = parse_result({**ROW, "model": "another"})
     write_results([own], path)
     merge_results([own], path)
     assert own in read_results(path) and len(read_results(path)) <= len(results) + 1
@@ -89,6 +89,9 @@ def exhibit_row(rng: random.Random) -> dict[str, Any]:
     breeds = {f"Breed {number}": number / 40 for number in range(37)}
     settings |= {"accuracy": breeds, "probability": breeds} if rng.random() < 0.1 else {}
     row = {**ROW, "task": task, "dataset": rng.choice(sets), "model": rng.choice(["m", "ViT-B-32/openai", "RN50"])}
+    if rng.random() < 0.5:  # a row of today; the others are of the form before `condition`
+        del row["paper"]
+        row["condition"] = rng.choice(CONDITIONS)
     return {**row, "metric": rng.choice(METRICS), "protocol": rng.choice(PROTOCOLS), "run": {"settings": settings}}
 
 
@@ -103,6 +106,17 @@ PROTOCOLS = (
     "nearest",
 )
 PROTOCOLS += ("probe 4-shot on imagenet-a", "static", "adaptive", "words", "image to text", "text to image", "frames")
+PROTOCOLS += ("adapted", "draws", "names", "frames_averaged")
+CONDITIONS: tuple[dict[str, Any], ...] = (
+    {},
+    {"classifier": "probe", "shots": 4},
+    {"classifier": "probe", "shots": "full", "subset": "ImageNet-A"},
+    {"classifier": "static", "subset": "ImageNet-R"},
+    {"classifier": "adaptive"},
+    {"shift": "gaussian noise", "severity": 3},
+    {"shots": 0.5},
+    {"subset": 3, "severity": "x"},
+)
 METRICS = ("accuracy", "mean_per_class_accuracy", "roc_auc", "accuracy_top_5", "recall_at_1", "recall_at_5", "mwap")
 METRICS += ("within_25km", "within_1km", "median_error_km", "accuracy_pm_0", "mean_of_top_1_and_5", "map_11_points")
 

@@ -8,7 +8,8 @@ micro-batches; all Results of `diptych evaluate default --suite paper` on the em
 CIFAR-10 (where ../shared/data has it); digests of encoded images and texts; and digests of all exhibits, made from the
 paper's own numbers and from those Results.
 
-Every number goes through the command line or a public name, so that the same script runs on any commit:
+Every number goes through the command line or a public name, so that the same script runs on any commit. Results of two
+commits are compared as the later one reads them, so that fields that were renamed on purpose are no difference:
 
     PYTHONPATH=OTHER_CHECKOUT python tests/golden/record.py other.json
 
@@ -60,7 +61,10 @@ def main() -> None:
     arguments.out.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
     if arguments.compare:
         before = json.loads(arguments.compare.read_text())
-        differences = [line for name in arguments.only for line in compare(before[name], record[name], name)]
+        parts = {name: (before[name], record[name]) for name in arguments.only}
+        if "results" in parts:
+            parts["results"] = (comparable(before["results"]), comparable(record["results"]))
+        differences = [line for name, pair in parts.items() for line in compare(*pair, name)]
         print("\n".join(differences) or f"{', '.join(arguments.only)}: nothing changed")
         sys.exit(bool(differences))
 
@@ -93,17 +97,31 @@ def results(folder: Path) -> dict[str, Any]:
         write_part_of_cifar10(folder / "sets" / "cifar10")
     run("evaluate", "default", "--suite", "paper", "--data-root", folder / "sets", "--out", folder / "out")
     rows = [json.loads(line) for line in (folder / "out/results.jsonl").read_text().splitlines()]
-    numbers = {"/".join(map(str, identity(row))): [row[name] for name in NUMBERS] for row in rows}
-    assert len(numbers) == len(rows), "two Results of one identity"
-    return {"numbers": numbers, "exhibits": exhibits_of(folder / "out")}
+    kept = [{name: value for name, value in row.items() if name != "run"} for row in rows]
+    return {"rows": kept, "exhibits": exhibits_of(folder / "out")}
 
 
 NUMBERS = ("value", "n", "low", "high", "interval")
+OLD_IDENTITY = ("task", "dataset", "split", "metric", "protocol", "model")
 
 
-def identity(row: Mapping[str, Any]) -> tuple[Any, ...]:
-    """What a row measures, in the words of the file format before `condition`."""
-    return tuple(row[name] for name in ("task", "dataset", "split", "metric", "protocol", "model"))
+def comparable(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Results of a record by what they measure, read as this version of Diptych reads the files of either commit.
+
+    Records of before had no rows, but "numbers" by the fields of OLD_IDENTITY with "/" between.
+    """
+    from diptych.records import parse_results
+
+    rows = record.get("rows")
+    if rows is None:
+        rows = [
+            {**dict(zip(OLD_IDENTITY, name.split("/", 5), strict=True)), **dict(zip(NUMBERS, values, strict=True))}
+            for name, values in record["numbers"].items()
+        ]
+    found = parse_results(rows)
+    numbers = {str(one.identity): [getattr(one, name) for name in NUMBERS] for one in found}
+    assert len(numbers) == len(found), "two Results of one identity"
+    return {"numbers": numbers, "exhibits": record["exhibits"]}
 
 
 def paper(folder: Path) -> dict[str, str]:

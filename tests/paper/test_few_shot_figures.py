@@ -13,12 +13,14 @@ from diptych.report.curves import line_chart
 from diptych.report.table import Cell, to_markdown
 
 
-def result(task, dataset, protocol, value, *, model="small", metric="accuracy", values=None, per_class=None):
+def result(
+    task, dataset, protocol, value, *, model="small", metric="accuracy", values=None, per_class=None, **condition
+):
     settings = {"values": values or [value]}
     settings |= {"examples_per_class": per_class} if per_class else {}
     low, high = (min(values), max(values)) if values else (None, None)
     return Result(
-        task, dataset, "test", metric, value, 100, low, high, None, protocol, model, None, {"settings": settings}
+        task, dataset, "test", metric, value, 100, low, high, None, protocol, model, condition, {"settings": settings}
     )
 
 
@@ -26,10 +28,12 @@ def few(dataset, scores, *, classifier="probe", per_class=64, model="small", spr
     """A curve over 1, 2, 4, ... shots."""
     return [
         result(
-            "few_shot",
+            "few_shot" if classifier == "probe" else "few_shot_from_texts",
             dataset,
-            f"{classifier} {2**power}-shot",
+            "draws",
             value,
+            classifier=classifier,
+            shots=2**power,
             values=[value - spread, value, value + spread],
             per_class=per_class,
             model=model,
@@ -123,8 +127,8 @@ class TestFigure6:
         assert [round(cell.value) for cell in cells(table, "CIFAR10")] == [50, 30, 40, 50, 60, 70, 75, 90]
 
     def test_the_range_is_that_of_the_draws_means(self):
-        first = result("few_shot", "A", "probe 1-shot", 0.3, values=[0.2, 0.3, 0.4])
-        second = result("few_shot", "B", "probe 1-shot", 0.5, values=[0.6, 0.5, 0.4])
+        first = result("few_shot", "A", "draws", 0.3, values=[0.2, 0.3, 0.4], classifier="probe", shots=1)
+        second = result("few_shot", "B", "draws", 0.5, values=[0.6, 0.5, 0.4], classifier="probe", shots=1)
         mean = mean_over_sets([first, second])  # draw by draw 0.4, 0.4, 0.4
         assert (mean.value, mean.low, mean.high) == pytest.approx((40, 40, 40))
         assert mean_over_sets([first]).low == pytest.approx(20)
@@ -268,14 +272,18 @@ PLAIN = ("ImageNetV2", "ImageNet-A", "ImageNet-R", "ObjectNet", "ImageNet-Sketch
 
 
 def under_shift(shots, x, y, classifier="probe"):
-    protocol = f"{classifier} {shots}-shot"
-    found = [result("few_shot", "ImageNet", protocol, x)]
-    found += [result("few_shot", "ImageNet", f"{protocol} on {part}", x) for part in PARTS]
-    found += [result("few_shot", name, protocol, y) for name in PLAIN]
+    def few_shot(name, value, **more):
+        return result("few_shot", name, "draws", value, classifier=classifier, shots=shots, **more)
+
+    found = [few_shot("ImageNet", x), *(few_shot("ImageNet", x, subset=part) for part in PARTS)]
+    found += [few_shot(name, y) for name in PLAIN]
     for name in PARTS[3:]:  # pm-0 and pm-10 count half each
-        found += [result("few_shot", name, protocol, y + 0.1, metric="accuracy_pm_0")]
-        found += [result("few_shot", name, protocol, y - 0.1, metric="accuracy_pm_10")]
+        found += [few_shot(name, y + 0.1, metric="accuracy_pm_0"), few_shot(name, y - 0.1, metric="accuracy_pm_10")]
     return found
+
+
+def _subset(one):
+    return {name: value for name, value in one.condition.items() if name == "subset"}
 
 
 class TestFigure15:
@@ -292,16 +300,14 @@ class TestFigure15:
         results = [
             one for shots, x in ((1, 0.5), (2, 0.6), (4, 0.7), (16, 0.8)) for one in under_shift(shots, x, x - 0.3)
         ]
-        static = [dataclasses.replace(one, task="zero_shot", protocol="static") for one in under_shift(1, 0.75, 0.6)]
-        parts = [
+        static = [
             dataclasses.replace(
-                one, protocol=few.protocol.removeprefix("probe 1-shot ") if "on" in few.protocol else "ensemble"
+                one, task="robustness", protocol="ensemble", condition={"classifier": "static", **_subset(one)}
             )
-            if one.dataset == "ImageNet"
-            else one
-            for one, few in zip(static, under_shift(1, 0.75, 0.6), strict=True)
+            for one in under_shift(1, 0.75, 0.6)
         ]
-        shown = FIGURE_15.build(results + parts)
+        whole = dataclasses.replace(static[0], task="zero_shot", condition={})
+        shown = FIGURE_15.build([*results, whole, *static[1:]])
         rows = [row for name, row in shown.tables[0].rows if name == "small, probe"]
         assert sorted(row[0] for row in rows) == ["1", "16", "2", "4", "zero-shot"]
         assert shown.title == (

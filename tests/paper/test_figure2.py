@@ -126,6 +126,7 @@ def test_the_figure_has_a_curve_for_each_and_everything_is_written(figure):
     assert numbers["curves"][DECODER][2]["accuracy"] == done.curves[DECODER][2].accuracy
     assert numbers["ratios"][0]["paper"] == 3.0 and len(numbers["ratios"]) == 4
     assert "<svg" in done.picture.read_text() and "Transformer, contrastive" in done.page.read_text()
+    assert "curves are read off the plot" in done.page.read_text()
     tables = figure2_tables(done)
     assert [table.row_count for table in tables] == [5, 4]
     assert json.loads((out / FOLDERS[WORDS] / "config.json").read_text())["objective"] == "prediction"

@@ -89,7 +89,7 @@ def test_a_miniature_ladder(tmp_path):
     rights = numbers["models"][0]["sets"]
     assert done.errors[0] == pytest.approx(100 - 50 * sum(right / n for right, n in rights.values()))
     assert numbers["paper"]["law"]["a"] == pytest.approx(54.0, abs=0.05)
-    assert 'class="band' in done.picture.read_text() and "the paper" in done.page.read_text().lower()
+    assert 'class="band' in done.picture.read_text() and "errors are read off the plot" in done.page.read_text()
     assert figure9_table(done).row_count == 3
     # A finished ladder is drawn again from what is there; another one may not take its place.
     before = (tmp_path / "out" / "size-1" / "log.jsonl").stat().st_mtime_ns

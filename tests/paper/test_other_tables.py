@@ -168,7 +168,7 @@ def test_table_14_tells_probes_from_zero_shot():
         result("zero_shot", "MNIST", "accuracy", 0.5, "ensemble"),
         result("zero_shot", "HatefulMemes", "accuracy", 0.6, "ensemble"),
         result("zero_shot", "HatefulMemes", "roc_auc", 0.55, "ensemble"),
-        result("lexicon", "IIIT5K", "accuracy", 0.75, "own lexicon"),
+        result("lexicon", "IIIT5K", "accuracy", 0.75, "own_lexicon"),
         result("linear_probe", "MNIST", "accuracy", 0.925, "features", "raw-pixels/28"),
         result("linear_probe", "MNIST", "accuracy", 0.9, "features"),
     ]
@@ -183,10 +183,10 @@ def test_table_14_tells_probes_from_zero_shot():
 def test_table_15_tells_one_frame_from_several():
     results = [
         result("zero_shot", "UCF101", "accuracy", 0.7, "ensemble"),
-        result("video", "UCF101", "accuracy", 0.75, "frames averaged"),
-        result("video", "Kinetics700", "mean_of_top_1_and_5", 0.5, "frames averaged"),
-        result("video", "RareAct", "mean_weighted_average_precision", 0.4, "frames averaged"),
-        result("video", "RareAct", "mean_sampled_average_precision", 0.45, "frames averaged"),
+        result("video", "UCF101", "accuracy", 0.75, "frames_averaged"),
+        result("video", "Kinetics700", "mean_of_top_1_and_5", 0.5, "frames_averaged"),
+        result("video", "RareAct", "mean_weighted_average_precision", 0.4, "frames_averaged"),
+        result("video", "RareAct", "mean_sampled_average_precision", 0.45, "frames_averaged"),
         result("linear_probe", "UCF101", "accuracy", 0.875, "features"),
     ]
     (table,) = TABLE_15.build(results).tables
@@ -199,10 +199,10 @@ def test_table_15_tells_one_frame_from_several():
 
 def test_table_17_says_how_many_references_there_were():
     results = [
-        result("geolocation", "IM2GPS", f"within_{radius}_km", share, "nearest neighbour", reference=12345)
+        result("geolocation", "IM2GPS", f"within_{radius}_km", share, "nearest_neighbour", reference=12345)
         for radius, share in ((1, 0.01), (25, 0.05), (200, 0.1), (750, 0.2), (2500, 0.5))
     ]
-    results.append(result("geolocation", "IM2GPS", "median_error_km", 2400.0, "nearest neighbour", reference=12345))
+    results.append(result("geolocation", "IM2GPS", "median_error_km", 2400.0, "nearest_neighbour", reference=12345))
     shown, name, row = first_row(TABLE_17, results)
     assert name == "ours" and row["2500 km"].value == 50 and row["median error, km"].value == 2400
     assert "ours: 12,345 reference photographs." in shown.notes

@@ -31,9 +31,7 @@ def measure(folder, model: str, right: np.ndarray, dataset="CIFAR10", protocol="
         predictions_path(folder, model, dataset, "test", protocol),
     )
     value = float(right.mean())
-    return Result(
-        "zero_shot", dataset, "test", "accuracy", value, len(right), None, None, None, protocol, model, None, {}
-    )
+    return Result("zero_shot", dataset, "test", "accuracy", value, len(right), None, None, None, protocol, model)
 
 
 def answers(share: float, num: int = NUM) -> np.ndarray:

@@ -57,7 +57,7 @@ def kept(folder, dataset, metric, protocol, right):
     path = predictions_path(folder, "m", dataset, "test", protocol)
     write_predictions(Predictions(keys, labels, classes[:, None], scores), path)
     value = float(np.mean([right[labels == one].mean() for one in range(10)]))
-    return Result("zero_shot", dataset, "test", metric, value, len(right), None, None, None, protocol, "m", None, {})
+    return Result("zero_shot", dataset, "test", metric, value, len(right), None, None, None, protocol, "m")
 
 
 def test_the_bars_of_figure_4_have_paired_intervals(tmp_path):

@@ -10,21 +10,22 @@ from diptych.paper.summary import summary
 from diptych.records import Result
 
 
-def few(protocol: str, value: float) -> Result:
-    interval = "range of 3 seeds"
-    return Result("few_shot", "CIFAR10", "test", "accuracy", value, 9, 0.1, 0.9, interval, protocol, "a", None, {})
+def few(classifier: str, shots: int, value: float) -> Result:
+    condition = {"classifier": classifier, "shots": shots}
+    where = ("few_shot", "CIFAR10", "test", "accuracy")
+    return Result(*where, value, 9, 0.1, 0.9, "range of 3 seeds", "draws", "a", condition)
 
 
 def test_curves_stand_together_in_the_order_of_their_shots():
-    protocols = [f"{kind} {shots}-shot" for shots in (1, 16, 128, 2, 4) for kind in ("probe", "interpolated")]
-    (table,) = summary([few(protocol, 0.5) for protocol in protocols]).tables
+    ways = [(kind, shots) for shots in (1, 16, 128, 2, 4) for kind in ("probe", "interpolated")]
+    (table,) = summary([few(*way, 0.5) for way in ways]).tables
     assert [name for name, _ in table.rows] == [
         f"{kind} {shots}-shot" for kind in ("interpolated", "probe") for shots in (1, 2, 4, 16, 128)
     ]
 
 
 def test_a_range_of_draws_is_called_one():
-    (table,) = summary([few("probe 1-shot", 0.5)]).tables
+    (table,) = summary([few("probe", 1, 0.5)]).tables
     assert table.notes == ["Ranges: the lowest and the highest of 3 draws of the training images."]
     counted = Result("zero_shot", "CIFAR10", "test", "accuracy", 0.5, 9, 0.1, 0.9, "clopper-pearson 99.5%", "x", "a")
     (table,) = summary([counted]).tables
@@ -41,10 +42,26 @@ def test_settings_of_another_kind_are_as_if_there_were_none(name):
     build = summary if name == "summary" else EXHIBITS[name].build
     settings = itertools.cycle(ODD)
     rows = [
-        Result(task, dataset, "test", metric, 0.5, 9, *[None] * 3, protocol, "RN50", None, {"settings": next(settings)})
+        Result(
+            task,
+            dataset,
+            "test",
+            metric,
+            0.5,
+            9,
+            *[None] * 3,
+            protocol,
+            "RN50",
+            condition,
+            {"settings": next(settings)},
+        )
         for task, dataset in (("zero_shot", "CIFAR10"), ("few_shot", "CIFAR10"), ("human", "OxfordPets"))
         for metric in ("accuracy", "recall_at_1")
-        for protocol in ("ensemble", "probe 4-shot", "zero-shot")
+        for protocol, condition in (
+            ("ensemble", {}),
+            ("draws", {"classifier": "probe", "shots": 4}),
+            ("zero-shot", {}),
+        )
     ]
     plain = [dataclasses.replace(one, run={}) for one in rows]
     assert repr(build(rows)) == repr(build(plain))
@@ -52,7 +69,7 @@ def test_settings_of_another_kind_are_as_if_there_were_none(name):
 
 def test_a_setting_is_of_the_kind_that_is_asked_for():
     told = {"a": 3, "b": 0.5, "c": True, "d": float("nan"), "e": "x", "f": 10**400}
-    one = Result("t", "d", "test", "accuracy", 0.5, 9, None, None, None, "p", "m", None, {"settings": told})
+    one = Result("t", "d", "test", "accuracy", 0.5, 9, None, None, None, "p", "m", {}, {"settings": told})
     assert [one.setting(name, float) for name in told] == [3, 0.5, None, None, None, None]
     assert [one.setting(name, int) for name in told] == [3, None, None, None, None, None]
     assert [one.setting(name, str) for name in told] == [None, None, None, None, "x", None]
@@ -61,7 +78,7 @@ def test_a_setting_is_of_the_kind_that_is_asked_for():
 
 def zero(dataset: str, value: float, low: float, model: str = "a", **settings) -> Result:
     interval, run = "clopper-pearson 99.5%", {"settings": settings} if settings else {}
-    return Result("zero_shot", dataset, "test", "accuracy", value, 99, low, 1.0, interval, "ensemble", model, None, run)
+    return Result("zero_shot", dataset, "test", "accuracy", value, 99, low, 1.0, interval, "ensemble", model, {}, run)
 
 
 def test_the_heading_says_where_a_model_is_good_and_where_it_guesses():
@@ -76,7 +93,7 @@ def test_the_heading_says_where_a_model_is_good_and_where_it_guesses():
     # 1,000 classes of ImageNet by a classifier of 1,000: a shift's 200 would be the wrong chance.
     shift = dataclasses.replace(zero("ImageNet-A", 0.004, 0.003), task="robustness", protocol="static")
     assert not summary([shift]).tables[0].rows[0][1][1].chance
-    assert summary([few("probe 1-shot", 0.5)]).title == "1 number of 1 model on 1 set"
+    assert summary([few("probe", 1, 0.5)]).title == "1 number of 1 model on 1 set"
     three = [zero("CIFAR10", 0.5, 0.3, model) for model in "abc"]
     assert (
         summary(three).title == "; ".join(f"{model} zero-shot: 50.0 % on CIFAR10" for model in "ab") + "; 1 more below"

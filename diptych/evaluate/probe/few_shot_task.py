@@ -37,12 +37,14 @@ from diptych.evaluate.probe.training_set import deviations, note_learned, open_t
 from diptych.evaluate.results import make_result
 from diptych.evaluate.shown_classes import classes_shown, joined, note_tested, open_tested
 from diptych.evaluate.tasks.robustness import check_learned_by_card, judge, pooling, shift_results, subset_results
-from diptych.evaluate.tasks.task import Setting, Task, with_classes_of
+from diptych.evaluate.tasks.task import Measurement, Setting, Task, with_classes_of
 from diptych.evaluate.tasks.zero_shot import words
 from diptych.evaluate.zero_shot.class_embeddings import class_embeddings
 from diptych.files import write_whole
 from diptych.records import Result
 
+DRAWS = "draws"
+"""The protocol: a number is the mean over several draws of the examples."""
 NUM_SEEDS = 3
 VERSION = 3
 """Of draws and choices; raised when the same vectors would give other classifiers."""
@@ -98,7 +100,14 @@ class Pool:
 
 
 def few_shot_results(
-    encoder: Encoder, pool: Pool, benchmark: Benchmark, test: Encoded, classifiers: Sequence[str], seed: int = 0
+    encoder: Encoder,
+    pool: Pool,
+    benchmark: Benchmark,
+    test: Encoded,
+    classifiers: Sequence[str],
+    seed: int = 0,
+    *,
+    task: str = "few_shot",
 ) -> list[Result]:
     """Learn from NUM_SEEDS draws of each size that the training examples allow, and measure each on a test split.
 
@@ -110,7 +119,8 @@ def few_shot_results(
         classifiers: some of CLASSIFIERS, all on vectors of the pool's kind.
         seed: the draws' seeds count up from it.
     Returns:
-        by metric and protocol ("probe 16-shot") the mean over the draws; low and high are their range.
+        by metric and condition ({"classifier": "probe", "shots": 16}) the mean over the draws, which the protocol is
+        named after; low and high are their range.
     """
     sizes = np.bincount(pool.train.labels)
     seeds = [seed + draw for draw in range(NUM_SEEDS)]
@@ -134,8 +144,8 @@ def few_shot_results(
                 settings["deviations"] = list(pool.deviations)
             if fits[0].share is not None:
                 settings["share"] = [fit.share for fit in fits]
-            protocol = f"{classifier} {shots}-shot"
-            measured = [_measured(encoder, benchmark, test, fit, protocol) for fit in fits]
+            how = {"task": task, "protocol": DRAWS, "condition": {"classifier": classifier, "shots": shots}}
+            measured = [_measured(encoder, benchmark, test, fit, how) for fit in fits]
             results += [over_draws(one, settings) for one in zip(*measured, strict=True)]
     return results
 
@@ -150,21 +160,29 @@ def over_draws(results: Sequence[Result], settings: dict[str, Any]) -> Result:
     )
 
 
-def _measured(encoder: Encoder, benchmark: Benchmark, test: Encoded, fit: Fit, protocol: str) -> Iterator[Result]:
+def _measured(
+    encoder: Encoder, benchmark: Benchmark, test: Encoded, fit: Fit, how: Mapping[str, Any]
+) -> Iterator[Result]:
     """What one classifier gives: the card's metric; on ImageNet also the parts that match its shifts."""
     card = benchmark.card
     if card is not None and card.shift_of is not None:
         judged = judge(test, fit.scores, pooling(card))
-        yield from shift_results(encoder, benchmark, test, judged, protocol, task="few_shot")
+        yield from shift_results(encoder, benchmark, test, judged, **how)
         return
     metric = card.metric if card else "accuracy"
     found = Score(point(metric, test.labels, fit.scores(test.vectors)), len(test.labels))
-    where = ("few_shot", benchmark.name, benchmark.split, metric, found)
-    settings = {"broken": test.num_broken} if test.num_broken else None
-    yield make_result(*where, protocol=protocol, encoder=encoder, fingerprint=benchmark.fingerprint, settings=settings)
+    yield make_result(
+        dataset=benchmark.name,
+        split=benchmark.split,
+        metric=metric,
+        score=found,
+        encoder=encoder,
+        fingerprint=benchmark.fingerprint,
+        settings={"broken": test.num_broken} if test.num_broken else None,
+        **how,
+    )
     if card is not None and has_shifts(card) and not benchmark.differs:  # otherwise its parts cannot be told
-        for result in subset_results(encoder, benchmark, test, fit.scores, task="few_shot"):
-            yield dataclasses.replace(result, protocol=f"{protocol} {result.protocol}")
+        yield from subset_results(encoder, benchmark, test, fit.scores, **how)
 
 
 def point(metric: str, labels: np.ndarray, scores: np.ndarray) -> float:
@@ -186,7 +204,7 @@ def point(metric: str, labels: np.ndarray, scores: np.ndarray) -> float:
     raise InputError(f"few-shot learning of {scores.shape[1]} classes is not measured by {metric}")
 
 
-def _measure(encoder: Encoder, card: Card, setting: Setting, classifiers: Sequence[str]) -> list[Result]:
+def _measure(task: str, encoder: Encoder, card: Card, setting: Setting, classifiers: Sequence[str]) -> Measurement:
     home = home_of(card)
     train, test = open_tested(home, setting, "train"), open_tested(card, setting)
     if card.shift_of is not None:
@@ -215,7 +233,7 @@ def _measure(encoder: Encoder, card: Card, setting: Setting, classifiers: Sequen
     )
     for deviation in pool.deviations:
         _log.warning("%s: draws %s", home.title, deviation)
-    return few_shot_results(encoder, pool, test, tested, classifiers, setting.seed)
+    return Measurement(few_shot_results(encoder, pool, test, tested, classifiers, setting.seed, task=task))
 
 
 def _applies(card: Card) -> bool:
@@ -236,7 +254,7 @@ FEW_SHOT = Task(
     name="few_shot",
     applies=_applies,
     splits=_splits,
-    measure=lambda encoder, card, setting: _measure(encoder, card, setting, CLASSIFIERS[:1]),
+    measure=lambda encoder, card, setting: _measure("few_shot", encoder, card, setting, CLASSIFIERS[:1]),
     version=3,  # 2 went astray where classes have no example
     needs_texts=False,
     others=_others,
@@ -247,11 +265,11 @@ FEW_SHOT_FROM_TEXTS = Task(
     name="few_shot_from_texts",
     applies=_applies,
     splits=_splits,
-    measure=lambda encoder, card, setting: _measure(encoder, card, setting, CLASSIFIERS[1:]),
+    measure=lambda encoder, card, setting: _measure("few_shot_from_texts", encoder, card, setting, CLASSIFIERS[1:]),
     version=3,  # 2 went astray where classes have no example
     others=_others,
 )
-"""The two classifiers that begin at zero-shot, on embeddings. Their Results have the task "few_shot" too."""
+"""The two classifiers that begin at zero-shot, on embeddings."""
 
 
 def _write(fit: Fit, path: Path) -> None:

@@ -18,7 +18,7 @@ from diptych.evalsets.cards import has_shifts, home_of, is_paper_set
 from diptych.evalsets.opening import open_card
 from diptych.evaluate.encoded import Encoded, encode_set
 from diptych.evaluate.metrics.score import Score, of_repeats, relevance, score
-from diptych.evaluate.predictions import predictions_path, top_predictions, write_predictions
+from diptych.evaluate.predictions import predictions_path_of, top_predictions, write_predictions
 from diptych.evaluate.probe.kept import Learned, learn_probe
 from diptych.evaluate.probe.training_set import note_learned
 from diptych.evaluate.results import make_result
@@ -31,16 +31,15 @@ from diptych.evaluate.tasks.robustness import (
     shift_results,
     subset_results,
 )
-from diptych.evaluate.tasks.task import Setting, Task, with_classes_of
-from diptych.records import Result
+from diptych.evaluate.tasks.task import Measurement, Setting, Task, with_classes_of
 
-ADAPTED = "adapted to ImageNet"
+ADAPTED = "adapted"
 
 _PROTOCOLS = {"features": "features", "embeddings": "projected"}
 _log = logging.getLogger(__name__)
 
 
-def _measure(encoder: Encoder, card: Card, setting: Setting, kind: str) -> list[Result]:
+def _measure(task: str, encoder: Encoder, card: Card, setting: Setting, kind: str) -> Measurement:
     folds: Sequence[int | None] = _folds(card, setting)
     found, learned, notes = [], [], []
     for fold in folds:
@@ -66,13 +65,14 @@ def _measure(encoder: Encoder, card: Card, setting: Setting, kind: str) -> list[
         found = [of_repeats(values, found[0].n, f"range of {len(values)} folds")]
     if pictures.num_broken:
         settings["broken"] = pictures.num_broken
-    elif setting.predictions is not None and card.task != "multi_label":
-        path = predictions_path(setting.predictions, encoder.name, test.name, test.split, _PROTOCOLS[kind])
-        write_predictions(top_predictions(pictures.keys, pictures.labels, [scores]), path)
-    where = ("linear_probe", test.name, test.split, card.metric, found[0])
-    protocol = _PROTOCOLS[kind]
-    fingerprint = test.fingerprint
-    return [make_result(*where, protocol=protocol, encoder=encoder, fingerprint=fingerprint, settings=settings)]
+    where = (task, test.name, test.split, card.metric, found[0])
+    protocol, fingerprint = _PROTOCOLS[kind], test.fingerprint
+    result = make_result(*where, protocol=protocol, encoder=encoder, fingerprint=fingerprint, settings=settings)
+    if pictures.num_broken or setting.predictions is None or card.task == "multi_label":
+        return Measurement([result])
+    path = predictions_path_of(setting.predictions, result)
+    write_predictions(top_predictions(pictures.keys, pictures.labels, [scores]), path)
+    return Measurement([result], (path,))
 
 
 def _note_learned(learned: Learned, test: Benchmark, tested: Set[int], setting: Setting) -> dict[str, Any]:
@@ -106,7 +106,7 @@ def _score(card: Card, test: Benchmark, pictures: Encoded, scores: np.ndarray, s
     return score(card.metric, pictures.labels, scores, relevant=relevant, counted=counted, seed=seed)
 
 
-def _measure_imagenet(encoder: Encoder, card: Card, setting: Setting) -> list[Result]:
+def _measure_imagenet(encoder: Encoder, card: Card, setting: Setting) -> Measurement:
     """ImageNet's probe on a shift, or on the parts of ImageNet that match the shifts."""
     kind = about(encoder).probe_vectors
     train, test = open_tested(home_of(card), setting, "train"), open_tested(card, setting)
@@ -115,12 +115,13 @@ def _measure_imagenet(encoder: Encoder, card: Card, setting: Setting) -> list[Re
     tested = note_tested(test, pictures, setting)
     learned = learn_probe(encoder, home_of(card), setting, kind)
     classes = joined(tested, _note_learned(learned, test, classes_shown(pictures), setting))
+    how: dict[str, Any] = {"task": "imagenet_probe", "protocol": ADAPTED}
     if has_shifts(card):
-        return subset_results(encoder, test, pictures, learned.fitted.scores, task="linear_probe", settings=classes)
+        return Measurement(subset_results(encoder, test, pictures, learned.fitted.scores, settings=classes, **how))
     judged = judge(pictures, learned.fitted.scores, pooling(card))
     named = ("lambda", "train", "validation", "converged", "excess", "search ends at", "deviations")
     settings = {name: learned.settings[name] for name in named if name in learned.settings} | classes
-    return shift_results(encoder, test, pictures, judged, ADAPTED, task="linear_probe", settings=settings)
+    return Measurement(shift_results(encoder, test, pictures, judged, settings=settings, **how))
 
 
 def _applies(card: Card) -> bool:
@@ -132,7 +133,9 @@ LINEAR_PROBE = Task(
     name="linear_probe",
     applies=_applies,
     splits=lambda card: ("train", "val", "test"),
-    measure=lambda encoder, card, setting: _measure(encoder, card, setting, about(encoder).probe_vectors),
+    measure=lambda encoder, card, setting: _measure(
+        "linear_probe", encoder, card, setting, about(encoder).probe_vectors
+    ),
     version=3,  # 2 took the larger of penalties with equal scores
     needs_texts=False,
     folds=lambda card: card.folds,
@@ -143,12 +146,12 @@ PROJECTED_PROBE = Task(
     name="projected_probe",
     applies=_applies,
     splits=lambda card: ("train", "val", "test"),
-    measure=lambda encoder, card, setting: _measure(encoder, card, setting, "embeddings"),
+    measure=lambda encoder, card, setting: _measure("projected_probe", encoder, card, setting, "embeddings"),
     version=3,  # 2 took the larger of penalties with equal scores
     needs_texts=False,
     folds=lambda card: card.folds,
 )
-"""The same on embeddings; its Results have the task "linear_probe" and the protocol "projected"."""
+"""The same on embeddings, protocol "projected"."""
 
 IMAGENET_PROBE = Task(
     name="imagenet_probe",
@@ -159,4 +162,4 @@ IMAGENET_PROBE = Task(
     needs_texts=False,
     others=lambda card: ((home_of(card).name, "train"), (home_of(card).name, "val")),
 )
-"""ImageNet's probe under its natural shifts (figure 14); its Results have the task "linear_probe"."""
+"""ImageNet's probe under its natural shifts (figure 14), protocol "adapted"; on ImageNet with the part as "subset"."""

@@ -25,12 +25,11 @@ from diptych.evaluate.metrics.score import COUNTED, RESAMPLED, Score
 from diptych.evaluate.metrics.similarity import nearest, similarity_blocks
 from diptych.evaluate.metrics.statistics import clopper_pearson
 from diptych.evaluate.results import make_result
-from diptych.evaluate.tasks.task import Setting, Task
-from diptych.records import Result
+from diptych.evaluate.tasks.task import Measurement, Setting, Task
 
 logger = logging.getLogger(__name__)
 
-PROTOCOL = "nearest neighbour"
+PROTOCOL = "nearest_neighbour"
 _ALIKE = 0.999  # cosine above which two pictures may be one; an equal one has 1, but for the rounding of bf16
 
 
@@ -114,7 +113,7 @@ def _contents(source: Source, keys: Iterable[str]) -> dict[str, set[bytes]]:
     return found
 
 
-def _measure(encoder: Encoder, card: Card, setting: Setting) -> list[Result]:
+def _measure(encoder: Encoder, card: Card, setting: Setting) -> Measurement:
     sides = []
     for split in ("train", "test"):
         benchmark = open_card(card, setting.data, split)
@@ -128,7 +127,7 @@ def _measure(encoder: Encoder, card: Card, setting: Setting) -> list[Result]:
     if excluded:
         logger.warning("%s: %d of %d reference photographs are the test's; left out", card.name, excluded, len(same))
     guesses = known[nearest(queries.vectors, reference.vectors, without=same)]
-    return [
+    results = [
         make_result(
             *("geolocation", card.name, "test", metric, value),
             protocol=PROTOCOL,
@@ -142,6 +141,7 @@ def _measure(encoder: Encoder, card: Card, setting: Setting) -> list[Result]:
         )
         for metric, value in distance_scores(great_circle_km(guesses, places), seed=setting.seed).items()
     ]
+    return Measurement(results)
 
 
 GEOLOCATION = Task(

@@ -24,7 +24,7 @@ from diptych.evaluate.metrics.similarity import class_probabilities
 from diptych.evaluate.provenance import run_record
 from diptych.evaluate.results import make_result
 from diptych.evaluate.shown_classes import note_tested, open_tested
-from diptych.evaluate.tasks.task import Setting, Task
+from diptych.evaluate.tasks.task import Measurement, Setting, Task
 from diptych.files import expanded
 from diptych.records import Result
 
@@ -207,27 +207,26 @@ def _places(values: np.ndarray) -> np.ndarray:
     return (np.cumsum(counts) - (counts - 1) / 2)[index]
 
 
-def _measure(encoder: Encoder, card: Card, setting: Setting) -> list[Result]:
+def _measure(encoder: Encoder, card: Card, setting: Setting) -> Measurement:
     benchmark = open_tested(card, setting)
     encoded = encode_set(encoder, benchmark, cache=setting.cache, num_workers=setting.num_workers)
     settings = note_tested(benchmark, encoded, setting)
     parts = class_probabilities(encoder, benchmark, encoded.vectors, cache=setting.cache)
     probabilities = np.concatenate([part for _, part in parts])
     found = per_class(encoded.labels, probabilities, benchmark.class_names)
-    return [
-        make_result(
-            *("human", card.name, "test", "mean_per_class_accuracy"),
-            score("mean_per_class_accuracy", encoded.labels, probabilities, seed=setting.seed),
-            protocol="zero-shot",
-            encoder=encoder,
-            fingerprint=benchmark.fingerprint,
-            settings={
-                **settings,
-                "accuracy": {name: accuracy for name, (accuracy, _) in found.items()},
-                "probability": {name: probability for name, (_, probability) in found.items()},
-            },
-        )
-    ]
+    result = make_result(
+        *("human", card.name, "test", "mean_per_class_accuracy"),
+        score("mean_per_class_accuracy", encoded.labels, probabilities, seed=setting.seed),
+        protocol="zero-shot",
+        encoder=encoder,
+        fingerprint=benchmark.fingerprint,
+        settings={
+            **settings,
+            "accuracy": {name: accuracy for name, (accuracy, _) in found.items()},
+            "probability": {name: probability for name, (_, probability) in found.items()},
+        },
+    )
+    return Measurement([result])
 
 
 HUMAN = Task("human", lambda card: card.has_human_study, lambda card: ("test",), _measure)

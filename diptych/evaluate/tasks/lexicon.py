@@ -18,12 +18,11 @@ from diptych.evaluate.metrics.score import COUNTED, Score
 from diptych.evaluate.metrics.statistics import clopper_pearson
 from diptych.evaluate.results import make_result
 from diptych.evaluate.tasks.retrieval import encode_captions
-from diptych.evaluate.tasks.task import Setting, Task
+from diptych.evaluate.tasks.task import Measurement, Setting, Task
 from diptych.evaluate.zero_shot.prompts import fill_template
-from diptych.records import Result
 
 TEMPLATE = 'a photo of the word: "{c}".'
-PROTOCOL = "own lexicon"
+PROTOCOL = "own_lexicon"
 
 
 def choose_words(vectors: np.ndarray, word_vectors: np.ndarray, lexicons: Sequence[np.ndarray]) -> np.ndarray:
@@ -60,7 +59,7 @@ def _lexicons(encoded: Encoded, where: str) -> list[tuple[str, ...]]:
     return found
 
 
-def _measure(encoder: Encoder, card: Card, setting: Setting) -> list[Result]:
+def _measure(encoder: Encoder, card: Card, setting: Setting) -> Measurement:
     benchmark = open_card(card, setting.data, "test")
     encoded = encode_set(encoder, benchmark, cache=setting.cache, num_workers=setting.num_workers)
     lexicons = _lexicons(encoded, f"{card.name}/test")
@@ -74,15 +73,14 @@ def _measure(encoder: Encoder, card: Card, setting: Setting) -> list[Result]:
         for own, best, label in zip(lexicons, chosen, encoded.labels, strict=True)
     )
     n = len(lexicons)
-    return [
-        make_result(
-            *("lexicon", card.name, "test", "accuracy", Score(right / n, n, *clopper_pearson(right, n), COUNTED)),
-            protocol=PROTOCOL,
-            encoder=encoder,
-            fingerprint=benchmark.fingerprint,
-            settings={"template": TEMPLATE, "words": len(words), "cut": num_cut},
-        )
-    ]
+    result = make_result(
+        *("lexicon", card.name, "test", "accuracy", Score(right / n, n, *clopper_pearson(right, n), COUNTED)),
+        protocol=PROTOCOL,
+        encoder=encoder,
+        fingerprint=benchmark.fingerprint,
+        settings={"template": TEMPLATE, "words": len(words), "cut": num_cut},
+    )
+    return Measurement([result])
 
 
 LEXICON = Task("lexicon", lambda card: card.has_lexicons, lambda card: ("test",), _measure)

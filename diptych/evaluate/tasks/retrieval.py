@@ -24,7 +24,7 @@ from diptych.evaluate.metrics.score import COUNTED, Score
 from diptych.evaluate.metrics.similarity import BLOCK, check_vectors, similarity_blocks
 from diptych.evaluate.metrics.statistics import clopper_pearson
 from diptych.evaluate.results import make_result
-from diptych.evaluate.tasks.task import Setting, Task
+from diptych.evaluate.tasks.task import Measurement, Setting, Task
 from diptych.records import Result
 
 PREFIXES = {"prefixed": "a photo of ", "bare": ""}
@@ -226,9 +226,9 @@ def _recall(rank: np.ndarray, k: int) -> Score:
     return Score(found / n, n, *clopper_pearson(found, n), COUNTED)
 
 
-def _measure(encoder: Encoder, card: Card, setting: Setting) -> list[Result]:
+def _measure(encoder: Encoder, card: Card, setting: Setting) -> Measurement:
     benchmark = open_card(card, setting.data, "test")
-    return measure_retrieval(encoder, benchmark, cache=setting.cache, num_workers=setting.num_workers)
+    return Measurement(measure_retrieval(encoder, benchmark, cache=setting.cache, num_workers=setting.num_workers))
 
 
 RETRIEVAL = Task("retrieval", lambda card: card.task == "retrieval", lambda card: ("test",), _measure)

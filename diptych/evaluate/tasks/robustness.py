@@ -6,6 +6,7 @@ Source: CLIP paper, section 3.3 and appendix E.5; pm-k and the classes that belo
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,10 +23,10 @@ from diptych.evalsets.prompts import get_prompts
 from diptych.evaluate.encoded import Encoded, encode_set
 from diptych.evaluate.metrics.score import COUNTED, Score
 from diptych.evaluate.metrics.statistics import clopper_pearson
-from diptych.evaluate.predictions import predictions_path, top_predictions, write_predictions
+from diptych.evaluate.predictions import predictions_path_of, top_predictions, write_predictions
 from diptych.evaluate.results import make_result
 from diptych.evaluate.shown_classes import note_tested, open_tested
-from diptych.evaluate.tasks.task import Setting, Task, check_classes_of_card
+from diptych.evaluate.tasks.task import Measurement, Setting, Task, check_classes_of_card
 from diptych.evaluate.zero_shot.class_embeddings import class_embeddings
 from diptych.evaluate.zero_shot.classifier import zero_shot_logits
 from diptych.records import Predictions, Result
@@ -130,9 +131,10 @@ def shift_results(
     benchmark: Benchmark,
     encoded: Encoded,
     judged: Predictions,
-    protocol: str,
     *,
-    task: str = "zero_shot",
+    task: str,
+    protocol: str,
+    condition: Mapping[str, str | int | float] | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> list[Result]:
     """Accuracy on a shift's pictures; of videos accuracy_pm_0 and accuracy_pm_10.
@@ -156,10 +158,14 @@ def shift_results(
         found = {"accuracy": _counted(int(right.sum()), len(right))}
     if encoded.num_broken:
         settings = {**(settings or {}), "broken": encoded.num_broken}
-    where, fingerprint = (benchmark.name, benchmark.split), benchmark.fingerprint
     return [
         make_result(
-            task, *where, name, one, protocol=protocol, encoder=encoder, fingerprint=fingerprint, settings=settings
+            *(task, benchmark.name, benchmark.split, name, one),
+            protocol=protocol,
+            condition=condition,
+            encoder=encoder,
+            fingerprint=benchmark.fingerprint,
+            settings=settings,
         )
         for name, one in found.items()
     ]
@@ -171,7 +177,9 @@ def subset_results(
     encoded: Encoded,
     scorer: Scorer,
     *,
-    task: str = "zero_shot",
+    task: str,
+    protocol: str,
+    condition: Mapping[str, str | int | float] | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> list[Result]:
     """Accuracy on the images of a set that belong to the classes of each of its shifts with some of them.
@@ -181,6 +189,8 @@ def subset_results(
     Args:
         benchmark: ImageNet, whose card says so.
         scorer: of ImageNet's 1,000 classes.
+    Returns:
+        Results whose condition has the shift as its "subset".
     """
     unsure = {label for label, _ in benchmark.unsure}
     subsets = subsets_of(benchmark.card) if benchmark.card else ()
@@ -204,7 +214,8 @@ def subset_results(
             task,
             *where,
             _counted(right[name], seen[name]),
-            protocol=f"on {name}",
+            protocol=protocol,
+            condition={**(condition or {}), "subset": name},
             encoder=encoder,
             fingerprint=fingerprint,
             settings=settings,
@@ -214,7 +225,7 @@ def subset_results(
     ]
 
 
-def _measure(encoder: Encoder, card: Card, setting: Setting) -> list[Result]:
+def _measure(encoder: Encoder, card: Card, setting: Setting) -> Measurement:
     benchmark = open_tested(card, setting)
     check_classes_of_card(benchmark)
     encoded = encode_set(encoder, benchmark, cache=setting.cache, num_workers=setting.num_workers)
@@ -222,19 +233,23 @@ def _measure(encoder: Encoder, card: Card, setting: Setting) -> list[Result]:
     home = home_of(card)
     words = get_prompts(home.prompts or home.name)
     static = text_scorer(encoder, words.class_names, words.templates, setting)
+    how: dict[str, Any] = {"task": "robustness", "protocol": "ensemble", "settings": settings}
     if has_shifts(card):
-        return subset_results(encoder, benchmark, encoded, static, settings=settings)
+        condition = {"classifier": "static"}
+        return Measurement(subset_results(encoder, benchmark, encoded, static, condition=condition, **how))
     judged = {"static": judge(encoded, static, pooling(card))}
     if card.has_own_names:
         names = benchmark.names or tuple((name,) for name in benchmark.class_names)
         judged["adaptive"] = judge(encoded, text_scorer(encoder, names, words.templates, setting))
-    results = []
-    for protocol, one in judged.items():
-        results += shift_results(encoder, benchmark, encoded, one, protocol, settings=settings)
+    results: list[Result] = []
+    paths: list[Path] = []
+    for classifier, one in judged.items():
+        found = shift_results(encoder, benchmark, encoded, one, condition={"classifier": classifier}, **how)
+        results += found
         if setting.predictions is not None:
-            path = predictions_path(setting.predictions, encoder.name, benchmark.name, benchmark.split, protocol)
-            write_predictions(one, path)
-    return results
+            paths.append(predictions_path_of(setting.predictions, found[0]))
+            write_predictions(one, paths[-1])
+    return Measurement(results, tuple(paths))
 
 
 def check_learned_by_card(train: Benchmark, test: Benchmark) -> None:
@@ -278,6 +293,6 @@ ROBUSTNESS = Task(
     splits=lambda card: ("test",),
     measure=_measure,
 )
-"""Zero-shot on the shifts, static and adaptive, and on the parts of ImageNet that match them. Its Results have the task
-"zero_shot". Where a shift's classes are ImageNet's own the adaptive classifier is the static one, which alone is shown.
+"""Zero-shot on the shifts, and on the parts of ImageNet that match them: condition["classifier"] is "static", of
+ImageNet's 1,000 classes, or "adaptive", of the shift's own. Where these are ImageNet's own the two are one, "static".
 """

@@ -23,10 +23,10 @@ from diptych.evaluate.metrics.score import score
 from diptych.evaluate.results import make_result
 from diptych.evaluate.shown_classes import classes_shown, note, open_tested
 from diptych.evaluate.tasks.robustness import vector_scorer
-from diptych.evaluate.tasks.task import Setting, Task
+from diptych.evaluate.tasks.task import Measurement, Setting, Task
 from diptych.evaluate.tasks.zero_shot import words
 from diptych.evaluate.zero_shot.class_embeddings import class_embeddings
-from diptych.records import Result
+from diptych.records import Result, kind_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,9 +95,8 @@ def measure_shifts(
         seed: of the shifts' draws.
         partial: whether few of a paper's set's classes will do; see `shown_classes.py`.
     Returns:
-        Results of the task "zero_shot", protocol "ensemble": of the set, then of "<set> <shift> <severity>"; what was
-        done stands in run["settings"] as "of", "shift", "severity" and "seed". First the metric that the set's card
-        names, if it is another than accuracy, then accuracy.
+        Results of the task "shifts", protocol "ensemble": of the set as it is, then with the condition {"shift",
+        "severity"}. First the metric that the set's card names, if it is another than accuracy, then accuracy.
     Raises:
         ConfigError: a shift or severity is not there, or the set has several labels a picture.
         DataError, InputError: as `encode_set` and `class_embeddings`.
@@ -117,12 +116,13 @@ def measure_shifts(
         settings = note(benchmark, "tested", classes_shown(encoded), len(encoded.keys) + broken, partial)
         settings |= {"broken": broken} if broken else {}
         if variant is not None:
-            settings |= {"of": benchmark.name, "shift": variant[0], "severity": variant[1], "seed": seed}
+            settings |= {"seed": seed}
         scores = scorer(encoded.vectors)
         results += [
             make_result(
-                *("zero_shot", one.name, one.split, measured, score(measured, encoded.labels, scores)),
+                *("shifts", benchmark.name, one.split, measured, score(measured, encoded.labels, scores)),
                 protocol="ensemble",
+                condition={} if variant is None else {"shift": variant[0], "severity": variant[1]},
                 encoder=encoder,
                 fingerprint=one.fingerprint,
                 settings=settings,
@@ -136,17 +136,17 @@ def summarise_shifts(results: Iterable[Result], metric: str = "accuracy") -> lis
     """Results of `measure_shifts`, of any number of models and sets among others, by model and set.
 
     A set without its number as it is, or without shifts, has no summary; of two measurements of one thing the later
-    counts.
+    counts. The number as it is may be zero-shot's: it is the same measurement.
     """
     clean: dict[tuple[str, str], Result] = {}
     found: dict[tuple[str, str], dict[str, dict[int, Result]]] = {}
     for result in results:
-        if (result.task, result.protocol, result.metric) != ("zero_shot", "ensemble", metric):
+        if (kind_of(result), result.protocol, result.metric) != ("zero_shot", "ensemble", metric):
             continue
-        shift, of, severity = result.setting("shift", str), result.setting("of", str), result.setting("severity", int)
-        if shift in SHIFTS and of is not None and severity is not None:
-            found.setdefault((result.model, of), {}).setdefault(shift, {})[severity] = result
-        else:
+        shift, severity = result.condition.get("shift"), result.condition.get("severity")
+        if shift in SHIFTS and isinstance(severity, int):
+            found.setdefault((result.model, result.dataset), {}).setdefault(str(shift), {})[severity] = result
+        elif not result.condition:
             clean[result.model, result.dataset] = result
     return [
         ShiftSummary(
@@ -157,11 +157,11 @@ def summarise_shifts(results: Iterable[Result], metric: str = "accuracy") -> lis
     ]
 
 
-def _measure(encoder: Encoder, card: Card, setting: Setting) -> list[Result]:
+def _measure(encoder: Encoder, card: Card, setting: Setting) -> Measurement:
     benchmark = open_tested(card, setting)
     options: dict[str, Any] = {"num_workers": setting.num_workers, "seed": setting.seed, "partial": setting.partial}
     # What is encoded here is never asked for again: keeping forty times the set would fill the disk.
-    return measure_shifts(encoder, benchmark, None, SEVERITIES, **options)
+    return Measurement(measure_shifts(encoder, benchmark, None, SEVERITIES, **options))
 
 
 SEVERITIES = (1, 3, 5)

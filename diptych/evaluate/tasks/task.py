@@ -41,6 +41,19 @@ class Setting:
 
 
 @dataclasses.dataclass(frozen=True)
+class Measurement:
+    """What a task measured on one set.
+
+    Attributes:
+        results: one Result per number; each has the name of the task.
+        predictions: the files of per-image Predictions that were written, all below `Setting.predictions`.
+    """
+
+    results: list[Result]
+    predictions: tuple[Path, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
 class Task:
     """One kind of measurement.
 
@@ -48,7 +61,7 @@ class Task:
         name: the `task` of its Results, and its name on the command line.
         applies: whether it can measure on a set.
         splits: the splits of a set that it reads.
-        measure: one Result per number.
+        measure: Results, and the files that it wrote.
         version: raised whenever the same model on the same data would give another number.
         others: (card, split) pairs of other sets that it reads for a set, such as ImageNet's training pictures for a
             shift.
@@ -59,7 +72,7 @@ class Task:
     name: str
     applies: Callable[[Card], bool]
     splits: Callable[[Card], tuple[str, ...]]
-    measure: Callable[[Encoder, Card, Setting], list[Result]]
+    measure: Callable[[Encoder, Card, Setting], Measurement]
     version: int = 1
     needs_texts: bool = True
     others: Callable[[Card], tuple[tuple[str, str], ...]] = lambda card: ()

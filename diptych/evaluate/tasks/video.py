@@ -26,10 +26,10 @@ from diptych.evaluate.tasks.rare_actions import (
     mean_sampled_average_precision,
     mean_weighted_average_precision,
 )
-from diptych.evaluate.tasks.task import Setting, Task
+from diptych.evaluate.tasks.task import Measurement, Setting, Task
 from diptych.records import Result
 
-PROTOCOL = "frames averaged"
+PROTOCOL = "frames_averaged"
 NUM_FRAMES = 16
 """Frames of each clip; more change a score little and cost in proportion."""
 
@@ -140,8 +140,8 @@ def _known(encoded: Encoded, frames: Benchmark, row: int, name: str) -> str:
         raise DataError(f"{frames.name}/{frames.split}: the frame {encoded.keys[row]!r} says no {name}") from None
 
 
-def _measure(encoder: Encoder, card: Card, setting: Setting) -> list[Result]:
-    return measure_video(encoder, open_frames(card, setting.data, "test", NUM_FRAMES), setting)
+def _measure(encoder: Encoder, card: Card, setting: Setting) -> Measurement:
+    return Measurement(measure_video(encoder, open_frames(card, setting.data, "test", NUM_FRAMES), setting))
 
 
 def _applies(card: Card) -> bool:

@@ -18,7 +18,7 @@ from diptych.evaluate.metrics.score import relevance, score
 from diptych.evaluate.predictions import TOP_K, predictions_path, top_predictions, write_predictions
 from diptych.evaluate.results import make_result
 from diptych.evaluate.shown_classes import note_tested, open_tested
-from diptych.evaluate.tasks.task import Setting, Task
+from diptych.evaluate.tasks.task import Measurement, Setting, Task
 from diptych.evaluate.zero_shot.class_embeddings import class_embeddings
 from diptych.evaluate.zero_shot.classifier import zero_shot_logits
 from diptych.records import Result
@@ -83,14 +83,13 @@ def _blocks(rows: np.ndarray) -> Iterator[np.ndarray]:
         yield np.array(rows[start : start + _ROWS_PER_BLOCK])
 
 
-def zero_shot_results(
+def measure_zero_shot(
     encoder: Encoder,
     benchmark: Benchmark,
     encoded: Encoded,
     setting: Setting,
     protocols: Sequence[str] = PROTOCOLS,
-    task: str = "zero_shot",
-) -> list[Result]:
+) -> Measurement:
     """Measure encoded pictures by each protocol: the card's metric first, then accuracy, top-5 and mean per class."""
     warn_of_codes(benchmark)
     metric = benchmark.card.metric if benchmark.card else "accuracy"
@@ -101,7 +100,8 @@ def zero_shot_results(
         settings["broken"] = encoded.num_broken
     if not is_paper_set(benchmark.name):  # which tell it
         settings["num_classes"] = len(benchmark.class_names)
-    results = []
+    results: list[Result] = []
+    paths: list[Path] = []
     for protocol in protocols:
         chosen = words(benchmark, protocol)
         if protocol == "probability" and len(chosen.ensembles) == 1:
@@ -117,7 +117,7 @@ def zero_shot_results(
             found = score(one, encoded.labels, scores, relevant=several[0], counted=several[1], seed=setting.seed)
             results.append(
                 make_result(
-                    task,
+                    "zero_shot",
                     benchmark.name,
                     benchmark.split,
                     one,
@@ -129,23 +129,24 @@ def zero_shot_results(
                 )
             )
         if setting.predictions is not None:
-            _keep(encoder, benchmark, encoded, scores, protocol, setting.predictions)
-    return results
+            paths.append(_keep(encoder, benchmark, encoded, scores, protocol, setting.predictions))
+    return Measurement(results, tuple(paths))
 
 
 def _keep(
     encoder: Encoder, benchmark: Benchmark, encoded: Encoded, scores: np.ndarray, protocol: str, folder: Path
-) -> None:
+) -> Path:
     # The logarithm of a mean probability, so that softmax gives it back.
     blocks = (np.log(block.clip(1e-38)) if protocol == "probability" else block for block in _blocks(scores))
     path = predictions_path(folder, encoder.name, benchmark.name, benchmark.split, protocol)
     write_predictions(top_predictions(encoded.keys, encoded.labels, blocks), path)
+    return path
 
 
-def _measure(encoder: Encoder, card: Card, setting: Setting) -> list[Result]:
+def _measure(encoder: Encoder, card: Card, setting: Setting) -> Measurement:
     benchmark = open_tested(card, setting)
     encoded = encode_set(encoder, benchmark, cache=setting.cache, num_workers=setting.num_workers)
-    return zero_shot_results(encoder, benchmark, encoded, setting)
+    return measure_zero_shot(encoder, benchmark, encoded, setting)
 
 
 def _applies(card: Card) -> bool:

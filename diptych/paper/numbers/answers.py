@@ -7,8 +7,8 @@ import numpy as np
 
 from diptych.errors import DataError
 from diptych.evaluate.metrics.classification import accuracy, mean_per_class_accuracy
-from diptych.evaluate.predictions import predictions_path, read_predictions
-from diptych.records import Predictions, Result
+from diptych.evaluate.predictions import predictions_path_of, read_predictions
+from diptych.records import Predictions, Result, protocol_in_words
 
 METRICS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
     "accuracy": accuracy,
@@ -26,10 +26,10 @@ def read_answers_of(result: Result, predictions: Path) -> tuple[Predictions | No
         result: of one of METRICS.
         predictions: the folder of written Predictions.
     """
-    path = predictions_path(predictions, result.model, result.dataset, result.split, result.protocol)
+    path = predictions_path_of(predictions, result)
     if not path.is_file():
         return None, ""
-    what = f"{result.model} on {result.dataset}, {result.protocol}"
+    what = f"{result.model} on {result.dataset}, {protocol_in_words(result)}"
     try:
         read = read_predictions(path)
     except DataError:

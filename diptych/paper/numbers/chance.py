@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 
 from diptych.evalsets.cards import CARDS
-from diptych.records import Result
+from diptych.records import Result, kind_of
 
 _CLASSIFIED = ("zero_shot", "video", "linear_probe", "few_shot")
-"""Tasks whose classes are those of the set; a classifier of ImageNet under a shift has others."""
+"""Kinds of tasks whose classes are those of the set; a classifier of ImageNet under a shift has others."""
 
 
 def chance_of(metric: str, num_classes: int) -> float | None:
@@ -33,7 +33,7 @@ def num_classes_of(result: Result) -> int | None:
     if per_class and num_train and num_train >= per_class > 0:
         return round(num_train / per_class)
     card = CARDS.get(result.dataset)
-    if card is None or result.task not in _CLASSIFIED or card.group == "shift":
+    if card is None or kind_of(result) not in _CLASSIFIED or card.group == "shift" or "shift" in result.condition:
         return None
     return card.num_classes or None
 

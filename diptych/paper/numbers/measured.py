@@ -8,7 +8,7 @@ from diptych.evaluate.shown_classes import classes_in_words
 from diptych.paper.numbers.chance import is_at_chance
 from diptych.paper.numbers.compute import twin
 from diptych.paper.numbers.published import published
-from diptych.records import Result
+from diptych.records import Result, kind_of
 from diptych.report.table import Cell
 
 PAPER_27 = tuple(card.name for card in CARDS.values() if card.group == "paper27")
@@ -21,23 +21,27 @@ SUITES = {"mean of 12": KORNBLITH_12, "mean of 27": PAPER_27, "mean of 26": WITH
 BEST = "CLIP ViT-L/14@336px"
 """The paper's best model, by the name of its row."""
 _NO_PERCENT = ("error_km",)  # ends of metrics that are no fractions
-_COUNTS_SAMPLES = ("zero_shot", "linear_probe", "retrieval")  # tasks whose n is the samples of the test split
+_COUNTS_SAMPLES = ("zero_shot", "linear_probe", "retrieval")  # whose n is the samples of the test split
 _CAPTIONS = 5  # of each picture of Flickr30k and MSCOCO
 
 Scores = Mapping[str, float]
 """Percent by the name of the set."""
 
 
-def measured(results: Iterable[Result], task: str, protocol: str) -> dict[str, dict[str, Result]]:
+def measured(results: Iterable[Result], kind: str, protocol: str) -> dict[str, dict[str, Result]]:
     """By model and set: what the card names as the set's metric; of two measurements of one thing, the later.
 
-    Sets other than the 27, and other splits, metrics, protocols and tasks are passed over.
+    Sets other than the 27, and other splits, metrics, protocols and kinds are passed over, and so are Results with a
+    condition.
+
+    Args:
+        kind: of `kind_of`: "linear_probe" has the task projected_probe, too.
     """
     found: dict[str, dict[str, Result]] = {}
     for result in results:
-        if result.dataset not in PAPER_27 or result.split != "test":
+        if result.dataset not in PAPER_27 or result.split != "test" or result.condition:
             continue
-        if (result.task, result.protocol, result.metric) == (task, protocol, CARDS[result.dataset].metric):
+        if (kind_of(result), result.protocol, result.metric) == (kind, protocol, CARDS[result.dataset].metric):
             found.setdefault(result.model, {})[result.dataset] = result
     return found
 
@@ -129,7 +133,7 @@ def num_expected(result: Result) -> int | None:
     Retrieval has as many queries as pictures, or as captions: five of each picture.
     """
     card = CARDS.get(result.dataset)
-    if card is None or result.split != "test" or result.task not in _COUNTS_SAMPLES:
+    if card is None or result.split != "test" or kind_of(result) not in _COUNTS_SAMPLES:
         return None
     number = card.paper_sizes[1] if card.paper_sizes else card.splits.get("test", 0)
     return (_CAPTIONS * number if result.metric.startswith("image_recall") else number) or None

@@ -33,8 +33,3 @@ def published(place: str) -> dict[str, dict[str, float]]:
     """
     rows = _places()[place]
     return {row: {column: value for column, (value, _) in cells.items()} for row, cells in rows.items()}
-
-
-def read_off(place: str) -> bool:
-    """Whether any value of it was read off a plot."""
-    return any(how == READ_OFF for cells in _places()[place].values() for _, how in cells.values())

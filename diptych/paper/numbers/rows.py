@@ -4,11 +4,11 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from diptych.paper.numbers.measured import measured_cell
 from diptych.paper.numbers.published import published
-from diptych.records import Result
+from diptych.records import Result, kind_of
 from diptych.report.table import Cell, NumberTable
 
 Wanted = Sequence[tuple[str, str, str, str]]
-"""(task, dataset, metric, protocol), the most wanted first."""
+"""(kind of task, dataset, metric, protocol), the most wanted first."""
 Row = tuple[str, Mapping[str, Result]]
 """The name of a row, and what was measured by column."""
 
@@ -16,15 +16,15 @@ Row = tuple[str, Mapping[str, Result]]
 def pick(results: Iterable[Result], columns: Mapping[str, Wanted]) -> dict[str, dict[str, Result]]:
     """By model and column the Result that is wanted most; of two measurements of one thing, the later one.
 
-    Models without any are left out; numbers of a training split are passed over.
+    Models without any are left out; numbers of a training split, and those with a condition, are passed over.
 
     Args:
         columns: name of a column -> what it may show.
     """
     found: dict[str, dict[tuple[str, str, str, str], Result]] = {}
     for result in results:
-        if result.split != "train":
-            key = (result.task, result.dataset, result.metric, result.protocol)
+        if result.split != "train" and not result.condition:
+            key = (kind_of(result), result.dataset, result.metric, result.protocol)
             found.setdefault(result.model, {})[key] = result
     picked = {}
     for model, own in found.items():

@@ -1,7 +1,6 @@
 """Figure 21 of measured models: pictures drawn at random from the sets they were measured on, with what was said."""
 
 import dataclasses
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -34,10 +33,9 @@ def measured_examples(results: Sequence[Result], predictions: Path, data: Path |
     cards = {card.name: card for card in (*CARDS.values(), *own_cards(data))}
     shown: list[ShownExamples] = []
     for model in sorted({one.model for one in results if one.task == "zero_shot"}):
-        folder = predictions / (re.sub(r"[^\w.@+-]", "-", model).strip(".") or "-")
-        if not folder.is_dir():
+        files = find_predictions(results, model, predictions)
+        if not files:
             continue
-        files = find_predictions(predictions, folder.name)
         sets = {name: cards[name] for name in files if name in cards and find_folder(cards[name], data) is not None}
         opened = {name: found for name, card in sets.items() if (found := _opened(card, data)) is not None}
         made = shown_examples(

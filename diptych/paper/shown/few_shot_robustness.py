@@ -15,7 +15,7 @@ from diptych.paper.numbers.measured import headline
 from diptych.paper.numbers.published import LAST_DIGIT, published
 from diptych.paper.shown.few_shot_scores import FULL, PROBE, robustness_points
 from diptych.paper.shown.robustness_scores import ADAPTED, STATIC, measured_scores
-from diptych.records import Result
+from diptych.records import Result, kind_of
 from diptych.report.curves import Chart, Series
 from diptych.report.formats import points as signed
 from diptych.report.table import Cell, NumberTable
@@ -128,7 +128,7 @@ def _few_shot_missing(results: Sequence[Result], models: Sequence[str]) -> list[
     wanted = ("ImageNet", *SHIFT_NAMES)
     by_model: dict[str, set[str]] = {}
     for result in results:
-        if result.task == "few_shot" and result.dataset in wanted:
+        if kind_of(result) == "few_shot" and result.dataset in wanted:
             by_model.setdefault(result.model, set()).add(result.dataset)
     for model, found in by_model.items():
         if model not in models:

@@ -1,7 +1,6 @@
 """Few-shot Results as curves over labelled examples per class, with zero-shot and full supervision beside them."""
 
 import dataclasses
-import re
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -9,12 +8,11 @@ import numpy as np
 from diptych.evaluate.probe.efficiency import examples_to_match
 from diptych.evaluate.tasks.testbed import SHIFT_NAMES, average_on_imagenet, average_under_shift
 from diptych.paper.numbers.chance import is_at_chance, num_classes_of
-from diptych.records import Result, is_number
+from diptych.records import Result, is_number, kind_of
 
 PROBE = "probe"
 FULL = "full"
 
-_PROTOCOL = re.compile(r"(?P<classifier>\S+) (?P<shots>[0-9]+|full)-shot(?: (?P<part>on \S+))?")
 _METRICS = {"accuracy": "", "accuracy_pm_0": "-pm0", "accuracy_pm_10": "-pm10"}
 
 
@@ -74,32 +72,46 @@ class Curve:
 def curves(results: Iterable[Result]) -> dict[str, dict[str, Curve]]:
     """By model and set, where there is a few-shot Result; of two measurements of one thing, the later.
 
-    Full supervision is the few-shot protocol "probe full-shot" or else the linear probe's, in the few-shot Results'
-    metric; an encoder without features has but a "projected" one. The shifts of ImageNet, which have no training set,
-    are left out.
+    Full supervision is the few-shot probe's with all examples ("shots" is "full") or else the linear probe's, in the
+    few-shot Results' metric; an encoder without features has but a "projected" one. The shifts of ImageNet, which have
+    no training set, are left out.
     """
     shots: dict[tuple[str, str], dict[str, dict[int, Result]]] = {}
     beside: dict[tuple[str, str, str, str, str], Result] = {}
     for result in results:
         if result.split != "test":
             continue
-        found = _PROTOCOL.fullmatch(result.protocol) if result.task == "few_shot" else None
-        if found is not None and found["part"] is None and found["shots"] != FULL:
-            if result.dataset not in SHIFT_NAMES:
-                own = shots.setdefault((result.model, result.dataset), {})
-                own.setdefault(found["classifier"], {})[int(found["shots"])] = result
-        else:
-            beside[result.model, result.dataset, result.metric, result.task, result.protocol] = result
+        place = (result.model, result.dataset)
+        match _examples(result):
+            case (str(classifier), int(number)):
+                if "subset" not in result.condition and result.dataset not in SHIFT_NAMES:
+                    shots.setdefault(place, {}).setdefault(classifier, {})[number] = result
+            case (classifier, _) if classifier == PROBE and "subset" not in result.condition:
+                beside[*place, result.metric, "few_shot", FULL] = result
+            case None if not result.condition:
+                beside[*place, result.metric, kind_of(result), result.protocol] = result
     made: dict[str, dict[str, Curve]] = {}
     for (model, dataset), own in shots.items():
         some = next(iter(next(iter(own.values())).values()))
         key = (model, dataset, some.metric)
-        wanted = (("few_shot", f"{PROBE} {FULL}-shot"), ("linear_probe", "features"), ("linear_probe", "projected"))
+        wanted = (("few_shot", FULL), ("linear_probe", "features"), ("linear_probe", "projected"))
         full = next((beside[(*key, *one)] for one in wanted if (*key, *one) in beside), None)
         zero_shot = beside.get((*key, "zero_shot", "ensemble"))
         curve = Curve(own, zero_shot, full, _full_examples(some, full), num_classes_of(some))
         made.setdefault(model, {})[dataset] = curve
     return made
+
+
+def _examples(result: Result) -> tuple[str, int | str] | None:
+    """Classifier and examples per class, a number or FULL, of a few-shot Result; None of others."""
+    classifier, shots = result.condition.get("classifier"), result.condition.get("shots")
+    if (
+        kind_of(result) != "few_shot"
+        or not isinstance(classifier, str)
+        or not (shots == FULL or isinstance(shots, int))
+    ):
+        return None
+    return classifier, shots
 
 
 def _full_examples(few: Result, full: Result | None) -> float | None:
@@ -147,12 +159,13 @@ def robustness_points(results: Iterable[Result]) -> dict[tuple[str, str], dict[s
     """
     scores: dict[tuple[str, str], dict[str, dict[str, float]]] = {}
     for result in results:
-        found = _PROTOCOL.fullmatch(result.protocol) if result.task == "few_shot" else None
+        found = _examples(result)
         if found is None or result.split != "test" or result.metric not in _METRICS:
             continue
-        column = f"ImageNet {found['part']}" if found["part"] else result.dataset + _METRICS[result.metric]
-        own = scores.setdefault((result.model, found["classifier"]), {})
-        own.setdefault(found["shots"], {})[column] = 100 * result.value
+        subset = result.condition.get("subset")
+        column = result.dataset + _METRICS[result.metric] if subset is None else f"ImageNet on {subset}"
+        own = scores.setdefault((result.model, found[0]), {})
+        own.setdefault(str(found[1]), {})[column] = 100 * result.value
     made: dict[tuple[str, str], dict[str, tuple[float, float]]] = {}
     for key, by_shots in scores.items():
         for shots in sorted(by_shots, key=lambda one: (one == FULL, len(one), one)):

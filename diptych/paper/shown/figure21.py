@@ -4,7 +4,7 @@ Source: CLIP paper, figure 21: one picture of each of 36 sets, the five likelies
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy as np
 from diptych.errors import DataError, InputError
 from diptych.evalsets.cards import CARDS
 from diptych.evalsets.prompts import get_prompts
-from diptych.evaluate.predictions import read_predictions
+from diptych.evaluate.predictions import predictions_path_of, read_predictions
 from diptych.paper.exhibit import Shown
 from diptych.paper.numbers.measured import published_cell
 from diptych.records import Predictions, Result
@@ -123,27 +123,17 @@ def _example(
     return Example(dataset, class_names[truth], rank, answers, right, len(classes), shown)
 
 
-def find_predictions(folder: Path, model_folder: str | None = None, protocol: str = "ensemble") -> dict[str, Path]:
-    """Files of zero-shot Predictions of one model, by the name of the set.
+def find_predictions(results: Iterable[Result], model: str, folder: Path) -> dict[str, Path]:
+    """Files of a model's zero-shot Predictions, by the name of the set, in the order of their names.
 
     Args:
-        folder: where a run wrote its predictions: a folder per model, a file per set, split and protocol.
-        model_folder: the model's folder in it; None for the only one.
-    Raises:
-        DataError: there are several models' folders, or none.
+        results: which sets were measured: those of the protocol "ensemble" without a condition.
+        model: whose.
+        folder: where a run wrote its Predictions.
     """
-    folders = sorted(one for one in folder.iterdir() if one.is_dir()) if folder.is_dir() else []
-    if model_folder is not None:
-        folders = [one for one in folders if one.name == model_folder]
-    if len(folders) != 1:
-        names = ", ".join(one.name for one in folders) or "none"
-        raise DataError(f"{folder} should hold the predictions of one model; found {names}")
-    found = {}
-    for path in sorted(folders[0].glob(f"*-{protocol}.parquet")):
-        dataset, dash, _split = path.name.removesuffix(f"-{protocol}.parquet").rpartition("-")
-        if dash:
-            found[dataset] = path
-    return found
+    wanted = [one for one in results if (one.model, one.task, one.protocol) == (model, "zero_shot", "ensemble")]
+    paths = {predictions_path_of(folder, one): one.dataset for one in wanted if not one.condition}
+    return {paths[path]: path for path in sorted(paths) if path.is_file()}
 
 
 def shown_examples(

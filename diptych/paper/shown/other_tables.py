@@ -22,10 +22,10 @@ _RARE = {
 }
 
 
-def _by(task: str, protocols: Sequence[str], sets: Sequence[str]) -> dict[str, Wanted]:
+def _by(kind: str, protocols: Sequence[str], sets: Sequence[str]) -> dict[str, Wanted]:
     """Columns of sets by their metric in the paper, the protocol wanted most first."""
     metrics = {name: _METRICS.get(name, "accuracy") for name in sets}
-    return {name: [(task, name, metric, protocol) for protocol in protocols] for name, metric in metrics.items()}
+    return {name: [(kind, name, metric, protocol) for protocol in protocols] for name, metric in metrics.items()}
 
 
 def _kinds(results: Sequence[Result], kinds: Mapping[str, Mapping[str, Wanted]]) -> list[Row]:
@@ -50,7 +50,7 @@ def _table_1(results: Sequence[Result]) -> Shown:
 
 
 def _table_14(results: Sequence[Result]) -> Shown:
-    words: dict[str, Wanted] = {"IIIT5K": [("lexicon", "IIIT5K", "accuracy", "own lexicon")]}
+    words: dict[str, Wanted] = {"IIIT5K": [("lexicon", "IIIT5K", "accuracy", "own_lexicon")]}
     kinds = {
         "linear": _house_numbers(_by("linear_probe", ("features", "projected"), _OCR)),
         "zero-shot": _house_numbers(_by("zero_shot", ("ensemble", "single"), _OCR)) | words,
@@ -80,11 +80,11 @@ def _house_numbers(wanted: Mapping[str, Wanted]) -> dict[str, Wanted]:
 
 def _table_15(results: Sequence[Result]) -> Shown:
     rare: dict[str, Wanted] = {
-        column: [("video", "RareAct", name, "frames averaged")] for column, name in _RARE.items()
+        column: [("video", "RareAct", name, "frames_averaged")] for column, name in _RARE.items()
     }
     kinds = {
         "linear": _by("linear_probe", ("features", "projected"), _VIDEOS),
-        "zero-shot": _by("video", ("frames averaged",), _VIDEOS) | rare,
+        "zero-shot": _by("video", ("frames_averaged",), _VIDEOS) | rare,
         "zero-shot, one frame": _by("zero_shot", ("ensemble", "single"), _VIDEOS),
     }
     rows = _kinds(results, kinds)

@@ -25,14 +25,14 @@ ERROR = 0.005
 """Told apart where p, after Holm, is below: the other side of the paper's 99.5 % intervals."""
 
 _KINDS = {
-    "ensemble": "zero-shot",
-    "static": "zero-shot, ImageNet's classes",
-    "adaptive": "zero-shot, the shift's classes",
-    "features": "linear probe",
-    "projected": "linear probe",
-    "adapted to ImageNet": "linear probe of ImageNet",
+    ("ensemble", None): "zero-shot",
+    ("ensemble", "static"): "zero-shot, ImageNet's classes",
+    ("ensemble", "adaptive"): "zero-shot, the shift's classes",
+    ("features", None): "linear probe",
+    ("projected", None): "linear probe",
+    ("adapted", None): "linear probe of ImageNet",
 }
-"""Of a protocol what it measures; a probe is on features, or on embeddings of a model without any."""
+"""Of a protocol and a classifier what is measured; a probe is on features, or on embeddings of a model without any."""
 _MOST_PAIRS = 10  # of models; with more, each is compared with the best alone
 _ALONE = (
     "Only two or more models on the same samples can be compared; "
@@ -81,13 +81,14 @@ def read_answers(
     answers: dict[Measurement, dict[str, Predictions]] = {}
     notes: list[str] = []
     for one in results:
-        if one.metric != "accuracy" or one.protocol not in _KINDS or one.task == "few_shot":
+        kind = _KINDS.get((one.protocol, one.condition.get("classifier")))
+        if one.metric != "accuracy" or kind is None or not one.condition.keys() <= {"classifier"}:
             continue
         read, problem = read_answers_of(one, predictions)
         if read is None:
             notes += [problem] if problem else []
             continue
-        by_model = answers.setdefault((one.dataset, one.split, _KINDS[one.protocol]), {})
+        by_model = answers.setdefault((one.dataset, one.split, kind), {})
         if one.protocol != "projected" or one.model not in by_model:
             by_model[one.model] = read
     return answers, notes

@@ -85,7 +85,7 @@ def _other_sets(results: Sequence[Result]) -> NumberTable | None:
 def _table_17(results: Sequence[Result]) -> Shown:
     columns = {f"{radius} km": f"within_{radius}_km" for radius in RADII_KM}
     metrics = columns | {_MEDIAN: "median_error_km"}
-    wanted = {column: [("geolocation", _PLACE, name, "nearest neighbour")] for column, name in metrics.items()}
+    wanted = {column: [("geolocation", _PLACE, name, "nearest_neighbour")] for column, name in metrics.items()}
     rows = list(pick(results, wanted).items())
     table = beside_paper("Photographs placed within a distance, %", "table 17", list(columns), rows)
     with_median: list[tuple[str, Sequence[Cell | str]]] = []

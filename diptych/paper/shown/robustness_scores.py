@@ -11,7 +11,7 @@ from diptych.evaluate.tasks.testbed import (
     under_shift,
 )
 from diptych.paper.numbers.published import published
-from diptych.records import Result
+from diptych.records import Result, kind_of
 
 ADAPTIVE, STATIC, ADAPTED = "zero-shot", "zero-shot, ImageNet's classes", "probe on ImageNet"
 """What is measured: each set's own class names, one classifier of ImageNet's classes, a probe fitted to ImageNet."""
@@ -28,15 +28,16 @@ COLUMNS = (
 """Of table 16."""
 
 _METRICS = {"accuracy": "", "accuracy_pm_0": "-pm0", "accuracy_pm_10": "-pm10"}
-_PROTOCOLS = {
-    ("zero_shot", "ensemble"): (ADAPTIVE, STATIC),
-    ("zero_shot", "static"): (ADAPTIVE, STATIC),
-    ("zero_shot", "adaptive"): (ADAPTIVE,),
-    ("linear_probe", "features"): (ADAPTED,),
-    ("linear_probe", "adapted to ImageNet"): (ADAPTED,),
+_WAYS = {
+    ("zero_shot", "ensemble", None): (ADAPTIVE, STATIC),
+    ("robustness", "ensemble", "static"): (ADAPTIVE, STATIC),
+    ("robustness", "ensemble", "adaptive"): (ADAPTIVE,),
+    ("linear_probe", "features", None): (ADAPTED,),
+    ("imagenet_probe", "adapted", None): (ADAPTED,),
 }
-
-_SUBSET_WAYS = {"zero_shot": (ADAPTIVE, STATIC), "linear_probe": (ADAPTED,)}
+"""By task, protocol and classifier."""
+_IMAGENET_ALONE = ("zero_shot", "linear_probe")
+"""Tasks that measure the shifts, too, each with its set's own templates: on these they are not what is meant here."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +73,7 @@ def measured_scores(results: Iterable[Result]) -> dict[tuple[str, str], Scores]:
         for way in ways:
             scores = found.setdefault((result.model, way), {})
             before = scores.get(column)
-            if before is None or result.protocol == "adaptive" or before.protocol != "adaptive":
+            if before is None or _is_adaptive(result) or not _is_adaptive(before):
                 scores[column] = result
     ways = [ADAPTIVE, STATIC, ADAPTED]
     kept = [key for key, scores in found.items() if set(scores) & {*COLUMNS} - {"ImageNet"}]
@@ -82,14 +83,22 @@ def measured_scores(results: Iterable[Result]) -> dict[tuple[str, str], Scores]:
 
 def _place(result: Result) -> tuple[str, Sequence[str]]:
     """Column, and the ways in which a Result counts; none where it is of something else."""
-    if result.dataset == "ImageNet" and result.protocol.startswith("on ") and result.metric == "accuracy":
-        return f"ImageNet {result.protocol}", _SUBSET_WAYS.get(result.task, ())
+    condition = result.condition
+    if not condition.keys() <= {"classifier", "subset"}:
+        return "", ()
+    task = kind_of(result) if result.task == "shifts" else result.task  # which measures the set as it is, too
+    ways = _WAYS.get((task, result.protocol, condition.get("classifier")), ())
+    if "subset" in condition:
+        of_imagenet = result.dataset == "ImageNet" and result.metric == "accuracy"
+        return f"ImageNet on {condition['subset']}", ways if of_imagenet else ()
     column = result.dataset + _METRICS.get(result.metric, "?")
-    ways: Sequence[str] = _PROTOCOLS.get((result.task, result.protocol), ())
-    # The suite's zero-shot task measures the shifts, too, each with its set's own templates: not what is meant here.
-    if result.protocol in ("ensemble", "features") and result.dataset != "ImageNet":
+    if task in _IMAGENET_ALONE and result.dataset != "ImageNet":
         ways = ()
     return column, ways if column in COLUMNS else ()
+
+
+def _is_adaptive(result: Result) -> bool:
+    return result.condition.get("classifier") == "adaptive"
 
 
 def paper_exchanged() -> dict[str, float]:

@@ -21,6 +21,7 @@ from diptych.files import writing
 from diptych.model.config import CLIPConfig, CompactResNetConfig
 from diptych.model.flops import image_flops
 from diptych.model.towers import TEXT_SIDES, text_side_of
+from diptych.paper.numbers.published import READ_OFF
 from diptych.paper.training.power_law import PowerLaw, fit_power_law
 from diptych.paper.training.published import FIGURE_9
 from diptych.paper.training.runs import Measured, all_finished, claim, read_measured, train_once
@@ -165,7 +166,7 @@ def _numbers(
         ],
         "law": {"a": law.a, "b": law.b, "b_interval_95": law.exponent_interval()},
         "paper": {
-            "source": "CLIP paper, figure 9, read off the plot",
+            "source": f"CLIP paper, figure 9, {READ_OFF}",
             "gflops_and_error_percent": FIGURE_9,
             "law": {"a": paper.a, "b": paper.b, "b_interval_95": paper.exponent_interval()},
         },
@@ -265,4 +266,5 @@ _NOTES = (
     "Width, resolution and depth of the image tower grow so that each brings the same factor of compute, and of the "
     "text encoder the width alone (section 2.4). All models see the same pairs with the same hyper-parameters.",
     "GFLOPs are multiply-adds of the image tower, as in the paper. One seed per model.",
+    f"The paper's errors are {READ_OFF}, to about half a point of a percent; its GFLOPs are printed.",
 )

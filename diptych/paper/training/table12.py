@@ -8,10 +8,10 @@ from rich.table import Table
 from rich.text import Text
 
 from diptych.errors import DataError
-from diptych.records import Result
+from diptych.records import Result, kind_of, protocol_in_words
 
 SOURCE = "CLIP paper, arXiv 2103.00020, table 12"
-TASKS = {"probe": "linear_probe", "zero_shot": "zero_shot"}
+KINDS = {"probe": "linear_probe", "zero_shot": "zero_shot"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,14 +133,16 @@ def _cells(ours: tuple[float | None, float | None], paper: tuple[float, float] |
 
 def _values(results: Sequence[Result], which: str) -> dict[tuple[str, str], float]:
     """(kind, set) -> the number that the table shows of it."""
-    shown = [result for result in results if result.task in TASKS.values() and result.split == "test"]
+    of_kind = [one for one in results if kind_of(one) in KINDS.values() and one.split == "test"]
+    shown = [result for result in of_kind if "shift" not in result.condition]  # which has the name of the set itself
     if len(models := sorted({result.model for result in shown})) != 1:
         said = f"several models ({', '.join(models)})" if models else "no zero-shot or probe results on a test split"
         raise DataError(f"the {which} file of results holds {said}; table 12 needs those of one model")
     by_set: dict[tuple[str, str], dict[tuple[str, str], float]] = {}
     for result in shown:
-        kind = next(kind for kind in _FIRST if TASKS[kind] == result.task)
-        by_set.setdefault((kind, _set_name(result.dataset)), {})[result.metric, result.protocol] = result.value
+        kind = next(kind for kind in _FIRST if KINDS[kind] == kind_of(result))
+        words = protocol_in_words(result)
+        by_set.setdefault((kind, _set_name(result.dataset)), {})[result.metric, words] = result.value
     chosen = {key: _choose(key[1], values) for key, values in by_set.items()}
     return {key: value for key, value in chosen.items() if value is not None}
 

@@ -54,7 +54,7 @@ def test_features_of_pixels_are_features_too(small, tmp_path):
         def pixel_features(self, images):
             return torch.cat([7 * self.encode_pixels(images), torch.ones(len(images), 1)], dim=1)
 
-    found = FEW_SHOT.measure(Pixels(), get_card("CIFAR10"), Setting(small))
+    found = FEW_SHOT.measure(Pixels(), get_card("CIFAR10"), Setting(small)).results
     assert found[0].run["settings"]["width"] == 5
     assert found[0].run["settings"]["drawn_from"] == "train"
 
@@ -84,6 +84,6 @@ def test_a_kept_classifier_of_other_shapes_is_learned_again(small, tmp_path, cap
         with safetensors.safe_open(path, "numpy") as file:
             about = file.metadata()
         safetensors.numpy.save_file({"weights": np.zeros(weights), "bias": np.zeros(bias)}, path, metadata=about)
-    again = FEW_SHOT.measure(Colours(), get_card("CIFAR10"), Setting(small, cache=tmp_path / "cache"))
+    again = FEW_SHOT.measure(Colours(), get_card("CIFAR10"), Setting(small, cache=tmp_path / "cache")).results
     assert [one.value for one in again] == [one.value for one in first.results]
     assert "is broken" in caplog.text

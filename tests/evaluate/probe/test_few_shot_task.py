@@ -22,7 +22,7 @@ from diptych.evaluate.probe.few_shot_task import FEW_SHOT, FEW_SHOT_FROM_TEXTS, 
 from diptych.evaluate.probe.training_set import TrainingSet
 from diptych.evaluate.suite import read_all, run_suite, write_part
 from diptych.evaluate.tasks.task import Setting
-from diptych.records import Result
+from diptych.records import Result, protocol_in_words
 
 NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 COLOURS = {name: np.random.default_rng(index).integers(30, 225, 3) for index, name in enumerate(NAMES)}
@@ -91,7 +91,7 @@ def measure(data, tmp_path, encoder, task, **options):
 def test_the_probe_of_an_encoder_of_pictures_alone(data, tmp_path):
     found = measure(data, tmp_path, ImagesOnly(), FEW_SHOT)
     assert not found.skipped
-    assert [result.protocol for result in found.results] == ["probe 1-shot", "probe 2-shot", "probe 4-shot"]
+    assert [protocol_in_words(result) for result in found.results] == ["probe 1-shot", "probe 2-shot", "probe 4-shot"]
     for result in found.results:
         settings = result.run["settings"]
         assert (result.task, result.dataset, result.split, result.metric, result.n) == (
@@ -115,8 +115,9 @@ def test_the_probe_of_an_encoder_of_pictures_alone(data, tmp_path):
 
 def test_classifiers_that_begin_at_zero_shot(data, tmp_path):
     found = measure(data, tmp_path, Colours(), FEW_SHOT_FROM_TEXTS)
-    by_protocol = {result.protocol: result for result in found.results}
+    by_protocol = {protocol_in_words(result): result for result in found.results}
     kinds = ("zero-shot-initialised", "interpolated")
+    assert {result.task for result in found.results} == {"few_shot_from_texts"}
     assert set(by_protocol) == {f"{kind} {shots}-shot" for kind in kinds for shots in (1, 2, 4)}
     assert by_protocol["interpolated 1-shot"].run["settings"]["share"] == [0.5] * 3
     assert "share" not in by_protocol["zero-shot-initialised 1-shot"].run["settings"]
@@ -132,11 +133,11 @@ def test_the_same_seed_gives_the_same_numbers_with_and_without_kept_classifiers(
     assert len(kept) == 6
     kept[0].write_bytes(b"broken")
     setting = Setting(small, cache=tmp_path / "cache")
-    again = FEW_SHOT.measure(Colours(), get_card("CIFAR10"), setting)
-    without = FEW_SHOT.measure(Colours(), get_card("CIFAR10"), Setting(small))
+    again = FEW_SHOT.measure(Colours(), get_card("CIFAR10"), setting).results
+    without = FEW_SHOT.measure(Colours(), get_card("CIFAR10"), Setting(small)).results
     values = [[result.value for result in results] for results in (first.results, again, without)]
     assert values[0] == values[1] == values[2]
-    other = FEW_SHOT.measure(Colours(), get_card("CIFAR10"), Setting(small, seed=3))
+    other = FEW_SHOT.measure(Colours(), get_card("CIFAR10"), Setting(small, seed=3)).results
     assert other[0].run["settings"]["seeds"] == [3, 4, 5]
     assert other[0].run["settings"]["values"] != first.results[0].run["settings"]["values"]
 
@@ -172,11 +173,11 @@ def test_what_is_no_measurement_is_an_error_not_a_loss(tmp_path):
 
 def test_a_broken_kept_classifier_is_named(small, tmp_path, caplog):
     setting = Setting(small, cache=tmp_path / "cache")
-    before = FEW_SHOT.measure(Colours(), get_card("CIFAR10"), setting)
+    before = FEW_SHOT.measure(Colours(), get_card("CIFAR10"), setting).results
     for path in (tmp_path / "cache/few_shot").glob("*.safetensors"):
         path.write_bytes(b"broken")
     with caplog.at_level(logging.WARNING):
-        after = FEW_SHOT.measure(Colours(), get_card("CIFAR10"), setting)
+        after = FEW_SHOT.measure(Colours(), get_card("CIFAR10"), setting).results
     assert caplog.text.count("is learned again") == 6
     assert [result.value for result in before] == [result.value for result in after]
 
@@ -224,8 +225,12 @@ def test_draws_are_from_training_and_validation_images(tmp_path):
             for number in range(per_class):
                 colour = np.random.default_rng([label, number]).integers(0, 255, 3).astype(np.uint8)
                 Image.fromarray(np.broadcast_to(colour, (4, 4, 3)).copy()).save(folder / f"{number}.png")
-    found = FEW_SHOT.measure(ImagesOnly(), get_card("Flowers102"), Setting(tmp_path))
-    assert [one.protocol for one in found] == ["probe 1-shot", "probe 2-shot", "probe 4-shot"]  # of 5; train has 2
+    found = FEW_SHOT.measure(ImagesOnly(), get_card("Flowers102"), Setting(tmp_path)).results
+    assert [protocol_in_words(one) for one in found] == [
+        "probe 1-shot",
+        "probe 2-shot",
+        "probe 4-shot",
+    ]  # of 5; train has 2
     settings = found[0].run["settings"]
     assert (settings["drawn_from"], settings["train_examples"]) == ("train and validation", 510)
     assert settings["examples_per_class"] == 5
@@ -277,9 +282,8 @@ def test_imagenet_s_classifier_is_measured_on_the_classes_of_a_shift():
     names = tuple(map(str, range(30)))
     benchmark = Benchmark("ImageNet-Vid", "test", names, ("{c}",), Nothing(), "x", card=get_card("ImageNet-Vid"))
     found = few_shot_results(Colours(), pool, benchmark, shift, ["probe"])
-    assert [(result.protocol, result.metric) for result in found] == [
-        ("probe 1-shot", "accuracy_pm_0"),
-        ("probe 2-shot", "accuracy_pm_0"),
+    assert [(result.protocol, dict(result.condition), result.metric) for result in found] == [
+        ("draws", {"classifier": "probe", "shots": shots}, "accuracy_pm_0") for shots in (1, 2)
     ]
     values = []
     for seed in range(3):
@@ -302,7 +306,7 @@ def test_what_a_result_says_of_its_draws():
     benchmark = Benchmark("own", "test", tuple("abcd"), ("{c}",), Nothing(), "x")
     names = ("probe", "interpolated")
     found = few_shot_results(Colours(), pool, benchmark, dataclasses.replace(test, num_broken=2), names, seed=7)
-    assert [one.protocol for one in found] == [f"{name} {shots}-shot" for shots in (1, 2) for name in names]
+    assert [protocol_in_words(one) for one in found] == [f"{name} {shots}-shot" for shots in (1, 2) for name in names]
     for one, (shots, name) in zip(found, ((shots, name) for shots in (1, 2) for name in names), strict=True):
         fits, values = [], []
         for seed in (7, 8, 9):
@@ -336,7 +340,7 @@ def test_imagenet_itself_gives_the_parts_that_match_its_shifts():
     benchmark = Benchmark("ImageNet", "test", tuple(map(str, range(1000))), ("{c}",), Nothing(), "x")
     benchmark = dataclasses.replace(benchmark, card=get_card("ImageNet"))
     found = few_shot_results(Colours(), Pool(encoded(classes, 1), 1000), benchmark, test, ["probe"])
-    parts = {result.protocol: result.n for result in found}
+    parts = {protocol_in_words(result): result.n for result in found}
     assert parts["probe 1-shot"] == 30
     assert parts["probe 1-shot on ImageNet-A"] == 3 * 7  # 6, 11, 13, 15, 17, 22, 23
     assert parts["probe 1-shot on ImageNet-R"] == 3 * 8  # 1, 2, 4, 6, 11, 13, 22, 23

@@ -29,14 +29,16 @@ def plain(indices):
 
 
 def test_the_probe_is_scored_on_a_shifts_classes_alone(sets):
-    results = IMAGENET_PROBE.measure(Known(), card("ImageNet-A", 200), Setting(sets, partial=True))
+    results = IMAGENET_PROBE.measure(Known(), card("ImageNet-A", 200), Setting(sets, partial=True)).results
     # Class 7 is none of ImageNet-A's: what looks like it is counted for the best of the others, 6.
-    assert measured(results) == {("ImageNet-A", ADAPTED, "accuracy"): (1.0, 2)}
-    assert results[0].task == "linear_probe" and results[0].run["settings"]["lambda"] > 0
+    assert measured(results) == {("ImageNet-A", "adapted to ImageNet", "accuracy"): (1.0, 2)}
+    assert (results[0].task, results[0].protocol) == ("imagenet_probe", ADAPTED) and results[0].run["settings"][
+        "lambda"
+    ] > 0
 
 
 def test_the_matching_parts_of_imagenet(sets):
-    found = measured(IMAGENET_PROBE.measure(Known(), card("ImageNet", 1000), Setting(sets, partial=True)))
+    found = measured(IMAGENET_PROBE.measure(Known(), card("ImageNet", 1000), Setting(sets, partial=True)).results)
     assert found["ImageNet", "on ImageNet-A", "accuracy"] == (1.0, 1)
     assert {protocol for _, protocol, _ in found} <= {
         f"on {name}" for name in ("ImageNet-A", "ImageNet-R", "Youtube-BB", "ImageNet-Vid")

@@ -67,7 +67,7 @@ def test_train_is_searched_fitted_and_measured_on_test(tmp_path):
     assert not found.skipped
     features, projected = found.results
     assert (features.task, features.protocol, features.metric) == ("linear_probe", "features", "accuracy")
-    assert (projected.task, projected.protocol) == ("linear_probe", "projected")
+    assert (projected.task, projected.protocol) == ("projected_probe", "projected")
     assert features.n == 60 and features.low < features.value < features.high and features.value > 0.5
     settings = features.run["settings"]
     assert settings["validation"] == "a fifth of train" and settings["train"] == 100 and 12 <= settings["fits"] <= 16
@@ -86,11 +86,11 @@ def colours(split, place, size):
 def test_a_kept_probe_is_learned_once_and_never_of_other_weights(tmp_path, caplog):
     write_cifar10(tmp_path / "data", train=5, test=2)
     setting, card = Setting(tmp_path / "data", cache=tmp_path / "cache"), get_card("CIFAR10")
-    (first,) = LINEAR_PROBE.measure(Pictures(), card, setting)
+    (first,) = LINEAR_PROBE.measure(Pictures(), card, setting).results
     (kept,) = (tmp_path / "cache/probes").iterdir()
     written = kept.stat().st_mtime_ns
-    (again,) = LINEAR_PROBE.measure(Pictures(), card, setting)
-    (without,) = LINEAR_PROBE.measure(Pictures(), card, Setting(tmp_path / "data"))
+    (again,) = LINEAR_PROBE.measure(Pictures(), card, setting).results
+    (without,) = LINEAR_PROBE.measure(Pictures(), card, Setting(tmp_path / "data")).results
     assert first.value == again.value == without.value
     assert first.run["settings"] == again.run["settings"] == without.run["settings"]
     assert kept.stat().st_mtime_ns == written
@@ -113,7 +113,7 @@ def test_the_score_of_stl10_is_the_mean_over_its_folds(tmp_path, caplog):
         planes = [np.broadcast_to(shade(label, place, n)[:, None, None], (3, 96, 96)) for n, label in enumerate(labels)]
         (base / f"{split}_X.bin").write_bytes(b"".join(plane.tobytes() for plane in planes))
         (base / f"{split}_y.bin").write_bytes(bytes((labels + 1).tolist()))
-    (found,) = LINEAR_PROBE.measure(Pictures(), get_card("STL10"), Setting(tmp_path))
+    (found,) = LINEAR_PROBE.measure(Pictures(), get_card("STL10"), Setting(tmp_path)).results
     settings = found.run["settings"]
     assert len(settings["values"]) == len(settings["lambda"]) == 10 and settings["train"] == len(folds[0])
     assert found.value == pytest.approx(np.mean(settings["values"])) and found.value > 0.4
@@ -124,7 +124,7 @@ def test_the_score_of_stl10_is_the_mean_over_its_folds(tmp_path, caplog):
 
 def test_validation_pictures_are_searched_on_and_learned_from(tmp_path):
     miniatures.build("DTD", tmp_path / "DTD")
-    (found,) = LINEAR_PROBE.measure(Pictures(), get_card("DTD"), Setting(tmp_path))
+    (found,) = LINEAR_PROBE.measure(Pictures(), get_card("DTD"), Setting(tmp_path)).results
     settings = found.run["settings"]
     assert settings["validation"] == "val" and settings["train"] == 94 and found.n == 47
     assert settings["deviations"] == ["learned from 94 images, the paper from 3,760"]
@@ -133,7 +133,7 @@ def test_validation_pictures_are_searched_on_and_learned_from(tmp_path):
 def test_an_own_set_s_validation_split_is_searched_on_by_any_word(tmp_path):
     write_cifar10(tmp_path, train=4, validation=2, test=3)
     (tmp_path / "CIFAR10").rename(tmp_path / "own")
-    (found,) = LINEAR_PROBE.measure(Pictures(), own_card(tmp_path / "own"), Setting(tmp_path))
+    (found,) = LINEAR_PROBE.measure(Pictures(), own_card(tmp_path / "own"), Setting(tmp_path)).results
     assert (found.run["settings"]["validation"], found.run["settings"]["train"], found.n) == ("val", 60, 30)
 
 
@@ -147,7 +147,7 @@ def test_a_set_without_its_validation_split_says_what_was_learned_from(tmp_path,
             for number in range(per_class):
                 pixels = np.broadcast_to(shade(label % 10, number), (4, 4, 3))
                 Image.fromarray(pixels.copy()).save(folder / f"{split}{number}.png")
-    (found,) = LINEAR_PROBE.measure(Pictures(), get_card("Flowers102"), Setting(tmp_path))
+    (found,) = LINEAR_PROBE.measure(Pictures(), get_card("Flowers102"), Setting(tmp_path)).results
     settings = found.run["settings"]
     assert (settings["train"], settings["validation"]) == (306, "a fifth of train")
     assert settings["deviations"] == [
@@ -171,7 +171,7 @@ def test_what_differs_from_the_papers_training_set(train, val, words):
 
 def test_several_labels_per_picture(tmp_path):
     miniatures.build("VOC2007", tmp_path / "VOC2007")
-    (found,) = LINEAR_PROBE.measure(Pictures(), get_card("VOC2007"), Setting(tmp_path))
+    (found,) = LINEAR_PROBE.measure(Pictures(), get_card("VOC2007"), Setting(tmp_path)).results
     assert found.metric == "mean_average_precision_11_point" and found.n == 21
     assert found.value == pytest.approx(voc_by_hand(tmp_path), abs=1e-6)
     rng = np.random.default_rng(0)
@@ -280,11 +280,12 @@ def test_imagenet_s_probe_on_its_parts_and_on_a_shift(tmp_path):
                 Image.fromarray(pixels.copy()).save(path)
     (tmp_path / "ImageNet/LOC_val_solution.csv").write_text("\n".join(rows))
     setting = Setting(tmp_path, cache=tmp_path / "cache", partial=True)
-    (whole,) = LINEAR_PROBE.measure(Pictures(), get_card("ImageNet"), setting)
+    (whole,) = LINEAR_PROBE.measure(Pictures(), get_card("ImageNet"), setting).results
     assert whole.n == 18 and whole.value > 0.6  # of 1,000 classes, of which three have training pictures
-    parts = {one.protocol: one for one in IMAGENET_PROBE.measure(Pictures(), get_card("ImageNet"), setting)}
-    assert parts["on ImageNet-R"].n == 6 and all(one.task == "linear_probe" for one in parts.values())  # the goldfish
-    (shifted,) = IMAGENET_PROBE.measure(Pictures(), get_card("ImageNetV2"), setting)
-    assert (shifted.task, shifted.protocol, shifted.n) == ("linear_probe", "adapted to ImageNet", 18)
+    found = IMAGENET_PROBE.measure(Pictures(), get_card("ImageNet"), setting).results
+    parts = {one.condition["subset"]: one for one in found}
+    assert parts["ImageNet-R"].n == 6 and {one.task for one in found} == {"imagenet_probe"}  # the goldfish
+    (shifted,) = IMAGENET_PROBE.measure(Pictures(), get_card("ImageNetV2"), setting).results
+    assert (shifted.task, shifted.protocol, shifted.n) == ("imagenet_probe", "adapted", 18)
     assert shifted.value > 0.6
     assert len(list((tmp_path / "cache/probes").iterdir())) == 1  # learned once for all of these

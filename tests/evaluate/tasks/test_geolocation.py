@@ -98,7 +98,7 @@ def test_the_interval_of_the_median_is_that_of_photographs_drawn_again(tmp_path,
         Entry(one.file, metadata={**one.metadata, "latitude": one.metadata["latitude"] + 0.3 * place**2})
         for place, one in enumerate(sets["test"])
     )
-    medians = [GEOLOCATION.measure(PicturesOnly(), CARD, Setting(tmp_path, seed=seed))[-1] for seed in range(6)]
+    medians = [GEOLOCATION.measure(PicturesOnly(), CARD, Setting(tmp_path, seed=seed)).results[-1] for seed in range(6)]
     assert len({(one.low, one.high) for one in medians}) > 1  # the task's seed is the one
 
 
@@ -140,7 +140,7 @@ class PicturesOnly:
 
 
 def test_the_task_places_pictures_where_their_neighbours_are(tmp_path, sets):
-    results = GEOLOCATION.measure(PicturesOnly(), CARD, Setting(tmp_path))
+    results = GEOLOCATION.measure(PicturesOnly(), CARD, Setting(tmp_path)).results
     assert {(r.task, r.protocol, r.dataset, r.split, r.n) for r in results} == {
         ("geolocation", "nearest neighbour", "IM2GPS", "test", 14)
     }
@@ -174,12 +174,12 @@ def leaked(tmp_path, sets):
 
 
 def test_a_photograph_does_not_find_itself(tmp_path, leaked, caplog):
-    found = GEOLOCATION.measure(PicturesOnly(), CARD, Setting(tmp_path))
+    found = GEOLOCATION.measure(PicturesOnly(), CARD, Setting(tmp_path)).results
     assert "IM2GPS: 2 of 37 reference photographs are the test's" in caplog.text
     settings = found[0].run["settings"]
     assert (settings["reference"], settings["reference_excluded"]) == (35, 2)
     leaked["train"] = leaked["train"][1:-1]
-    clean = GEOLOCATION.measure(PicturesOnly(), CARD, Setting(tmp_path))
+    clean = GEOLOCATION.measure(PicturesOnly(), CARD, Setting(tmp_path)).results
     assert [r.value for r in found] == [r.value for r in clean]
 
 
@@ -191,7 +191,7 @@ def test_equal_names_and_equal_vectors_alone_are_no_equal_pictures(tmp_path, set
         opened.transpose(Image.Transpose.FLIP_TOP_BOTTOM).save(folder / "flipped.png")
     known = {"latitude": 1.0, "longitude": 2.0}
     sets["train"] = (*sets["train"], Entry("other.png", metadata=known, key=test), Entry("flipped.png", metadata=known))
-    results = GEOLOCATION.measure(PicturesOnly(), CARD, Setting(tmp_path))
+    results = GEOLOCATION.measure(PicturesOnly(), CARD, Setting(tmp_path)).results
     settings = results[0].run["settings"]
     assert (settings["reference"], settings["reference_excluded"]) == (37, 0)
 
@@ -239,7 +239,7 @@ def test_pixels_in_any_source_are_compared_too(tmp_path, monkeypatch):
     (tmp_path / "IM2GPS" / "x.png").touch()
     layout = Layout(lambda folder, split: Listed(items[split]), ("*.png",))
     monkeypatch.setitem(LAYOUTS, "IM2GPS", (layout,))
-    results = {r.metric: r for r in GEOLOCATION.measure(PicturesOnly(), CARD, Setting(tmp_path))}
+    results = {r.metric: r for r in GEOLOCATION.measure(PicturesOnly(), CARD, Setting(tmp_path)).results}
     assert results["median_error_km"].value == pytest.approx(333.6, abs=0.5)  # three degrees along the equator
     assert results["median_error_km"].run["settings"]["reference_excluded"] == 1
     items["train"] = items["train"][:1]

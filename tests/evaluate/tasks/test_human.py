@@ -271,7 +271,7 @@ def test_the_task_says_how_hard_each_class_is(tmp_path):
     write_set(tmp_path / "OxfordPets", [number % 7 for number in range(28)])
     card = dataclasses.replace(CARDS["OxfordPets"], num_classes=7, splits={}, prompts=None)
     assert HUMAN.applies(card) and HUMAN.splits(card) == ("test",)
-    (result,) = HUMAN.measure(PixelColourEncoder(), card, Setting(tmp_path))
+    (result,) = HUMAN.measure(PixelColourEncoder(), card, Setting(tmp_path)).results
     where = (result.task, result.dataset, result.split, result.metric, result.protocol)
     assert where == ("human", "OxfordPets", "test", "mean_per_class_accuracy", "zero-shot")
     settings = result.run["settings"]

@@ -46,7 +46,7 @@ def test_a_set_with_lists_of_its_own_is_measured(tmp_path, monkeypatch):
     entries = tuple(Entry(f"{number}.png", 1, metadata={"lexicon": own}) for number, own in enumerate(lists))
     setting = word_set(tmp_path, monkeypatch, entries)
     encoder, card = ColourEncoder(), get_card("IIIT5K")
-    (result,) = LEXICON.measure(encoder, card, setting)
+    (result,) = LEXICON.measure(encoder, card, setting).results
     right = 0
     for number, own in enumerate(lists):
         image = encoder.encode_images([picture(NAMES[number % 7], number)])
@@ -61,7 +61,7 @@ def test_a_set_with_lists_of_its_own_is_measured(tmp_path, monkeypatch):
 
 def test_the_word_counts_not_its_place(tmp_path, monkeypatch):
     entries = (Entry("0.png", 2, metadata={"lexicon": ("red", "blue", "red")}),)
-    (result,) = LEXICON.measure(ColourEncoder(), get_card("IIIT5K"), word_set(tmp_path, monkeypatch, entries))
+    (result,) = LEXICON.measure(ColourEncoder(), get_card("IIIT5K"), word_set(tmp_path, monkeypatch, entries)).results
     assert result.value == 1
 
 

@@ -16,6 +16,7 @@ from diptych.evalsets.prompts import get_prompts
 from diptych.evaluate.suite import run_suite
 from diptych.evaluate.tasks.table import TASKS
 from diptych.evaluate.tasks.task import Setting
+from diptych.records import kind_of
 
 CLASSES = [card for card in CARDS.values() if card.prompts and card.task != "multi_label"]
 SHIFTS = [card for card in CARDS.values() if card.group == "shift"]
@@ -79,8 +80,8 @@ def test_two_missiles_in_any_order_are_taken_for_one_another_nowhere(tmp_path):
         found[name] = run_suite(oracle, tasks, [CARDS[name]], Setting(tmp_path / "sets", partial=True), tmp_path / name)
     home = found["ImageNet"]
     assert not home.skipped and all(one.value == 1 for one in home.results if not is_of_alike(one))
-    of_parts = {one.protocol for one in home.results if one.protocol.startswith("on ")}
-    assert of_parts == {"on ImageNet-A", "on ImageNet-Vid", "on Youtube-BB"}
+    of_parts = {one.condition.get("subset") for one in home.results} - {None}
+    assert of_parts == {"ImageNet-A", "ImageNet-Vid", "Youtube-BB"}
     assert not found["ImageNet-A"].skipped and perfect(found["ImageNet-A"].results)
     for name in ("ImageNet-R", "ImageNetV2"):
         assert {one.task for one in found[name].skipped} == {"imagenet_probe", "few_shot"}
@@ -89,7 +90,7 @@ def test_two_missiles_in_any_order_are_taken_for_one_another_nowhere(tmp_path):
 
 def is_of_alike(result) -> bool:
     """Texts cannot tell the pairs apart; classifiers that learned from pictures can."""
-    return result.task == "zero_shot" and not result.protocol.startswith("on ")
+    return kind_of(result) == "zero_shot" and "subset" not in result.condition
 
 
 @pytest.mark.parametrize("card", CLASSES, ids=lambda card: card.name)

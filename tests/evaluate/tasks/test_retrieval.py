@@ -289,7 +289,7 @@ def test_the_task_measures_a_set_of_the_paper(tmp_path, monkeypatch):
     layout = Layout(lambda folder, split: listed(folder, texts), ("000.png",))
     monkeypatch.setitem(LAYOUTS, "Flickr30k", (layout,))
     setting = Setting(tmp_path / "sets", tmp_path / "cache")
-    results = RETRIEVAL.measure(PixelColourEncoder(), card("Flickr30k", "retrieval", "recall_at_1"), setting)
+    results = RETRIEVAL.measure(PixelColourEncoder(), card("Flickr30k", "retrieval", "recall_at_1"), setting).results
     direct = measure_retrieval(PixelColourEncoder(), listed(folder, texts))
     assert [(r.dataset, r.value) for r in results] == [("Flickr30k", r.value) for r in direct]
     assert {(r.n, r.metric.split("_")[0]) for r in results} == {(14, "text"), (28, "image")}

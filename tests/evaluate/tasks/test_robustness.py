@@ -30,7 +30,9 @@ from diptych.evaluate.tasks.robustness import (
 )
 from diptych.evaluate.tasks.task import Setting
 from diptych.evaluate.tasks.testbed import SHIFT_NAMES, SUBSETS
-from diptych.records import Predictions, Sample
+from diptych.records import Predictions, Sample, protocol_in_words
+
+HOW = {"task": "robustness", "protocol": "ensemble", "condition": {"classifier": "static"}}
 
 # ------------------------------------------------------------------ by hand
 
@@ -46,11 +48,11 @@ def test_frames_without_offsets_are_anchors_and_broken_ones_are_counted():
     encoded = Encoded(("x", "y"), np.array([0, 1]), np.eye(2), ((), ()), ({}, {}), 0, "print")
     judged = Predictions(("x", "y"), np.array([0, 1]), np.array([[0, 1], [0, 1]]), np.zeros((2, 2)))
     encoder = types.SimpleNamespace(name="model")
-    (found,) = shift_results(encoder, benchmark, encoded, judged, "static")
+    (found,) = shift_results(encoder, benchmark, encoded, judged, **HOW)
     assert (found.metric, found.value, found.n, found.split) == ("accuracy_pm_0", 0.5, 2, "test")
     assert "settings" not in found.run and found.run["fingerprint"] == benchmark.fingerprint
     encoded = dataclasses.replace(encoded, num_broken=3)
-    (found,) = shift_results(encoder, benchmark, encoded, judged, "static", settings={"lambda": 1.0})
+    (found,) = shift_results(encoder, benchmark, encoded, judged, settings={"lambda": 1.0}, **HOW)
     assert found.run["settings"] == {"lambda": 1.0, "broken": 3}
 
 
@@ -121,20 +123,25 @@ def test_the_parts_of_imagenet_by_hand_in_any_blocks(monkeypatch, caplog):
         best = [max(owner, key=lambda index, row=row: scores[row, index]) for row in rows]
         right = sum(owner[found] == owner[labels[row]] for row, found in zip(rows, best, strict=True))
         expected[f"on {name}"] = (right / len(rows), len(rows))
-    encoder, more = types.SimpleNamespace(name="model"), {"task": "linear_probe", "settings": {"of": 3}}
+    encoder = types.SimpleNamespace(name="model")
+    more = {"task": "imagenet_probe", "protocol": "adapted", "settings": {"of": 3}}
     for size in (7, 8192):
         monkeypatch.setattr("diptych.evaluate.tasks.robustness._ROWS_PER_BLOCK", size)
         found = subset_results(encoder, benchmark, encoded, lambda block: block, **more)
-        assert {one.protocol: (one.value, one.n) for one in found} == expected and "no numbers" not in caplog.text
+        assert {
+            protocol_in_words(one): (one.value, one.n) for one in found
+        } == expected and "no numbers" not in caplog.text
         assert {(one.task, one.split, one.metric, one.run["settings"]["of"]) for one in found} == {
-            ("linear_probe", "test", "accuracy", 3)
+            ("imagenet_probe", "test", "accuracy", 3)
         }
+        assert [one.condition["subset"] for one in found] == list(SUBSETS) and found[0].protocol == "adapted"
     (alone,) = set(shift_classes("ImageNet-A")[3])
     without = dataclasses.replace(benchmark, unsure=((alone, 1), (1, alone)))
     has = {f"on {name}" for name in SUBSETS if {1, alone} & {index for own in shift_classes(name) for index in own}}
-    few = subset_results(encoder, without, encoded, lambda block: block)
-    assert {one.protocol: (one.value, one.n) for one in few} == {k: v for k, v in expected.items() if k not in has}
-    assert {"on ImageNet-A"} <= has < set(expected) and few[0].task == "zero_shot"
+    few = subset_results(encoder, without, encoded, lambda block: block, **HOW)
+    known = {name: pair for name, pair in expected.items() if name not in has}
+    assert {protocol_in_words(one): (one.value, one.n) for one in few} == known
+    assert {"on ImageNet-A"} <= has < set(expected) and few[0].condition["classifier"] == "static"
     assert f"ImageNet: no numbers on the classes of {[one[3:] for one in expected if one in has]}" in caplog.text
     assert f": '1', '{alone}' names several" in caplog.text
 
@@ -193,19 +200,21 @@ def test_imagenet_a_counts_its_200_classes_alone(tmp_path, kept):
         Sample("fine", shows(307, 60), (), place),
     ]
     write_set(tmp_path, "ImageNet-A", samples, [NAMES[index][0] for index in classes])
-    results = ROBUSTNESS.measure(
+    done = ROBUSTNESS.measure(
         Known(), card("ImageNet-A", 200), Setting(tmp_path, kept, tmp_path / "kept", partial=True)
     )
+    results = done.results
     assert measured(results) == {("ImageNet-A", "static", "accuracy"): (0.75, 4)}
-    assert (results[0].task, results[0].interval, results[0].model) == ("zero_shot", "clopper-pearson 99.5%", "known")
-    kept = read_predictions(next((tmp_path / "kept").rglob("*.parquet")))
+    assert (results[0].task, results[0].interval, results[0].model) == ("robustness", "clopper-pearson 99.5%", "known")
+    assert done.predictions == (tmp_path / "kept/known/ImageNet-A-test-static.parquet",)
+    kept = read_predictions(done.predictions[0])
     assert (kept.classes[:, 0] == kept.labels).tolist() == [True, True, False, True]
 
 
 def test_imagenet_v2_counts_all_1000(tmp_path, kept):
     samples = [Sample("a", shows(6), (), 6), Sample("b", shows(6, 200), (), 6), Sample("c", shows(999), (), 999)]
     write_set(tmp_path, "ImageNetV2", samples, [f"{index} {names[0]}" for index, names in enumerate(NAMES)])
-    results = ROBUSTNESS.measure(Known(), card("ImageNetV2", 1000), Setting(tmp_path, kept, partial=True))
+    results = ROBUSTNESS.measure(Known(), card("ImageNetV2", 1000), Setting(tmp_path, kept, partial=True)).results
     assert measured(results) == {("ImageNetV2", "static", "accuracy"): (2 / 3, 3)}
     assert results[0].run["settings"] == {"classes": {"tested": [2, 1000]}}
 
@@ -236,7 +245,7 @@ def test_videos_before_and_after_the_adaptation_to_their_classes(tmp_path, kept)
     write_set(tmp_path, "ImageNet-Vid", samples, names)
     encoder = Known([(name, own) for name, own in zip(names, classes, strict=True)])
     found = measured(
-        ROBUSTNESS.measure(encoder, card("ImageNet-Vid", 30, "video"), Setting(tmp_path, kept, partial=True))
+        ROBUSTNESS.measure(encoder, card("ImageNet-Vid", 30, "video"), Setting(tmp_path, kept, partial=True)).results
     )
     assert found["ImageNet-Vid", "static", "accuracy_pm_0"] == (0.8, 5)
     assert found["ImageNet-Vid", "static", "accuracy_pm_10"] == (0.6, 5)
@@ -252,7 +261,7 @@ def test_object_net_by_its_own_names(tmp_path, kept):
     write_set(tmp_path, "ObjectNet", samples, names)
     meant = [classes[1], classes[0], *classes[2:]]  # the first two names mean each other's things
     encoder = Known(list(zip(names, meant, strict=True)))
-    found = measured(ROBUSTNESS.measure(encoder, card("ObjectNet", 113), Setting(tmp_path, kept, partial=True)))
+    found = measured(ROBUSTNESS.measure(encoder, card("ObjectNet", 113), Setting(tmp_path, kept, partial=True)).results)
     assert found == {
         ("ObjectNet", "static", "accuracy"): (1.0, 3),
         ("ObjectNet", "adaptive", "accuracy"): (1 / 3, 3),
@@ -264,7 +273,7 @@ def test_imagenet_on_each_shifts_classes(tmp_path, kept):
     samples = [Sample(f"s{number}", shows(6, lean), (), 6) for number, lean in enumerate((0, 140))]
     samples += [Sample("cock", shows(7), (), 7)]
     write_set(tmp_path, "ImageNet", samples, [f"{index} {names[0]}" for index, names in enumerate(NAMES)])
-    results = ROBUSTNESS.measure(Known(), card("ImageNet", 1000), Setting(tmp_path, kept, partial=True))
+    results = ROBUSTNESS.measure(Known(), card("ImageNet", 1000), Setting(tmp_path, kept, partial=True)).results
     found = measured(results)
     assert found["ImageNet", "on ImageNet-A", "accuracy"] == (1.0, 2)
     assert {tuple(one.run["settings"]["classes"]["tested"]) for one in results} == {(2, 1000)}

@@ -57,17 +57,17 @@ def test_a_brighter_set_is_mistaken_and_the_classifier_is_made_once(benchmark):
     encoder = ByBrightness()
     results = measure_shifts(encoder, benchmark, ["brightness", "inverted", "greyscale"], [1, 4])
     assert encoder.texts == 4  # two names in two templates
-    assert [(one.dataset, one.value) for one in results] == [
-        ("colours", 1.0),
-        ("colours brightness 1", 1.0),  # 60 + 26
-        ("colours brightness 4", 0.5),  # 60 + 102 is bright
-        ("colours inverted", 0.0),
-        ("colours greyscale", 1.0),
+    assert [(dict(one.condition), one.value) for one in results] == [
+        ({}, 1.0),
+        ({"shift": "brightness", "severity": 1}, 1.0),  # 60 + 26
+        ({"shift": "brightness", "severity": 4}, 0.5),  # 60 + 102 is bright
+        ({"shift": "inverted", "severity": 1}, 0.0),
+        ({"shift": "greyscale", "severity": 1}, 1.0),
     ]
-    assert {(one.task, one.protocol, one.metric, one.n) for one in results} == {
-        ("zero_shot", "ensemble", "accuracy", 40)
+    assert {(one.task, one.dataset, one.protocol, one.metric, one.n) for one in results} == {
+        ("shifts", "colours", "ensemble", "accuracy", 40)
     }
-    assert results[2].run["settings"] == {"of": "colours", "shift": "brightness", "severity": 4, "seed": 0}
+    assert results[2].run["settings"] == {"seed": 0}
     assert "settings" not in results[0].run and len({one.run["fingerprint"] for one in results}) == 5
     (summary,) = summarise_shifts(results)
     assert summary.shift_mean("brightness") == 0.75
@@ -135,16 +135,16 @@ def test_what_cannot_be_measured_is_refused_before_anything_is_encoded(benchmark
 
 
 def result(dataset, value, shift=None, severity=0, model="m", metric="accuracy"):
-    settings = {"settings": {"of": "set", "shift": shift, "severity": severity, "seed": 0}} if shift else {}
+    condition = {"shift": shift, "severity": severity} if shift else {}
     bounds = (max(0.0, value - 0.1), min(1.0, value + 0.1))
-    return Result("zero_shot", dataset, "test", metric, value, 10, *bounds, "i", "ensemble", model, None, settings)
+    return Result("shifts", dataset, "test", metric, value, 10, *bounds, "i", "ensemble", model, condition)
 
 
 MANY = [
     result("set", 0.8),
-    *(result(f"set gaussian noise {n}", 0.8 - 0.1 * n, "gaussian noise", n) for n in (1, 3, 5)),
-    result("set jpeg 1", 0.6, "jpeg", 1),
-    result("set sketch", 0.4, "sketch", 1),
+    *(result("set", 0.8 - 0.1 * n, "gaussian noise", n) for n in (1, 3, 5)),
+    result("set", 0.6, "jpeg", 1),
+    result("set", 0.4, "sketch", 1),
 ]
 
 
@@ -162,10 +162,11 @@ def test_summaries_by_hand():
     nothing = dataclasses.replace(one, clean=dataclasses.replace(one.clean, value=0.0))
     assert nothing.relative_drop() is None and nothing.mean() == one.mean()
     # Rows of which something is not known are no shifts, and not the clean number's either where a shift is named.
-    for lost in ("of", "severity"):
-        run = {"settings": {name: value for name, value in MANY[-1].run["settings"].items() if name != lost}}
-        unknown = dataclasses.replace(MANY[-1], run=run, value=0.0)
+    for known in ({"shift": "sketch"}, {"shift": "sketch", "severity": "x"}, {"shift": "rain", "severity": 1}):
+        unknown = dataclasses.replace(MANY[-1], condition=known, value=0.0)
         assert summarise_shifts([*MANY, unknown]) == [one]
+    zero_shot = [dataclasses.replace(MANY[0], task="zero_shot"), *MANY[1:]]  # the same measurement
+    assert summarise_shifts(zero_shot)[0].mean() == one.mean()
     assert list(one.by_shift) == ["gaussian noise", "jpeg", "sketch"]  # the registry's order
     assert summarise_shifts(json_round_trip(MANY))[0].mean() == one.mean()
     (backwards,) = summarise_shifts(MANY[::-1])  # the order of rows decides nothing
@@ -180,7 +181,7 @@ def json_round_trip(results):
 
 
 def test_the_exhibit():
-    shown = SHIFTS_MADE.build([*MANY, result("set", 0.5, model="n"), result("set jpeg 1", 0.4, "jpeg", 1, model="n")])
+    shown = SHIFTS_MADE.build([*MANY, result("set", 0.5, model="n"), result("set", 0.4, "jpeg", 1, model="n")])
     assert "m on set: 80.0 % as it is, 50.0 % on the mean of 3 shifts" in shown.title
     means, first, second = shown.tables
     assert [name for name, _ in means.rows] == ["m, set", "n, set"]

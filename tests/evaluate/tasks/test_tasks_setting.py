@@ -22,8 +22,9 @@ from diptych.evaluate.tasks.shifted import measure_shifts
 from diptych.evaluate.tasks.table import TASKS
 from diptych.evaluate.tasks.task import Setting
 from diptych.evaluate.tasks.video import measure_video
-from diptych.evaluate.tasks.zero_shot import PROTOCOLS, zero_shot_results
+from diptych.evaluate.tasks.zero_shot import PROTOCOLS, measure_zero_shot
 from diptych.records import Sample
+from diptych.records.wording import PROTOCOLS as WORDS
 
 
 class Counting(Oracle):
@@ -105,16 +106,13 @@ def test_a_task_encodes_once_with_the_workers_that_are_named(task, name, tmp_pat
     card, setting = CARDS[name], Setting(root, tmp_path / "cache", num_workers=3, partial=True)
     assert TASKS[task].applies(card)
     first, second = Counting(card), Counting(card)
-    found = TASKS[task].measure(first, card, setting)
+    found = TASKS[task].measure(first, card, setting).results
     assert workers and set(workers) == {3}
-    again = TASKS[task].measure(second, card, setting)
-    assert [(one.metric, one.protocol, one.value) for one in again] == [
-        (one.metric, one.protocol, one.value) for one in found
-    ]
+    again = TASKS[task].measure(second, card, setting).results
+    assert [(one.identity, one.value) for one in again] == [(one.identity, one.value) for one in found]
     assert first.pictures > 0 == second.pictures
-    named = {"robustness": "zero_shot", "few_shot_from_texts": "few_shot"}
-    probes = dict.fromkeys(("projected_probe", "imagenet_probe"), "linear_probe")
-    assert {one.task for one in found} == {(named | probes).get(task, task)}
+    assert {one.task for one in found} == {task} and {one.protocol for one in found} <= WORDS.keys()
+    assert len({one.identity for one in found}) == len(found)
     assert second.texts == (0 if task in TEXTS_KEPT else first.texts)
     kept = {path.name for path in (tmp_path / "cache").iterdir()}
     assert kept <= {"pictures", "classifiers", "probes", "few_shot"} and "pictures" in kept
@@ -135,7 +133,7 @@ def test_top_5_is_measured_of_more_than_five_classes(num_classes, tmp_path):
     samples = tuple(Sample(f"{n}", coloured(name, n), (), n) for n, name in enumerate(names))
     benchmark = check_benchmark("colours", "test", names, ("{c}",), Listed(samples))
     encoder = ColourEncoder()
-    results = zero_shot_results(encoder, benchmark, encode_set(encoder, benchmark), Setting(tmp_path))
+    results = measure_zero_shot(encoder, benchmark, encode_set(encoder, benchmark), Setting(tmp_path)).results
     assert [one.metric for one in results if one.protocol == "names"] == [
         "accuracy",
         *(["accuracy_top_5"] if num_classes > 5 else []),
@@ -160,7 +158,7 @@ def test_the_seed_of_the_setting_is_that_of_the_draws(task, tmp_path):
     write_copy(tmp_path / "OxfordPets", card, labels, dict(enumerate(words)), [*range(len(words))])
     ends = []
     for seed in (0, 0, 1):
-        found = TASKS[task].measure(Erring(card), card, Setting(tmp_path, seed=seed, partial=True))
+        found = TASKS[task].measure(Erring(card), card, Setting(tmp_path, seed=seed, partial=True)).results
         (result,) = [one for one in found if (one.metric, one.protocol != "single") == (card.metric, True)][:1]
         assert 0 < result.low < result.value < 1
         ends.append((result.low, result.high))
@@ -213,10 +211,11 @@ def test_made_shifts_keep_nothing_and_use_the_workers(tmp_path, monkeypatch):
     copy_of("CIFAR10", tmp_path / "sets")
     monkeypatch.setattr("diptych.evaluate.tasks.shifted.SEVERITIES", (2,))
     setting = Setting(tmp_path / "sets", tmp_path / "cache", num_workers=2, seed=5, partial=True)
-    found = TASKS["shifts"].measure(Counting(CARDS["CIFAR10"]), CARDS["CIFAR10"], setting)
+    found = TASKS["shifts"].measure(Counting(CARDS["CIFAR10"]), CARDS["CIFAR10"], setting).results
     assert set(workers) == {2} and not (tmp_path / "cache").exists()
-    changed = [one.run["settings"] for one in found if "shift" in one.run.get("settings", {})]
-    assert {one["seed"] for one in changed} == {5} and 2 in {one["severity"] for one in changed}
+    changed = [one for one in found if one.condition]
+    assert {one.run["settings"]["seed"] for one in changed} == {5} and {one.task for one in found} == {"shifts"}
+    assert 2 in {one.condition["severity"] for one in changed} and len({one.identity for one in found}) == len(found)
     assert np.isfinite([one.value for one in found]).all()
     few = open_card(CARDS["CIFAR10"], tmp_path / "sets")
     measure_shifts(Counting(CARDS["CIFAR10"]), few, [], cache=setting.cache, partial=True)

@@ -17,7 +17,7 @@ from diptych.evaluate.metrics.score import score
 from diptych.evaluate.predictions import read_predictions
 from diptych.evaluate.tasks import zero_shot
 from diptych.evaluate.tasks.task import Setting
-from diptych.evaluate.tasks.zero_shot import PROTOCOLS, ZERO_SHOT, Words, class_scores, words, zero_shot_results
+from diptych.evaluate.tasks.zero_shot import PROTOCOLS, ZERO_SHOT, Words, class_scores, measure_zero_shot, words
 
 RNG = np.random.default_rng(0)
 NAMES = tuple(f"thing {number}" for number in range(8))
@@ -66,7 +66,9 @@ EXPECTED["probability"] = probabilities()
 
 
 def measured(protocols=PROTOCOLS, templates=TEMPLATES, setting=None, pictures=PICTURES, **options):
-    return zero_shot_results(Drawn(), benchmark(templates, **options), pictures, setting or Setting(Path()), protocols)
+    return measure_zero_shot(
+        Drawn(), benchmark(templates, **options), pictures, setting or Setting(Path()), protocols
+    ).results
 
 
 def test_every_protocol_and_metric_is_that_of_numpy():
@@ -103,7 +105,7 @@ def test_of_five_classes_there_is_no_top_5():
     few = Encoded(("",) * len(kept), pictures.labels[kept], pictures.vectors[kept], ((),) * 60, ({},) * 60, 0, "x")
     for names, expected in ((NAMES[:5], {"accuracy", "mean_per_class_accuracy"}), (NAMES[:6], None)):
         several = Benchmark("own", "test", names, TEMPLATES, Nothing(), "x")
-        found = zero_shot_results(Drawn(), several, few, Setting(Path()), ["names"])
+        found = measure_zero_shot(Drawn(), several, few, Setting(Path()), ["names"]).results
         assert {one.metric for one in found} == (expected or {"accuracy", "accuracy_top_5", "mean_per_class_accuracy"})
 
 
@@ -160,9 +162,9 @@ def test_an_encoder_without_a_scale_is_measured_by_cosines_and_has_no_mean_proba
     np.testing.assert_allclose(found, EXPECTED["names"] / 7, rtol=1e-4, atol=1e-3)
     with pytest.raises(InputError, match="plain states no logit_scale"):
         class_scores(Plain(), PICTURES.vectors, words(benchmark(), "probability"))
-    unscaled = zero_shot_results(Plain(), benchmark(), PICTURES, Setting(Path()))
+    unscaled = measure_zero_shot(Plain(), benchmark(), PICTURES, Setting(Path())).results
     assert "probabilities of several prompts are not averaged" in caplog.text
-    expected = [one for one in zero_shot_results(Drawn(), benchmark(), PICTURES, Setting(Path()))]
+    expected = measure_zero_shot(Drawn(), benchmark(), PICTURES, Setting(Path())).results
     assert [(one.protocol, one.metric, one.value) for one in unscaled] == [
         (one.protocol, one.metric, one.value) for one in expected if one.protocol != "probability"
     ]
@@ -172,7 +174,7 @@ def test_names_that_are_codes_are_warned_of(caplog):
     measured(["names"])
     assert "look like codes" not in caplog.text
     codes = Benchmark("own", "test", tuple(f"n{number:08d}" for number in range(8)), TEMPLATES, Nothing(), "x")
-    zero_shot_results(Drawn(), codes, PICTURES, Setting(Path()), ["names"])
+    measure_zero_shot(Drawn(), codes, PICTURES, Setting(Path()), ["names"])
     assert "look like codes" in caplog.text
 
 
