@@ -98,9 +98,9 @@ def _evaluate(
     if out is not None:
         refuse_unwritable(out)
     check_name(name)
-    from diptych.evalsets.benchmark import open_benchmark
+    from diptych.evalsets.user_sets import open_set
 
-    benchmarks = [open_benchmark(folder, split) for folder in folders]
+    benchmarks = [open_set(folder, split) for folder in folders]
     from diptych.embed import load  # these import torch, so all checks that do not need it come before
     from diptych.embed.about import about
     from diptych.evaluate import evaluate_benchmarks, zero_shot_table

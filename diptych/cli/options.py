@@ -69,6 +69,10 @@ DataRoot = Annotated[
 Datasets = Annotated[list[str] | None, Option("--dataset", help="Only this data set; may be repeated.")]
 OldDatasets = Annotated[list[str] | None, Option("--set", hidden=True, callback=_old_datasets)]
 Tasks = Annotated[list[str] | None, Option("--task", help="Only this task; may be repeated. A wrong name lists all.")]
+TaskModules = Annotated[
+    list[str] | None,
+    Option("--tasks", help="A Python module of yours that registers more tasks; may be repeated."),
+]
 Partial = Annotated[
     bool,
     Option("--partial", help="Also measure sets that lack many of their classes; each number then says so."),

@@ -26,6 +26,7 @@ from diptych.cli.options import (
     Option,
     Partial,
     Precision,
+    TaskModules,
     Tasks,
     Workers,
 )
@@ -48,6 +49,7 @@ def suite(
     ] = Path("runs/paper"),
     dataset: Datasets = None,
     task: Tasks = None,
+    tasks: TaskModules = None,
     precision: Precision = "fp32",
     workers: Workers = 1,
     device: Device = "auto",
@@ -59,6 +61,7 @@ def suite(
 
     Tasks: zero-shot, linear and few-shot probes, retrieval, natural shifts, videos, geolocation and more, each on the
     sets of --data-root to which it applies. --task and --dataset choose some of them. Sets that are missing are named.
+    --tasks my_module adds tasks that your own module registers.
 
     The report, OUT/report.html, shows each table and figure of the paper that has a measured number, with the paper's
     own numbers beside it. All Results are in OUT/results.jsonl.
@@ -69,7 +72,7 @@ def suite(
     To start without a download: diptych data embedded sets/ writes ten small sets.
     """
     names = [*(model or ()), *(models or ())]
-    run_suite_command(names, data_root, out, task, dataset, precision, workers, device, partial)
+    run_suite_command(names, data_root, out, task, dataset, precision, workers, device, partial, tasks)
 
 
 def run_suite_command(
@@ -82,6 +85,7 @@ def run_suite_command(
     workers: int | None,
     device: str,
     partial: bool = False,
+    modules: list[str] | None = None,
 ) -> None:
     """Measure each model by all tasks on all sets that are there, and write every exhibit."""
     from diptych.embed.names import check_name
@@ -93,7 +97,7 @@ def run_suite_command(
     from diptych.evalsets.opening import find_folder
     from diptych.evaluate.choosing import choose_cards
     from diptych.evaluate.suite import read_all, run_suite
-    from diptych.evaluate.tasks.table import USUAL, get_tasks
+    from diptych.evaluate.tasks.registry import USUAL, get_tasks, load_task_module
     from diptych.paper.exhibits import EXHIBITS
     from diptych.paper.run import write
     from diptych.paper.summary import SUMMARY
@@ -102,7 +106,8 @@ def run_suite_command(
     if not models:
         raise InputError("nothing to measure: diptych suite MODEL --data-root FOLDER")
     setting = suite_setting(models, data_root, out, None, workers, partial)
-    chosen = get_tasks(tasks or USUAL)
+    added = [name for module in modules or () for name in load_task_module(module)]
+    chosen = get_tasks(tasks or [*USUAL, *added])
     cards, skipped = choose_cards(setting.data, sets)
     present = [card.title for card in cards if find_folder(card, setting.data) is not None]
     announce(f"{len(present)} of {len(cards)} sets are there: {', '.join(present)}")

@@ -22,11 +22,11 @@ from diptych.cli.options import (
     Resume,
     Seed,
     Settings,
+    TaskModules,
     Workers,
 )
 
 if TYPE_CHECKING:
-    from diptych.evalsets.benchmark import Benchmark
     from diptych.train import TrainConfig
     from diptych.train.config import InitConfig
 
@@ -40,7 +40,13 @@ TokenizerName = Annotated[
     Option(parser=paths.path, help="train (from the captions), openai, init (that of --init), or a tokenizer.json."),
 ]
 EvaluationSets = Annotated[
-    list[str] | None, Option(parser=paths.path, help="Evaluation set for a zero-shot test at the end; may be repeated.")
+    list[str] | None,
+    Option(
+        parser=paths.path,
+        metavar="SET[:TASK]",
+        help="Folder of an evaluation set to measure on at the end: zero-shot, or by a task of diptych suite, as in "
+        "cifar10/:linear_probe; may be repeated.",
+    ),
 ]
 HeldOut = Annotated[
     Fraction, Option(help="Share of the pairs that only the validation loss uses; 0.01 by default, 0 for none.")
@@ -87,6 +93,7 @@ def train(
     checkpoint_steps: Annotated[Number, Option(help="Updates between checkpoints.")] = None,
     checkpoint_minutes: Annotated[Fraction, Option(help="Minutes between checkpoints.")] = None,
     evaluate: EvaluationSets = None,
+    tasks: TaskModules = None,
     evaluate_steps: Annotated[Number, Option(help="Updates between tests; by default one test at the end.")] = None,
     held_out: HeldOut = None,
     resume: Resume = False,
@@ -99,7 +106,8 @@ def train(
 
     if init is not None:
         check_name(init)
-    benchmarks = _opened(evaluate or [])
+    for named in evaluate or ():
+        check_evaluation(named)
     from diptych.recipes import configure  # this imports torch
     from diptych.train.held_out import held_out_share
 
@@ -120,7 +128,7 @@ def train(
         schedule={"warmup_steps": warmup_steps},
         checkpoint={"every_steps": checkpoint_steps, "every_minutes": checkpoint_minutes},
     )
-    _plan(config) if dry_run else _train(config, benchmarks, resume)
+    _plan(config) if dry_run else _train(config, evaluate or [], tasks or [], resume)
 
 
 def _plan(config: "TrainConfig") -> None:
@@ -130,26 +138,38 @@ def _plan(config: "TrainConfig") -> None:
         print(make_plan(config))
 
 
-def _opened(sets: list[str]) -> "list[Benchmark]":
-    from diptych.evalsets.benchmark import open_benchmark
+def check_evaluation(named: str) -> None:
+    """Refuse an evaluation set that cannot be opened, before torch is imported."""
+    from diptych.evalsets.user_sets import card_of_folder, open_set, split_task
 
-    return [open_benchmark(path) for path in sets]
+    folder, task = split_task(named)
+    open_set(folder) if task is None else card_of_folder(folder)
 
 
-def _train(config: "TrainConfig", benchmarks: "list[Benchmark]", resume: bool) -> None:
+def _train(config: "TrainConfig", named: list[str], modules: list[str], resume: bool) -> None:
     from diptych.evaluate import ZeroShot, zero_shot_table
+    from diptych.evaluate.choosing import make_evaluator
+    from diptych.evaluate.tasks.registry import load_task_module
     from diptych.run_page import write_run_page
     from diptych.train import fit
 
+    for module in modules:
+        load_task_module(module)
     predictions = config.folder / "predictions"
-    evaluators = [ZeroShot(benchmark, predictions_folder=predictions) for benchmark in benchmarks]
+    evaluators = [make_evaluator(one, predictions) for one in named]
     run = fit(config, evaluators, resume=resume)
     exit_if_stopped(run)
     if not is_main():
         return
-    if benchmarks:
-        show(zero_shot_table(run.results, benchmarks))
-    print(f"the report: {write_run_page(run, evaluators)}\nthe model: {run.folder / 'model'}")
+    zero_shot = [one for one in evaluators if isinstance(one, ZeroShot)]
+    if zero_shot:
+        show(zero_shot_table(run.results, [one.benchmark for one in zero_shot]))
+    for result in run.results:
+        if result.task not in ("zero_shot", "held_out_pairs"):
+            print(
+                f"{result.task} on {result.dataset}/{result.split}: {result.metric} {result.value:.4f}, n {result.n:,}"
+            )
+    print(f"the report: {write_run_page(run, zero_shot)}\nthe model: {run.folder / 'model'}")
 
 
 def init_config(weights: str | None, activation: str | None, heads: str | None) -> "InitConfig":

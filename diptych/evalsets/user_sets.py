@@ -1,15 +1,16 @@
 """Cards of one's own sets: whatever folder `open_benchmark` reads can be measured by every task of the suite."""
 
+import dataclasses
 import logging
 from pathlib import Path
 
 from diptych.data.image_files import is_hidden_folder
 from diptych.data.open_source import open_source
 from diptych.errors import DataError
-from diptych.evalsets.benchmark import CLASS_NAMES_FILE, open_benchmark
+from diptych.evalsets.benchmark import CLASS_NAMES_FILE, Benchmark, open_benchmark
 from diptych.evalsets.card import Card
 from diptych.evalsets.cards import CARDS
-from diptych.evalsets.opening import failure, find_folder, list_folders
+from diptych.evalsets.opening import failure, find_folder, list_folders, open_card
 from diptych.evalsets.parquet_sets import is_parquet_set, parquet_splits
 from diptych.evalsets.splits import SPLITS, split_folder
 from diptych.files import expanded
@@ -65,6 +66,48 @@ def own_card(folder: str | Path) -> Card:
     if others:
         _notice(f"{folder}: passed over, because it is no split of the same form: {', '.join(others)[:300]}")
     return _card(folder, "classification", num_classes, splits, "accuracy")
+
+
+def card_of_folder(folder: str | Path) -> tuple[Path, Card]:
+    """The folder in which a set lies, and its card: the paper's where the folder is called like one of its sets.
+
+    Raises:
+        DataError: there is no such folder, or it holds no evaluation set.
+    """
+    path = _folder(folder)
+    card = _paper_card(path)
+    return path.parent, own_card(path) if card is None else card
+
+
+def open_set(folder: str | Path, split: str = "test") -> Benchmark:
+    """A split of the set in a folder, as its card has it: a number has the same name and prompts wherever it is made.
+
+    Raises:
+        DataError: there is no such folder or split; or the folder is called like a set of the paper, and holds another.
+    """
+    path = _folder(folder)
+    card = _paper_card(path)
+    if card is None:
+        return open_benchmark(folder, split)
+    return dataclasses.replace(open_card(card, path.parent, split), folder=path)
+
+
+def split_task(named: str) -> tuple[str, str | None]:
+    """The folder and the task of SET:TASK; of SET, or of a folder whose name has a colon, the folder and None."""
+    folder, separator, task = named.rpartition(":")
+    return (named, None) if not separator or expanded(named).is_dir() else (folder, task)
+
+
+def _folder(folder: str | Path) -> Path:
+    path = expanded(folder)
+    if str(folder) == "" or not path.is_dir():
+        raise DataError(f"there is no folder {str(folder) or repr('')} to evaluate on")
+    return path.resolve()
+
+
+def _paper_card(path: Path) -> Card | None:
+    """The card of the paper's set that a folder is called like."""
+    return next((card for card in CARDS.values() if find_folder(card, path.parent) == path), None)
 
 
 def _splits_there(folder: Path) -> tuple[set[str], list[str]]:

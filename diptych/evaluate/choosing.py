@@ -7,9 +7,11 @@ from diptych.errors import DataError, InputError
 from diptych.evalsets.card import Card
 from diptych.evalsets.cards import CARDS, get_card
 from diptych.evalsets.opening import find_folder, missing
-from diptych.evalsets.user_sets import own_card, own_sets
+from diptych.evalsets.user_sets import card_of_folder, open_set, own_sets, split_task
 from diptych.evaluate.suite import Skipped
-from diptych.files import expanded
+from diptych.evaluate.tasks.registry import get_tasks
+from diptych.evaluate.tasks.task import BoundTask, Setting
+from diptych.evaluate.zero_shot.evaluator import ZeroShot
 
 
 def choose_cards(root: Path, names: Sequence[str] | None = None) -> tuple[list[Card], list[Skipped]]:
@@ -49,19 +51,19 @@ def cards_of_names(root: Path, names: Sequence[str]) -> list[Card]:
     return cards
 
 
-def card_of_folder(folder: str | Path) -> tuple[Path, Card]:
-    """The folder in which a set lies, and its card: the paper's where the folder is called like one of its sets.
+def make_evaluator(named: str, predictions: Path | None = None) -> ZeroShot | BoundTask:
+    """The evaluator that SET or SET:TASK names: a task bound to the set in a folder; zero-shot without a task.
 
     Raises:
         DataError: there is no such folder, or it holds no evaluation set.
+        ConfigError: there is no such task, or it does not apply to the set.
     """
-    path = expanded(folder)
-    if str(folder) == "" or not path.is_dir():
-        raise DataError(f"there is no folder {str(folder) or repr('')} to evaluate on")
-    path = path.resolve()
-    papers = (card for card in CARDS.values() if find_folder(card, path.parent) == path)
-    card = next(papers, None)
-    return path.parent, own_card(path) if card is None else card
+    folder, task = split_task(named)
+    if task is None:
+        return ZeroShot(open_set(folder), predictions_folder=predictions)
+    [chosen] = get_tasks([task])
+    root, card = card_of_folder(folder)
+    return chosen.bind(card, Setting(root, predictions=predictions))
 
 
 def _named(root: Path, names: Sequence[str], own: Sequence[Card], refused: dict[str, str]) -> list[Card]:

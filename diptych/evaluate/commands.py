@@ -7,7 +7,8 @@ from pathlib import Path
 
 from diptych.embed.encoder import Encoder
 from diptych.errors import InputError
-from diptych.evalsets.benchmark import Benchmark, open_benchmark
+from diptych.evalsets.benchmark import Benchmark
+from diptych.evalsets.user_sets import open_set
 from diptych.evaluate.zero_shot.class_embeddings import default_cache_folder
 from diptych.evaluate.zero_shot.evaluator import ZeroShot
 from diptych.files import expanded
@@ -40,7 +41,7 @@ def evaluate_benchmarks(
             or one cannot be used.
         DataError: `out` holds something else than results. Both are found out before anything is measured.
     """
-    sets = [found if isinstance(found, Benchmark) else open_benchmark(found, split) for found in benchmarks]
+    sets = [found if isinstance(found, Benchmark) else open_set(found, split) for found in benchmarks]
     if not sets:
         raise InputError("name at least one evaluation set")
     names = Counter(f"{benchmark.name}/{benchmark.split}" for benchmark in sets)

@@ -2,6 +2,10 @@
 
 from collections.abc import Generator
 
+import numpy as np
+import torch
+
+from diptych import distributed
 from diptych.embed.encoder import Encoder
 from diptych.embed.engine import EncodedBatch, encode_source
 from diptych.errors import DataError
@@ -16,6 +20,8 @@ def encode_benchmark(
 ) -> Generator[EncodedBatch, None, int]:
     """Encode the images of a set, each once and in its order; see `encode_source`.
 
+    Of several ranks each encodes its share, and all get all samples.
+
     Yields:
         The samples, N >= 1 at a time.
     Returns:
@@ -27,7 +33,7 @@ def encode_benchmark(
     """
     where, num_classes = f"{benchmark.name}/{benchmark.split}", len(benchmark.class_names)
     batches = encode_source(encoder, benchmark.source, batch_size, num_workers, kind, where=where)
-    num_broken, num_items = yield from _checked(batches, num_classes, where)
+    num_broken, num_items = yield from _from_all_ranks(_checked(batches, num_classes, where))
     if num_broken > MAX_BROKEN * num_items:
         raise DataError(
             f"{where}: {num_broken} of {num_items} samples are broken, more than {MAX_BROKEN:.0%}; "
@@ -51,3 +57,29 @@ def _checked(
             label = "no label" if sample.label is None else f"the label {sample.label}"
             raise DataError(f"{where}: sample {sample.key!r} has {label}, but there are {num_classes} classes")
         yield batch
+
+
+def _from_all_ranks(
+    batches: Generator[EncodedBatch, None, tuple[int, int]],
+) -> Generator[EncodedBatch, None, tuple[int, int]]:
+    """The batches as they are on one rank; on several, the samples of all ranks as one batch, in the set's order."""
+    if distributed.world_size() == 1:
+        return (yield from batches)
+    mine, counts = _collect(batches)
+    shares = [one for share in distributed.gather_objects(mine) for one in share]
+    places = np.concatenate([share.places for share in shares])
+    samples = [sample for share in shares for sample in share.samples]
+    order = places.argsort(kind="stable")
+    vectors = torch.cat([share.vectors for share in shares])[torch.from_numpy(order)]
+    yield EncodedBatch(places[order], tuple(samples[place] for place in order), vectors)
+    return counts
+
+
+def _collect(batches: Generator[EncodedBatch, None, tuple[int, int]]) -> tuple[list[EncodedBatch], tuple[int, int]]:
+    """All batches of a generator, and what it returns."""
+    collected = []
+    while True:
+        try:
+            collected.append(next(batches))
+        except StopIteration as end:
+            return collected, end.value

@@ -13,9 +13,10 @@ from diptych.embed.resolver import as_encoder, load
 from diptych.errors import ConfigError, InputError
 from diptych.evalsets.benchmark import Benchmark
 from diptych.evalsets.card import Card
-from diptych.evaluate.choosing import card_of_folder, cards_of_names
+from diptych.evalsets.user_sets import card_of_folder
+from diptych.evaluate.choosing import cards_of_names
 from diptych.evaluate.suite import run_suite
-from diptych.evaluate.tasks.table import get_tasks
+from diptych.evaluate.tasks.registry import get_tasks
 from diptych.evaluate.tasks.task import Setting, Task
 from diptych.files import expanded
 from diptych.records import Result
@@ -44,7 +45,7 @@ def evaluate(
     Args:
         model: a name that `diptych.load` takes, or an Encoder.
         sets: folders of evaluation sets; with `data_root` names of sets in that folder.
-        tasks: names of tasks; `diptych.evaluate.tasks.table.TASKS` has all of them.
+        tasks: names of tasks; `diptych.evaluate.tasks.registry.TASKS` has all of them.
         data_root: a folder of evaluation sets, for `sets` that are names such as "CIFAR10".
         out: write Results into this folder, as `diptych suite --out` does, and do not measure again what it holds of
             the same model, data and task; None writes nothing.

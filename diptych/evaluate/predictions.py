@@ -1,6 +1,7 @@
 """Predictions as Parquet files: one row per sample with key, label, classes and scores, best first, and a rank."""
 
 import io
+import logging
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -8,11 +9,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from diptych.embed.about import about
+from diptych.embed.encoder import Encoder
 from diptych.errors import DataError, ShapeError
 from diptych.evaluate.metrics.classification import rank_of_truth
 from diptych.files import expanded, write_whole
 from diptych.records import Predictions, Result, protocol_in_words
 
+_log = logging.getLogger(__name__)
 _COLUMNS = ("key", "label", "classes", "scores")
 TOP_K = 5
 # A file that states more would fill the memory; every key is different, and hardly shrinks.
@@ -34,6 +38,17 @@ def predictions_path(folder: Path, model: str, dataset: str, split: str, protoco
 def predictions_path_of(folder: Path, result: Result) -> Path:
     """Where the Predictions that a Result was computed from stand."""
     return predictions_path(folder, result.model, result.dataset, result.split, protocol_in_words(result))
+
+
+def has_probabilities(encoder: Encoder) -> bool:
+    """Whether an encoder's Predictions can be written: they hold probabilities, which need a logit scale.
+
+    If it states none, the log says so.
+    """
+    if about(encoder).logit_scale is not None:
+        return True
+    _log.warning("%s states no logit_scale, so that no predictions with probabilities are written", encoder.name)
+    return False
 
 
 def top_k_classes(logits: torch.Tensor, k: int) -> tuple[np.ndarray, np.ndarray]:

@@ -16,7 +16,6 @@ from diptych.errors import DataError
 from diptych.evalsets.benchmark import Benchmark
 from diptych.evalsets.card import Card
 from diptych.evalsets.cards import is_paper_set
-from diptych.evalsets.opening import open_card
 from diptych.evaluate.encoded import Encoded
 from diptych.evaluate.tasks.task import Setting
 from diptych.records import Result
@@ -38,7 +37,7 @@ def open_tested(card: Card, setting: Setting, split: str = "test", fold: int | N
     Raises:
         DataError: see the module; or as `open_card`.
     """
-    found = open_card(card, setting.data, split, fold=fold)
+    found = setting.open(card, split, fold)
     of = _num_classes(found)
     if found.absent:
         _refuse_few(found, "tested", of - len(found.absent), of, setting.partial)

@@ -23,7 +23,7 @@ from diptych.embed.resolver import as_encoder
 from diptych.errors import ConfigError, DataError, InputError
 from diptych.evalsets.card import Card
 from diptych.evalsets.cards import get_card, is_paper_set
-from diptych.evalsets.opening import failure, find_folder, missing, open_card
+from diptych.evalsets.opening import failure, find_folder, missing
 from diptych.evaluate.predictions import read_predictions
 from diptych.evaluate.shown_classes import had_to_be_asked_for
 from diptych.evaluate.tasks.task import Setting, Task
@@ -145,7 +145,7 @@ def _measure(
             f"{path}"
         )
     announce()
-    found = task.measure(encoder, card, setting)
+    found = task.bind(card, setting).measure(encoder)
     written = [] if folder is None else sorted(str(one.relative_to(folder)) for one in found.predictions)
     write_part(path, mark, found.results, model_mark(encoder), written, place)
     return found.results, False
@@ -185,19 +185,19 @@ def fingerprint(encoder: Encoder, task: Task, card: Card, setting: Setting, seen
     seen = {} if seen is None else seen
     for one, split, fold in looked:
         if (one.name, split, fold) not in seen:
-            seen[one.name, split, fold] = _data_mark(one, split, setting.data, fold)
+            seen[one.name, split, fold] = _data_mark(one, split, setting, fold)
     data = [seen[one.name, split, fold] for one, split, fold in looked]
     scale = known.logit_scale if task.needs_texts else None
     content = [FORMAT, task.name, task.version, card.name, card.metric, setting.seed, marks, scale, data]
     return hashlib.sha256(json.dumps(content).encode("utf-8", "surrogatepass")).hexdigest()
 
 
-def _data_mark(card: Card, split: str, root: Path, fold: int | None = None) -> list[str] | None:
+def _data_mark(card: Card, split: str, setting: Setting, fold: int | None = None) -> list[str] | None:
     """Of a split; None for a validation split or a fold that is not there, which tasks do without."""
     if split == "val" and "val" not in card.splits:
         return None
     try:
-        found = open_card(card, root, split, fold=fold)
+        found = setting.open(card, split, fold)
     except DataError:
         if split == "val" or fold is not None:
             return None

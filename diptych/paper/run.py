@@ -13,7 +13,7 @@ from diptych.evalsets.cards import CARDS, get_card
 from diptych.evalsets.user_sets import own_cards
 from diptych.evaluate.provenance import run_record
 from diptych.evaluate.suite import Skipped, read_all, read_results_of, run_suite
-from diptych.evaluate.tasks.table import get_tasks
+from diptych.evaluate.tasks.registry import get_tasks
 from diptych.evaluate.tasks.task import Setting
 from diptych.files import expanded
 from diptych.paper.exhibit import Exhibit, Shown

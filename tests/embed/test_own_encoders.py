@@ -12,7 +12,7 @@ from diptych.embed.own import OwnEncoder
 from diptych.errors import InputError, ShapeError
 from diptych.evalsets.user_sets import own_cards
 from diptych.evaluate.suite import read_all, run_suite
-from diptych.evaluate.tasks.table import get_tasks
+from diptych.evaluate.tasks.registry import get_tasks
 from diptych.evaluate.tasks.task import Setting
 
 VECTORS = np.array([[0.6, 0.8], [1.0, 0.0]])

@@ -23,7 +23,7 @@ from diptych.evalsets.benchmark import open_benchmark
 from diptych.evalsets.cards import CARDS
 from diptych.evalsets.opening import open_card
 from diptych.evaluate.suite import run_suite
-from diptych.evaluate.tasks.table import TASKS
+from diptych.evaluate.tasks.registry import TASKS
 from diptych.evaluate.tasks.task import Setting
 
 pytest.importorskip("huggingface_hub", reason="needs huggingface_hub")

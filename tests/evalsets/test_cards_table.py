@@ -10,7 +10,7 @@ from diptych.errors import ConfigError, InputError
 from diptych.evalsets.card import METRICS, TASKS, Card
 from diptych.evalsets.cards import CARDS, get_card, has_shifts, home_of, is_paper_set, subsets_of
 from diptych.evalsets.prompts import get_prompts, plain_name, prompts_table
-from diptych.evaluate.tasks.table import TASKS as MEASUREMENTS
+from diptych.evaluate.tasks.registry import TASKS as MEASUREMENTS
 from diptych.evaluate.tasks.testbed import SHIFT_NAMES
 
 ASSETS = Path(__file__).resolve().parents[2] / "diptych" / "assets"

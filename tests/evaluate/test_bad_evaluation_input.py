@@ -16,10 +16,10 @@ from diptych.evalsets.benchmark import open_benchmark
 from diptych.evalsets.cards import get_card
 from diptych.evalsets.user_sets import own_card
 from diptych.evaluate.metrics.score import score
-from diptych.evaluate.probe.few_shot_task import FEW_SHOT, FEW_SHOT_FROM_TEXTS
 from diptych.evaluate.probe.linear_probe import LinearProbe
-from diptych.evaluate.probe.task import LINEAR_PROBE
 from diptych.evaluate.suite import part_path, run_suite
+from diptych.evaluate.tasks.few_shot_tasks import FEW_SHOT, FEW_SHOT_FROM_TEXTS
+from diptych.evaluate.tasks.probe_tasks import LINEAR_PROBE
 from diptych.evaluate.tasks.retrieval import RETRIEVAL
 from diptych.evaluate.tasks.task import Setting
 from diptych.evaluate.tasks.zero_shot import ZERO_SHOT

@@ -16,8 +16,8 @@ from shaded_sets import Shades, write_folders
 from diptych.errors import DataError
 from diptych.evalsets.cards import get_card
 from diptych.evaluate.predictions import read_predictions
-from diptych.evaluate.probe.task import LINEAR_PROBE
 from diptych.evaluate.suite import run_suite
+from diptych.evaluate.tasks.probe_tasks import LINEAR_PROBE
 from diptych.evaluate.tasks.task import Setting
 from diptych.evaluate.tasks.zero_shot import ZERO_SHOT
 

@@ -13,8 +13,8 @@ from diptych.errors import DataError, DiptychError
 from diptych.evalsets import preparing
 from diptych.evalsets.cards import get_card
 from diptych.evalsets.embedded import write_embedded
-from diptych.evaluate.probe.task import LINEAR_PROBE
 from diptych.evaluate.suite import run_suite
+from diptych.evaluate.tasks.probe_tasks import LINEAR_PROBE
 from diptych.evaluate.tasks.task import Setting
 from diptych.evaluate.tasks.zero_shot import ZERO_SHOT
 from diptych.paper.exhibits import EXHIBITS

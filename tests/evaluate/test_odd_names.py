@@ -13,8 +13,8 @@ from diptych.data.open_source import open_source
 from diptych.embed import load
 from diptych.evalsets.cards import get_card
 from diptych.evaluate import read_predictions
-from diptych.evaluate.probe.task import LINEAR_PROBE
 from diptych.evaluate.suite import run_suite
+from diptych.evaluate.tasks.probe_tasks import LINEAR_PROBE
 from diptych.evaluate.tasks.task import Setting
 from diptych.evaluate.tasks.zero_shot import ZERO_SHOT
 from diptych.records import Broken, Sample, read_results

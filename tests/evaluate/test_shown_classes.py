@@ -15,7 +15,7 @@ from diptych.evaluate.commands import evaluate_benchmarks
 from diptych.evaluate.shown_classes import classes_in_words, had_to_be_asked_for, note
 from diptych.evaluate.suite import read_all, run_suite
 from diptych.evaluate.tables import zero_shot_table
-from diptych.evaluate.tasks.table import TASKS
+from diptych.evaluate.tasks.registry import TASKS
 from diptych.evaluate.tasks.task import Setting
 from diptych.paper.shown.tables_10_11 import TABLE_10, TABLE_11
 from diptych.paper.summary import summary

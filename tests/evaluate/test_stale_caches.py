@@ -23,9 +23,9 @@ from diptych.evalsets.opening import open_card
 from diptych.evalsets.user_sets import own_card
 from diptych.evaluate.encoded import encode_set
 from diptych.evaluate.metrics.score import Score
-from diptych.evaluate.probe.task import LINEAR_PROBE
 from diptych.evaluate.results import make_result
 from diptych.evaluate.suite import fingerprint, read_all, run_suite
+from diptych.evaluate.tasks.probe_tasks import LINEAR_PROBE
 from diptych.evaluate.tasks.task import Measurement, Setting, Task
 from diptych.evaluate.tasks.zero_shot import ZERO_SHOT
 from diptych.paper.numbers.measured import measured

@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 from diptych.evalsets.cards import CARDS
 from diptych.evalsets.opening import open_card
 from diptych.evaluate.suite import run_suite
-from diptych.evaluate.tasks.table import TASKS
+from diptych.evaluate.tasks.registry import TASKS
 from diptych.evaluate.tasks.task import Setting
 from diptych.paper.shown.tables_10_11 import TABLE_11
 

@@ -17,9 +17,9 @@ from diptych.evaluate.classify.label_file import LabelFile
 from diptych.evaluate.classify.question import Question
 from diptych.evaluate.classify.rows import Classified
 from diptych.evaluate.predictions import read_predictions, write_predictions
-from diptych.evaluate.probe.task import LINEAR_PROBE
 from diptych.evaluate.provenance import run_record
 from diptych.evaluate.suite import run_suite
+from diptych.evaluate.tasks.probe_tasks import LINEAR_PROBE
 from diptych.evaluate.tasks.task import Setting
 from diptych.evaluate.tasks.zero_shot import ZERO_SHOT
 from diptych.paper.exhibits import EXHIBITS

@@ -17,10 +17,10 @@ from diptych.errors import InputError
 from diptych.evalsets.card import Card
 from diptych.evaluate.encoded import Encoded
 from diptych.evaluate.metrics.score import relevance
-from diptych.evaluate.probe.few_shot_task import point
 from diptych.evaluate.probe.linear_probe import LinearProbe
 from diptych.evaluate.probe.logistic import Fitted
 from diptych.evaluate.probe.training_set import HELD_OUT, TrainingSet, open_training_set
+from diptych.evaluate.tasks.few_shot_tasks import point
 from diptych.evaluate.tasks.task import Setting
 from diptych.files import read_or_none, write_whole
 

@@ -15,7 +15,6 @@ from diptych.embed.encoder import Encoder
 from diptych.errors import DataError
 from diptych.evalsets.benchmark import Benchmark
 from diptych.evalsets.card import Card
-from diptych.evalsets.opening import open_card
 from diptych.evaluate.encoded import Encoded, encode_set
 from diptych.evaluate.probe.rows import Joined
 from diptych.evaluate.shown_classes import classes_shown, is_whole, joined, note, note_unlearned, open_tested
@@ -95,7 +94,7 @@ def open_training_set(
     train, val = encode_set(encoder, benchmark, kind, **options), None
     if "val" in card.splits:
         try:
-            other = open_card(card, setting.data, "val", fold=fold)
+            other = setting.open(card, "val", fold)
         except DataError as error:
             _log.info("%s has no validation split here: %s", card.title, error)
         else:

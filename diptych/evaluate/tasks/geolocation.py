@@ -17,7 +17,6 @@ from diptych.data.source import Source
 from diptych.embed.encoder import Encoder
 from diptych.errors import DataError, InputError
 from diptych.evalsets.card import Card
-from diptych.evalsets.opening import open_card
 from diptych.evaluate.encoded import Encoded, encode_set
 from diptych.evaluate.metrics.comparison import bootstrap
 from diptych.evaluate.metrics.geography import RADII_KM, great_circle_km
@@ -116,7 +115,7 @@ def _contents(source: Source, keys: Iterable[str]) -> dict[str, set[bytes]]:
 def _measure(encoder: Encoder, card: Card, setting: Setting) -> Measurement:
     sides = []
     for split in ("train", "test"):
-        benchmark = open_card(card, setting.data, split)
+        benchmark = setting.open(card, split)
         encoded = encode_set(encoder, benchmark, cache=setting.cache, num_workers=setting.num_workers)
         sides.append((encoded, places_of(encoded, f"{card.name}/{split}"), benchmark.source))
     (reference, known, reference_source), (queries, places, source) = sides

@@ -12,7 +12,6 @@ import numpy as np
 from diptych.embed.encoder import Encoder
 from diptych.errors import DataError, InputError, ShapeError
 from diptych.evalsets.card import Card
-from diptych.evalsets.opening import open_card
 from diptych.evaluate.encoded import Encoded, encode_set
 from diptych.evaluate.metrics.score import COUNTED, Score
 from diptych.evaluate.metrics.statistics import clopper_pearson
@@ -60,7 +59,7 @@ def _lexicons(encoded: Encoded, where: str) -> list[tuple[str, ...]]:
 
 
 def _measure(encoder: Encoder, card: Card, setting: Setting) -> Measurement:
-    benchmark = open_card(card, setting.data, "test")
+    benchmark = setting.open(card)
     encoded = encode_set(encoder, benchmark, cache=setting.cache, num_workers=setting.num_workers)
     lexicons = _lexicons(encoded, f"{card.name}/test")
     words = {word: number for number, word in enumerate(sorted({word for words in lexicons for word in words}))}

@@ -16,7 +16,6 @@ from diptych.embed.encoder import Encoder
 from diptych.errors import DataError, InputError, ShapeError, TextError
 from diptych.evalsets.benchmark import Benchmark
 from diptych.evalsets.card import Card
-from diptych.evalsets.opening import open_card
 from diptych.evalsets.set_sources import PairsSource
 from diptych.evaluate.encoded import Encoded, encode_set
 from diptych.evaluate.encoding import MAX_BROKEN
@@ -227,7 +226,7 @@ def _recall(rank: np.ndarray, k: int) -> Score:
 
 
 def _measure(encoder: Encoder, card: Card, setting: Setting) -> Measurement:
-    benchmark = open_card(card, setting.data, "test")
+    benchmark = setting.open(card)
     return Measurement(measure_retrieval(encoder, benchmark, cache=setting.cache, num_workers=setting.num_workers))
 
 

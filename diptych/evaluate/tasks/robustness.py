@@ -23,7 +23,7 @@ from diptych.evalsets.prompts import get_prompts
 from diptych.evaluate.encoded import Encoded, encode_set
 from diptych.evaluate.metrics.score import COUNTED, Score
 from diptych.evaluate.metrics.statistics import clopper_pearson
-from diptych.evaluate.predictions import predictions_path_of, top_predictions, write_predictions
+from diptych.evaluate.predictions import has_probabilities, predictions_path_of, top_predictions, write_predictions
 from diptych.evaluate.results import make_result
 from diptych.evaluate.shown_classes import note_tested, open_tested
 from diptych.evaluate.tasks.task import Measurement, Setting, Task, check_classes_of_card
@@ -115,7 +115,7 @@ def judge(encoded: Encoded, scorer: Scorer, classes: Sequence[Sequence[int]] | N
 
 def text_scorer(encoder: Encoder, names: Sequence[Sequence[str]], templates: Sequence[str], setting: Setting) -> Scorer:
     """Zero-shot scores from class names in all templates."""
-    cache = setting.cache / "classifiers" if setting.cache else None
+    cache = setting.classifiers
     made = class_embeddings(encoder, names, templates, cache_folder=cache)
     return vector_scorer(encoder, made)
 
@@ -246,7 +246,7 @@ def _measure(encoder: Encoder, card: Card, setting: Setting) -> Measurement:
     for classifier, one in judged.items():
         found = shift_results(encoder, benchmark, encoded, one, condition={"classifier": classifier}, **how)
         results += found
-        if setting.predictions is not None:
+        if setting.predictions is not None and has_probabilities(encoder):
             paths.append(predictions_path_of(setting.predictions, found[0]))
             write_predictions(one, paths[-1])
     return Measurement(results, tuple(paths))

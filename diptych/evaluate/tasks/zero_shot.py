@@ -15,13 +15,19 @@ from diptych.evalsets.card import Card
 from diptych.evalsets.cards import is_paper_set
 from diptych.evaluate.encoded import Encoded, encode_set
 from diptych.evaluate.metrics.score import relevance, score
-from diptych.evaluate.predictions import TOP_K, predictions_path, top_predictions, write_predictions
+from diptych.evaluate.predictions import (
+    TOP_K,
+    has_probabilities,
+    predictions_path,
+    top_predictions,
+    write_predictions,
+)
 from diptych.evaluate.results import make_result
 from diptych.evaluate.shown_classes import note_tested, open_tested
 from diptych.evaluate.tasks.task import Measurement, Setting, Task
 from diptych.evaluate.zero_shot.class_embeddings import class_embeddings
 from diptych.evaluate.zero_shot.classifier import zero_shot_logits
-from diptych.records import Result
+from diptych.records import Predictions, Result
 
 PROTOCOLS = ("ensemble", "single", "names", "probability")
 """All templates averaged as embeddings; one template; the bare names; all templates averaged as probabilities."""
@@ -89,12 +95,22 @@ def measure_zero_shot(
     encoded: Encoded,
     setting: Setting,
     protocols: Sequence[str] = PROTOCOLS,
+    classifiers: Path | None = None,
 ) -> Measurement:
-    """Measure encoded pictures by each protocol: the card's metric first, then accuracy, top-5 and mean per class."""
-    warn_of_codes(benchmark)
+    """Measure encoded images by each protocol: the card's metric first, then accuracy, top-5 and mean per class.
+
+    Every zero-shot number comes from here: of the suite, of `diptych evaluate`, and of tests during training.
+
+    Args:
+        encoder: made the embeddings, and encodes the prompts.
+        benchmark: the split that was encoded.
+        encoded: its embeddings.
+        setting: where Predictions are written.
+        protocols: some of PROTOCOLS.
+        classifiers: folder of cached classifiers; by default that of the setting.
+    """
     metric = benchmark.card.metric if benchmark.card else "accuracy"
     several = relevance(encoded.metadata, len(benchmark.class_names)) if "precision" in metric else (None, None)
-    cache = setting.cache / "classifiers" if setting.cache else None
     settings = note_tested(benchmark, encoded, setting)
     if encoded.num_broken:
         settings["broken"] = encoded.num_broken
@@ -102,14 +118,8 @@ def measure_zero_shot(
         settings["num_classes"] = len(benchmark.class_names)
     results: list[Result] = []
     paths: list[Path] = []
-    for protocol in protocols:
-        chosen = words(benchmark, protocol)
-        if protocol == "probability" and len(chosen.ensembles) == 1:
-            continue  # the same as the ensemble
-        if protocol == "probability" and about(encoder).logit_scale is None:
-            _log.warning("%s states no logit_scale: probabilities of several prompts are not averaged", encoder.name)
-            continue
-        scores = class_scores(encoder, encoded.vectors, chosen, cache_folder=cache)
+    writes = setting.predictions is not None and has_probabilities(encoder)
+    for protocol, scores in protocol_scores(encoder, benchmark, encoded, protocols, classifiers or setting.classifiers):
         metrics = dict.fromkeys((metric, *([] if several[0] is not None else _SIDE_METRICS)))
         for one in metrics:
             if one == "accuracy_top_5" and scores.shape[1] <= TOP_K:
@@ -128,19 +138,37 @@ def measure_zero_shot(
                     settings=settings,
                 )
             )
-        if setting.predictions is not None:
-            paths.append(_keep(encoder, benchmark, encoded, scores, protocol, setting.predictions))
+        if setting.predictions is not None and writes:
+            path = predictions_path(setting.predictions, encoder.name, benchmark.name, benchmark.split, protocol)
+            write_predictions(predictions_of(encoded, scores, protocol), path)
+            paths.append(path)
     return Measurement(results, tuple(paths))
 
 
-def _keep(
-    encoder: Encoder, benchmark: Benchmark, encoded: Encoded, scores: np.ndarray, protocol: str, folder: Path
-) -> Path:
+def protocol_scores(
+    encoder: Encoder, benchmark: Benchmark, encoded: Encoded, protocols: Sequence[str], cache_folder: Path | None = None
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Each protocol with its scores of the classes, float32 (N, C).
+
+    "probability" is left out for one template, where it is the same as "ensemble", and for encoders without a logit
+    scale.
+    """
+    warn_of_codes(benchmark)
+    for protocol in protocols:
+        chosen = words(benchmark, protocol)
+        if protocol == "probability" and len(chosen.ensembles) == 1:
+            continue
+        if protocol == "probability" and about(encoder).logit_scale is None:
+            _log.warning("%s states no logit_scale: probabilities of several prompts are not averaged", encoder.name)
+            continue
+        yield protocol, class_scores(encoder, encoded.vectors, chosen, cache_folder=cache_folder)
+
+
+def predictions_of(encoded: Encoded, scores: np.ndarray, protocol: str) -> Predictions:
+    """The best classes of each image by the scores of one protocol."""
     # The logarithm of a mean probability, so that softmax gives it back.
     blocks = (np.log(block.clip(1e-38)) if protocol == "probability" else block for block in _blocks(scores))
-    path = predictions_path(folder, encoder.name, benchmark.name, benchmark.split, protocol)
-    write_predictions(top_predictions(encoded.keys, encoded.labels, blocks), path)
-    return path
+    return top_predictions(encoded.keys, encoded.labels, blocks)
 
 
 def _measure(encoder: Encoder, card: Card, setting: Setting) -> Measurement:

@@ -19,9 +19,10 @@ from diptych.errors import ConfigError
 from diptych.evalsets.benchmark import Benchmark
 from diptych.evaluate.encoding import encode_benchmark
 from diptych.evaluate.metrics.classification import accuracy, mean_per_class_accuracy
+from diptych.evaluate.metrics.score import COUNTED
 from diptych.evaluate.metrics.statistics import clopper_pearson
 from diptych.evaluate.provenance import run_record
-from diptych.evaluate.zero_shot.evaluator import INTERVAL, PROTOCOLS, ZeroShot
+from diptych.evaluate.zero_shot.evaluator import PROTOCOLS, ZeroShot
 from diptych.evaluate.zero_shot.prompts import check_class_names, check_templates, fill_template
 from diptych.model.build import is_predictive
 from diptych.model.towers import text_side_of
@@ -115,7 +116,7 @@ class PredictiveZeroShot:
         }
         mean = mean_per_class_accuracy(labels, classes)
         return [
-            Result(metric="accuracy", value=share, low=low, high=high, interval=INTERVAL, **common),
+            Result(metric="accuracy", value=share, low=low, high=high, interval=COUNTED, **common),
             Result(metric="mean_per_class_accuracy", value=mean, low=None, high=None, interval=None, **common),
         ]
 

@@ -13,8 +13,8 @@ from diptych.errors import InputError
 from diptych.evalsets.benchmark import Benchmark
 from diptych.evalsets.cards import get_card
 from diptych.evalsets.prompts import get_prompts
-from diptych.evaluate.probe import few_shot_task
-from diptych.evaluate.probe.few_shot_task import FEW_SHOT, FEW_SHOT_FROM_TEXTS, Pool, few_shot_results, point
+from diptych.evaluate.tasks import few_shot_tasks
+from diptych.evaluate.tasks.few_shot_tasks import FEW_SHOT, FEW_SHOT_FROM_TEXTS, Pool, few_shot_results, point
 from diptych.evaluate.tasks.task import Setting
 
 
@@ -33,7 +33,7 @@ def test_an_encoder_without_a_scale_has_no_zero_shot_classifier_to_begin_at(smal
 @pytest.mark.parametrize("scale", [30.0, 5.0])
 def test_the_classifiers_begin_at_class_embeddings_times_the_encoder_s_scale(small, tmp_path, monkeypatch, scale):
     pools = []
-    monkeypatch.setattr(few_shot_task, "Pool", lambda *most, **rest: pools.append((most, rest)) or Pool(*most, **rest))
+    monkeypatch.setattr(few_shot_tasks, "Pool", lambda *most, **rest: pools.append((most, rest)) or Pool(*most, **rest))
     encoder = Colours()
     encoder.logit_scale = scale
     FEW_SHOT_FROM_TEXTS.measure(encoder, get_card("CIFAR10"), Setting(small))

@@ -18,9 +18,9 @@ from diptych.evaluate.encoded import Encoded
 from diptych.evaluate.metrics.classification import mean_of_top_1_and_5, mean_per_class_accuracy
 from diptych.evaluate.metrics.ranking import roc_auc
 from diptych.evaluate.probe.few_shot import draw_ranks, drawn_rows, fit_few_shot
-from diptych.evaluate.probe.few_shot_task import FEW_SHOT, FEW_SHOT_FROM_TEXTS, Pool, few_shot_results, point
 from diptych.evaluate.probe.training_set import TrainingSet
 from diptych.evaluate.suite import read_all, run_suite, write_part
+from diptych.evaluate.tasks.few_shot_tasks import FEW_SHOT, FEW_SHOT_FROM_TEXTS, Pool, few_shot_results, point
 from diptych.evaluate.tasks.task import Setting
 from diptych.records import Result, protocol_in_words
 

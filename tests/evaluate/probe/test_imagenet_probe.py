@@ -5,7 +5,7 @@ from imagenet_sets import NAMES, Known, card, measured, shows, write_set
 
 from diptych.data.shards import write_shards
 from diptych.evalsets.imagenet_classes import shift_classes
-from diptych.evaluate.probe.task import ADAPTED, IMAGENET_PROBE
+from diptych.evaluate.tasks.probe_tasks import ADAPTED, IMAGENET_PROBE
 from diptych.evaluate.tasks.task import Setting
 from diptych.records import Sample
 

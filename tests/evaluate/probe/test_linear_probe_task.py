@@ -19,9 +19,9 @@ from diptych.evalsets.user_sets import own_card
 from diptych.evaluate.encoded import Encoded
 from diptych.evaluate.probe.kept import _learn, learn_probe
 from diptych.evaluate.probe.linear_probe import LinearProbe
-from diptych.evaluate.probe.task import IMAGENET_PROBE, LINEAR_PROBE, PROJECTED_PROBE
 from diptych.evaluate.probe.training_set import TrainingSet, deviations
 from diptych.evaluate.suite import run_suite
+from diptych.evaluate.tasks.probe_tasks import IMAGENET_PROBE, LINEAR_PROBE, PROJECTED_PROBE
 from diptych.evaluate.tasks.task import Setting
 from diptych.paper.shown.tables_10_11 import TABLE_10
 

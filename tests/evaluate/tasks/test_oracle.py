@@ -14,7 +14,7 @@ from diptych.evalsets.cards import CARDS
 from diptych.evalsets.imagenet_classes import shift_classes, wordnet_ids
 from diptych.evalsets.prompts import get_prompts
 from diptych.evaluate.suite import run_suite
-from diptych.evaluate.tasks.table import TASKS
+from diptych.evaluate.tasks.registry import TASKS
 from diptych.evaluate.tasks.task import Setting
 from diptych.records import kind_of
 

@@ -11,7 +11,7 @@ from diptych.evalsets.cards import CARDS
 from diptych.evalsets.imagenet_classes import wordnet_ids
 from diptych.evalsets.opening import open_card
 from diptych.evaluate.suite import run_suite
-from diptych.evaluate.tasks.table import TASKS
+from diptych.evaluate.tasks.registry import TASKS
 from diptych.evaluate.tasks.task import Setting
 
 VIDEOS = ("UCF101", "Kinetics700", "RareAct")

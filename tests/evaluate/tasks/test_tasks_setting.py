@@ -18,8 +18,8 @@ from diptych.evalsets.prompts import get_prompts
 from diptych.evalsets.set_sources import Entry, ListedSource
 from diptych.evaluate import encoded as encoding
 from diptych.evaluate.encoded import encode_set
+from diptych.evaluate.tasks.registry import TASKS
 from diptych.evaluate.tasks.shifted import measure_shifts
-from diptych.evaluate.tasks.table import TASKS
 from diptych.evaluate.tasks.task import Setting
 from diptych.evaluate.tasks.video import measure_video
 from diptych.evaluate.tasks.zero_shot import PROTOCOLS, measure_zero_shot

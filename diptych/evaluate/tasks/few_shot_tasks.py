@@ -215,7 +215,7 @@ def _measure(task: str, encoder: Encoder, card: Card, setting: Setting, classifi
     zero_shot = None
     if classifiers != ("probe",):
         chosen = words(train, "ensemble")
-        folder = setting.cache / "classifiers" if setting.cache else None
+        folder = setting.classifiers
         made = class_embeddings(encoder, chosen.names, chosen.ensembles[0], cache_folder=folder)
         zero_shot = made.numpy() * np.float32(required_logit_scale(encoder))
     kind = about(encoder).probe_vectors if zero_shot is None else "embeddings"

@@ -15,7 +15,6 @@ from diptych.errors import DataError
 from diptych.evalsets.benchmark import Benchmark
 from diptych.evalsets.card import Card
 from diptych.evalsets.cards import has_shifts, home_of, is_paper_set
-from diptych.evalsets.opening import open_card
 from diptych.evaluate.encoded import Encoded, encode_set
 from diptych.evaluate.metrics.score import Score, of_repeats, relevance, score
 from diptych.evaluate.predictions import predictions_path_of, top_predictions, write_predictions
@@ -43,7 +42,7 @@ def _measure(task: str, encoder: Encoder, card: Card, setting: Setting, kind: st
     folds: Sequence[int | None] = _folds(card, setting)
     found, learned, notes = [], [], []
     for fold in folds:
-        train = open_card(card, setting.data, "train", fold=fold)
+        train = setting.open(card, "train", fold)
         test, pictures = _test(encoder, train, card, setting, kind, fold)
         notes.append(note_tested(test, pictures, setting))
         learned.append(learn_probe(encoder, card, setting, kind, fold))
@@ -84,7 +83,7 @@ def _folds(card: Card, setting: Setting) -> Sequence[int | None]:
     if not card.folds:
         return (None,)
     try:
-        open_card(card, setting.data, "train", fold=1)
+        setting.open(card, "train", 1)
     except DataError as error:
         _log.warning("%s: the paper's mean over %d folds is not possible: %s", card.title, card.folds, error)
         return (None,)
