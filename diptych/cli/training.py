@@ -186,7 +186,7 @@ def _opened(sets: list[str]) -> "list[Benchmark]":
 
 def _train(config: "TrainConfig", benchmarks: "list[Benchmark]", resume: bool) -> None:
     from diptych.evaluate import ZeroShot, zero_shot_table
-    from diptych.run_page import write_run_page
+    from diptych.quickstart import write_run_page
     from diptych.train import fit
 
     predictions = config.folder / "predictions"
