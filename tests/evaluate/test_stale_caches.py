@@ -23,7 +23,6 @@ from diptych.evalsets.opening import open_card
 from diptych.evalsets.user_sets import own_card
 from diptych.evaluate.encoded import encode_set
 from diptych.evaluate.metrics.score import Score
-from diptych.evaluate.probe.kept import vector_kind
 from diptych.evaluate.probe.task import LINEAR_PROBE
 from diptych.evaluate.results import make_result
 from diptych.evaluate.suite import fingerprint, read_all, run_suite
@@ -180,7 +179,7 @@ def test_equal_weights_with_another_activation_or_tokenizer_are_another_model():
 
 
 def test_a_foreign_model_without_features_is_probed_on_its_embeddings(tmp_path):
-    assert vector_kind(foreign(torch.nn.GELU(), features=lambda pixels: pixels)) == "features"
+    assert foreign(torch.nn.GELU(), features=lambda pixels: pixels).about.probe_vectors == "features"
     data = write_folders(tmp_path / "data", ("train", "test"))
     [found] = zero_shot(data, tmp_path / "out", foreign(torch.nn.GELU()), [LINEAR_PROBE])
     assert found.protocol == "projected"

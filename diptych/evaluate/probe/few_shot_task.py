@@ -22,6 +22,7 @@ import safetensors
 import safetensors.torch
 import torch
 
+from diptych.embed.about import about, required_logit_scale
 from diptych.embed.encoder import Encoder
 from diptych.errors import InputError
 from diptych.evalsets.benchmark import Benchmark
@@ -192,15 +193,14 @@ def _measure(encoder: Encoder, card: Card, setting: Setting, classifiers: Sequen
         check_learned_by_card(train, test)
     else:
         test = with_classes_of(train, test)
-    cache = setting.cache if getattr(encoder, "image_fingerprint", None) else None
+    cache = setting.cache if about(encoder).image_fingerprint else None
     zero_shot = None
     if classifiers != ("probe",):
         chosen = words(train, "ensemble")
         folder = setting.cache / "classifiers" if setting.cache else None
         made = class_embeddings(encoder, chosen.names, chosen.ensembles[0], cache_folder=folder)
-        zero_shot = made.numpy() * np.float32(getattr(encoder, "logit_scale", 100.0))
-    has_features = hasattr(encoder, "image_features") or hasattr(encoder, "pixel_features")
-    kind = "features" if zero_shot is None and has_features else "embeddings"
+        zero_shot = made.numpy() * np.float32(required_logit_scale(encoder))
+    kind = about(encoder).probe_vectors if zero_shot is None else "embeddings"
     images = open_training_set(encoder, home, setting, kind)
     tested = encode_set(encoder, test, kind, cache=setting.cache, num_workers=setting.num_workers)
     classes = joined(note_tested(test, tested, setting), note_learned(images, test, classes_shown(tested), setting))

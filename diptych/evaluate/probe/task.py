@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from diptych.embed.about import about
 from diptych.embed.encoder import Encoder
 from diptych.errors import DataError
 from diptych.evalsets.benchmark import Benchmark
@@ -18,7 +19,7 @@ from diptych.evalsets.opening import open_card
 from diptych.evaluate.encoded import Encoded, encode_set
 from diptych.evaluate.metrics.score import Score, of_repeats, relevance, score
 from diptych.evaluate.predictions import predictions_path, top_predictions, write_predictions
-from diptych.evaluate.probe.kept import Learned, learn_probe, vector_kind
+from diptych.evaluate.probe.kept import Learned, learn_probe
 from diptych.evaluate.probe.training_set import note_learned
 from diptych.evaluate.results import make_result
 from diptych.evaluate.shown_classes import classes_shown, joined, note_tested, open_tested
@@ -107,7 +108,7 @@ def _score(card: Card, test: Benchmark, pictures: Encoded, scores: np.ndarray, s
 
 def _measure_imagenet(encoder: Encoder, card: Card, setting: Setting) -> list[Result]:
     """ImageNet's probe on a shift, or on the parts of ImageNet that match the shifts."""
-    kind = vector_kind(encoder)
+    kind = about(encoder).probe_vectors
     train, test = open_tested(home_of(card), setting, "train"), open_tested(card, setting)
     check_learned_by_card(train, test)
     pictures = encode_set(encoder, test, kind, cache=setting.cache, num_workers=setting.num_workers)
@@ -131,7 +132,7 @@ LINEAR_PROBE = Task(
     name="linear_probe",
     applies=_applies,
     splits=lambda card: ("train", "val", "test"),
-    measure=lambda encoder, card, setting: _measure(encoder, card, setting, vector_kind(encoder)),
+    measure=lambda encoder, card, setting: _measure(encoder, card, setting, about(encoder).probe_vectors),
     version=3,  # 2 took the larger of penalties with equal scores
     needs_texts=False,
     folds=lambda card: card.folds,

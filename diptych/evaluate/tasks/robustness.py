@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from diptych.embed.about import ranking_scale
 from diptych.embed.encoder import Encoder
 from diptych.errors import ShapeError
 from diptych.evalsets.benchmark import Benchmark
@@ -120,7 +121,7 @@ def text_scorer(encoder: Encoder, names: Sequence[Sequence[str]], templates: Seq
 
 def vector_scorer(encoder: Encoder, classes: torch.Tensor) -> Scorer:
     """Scores from a vector per class, (C, E) of unit norm: scaled cosines."""
-    scale = float(getattr(encoder, "logit_scale", 100.0))
+    scale = ranking_scale(encoder)
     return lambda vectors: zero_shot_logits(torch.from_numpy(np.array(vectors)), classes, scale).numpy()
 
 

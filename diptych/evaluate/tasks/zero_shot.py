@@ -1,12 +1,14 @@
 """Zero-shot classification of a paper's set, by all the ways of making a classifier out of its words."""
 
 import dataclasses
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from diptych.embed.about import about, ranking_scale, required_logit_scale
 from diptych.embed.encoder import Encoder
 from diptych.evalsets.benchmark import Benchmark, warn_of_codes
 from diptych.evalsets.card import Card
@@ -25,6 +27,7 @@ PROTOCOLS = ("ensemble", "single", "names", "probability")
 """All templates averaged as embeddings; one template; the bare names; all templates averaged as probabilities."""
 
 _ROWS_PER_BLOCK = 8192
+_log = logging.getLogger(__name__)
 _SIDE_METRICS = ("accuracy", "accuracy_top_5", "mean_per_class_accuracy")
 
 
@@ -66,7 +69,7 @@ def class_scores(
         chosen: names and templates.
         cache_folder: of classifiers.
     """
-    scale = float(getattr(encoder, "logit_scale", 100.0))
+    scale = ranking_scale(encoder) if len(chosen.ensembles) == 1 else required_logit_scale(encoder)
     found = [class_embeddings(encoder, chosen.names, one, cache_folder=cache_folder) for one in chosen.ensembles]
     parts = []
     for block in map(torch.from_numpy, _blocks(vectors)):
@@ -103,6 +106,9 @@ def zero_shot_results(
         chosen = words(benchmark, protocol)
         if protocol == "probability" and len(chosen.ensembles) == 1:
             continue  # the same as the ensemble
+        if protocol == "probability" and about(encoder).logit_scale is None:
+            _log.warning("%s states no logit_scale: probabilities of several prompts are not averaged", encoder.name)
+            continue
         scores = class_scores(encoder, encoded.vectors, chosen, cache_folder=cache)
         metrics = dict.fromkeys((metric, *([] if several[0] is not None else _SIDE_METRICS)))
         for one in metrics:

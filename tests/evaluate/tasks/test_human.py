@@ -232,13 +232,18 @@ def test_per_class_solved_by_hand():
     assert found["x"] == pytest.approx((0.5, 0.6)) and found["y"] == pytest.approx((1.0, 0.8)) and "z" not in found
 
 
-@pytest.mark.parametrize(("scale", "used"), [(20.0, 20.0), (None, 100.0)])
-def test_probabilities_are_the_softmax_of_scaled_cosines_whatever_the_blocks(tmp_path, scale, used):
-    class Scaled(FingerprintedEncoder):
-        logit_scale = scale
+def test_an_encoder_without_a_scale_gives_no_probabilities(tmp_path):
+    write_set(tmp_path / "set", [0, 1])
+    encoder = hidden(FingerprintedEncoder)("mark")
+    with pytest.raises(InputError, match="states no logit_scale"):
+        list(class_probabilities(encoder, open_benchmark(tmp_path / "set"), np.eye(7, dtype=np.float32)))
 
-    if scale is None:
-        Scaled = hidden(Scaled)  # an encoder that does not say its scale
+
+@pytest.mark.parametrize("used", [20.0, 100.0])
+def test_probabilities_are_the_softmax_of_scaled_cosines_whatever_the_blocks(tmp_path, used):
+    class Scaled(FingerprintedEncoder):
+        logit_scale = used
+
     write_set(tmp_path / "set", [0, 1])
     benchmark, encoder = open_benchmark(tmp_path / "set"), Scaled("mark")
     vectors = np.eye(7, dtype=np.float32)[[3, 0, 6, 2, 2]]
