@@ -4,7 +4,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from diptych.records import Result
-from diptych.report import Confusion, Match, Pair, QuickstartReport, Retrieval, Similarity
+from diptych.report import Confusion, Match, Pair, Retrieval, RunReport, Similarity
 
 COLOURS = {"red": "#d33", "green": "#2a4", "blue": "#36d", "yellow": "#ec2", "purple": "#83b", "orange": "#f82"}
 SHAPES = ("circle", "square", "triangle", "cross", "star", "ring")
@@ -59,7 +59,7 @@ def log(steps: int = 1400, size: int = 256) -> list[dict[str, float]]:
     return rows
 
 
-def example() -> QuickstartReport:
+def example() -> RunReport:
     """All parts filled."""
     rng = np.random.default_rng(0)
     some = [NAMES[i] for i in rng.permutation(len(NAMES))[:12]]
@@ -99,9 +99,10 @@ def example() -> QuickstartReport:
         ]
     counts = rng.poisson(1.1, (10, 10)) + np.diag(rng.integers(40, 60, 10))
     counts[4, 9] = 14
-    return QuickstartReport(
+    return RunReport(
         title="A CLIP trained in four minutes on two processor cores names pictures that it was never taught to label",
         results=results,
+        headline="held_out_colour_shape",
         chance={"held_out_colour_shape": 1 / 36} | {task: 1 / count for task, count in TASKS.items()},
         log=log(),
         similarity=Similarity(pictures, captions, cosines),

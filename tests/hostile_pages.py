@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 import numpy as np
 from example_report import example, picture
 
-from diptych.report import Confusion, Match, Pair, QuickstartReport, Retrieval, Similarity
+from diptych.report import Confusion, Match, Pair, Retrieval, RunReport, Similarity
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -45,7 +45,7 @@ class Page(HTMLParser):
         self.text += data
 
 
-def with_texts(text: str) -> QuickstartReport:
+def with_texts(text: str) -> RunReport:
     """The example with one text in every place that holds a text."""
     report = example()
     rng = np.random.default_rng(0)

@@ -23,6 +23,7 @@ def test_a_short_quickstart_leaves_everything(command):
     assert "640 pairs are few" in outcome.log and "after 640 captions: it takes 60,000" in page
     assert all(words in page for words in ("Held-out colour shape", "quickstart --pairs 640 --seed 0", "</html>"))
     assert not re.search(r"(src|href)=[\"']?(https?:)?//", page)
+    assert re.search(r'class="lead"><strong>[^<]+</strong> <b><bdi>Held-out colour shape</bdi>', page)
     assert load("run/model").encode_texts(["a red star"]).norm().item() == pytest.approx(1)
 
 

@@ -150,7 +150,7 @@ def _train(config: "TrainConfig", named: list[str], modules: list[str], resume: 
     from diptych.evaluate import ZeroShot, zero_shot_table
     from diptych.evaluate.choosing import make_evaluator
     from diptych.evaluate.tasks.registry import load_task_module
-    from diptych.run_page import write_run_page
+    from diptych.quickstart import write_run_page
     from diptych.train import fit
 
     for module in modules:

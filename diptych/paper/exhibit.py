@@ -5,28 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from diptych.records import Result
-from diptych.report.bars import BarChart
-from diptych.report.curves import Chart
-from diptych.report.table import NumberTable
-
-
-@dataclasses.dataclass(frozen=True)
-class Shown:
-    """What an exhibit shows.
-
-    Attributes:
-        title: what was found, one sentence.
-        summary: a few sentences under it.
-        tables: with the paper's values marked.
-        charts: drawn one after another.
-        notes: how it was measured, and where it differs from the paper.
-    """
-
-    title: str
-    summary: str = ""
-    tables: Sequence[NumberTable] = ()
-    charts: Sequence[Chart | BarChart] = ()
-    notes: Sequence[str] = ()
+from diptych.report.shown import Shown
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,12 +16,13 @@ from diptych.evaluate.suite import Skipped, read_all, read_results_of, run_suite
 from diptych.evaluate.tasks.registry import get_tasks
 from diptych.evaluate.tasks.task import Setting
 from diptych.files import expanded
-from diptych.paper.exhibit import Exhibit, Shown
+from diptych.paper.exhibit import Exhibit
 from diptych.paper.exhibits import EXHIBITS
 from diptych.paper.shown.pairs import compared_models
 from diptych.records import Result
 from diptych.report.exhibit_page import FORMS, remove, write_exhibit, write_exhibits
 from diptych.report.formats import counted
+from diptych.report.shown import Shown
 
 _log = logging.getLogger(__name__)
 

@@ -1,19 +1,19 @@
-"""Results, logs and pictures as one self-contained HTML page."""
+"""Tables, charts and pages: plain data in, self-contained files out."""
 
 from typing import TYPE_CHECKING
 
 from diptych.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from diptych.report.contents import Confusion, Match, Pair, QuickstartReport, Retrieval, Similarity
+    from diptych.report.contents import Confusion, Match, Pair, Retrieval, RunReport, Similarity
     from diptych.report.page import render_report, write_report
 
 __all__ = [
     "Confusion",
     "Match",
     "Pair",
-    "QuickstartReport",
     "Retrieval",
+    "RunReport",
     "Similarity",
     "render_report",
     "write_report",
@@ -26,7 +26,7 @@ __getattr__, __dir__ = lazy_names(
             "Confusion",
             "Match",
             "Pair",
-            "QuickstartReport",
+            "RunReport",
             "Retrieval",
             "Similarity",
         ),

@@ -88,7 +88,7 @@ class Pair:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class QuickstartReport:
+class RunReport:
     """One training run with its measurements. A part that is empty or None is left out of the page.
 
     Attributes:
@@ -108,7 +108,7 @@ class QuickstartReport:
     results: Sequence[Result] = ()
     chance: Mapping[str, float] = dataclasses.field(default_factory=dict)
     gains: Mapping[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
-    headline: str = "held_out_colour_shape"
+    headline: str = ""
     log: Sequence[Mapping[str, float]] = ()
     validation: Sequence[tuple[float, float]] = ()
     similarity: Similarity | None = None

@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import quote
 
 import numpy as np
@@ -18,43 +18,17 @@ from diptych.report.curves import SMALL, Chart, chart_drawing
 from diptych.report.examples import Example
 from diptych.report.formats import data_uri, percent, readable
 from diptych.report.page import render_template, write_page
+from diptych.report.shown import Shown
 from diptych.report.svg import STYLE, Drawing, element, svg_file
-from diptych.report.table import Cell, NumberTable, to_html, to_latex, to_markdown
+from diptych.report.table import Cell, to_html, to_latex, to_markdown
 
 FORMS = ("html", "md", "tex", "svg", "json")
 _NOTE = 800  # letters of a note
 _MANY_CHARTS = 6  # more than these are drawn small, beside each other
 
 
-class ShownLike(Protocol):
-    """What an exhibit shows: `paper.exhibit.Shown`, or anything with the same parts.
-
-    One that has `examples` too (a sequence of Example) has them shown under its charts.
-    """
-
-    @property
-    def title(self) -> str:
-        """What was found, one sentence."""
-
-    @property
-    def summary(self) -> str:
-        """A few sentences under it."""
-
-    @property
-    def tables(self) -> Sequence[NumberTable]:
-        """With the paper's values marked."""
-
-    @property
-    def charts(self) -> Sequence[Chart | BarChart]:
-        """Drawn one after another."""
-
-    @property
-    def notes(self) -> Sequence[str]:
-        """How it was measured."""
-
-
 def render_exhibits(
-    shown: Sequence[tuple[str, ShownLike]],
+    shown: Sequence[tuple[str, Shown]],
     facts: Mapping[str, str],
     title: str = "The paper's evaluation",
     beside: tuple[str, str] | None = None,
@@ -79,7 +53,7 @@ def render_exhibits(
 
 
 def write_exhibits(
-    shown: Sequence[tuple[str, ShownLike]],
+    shown: Sequence[tuple[str, Shown]],
     path: str | Path,
     facts: Mapping[str, str],
     title: str = "The paper's evaluation",
@@ -91,7 +65,7 @@ def write_exhibits(
 
 def write_exhibit(
     name: str,
-    shown: ShownLike,
+    shown: Shown,
     folder: str | Path,
     forms: Sequence[str] = FORMS,
     facts: Mapping[str, str] | None = None,
@@ -130,7 +104,7 @@ def write_exhibit(
     return written
 
 
-def exhibit_latex(shown: ShownLike) -> str:
+def exhibit_latex(shown: Shown) -> str:
     """All tables of an exhibit; its notes stand under the last one."""
     *others, last = shown.tables
     last = dataclasses.replace(last, notes=[*last.notes, *shown.notes])
@@ -144,7 +118,7 @@ def remove(paths: Iterable[Path]) -> None:
             path.unlink(missing_ok=True)
 
 
-def exhibit_svg(shown: ShownLike) -> str:
+def exhibit_svg(shown: Shown) -> str:
     """All charts of an exhibit as the text of one SVG file, its notes under them."""
     many = len(shown.charts) > _MANY_CHARTS
     columns = math.ceil(math.sqrt(len(shown.charts))) if many else min(2, len(shown.charts))
@@ -152,7 +126,7 @@ def exhibit_svg(shown: ShownLike) -> str:
     return svg_file([_drawing(chart, many) for chart in shown.charts], columns, notes)
 
 
-def exhibit_markdown(name: str, shown: ShownLike, *, picture: bool = False) -> str:
+def exhibit_markdown(name: str, shown: Shown, *, picture: bool = False) -> str:
     """An exhibit as Markdown; with `picture` it refers to name.svg beside it."""
     parts = [f"## {exhibit_label(name)}: {readable(shown.title, 240)}", readable(shown.summary, 1500)]
     parts += [f"![{readable(shown.charts[0].title)}]({name}.svg)"] if picture and shown.charts else []
@@ -170,7 +144,7 @@ def exhibit_label(name: str) -> str:
     return f"{kind.capitalize()} {number}" + (f", {readable(rest, 40)}" if rest else "")
 
 
-def _view(name: str, shown: ShownLike) -> dict[str, Any]:
+def _view(name: str, shown: Shown) -> dict[str, Any]:
     """What the template needs of one exhibit."""
     many = len(shown.charts) > _MANY_CHARTS
     return {
@@ -181,7 +155,7 @@ def _view(name: str, shown: ShownLike) -> dict[str, Any]:
         "many": many,
         "charts": [(chart.title, element(_drawing(chart, many))) for chart in shown.charts],
         "tables": [to_html(table) for table in shown.tables],
-        "examples": [_example(one) for one in getattr(shown, "examples", ())],
+        "examples": [_example(one) for one in shown.examples],
         "notes": [readable(note, _NOTE) for note in shown.notes],
     }
 
@@ -204,9 +178,9 @@ def _example(example: Example) -> dict[str, Any]:
     }
 
 
-def _fields(shown: ShownLike) -> dict[str, Any]:
-    names = ("title", "summary", "tables", "charts", "notes", "examples")
-    return {name: getattr(shown, name) for name in names if getattr(shown, name, None)}
+def _fields(shown: Shown) -> dict[str, Any]:
+    fields = {field.name: getattr(shown, field.name) for field in dataclasses.fields(shown)}
+    return {name: value for name, value in fields.items() if value}
 
 
 def _plain(value: Any) -> Any:

@@ -6,7 +6,7 @@ from typing import Any
 import jinja2
 
 from diptych.files import expanded, new_file, writing
-from diptych.report.contents import QuickstartReport
+from diptych.report.contents import RunReport
 from diptych.report.views import page_view
 
 
@@ -22,12 +22,12 @@ def render_template(name: str, **values: Any) -> str:
     return environment.get_template(name).render(**values)
 
 
-def render_report(report: QuickstartReport) -> str:
-    """The quickstart's page as HTML text."""
-    return render_template("quickstart.html.j2", **page_view(report))
+def render_report(report: RunReport) -> str:
+    """The page about a training run as HTML text."""
+    return render_template("run.html.j2", **page_view(report))
 
 
-def write_report(report: QuickstartReport, path: str | Path) -> Path:
+def write_report(report: RunReport, path: str | Path) -> Path:
     """Write the page to a file, whole or not at all; the folder is made if it is missing."""
     return write_page(render_report(report), path)
 

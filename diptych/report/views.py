@@ -8,7 +8,7 @@ import numpy as np
 
 from diptych.records import Result
 from diptych.report import figures, formats
-from diptych.report.contents import Confusion, Pair, QuickstartReport, Retrieval, Similarity
+from diptych.report.contents import Confusion, Pair, Retrieval, RunReport, Similarity
 
 HEAT_LEVELS = 10
 _MAX_TASKS, _MAX_PICTURES, _MAX_QUERIES, _MAX_MATCHES, _MAX_LABELS, _MAX_PAIRS = 60, 12, 6, 5, 20, 24
@@ -17,7 +17,7 @@ _INTERVALS = {"clopper-pearson 99.5%": "99.5\u202f% Clopper–Pearson interval"}
 View = dict[str, Any]
 
 
-def page_view(report: QuickstartReport) -> View:
+def page_view(report: RunReport) -> View:
     """Every part of the page; one that has nothing to show is None or empty."""
     tasks = _accuracies(report.results)
     return {
@@ -52,7 +52,7 @@ def _best_protocol(task: Mapping[str, Result]) -> Result:
     return task.get("ensemble") or next(iter(task.values()))
 
 
-def _lead(report: QuickstartReport, tasks: Mapping[str, Mapping[str, Result]]) -> View | None:
+def _lead(report: RunReport, tasks: Mapping[str, Mapping[str, Result]]) -> View | None:
     """The number that leads the page."""
     task = tasks.get(report.headline)
     if task is None:
@@ -67,7 +67,7 @@ def _lead(report: QuickstartReport, tasks: Mapping[str, Mapping[str, Result]]) -
     }
 
 
-def _tiles(report: QuickstartReport, tasks: Mapping[str, Mapping[str, Result]]) -> list[tuple[str, str]]:
+def _tiles(report: RunReport, tasks: Mapping[str, Mapping[str, Result]]) -> list[tuple[str, str]]:
     """(number, what it is) for each headline number that is known."""
     tiles = []
     if tasks:

@@ -11,10 +11,11 @@ from PIL import Image
 from rich.console import Console
 
 from diptych.cli import exhibits
-from diptych.paper.exhibit import Exhibit, Shown
+from diptych.paper.exhibit import Exhibit
 from diptych.paper.exhibits import EXHIBITS
 from diptych.paper.run import write
 from diptych.records import Result
+from diptych.report.shown import Shown
 from diptych.report.table import Cell, NumberTable, to_rich
 
 MODULE = """

@@ -15,9 +15,9 @@ from diptych.evaluate import ZeroShot
 from diptych.evaluate.predictions import predictions_path, write_predictions
 from diptych.paper.shown.prompt_gains import prompt_gains
 from diptych.paper.shown.zero_shot_figures import FIGURE_4
+from diptych.quickstart import write_run_page
 from diptych.records import Predictions, Result
-from diptych.report import QuickstartReport, formats, render_report
-from diptych.run_page import write_run_page
+from diptych.report import RunReport, formats, render_report
 from diptych.train import fit
 
 
@@ -40,7 +40,7 @@ def test_the_gain_of_prompts_is_an_exact_interval_of_the_same_samples(tmp_path):
 
 def test_the_gain_of_an_ensemble_has_its_interval_where_it_is_known():
     results = [result("shape", "single", 0.5), result("shape", "ensemble", 0.52)]
-    page = QuickstartReport("t", results, gains={"shape": (-0.01, 0.04)})
+    page = RunReport("t", results, gains={"shape": (-0.01, 0.04)})
     html = render_report(page)
     assert 'class="whisker" x1="37.5%" x2="100%"' in html and "McNemar" in html
     assert f"{formats.points(-0.01)} to {formats.points(0.04)}" in html

@@ -12,13 +12,12 @@ import pytest
 from test_report import CONTRAST, LAYOUT
 
 from diptych.errors import ConfigError
-from diptych.paper.exhibit import Shown
 from diptych.paper.exhibits import EXHIBITS
-from diptych.paper.shown.figure21 import ShownExamples
 from diptych.report.bars import BarChart
 from diptych.report.curves import Chart, Series
 from diptych.report.examples import Example
 from diptych.report.exhibit_page import FORMS, exhibit_label, render_exhibits, write_exhibit, write_exhibits
+from diptych.report.shown import Shown
 from diptych.report.table import Cell, NumberTable
 
 HOSTILE = '<script>alert(1)</script>"&\u202e'
@@ -30,7 +29,7 @@ def shown(text="harmless", rows=3):
         (f"{text}{row}", [Cell(90.0 - row, 80, 95, bold=not row), Cell(0, published=True), text]) for row in range(rows)
     ]
     picture = np.full((200, 100, 3), 90, np.uint8)
-    return ShownExamples(
+    return Shown(
         f"{text} is found",
         f"{text} in more words",
         [NumberTable(text, [text, "ours", "paper", "words"], many, [text])],

@@ -18,8 +18,8 @@ from diptych.report import (
     Confusion,
     Match,
     Pair,
-    QuickstartReport,
     Retrieval,
+    RunReport,
     Similarity,
     figures,
     formats,
@@ -88,7 +88,7 @@ def test_the_numbers_of_the_example_are_on_the_page():
 
 
 def test_pictures_come_back_from_the_page():
-    page = Page(render_report(QuickstartReport("t", training_pairs=[Pair(example().similarity.images[0], "c")])))
+    page = Page(render_report(RunReport("t", training_pairs=[Pair(example().similarity.images[0], "c")])))
     uri = next(value for tag, name, value in page.attributes if (tag, name) == ("img", "src"))
     pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))))
     assert (pixels == example().similarity.images[0]).all()
@@ -126,14 +126,14 @@ def test_search_needs_one_direction_only():
 
 
 def test_a_title_alone_makes_a_page():
-    page = Page(render_report(QuickstartReport("Nothing was done")))
+    page = Page(render_report(RunReport("Nothing was done")))
     assert "Nothing was done" in page.text
     assert {"section", "nav", "table", "svg"} & {tag for tag, _ in page.tags} == {"svg"}  # the mark beside the name
 
 
 def test_what_is_not_finite_is_not_shown():
     nan = math.nan
-    report = QuickstartReport(
+    report = RunReport(
         "t",
         results=[result("shape", "single", nan), result("colour", "ensemble", 0.5, low=None, high=nan, interval=None)],
         chance={"colour": nan},
@@ -149,13 +149,13 @@ def test_what_is_not_finite_is_not_shown():
 
 
 def test_one_task_without_ensemble_has_no_gain():
-    html = render_report(QuickstartReport("t", results=[result("shape", "single", 0.9)]))
+    html = render_report(RunReport("t", results=[result("shape", "single", 0.9)]))
     assert 'id="tasks"' in html and 'id="prompts"' not in html
 
 
 def test_other_metrics_are_not_mistaken_for_accuracy():
     rows = [result("shape", "ensemble", 0.9), result("shape", "ensemble", 0.999, metric="accuracy_top_5")]
-    text = Page(render_report(QuickstartReport("t", results=rows))).text.replace("\u202f", " ")
+    text = Page(render_report(RunReport("t", results=rows))).text.replace("\u202f", " ")
     assert "90.0 %" in text and "99.9 %" not in text
 
 
@@ -196,7 +196,7 @@ def test_a_long_log_is_thinned():
 def test_many_classes_show_the_most_confused():
     counts = np.eye(50, dtype=int) * 10
     counts[41, 44] = 7
-    page = Page(render_report(QuickstartReport("t", confusion=Confusion("x", [f"c{i}" for i in range(50)], counts))))
+    page = Page(render_report(RunReport("t", confusion=Confusion("x", [f"c{i}" for i in range(50)], counts))))
     assert "30 are left out" in page.text and "c41 “c44”, 7 times" in " ".join(page.text.split())
 
 
@@ -242,7 +242,7 @@ def test_arrays_that_do_not_fit_are_refused():
 def test_the_largest_page_stays_below_five_megabytes(tmp_path):
     noise = np.random.default_rng(0).integers(0, 256, (40, 300, 200, 3), np.uint8)
     text = "🙂" * 1000
-    report = QuickstartReport(
+    report = RunReport(
         text,
         results=[result(f"{i}{text}", protocol, 0.5) for i in range(300) for protocol in ("single", "ensemble")],
         log=log(steps=50_000),

@@ -7,8 +7,8 @@ import pytest
 from ranks import run_ranks
 from training import tiny_config
 
-from diptych import quickstart
 from diptych.errors import ConfigError
+from diptych.quickstart import job
 from diptych.recipes import configure
 from diptych.train import CheckpointConfig, ScheduleConfig, fit
 from diptych.train.length import NO_LIMIT, resumed_length, trimmed_mean, with_length
@@ -105,10 +105,10 @@ def test_only_the_quickstart_without_a_length_has_a_least(monkeypatch, tmp_path)
         asked.append((config.num_pairs, config.minutes, config.least_pairs))
         raise Asked
 
-    monkeypatch.setattr(quickstart, "fit", fit_nothing)
+    monkeypatch.setattr(job, "fit", fit_nothing)
     for words in ({}, {"minutes": 1.0}, {"num_pairs": 6400}):
         with pytest.raises(Asked):
-            quickstart.run_quickstart(tmp_path / "run", **words)
+            job.run_quickstart(tmp_path / "run", **words)
     assert asked == [(120_000, 3.5, 60_000), (120_000, 1.0, 0), (6400, None, 0)]
 
 

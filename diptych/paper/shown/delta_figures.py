@@ -5,7 +5,7 @@ Source: CLIP paper, sections 3.1.5 and 3.2. Notes name the printed differences t
 
 from collections.abc import Mapping, Sequence
 
-from diptych.paper.exhibit import Exhibit, Shown
+from diptych.paper.exhibit import Exhibit
 from diptych.paper.numbers.measured import (
     BEST,
     PAPER_27,
@@ -21,6 +21,7 @@ from diptych.paper.numbers.published import published
 from diptych.records import Result
 from diptych.report.bars import BarChart
 from diptych.report.formats import counted, points
+from diptych.report.shown import Shown
 from diptych.report.table import Cell, NumberTable
 
 _RIVAL = "EfficientNet Noisy Student L2-800"

@@ -14,13 +14,14 @@ from diptych.evalsets.cards import CARDS
 from diptych.evalsets.opening import find_folder, open_card
 from diptych.evalsets.user_sets import own_cards
 from diptych.paper.exhibit import Exhibit
-from diptych.paper.shown.figure21 import ShownExamples, find_predictions, paper_examples, shown_examples
+from diptych.paper.shown.figure21 import find_predictions, paper_examples, shown_examples
 from diptych.records import Result
+from diptych.report.shown import Shown
 
 _PER_SET = 3
 
 
-def measured_examples(results: Sequence[Result], predictions: Path, data: Path | None) -> ShownExamples | None:
+def measured_examples(results: Sequence[Result], predictions: Path, data: Path | None) -> Shown | None:
     """Three pictures of each set that lies in the data root, for each model; None where there are none.
 
     Args:
@@ -31,7 +32,7 @@ def measured_examples(results: Sequence[Result], predictions: Path, data: Path |
     if data is None or not data.is_dir():
         return None
     cards = {card.name: card for card in (*CARDS.values(), *own_cards(data))}
-    shown: list[ShownExamples] = []
+    shown: list[Shown] = []
     for model in sorted({one.model for one in results if one.task == "zero_shot"}):
         files = find_predictions(results, model, predictions)
         if not files:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from diptych.evalsets.cards import CARDS
 from diptych.evaluate.probe.efficiency import Needed, examples_to_match, summarise_needed
 from diptych.evaluate.probe.few_shot import CLASSIFIERS, SHOTS
-from diptych.paper.exhibit import Exhibit, Shown
+from diptych.paper.exhibit import Exhibit
 from diptych.paper.numbers.chance import chance_notes
 from diptych.paper.numbers.measured import PAPER_27, headline, learning_notes, measured_cell, published_cell
 from diptych.paper.numbers.published import LAST_DIGIT, published
@@ -17,6 +17,7 @@ from diptych.records import Result
 from diptych.report.bars import BarChart
 from diptych.report.curves import Chart, Series
 from diptych.report.formats import counted
+from diptych.report.shown import Shown
 from diptych.report.table import Cell, NumberTable
 
 PAPER_SHOTS = (1, 2, 4, 8, 16)

@@ -10,7 +10,7 @@ import numpy as np
 from diptych.evaluate.metrics.logit_line import LogitLine, fit_logit_line, has_logit
 from diptych.evaluate.probe.few_shot import CLASSIFIERS
 from diptych.evaluate.tasks.testbed import SHIFT_NAMES, standard_line
-from diptych.paper.exhibit import Exhibit, Shown
+from diptych.paper.exhibit import Exhibit
 from diptych.paper.numbers.measured import headline
 from diptych.paper.numbers.published import LAST_DIGIT, published
 from diptych.paper.shown.few_shot_scores import FULL, PROBE, robustness_points
@@ -18,6 +18,7 @@ from diptych.paper.shown.robustness_scores import ADAPTED, STATIC, measured_scor
 from diptych.records import Result, kind_of
 from diptych.report.curves import Chart, Series
 from diptych.report.formats import points as signed
+from diptych.report.shown import Shown
 from diptych.report.table import Cell, NumberTable
 
 _Row = tuple[str, list[Cell | str]]

@@ -3,7 +3,6 @@
 Source: CLIP paper, figure 21: one picture of each of 36 sets, the five likeliest classes and the rank of the true one.
 """
 
-import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -13,10 +12,10 @@ from diptych.errors import DataError, InputError
 from diptych.evalsets.cards import CARDS
 from diptych.evalsets.prompts import get_prompts
 from diptych.evaluate.predictions import predictions_path_of, read_predictions
-from diptych.paper.exhibit import Shown
 from diptych.paper.numbers.measured import published_cell
 from diptych.records import Predictions, Result
 from diptych.report.examples import Example
+from diptych.report.shown import Shown
 from diptych.report.table import Cell, NumberTable
 
 _SHOWN = 5
@@ -60,17 +59,6 @@ PAPER_EXAMPLES: tuple[tuple[str, int, int, float], ...] = (
     ("Stanford Sentiment Treebank", 2, 1, 78.21),
     ("German Traffic Sign Recognition Benchmark (GTSRB)", 43, 1, 45.75),
 )
-
-
-@dataclasses.dataclass(frozen=True)
-class ShownExamples(Shown):
-    """What an exhibit with pictures shows.
-
-    Attributes:
-        examples: one or several of each set.
-    """
-
-    examples: Sequence[Example] = ()
 
 
 def draw_examples(
@@ -143,7 +131,7 @@ def shown_examples(
     count: int = 1,
     seed: int = 0,
     picture: Callable[[str, str], np.ndarray | None] | None = None,
-) -> ShownExamples:
+) -> Shown:
     """The figure from files of Predictions.
 
     Args:
@@ -166,7 +154,7 @@ def shown_examples(
         (one.dataset, [one.truth, _rank(one), *_likeliest(one)]) for one in examples
     ]
     columns = ["set", "true class", "its rank", "its probability, %", "likeliest class"]
-    return ShownExamples(
+    return Shown(
         f"Of {len(examples)} pictures drawn at random, {first} are given their true class",
         "Not chosen: the same seed draws the same pictures for every model. Of each picture the five likeliest classes "
         "with their probabilities.",

@@ -5,11 +5,12 @@ Source: CLIP paper, section 3.1.3, appendices E.2 and E.3.
 
 from collections.abc import Mapping, Sequence
 
-from diptych.paper.exhibit import Exhibit, Shown
+from diptych.paper.exhibit import Exhibit
 from diptych.paper.numbers.measured import size_notes
 from diptych.paper.numbers.published import published
 from diptych.paper.numbers.rows import Row, Wanted, beside_paper, compared, pick
 from diptych.records import Result
+from diptych.report.shown import Shown
 
 _N_GRAMS = ("aYahoo", "ImageNet", "SUN")
 _OCR = ("MNIST", "SVHN", "IIIT5K", "HatefulMemes", "RenderedSST2")

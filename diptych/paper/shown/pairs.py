@@ -15,10 +15,11 @@ import numpy as np
 
 from diptych.evalsets.cards import CARDS
 from diptych.evaluate.metrics.comparison import Paired, holm, paired_test
-from diptych.paper.exhibit import Exhibit, Shown
+from diptych.paper.exhibit import Exhibit
 from diptych.paper.numbers.answers import of_the_same_samples, read_answers_of, right
 from diptych.records import Predictions, Result
 from diptych.report.bars import BarChart
+from diptych.report.shown import Shown
 from diptych.report.table import Cell, NumberTable
 
 ERROR = 0.005

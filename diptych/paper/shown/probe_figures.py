@@ -5,7 +5,7 @@ Source: CLIP paper, sections 3.1.5, 3.2 and appendix A.
 
 from collections.abc import Mapping, Sequence
 
-from diptych.paper.exhibit import Exhibit, Shown
+from diptych.paper.exhibit import Exhibit
 from diptych.paper.numbers.compute import SOURCES, measured_gflops, paper_gflops
 from diptych.paper.numbers.families import MEASURED, compute_series, family_series, measured_points, set_charts
 from diptych.paper.numbers.line_fit import LineFit, fit_line
@@ -24,6 +24,7 @@ from diptych.paper.numbers.measured import (
 from diptych.paper.numbers.published import published
 from diptych.records import Result
 from diptych.report.curves import Chart, Series
+from diptych.report.shown import Shown
 from diptych.report.table import Cell, NumberTable
 
 _COMPUTE = "GFLOPs of the image tower, per picture"

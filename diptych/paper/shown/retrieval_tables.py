@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 
 from diptych.evaluate.metrics.geography import RADII_KM
 from diptych.evaluate.tasks.retrieval import KS
-from diptych.paper.exhibit import Exhibit, Shown
+from diptych.paper.exhibit import Exhibit
 from diptych.paper.numbers.measured import measured_cell, size_notes
 from diptych.paper.numbers.published import published
 from diptych.paper.numbers.rows import Row, Wanted, beside_paper, compared, pick
 from diptych.records import Result
+from diptych.report.shown import Shown
 from diptych.report.table import Cell, NumberTable
 
 _SETS = ("Flickr30k", "MSCOCO")

@@ -19,7 +19,7 @@ from diptych.evaluate.tasks.testbed import (
     under_shift,
     without_logit,
 )
-from diptych.paper.exhibit import Exhibit, Shown
+from diptych.paper.exhibit import Exhibit
 from diptych.paper.numbers.measured import measured_cell
 from diptych.paper.numbers.published import READ_OFF, published
 from diptych.paper.shown.robustness_scores import (
@@ -38,6 +38,7 @@ from diptych.paper.shown.robustness_scores import (
 from diptych.records import Result
 from diptych.report.bars import BarChart
 from diptych.report.curves import Chart, Series
+from diptych.report.shown import Shown
 from diptych.report.table import Cell, NumberTable
 
 _NEEDS = (("zero_shot", ("ImageNet",)), ("robustness", ("ImageNet", *SHIFT_NAMES)))

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 
 from diptych.data.shifts import FAMILIES, SHIFTS
 from diptych.evaluate.tasks.shifted import ShiftSummary, summarise_shifts
-from diptych.paper.exhibit import Exhibit, Shown
+from diptych.paper.exhibit import Exhibit
 from diptych.paper.numbers.measured import measured_cell
 from diptych.records import Result
 from diptych.report.bars import BarChart
 from diptych.report.curves import Chart, Series
+from diptych.report.shown import Shown
 from diptych.report.table import Cell, NumberTable
 
 CORRUPTIONS, RENDITIONS = FAMILIES[:-1], FAMILIES[-1:]

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from diptych.evaluate.metrics.comparison import as_good_as_best
 from diptych.evaluate.shown_classes import classes_in_words
-from diptych.paper.exhibit import Exhibit, Shown
+from diptych.paper.exhibit import Exhibit
 from diptych.paper.numbers.measured import (
     PAPER_27,
     SUITES,
@@ -26,6 +26,7 @@ from diptych.paper.numbers.measured import (
 )
 from diptych.paper.numbers.published import published
 from diptych.records import Result
+from diptych.report.shown import Shown
 from diptych.report.table import Cell, NumberTable
 
 _FULL = 0.9  # of the paper's test samples: a score on fewer has no say in which scores are bold

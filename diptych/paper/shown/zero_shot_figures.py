@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from diptych.evaluate.metrics.comparison import bootstrap
-from diptych.paper.exhibit import Exhibit, Shown
+from diptych.paper.exhibit import Exhibit
 from diptych.paper.numbers.compute import SOURCES, measured_gflops, paper_gflops
 from diptych.paper.numbers.families import MEASURED, set_charts
 from diptych.paper.numbers.line_fit import FEWEST
@@ -30,6 +30,7 @@ from diptych.paper.training.power_law import PowerLaw, fit_power_law
 from diptych.records import Result
 from diptych.report.curves import Chart, Series
 from diptych.report.formats import counted, points
+from diptych.report.shown import Shown
 from diptych.report.table import Cell, NumberTable
 
 _COMPUTE = "GFLOPs of the image tower, per picture"

@@ -21,7 +21,7 @@ from diptych.errors import ImageError
 from diptych.evaluate import ZeroShot, confusion_matrix, read_predictions, run_record
 from diptych.model.device import num_cores
 from diptych.records import Sample
-from diptych.report import Confusion, Match, Pair, QuickstartReport, Retrieval, Similarity, write_report
+from diptych.report import Confusion, Match, Pair, Retrieval, RunReport, Similarity, write_report
 from diptych.train import Run, read_log
 from diptych.train.inputs import open_pairs
 from diptych.train.log import read_evaluations
@@ -37,7 +37,7 @@ def write_run_page(run: Run, evaluators: Sequence[ZeroShot]) -> Path:
         held_out = _pairs(zip(validation.pictures[:_POOL], validation.captions, strict=False))
     command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
     model = shlex.quote(str(run.folder / "model"))
-    report = QuickstartReport(
+    report = RunReport(
         title=f"{run.folder.name}: {config.num_pairs:,} pairs seen",
         results=run.results,
         chance={one.benchmark.name: 1 / len(one.benchmark.class_names) for one in evaluators},

@@ -15,9 +15,9 @@ from diptych.evalsets.playground_tasks import playground_tasks
 from diptych.evaluate import ZeroShot
 from diptych.files import expanded
 from diptych.model.presets import get_preset
+from diptych.quickstart.run_page import facts, matches, prompt_gains, weakest_confusion
 from diptych.recipes import configure
-from diptych.report import Pair, QuickstartReport, write_report
-from diptych.run_page import facts, matches, prompt_gains, weakest_confusion
+from diptych.report import Pair, RunReport, write_report
 from diptych.train import Run, TrainConfig, fit, read_log
 from diptych.train.inputs import is_playground
 
@@ -28,6 +28,7 @@ MINUTES = 3.5  # a slow machine stops earlier
 LEAST_PAIRS = 60_000  # but not before these: with fewer there is little to see
 UNIQUE_PAIRS = 50_000
 SIZE = 64
+_HEADLINE = "held_out_colour_shape"  # the task that leads the page
 _FORMER = "playground-rn"  # what earlier versions trained
 _POOL = 400  # test pairs among which neighbours are looked for
 _OURS = ("checkpoints", "tensorboard", "predictions", "model")
@@ -88,13 +89,14 @@ def run_quickstart(
     return Quickstart(run, tasks, report)
 
 
-def _report(run: Run, evaluators: list[ZeroShot], seed: int) -> QuickstartReport:
+def _report(run: Run, evaluators: list[ZeroShot], seed: int) -> RunReport:
     config = run.config
     pairs = _pairs(Playground(_POOL, seed=seed, size=SIZE, split="test"))
-    return QuickstartReport(
+    return RunReport(
         title=_title(config.num_pairs),
         results=run.results,
         chance={one.benchmark.name: 1 / len(one.benchmark.class_names) for one in evaluators},
+        headline=_HEADLINE,
         gains=prompt_gains(run, evaluators),
         log=read_log(run.folder),
         **matches(run.model, pairs),
