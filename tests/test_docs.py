@@ -52,14 +52,14 @@ ONLY_PARSED = {
     "python benchmarks/": "measures for minutes",
     "python models/": "trains for an hour; tests/test_default_model.py runs it on a miniature",
     "python docs/": "writes into the pages, and needs a browser",
-    "diptych paper figure2 ": "trains for half an hour; tests/test_figure2.py runs a miniature",
-    "diptych paper figure9 ": "trains for half an hour; tests/test_figure9.py runs a miniature",
-    "diptych data fetch": "needs the hub; tests/test_cards_hub.py fetches from a server of its own",
-    "diptych data prepare": "needs archives; tests/test_cards_preparing.py prepares from miniatures",
-    " hf:": "needs the hub; tests/test_other_encoders.py loads from folders",
-    " open_clip:": "needs weights of open_clip; tests/test_other_encoders.py makes some",
+    "diptych paper figure2 ": "trains for half an hour; tests/paper/test_figure2.py runs a miniature",
+    "diptych paper figure9 ": "trains for half an hour; tests/paper/test_figure9.py runs a miniature",
+    "diptych data fetch": "needs the hub; tests/evalsets/test_cards_hub.py fetches from a server of its own",
+    "diptych data prepare": "needs archives; tests/evalsets/test_cards_preparing.py prepares from miniatures",
+    " hf:": "needs the hub; tests/embed/test_other_encoders.py loads from folders",
+    " open_clip:": "needs weights of open_clip; tests/embed/test_other_encoders.py makes some",
     "diptych quickstart": "trains for minutes; tests/test_quickstart.py runs a short one",
-    "diptych benchmark": "measures for a minute; tests/test_profile.py measures a miniature",
+    "diptych benchmark": "measures for a minute; tests/train/test_profile.py measures a miniature",
     "--recipe ViT-B/32": "needs more than a test's machine",
     "--recipe ViT-B/16": "needs more than a test's machine",
 }
@@ -84,8 +84,11 @@ def home(tmp_path_factory) -> Path:
             shard.with_suffix(".tar.gz").write_bytes(gzip.compress(shard.read_bytes()))
             shard.unlink()
     write_pictures_and_tables(folder)
-    for name in ("cifar10", "tiny-imagenet", "imagenet"):
+    for name in ("tiny-imagenet", "imagenet"):
         write_set(folder / name, [0, 1, 2, 3, 4, 5, 6])
+    write_set(
+        folder / "cifar10", list(range(10)), class_names=[names[0] for names in get_prompts("CIFAR10").class_names]
+    )
     write_paper_set(folder / "sets")
     return folder
 
