@@ -22,7 +22,7 @@ from diptych.evaluate.probe.few_shot_task import FEW_SHOT, FEW_SHOT_FROM_TEXTS, 
 from diptych.evaluate.probe.training_set import TrainingSet
 from diptych.evaluate.suite import read_all, run_suite, write_part
 from diptych.evaluate.tasks.task import Setting
-from diptych.records import Result
+from diptych.records import Result, protocol_in_words
 
 NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 COLOURS = {name: np.random.default_rng(index).integers(30, 225, 3) for index, name in enumerate(NAMES)}

@@ -162,9 +162,9 @@ def test_an_encoder_without_a_scale_is_measured_by_cosines_and_has_no_mean_proba
     np.testing.assert_allclose(found, EXPECTED["names"] / 7, rtol=1e-4, atol=1e-3)
     with pytest.raises(InputError, match="plain states no logit_scale"):
         class_scores(Plain(), PICTURES.vectors, words(benchmark(), "probability"))
-    unscaled = zero_shot_results(Plain(), benchmark(), PICTURES, Setting(Path()))
+    unscaled = measure_zero_shot(Plain(), benchmark(), PICTURES, Setting(Path())).results
     assert "probabilities of several prompts are not averaged" in caplog.text
-    expected = [one for one in zero_shot_results(Drawn(), benchmark(), PICTURES, Setting(Path()))]
+    expected = measure_zero_shot(Drawn(), benchmark(), PICTURES, Setting(Path())).results
     assert [(one.protocol, one.metric, one.value) for one in unscaled] == [
         (one.protocol, one.metric, one.value) for one in expected if one.protocol != "probability"
     ]
