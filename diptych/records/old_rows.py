@@ -35,34 +35,34 @@ def as_new_rows(rows: Sequence[Any], task: str | None = None) -> list[Any]:
         task: the task that measured them, where the file tells; without it two things are told from the rows around:
             a set as it is, which the task shifts measures first, and a probe on embeddings of a model with features.
     """
-    old = [_is_old(row) for row in rows]
-    new = [_new_row(row) if is_old else row for row, is_old in zip(rows, old, strict=True)]
-    if task is not None:
-        return [
-            _measured_by(task, before, row) if is_old else row
-            for before, row, is_old in zip(rows, new, old, strict=True)
-        ]
-    with_features = {
-        str(row.get("model")) for row, is_old in zip(new, old, strict=True) if is_old and _is_probe(row, "features")
-    }
-    following: tuple[Any, ...] | None = None
-    for place in reversed(range(len(new))):
-        row = new[place]
-        if not old[place]:
-            following = None
-        elif row.get("task") == "shifts":
-            following = _where(row)
-        elif following != _where(row) or (row.get("task"), row.get("protocol"), row["condition"]) != (
-            "zero_shot",
-            "ensemble",
-            {},
-        ):
-            following = None
-        else:
-            row["task"] = "shifts"
-        if old[place] and _is_probe(row, "projected") and str(row.get("model")) in with_features:
-            row["task"] = "projected_probe"
+    new = [_new_row(row) if _is_old(row) else row for row in rows]
+    changed = [row for before, row in zip(rows, new, strict=True) if before is not row]
+    if task is None:
+        _tell_projected_probes(changed)
+        _tell_sets_as_they_are(new, changed)
+        return new
+    for before, row in zip(rows, new, strict=True):
+        if before is not row and task in _SAME_KIND.get(str(before.get("task")), ()):
+            row["task"] = task
     return new
+
+
+def _tell_projected_probes(changed: Sequence[dict[str, Any]]) -> None:
+    """A model with a probe on features has the one on embeddings of the task projected_probe."""
+    with_features = {str(row.get("model")) for row in changed if _is_probe(row, "features")}
+    for row in changed:
+        if _is_probe(row, "projected") and str(row.get("model")) in with_features:
+            row["task"] = "projected_probe"
+
+
+def _tell_sets_as_they_are(rows: Sequence[Any], changed: Sequence[dict[str, Any]]) -> None:
+    """Zero-shot's rows right before those of the same set's shifts are the task's own."""
+    of_before, following = set(map(id, changed)), None
+    for row in reversed(rows):
+        where = _where(row) if id(row) in of_before else None
+        if where is not None and _is_as_it_is(row) and where == following:
+            row["task"] = "shifts"
+        following = where if where is not None and row.get("task") == "shifts" else None
 
 
 def _is_old(row: Any) -> bool:
@@ -77,8 +77,8 @@ def _where(row: Mapping[str, Any]) -> tuple[Any, ...]:
     return (row.get("model"), row.get("dataset"), row.get("split"))
 
 
-def _measured_by(task: str, before: Mapping[str, Any], row: dict[str, Any]) -> dict[str, Any]:
-    return {**row, "task": task} if task in _SAME_KIND.get(str(before.get("task")), ()) else row
+def _is_as_it_is(row: Mapping[str, Any]) -> bool:
+    return (row.get("task"), row.get("protocol"), row.get("condition")) == ("zero_shot", "ensemble", {})
 
 
 def _new_row(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -21,8 +21,8 @@ class Condition(dict[str, str | int | float]):
     def _refuse(self, *arguments: Any, **named: Any) -> NoReturn:
         raise TypeError("the condition of a Result cannot be changed; dataclasses.replace makes another Result")
 
-    __setitem__ = __delitem__ = __ior__ = _refuse  # type: ignore[assignment]
-    clear = pop = popitem = setdefault = update = _refuse  # type: ignore[assignment]
+    __setitem__ = __delitem__ = __ior__ = _refuse
+    clear = pop = popitem = setdefault = update = _refuse
 
     def __reduce__(self) -> tuple[type, tuple[dict[str, str | int | float]]]:
         return Condition, (dict(self),)

@@ -25,7 +25,7 @@ from diptych.report.table import Cell, NumberTable
 ERROR = 0.005
 """Told apart where p, after Holm, is below: the other side of the paper's 99.5 % intervals."""
 
-_KINDS = {
+_KINDS: Mapping[tuple[str, object], str] = {
     ("ensemble", None): "zero-shot",
     ("ensemble", "static"): "zero-shot, ImageNet's classes",
     ("ensemble", "adaptive"): "zero-shot, the shift's classes",

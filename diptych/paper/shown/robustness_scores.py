@@ -28,7 +28,7 @@ COLUMNS = (
 """Of table 16."""
 
 _METRICS = {"accuracy": "", "accuracy_pm_0": "-pm0", "accuracy_pm_10": "-pm10"}
-_WAYS = {
+_WAYS: Mapping[tuple[str, str, object], Sequence[str]] = {
     ("zero_shot", "ensemble", None): (ADAPTIVE, STATIC),
     ("robustness", "ensemble", "static"): (ADAPTIVE, STATIC),
     ("robustness", "ensemble", "adaptive"): (ADAPTIVE,),
