@@ -27,6 +27,7 @@ def run_classify_command(
         import torch
 
         from diptych.embed import load
+        from diptych.embed.about import about
         from diptych.evaluate.classify.pictures import classify_to_file, classify_to_stdout
 
         gc.freeze()  # the imported objects stay: garbage collection skips them
@@ -35,7 +36,7 @@ def run_classify_command(
         torch.set_num_threads(1)  # to start and synchronize threads takes longer than a small model
         encoder = load(model, device=None if device == "auto" else device)
         prompts = len(question.labels) * len(question.templates)
-        if getattr(encoder, "gflops", math.inf) * (len(paths) + prompts) > _SMALL:
+        if (about(encoder).gflops or math.inf) * (len(paths) + prompts) > _SMALL:
             torch.set_num_threads(threads)
         if file is None:
             batches = classify_to_stdout(encoder, paths, question, as_json=as_json)

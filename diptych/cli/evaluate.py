@@ -102,11 +102,12 @@ def _evaluate(
 
     benchmarks = [open_benchmark(folder, split) for folder in folders]
     from diptych.embed import load  # these import torch, so all checks that do not need it come before
+    from diptych.embed.about import about
     from diptych.evaluate import evaluate_benchmarks, zero_shot_table
 
     encoder = load(name, None if device == "auto" else device, precision)
-    if not hasattr(encoder, "encode_texts"):
-        raise InputError(f"{encoder.name} encodes no texts, which zero-shot needs; diptych suite measures it by probes")
+    if (no_texts := about(encoder).no_texts) is not None:
+        raise InputError(f"{encoder.name} {no_texts}; zero-shot needs texts, diptych suite measures it by probes")
     results = evaluate_benchmarks(encoder, benchmarks, out, num_workers=workers or 0)
     show(zero_shot_table(results, benchmarks))
     if out is None:

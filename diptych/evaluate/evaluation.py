@@ -16,7 +16,7 @@ from diptych.evalsets.card import Card
 from diptych.evaluate.choosing import card_of_folder, cards_of_names
 from diptych.evaluate.suite import run_suite
 from diptych.evaluate.tasks.table import get_tasks
-from diptych.evaluate.tasks.task import Setting
+from diptych.evaluate.tasks.task import Setting, Task
 from diptych.files import expanded
 from diptych.records import Result
 
@@ -65,12 +65,7 @@ def evaluate(
     if not chosen:
         raise ConfigError("name at least one task")
     rows = _find_sets(sets, data_root)
-    for task in chosen:
-        if not any(task.applies(card) for _, card in rows):
-            raise ConfigError(f"the task {task.name} applies to none of these sets: {_names(rows)}")
-    for _, card in rows:
-        if not any(task.applies(card) for task in chosen):
-            raise ConfigError(f"none of these tasks applies to {card.title}: {', '.join(task.name for task in chosen)}")
+    _check_applies(chosen, rows)
     encoder = load(model, device, precision) if isinstance(model, str | Path) else as_encoder(model)
     results, failed = [], []
     with tempfile.TemporaryDirectory(prefix="diptych-") as nowhere:
@@ -85,6 +80,16 @@ def evaluate(
     if failed:
         raise InputError("\n".join(failed))
     return results
+
+
+def _check_applies(tasks: Sequence[Task], rows: Sequence[tuple[Path, Card]]) -> None:
+    """Each task must apply to one of the sets, and each set to one of the tasks."""
+    for task in tasks:
+        if not any(task.applies(card) for _, card in rows):
+            raise ConfigError(f"the task {task.name} applies to none of these sets: {_names(rows)}")
+    for _, card in rows:
+        if not any(task.applies(card) for task in tasks):
+            raise ConfigError(f"none of these tasks applies to {card.title}: {', '.join(task.name for task in tasks)}")
 
 
 def _path(folder: str | Path | None) -> Path | None:
