@@ -30,8 +30,8 @@ PARSERS = (paths.path, paths.model, paths.text_or_file)
 # Of the parameters that are text, all that name no file.
 WORDS = {
     *("activation", "caption_column", "dataset", "endpoint", "first", "heads", "image_column", "name"),
-    *("objective", "precision", "recipe", "revision", "sampler", "search", "sets", "settings", "shares", "split"),
-    *("suite", "task"),
+    *("objective", "old_datasets", "precision", "recipe", "revision", "sampler", "search", "settings", "shares"),
+    *("split", "suite", "task"),
 }
 TEMPLATES = {("paper", "figure2"), ("paper", "figure9")}  # their --template takes no @FILE
 
