@@ -16,12 +16,20 @@ MAX_BROKEN = 0.01
 
 
 def encode_benchmark(
-    encoder: Encoder, benchmark: Benchmark, batch_size: int, num_workers: int = 0, kind: str = "embeddings"
+    encoder: Encoder,
+    benchmark: Benchmark,
+    batch_size: int,
+    num_workers: int = 0,
+    kind: str = "embeddings",
+    *,
+    gather: bool = True,
 ) -> Generator[EncodedBatch, None, int]:
     """Encode the images of a set, each once and in its order; see `encode_source`.
 
-    Of several ranks each encodes its share, and all get all samples.
-
+    Args:
+        encoder, batch_size, num_workers, kind: as for `encode_source`.
+        benchmark: the set.
+        gather: of several ranks each encodes its share and gets all samples; without, it gets its share alone.
     Yields:
         The samples, N >= 1 at a time.
     Returns:
@@ -33,7 +41,7 @@ def encode_benchmark(
     """
     where, num_classes = f"{benchmark.name}/{benchmark.split}", len(benchmark.class_names)
     batches = encode_source(encoder, benchmark.source, batch_size, num_workers, kind, where=where)
-    num_broken, num_items = yield from _from_all_ranks(_checked(batches, num_classes, where))
+    num_broken, num_items = yield from _from_all_ranks(_checked(batches, num_classes, where), gather)
     if num_broken > MAX_BROKEN * num_items:
         raise DataError(
             f"{where}: {num_broken} of {num_items} samples are broken, more than {MAX_BROKEN:.0%}; "
@@ -60,10 +68,10 @@ def _checked(
 
 
 def _from_all_ranks(
-    batches: Generator[EncodedBatch, None, tuple[int, int]],
+    batches: Generator[EncodedBatch, None, tuple[int, int]], gather: bool
 ) -> Generator[EncodedBatch, None, tuple[int, int]]:
     """The batches as they are on one rank; on several, the samples of all ranks as one batch, in the set's order."""
-    if distributed.world_size() == 1:
+    if distributed.world_size() == 1 or not gather:
         return (yield from batches)
     mine, counts = _collect(batches)
     shares = [one for share in distributed.gather_objects(mine) for one in share]

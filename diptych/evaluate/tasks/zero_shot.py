@@ -154,6 +154,7 @@ def protocol_scores(
     scale.
     """
     warn_of_codes(benchmark)
+    made: dict[Words, np.ndarray] = {}  # the last scores: with one template, two protocols have the same words
     for protocol in protocols:
         chosen = words(benchmark, protocol)
         if protocol == "probability" and len(chosen.ensembles) == 1:
@@ -161,7 +162,9 @@ def protocol_scores(
         if protocol == "probability" and about(encoder).logit_scale is None:
             _log.warning("%s states no logit_scale: probabilities of several prompts are not averaged", encoder.name)
             continue
-        yield protocol, class_scores(encoder, encoded.vectors, chosen, cache_folder=cache_folder)
+        if chosen not in made:
+            made = {chosen: class_scores(encoder, encoded.vectors, chosen, cache_folder=cache_folder)}
+        yield protocol, made[chosen]
 
 
 def predictions_of(encoded: Encoded, scores: np.ndarray, protocol: str) -> Predictions:

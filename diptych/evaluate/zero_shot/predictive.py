@@ -18,11 +18,10 @@ from diptych.embed.model import Model, evaluating
 from diptych.errors import ConfigError
 from diptych.evalsets.benchmark import Benchmark
 from diptych.evaluate.encoding import encode_benchmark
-from diptych.evaluate.metrics.classification import accuracy, mean_per_class_accuracy
-from diptych.evaluate.metrics.score import COUNTED
-from diptych.evaluate.metrics.statistics import clopper_pearson
-from diptych.evaluate.provenance import run_record
-from diptych.evaluate.zero_shot.evaluator import PROTOCOLS, ZeroShot
+from diptych.evaluate.metrics.score import score
+from diptych.evaluate.results import make_result
+from diptych.evaluate.tasks.task import check_prompts
+from diptych.evaluate.zero_shot.evaluator import PROTOCOLS
 from diptych.evaluate.zero_shot.prompts import check_class_names, check_templates, fill_template
 from diptych.model.build import is_predictive
 from diptych.model.towers import text_side_of
@@ -63,7 +62,7 @@ class PredictiveZeroShot:
         """
         if not is_predictive(model.clip.config):
             raise ConfigError(f"{model.name} does not predict captions; measure it with ZeroShot")
-        ZeroShot(self.benchmark, protocols=self.protocols).check(model)
+        check_prompts(model, self.benchmark, self._templates(model))
 
     def __call__(self, model: Model) -> list[Result]:
         """Accuracy and mean accuracy per class, for each protocol.
@@ -85,7 +84,7 @@ class PredictiveZeroShot:
         rows: list[tuple[int, int, tuple[int, ...]]] = []
         with evaluating(model.clip):
             encoder: Any = _Points(model)
-            batches = encode_benchmark(encoder, self.benchmark, _PICTURES_PER_BATCH, self.num_workers)
+            batches = encode_benchmark(encoder, self.benchmark, _PICTURES_PER_BATCH, self.num_workers, gather=False)
             shown = progress_bar(batches, f"{self.benchmark.name} (pictures)", size=lambda batch: len(batch.samples))
             for batch in shown:
                 points, known = batch.vectors, (batch.places.tolist(), batch.labels.tolist())
@@ -103,21 +102,16 @@ class PredictiveZeroShot:
         return check_templates(self.benchmark.templates)
 
     def _results(self, model: Model, protocol: str, labels: np.ndarray, classes: np.ndarray) -> list[Result]:
-        n, share = len(labels), accuracy(labels, classes)
-        low, high = clopper_pearson(round(share * n), n)
-        common: dict[str, Any] = {
-            "task": "zero_shot",
-            "dataset": self.benchmark.name,
-            "split": self.benchmark.split,
-            "n": n,
-            "protocol": protocol,
-            "model": model.name,
-            "run": run_record(fingerprint=self.benchmark.fingerprint, device=model.device),
-        }
-        mean = mean_per_class_accuracy(labels, classes)
+        chosen = np.eye(len(self.benchmark.class_names), dtype=np.float32)[classes]
+        where = ("zero_shot", self.benchmark.name, self.benchmark.split)
         return [
-            Result(metric="accuracy", value=share, low=low, high=high, interval=COUNTED, **common),
-            Result(metric="mean_per_class_accuracy", value=mean, low=None, high=None, interval=None, **common),
+            make_result(
+                *(*where, metric, score(metric, labels, chosen)),
+                protocol=protocol,
+                encoder=model,
+                fingerprint=self.benchmark.fingerprint,
+            )
+            for metric in ("accuracy", "mean_per_class_accuracy")
         ]
 
 

@@ -127,19 +127,19 @@ def wds(tmp_path_factory) -> Path:
 def test_evaluator_end_to_end(wds, tmp_path, encoder):
     encoder.pictures_seen = encoder.texts_seen = 0
     benchmark = open_benchmark(wds)
-    results = ZeroShot(benchmark, top_k=3, predictions_folder=tmp_path / "predictions")(encoder)
+    results = ZeroShot(benchmark, predictions_folder=tmp_path / "predictions")(encoder)
     assert encoder.pictures_seen == len(LABELS)
     assert encoder.texts_seen == len(NAMES) * (1 + len(TEMPLATES))
 
     rows = {(row.protocol, row.metric): row for row in results}
-    metrics = ("accuracy", "accuracy_top_3", "mean_per_class_accuracy")
+    metrics = ("accuracy", "accuracy_top_5", "mean_per_class_accuracy")
     assert list(rows) == [(protocol, metric) for protocol in ("single", "ensemble") for metric in metrics]
     for protocol, templates in (("single", TEMPLATES[:1]), ("ensemble", TEMPLATES)):
         expected = numpy_scores(ColourEncoder(), NAMES, templates, PICTURES)
         right = expected.argmax(axis=1) == LABELS
         assert rows[protocol, "accuracy"].value == pytest.approx(right.mean())
-        top_3 = (np.argsort(-expected, axis=1)[:, :3] == np.array(LABELS)[:, None]).any(axis=1)
-        assert rows[protocol, "accuracy_top_3"].value == pytest.approx(top_3.mean())
+        top_5 = (np.argsort(-expected, axis=1)[:, :5] == np.array(LABELS)[:, None]).any(axis=1)
+        assert rows[protocol, "accuracy_top_5"].value == pytest.approx(top_5.mean())
         per_class = [right[np.array(LABELS) == label].mean() for label in range(len(NAMES))]
         assert rows[protocol, "mean_per_class_accuracy"].value == pytest.approx(np.mean(per_class))
         for metric in metrics[:2]:
@@ -151,13 +151,14 @@ def test_evaluator_end_to_end(wds, tmp_path, encoder):
         predictions = read_predictions(path)
         assert predictions.keys == tuple(dict.fromkeys(predictions.keys)) and len(predictions.keys) == len(LABELS)
         assert predictions.labels.tolist() == LABELS
-        assert predictions.classes.shape == predictions.scores.shape == (len(LABELS), 3)
+        assert predictions.classes.shape == predictions.scores.shape == (len(LABELS), 5)
         assert (np.diff(predictions.scores, axis=1) <= 0).all()
         if type(encoder) is ColourEncoder:  # the other one sees resized pictures
-            np.testing.assert_allclose(predictions.scores, -np.sort(-expected, axis=1)[:, :3], atol=1e-5)
+            np.testing.assert_allclose(predictions.scores, -np.sort(-expected, axis=1)[:, :5], atol=1e-5)
     assert rows["single", "accuracy"].value != rows["ensemble", "accuracy"].value
     mean_per_class = rows["ensemble", "mean_per_class_accuracy"]
-    assert (mean_per_class.low, mean_per_class.high, mean_per_class.interval) == (None, None, None)
+    assert mean_per_class.low < mean_per_class.value < mean_per_class.high
+    assert mean_per_class.interval == "bootstrap 99.5%"
 
 
 def test_rows_are_as_the_format_defines_them(wds, tmp_path):
@@ -165,10 +166,10 @@ def test_rows_are_as_the_format_defines_them(wds, tmp_path):
     write_results(results, tmp_path / "results.jsonl")
     assert read_results(tmp_path / "results.jsonl") == results
     row = json.loads((tmp_path / "results.jsonl").read_text().splitlines()[0])
-    fields = "task, dataset, split, metric, value, n, low, high, interval, protocol, model, paper, run"
+    fields = "task, dataset, split, metric, value, n, low, high, interval, protocol, model, condition, run"
     assert ", ".join(row) == fields
     assert (row["task"], row["split"], row["n"], row["model"]) == ("zero_shot", "test", len(LABELS), "colours/7")
-    assert list(row["run"]) == ["command", "commit", "machine", "fingerprint"] and all(row["run"].values())
+    assert list(row["run"]) == ["command", "commit", "machine", "fingerprint", "settings"] and all(row["run"].values())
     assert row["run"]["fingerprint"] == open_benchmark(wds).fingerprint
 
 
@@ -177,7 +178,7 @@ def test_rows_are_as_the_format_defines_them(wds, tmp_path):
 def test_workers_and_batches_change_nothing(wds, encoder, num_workers, batch_size, monkeypatch):
     benchmark = open_benchmark(wds)
     expected = ZeroShot(benchmark).predict(encoder)
-    monkeypatch.setattr("diptych.evaluate.zero_shot.evaluator._PICTURES_PER_BATCH", batch_size)
+    monkeypatch.setattr("diptych.evaluate.encoded._PICTURES_PER_BATCH", batch_size)
     found = ZeroShot(benchmark, num_workers=num_workers).predict(encoder)
     assert list(found) == ["single", "ensemble"]
     for protocol in found:
@@ -319,7 +320,7 @@ def test_a_model_with_nan_is_an_error_and_no_number():
         ZeroShot(in_memory(samples_of([0, 1, 2])))(Broken())
 
 
-@pytest.mark.parametrize("wrong", [{"top_k": 0}, {"protocols": ()}, {"protocols": ("probe",)}])
+@pytest.mark.parametrize("wrong", [{"protocols": ()}, {"protocols": ("probe",)}])
 def test_evaluators_that_make_no_sense(wrong):
     with pytest.raises(ConfigError):
         ZeroShot(in_memory([]), **wrong)
