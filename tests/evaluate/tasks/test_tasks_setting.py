@@ -31,6 +31,7 @@ class Counting(Oracle):
     """An oracle that may be kept, has features, knows any text, and counts what it encodes."""
 
     image_fingerprint = fingerprint = "counting"
+    logit_scale = 100.0
 
     def __init__(self, card):
         super().__init__(card)
