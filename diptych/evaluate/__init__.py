@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from diptych.evaluate.classify.pictures import classify_pictures
     from diptych.evaluate.classify.rows import Classified, print_classified
     from diptych.evaluate.commands import evaluate_benchmarks
+    from diptych.evaluate.encoded import encode_set
     from diptych.evaluate.evaluation import evaluate
     from diptych.evaluate.metrics.classification import (
         accuracy,
@@ -30,22 +31,31 @@ if TYPE_CHECKING:
         recall_at_k,
         roc_auc,
     )
+    from diptych.evaluate.metrics.score import Score, score
     from diptych.evaluate.metrics.statistics import clopper_pearson
     from diptych.evaluate.predictions import read_predictions, write_predictions
     from diptych.evaluate.probe.linear_probe import LinearProbe
     from diptych.evaluate.provenance import run_record
+    from diptych.evaluate.results import make_result
     from diptych.evaluate.tables import zero_shot_table
+    from diptych.evaluate.tasks.registry import register
+    from diptych.evaluate.tasks.task import BoundTask, Measurement, Setting, Task
     from diptych.evaluate.zero_shot.classifier import ZeroShotClassifier
     from diptych.evaluate.zero_shot.evaluator import ZeroShot
     from diptych.evaluate.zero_shot.predictive import PredictiveZeroShot
     from diptych.evaluate.zero_shot.prompts import read_labels, read_templates
 
 __all__ = [
+    "BoundTask",
     "Classified",
     "Evaluator",
     "LinearProbe",
+    "Measurement",
     "Paired",
     "PredictiveZeroShot",
+    "Score",
+    "Setting",
+    "Task",
     "ZeroShot",
     "ZeroShotClassifier",
     "accuracy",
@@ -56,9 +66,11 @@ __all__ = [
     "classify_pictures",
     "clopper_pearson",
     "confusion_matrix",
+    "encode_set",
     "evaluate",
     "evaluate_benchmarks",
     "great_circle_km",
+    "make_result",
     "mean_average_precision",
     "mean_of_top_1_and_5",
     "mean_per_class_accuracy",
@@ -68,8 +80,10 @@ __all__ = [
     "read_predictions",
     "read_templates",
     "recall_at_k",
+    "register",
     "roc_auc",
     "run_record",
+    "score",
     "share_within",
     "write_predictions",
     "zero_shot_table",
@@ -114,6 +128,19 @@ __getattr__, __dir__ = lazy_names(
         "diptych.evaluate.probe.linear_probe": ("LinearProbe",),
         "diptych.evaluate.provenance": ("run_record",),
         "diptych.evaluate.tables": ("zero_shot_table",),
+        "diptych.evaluate.encoded": ("encode_set",),
+        "diptych.evaluate.metrics.score": (
+            "Score",
+            "score",
+        ),
+        "diptych.evaluate.results": ("make_result",),
+        "diptych.evaluate.tasks.registry": ("register",),
+        "diptych.evaluate.tasks.task": (
+            "BoundTask",
+            "Measurement",
+            "Setting",
+            "Task",
+        ),
         "diptych.evaluate.zero_shot.classifier": ("ZeroShotClassifier",),
         "diptych.evaluate.zero_shot.evaluator": ("ZeroShot",),
         "diptych.evaluate.zero_shot.predictive": ("PredictiveZeroShot",),

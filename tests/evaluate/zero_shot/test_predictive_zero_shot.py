@@ -91,7 +91,7 @@ def test_results_are_those_of_an_evaluator(tokenizer, tasks):
     assert (
         accuracy.value == hits / 60 and accuracy.n == 60 and (accuracy.low, accuracy.high) == clopper_pearson(hits, 60)
     )
-    assert mean.metric == "mean_per_class_accuracy" and mean.interval is None
+    assert mean.metric == "mean_per_class_accuracy" and mean.interval == "bootstrap 99.5%"
     assert model.clip.training
 
 

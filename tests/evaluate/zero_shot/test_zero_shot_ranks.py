@@ -12,6 +12,8 @@ from diptych.data.shards import write_shards
 from diptych.errors import DataError
 from diptych.evalsets.benchmark import open_benchmark
 from diptych.evaluate import ZeroShot
+from diptych.evaluate.tasks.task import Setting
+from diptych.evaluate.tasks.zero_shot import ZERO_SHOT
 from diptych.records import Sample
 
 NAMES = ("red", "green", "blue")
@@ -21,6 +23,8 @@ class Colours:
     """An encoder that knows three colours, and counts what it is asked for."""
 
     name = "colours"
+
+    logit_scale = 20.0
 
     def __init__(self) -> None:
         self.num_pictures = 0
@@ -54,13 +58,15 @@ def measured(folder: str) -> dict:
     evaluator = ZeroShot(open_benchmark(Path(folder) / "set"))
     results = evaluator(encoder)
     found = evaluator.predict(encoder)["single"]
-    values = {f"{one.metric}/{one.protocol}": [one.value, one.n] for one in results}
+    bound = ZERO_SHOT.bind(open_benchmark(Path(folder) / "set"), Setting(partial=True))(encoder)
+    values = {f"{one.metric}/{one.protocol}": [one.value, one.n, one.low, one.high] for one in results}
+    values |= {f"bound {one.metric}/{one.protocol}": [one.value, one.n, one.low, one.high] for one in bound}
     return {
         "values": values,
         "keys": list(found.keys),
         "classes": torch.from_numpy(found.classes),
         "labels": torch.from_numpy(found.labels),
-        "pictures": encoder.num_pictures // 2,
+        "pictures": encoder.num_pictures // 3,
         "rank": distributed.rank(),
     }
 
