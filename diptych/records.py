@@ -13,7 +13,7 @@ import logging
 import math
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
@@ -92,6 +92,15 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.keys)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Embeddings:
+    """Vectors float32 (N, E) of unit norm, their N keys, perhaps read lazily, and the manifest of their origin."""
+
+    vectors: np.ndarray
+    keys: Sequence[str]
+    manifest: Mapping[str, Any]
 
 
 _FRACTIONS = re.compile(r"(text_|image_)?(accuracy|recall_at_|mean_per_class_|mean_of_top_|roc_auc|within_)")
