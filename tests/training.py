@@ -4,6 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import torch
 from colours import encoded
 from PIL import Image
 
@@ -11,7 +12,7 @@ from diptych.data.loader import LoaderConfig
 from diptych.data.playground import Playground
 from diptych.data.transforms import Augmentation, Preprocessing
 from diptych.model.config import CLIPConfig, CompactResNetConfig, ResNetConfig, TextConfig
-from diptych.records import Sample
+from diptych.records import Batch, Sample
 from diptych.train import CheckpointConfig, OptimizerConfig, ScheduleConfig, TrainConfig
 
 MODEL = CLIPConfig(
@@ -50,3 +51,13 @@ def tiny_config(out: Path, num_steps: int = 12, **changes: Any) -> TrainConfig:
         log_steps=1,
     )
     return dataclasses.replace(config, **changes)
+
+
+def batch_of(n: int) -> Batch:
+    generator = torch.Generator().manual_seed(n)
+    lengths = torch.randint(3, 13, (n,), generator=generator)
+    tokens = torch.randint(1, 48, (n, 12), generator=generator, dtype=torch.int32)
+    tokens[torch.arange(12) >= lengths[:, None]] = 0
+    tokens[torch.arange(n), lengths - 1] = 49
+    images = torch.randint(0, 256, (n, 3, 32, 32), generator=generator, dtype=torch.uint8)
+    return Batch(images, tokens, lengths, tuple(map(str, range(n))))

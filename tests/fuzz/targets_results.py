@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 from mutations import odd_value
+from shaded_sets import Shades, write_folders
 from target import Seed, Target
-from test_bad_evaluation_input import Shades, write_folders
 
 from diptych.evalsets.cards import get_card
 from diptych.evaluate.classify.label_file import LabelFile

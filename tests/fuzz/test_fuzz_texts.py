@@ -2,8 +2,8 @@
 
 import hypothesis
 import pytest
+from hostile_pages import HOSTILE, Page, with_texts
 from hypothesis import strategies as st
-from test_report import HOSTILE, Page, with_texts
 
 from diptych.report import render_report
 from diptych.report.formats import as_number

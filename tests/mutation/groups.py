@@ -20,5 +20,5 @@ FILES = [path for paths in GROUPS.values() for path in paths]
 
 def test_files() -> list[str]:
     """Every test file but those left out."""
-    left_out = {path for pattern in _TABLE["left_out"] for path in (ROOT / "tests").glob(pattern)}
-    return [str(path.relative_to(ROOT)) for path in sorted((ROOT / "tests").glob("test_*.py")) if path not in left_out]
+    left_out = {path for pattern in _TABLE["left_out"] for path in (ROOT / "tests").rglob(pattern)}
+    return [str(path.relative_to(ROOT)) for path in sorted((ROOT / "tests").rglob("test_*.py")) if path not in left_out]

@@ -1,6 +1,6 @@
 """Which lines each test executes, so that a mutant meets only the tests that reach it.
 
-    python tests/mutation/measure.py LINES.jsonl [tests/test_metrics.py ...]
+    python tests/mutation/measure.py LINES.jsonl [tests/evaluate/metrics/test_metrics.py ...]
 
 One row a test that passes: its name, its seconds, and its lines by module; what runs on import stands under "".
 Rows of tests that were measured before are replaced. Processes that a test starts are not seen.
