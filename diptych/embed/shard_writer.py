@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from diptych.embed.engine import EncodedBatch
 from diptych.embed.npy_column import ColumnWriter
-from diptych.embed.store import Shard, file_digest
+from diptych.embed.store import Shard, file_digest, write_json
 from diptych.errors import InputError
 from diptych.records import Sample
 
@@ -60,12 +60,7 @@ class ShardWriter:
         Raises:
             InputError: a vector is not finite.
         """
-        vectors = batch.vectors.float().cpu().numpy()
-        if broken := np.flatnonzero(~np.isfinite(vectors).all(axis=1)).tolist():
-            raise InputError(
-                f"the vectors of {len(broken)} of {len(vectors)} pictures, first {batch.keys[broken[0]]!r}, are NaN or "
-                "infinite: are the weights sound?"
-            )
+        vectors = finite_vectors(batch)
         keys = [key.encode("utf-8", "surrogatepass") for key in batch.keys]
         self._columns["vectors"].append(vectors)
         self._columns["labels"].append(batch.labels)
@@ -95,7 +90,22 @@ class ShardWriter:
         content = dataclasses.asdict(shard)
         for name in ("folder", "unit", "part"):  # the folder's name says them
             del content[name]
-        (self._folder / "shard.json").write_text(json.dumps(content), encoding="utf-8")
+        write_json(self._folder / "shard.json", content)
+
+
+def finite_vectors(batch: EncodedBatch) -> np.ndarray:
+    """The vectors of a batch, float32 (N, D).
+
+    Raises:
+        InputError: one is not finite.
+    """
+    vectors = np.ascontiguousarray(batch.vectors.float().cpu().numpy())
+    if broken := np.flatnonzero(~np.isfinite(vectors).all(axis=1)).tolist():
+        raise InputError(
+            f"the vectors of {len(broken)} of {len(vectors)} pictures, first {batch.keys[broken[0]]!r}, are NaN or "
+            "infinite: are the weights sound?"
+        )
+    return vectors
 
 
 class _SamplesWriter:

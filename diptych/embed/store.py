@@ -15,6 +15,7 @@ rows are 1,526 shards of 65,536. Nothing is unpickled, and no header of a mapped
 import dataclasses
 import functools
 import hashlib
+import itertools
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 _LARGEST_MANIFEST = 1 << 20
+_KEYS_AT_A_TIME = 65_536
 _SHARD_NAME = re.compile(r"(\d{6})-(\d{6})")
 _COLUMNS = ("vectors", "labels", "key_bytes", "key_offsets")
 
@@ -72,8 +74,7 @@ class StoreManifest:
             OSError: it cannot be written.
         """
         with new_file(folder / "manifest.json") as unfinished:
-            content = json.dumps({"format": FORMAT, **dataclasses.asdict(self)}, indent=2)
-            unfinished.write_text(content + "\n", encoding="utf-8", errors="backslashreplace")
+            write_json(unfinished, dataclasses.asdict(self))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,6 +155,15 @@ class ShardKeys(Sequence[str]):
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
+
+    def __iter__(self) -> Iterator[str]:
+        for start in range(0, len(self), _KEYS_AT_A_TIME):
+            offsets = self.offsets[start : start + _KEYS_AT_A_TIME + 1].tolist()
+            content = self.content[offsets[0] : offsets[-1]].tobytes()
+            if offsets != sorted(offsets) or len(content) != offsets[-1] - offsets[0]:
+                raise DataError(f"{self.folder}: its keys are damaged; delete this folder and encode it again")
+            for begin, end in itertools.pairwise(offset - offsets[0] for offset in offsets):
+                yield content[begin:end].decode("utf-8", "surrogatepass")
 
     @overload
     def __getitem__(self, row: int) -> str: ...
@@ -292,8 +302,6 @@ def open_store(folder: str | Path) -> Store:
     """
     folder = expanded(folder)
     content = _read_json(folder / "manifest.json", "no store of embeddings is there")
-    if content.pop("format", None) != FORMAT:
-        raise DataError(f"{folder} was written by another version of Diptych; encode it again into another folder")
     manifest = StoreManifest(**_typed(StoreManifest, content, folder / "manifest.json"))
     if manifest.dtype != "float32" or manifest.dim < 1 or manifest.num_units < 0:
         raise DataError(f"{folder}/manifest.json is damaged: it states {manifest.dtype}, {manifest.dim} numbers")
@@ -332,6 +340,20 @@ def _read_shard(folder: Path, dim: int) -> Shard:
     return shard
 
 
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a manifest of a store or a shard, with the format's number and a digest of all that it says.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    content = {"format": FORMAT, **content}
+    path.write_text(json.dumps({**content, "digest": _digest(content)}, indent=1) + "\n", encoding="utf-8")
+
+
+def _digest(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
 def _read_json(path: Path, absent: str) -> dict[str, Any]:
     try:
         if path.stat().st_size > _LARGEST_MANIFEST:
@@ -339,6 +361,10 @@ def _read_json(path: Path, absent: str) -> dict[str, Any]:
         content = json.loads(path.read_bytes())
         if not isinstance(content, dict):
             raise ValueError(f"it holds no object but {type(content).__name__}")
+        if content.get("format") != FORMAT:
+            raise ValueError(f"its format is {content.get('format')!r:.20}, not {FORMAT}: another version wrote it")
+        if content.pop("digest", None) != _digest(content):
+            raise ValueError("it was changed since it was written")
     except OSError as error:
         raise DataError(f"{absent}: cannot read {path}: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
