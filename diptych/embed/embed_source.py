@@ -18,6 +18,7 @@ from PIL import Image
 from diptych import distributed
 from diptych.data.content import content_fingerprint
 from diptych.data.source import Source
+from diptych.embed.about import about
 from diptych.embed.encoder import Encoder
 from diptych.embed.engine import KINDS, EncodedBatch, PixelEncoder, encode_source, image_function
 from diptych.embed.executor import Executor, map_shards
@@ -210,22 +211,22 @@ def _units(source: Source, rows_per_shard: int) -> list[_Span]:
 def _manifest(
     source: Source, encoder: Encoder, kind: str, batch_size: int, rows_per_shard: int, num_units: int
 ) -> StoreManifest:
-    about = encoder_manifest(encoder)
+    origin = encoder_manifest(encoder)
     data = hashlib.sha256(f"{source.fingerprint} {content_fingerprint(source)}".encode()).hexdigest()
-    decides = [kind, about["model_fingerprint"], about["precision"], data, batch_size, rows_per_shard, num_units]
+    decides = [kind, origin["model_fingerprint"], origin["precision"], data, batch_size, rows_per_shard, num_units]
     fingerprint = hashlib.sha256(json.dumps(decides).encode()).hexdigest()
     dim = _vector_dim(encoder, kind)
-    return StoreManifest(fingerprint=fingerprint, kind=kind, data=data, dim=dim, num_units=num_units, **about)
+    return StoreManifest(fingerprint=fingerprint, kind=kind, data=data, dim=dim, num_units=num_units, **origin)
 
 
 def encoder_manifest(encoder: Encoder) -> dict[str, str]:
     """What a store's manifest says of an encoder: name, fingerprint, preprocessing, precision and backend."""
-    dtype = getattr(getattr(encoder, "clip", None), "dtype", None)
+    known = about(encoder)
     return {
         "model": encoder.name,
-        "model_fingerprint": getattr(encoder, "image_fingerprint", None) or "",
+        "model_fingerprint": known.image_fingerprint or "",
         "preprocessing": str(encoder.preprocessing) if isinstance(encoder, PixelEncoder) else "",
-        "precision": "" if dtype is None else str(dtype).removeprefix("torch."),
+        "precision": known.precision or "",
         "backend": f"torch {torch.__version__}",
     }
 

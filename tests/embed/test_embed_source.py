@@ -105,7 +105,7 @@ def test_units_without_a_usable_sample_are_empty_shards(tmp_path):
 
     store = embed_source(Holes(3), Means(), tmp_path / "store", **SMALL)
     assert [(shard.unit, shard.num_rows, shard.num_items) for shard in store.shards][:2] == [(0, 0, 50), (1, 0, 0)]
-    assert store.is_complete and store.num_broken == 50 + 8
+    assert store.is_complete and store.num_broken == 50 + 7
     assert nearest_neighbours(np.ones((1, 48)), store.vector_shards(), 3).rows.shape == (1, 3)
     assert embed_source(Holes(3), Means(), tmp_path / "store", **SMALL).is_complete
 
