@@ -16,7 +16,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from multiprocessing.connection import Connection
 from typing import Any, Protocol, TypeVar
 
@@ -100,7 +100,7 @@ class _Process:
         return signal.Signals(-code).name if code < 0 else f"exit code {code}"
 
 
-def _in_processes(function: Callable[[S], R], shards: list[S], num_processes: int) -> Iterator[tuple[S, R]]:
+def _in_processes(function: Callable[[S], R], shards: list[S], num_processes: int) -> Generator[tuple[S, R]]:
     waiting, results, attempts = collections.deque(range(len(shards))), dict[int, R](), collections.Counter[int]()
     workers: list[_Process] = []
     try:
@@ -161,7 +161,7 @@ def _ready(workers: list[_Process]) -> list[_Process]:
     busy = [worker for worker in workers if worker.shard is not None]
     ends = {worker.process.sentinel: worker for worker in busy} | {worker.connection: worker for worker in busy}
     found = multiprocessing.connection.wait(list(ends))
-    return list({id(worker): worker for worker in (ends[end] for end in found)}.values())  # type: ignore[index]
+    return list({id(worker): worker for worker in (ends[end] for end in found)}.values())
 
 
 # ---- in the process
@@ -181,6 +181,7 @@ def _serve(
     with contextlib.suppress(EOFError, OSError):  # the parent closed its side
         while True:
             shard = connection.recv()
+            answer: tuple[Any, Exception | None]
             try:
                 answer = function(shard), None
             except Exception as error:

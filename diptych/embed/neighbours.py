@@ -180,9 +180,9 @@ class _Best:
             return
         where, columns = having[hits[:, 0]], hits[:, 1]
         scores = _scores_of(queries, items, where, columns)
-        where = first + where.cpu().numpy()
-        better = scores > self.scores[where, -1]  # an equal one has the higher row
-        self._merge(where[better], numbers[columns.cpu().numpy()[better]], scores[better])
+        rows = first + where.cpu().numpy()
+        better = scores > self.scores[rows, -1]  # an equal one has the higher row
+        self._merge(rows[better], numbers[columns.cpu().numpy()[better]], scores[better])
 
     def _floor(self, first: int, queries: torch.Tensor, items: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Below which no approximate score (B,) can be among the best, and the approximate scores (B, T)."""

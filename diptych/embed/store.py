@@ -379,7 +379,7 @@ def _typed(kind: type, content: dict[str, Any], path: Path, but: tuple[str, ...]
     for field in dataclasses.fields(kind):
         if field.name in but:
             continue
-        value, wanted = content.get(field.name), getattr(field.type, "__name__", field.type)
+        value, wanted = content.get(field.name), str(getattr(field.type, "__name__", field.type))
         if type(value) is not types.get(wanted, dict):
             raise DataError(
                 f"{path} is damaged: {field.name} is {value!r:.60}; delete {path.parent} and encode it again"
