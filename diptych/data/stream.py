@@ -147,7 +147,7 @@ class ChunkStream:
         if self._empty_epochs < enough_epochs(self._num_lanes):
             return
         if self._num_lanes == 1:
-            raise DataError(f"the source has no samples: {len(self._order)} shards, none with an item")
+            raise NoSampleError(f"the source has no samples: {len(self._order)} shards, none with an item")
         raise DataError(
             f"the source has too few samples: in {self._empty_epochs} epochs lane {self._lane} got none "
             f"({len(self._source.shards)} shards, {self._num_lanes} lanes); leave out empty shards, or use fewer lanes"
@@ -239,6 +239,10 @@ class ChunkStream:
         self._items = [found[slot] for slot in range(len(position.buffer))]
         self._references[: len(self._items)] = position.buffer.numpy()
         self._bytes = sum(_size(item) for _, item in self._items)
+
+
+class NoSampleError(DataError):
+    """A source has no sample, or none that is usable."""
 
 
 def enough_epochs(num_lanes: int) -> int:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from diptych.data.source import Source
-from diptych.data.stream import enough_epochs
+from diptych.data.stream import NoSampleError, enough_epochs
 from diptych.errors import DataError
 from diptych.records import Broken
 
@@ -96,7 +96,7 @@ class Tally:
         self._check(epoch)
         if count.barren_epochs >= enough_epochs(self.num_lanes):
             which = f" in lane {lane}, and none of {count.barren_epochs - 1} before it" if self.num_lanes > 1 else ""
-            raise DataError(f"epoch {epoch} had no usable sample{which}:\n{self.summary()}")
+            raise NoSampleError(f"epoch {epoch} had no usable sample{which}:\n{self.summary()}")
         if self._complete_epochs() > complete and (num_broken := self.reasons.total()):
             logger.warning(
                 "epoch %d ends: %d of %d samples were broken\n%s", complete, num_broken, self._seen(), self.summary()

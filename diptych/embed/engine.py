@@ -13,6 +13,7 @@ from diptych import distributed
 from diptych.data.decoding import decode_image
 from diptych.data.evaluation_batches import evaluation_batches, without_image
 from diptych.data.source import Source
+from diptych.data.stream import NoSampleError
 from diptych.data.tally import Tally
 from diptych.data.transforms import Preprocessing
 from diptych.embed.about import about
@@ -72,6 +73,7 @@ def encode_source(
     kind: str = "embeddings",
     *,
     where: str = "the data",
+    strict: bool = True,
 ) -> Generator[EncodedBatch, None, tuple[int, int]]:
     """Encode the images of a source, each once and in its order.
 
@@ -85,15 +87,17 @@ def encode_source(
         num_workers: processes that decode; it changes nothing in the result.
         kind: "embeddings" of unit norm, or "features", what the image tower gives before its projection.
         where: what messages call the source.
+        strict: the samples stand for the whole source, as in a measurement: a lost sample is an error. Otherwise what
+            is lost counts as broken, and a source without a usable sample yields nothing.
     Yields:
         The samples, N >= 1 at a time.
     Returns:
         How many samples were broken, of how many, in all ranks together.
     Raises:
-        DataError: the source is empty, a shard breaks off, or its layout loses a sample.
+        DataError: the source is empty, a shard breaks off, or its layout loses a sample, where `strict`.
         ConfigError: features are asked for, and the encoder has none.
     """
-    share = _Share(source, where)
+    share = _Share(source, where, strict)
     function = image_function(encoder, kind)
     if isinstance(encoder, PixelEncoder):
         batches = _from_pixels(encoder, function, share, batch_size, num_workers)
@@ -127,6 +131,8 @@ def _unless_empty(batches: Iterator[EncodedBatch], share: "_Share", where: str) 
     try:
         yield from batches
     except DataError as error:
+        if isinstance(error, NoSampleError) and not share.strict:
+            return
         if share.has_given or not sum(share.num_items.values()):
             raise DataError(str(error).replace("epoch 0 had", f"{where} has", 1)) from error
 
@@ -134,15 +140,15 @@ def _unless_empty(batches: Iterator[EncodedBatch], share: "_Share", where: str) 
 class _Share(Source):
     """This rank's share of a source; counts the items of each shard, since the loader reads ahead into the next pass.
 
-    It refuses a shard of which the rest is lost: no count can tell how much is missing.
+    Where `strict` it refuses a shard of which the rest is lost: no count can tell how much is missing.
 
     Attributes:
         num_items: of each shard, all ranks' together.
         has_given: whether this rank was given any item.
     """
 
-    def __init__(self, source: Source, where: str) -> None:
-        self._source, self._where = source, where
+    def __init__(self, source: Source, where: str, strict: bool) -> None:
+        self._source, self._where, self.strict = source, where, strict
         self.num_items: dict[int, int] = {}
         self.has_given = False
 
@@ -161,12 +167,12 @@ class _Share(Source):
     def read(self, index: int) -> Iterator[Sample | Broken]:
         before, count = sum(self.num_items[shard] for shard in range(index)), 0
         for item in self._source.read(index):
-            if isinstance(item, Broken) and item.by_layout:
+            if self.strict and isinstance(item, Broken) and item.by_layout:
                 raise DataError(
                     f"{self._where}: {item.key} is lost: {item.reason} ({item.shard}); "
                     "a number would not stand for the set"
                 )
-            if isinstance(item, Broken) and item.rest_lost:
+            if self.strict and isinstance(item, Broken) and item.rest_lost:
                 raise DataError(
                     f"{self._where}: {item.reason} ({item.shard}); fetch the shard again, or a number would not stand "
                     "for the set"

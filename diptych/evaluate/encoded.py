@@ -1,29 +1,31 @@
 """A set's pictures as vectors, computed once for all tasks and kept on disk.
 
-    CACHE/pictures/<fingerprint>/ vectors.f32  rows.parquet  manifest.json
+    CACHE/pictures/<fingerprint>/        a store of one shard (embed/store.py)
 
-The folder appears whole or not at all: what a killed process left of one is deleted when the next set is encoded. Its
-name is a fingerprint of all that the vectors depend on, so another model, preprocessing or set never finds them.
+The store appears whole or not at all: what a killed process left of one is deleted when the next set is encoded. Its
+name is a fingerprint of all that the vectors depend on, so another model, preprocessing or set never finds them. A
+store that an earlier version wrote is encoded again, with a notice.
 """
 
 import dataclasses
 import hashlib
+import itertools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 
 from diptych.data.content import files_state
-from diptych.data.parquet_process import read_table
 from diptych.embed.about import about
+from diptych.embed.embed_source import encoder_manifest
 from diptych.embed.encoder import Encoder
 from diptych.embed.engine import KINDS, EncodedBatch
-from diptych.errors import ConfigError, DataError, InputError
+from diptych.embed.shard_writer import ShardWriter, finite_vectors
+from diptych.embed.store import StoreManifest, open_store, shard_name
+from diptych.errors import ConfigError, DataError
 from diptych.evalsets.benchmark import Benchmark
 from diptych.evaluate.encoding import encode_benchmark
 from diptych.files import check_digest, new_digest, new_file, new_folder, read_or_none, remove, remove_unfinished
@@ -33,7 +35,6 @@ FORMAT = 2
 
 _PICTURES_PER_BATCH = 256
 _ROWS_PER_BLOCK = 65_536
-_LARGEST_MANIFEST = 1 << 20
 _NOTHING: Mapping[str, Any] = {}  # one for all: millions of empty ones would fill the memory
 
 
@@ -130,27 +131,21 @@ def _fingerprint(mark: Any, kind: str, benchmark: Benchmark) -> str:
 def _encode(
     encoder: Encoder, benchmark: Benchmark, kind: str, folder: Path | None, fingerprint: str, num_workers: int
 ) -> Encoded:
-    """Encode into memory, or through a file into `folder`."""
+    """Encode into memory, or through a store in `folder`."""
     batches = _Counted(encode_benchmark(encoder, benchmark, _PICTURES_PER_BATCH, num_workers, kind))
     expected = (benchmark.card.splits.get(benchmark.split) if benchmark.card else None) or None
     where = f"{benchmark.name}/{benchmark.split}"
     shown = progress_bar(batches, f"{where} (pictures)", expected, lambda batch: len(batch.samples))
     if folder is None:
-        rows = _Rows()
-        vectors = [rows.add(batch) for batch in shown]
-        return rows.encoded(np.concatenate(vectors), batches.num_broken, fingerprint)
-    rows, digest = _Rows(), new_digest()
+        return _in_memory(list(shown), batches, fingerprint)
     try:
         # A sound folder of another process stays.
         with new_folder(folder, stays=lambda: _read(folder, fingerprint) is not None) as unfinished:
-            with (unfinished / "vectors.f32").open("wb") as file:
-                for batch in shown:
-                    content = rows.add(batch).tobytes()
-                    digest.update(content)
-                    file.write(content)
-                file.write(digest.digest())
-            rows.write(unfinished, batches.num_broken, fingerprint)
-            del rows  # they are read back
+            dim = _write_shard(shown, batches, unfinished / shard_name(0, 0))
+            origin, data = encoder_manifest(encoder), benchmark.source.fingerprint
+            StoreManifest(fingerprint=fingerprint, kind=kind, data=data, dim=dim, num_units=1, **origin).write(
+                unfinished
+            )
     except OSError as error:
         raise DataError(
             f"cannot keep vectors in {folder}: {error.strerror or error}; free some space, or choose another cache"
@@ -171,66 +166,29 @@ class _Counted:
         self.num_broken = yield from self._batches
 
 
-class _Rows:
-    """What is known about the samples so far, without their vectors."""
-
-    def __init__(self) -> None:
-        self.keys: list[str] = []
-        self.labels: list[np.ndarray] = []
-        self.texts: list[tuple[str, ...]] = []
-        self.metadata: list[Mapping[str, Any]] = []
-        self.dim = 0
-
-    def add(self, batch: EncodedBatch) -> np.ndarray:
-        """Note a batch; returns its vectors, float32 (N, D)."""
-        vectors = batch.vectors.float().cpu().numpy()
-        if broken := np.flatnonzero(~np.isfinite(vectors).all(axis=1)).tolist():
-            raise InputError(
-                f"the vectors of {len(broken)} of {len(vectors)} pictures, first {batch.keys[broken[0]]!r}, are NaN or "
-                "infinite: are the weights sound?"
-            )
-        self.keys += batch.keys
-        self.labels.append(batch.labels)
-        self.texts += (sample.texts for sample in batch.samples)
-        self.metadata += (sample.metadata or _NOTHING for sample in batch.samples)
-        self.dim = vectors.shape[1]
-        return np.ascontiguousarray(vectors)
-
-    def encoded(self, vectors: np.ndarray, num_broken: int, fingerprint: str) -> Encoded:
-        labels = np.concatenate(self.labels).astype(np.int64)
-        return Encoded(
-            tuple(self.keys), labels, vectors, tuple(self.texts), tuple(self.metadata), num_broken, fingerprint
-        )
-
-    def write(self, folder: Path, num_broken: int, fingerprint: str) -> None:
-        beside = [json.dumps(one, default=_plain) if one else "" for one in self.metadata]
-        columns = {
-            "key": pa.array(self.keys, pa.string()),
-            "label": pa.array(np.concatenate(self.labels).astype(np.int64)),
-            "texts": pa.array([list(texts) for texts in self.texts], pa.list_(pa.string())),
-            "metadata": pa.array(beside, pa.string()),
-        }
-        with (folder / "rows.parquet").open("wb") as file:  # PyArrow opens no path that is not UTF-8
-            pq.write_table(pa.table(columns), file)
-        manifest = {
-            "fingerprint": fingerprint,
-            "shape": [len(self.keys), self.dim],
-            "num_broken": num_broken,
-            "rows": _file_digest(folder / "rows.parquet"),
-        }
-        (folder / "manifest.json").write_text(json.dumps(manifest), encoding="utf-8")
+def _in_memory(batches: Sequence[EncodedBatch], counted: _Counted, fingerprint: str) -> Encoded:
+    samples = [sample for batch in batches for sample in batch.samples]
+    return Encoded(
+        tuple(sample.key for sample in samples),
+        np.concatenate([batch.labels for batch in batches]),
+        np.concatenate([finite_vectors(batch) for batch in batches]),
+        tuple(sample.texts for sample in samples),
+        tuple(sample.metadata or _NOTHING for sample in samples),
+        counted.num_broken,
+        fingerprint,
+    )
 
 
-def _plain(value: Any) -> Any:
-    """Metadata as JSON: arrays and numbers of numpy become lists and numbers."""
-    if isinstance(value, np.ndarray | np.generic):
-        return value.tolist()
-    return str(value)
-
-
-def _file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _write_shard(batches: Iterator[EncodedBatch], counted: _Counted, folder: Path) -> int:
+    """Write all batches as one shard; returns the width of their vectors."""
+    first = next(batches)  # a set without a usable sample is an error
+    dim = first.vectors.shape[1]
+    folder.mkdir()
+    with ShardWriter(folder, dim) as writer:
+        for batch in itertools.chain([first], batches):
+            writer.add(batch)
+        writer.finish(writer.num_rows + counted.num_broken, is_last=True)
+    return dim
 
 
 def _read(folder: Path, fingerprint: str) -> Encoded | None:
@@ -239,27 +197,24 @@ def _read(folder: Path, fingerprint: str) -> Encoded | None:
 
 
 def _read_whole(folder: Path, fingerprint: str) -> Encoded:
-    if (folder / "manifest.json").stat().st_size > _LARGEST_MANIFEST:
-        raise ValueError("its manifest is too large")
-    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    if manifest["fingerprint"] != fingerprint:
-        raise ValueError("it belongs to something else")
-    num_rows, dim = manifest["shape"]
-    if not all(type(number) is int and number > 0 for number in (num_rows, dim)):
-        raise ValueError(f"its shape is {manifest['shape']!r:.60}")
-    check_digest(folder / "vectors.f32", 4 * num_rows * dim)
-    # A parser sees nothing but what was written: a few damaged bytes of Parquet can ask for gigabytes.
-    if manifest["rows"] != _file_digest(folder / "rows.parquet"):
-        raise ValueError("rows.parquet was changed since it was written")
-    rows = read_table(folder / "rows.parquet")
-    if len(rows) != num_rows:
-        raise ValueError("its files differ in length")
+    if (folder / "vectors.f32").exists():
+        raise DataError("it was written by an earlier version of Diptych")
+    store = open_store(folder)
+    if store.manifest.fingerprint != fingerprint:
+        raise DataError("it belongs to something else")
+    if len(store.shards) != 1 or not len(store):
+        raise DataError(f"it holds {len(store.shards)} shards of {len(store)} vectors")
+    store.check()  # a parser sees nothing but what was written: damaged Parquet can ask for gigabytes
+    [shard] = store.shards
+    samples = shard.samples()
+    texts: Sequence[Sequence[str]] = [()] * len(store) if samples is None else samples.column("texts").to_pylist()
+    metadata = [""] * len(store) if samples is None else samples.column("metadata").to_pylist()
     return Encoded(
-        tuple(rows.column("key").to_pylist()),
-        rows.column("label").to_numpy(),
-        np.memmap(folder / "vectors.f32", np.float32, "r", shape=(num_rows, dim)),
-        tuple(map(tuple, rows.column("texts").to_pylist())),
-        tuple(json.loads(one) if one else _NOTHING for one in rows.column("metadata").to_pylist()),
-        int(manifest["num_broken"]),
+        tuple(shard.keys),
+        np.array(shard.labels),
+        shard.vectors,
+        tuple(map(tuple, texts)),
+        tuple(json.loads(known) if known else _NOTHING for known in metadata),
+        store.num_broken,
         fingerprint,
     )

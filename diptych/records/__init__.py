@@ -7,7 +7,7 @@ E embedding, C classes, T templates, K top-k, R resolution.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from diptych.records.result import Condition, Result, check_result, is_number
@@ -22,6 +22,7 @@ __all__ = [
     "Batch",
     "Broken",
     "Condition",
+    "Embeddings",
     "Predictions",
     "Result",
     "Sample",
@@ -99,6 +100,21 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.keys)
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Embeddings:
+    """Embeddings as `embed.store` holds them, and as overlap, search and retrieval read them.
+
+    Attributes:
+        vectors: float32 (N, E), unit L2 norm; perhaps mapped from disk.
+        keys: N sample keys, perhaps read lazily.
+        manifest: model, preprocessing, precision, backend and fingerprint of the data.
+    """
+
+    vectors: np.ndarray
+    keys: Sequence[str]
+    manifest: Mapping[str, Any]
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

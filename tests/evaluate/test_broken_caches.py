@@ -13,6 +13,7 @@ import safetensors.numpy
 import safetensors.torch
 from shaded_sets import Shades, write_folders
 
+from diptych.embed.store import write_json
 from diptych.errors import DataError
 from diptych.evalsets.cards import get_card
 from diptych.evaluate.predictions import read_predictions
@@ -68,8 +69,9 @@ def other_json(path: Path) -> None:
 
 
 BREAK = [truncated, emptied, of_zeros, flipped, a_folder, other_json]
-KEPT = ["cache/pictures/*/vectors.f32", "cache/pictures/*/rows.parquet", "cache/pictures/*/manifest.json"]
-KEPT += ["cache/probes/*.safetensors", "cache/**/*.f32", "predictions/*/*.parquet", "parts/*/*.json"]
+KEPT = ["cache/pictures/*/*/vectors.npy", "cache/pictures/*/*/key_offsets.npy", "cache/pictures/*/*/shard.json"]
+KEPT += ["cache/pictures/*/manifest.json"]
+KEPT += ["cache/probes/*.safetensors", "cache/**/*.npy", "predictions/*/*.parquet", "parts/*/*.json"]
 
 
 @pytest.mark.parametrize("damage", BREAK, ids=lambda one: one.__name__)
@@ -97,14 +99,16 @@ def test_broken_files_are_computed_again(whole, tmp_path, caplog, kept, damage):
 @pytest.mark.parametrize(
     "manifest",
     [
-        {"shape": [2**31, 2**31]},
-        {"shape": [-1, 8]},
-        {"shape": [True, 8]},
-        {"shape": []},
-        {"shape": "ab"},
-        {"num_broken": "1e999"},
-        {"num_broken": None},
-        {"rows": 7},
+        {"num_rows": 2**62, "dim": 2**62},
+        {"num_rows": -1},
+        {"num_rows": True},
+        {"num_rows": "ab"},
+        {"num_items": 0},
+        {"num_items": None},
+        {"num_key_bytes": 7},
+        {"digests": {}},
+        {"digests": []},
+        {"digests": {"vectors": 7, "labels": "", "key_bytes": "", "key_offsets": ""}},
     ],
 )
 def test_a_manifest_that_states_something_else(whole, tmp_path, caplog, manifest):
@@ -114,7 +118,9 @@ def test_a_manifest_that_states_something_else(whole, tmp_path, caplog, manifest
     shutil.rmtree(out / "parts")
     shutil.rmtree(out / "cache/probes")
     for path in out.glob(KEPT[2]):
-        path.write_text(json.dumps({**json.loads(path.read_text()), **manifest}))
+        content = {**json.loads(path.read_text()), **manifest}
+        del content["digest"]
+        write_json(path, content)  # a digest that fits
     assert measure(data, out) == numbers and "is broken" in caplog.text
 
 

@@ -1,7 +1,9 @@
 """Pictures as vectors, kept on disk: the same numbers with and without, and never another model's."""
 
 import dataclasses
+import hashlib
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -53,7 +55,10 @@ def test_an_encoder_without_a_fingerprint_keeps_nothing(tmp_path):
     assert encoder.calls == 14 and not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("file", ["vectors.f32", "rows.parquet", "manifest.json"])
+FILES = ["vectors.npy", "labels.npy", "key_bytes.npy", "key_offsets.npy", "samples.parquet", "shard.json"]
+
+
+@pytest.mark.parametrize("file", [*FILES, "manifest.json"])
 def test_a_broken_cache_is_computed_again(tmp_path, file, caplog):
     encoder = Counting()
     kept = np.array(encode_set(encoder, pictures(), cache=tmp_path).vectors)
@@ -70,6 +75,21 @@ def test_a_manifest_of_something_else_is_not_believed(tmp_path):
     path.write_text(json.dumps(json.loads(path.read_text()) | {"fingerprint": "x"}))
     encode_set(encoder, pictures(), cache=tmp_path)
     assert encoder.calls == 14
+
+
+def test_what_an_earlier_version_kept_is_encoded_again_with_a_notice(tmp_path, caplog):
+    """Its folder has the same name: vectors.f32, rows.parquet and a manifest with a shape."""
+    encoder = Counting()
+    vectors = np.array(encode_set(encoder, pictures(), cache=tmp_path).vectors)
+    [folder] = (tmp_path / "pictures").iterdir()
+    shutil.rmtree(folder)
+    folder.mkdir()
+    content = (vectors + 1).tobytes()
+    (folder / "vectors.f32").write_bytes(content + hashlib.blake2b(content, digest_size=32).digest())
+    (folder / "manifest.json").write_text(json.dumps({"fingerprint": "x", "shape": list(vectors.shape)}))
+    assert np.array_equal(encode_set(encoder, pictures(), cache=tmp_path).vectors, vectors)
+    assert "written by an earlier version" in caplog.text
+    assert encoder.calls == 14 and not (folder / "vectors.f32").exists()
 
 
 def test_broken_pictures_are_counted(tmp_path):

@@ -15,13 +15,14 @@ import numpy as np
 
 from diptych.data.source import Source
 from diptych.embed.encoder import Encoder
+from diptych.embed.neighbours import similarity_blocks
 from diptych.errors import DataError, InputError
 from diptych.evalsets.card import Card
 from diptych.evaluate.encoded import Encoded, encode_set
 from diptych.evaluate.metrics.comparison import bootstrap
 from diptych.evaluate.metrics.geography import RADII_KM, great_circle_km
 from diptych.evaluate.metrics.score import COUNTED, RESAMPLED, Score
-from diptych.evaluate.metrics.similarity import nearest, similarity_blocks
+from diptych.evaluate.metrics.similarity import nearest
 from diptych.evaluate.metrics.statistics import clopper_pearson
 from diptych.evaluate.results import make_result
 from diptych.evaluate.tasks.task import Measurement, Setting, Task

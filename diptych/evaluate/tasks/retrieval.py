@@ -13,6 +13,7 @@ import numpy as np
 from diptych.data.source import Source
 from diptych.embed import Model
 from diptych.embed.encoder import Encoder
+from diptych.embed.neighbours import BLOCK, check_vectors, similarity_blocks
 from diptych.errors import DataError, InputError, ShapeError, TextError
 from diptych.evalsets.benchmark import Benchmark
 from diptych.evalsets.card import Card
@@ -20,7 +21,6 @@ from diptych.evalsets.set_sources import PairsSource
 from diptych.evaluate.encoded import Encoded, encode_set
 from diptych.evaluate.encoding import MAX_BROKEN
 from diptych.evaluate.metrics.score import COUNTED, Score
-from diptych.evaluate.metrics.similarity import BLOCK, check_vectors, similarity_blocks
 from diptych.evaluate.metrics.statistics import clopper_pearson
 from diptych.evaluate.results import make_result
 from diptych.evaluate.tasks.task import Measurement, Setting, Task

@@ -41,14 +41,12 @@ def test_the_nearest_neighbour_is_exact_in_every_block_size():
         assert np.array_equal(nearest(queries, reference, block), whole)
 
 
-def test_of_equal_neighbours_the_first_is_taken(monkeypatch):
-    monkeypatch.setattr("diptych.evaluate.metrics.similarity._WIDE", 2)
+def test_of_equal_neighbours_the_first_is_taken():
     reference = np.array([[0, 1], [1, 0], [0.6, 0.8], [1, 0], [0, 1]], np.float32)
     assert nearest(np.array([[1, 0], [0, 1], [0.7, 0.7]], np.float32), reference).tolist() == [1, 0, 2]
 
 
-def test_items_that_are_not_to_be_found_are_as_if_they_were_not_there(monkeypatch):
-    monkeypatch.setattr("diptych.evaluate.metrics.similarity._WIDE", 7)
+def test_items_that_are_not_to_be_found_are_as_if_they_were_not_there():
     rng = np.random.default_rng(1)
     queries, reference = rng.normal(size=(9, 4)).astype(np.float32), rng.normal(size=(40, 4)).astype(np.float32)
     without = rng.random(40) < 0.7

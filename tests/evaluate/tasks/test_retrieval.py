@@ -9,12 +9,13 @@ from colours import NAMES, ColourEncoder, PixelColourEncoder, encoded, picture
 from embedding import make_vit
 
 from diptych.data.open_source import open_source
+from diptych.embed.neighbours import similarity_blocks
 from diptych.errors import DataError, InputError, ShapeError, TextError
 from diptych.evalsets import Card
 from diptych.evalsets.archive_registry import LAYOUTS, Layout
 from diptych.evalsets.set_sources import Entry, ListedSource
 from diptych.evaluate.metrics.ranking import recall_at_k
-from diptych.evaluate.metrics.similarity import nearest, similarity_blocks
+from diptych.evaluate.metrics.similarity import nearest
 from diptych.evaluate.metrics.statistics import clopper_pearson
 from diptych.evaluate.tasks.retrieval import RETRIEVAL, encode_captions, measure_retrieval, retrieve
 from diptych.evaluate.tasks.task import Setting
@@ -84,7 +85,7 @@ def test_columns_are_cut_into_blocks_too(monkeypatch):
     rng = np.random.default_rng(1)
     images, texts, owner = unit(rng.normal(size=(30, 4))), unit(rng.normal(size=(90, 4))), np.repeat(np.arange(30), 3)
     whole = retrieve(images, texts, owner)
-    monkeypatch.setattr("diptych.evaluate.metrics.similarity._WIDE", 11)
+    monkeypatch.setattr("diptych.embed.neighbours._WIDE", 11)
     assert retrieve(images, texts, owner, block=4) == whole
     parts = list(similarity_blocks(images, texts, 4))
     assert max(table.size for *_, table in parts) == 44

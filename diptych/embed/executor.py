@@ -1,0 +1,196 @@
+"""One function mapped over the shards of something, in local processes.
+
+    for shard, result in map_shards(function, shards, is_finished=..., num_processes=8): ...
+
+The function writes what it makes to disk, whole or not at all, and returns something small. Run again, the map skips
+what `is_finished`. Results come in the order of the shards, whatever the number of processes.
+"""
+
+import collections
+import contextlib
+import dataclasses
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Generator, Iterator, Sequence
+from multiprocessing.connection import Connection
+from typing import Any, Protocol, TypeVar
+
+import torch
+
+from diptych.data.lifeline import end_with_parent
+from diptych.errors import DiptychError, WorkerError
+
+S = TypeVar("S")
+R = TypeVar("R")
+
+_CONTEXT = "fork" if sys.platform == "linux" else "spawn"
+_ATTEMPTS = 2
+
+
+class Executor(Protocol):
+    """What maps a function over shards: `map_shards`, or the same on other machines."""
+
+    def __call__(
+        self,
+        function: Callable[[S], R],
+        shards: Sequence[S],
+        /,
+        *,
+        is_finished: Callable[[S], bool] | None = None,
+        num_processes: int = 1,
+    ) -> Iterator[tuple[S, R]]:
+        """Yield each unfinished shard with its result, in the order of the shards."""
+        ...
+
+
+def map_shards(
+    function: Callable[[S], R],
+    shards: Sequence[S],
+    /,
+    *,
+    is_finished: Callable[[S], bool] | None = None,
+    num_processes: int = 1,
+) -> Iterator[tuple[S, R]]:
+    """Call a function for each shard; it has one torch thread in each of several processes.
+
+    A shard whose process is killed is tried once more. Wherever the caller stops (Ctrl-C, an error, SIGTERM), all
+    processes end.
+
+    Args:
+        function: takes a shard and returns plain values. On Linux it may be a closure; elsewhere it is pickled.
+        shards: plain values, each handed to one process.
+        is_finished: asked for each shard before anything starts; finished shards are skipped.
+        num_processes: 1 works in this process.
+    Yields:
+        a shard and the function's result, in the order of the shards.
+    Raises:
+        WorkerError: a shard's process was killed twice, or the function raised what is no DiptychError.
+        DiptychError: as the function raised it.
+    """
+    pending = [shard for shard in shards if is_finished is None or not is_finished(shard)]
+    if num_processes <= 1 or len(pending) <= 1:
+        for shard in pending:
+            yield shard, function(shard)
+        return
+    with contextlib.closing(_in_processes(function, pending, min(num_processes, len(pending)))) as results:
+        yield from results
+
+
+@dataclasses.dataclass(eq=False)
+class _Process:
+    """A worker process and the number of the shard that it works on."""
+
+    process: Any
+    connection: Connection
+    shard: int | None = None
+
+    def end(self) -> str:
+        """Kill it, if it lives; returns how it ended."""
+        self.process.join(timeout=0)
+        if self.process.exitcode is None:
+            self.process.kill()
+        self.process.join()
+        self.connection.close()
+        code = self.process.exitcode
+        return signal.Signals(-code).name if code < 0 else f"exit code {code}"
+
+
+def _in_processes(function: Callable[[S], R], shards: list[S], num_processes: int) -> Generator[tuple[S, R]]:
+    waiting, results, attempts = collections.deque(range(len(shards))), dict[int, R](), collections.Counter[int]()
+    workers: list[_Process] = []
+    try:
+        for number in range(len(shards)):
+            while number not in results:
+                while waiting and (worker := _free(workers, function, num_processes)) is not None:
+                    worker.shard = waiting.popleft()
+                    with contextlib.suppress(OSError):  # it died: its answer will not come
+                        worker.connection.send(shards[worker.shard])
+                for worker in _ready(workers):
+                    assert worker.shard is not None
+                    try:
+                        value, error = worker.connection.recv()
+                    except (EOFError, OSError):
+                        workers.remove(worker)
+                        attempts[worker.shard] += 1
+                        _check_attempts(attempts[worker.shard], shards[worker.shard], worker.end())
+                        waiting.appendleft(worker.shard)
+                        continue
+                    if error is not None:
+                        raise error
+                    results[worker.shard], worker.shard = value, None
+            yield shards[number], results.pop(number)
+    finally:
+        for worker in workers:
+            worker.end()
+
+
+def _check_attempts(attempts: int, shard: Any, how: str) -> None:
+    if attempts >= _ATTEMPTS:
+        raise WorkerError(
+            f"the process that worked on {shard!r:.80} was ended {attempts} times, the last time by {how}. If memory "
+            "ran out (SIGKILL), use fewer processes; run the same again to resume: what is finished stays"
+        )
+
+
+def _free(workers: list[_Process], function: Callable[..., Any], most: int) -> _Process | None:
+    """A worker without a shard; a new one while there are fewer than `most`."""
+    idle = next((worker for worker in workers if worker.shard is None), None)
+    if idle is None and len(workers) < most:
+        context: Any = multiprocessing.get_context(_CONTEXT)
+        ours, theirs = context.Pipe()
+        main = threading.current_thread() is threading.main_thread()
+        arguments = (theirs, ours if _CONTEXT == "fork" else None, function, os.getpid(), main)
+        # No daemon: it may have processes of its own, which decode images.
+        process = context.Process(target=_serve, args=arguments, name="diptych-executor")
+        try:
+            process.start()
+        except OSError as error:
+            raise WorkerError(f"no process can be started: {error}; use fewer processes") from error
+        theirs.close()
+        workers.append(idle := _Process(process, ours))
+    return idle
+
+
+def _ready(workers: list[_Process]) -> list[_Process]:
+    """Wait until workers have answered or died; returns those. What one sent before it died still counts."""
+    busy = [worker for worker in workers if worker.shard is not None]
+    ends = {worker.process.sentinel: worker for worker in busy} | {worker.connection: worker for worker in busy}
+    found = multiprocessing.connection.wait(list(ends))
+    return list({id(worker): worker for worker in (ends[end] for end in found)}.values())
+
+
+# ---- in the process
+
+
+def _serve(
+    connection: Connection, parents_side: Connection | None, function: Callable[..., Any], parent: int, by_signal: bool
+) -> None:
+    end_with_parent(parent, by_signal=by_signal)
+    if parents_side is not None:
+        parents_side.close()
+    for name in ("SIGINT", "SIGHUP"):  # they reach the whole process group; the parent decides what they mean
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    torch.set_num_threads(1)  # threads of OpenMP do not survive a fork
+    with contextlib.suppress(EOFError, OSError):  # the parent closed its side
+        while True:
+            shard = connection.recv()
+            answer: tuple[Any, Exception | None]
+            try:
+                answer = function(shard), None
+            except Exception as error:
+                answer = None, _portable(error)
+            connection.send(answer)
+
+
+def _portable(error: Exception) -> Exception:
+    """The error itself, if it is ours; others may not survive the way, so only their words travel."""
+    if isinstance(error, DiptychError):
+        return error
+    return WorkerError("a process failed:\n" + "".join(traceback.format_exception(error)))

@@ -1,0 +1,159 @@
+"""Nearest neighbours: exact by definition, and the same for every tiling, sharding and order of summation."""
+
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+
+from diptych.embed import neighbours
+from diptych.embed.neighbours import exact_scores, nearest_neighbours
+from diptych.errors import ConfigError, InputError, ShapeError
+
+
+def unit(vectors):
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+def reference(queries, items, k):
+    """Rows by score, then by number; scores as correctly rounded sums, row by row."""
+    scores = np.array([[math.fsum(q.astype(float) * x.astype(float)) for x in items] for q in queries], np.float32)
+    order = [np.lexsort((np.arange(len(items)), -row))[:k] for row in scores]
+    return np.array(order).reshape(len(queries), -1), scores
+
+
+def near_ties(count=400, dim=48, seed=0):
+    """Unit vectors, many of them equal, and many that differ from another in the last bit of one number."""
+    rng = np.random.default_rng(seed)
+    base = unit(rng.normal(size=(count // 8, dim)))
+    items = base[rng.integers(len(base), size=count)]
+    changed = rng.random(count) < 0.5
+    columns = rng.integers(dim, size=count)
+    items[changed, columns[changed]] = np.nextafter(items[changed, columns[changed]], np.float32(2))
+    return base, items
+
+
+@pytest.mark.parametrize("k", [1, 7, 60])
+def test_equals_the_sorted_list_of_exact_scores(k):
+    queries, items = near_ties()
+    order, scores = reference(queries, items, k)
+    found = nearest_neighbours(queries, items, k, item_block=64)
+    assert np.array_equal(found.scores, np.take_along_axis(scores, order, axis=1))
+    assert np.array_equal(found.rows, order)
+
+
+@pytest.mark.parametrize("k", [1, 10, 500])
+@pytest.mark.parametrize(("query_block", "item_block"), [(1, 1), (3, 7), (50, 64), (7, 399), (1000, 1000)])
+def test_no_tiling_and_no_sharding_changes_a_bit(k, query_block, item_block):
+    queries, items = near_ties(seed=1)
+    whole = nearest_neighbours(queries, items, k)
+    shards = [items[:0], items[:1], items[1:150], items[150:150], items[150:], items[:0]]
+    for parts in (items, shards, iter(shards)):
+        found = nearest_neighbours(queries, parts, k, query_block=query_block, item_block=item_block)
+        assert np.array_equal(found.rows, whole.rows) and np.array_equal(found.scores, whole.scores)
+    assert whole.rows.shape == (50, min(k, 400))
+
+
+def test_the_proposing_product_decides_nothing(monkeypatch):
+    """Its sums may be wrong by as much as the bound says, in any direction."""
+    queries, items = near_ties(seed=2)
+    whole = nearest_neighbours(queries, items, 5)
+    rng = torch.Generator().manual_seed(0)
+    real = neighbours._Best._floor
+
+    def perturbed(self, first, some, tile):
+        floor, approximate = real(self, first, some, tile)
+        slack = (some.shape[1] + 8) * 2.0**-24
+        noise = slack * (2 * torch.rand(approximate.shape, generator=rng) - 1)
+        if (self.scores[first : first + len(some), -1] == -np.inf).any():  # the level came of the product itself
+            return torch.full_like(floor, -torch.inf), approximate + noise
+        return floor, approximate + noise
+
+    monkeypatch.setattr(neighbours._Best, "_floor", perturbed)
+    found = nearest_neighbours(queries, items, 5, item_block=40)
+    assert np.array_equal(found.rows, whole.rows) and np.array_equal(found.scores, whole.scores)
+
+
+def test_equal_vectors_tie_and_the_lower_row_is_better():
+    items = np.repeat(unit(np.random.default_rng(0).normal(size=(1, 512))), 30, axis=0)
+    found = nearest_neighbours(items, items, 4, query_block=7, item_block=11)
+    assert np.array_equal(found.rows, np.tile(np.arange(4), (30, 1))) and len(np.unique(found.scores)) == 1
+
+
+def test_thousands_of_equal_vectors_need_no_more_memory(monkeypatch):
+    monkeypatch.setattr(neighbours, "_MAX_CANDIDATES", 100)
+    items = np.repeat(np.eye(3, dtype=np.float32), 50, axis=0)
+    found = nearest_neighbours(np.eye(3, dtype=np.float32), items, 60)
+    assert found.rows[1].tolist() == [*range(50, 100), *range(10)]
+
+
+@pytest.mark.parametrize("dim", [1, 2, 3, 7, 8, 100, 768])
+def test_scores_are_sums_of_exact_products(dim):
+    rng = np.random.default_rng(dim)
+    one, other = rng.normal(size=(2, 50, dim)).astype(np.float32)
+    exact = [
+        sum(Fraction(float(a)) * Fraction(float(b)) for a, b in zip(*pair, strict=True))
+        for pair in zip(one, other, strict=True)
+    ]
+    scores = exact_scores(one, other)
+    assert np.allclose(scores, np.array([float(score) for score in exact]), rtol=1e-6)
+    assert np.array_equal(exact_scores(torch.from_numpy(one), torch.from_numpy(other)), scores)
+    assert np.array_equal(exact_scores(other, one), scores)
+    assert np.array_equal(np.concatenate([exact_scores(one[i : i + 1], other[i : i + 1]) for i in range(50)]), scores)
+
+
+def test_items_left_out_are_as_if_they_were_not_there():
+    queries, items = near_ties(seed=3)
+    without = np.random.default_rng(0).random(len(items)) < 0.7
+    without[:130] = True
+    kept = np.flatnonzero(~without)
+    found = nearest_neighbours(queries, items, 9, without=without, item_block=64)
+    assert np.array_equal(found.rows, kept[nearest_neighbours(queries, items[kept], 9).rows])
+    everything = nearest_neighbours(queries, items, 9, without=np.ones(len(items), bool))
+    assert everything.rows.shape == (50, 0)
+
+
+def test_nothing_to_ask_and_nothing_to_find():
+    assert nearest_neighbours(np.ones((0, 3)), np.eye(3), 2).rows.shape == (0, 2)
+    assert nearest_neighbours(np.eye(3), np.ones((0, 3)), 2).rows.shape == (3, 0)
+    assert nearest_neighbours(np.eye(3), [], 2).rows.shape == (3, 0)
+
+
+@pytest.mark.parametrize(
+    ("queries", "items", "options", "kind", "words"),
+    [
+        (np.eye(2), np.eye(3), {}, ShapeError, "do not fit"),
+        (np.eye(2), np.ones((0, 3)), {}, ShapeError, "do not fit"),
+        (np.eye(2), [np.eye(2), np.eye(3)], {}, ShapeError, "do not fit"),
+        (np.ones(2), np.eye(2), {}, ShapeError, "do not fit"),
+        (np.eye(2), np.eye(2), {"without": np.zeros(3, bool)}, ShapeError, "3 entries, but there are 2"),
+        (np.array([[np.nan, 1]]), np.eye(2), {}, InputError, "NaN"),
+        (np.eye(2), np.array([[np.inf, 1]]), {}, InputError, "NaN or infinity"),
+        (np.full((1, 2), 1e20), np.full((1, 2), 1e20), {}, InputError, "too large"),
+        (np.eye(2), np.eye(2), {"k": 0}, ConfigError, "k must be"),
+        (np.eye(2), np.eye(2), {"item_block": 0}, ConfigError, "item_block must be"),
+    ],
+)
+def test_what_cannot_be_searched_is_an_error(queries, items, options, kind, words):
+    with pytest.raises(kind, match=words):
+        nearest_neighbours(queries, items, **{"k": 1, **options})
+
+
+def test_a_process_wide_precision_changes_nothing_and_stays():
+    queries, items = near_ties(seed=4)
+    whole = nearest_neighbours(queries, items, 5)
+    torch.set_float32_matmul_precision("medium")
+    try:
+        assert np.array_equal(nearest_neighbours(queries, items, 5).rows, whole.rows)
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_gpu_gives_the_same_bits():
+    queries, items = near_ties(4000, 512)
+    here, there = (nearest_neighbours(queries, items, 20, device=device) for device in ("cpu", "cuda"))
+    assert np.array_equal(here.rows, there.rows) and np.array_equal(here.scores, there.scores)
