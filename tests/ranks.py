@@ -11,9 +11,9 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-# Torch is imported once, in the server that the ranks are forked from.
+# Torch is imported once, in the server that the ranks are forked from; and _dynamo, which DTensors import.
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["torch.distributed.fsdp", "diptych.train", "training", "pytest"])
+PROCESSES.set_forkserver_preload(["torch.distributed.fsdp", "torch._dynamo", "diptych.train", "training", "pytest"])
 
 
 def run_ranks(world_size: int, function: Callable[..., Any], *arguments: Any, timeout: float = 120) -> list[Any]:
