@@ -2,7 +2,8 @@
 
     model = diptych.load("folder")
     classifier = diptych.ZeroShotClassifier(model, ["cat", "dog"])
-    classifier.predict(["picture.jpg"])
+    classifier.predict(["photo.jpg"])
+    results = diptych.evaluate(model, ["cifar10/"], tasks=["zero_shot", "linear_probe"])
 
 Each name is imported when it is first used, so that `import diptych` and `diptych --help` answer at once.
 """
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from diptych.embed import Encoder, Model, load
     from diptych.errors import DiptychError
     from diptych.evalsets.benchmark import Benchmark, open_benchmark
-    from diptych.evaluate import ZeroShotClassifier
+    from diptych.evaluate import Evaluator, LinearProbe, PredictiveZeroShot, ZeroShot, ZeroShotClassifier, evaluate
     from diptych.records import Batch, Predictions, Result, Sample
     from diptych.train import TrainConfig, fit
 
@@ -26,13 +27,18 @@ __all__ = [
     "Benchmark",
     "DiptychError",
     "Encoder",
+    "Evaluator",
+    "LinearProbe",
     "Model",
     "Predictions",
+    "PredictiveZeroShot",
     "Result",
     "Sample",
     "TrainConfig",
+    "ZeroShot",
     "ZeroShotClassifier",
     "errors",
+    "evaluate",
     "fit",
     "load",
     "open_benchmark",
@@ -47,7 +53,14 @@ __getattr__, __dir__ = lazy_names(
         "diptych.data.open_source": ("open_source",),
         "diptych.embed": ("Encoder", "Model", "load"),
         "diptych.errors": ("DiptychError", "errors"),
-        "diptych.evaluate": ("ZeroShotClassifier",),
+        "diptych.evaluate": (
+            "Evaluator",
+            "LinearProbe",
+            "PredictiveZeroShot",
+            "ZeroShot",
+            "ZeroShotClassifier",
+            "evaluate",
+        ),
         "diptych.recipes": ("recipes",),
         "diptych.records": ("Batch", "Predictions", "Result", "Sample"),
         "diptych.train": ("TrainConfig", "fit"),

@@ -10,6 +10,7 @@ import gc
 import importlib
 import importlib.abc
 import importlib.machinery
+import inspect
 import sys
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -43,6 +44,29 @@ def lazy_names(
         return sorted({*home_of, *vars(sys.modules[package])})
 
     return get, names
+
+
+class CallablePackage(types.ModuleType):
+    """A package that is also called: `diptych.evaluate(...)` calls `diptych.evaluate.evaluate`.
+
+    A package sets its own class to this one (a documented use of a module's `__class__`) and has a function of its own
+    last name. It stays a module: `from diptych.evaluate import X` and `import diptych.evaluate.suite` work as always.
+    Unlike other modules it can be pickled, as functions can, by its name.
+    """
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        return inspect.signature(self._function())
+
+    def __call__(self, *arguments: Any, **options: Any) -> Any:
+        """Call the package's function of its own name."""
+        return self._function()(*arguments, **options)
+
+    def __reduce__(self) -> tuple[Callable[[str], types.ModuleType], tuple[str]]:
+        return importlib.import_module, (self.__name__,)
+
+    def _function(self) -> Callable[..., Any]:
+        return getattr(self, self.__name__.rpartition(".")[2])
 
 
 @contextlib.contextmanager

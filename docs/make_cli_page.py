@@ -19,11 +19,14 @@ _HEAD = """# Command line
 
 Made by `python docs/make_cli_page.py` from what `diptych COMMAND --help` shows.
 
-An error is one line on stderr, `error: ...`, with exit status 1; wrong usage has 2, a run that was stopped 130.
-`DIPTYCH_DEBUG=1` shows where an error came from.
+An option has the same meaning in all commands: `--set` is a field of the configuration, `--dataset` a data set,
+`--model` a model. A command whose first argument is MODEL or MODELS takes `--model` in its place, too.
 
-`~` and `~user` at the beginning of a path mean a home folder, also where a shell leaves them: `--out=~/runs`,
-`--labels=@~/labels.txt`, `hf:~/model`. A file whose own name begins with `~` is `./~name`.
+An error is one line on stderr, `error: ...`, with exit status 1. Wrong usage has exit status 2, an interrupted run 130.
+`DIPTYCH_DEBUG=1` prints the traceback of an error.
+
+`~` and `~user` at the start of a path mean a home folder, also where a shell does not expand them: `--out=~/runs`,
+`--labels=@~/labels.txt`, `hf:~/model`. To name a file that starts with `~`, write `./~name`.
 """
 _KINDS = {bool: "", str: "text", int: "whole number", float: "number", Path: "path"}
 
@@ -50,7 +53,7 @@ def _section(command: CommandInfo, group: str = "") -> Iterator[str]:
     assert function is not None
     name = group + (command.name or function.__name__.replace("_", "-"))
     rows = list(_parameters(function))
-    arguments = [f"{row.name}..." for row in rows if not row.name.startswith("-")]
+    arguments = [row.name for row in rows if not row.name.startswith("-")]
     required = [f"{row.name} {row.takes.upper()}" for row in rows if row.name.startswith("-") and not row.default]
     yield f"## diptych {name}\n"
     yield inspect.getdoc(function) or ""
@@ -66,8 +69,10 @@ def _parameters(function: Callable[..., Any]) -> Iterator[_Parameter]:
     hints = typing.get_type_hints(function, include_extras=True)
     for parameter in inspect.signature(function).parameters.values():
         annotation, info = typing.get_args(hints[parameter.name])
+        if info.hidden:  # an old spelling
+            continue
         if isinstance(info, ArgumentInfo):
-            name = parameter.name.upper()
+            name = info.metavar or f"{parameter.name.upper()}..."
         else:  # in Annotated, typer takes a name of its own from the place of the default
             own = (value for value in (info.default, *(info.param_decls or ())) if str(value).startswith("--"))
             name = next(own, "--" + parameter.name.replace("_", "-"))

@@ -1,5 +1,6 @@
 """Sets with ImageNet's classes whose every answer is known, and the encoder that knows them."""
 
+import dataclasses
 import functools
 import io
 from pathlib import Path
@@ -10,8 +11,8 @@ from PIL import Image
 
 from diptych.data.shards import write_shards
 from diptych.evalsets.card import Card
+from diptych.evalsets.cards import CARDS
 from diptych.evalsets.prompts import get_prompts
-from diptych.evaluate.tasks.testbed import SHIFT_NAMES
 from diptych.evaluate.zero_shot.prompts import fill_template
 from diptych.records import Sample
 
@@ -54,8 +55,10 @@ def shows(index: int, lean: int = 0) -> bytes:
 
 
 def card(name: str, num_classes: int, task: str = "classification") -> Card:
-    group = "shift" if name in SHIFT_NAMES else "paper27"
-    return Card(name, name, task, num_classes, {}, "accuracy", None, None, (), "", None, "", (), group)
+    """A set's card, but for the names of classes, which lie in the copy."""
+    return dataclasses.replace(
+        CARDS[name], num_classes=num_classes, task=task, splits={}, metric="accuracy", prompts=None, folders=()
+    )
 
 
 def write_set(root: Path, name: str, samples: list[Sample], class_names) -> None:

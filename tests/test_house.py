@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import diptych
+from diptych.evalsets.cards import CARDS
 from diptych.model.towers import TEXT_SIDES, TOWERS
 from diptych.objective.objectives import OBJECTIVES
 
@@ -68,13 +69,18 @@ def test_the_public_names_are_these():
         "Benchmark",
         "DiptychError",
         "Encoder",
+        "Evaluator",
+        "LinearProbe",
         "Model",
         "Predictions",
+        "PredictiveZeroShot",
         "Result",
         "Sample",
         "TrainConfig",
+        "ZeroShot",
         "ZeroShotClassifier",
         "errors",
+        "evaluate",
         "fit",
         "load",
         "open_benchmark",
@@ -167,6 +173,77 @@ def imported(tree: ast.AST) -> set[str]:
 
 
 # ------------------------------------------------------------------ tables
+
+# Registries of code by a set's name: the readers of original archives, and how a derived set is made.
+REGISTRIES = {"LAYOUTS", "PREPARED", "CARDS"}
+# The columns of a published table are named by sets.
+NAMES_SETS = {"diptych/evaluate/tasks/testbed.py"}
+
+
+def sets_asked_by_name(tree: ast.AST) -> list[str]:
+    """The pieces of code that ask for a card's name where they could ask for a field of its row."""
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Compare):
+            sides = [node.left, *node.comparators]
+            asks = any(map(is_name_of_card, sides)) and any(map(is_fixed, sides))
+        elif isinstance(node, ast.Subscript):
+            asks = is_name_of_card(node.slice) and is_fixed(node.value)
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "get":
+            asks = any(map(is_name_of_card, node.args)) and is_fixed(node.func.value)
+        else:
+            asks = isinstance(node, ast.Match) and is_name_of_card(node.subject)
+        if asks:
+            found.append(ast.unparse(node))
+    return found
+
+
+def is_fixed(node: ast.AST) -> bool:
+    """Whether code is a literal, or a table with a name in capitals that is none of REGISTRIES."""
+    name = ast.unparse(node).rpartition(".")[2]
+    table = isinstance(node, ast.Name | ast.Attribute) and name.isupper() and name not in REGISTRIES
+    return table or isinstance(node, ast.Constant | ast.Tuple | ast.List | ast.Set | ast.Dict)
+
+
+def is_name_of_card(node: ast.AST) -> bool:
+    """Whether code is `card.name`, of a card or a benchmark."""
+    if not (isinstance(node, ast.Attribute) and node.attr in ("name", "prompts")):
+        return False
+    return ast.unparse(node.value).rpartition(".")[2].lstrip("_") in ("card", "benchmark", "home", "test", "train")
+
+
+@pytest.mark.parametrize("path", PACKAGE, ids=lambda path: str(path.relative_to(ROOT)))
+def test_what_a_set_is_like_stands_in_its_row(path):
+    place = path.relative_to(ROOT).as_posix()
+    tree = ast.parse(path.read_text())
+    if place.startswith(("diptych/evalsets/", "diptych/evaluate/")):
+        assert sets_asked_by_name(tree) == []
+    if place.startswith("diptych/evaluate/") and place not in NAMES_SETS:
+        words = [one.value for one in ast.walk(tree) if isinstance(one, ast.Constant) and isinstance(one.value, str)]
+        assert [word for word in words if word in CARDS] == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "card.name == 'ImageNet'",
+        "'ImageNet' != card.name",
+        "benchmark.card.name in VIDEOS",
+        "card.name not in ('ObjectNet', 'ImageNet-Vid')",
+        "card.name in testbed.VIDEOS",
+        "FOLDS.get(card.name, 0)",
+        "_FOLDS[benchmark.name]",
+        "card.prompts == 'ImageNet'",
+        "match card.name:\n case 'ImageNet': pass",
+    ],
+)
+def test_code_that_asks_for_a_sets_name_is_found(line):
+    assert sets_asked_by_name(ast.parse(line))
+
+
+def test_code_that_reads_a_set_by_its_name_is_not_found():
+    lines = "LAYOUTS.get(card.name, ()); CARDS[card.name]; card.name in wanted; there[card.name]; one.name == card.name"
+    assert sets_asked_by_name(ast.parse(lines)) == []
 
 
 # Where a text side's own config may be asked for: its network refuses another's.

@@ -56,6 +56,7 @@ def imported(
         (["evaluate", "nowhere/model", "empty"], 1),
         (["evaluate", "default", "empty", "--device", "cuda:one"], 1),
         (["train", "empty", "--pairs", "64", "--out", "run", "--device", "abacus"], 1),
+        (["suite", "default", "hf-openai", "--data-root", "empty"], 1),
         (["evaluate", "default", "hf-openai", "--suite", "paper", "--data-root", "empty"], 1),
         (["paper", "table1", "nowhere/model", "--data-root", "empty"], 1),
         (["interpolate", "default", "nowhere", "--share", "0.5", "--out", "between"], 1),

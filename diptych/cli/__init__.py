@@ -1,6 +1,6 @@
 """The command line: parse, call one function, print.
 
-One file for each group of commands; `docs/cli.md` is made from them.
+One file per command or group of commands. `docs/cli.md` is made from them.
 """
 
 import contextlib
@@ -15,7 +15,21 @@ from typing import NoReturn
 
 from typer.models import CommandInfo
 
-from diptych.cli import benchmark, data, exhibits, figures, paper, recipes, training, use  # noqa: F401  (their commands join the app)
+from diptych.cli import (  # noqa: F401  (to import them adds their commands to the app)
+    benchmark,
+    classify,
+    data,
+    evaluate,
+    exhibits,
+    figures,
+    interpolate,
+    paper,
+    quickstart,
+    recipes,
+    suite,
+    train,
+    tune,
+)
 from diptych.cli.common import app, is_main
 from diptych.embed.stated import forget
 from diptych.errors import DiptychError
@@ -23,9 +37,9 @@ from diptych.lazy import uncollected_imports
 
 __all__ = ["app", "main"]
 
-_FIRST = ("quickstart", "train", "classify", "evaluate", "recipes")  # what a new user looks for
+_FIRST = ("quickstart", "train", "classify", "evaluate", "suite", "recipes")  # the order in --help for a new user
 _FULL = (errno.ENOSPC, errno.EDQUOT) if hasattr(errno, "EDQUOT") else (errno.ENOSPC,)
-_CLOSED_PIPE = 141  # 128 and the number of SIGPIPE, as shells say it
+_CLOSED_PIPE = 141  # 128 plus the number of SIGPIPE, as in shells
 
 
 def _name(command: CommandInfo) -> str:
@@ -46,7 +60,7 @@ paper.paper_app.registered_commands.sort(key=_in_the_papers_order)
 
 
 class _LogHandler(logging.StreamHandler):
-    """Log lines on stderr, above a progress bar where there is one: it puts its own stderr in place for a while."""
+    """Log lines on stderr. A progress bar replaces sys.stderr while it is shown, so it is looked up for each line."""
 
     def emit(self, record: logging.LogRecord) -> None:
         self.setStream(sys.stderr)
@@ -58,8 +72,8 @@ class _LogHandler(logging.StreamHandler):
 
 
 def _printable(text: str) -> str:
-    """The text without a terminal's control codes: it may quote names out of files of unknown origin."""
-    return "".join(one if one.isprintable() or one == "\n" else "\N{REPLACEMENT CHARACTER}" for one in text)
+    """The text without control codes of a terminal: it may quote names from untrusted files."""
+    return "".join(char if char.isprintable() or char == "\n" else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
 def _one_line(error: Exception) -> str:
@@ -71,7 +85,7 @@ def _one_line(error: Exception) -> str:
 
 
 def _in_lines(error: Exception) -> str:
-    """An error of ours, whose tallies are lines; those after the first are indented, whatever names they quote."""
+    """The lines of one of Diptych's own errors; all after the first are indented, whatever names they quote."""
     if not isinstance(error, DiptychError):
         return _one_line(error)
     lines = [line.strip() for line in _printable(str(error)).split("\n")]
@@ -79,7 +93,7 @@ def _in_lines(error: Exception) -> str:
 
 
 def main() -> None:
-    """Entry point: errors of ours are a few lines, not a traceback; DIPTYCH_DEBUG=1 shows it all."""
+    """Entry point. Diptych's own errors are printed without a traceback, unless DIPTYCH_DEBUG=1 asks for it."""
     _print_anything()
     try:
         _run()
@@ -99,14 +113,14 @@ def main() -> None:
 
 
 def _print_anything() -> None:
-    """Characters that the terminal's encoding lacks are printed as \\x and \\u, in names of files as anywhere."""
+    """Print characters that the terminal's encoding lacks as \\x and \\u escapes, also in file names."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
 
 
 def _is_output_closed(end: BaseException) -> bool:
-    """Whether the reader of what is printed here has gone (`| head`); a worker's pipe may break for other reasons."""
+    """Whether the reader of the output has closed it (`| head`); the pipe of a worker can break for other reasons."""
     cause = end if isinstance(end, BrokenPipeError) else end.__context__  # typer exits on a broken pipe
     if not isinstance(cause, BrokenPipeError):
         return False
@@ -114,13 +128,13 @@ def _is_output_closed(end: BaseException) -> bool:
         poll = select.poll()
         for stream in (sys.__stdout__, sys.__stderr__):
             with contextlib.suppress(OSError, ValueError, AttributeError):
-                poll.register(stream.fileno(), 0)  # type: ignore[union-attr]  # a closed one has none
+                poll.register(stream.fileno(), 0)  # type: ignore[union-attr]  # a closed stream has none
         return any(state & select.POLLERR for _, state in poll.poll(0))
     return True
 
 
 def _flush() -> None:
-    """What is printed goes out before the end: where it cannot (a full disk behind `>`), that is an error in words."""
+    """Flush the output before the exit; if it cannot be written (a full disk behind `>`), print an error."""
     if sys.stdout is None:  # closed by `>&-`
         return
     try:
@@ -128,12 +142,12 @@ def _flush() -> None:
     except BrokenPipeError:
         _end_quietly()
     except OSError as error:
-        print(f"error: cannot write what is printed: {error.strerror}; it is lost", file=sys.stderr)
+        print(f"error: cannot write the printed output: {error.strerror}; it is lost", file=sys.stderr)
         _end_quietly(1)
 
 
 def _end_quietly(status: int = _CLOSED_PIPE) -> NoReturn:
-    """As programs do that a closed pipe ends. What is left in buffers goes nowhere, without a complaint."""
+    """Exit as a program that a closed pipe ends: discard the buffered output without a message."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.__stdout__, sys.__stderr__):
         with contextlib.suppress(OSError, ValueError, AttributeError):
@@ -152,7 +166,7 @@ def _run() -> None:
             raise
         print(f"error: {_in_lines(error)}", file=sys.stderr)
         sys.exit(1)
-    # torch says it with a RuntimeError, on a processor as on a GPU; any other RuntimeError is ours to mend.
+    # torch raises a RuntimeError when memory runs out, on the CPU and on a GPU; any other RuntimeError is a bug.
     except (MemoryError, RuntimeError) as error:
         if os.environ.get("DIPTYCH_DEBUG") or not (isinstance(error, MemoryError) or "memory" in str(error)):
             raise

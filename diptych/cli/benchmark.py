@@ -7,16 +7,18 @@ from typing import Annotated
 import typer
 
 from diptych.cli import paths
-from diptych.cli.common import PAIRS_HELP, Device, Number, Option, Workers, app, examples, is_main, show
-from diptych.cli.training import Recipe, Settings
+from diptych.cli.common import app, examples, is_main, show
+from diptych.cli.options import PAIRS_HELP, Device, Number, Option, Recipe, Settings, Workers
 
-benchmark_app = typer.Typer(help="Where time goes on this machine.", no_args_is_help=True, rich_markup_mode="rich")
+benchmark_app = typer.Typer(
+    help="Measure where the time goes on this machine.", no_args_is_help=True, rich_markup_mode="rich"
+)
 app.add_typer(benchmark_app, name="benchmark")
 
 
 @benchmark_app.callback()
 def benchmark() -> None:
-    """Where time goes on this machine."""
+    """Measure where the time goes on this machine."""
 
 
 @benchmark_app.command(
@@ -28,17 +30,17 @@ def benchmark() -> None:
 def train(
     data: Annotated[list[str] | None, typer.Argument(parser=paths.path, help=PAIRS_HELP)] = None,
     recipe: Recipe = "compact-rn",
-    batch_size: Annotated[Number, Option(help="Pairs per update.")] = None,
+    batch_size: Annotated[Number, Option(help="Pairs per update, over all processes.")] = None,
     settings: Settings = None,
     workers: Workers = None,
     device: Device = "auto",
-    repeats: Annotated[int, Option(min=1, help="Steps to measure.")] = 10,
-    json_lines: Annotated[bool, typer.Option("--json", help="One JSON object, for other programs.")] = False,
+    repeats: Annotated[int, Option(min=1, help="Number of steps to measure.")] = 10,
+    json_lines: Annotated[bool, typer.Option("--json", help="Print one JSON object, for other programs.")] = False,
 ) -> None:
-    """Say where the time of a training step goes, and what it reaches of the machine's matrix-product rate.
+    """Show where the time of a training step goes, and which share of the machine's matrix-product rate it reaches.
 
-    Parts: waiting for data, image tower, text tower, loss, optimizer, communication between processes. Trains on
-    generated pairs where no data is given, and leaves nothing behind.
+    Parts: waiting for data, image tower, text tower, loss, optimizer, communication between processes. Without data it
+    trains on generated pairs. It writes nothing.
     """
     from diptych.recipes import configure
     from diptych.train.profile import profile_table, profile_training

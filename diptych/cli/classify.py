@@ -1,12 +1,15 @@
-"""diptych classify: rows on stdout or in a file, what is kept when it is stopped, and how many images are broken."""
+"""diptych classify: labels in words for images; rows go to stdout or into a file."""
 
 import gc
 import math
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from diptych.cli.common import announce
+from diptych.cli import paths
+from diptych.cli.common import announce, app, examples
+from diptych.cli.options import Activation, Device, Heads, ModelOption, Option
 
 if TYPE_CHECKING:
     from diptych.evaluate.classify.label_file import LabelFile
@@ -18,21 +21,22 @@ _SMALL = 20  # billions of multiply-adds: a second of one thread
 def run_classify_command(
     model: str, paths: list[str], question: "Question", file: "LabelFile | None", as_json: bool, device: str
 ) -> None:
-    """Classify images whose question has been checked; status 1 where one is broken, 130 after Ctrl-C."""
+    """Classify images; `question` is checked already. The exit status is 1 if an image is broken, 130 after Ctrl-C."""
     done = broken = 0
     try:
         import torch
 
         from diptych.embed import load
+        from diptych.embed.about import about
         from diptych.evaluate.classify.pictures import classify_to_file, classify_to_stdout
 
-        gc.freeze()  # what is imported stays: no collection goes through it
+        gc.freeze()  # the imported objects stay: garbage collection skips them
 
         threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # starting threads, and their waiting for each other, takes longer than a small model
+        torch.set_num_threads(1)  # to start and synchronize threads takes longer than a small model
         encoder = load(model, device=None if device == "auto" else device)
         prompts = len(question.labels) * len(question.templates)
-        if getattr(encoder, "gflops", math.inf) * (len(paths) + prompts) > _SMALL:
+        if (about(encoder).gflops or math.inf) * (len(paths) + prompts) > _SMALL:
             torch.set_num_threads(threads)
         if file is None:
             batches = classify_to_stdout(encoder, paths, question, as_json=as_json)
@@ -43,14 +47,66 @@ def run_classify_command(
             broken += sum(row.error is not None for row in rows)
     except KeyboardInterrupt:
         if file is None:
-            announce(f"stopped after {done} of {len(paths)} pictures; with --out FILE.csv the same command resumes")
+            announce(f"stopped after {done} of {len(paths)} images; to be able to resume, use --out FILE.csv")
         else:
-            announce(f"stopped: {file.num_rows} rows are kept in {file.kept_in}; the same command resumes")
+            announce(f"stopped: {file.num_rows} rows are kept in {file.kept_in}; run the same command again to resume")
         raise
     if file is not None:
         broken = file.num_broken
-        print(f"{file.path}: {file.num_rows} pictures" + (f", {broken} of them broken" if broken else ""))
+        print(f"{file.path}: {file.num_rows} images" + (f", {broken} of them broken" if broken else ""))
     elif broken:
-        announce(f"{broken} of {done} pictures are broken; their rows say why")
+        announce(f"{broken} of {done} images are broken; their rows say why")
     if broken:
         raise typer.Exit(1)
+
+
+@app.command(
+    epilog=examples(
+        "diptych classify photo.jpg --labels cat,dog",
+        "diptych classify holiday/*.jpg --model runs/tiny/model --labels 'cat,dog,a red car'",
+        "diptych classify photos/ --model ViT-B-32.pt --labels @labels.txt --template 'a photo of a {c}.'",
+        "diptych classify photos/ --labels cat,dog --out labels.csv",
+    )
+)
+def classify(
+    images: Annotated[list[Path], typer.Argument(parser=paths.path, help="Images, or folders of images.")],
+    labels: Annotated[
+        str, Option(parser=paths.text_or_file, help="Labels, separated by commas, or @FILE with one label per line.")
+    ],
+    model: ModelOption = "default",
+    template: Annotated[
+        list[str] | None,
+        Option(
+            parser=paths.text_or_file,
+            help="Prompt with {c} in the place of the label, or @FILE with one per line; several are averaged.",
+        ),
+    ] = None,
+    top_k: Annotated[int, Option(help="Number of labels to show for each image.")] = 3,
+    json_lines: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object per line, for other programs.")
+    ] = False,
+    out: Annotated[
+        Path | None,
+        Option(
+            parser=paths.path,
+            help="Write the rows into this .csv, .jsonl or .parquet file; run the same command again to resume.",
+        ),
+    ] = None,
+    device: Device = "auto",
+    activation: Activation = None,
+    heads: Heads = None,
+) -> None:
+    """Say which of your labels fits each image best. It needs no training, only the labels.
+
+    Rows appear batch by batch. With --out, a run that was stopped or killed resumes, and no row is lost or doubled.
+    """
+    from diptych.embed.names import check_name
+    from diptych.evaluate.classify.label_file import LabelFile
+    from diptych.evaluate.classify.question import Question, find_images
+    from diptych.evaluate.zero_shot.prompts import read_labels, read_templates
+
+    question = Question(tuple(read_labels(labels)), tuple(read_templates(template or ())), top_k)
+    check_name(str(model))
+    found = find_images(images)
+    file = None if out is None else LabelFile(out, question)
+    run_classify_command(str(model), found, question, file, json_lines, device)

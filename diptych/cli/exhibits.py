@@ -1,4 +1,4 @@
-"""Commands for the tables and figures of the paper that need no training: measure models, print, write pages."""
+"""diptych paper: tables and figures that need no training. Measure models, print tables, write pages."""
 
 import shlex
 from pathlib import Path
@@ -8,12 +8,6 @@ import typer
 
 from diptych.cli import paths
 from diptych.cli.common import (
-    Activation,
-    Device,
-    Heads,
-    Option,
-    Partial,
-    Workers,
     announce,
     examples,
     print_skipped,
@@ -23,38 +17,50 @@ from diptych.cli.common import (
     show,
     suite_setting,
 )
+from diptych.cli.options import (
+    MODEL_FORMS,
+    Activation,
+    DataRoot,
+    Device,
+    Heads,
+    ModelsOption,
+    Option,
+    Partial,
+    Precision,
+    Workers,
+)
 from diptych.cli.paper import paper_app
 from diptych.embed.stated import stated
 from diptych.errors import InputError
 
-# Words of its own, because the exhibits themselves load torch, and --help should answer at once.
+# Not taken from the exhibits: to import them imports torch, and --help should answer at once.
 ABOUT = {
-    "table1": "Zero-shot beside Visual N-Grams, on aYahoo, ImageNet and SUN.",
-    "table2": "Zero-shot beside people, on Oxford-IIIT Pets.",
-    "table10": "Linear probes on 27 sets, with the paper's 66 models, and the rule for bold.",
+    "table1": "Zero-shot, beside Visual N-Grams, on aYahoo, ImageNet and SUN.",
+    "table2": "Zero-shot, beside people, on Oxford-IIIT Pets.",
+    "table10": "Linear probes on 27 sets, beside the paper's 66 models; the best scores are bold.",
     "table11": "Zero-shot on 27 sets, beside the paper's nine models.",
     "table13": "Retrieval on Flickr30k and MSCOCO, zero-shot, in both directions.",
-    "table14": "Reading: MNIST, SVHN, IIIT5K, Hateful Memes and SST-2.",
-    "table15": "Actions: UCF101, Kinetics-700 and RareAct, averaged over frames.",
+    "table14": "Reading text in images: MNIST, SVHN, IIIT5K, Hateful Memes and SST-2.",
+    "table15": "Actions in videos: UCF101, Kinetics-700 and RareAct, averaged over frames.",
     "table16": "ImageNet and its seven natural shifts.",
-    "table17": "Where was it taken? Nearest neighbours of IM2GPS.",
-    "figure4": "What prompts and their ensembles bring over bare class names.",
+    "table17": "Geolocation: where an image was taken, by nearest neighbours on IM2GPS.",
+    "figure4": "The gain of prompts and prompt ensembles over bare class names.",
     "figure5": "Zero-shot minus a linear probe on ResNet-50's features, set by set.",
     "figure6": "Few-shot probes beside zero-shot.",
-    "figure7": "How many labelled examples per class zero-shot is worth.",
+    "figure7": "The number of labelled examples per class to which zero-shot is equivalent.",
     "figure8": "Zero-shot against the linear probe, with fit and correlation.",
-    "figure9-paper": "The paper's figure 9 from its own points (figure9 trains a ladder of your own).",
+    "figure9-paper": "The paper's figure 9, from its own points (figure9 trains your own models).",
     "figure10": "Mean probe score against compute.",
-    "figure11": "The probe minus Noisy Student EfficientNet-L2's, set by set.",
+    "figure11": "A linear probe minus a probe on Noisy Student EfficientNet-L2, set by set.",
     "figure12": "Transfer against ImageNet score.",
-    "figure13": "Accuracy under natural shift against ImageNet, with 335 models of others.",
-    "figure14": "What adapting to ImageNet, and to the shift's classes, changes.",
-    "figure15": "Few-shot robustness.",
+    "figure13": "Accuracy under natural shift against ImageNet accuracy, with 335 published models.",
+    "figure14": "The effect of adapting to ImageNet, and to the classes of a shift.",
+    "figure15": "Robustness of few-shot classifiers to natural shifts.",
     "figure16": "Breeds of pets by difficulty, for the model and for people.",
     "figure20": "Linear probes set by set, against compute.",
-    "figure21": "Examples, drawn at random, with the top five and the rank of the truth.",
-    "pairs": "Not the paper's: models in pairs on the same samples, with McNemar's test.",
-    "shifts": "Not the paper's: corruptions and renditions made from a set's own pictures.",
+    "figure21": "Random example images, with the top five classes and the rank of the true class.",
+    "pairs": "Not in the paper: pairs of models on the same samples, with McNemar's test.",
+    "shifts": "Not in the paper: corruptions and renditions made from the images of a set.",
     "figure22": "Zero-shot set by set, against compute.",
 }
 
@@ -62,22 +68,21 @@ Models = Annotated[
     list[str] | None,
     typer.Argument(
         parser=paths.model,
-        help="Models: a folder, file, default, hf:ID, open_clip:NAME@TAG, python:MODULE:NAME. None: paper.",
+        help=f"Models: {MODEL_FORMS}. Without models: the paper's numbers and those in OUT.",
     ),
 ]
-DataRoot = Annotated[
-    Path | None, Option("--data-root", parser=paths.path, help="Folder of evaluation sets; see diptych data check.")
-]
 Out = Annotated[
-    Path, Option(parser=paths.path, help="Folder of Results, pages and pictures; what it holds is not measured again.")
+    Path,
+    Option(
+        parser=paths.path, help="Folder for Results, pages and figures; measurements that it holds are not repeated."
+    ),
 ]
 Datasets = Annotated[
     list[str] | None,
-    Option("--dataset", help="Only this set (repeat for several); pairs: otherwise the sets that OUT has results of."),
+    Option("--dataset", help="Only this data set; may be repeated. Default for pairs: the sets with results in OUT."),
 ]
-Precision = Annotated[str, Option(help="fp32 (exact), bf16, or auto (the fastest that the machine does well).")]
 Cache = Annotated[
-    Path | None, Option(parser=paths.path, help="Encoded pictures and classifiers; OUT/cache by default.")
+    Path | None, Option(parser=paths.path, help="Folder for encoded images and classifiers; OUT/cache by default.")
 ]
 
 
@@ -86,6 +91,7 @@ def _make(name: str, about: str) -> None:
 
     def command(
         models: Models = None,
+        model: ModelsOption = None,
         data_root: DataRoot = None,
         out: Out = Path("runs/paper"),
         dataset: Datasets = None,
@@ -97,7 +103,18 @@ def _make(name: str, about: str) -> None:
         heads: Heads = None,
         partial: Partial = False,
     ) -> None:
-        run_exhibits([name], models, data_root, out, dataset, precision, workers, cache, device, partial)
+        run_exhibits(
+            [name],
+            [*(model or ()), *(models or ())],
+            data_root,
+            out,
+            dataset,
+            precision,
+            workers,
+            cache,
+            device,
+            partial,
+        )
 
     command.__doc__ = about
     lines = [f"diptych paper {name}", f"diptych paper {name} ViT-B-32.pt --data-root sets/ --out runs/paper"]
@@ -120,7 +137,7 @@ def run_exhibits(
     device: str,
     partial: bool = False,
 ) -> None:
-    """Measure, print the tables, say where the pages are."""
+    """Measure, print the tables, and name the pages."""
     from diptych.embed.names import check_name
 
     for model in models or []:
@@ -131,9 +148,9 @@ def run_exhibits(
     from diptych.report.table import to_rich
 
     if not models and stated() != (None, None):
-        raise InputError("--activation and --heads belong to a weight file, and no model is named: leave them out")
+        raise InputError("--activation and --heads describe a weight file, but no model is given: leave them out")
     exhibits = get_exhibits(names)
-    kept_only = bool(models) and data_root is None  # then OUT holds what there is to show
+    kept_only = bool(models) and data_root is None  # then all numbers to show are in OUT
     if kept_only and not any((out / "parts").glob("*/*.json")):
         raise InputError(_unmeasured(names[0], models or [], out, "no results"))
     setting = suite_setting([] if kept_only else models, data_root, out, cache, workers, partial)
@@ -155,15 +172,15 @@ def run_exhibits(
             show(to_rich(table))
     print_skipped(made.skipped)
     if models and not kept_only and not made.num_results:
-        if not all(one.absent for one in made.skipped):
-            raise InputError(f"nothing could be measured, for the reasons above; {made.page} has the paper's numbers")
-        announce("none of the sets is there: the page shows no number of these models for it")
+        if not all(row.absent for row in made.skipped):
+            raise InputError(f"nothing could be measured, for the reasons above; {made.page} shows the paper's numbers")
+        announce("none of the sets is there: the page shows no number of these models")
     print(f"the page: {made.page}")
 
 
 def _unmeasured(name: str, models: list[str], out: Path, what: str) -> str:
     command = shlex.join(["diptych", "paper", name, *models, "--out", str(out), "--data-root"])
     return (
-        f"{out} holds {what}: {command} FOLDER measures on the evaluation sets in FOLDER (diptych data check says "
-        "what is there); without models the pages are made from all that --out holds"
+        f"{out} holds {what}: {command} FOLDER measures on the evaluation sets in FOLDER (diptych data check lists "
+        "what is there); without models the pages are made from the results in --out"
     )

@@ -1,4 +1,4 @@
-"""Commands that draw figures 2 and 9 of the paper, from models that they train."""
+"""diptych paper figure2 and figure9: train the models of a figure, and draw it."""
 
 import sys
 from collections.abc import Callable
@@ -6,22 +6,26 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from diptych.cli import paths
-from diptych.cli.common import Option, Seed, Workers, examples, show
+from diptych.cli.common import examples, show
+from diptych.cli.options import Option, Seed, Settings, Workers
 from diptych.cli.paper import paper_app
-from diptych.cli.training import Settings
 
 Data = Annotated[
     list[str] | None,
-    Option("--data", parser=paths.path, help="Pairs as for diptych train; the embedded playground by default."),
+    Option(
+        "--data", parser=paths.path, help="Pairs, as for diptych train; by default the playground, which is generated."
+    ),
 ]
 Sets = Annotated[
     list[str] | None,
-    Option("--evaluate", parser=paths.path, help="Evaluation set, needed with --data; may be repeated."),
+    Option("--evaluate", parser=paths.path, help="Evaluation set; --data needs one; may be repeated."),
 ]
-RecipeName = Annotated[str | None, Option("--recipe", help="Hyper-parameters; quickstart, or compact-rn with --data.")]
-Pictures = Annotated[int | None, Option(min=1, help="Pictures of each set to measure on, evenly spread.")]
-Template = Annotated[str, Option(help="Prompt with {c} for sets given by --evaluate.")]
-BatchSize = Annotated[int | None, Option(min=1, help="Pairs per update.")]
+RecipeName = Annotated[
+    str | None, Option("--recipe", help="Hyper-parameters; by default quickstart, or compact-rn with --data.")
+]
+Pictures = Annotated[int | None, Option(min=1, help="Images of each set to measure on, evenly spread.")]
+Template = Annotated[str, Option(help="Prompt with {c} for the sets of --evaluate.")]
+BatchSize = Annotated[int | None, Option(min=1, help="Pairs per update, over all processes.")]
 
 
 @paper_app.command(
@@ -31,13 +35,11 @@ BatchSize = Annotated[int | None, Option(min=1, help="Pairs per update.")]
     )
 )
 def figure2(
-    out: Annotated[Path, Option(parser=paths.path, help="Folder of the figure and of its runs.")] = Path(
-        "runs/figure2"
-    ),
+    out: Annotated[Path, Option(parser=paths.path, help="Folder for the figure and its runs.")] = Path("runs/figure2"),
     data: Data = None,
     evaluate: Sets = None,
     recipe: RecipeName = None,
-    pairs: Annotated[int | None, Option(help="Pairs per contestant; 60,000, or 200,000 with --data.")] = None,
+    pairs: Annotated[int | None, Option(help="Pairs per objective; 60,000 by default, or 200,000 with --data.")] = None,
     batch_size: BatchSize = None,
     pictures: Pictures = None,
     template: Template = "a photo of a {c}.",
@@ -45,9 +47,9 @@ def figure2(
     workers: Workers = None,
     settings: Settings = None,
 ) -> None:
-    """Compare predictive and contrastive objectives: accuracy against pictures seen, at doubling numbers.
+    """Compare predictive and contrastive objectives: accuracy against the number of images seen.
 
-    Four trainings one after another. Stopped by Ctrl-C or SIGTERM, the same command goes on.
+    It trains four models one after another. After Ctrl-C or SIGTERM, run the same command again to resume.
     """
     from diptych.paper.training.figure2 import run_figure2
     from diptych.paper.training.setting import base_run, sets
@@ -67,16 +69,14 @@ def figure2(
     )
 )
 def figure9(
-    out: Annotated[Path, Option(parser=paths.path, help="Folder of the figure and of its runs.")] = Path(
-        "runs/figure9"
-    ),
+    out: Annotated[Path, Option(parser=paths.path, help="Folder for the figure and its runs.")] = Path("runs/figure9"),
     data: Data = None,
     evaluate: Sets = None,
     recipe: RecipeName = None,
-    pairs: Annotated[int | None, Option(help="Pairs per model; 100,000, or 300,000 with --data.")] = None,
+    pairs: Annotated[int | None, Option(help="Pairs per model; 100,000 by default, or 300,000 with --data.")] = None,
     batch_size: BatchSize = None,
     size: Annotated[
-        list[float] | None, Option(help="Factor on width and resolution, its square on depth; may be repeated.")
+        list[float] | None, Option(help="Factor for width and resolution, its square for depth; may be repeated.")
     ] = None,
     pictures: Pictures = None,
     template: Template = "a photo of a {c}.",
@@ -84,9 +84,9 @@ def figure9(
     workers: Workers = None,
     settings: Settings = None,
 ) -> None:
-    """Train a ladder of image towers and fit error against compute with a power law.
+    """Train image towers of several sizes, and fit error against compute with a power law.
 
-    Five trainings one after another. Stopped by Ctrl-C or SIGTERM, the same command goes on.
+    It trains five models one after another. After Ctrl-C or SIGTERM, run the same command again to resume.
     """
     from diptych.paper.training.figure9 import SIZES, run_figure9
     from diptych.paper.training.setting import base_run, sets
@@ -102,9 +102,9 @@ def figure9(
 
 
 def _show(done: Any, tables: Callable[[Any], list[Any]]) -> None:
-    """A Figure2's or Figure9's tables and files; where it was stopped, how to go on."""
+    """Print the tables and files of a Figure2 or Figure9; if it was stopped, how to resume."""
     if done is None:
-        print("stopped; all is saved, and the same command goes on", file=sys.stderr)
+        print("stopped; everything is saved: run the same command again to resume", file=sys.stderr)
         return
     for table in tables(done):
         show(table)

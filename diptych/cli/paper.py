@@ -1,4 +1,4 @@
-"""Commands that make a table or figure of the paper."""
+"""diptych paper: the group of its commands, and table12."""
 
 from pathlib import Path
 from typing import Annotated
@@ -18,12 +18,13 @@ app.add_typer(paper_app, name="paper")
 def table12(
     yfcc: Annotated[Path, typer.Argument(parser=paths.path, help="Results of the model trained on YFCC.")],
     sample: Annotated[
-        Path, typer.Argument(parser=paths.path, help="Results of the same model trained on as many other pairs.")
+        Path,
+        typer.Argument(parser=paths.path, help="Results of the same model trained on the same number of other pairs."),
     ],
 ) -> None:
-    """Compare two models of the YFCC ablation (appendix D), with the paper's numbers beside.
+    """Compare two models of the YFCC ablation (appendix D), beside the paper's numbers.
 
-    Train both with --recipe yfcc and measure them with diptych evaluate. Rows that were not measured stay empty.
+    Train both with --recipe yfcc, and measure them with diptych evaluate. Rows without a measurement stay empty.
     """
     from diptych.paper.training.table12 import table12, table12_rows
     from diptych.records import read_results

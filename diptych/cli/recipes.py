@@ -1,4 +1,4 @@
-"""diptych recipes: all of them, or the one that suits some data on this machine."""
+"""diptych recipes: list all recipes, or choose one for some data on this machine."""
 
 import dataclasses
 import json
@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from diptych.cli import paths
-from diptych.cli.common import PAIRS_HELP, Number, announce, app, examples, show
+from diptych.cli.common import announce, app, examples, show
+from diptych.cli.options import PAIRS_HELP, Number
 
 if TYPE_CHECKING:
     from diptych.recipes.guidance import Advice
@@ -17,13 +18,15 @@ if TYPE_CHECKING:
 @app.command(epilog=examples("diptych recipes", "diptych recipes --pairs 60000"))
 def recipes(
     data: Annotated[list[str] | None, typer.Argument(parser=paths.path, help=PAIRS_HELP)] = None,
-    pairs: Annotated[Number, typer.Option(help="Different pairs that you have; without it DATA is counted.")] = None,
-    json_lines: Annotated[bool, typer.Option("--json", help="One JSON object, for other programs.")] = False,
+    pairs: Annotated[
+        Number, typer.Option(help="Number of different pairs that you have; without it, DATA is counted.")
+    ] = None,
+    json_lines: Annotated[bool, typer.Option("--json", help="Print one JSON object, for other programs.")] = False,
 ) -> None:
-    """List all recipes, or say which one suits DATA or so many pairs here.
+    """List all recipes, or recommend one for DATA, or for a number of pairs, on this machine.
 
-    With DATA or --pairs each candidate makes a few updates on made-up pictures: that gives the time. The accuracy is
-    that of measured or published runs, each with its source.
+    With DATA or --pairs, each candidate makes a few updates on generated images to measure the time. Accuracies are
+    those of measured or published runs, each with its source.
     """
     from diptych.recipes.guidance import candidates, choose, measured_config, recipe_rows
 
@@ -59,7 +62,7 @@ def _print_advice(num_pairs: int, plans: "dict[str, Plan]", advice: "Advice") ->
     from diptych.recipes.guidance import EPOCHS
 
     print(f"pairs      {num_pairs:,}, each seen {EPOCHS} times")
-    print(f"recipe     {advice.recipe or 'none: do not train from scratch; the lines instead below say what to do'}")
+    print(f"recipe     {advice.recipe or 'none: do not train from scratch; see the lines `instead` below'}")
     print(f"reason     {advice.reason}")
     for recipe, plan in plans.items():
         print(f"time here  {recipe}: {plan.time} ({'; '.join(plan.cost.notes)})")
@@ -86,5 +89,7 @@ def _list(rows: list[dict[str, Any]]) -> Any:
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         numbers = (row["parameters"], row["image_size"], row["batch"])
-        table.add_row(row["recipe"], row["for"], *("as --init" if one is None else f"{one:,}" for one in numbers))
+        table.add_row(
+            row["recipe"], row["for"], *("as --init" if number is None else f"{number:,}" for number in numbers)
+        )
     return table

@@ -1,10 +1,13 @@
-"""diptych evaluate --suite paper: all that the data at hand allows, in one report."""
+"""diptych suite: every task of the paper on every evaluation set at hand, in one report."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Annotated
 
+from diptych.cli import paths
 from diptych.cli.common import (
     announce,
+    app,
+    examples,
     print_skipped,
     refuse_equal_names,
     refuse_unwritable_folder,
@@ -12,17 +15,64 @@ from diptych.cli.common import (
     show,
     suite_setting,
 )
+from diptych.cli.options import (
+    Activation,
+    DataRoot,
+    Datasets,
+    Device,
+    Heads,
+    Models,
+    ModelsOption,
+    Option,
+    Partial,
+    Precision,
+    Tasks,
+    Workers,
+)
 from diptych.errors import InputError
 
-if TYPE_CHECKING:
-    from diptych.evalsets.card import Card
-    from diptych.evaluate.suite import Skipped
 
-SUITES = ("paper",)
+@app.command(
+    epilog=examples(
+        "diptych suite default --data-root sets/ --out runs/paper",
+        "diptych suite runs/mine/model hf:openai/clip-vit-base-patch32 --data-root sets/ --out runs/paper",
+        "diptych suite ViT-B-32.pt --data-root sets/ --dataset CIFAR10 --task zero_shot --task linear_probe",
+    )
+)
+def suite(
+    models: Models = None,
+    model: ModelsOption = None,
+    data_root: DataRoot = None,
+    out: Annotated[
+        Path, Option(parser=paths.path, help="Folder for results.jsonl, predictions/ and report.html.")
+    ] = Path("runs/paper"),
+    dataset: Datasets = None,
+    task: Tasks = None,
+    precision: Precision = "fp32",
+    workers: Workers = 1,
+    device: Device = "auto",
+    activation: Activation = None,
+    heads: Heads = None,
+    partial: Partial = False,
+) -> None:
+    """Measure models by every task of the CLIP paper on every evaluation set at hand, and write one report.
+
+    Tasks: zero-shot, linear and few-shot probes, retrieval, natural shifts, videos, geolocation and more, each on the
+    sets of --data-root to which it applies. --task and --dataset choose some of them. Sets that are missing are named.
+
+    The report, OUT/report.html, shows each table and figure of the paper that has a measured number, with the paper's
+    own numbers beside it. All Results are in OUT/results.jsonl.
+
+    Run the same command again to resume: finished measurements are kept as long as model, data and task are the same.
+    Models that are measured into the same OUT stand beside each other in the report.
+
+    To start without a download: diptych data embedded sets/ writes ten small sets.
+    """
+    names = [*(model or ()), *(models or ())]
+    run_suite_command(names, data_root, out, task, dataset, precision, workers, device, partial)
 
 
 def run_suite_command(
-    suite: str,
     models: list[str],
     data_root: Path | None,
     out: Path,
@@ -40,6 +90,8 @@ def run_suite_command(
         check_name(name)
 
     from diptych.embed import load
+    from diptych.evalsets.opening import find_folder
+    from diptych.evaluate.choosing import choose_cards
     from diptych.evaluate.suite import read_all, run_suite
     from diptych.evaluate.tasks.table import USUAL, get_tasks
     from diptych.paper.exhibits import EXHIBITS
@@ -47,16 +99,16 @@ def run_suite_command(
     from diptych.paper.summary import SUMMARY
     from diptych.report.table import to_rich
 
-    if suite not in SUITES:
-        raise InputError(f"there is no suite {suite!r}; there is {', '.join(SUITES)}")
     if not models:
-        raise InputError("nothing to measure: diptych evaluate MODEL --suite paper --data-root FOLDER")
+        raise InputError("nothing to measure: diptych suite MODEL --data-root FOLDER")
     setting = suite_setting(models, data_root, out, None, workers, partial)
     chosen = get_tasks(tasks or USUAL)
     cards, skipped = choose_cards(setting.data, sets)
+    present = [card.title for card in cards if find_folder(card, setting.data) is not None]
+    announce(f"{len(present)} of {len(cards)} sets are there: {', '.join(present)}")
     refuse_unwritable_folder(out)
     where = None if device == "auto" else device
-    if len(models) > 1:  # a wrong name is found now, not after hours with the first model
+    if len(models) > 1:  # a wrong name is an error now, not after hours with the first model
         refuse_equal_names(models, [load(name, where, precision).name for name in models])
     for name in models:
         encoder = load(name, where, precision)
@@ -64,7 +116,7 @@ def run_suite_command(
             done = run_suite(encoder, chosen, cards, setting, out, announce=announce)
         skipped += done.skipped
         if done.kept:
-            announce(f"{encoder.name}: {done.kept} measured before, still true of this model and data, and kept")
+            announce(f"{encoder.name}: {done.kept} measured before with the same model and data, and kept")
     results = read_all(out)
     made = write([SUMMARY, *EXHIBITS.values()], results, out, skipped, data=setting.data)
     shown = dict(made.shown)
@@ -73,38 +125,5 @@ def run_suite_command(
         show(to_rich(table))
     print_skipped(skipped)
     if not results:
-        raise InputError(f"nothing could be measured, for the reasons above; they stand in {made.page}, too")
+        raise InputError(f"nothing could be measured, for the reasons above; {made.page} lists them")
     print(f"results: {out / 'results.jsonl'}\nthe report: {made.page}")
-
-
-def choose_cards(root: Path, names: list[str] | None) -> "tuple[list[Card], list[Skipped]]":
-    """The cards of the sets to measure, all or those of these names; says which of them are there.
-
-    Beside them, folders of the root that are no evaluation sets, with the reasons.
-
-    Raises:
-        InputError: there is no set of a name, or none of them is there.
-    """
-    from diptych.evalsets.cards import CARDS, get_card
-    from diptych.evalsets.opening import find_folder, missing
-    from diptych.evalsets.user_sets import own_sets
-    from diptych.evaluate.suite import Skipped
-
-    found, refused = own_sets(root)
-    if broken := [name for name in names or () if name in refused]:
-        raise InputError(f"{broken[0]} cannot be measured: {refused[broken[0]]}")
-    own = {card.name: card for card in found}
-    try:
-        cards = [own.get(name) or get_card(name) for name in names] if names else [*CARDS.values(), *own.values()]
-    except InputError as error:
-        raise InputError(f"{error} In {root} lie, too: {', '.join(own)}" if own else str(error)) from error
-    present = [card for card in cards if find_folder(card, root) is not None]
-    if not present and names:
-        raise InputError("; ".join(missing(card, root) for card in cards))
-    if not present:
-        raise InputError(
-            f"there is no evaluation set in {root}: diptych data check says where to get them, diptych data embedded "
-            "writes ten small ones" + "".join(f"; {name}: {reason}" for name, reason in refused.items())
-        )
-    announce(f"{len(present)} of {len(cards)} sets are there: {', '.join(card.title for card in present)}")
-    return cards, [Skipped("any task", name, reason) for name, reason in refused.items()] if names is None else []

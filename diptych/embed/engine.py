@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 from collections.abc import Callable, Generator, Iterator, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from diptych.data.evaluation_batches import evaluation_batches, without_image
 from diptych.data.source import Source
 from diptych.data.tally import Tally
 from diptych.data.transforms import Preprocessing
+from diptych.embed.about import about
 from diptych.embed.encoder import Encoder
 from diptych.embed.pictures import encode_apart, in_short
 from diptych.errors import ConfigError, DataError, ImageError
@@ -113,13 +114,12 @@ def image_function(encoder: Encoder, kind: str) -> Callable[..., torch.Tensor]:
     Raises:
         ConfigError: the encoder gives none of that kind.
     """
-    pixels = isinstance(encoder, PixelEncoder)
-    names = {"embeddings": "encode_pixels" if pixels else "encode_images"}
-    names["features"] = "pixel_features" if pixels else "image_features"
-    function = getattr(encoder, names[kind], None)
-    if function is None:
-        raise ConfigError(f"{encoder.name} gives no {kind} of pictures: it lacks {names[kind]}")
-    return function
+    if kind == "features" and not about(encoder).has_features:
+        raise ConfigError(f"{encoder.name} gives no features of images")
+    given: Any = encoder
+    if isinstance(encoder, PixelEncoder):
+        return given.encode_pixels if kind == "embeddings" else given.pixel_features
+    return given.encode_images if kind == "embeddings" else given.image_features
 
 
 def _unless_empty(batches: Iterator[EncodedBatch], share: "_Share", where: str) -> Iterator[EncodedBatch]:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from PIL import Image
 
+from diptych.embed.about import About
 from diptych.embed.encoder import Picture
 from diptych.embed.pictures import OnError, embed_pictures, guarded
 from diptych.errors import ConfigError, WeightsError
@@ -29,7 +30,7 @@ class ForeignEncoder:
     Attributes:
         name: what results call it.
         device: where it computes.
-        logit_scale: exp(t); 100 where the model has none.
+        logit_scale: exp(t); None where the model has none.
         fingerprint, image_fingerprint: of its weights, and of how pictures are prepared.
     """
 
@@ -71,6 +72,14 @@ class ForeignEncoder:
         self.image_fingerprint = digest.hexdigest()
         self.fingerprint = hashlib.sha256(f"{self.image_fingerprint} {tokenizing}".encode()).hexdigest()
         self.logit_scale = _logit_scale(network)
+        self.about = About(
+            no_texts=None if texts is not None else self._why_no_texts(),
+            has_features=features is not None,
+            logit_scale=self.logit_scale,
+            image_fingerprint=self.image_fingerprint,
+            text_fingerprint=self.fingerprint,
+            device=self.device,
+        )
 
     def __repr__(self) -> str:
         parameters = sum(parameter.numel() for parameter in self._network.parameters())
@@ -99,11 +108,14 @@ class ForeignEncoder:
             WeightsError: it is a model of pictures alone.
         """
         if self._texts is None:
-            reason = self._no_texts and f" ({self._no_texts})"
-            raise WeightsError(f"{self.name} encodes pictures alone{reason}: probes can measure it, zero-shot cannot")
+            raise WeightsError(f"{self.name} {self.about.no_texts}")
         with torch.inference_mode():
             parts = [self._texts(texts[at : at + BATCH_SIZE]).float().cpu() for at in range(0, len(texts), BATCH_SIZE)]
         return normalised(torch.cat(parts)).clone()
+
+    def _why_no_texts(self) -> str:
+        reason = self._no_texts and f" ({self._no_texts})"
+        return f"encodes images alone{reason}: probes can measure it, zero-shot cannot"
 
     def _each(
         self,
@@ -150,12 +162,12 @@ def import_library(module: str, package: str) -> Any:
         raise ConfigError(f"{package} is installed, but cannot be imported: {reason(error)}") from error
 
 
-def _logit_scale(network: torch.nn.Module) -> float:
-    """What cosines are multiplied with: exp(t); ALIGN divides by its temperature; 100 where nothing tells."""
+def _logit_scale(network: torch.nn.Module) -> float | None:
+    """What cosines are multiplied with: exp(t); ALIGN divides by its temperature; None if nothing tells."""
     scale, temperature = (getattr(network, name, None) for name in ("logit_scale", "temperature"))
     if isinstance(scale, torch.Tensor):
         return float(scale.detach().exp())
-    return 1 / float(temperature.detach()) if isinstance(temperature, torch.Tensor) else 100.0
+    return 1 / float(temperature.detach()) if isinstance(temperature, torch.Tensor) else None
 
 
 def _settings(network: torch.nn.Module) -> str:

@@ -1,15 +1,18 @@
 """A CLIP with everything that its numbers depend on: weights, tokenizer, preprocessing."""
 
+import dataclasses
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from numbers import Integral
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from diptych.data.tokenizer import Tokenizer
 from diptych.data.transforms import Preprocessing, evaluation_pixels, normalise
+from diptych.embed.about import About, weights_state
 from diptych.embed.encoder import Picture
 from diptych.embed.folder import write_folder
 from diptych.embed.pictures import OnError, embed_pictures
@@ -20,6 +23,9 @@ from diptych.model.flops import image_flops
 from diptych.model.presets import architecture_name
 
 BATCH_SIZE = 256
+PRECISIONS = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
+_PREDICTS = "predicts captions and embeds none: measure it with PredictiveZeroShot"
+_NO_TOKENIZER = "came without a tokenizer: put its tokenizer.json beside the weights"
 
 
 class Model:
@@ -59,6 +65,7 @@ class Model:
         self.tokenizer = tokenizer
         self.preprocessing = preprocessing
         self.name = name
+        self._about: tuple[Any, About] | None = None
 
     def __repr__(self) -> str:
         """Name, architecture, size, and where and how it computes."""
@@ -80,33 +87,30 @@ class Model:
         return self.clip.logit_scale.detach().double().exp().item()
 
     @property
-    def fingerprint(self) -> str | None:
-        """Changes whenever a text's embedding could: weights of the text tower, tokenizer, precision. None without one.
+    def about(self) -> About:
+        """What the model can do and what its numbers depend on; computed again only after its weights changed."""
+        state = (weights_state(self.clip), self.preprocessing, self.tokenizer)
+        if self._about is None or self._about[0] != state:
+            self._about = (state, self._describe())
+        return self._about[1]
 
-        Read from the weights at each access, because training changes them; 0.1 s for ViT-B/32.
+    @property
+    def fingerprint(self) -> str | None:
+        """Changes whenever a text's embedding could: weights of the text tower, tokenizer, precision.
+
+        None without a tokenizer.
         """
-        if self.tokenizer is None:
-            return None
-        digest = hashlib.sha256(f"{self.tokenizer.fingerprint} {self.clip.config}".encode())
-        for name, tensor in self.clip.state_dict().items():
-            if not name.startswith("visual."):
-                digest.update(name.encode() + str(tensor.dtype).encode())
-                digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
-        return digest.hexdigest()
+        return self.about.text_fingerprint
+
+    @property
+    def image_fingerprint(self) -> str | None:
+        """Changes whenever an image's embedding could: weights of the image tower, preprocessing, precision."""
+        return self.about.image_fingerprint
 
     @property
     def gflops(self) -> float:
-        """Billions of multiply-adds of the image tower for one picture, as the paper's figures count compute."""
+        """Billions of multiply-adds of the image tower for one image, as the paper's figures count compute."""
         return image_flops(self.clip.config) / 2e9
-
-    @property
-    def image_fingerprint(self) -> str:
-        """Changes whenever a picture's embedding could: weights of the image tower, preprocessing, precision."""
-        digest = hashlib.sha256(f"{self.preprocessing} {self.clip.config}".encode())
-        for name, tensor in self.clip.visual.state_dict().items():
-            digest.update(name.encode() + str(tensor.dtype).encode())
-            digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
-        return digest.hexdigest()
 
     def encode_images(
         self, pictures: Iterable[Picture], batch_size: int = BATCH_SIZE, *, on_error: OnError = "raise"
@@ -161,10 +165,10 @@ class Model:
             WeightsError: the model came without a tokenizer.
             ConfigError: it predicts captions and has no embeddings of them.
         """
-        if not hasattr(self.clip, "encode_text"):
-            raise ConfigError(f"{self.name} predicts captions and embeds none: measure it with PredictiveZeroShot")
+        if not self._embeds_texts:
+            raise ConfigError(f"{self.name} {_PREDICTS}")
         if self.tokenizer is None:
-            raise WeightsError(f"{self.name} came without a tokenizer: put its tokenizer.json beside the weights")
+            raise WeightsError(f"{self.name} {_NO_TOKENIZER}")
         tokens, lengths = self.tokenizer(texts, truncate=truncate)
         order = lengths.argsort(stable=True)
         batches = ((tokens[rows], lengths[rows]) for rows in _batches(order, batch_size))
@@ -185,6 +189,31 @@ class Model:
             ConfigError: there is no such precision.
         """
         write_folder(expanded(folder), self.clip, self.tokenizer, self.preprocessing, precision)
+
+    @property
+    def _embeds_texts(self) -> bool:
+        """Predictive models of figure 2 have no text tower."""
+        return hasattr(self.clip, "encode_text")
+
+    def _describe(self) -> About:
+        no_texts = _NO_TOKENIZER if self.tokenizer is None else None
+        about = About(
+            no_texts=no_texts if self._embeds_texts else _PREDICTS,
+            has_features=True,
+            projects_features=True,
+            takes_pixels=True,
+            logit_scale=self.logit_scale if hasattr(self.clip, "logit_scale") else None,
+            image_fingerprint=_digest(f"{self.preprocessing} {self.clip.config}", self.clip.visual.state_dict()),
+            gflops=self.gflops,
+            precision=PRECISIONS.get(self.clip.dtype, str(self.clip.dtype)),
+            device=self.device,
+            tokenizer=self.tokenizer,
+        )
+        if self.tokenizer is None:
+            return about
+        text = {key: value for key, value in self.clip.state_dict().items() if not key.startswith("visual.")}
+        mark = _digest(f"{self.tokenizer.fingerprint} {self.clip.config}", text)
+        return dataclasses.replace(about, text_fingerprint=mark)
 
     def _from_pictures(
         self,
@@ -223,6 +252,14 @@ class Model:
             parts = [function(batch).float().cpu() for batch in batches]
         # A clone is an ordinary tensor, which a caller may train on; those made in inference mode are not.
         return torch.cat(parts).clone() if parts else torch.empty(0, dim)
+
+
+def _digest(words: str, weights: Mapping[str, torch.Tensor]) -> str:
+    digest = hashlib.sha256(words.encode())
+    for name, tensor in weights.items():
+        digest.update(name.encode() + str(tensor.dtype).encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _batches(rows: torch.Tensor, batch_size: int) -> Iterator[torch.Tensor]:

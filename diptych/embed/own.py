@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from diptych.data.decoding import decode_image
+from diptych.embed.about import About, about_object
 from diptych.embed.encoder import Picture
 from diptych.embed.pictures import OnError, blank_picture, encode_apart, error_reporter, in_batches, in_short, scattered
 from diptych.errors import DiptychError, ImageError, InputError, ShapeError
@@ -64,6 +65,12 @@ class OwnEncoder:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name!r}, {type(self.own).__name__})"
+
+    @property
+    def about(self) -> About:
+        """What the object can do: its own record if it has one, otherwise what its attributes tell."""
+        stated = getattr(self.own, "about", None)
+        return stated if isinstance(stated, About) else about_object(self)
 
     def __getattr__(self, attribute: str) -> Any:
         if attribute == "own" or attribute in (*_UNIT, *_FREE):  # own: not yet there, as while it is being copied

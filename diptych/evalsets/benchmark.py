@@ -221,7 +221,7 @@ def _open_wds(path: Path, split: str) -> tuple[list[str], list[str], Source]:
         splits = ", ".join(sorted(file.parent.name for file in path.glob(f"*/{SHARD_COUNT_FILE}")))
         lacks = f"{path} lacks {', '.join(missing)}; its splits are: {splits or 'none'}"
         if (path / _TYPE_FILE).is_file() and _read_lines(path / _TYPE_FILE) == ["retrieval"]:
-            lacks += ". It has captions instead of classes: --suite paper --task retrieval measures it"
+            lacks += ". It has captions instead of classes: diptych suite --task retrieval measures it"
         raise DataError(lacks)
     class_names = _read_lines(named[0])
     templates = [line for line in _read_lines(named[1]) if line]

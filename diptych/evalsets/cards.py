@@ -28,3 +28,23 @@ def get_card(name: str) -> Card:
     names = list(dict.fromkeys(called[match].name for match in near))
     hint = f"did you mean {' or '.join(names)}?" if names else f"there are {', '.join(CARDS)}"
     raise InputError(f"there is no card for {name!r}: {hint}")
+
+
+def is_paper_set(name: str) -> bool:
+    """Whether a set of this name is one of the paper's; all others are sets of users."""
+    return name in CARDS
+
+
+def home_of(card: Card) -> Card:
+    """The set of which a card is a natural shift, whose classes and training images stand for it; else the card."""
+    return card if card.shift_of is None else CARDS[card.shift_of]
+
+
+def has_shifts(card: Card) -> bool:
+    """Whether there are natural shifts of a set."""
+    return any(other.shift_of == card.name for other in CARDS.values())
+
+
+def subsets_of(card: Card) -> tuple[str, ...]:
+    """The natural shifts of a set that have some of its classes alone, by name."""
+    return tuple(other.name for other in CARDS.values() if other.shift_of == card.name and other.is_subset)

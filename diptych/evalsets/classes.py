@@ -9,16 +9,13 @@ import functools
 import re
 from collections.abc import Mapping, Sequence
 
-from diptych.evalsets.archives.class_folders import COUNTRY_CODES
-from diptych.evalsets.archives.folders import CALTECH101_NAMES, EUROSAT_NAMES
+from diptych.evalsets.cards import CARDS, has_shifts
 from diptych.evalsets.imagenet_classes import shift_classes, synonyms, wordnet_ids
 from diptych.evalsets.prompts import get_prompts, plain_name
 
 _ARTICLE = re.compile(r"^\W*(a|an|the)[\W_]+", re.IGNORECASE)
 _NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
-_OF_ARCHIVES = {"Caltech101": CALTECH101_NAMES, "EuroSAT": EUROSAT_NAMES}
-_NUMBERED = ("CIFAR10", "CIFAR100", "FER2013", "GTSRB", "ImageNet", "MNIST", "SVHN")
-"""Sets whose authors number the classes from 0 in the order of the prompts table: there a number names a class."""
+# A row of the prompts table is that of the card of its name; cards of the same classes share it.
 
 
 def match_classes(row: str, names: Sequence[str]) -> tuple[int | None, ...]:
@@ -77,7 +74,7 @@ def labels_are_the_cards(row: str) -> bool:
     Its authors number the classes so, or the order is that of the alphabet, which copies without a list use.
     """
     names = [several[0] for several in get_prompts(row).class_names]
-    if row in _NUMBERED:
+    if CARDS[row].is_numbered:
         return True
     written = [name.lower().replace(" ", "_") for name in names]
     return written == sorted(written) and not any(name.isdigit() for name in names)
@@ -85,7 +82,7 @@ def labels_are_the_cards(row: str) -> bool:
 
 def _by_number(row: str, names: Sequence[str]) -> tuple[int | None, ...] | None:
     """Classes of a list of numbers ("00000", "1", ...), where the set's authors number the classes."""
-    if row not in _NUMBERED or not all(name.isascii() and name.isdigit() and len(name) < 8 for name in names):
+    if not CARDS[row].is_numbered or not all(name.isascii() and name.isdigit() and len(name) < 8 for name in names):
         return None
     count, numbers = len(get_prompts(row).class_names), [int(name) for name in names]
     if len(set(numbers)) < len(numbers):
@@ -144,9 +141,9 @@ def _known(row: str) -> Mapping[str, frozenset[int]]:
     several = get_prompts(row).class_names
     called = [list(names) for names in several]
     first = {plain_name(names[0]): label for label, names in enumerate(several)}
-    for archive, name in _OF_ARCHIVES.get(row, {}).items():
+    for archive, name in CARDS[row].archive_names.items():
         called[first[plain_name(name)]].append(archive)
-    for label, code in enumerate(COUNTRY_CODES if row == "Country211" else ()):
+    for label, code in enumerate(CARDS[row].class_codes):
         called[label].append(code)
     for names in called:
         if names[0].isdigit() and int(names[0]) < len(_NUMBERS):
@@ -163,6 +160,7 @@ def _known(row: str) -> Mapping[str, frozenset[int]]:
 
 def _of_imagenet(row: str) -> Sequence[int]:
     """Of each class of a row the one of ImageNet's 1,000 that it is; nothing where the classes are others."""
-    if row == "ImageNet":
-        return range(1000)
-    return [index for (index,) in shift_classes(row)] if row in ("ImageNet-A", "ImageNet-R") else ()
+    card = CARDS[row]
+    if has_shifts(card):
+        return range(card.num_classes)
+    return [index for (index,) in shift_classes(row)] if card.is_subset and not card.has_own_names else ()

@@ -9,7 +9,7 @@ from typing import Any
 from diptych.data.parquet_process import ParquetError, describe, read_batches
 from diptych.data.samples import read_file
 from diptych.errors import DataError
-from diptych.evalsets.archives.class_folders import COUNTRY_CODES
+from diptych.evalsets.archive_class_names import COUNTRY_CODES
 from diptych.evalsets.archives.reading import inside, shuffled
 from diptych.evalsets.derived import Draft, draw
 from diptych.evalsets.prompts import get_prompts

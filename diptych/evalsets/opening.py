@@ -31,6 +31,7 @@ from diptych.evalsets.parquet_sets import is_parquet_set, open_parquet, parquet_
 from diptych.evalsets.prompts import DEFAULT_TEMPLATES, Prompts, get_prompts
 from diptych.evalsets.set_sources import PairsSource, RelabelledSource
 from diptych.evalsets.splits import SHARD_COUNT_FILE, split_folder
+from diptych.evalsets.video_frames import VideoSource
 from diptych.files import expanded
 
 logger = logging.getLogger(__name__)
@@ -58,7 +59,7 @@ def open_card(card: Card, root: str | Path, split: str = "test", *, fold: int | 
     if folder is None:
         raise DataError(missing(card, root))
     if card.task == "retrieval" and _holds_pairs(card, folder, split):
-        return from_source(card, PairsSource(_pairs(folder, split), _MOST_CAPTIONS.get(card.name)), split)
+        return from_source(card, PairsSource(_pairs(folder, split), card.max_captions), split)
     if fold is None and (folder / CLASS_NAMES_FILE).exists():
         return with_card(open_benchmark(folder, split), card)
     if fold is None and is_parquet_set(folder, split):
@@ -81,13 +82,39 @@ def open_card(card: Card, root: str | Path, split: str = "test", *, fold: int | 
         ) from error
 
 
-_MOST_CAPTIONS = {"MSCOCO": 5}
-"""Of a picture, as the archive's reader takes them: the first ones count."""
+def open_frames(
+    card: Card, root: str | Path, split: str = "test", num_frames: int = 8, *, fold: int | None = None
+) -> Benchmark:
+    """Open a video set with several frames of each clip; `open_card` gives the middle frame of each.
+
+    Args:
+        card: which set.
+        root: the folder that holds the sets, as for `open_card`.
+        split: "train" or "test".
+        num_frames: of each clip, spread evenly; a clip with fewer gives all that it has.
+        fold: which of the set's divisions, from 1; None for the usual one.
+    Returns:
+        A Benchmark whose samples have {"clip": the video's key} in their metadata. A damaged clip is one Broken.
+    Raises:
+        DataError: the set is not there, has no such split, or is not there as videos.
+    Source: CLIP paper, appendix E.3 (table 15): zero-shot predictions averaged over frames.
+    """
+    if num_frames < 1:
+        raise DataError(f"{num_frames} frames of each clip were asked for; ask for one or more")
+    folder = find_folder(card, root)
+    if folder is None:
+        raise DataError(missing(card, root))
+    layout = find_layout(card, folder)
+    source = read_layout(card, layout, folder, split, fold) if layout else None
+    if layout is None or not isinstance(source, VideoSource):
+        raise DataError(f"{card.title} in {folder} is not there as videos, so that it has no more than one frame each")
+    words = layout.words(folder) if layout.words else None
+    return from_source(card, dataclasses.replace(source, num_frames=num_frames), split, words)
 
 
 def _holds_pairs(card: Card, folder: Path, split: str) -> bool:
     """Whether a set for retrieval is one's own, or a copy with a folder for each split: shards, files side by side."""
-    if card.name not in LAYOUTS:
+    if not LAYOUTS.get(card.name):
         return True
     return (folder / split).is_dir() and find_layout(card, folder) is None and not is_parquet_set(folder, split)
 
@@ -283,6 +310,6 @@ def _said_of(row: str, name: str) -> str:
 
 def _as_in_archive(card: Card, source: Source) -> Source:
     """With what the reader of the archive does to pictures."""
-    if card.name != "ObjectNet" or isinstance(getattr(source, "source", source), BorderlessSource):
+    if not card.has_border or isinstance(getattr(source, "source", source), BorderlessSource):
         return source
     return BorderlessSource(source)

@@ -122,11 +122,6 @@ def _card(folder: Path, task: str, num_classes: int, splits: dict[str, int], met
         num_classes=num_classes,
         splits=splits,
         metric=metric,
-        paper_sizes=None,
-        prompts=None,
-        folders=(),
         homepage=str(folder),
-        hub=None,
         split_rule="as its folder has them",
-        group="other",
     )

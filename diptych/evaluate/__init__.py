@@ -1,14 +1,20 @@
-"""Measure an Encoder: metrics, intervals, and evaluators that yield Results."""
+"""Measure an Encoder: metrics, intervals, and evaluators that yield Results.
 
+The package is also a function, `diptych.evaluate(model, sets, tasks=["zero_shot"], ...)`, which returns Results;
+`help(diptych.evaluate.evaluate)` describes it.
+"""
+
+import sys
 from typing import TYPE_CHECKING
 
-from diptych.lazy import lazy_names
+from diptych.lazy import CallablePackage, lazy_names
 
 if TYPE_CHECKING:
     from diptych.embed.encoder import Evaluator
     from diptych.evaluate.classify.pictures import classify_pictures
     from diptych.evaluate.classify.rows import Classified, print_classified
     from diptych.evaluate.commands import evaluate_benchmarks
+    from diptych.evaluate.evaluation import evaluate
     from diptych.evaluate.metrics.classification import (
         accuracy,
         accuracy_top_k,
@@ -26,6 +32,7 @@ if TYPE_CHECKING:
     )
     from diptych.evaluate.metrics.statistics import clopper_pearson
     from diptych.evaluate.predictions import read_predictions, write_predictions
+    from diptych.evaluate.probe.linear_probe import LinearProbe
     from diptych.evaluate.provenance import run_record
     from diptych.evaluate.tables import zero_shot_table
     from diptych.evaluate.zero_shot.classifier import ZeroShotClassifier
@@ -36,6 +43,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Classified",
     "Evaluator",
+    "LinearProbe",
     "Paired",
     "PredictiveZeroShot",
     "ZeroShot",
@@ -48,6 +56,7 @@ __all__ = [
     "classify_pictures",
     "clopper_pearson",
     "confusion_matrix",
+    "evaluate",
     "evaluate_benchmarks",
     "great_circle_km",
     "mean_average_precision",
@@ -73,6 +82,7 @@ __getattr__, __dir__ = lazy_names(
         "diptych.evaluate.classify.pictures": ("classify_pictures",),
         "diptych.evaluate.classify.rows": ("Classified", "print_classified"),
         "diptych.evaluate.commands": ("evaluate_benchmarks",),
+        "diptych.evaluate.evaluation": ("evaluate",),
         "diptych.evaluate.metrics.classification": (
             "accuracy",
             "accuracy_top_k",
@@ -101,6 +111,7 @@ __getattr__, __dir__ = lazy_names(
             "read_predictions",
             "write_predictions",
         ),
+        "diptych.evaluate.probe.linear_probe": ("LinearProbe",),
         "diptych.evaluate.provenance": ("run_record",),
         "diptych.evaluate.tables": ("zero_shot_table",),
         "diptych.evaluate.zero_shot.classifier": ("ZeroShotClassifier",),
@@ -112,3 +123,5 @@ __getattr__, __dir__ = lazy_names(
         ),
     },
 )
+
+sys.modules[__name__].__class__ = CallablePackage

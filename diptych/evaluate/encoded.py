@@ -20,6 +20,7 @@ import torch
 
 from diptych.data.content import files_state
 from diptych.data.parquet_process import read_table
+from diptych.embed.about import about
 from diptych.embed.encoder import Encoder
 from diptych.embed.engine import KINDS, EncodedBatch
 from diptych.errors import ConfigError, DataError, InputError
@@ -65,7 +66,8 @@ def encode_set(
     """Encode a split, or read what an earlier run kept.
 
     Where vectors are kept and the encoder can project features (`project_features`), one pass over the pictures serves
-    both kinds. An encoder without `image_fingerprint` keeps nothing: nobody could tell when it changed.
+    both kinds. Vectors are cached only for encoders that state an
+    `image_fingerprint`; without it a stale cache could not be detected.
 
     Args:
         encoder: the model.
@@ -80,9 +82,10 @@ def encode_set(
     """
     if kind not in KINDS:
         raise ConfigError(f"there are {' and '.join(KINDS)} of pictures, no {kind!r}")
-    mark = getattr(encoder, "image_fingerprint", None)
+    known = about(encoder)
+    mark = known.image_fingerprint
     kept = cache is not None and bool(mark)
-    projects = kept and hasattr(encoder, "project_features")
+    projects = kept and known.projects_features
     computed = "features" if projects else kind
     fingerprint = _fingerprint(mark or encoder.name, computed, benchmark)
     folder = Path(cache) / "pictures" / fingerprint[:32] if cache is not None and kept else None

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from diptych.embed.about import about
 from diptych.evaluate.metrics.score import Score
 from diptych.evaluate.provenance import run_record
 from diptych.records import Result
@@ -30,10 +31,11 @@ def make_result(
         fingerprint: of the data that was measured on.
         settings: what was chosen on the way, e.g. {"lambda": 0.3}; it lands in run["settings"].
     """
-    run = run_record(fingerprint=fingerprint, device=getattr(encoder, "device", None))
+    known = about(encoder)
+    run = run_record(fingerprint=fingerprint, device=known.device)
     told = dict(settings or {})
-    if getattr(encoder, "gflops", None):
-        told["gflops"] = round(float(encoder.gflops), 6)
+    if known.gflops:
+        told["gflops"] = round(float(known.gflops), 6)
     if told:
         run["settings"] = told
     return Result(

@@ -15,7 +15,7 @@ from typing import Any
 from diptych.errors import DataError
 from diptych.evalsets.benchmark import Benchmark
 from diptych.evalsets.card import Card
-from diptych.evalsets.cards import CARDS
+from diptych.evalsets.cards import is_paper_set
 from diptych.evalsets.opening import open_card
 from diptych.evaluate.encoded import Encoded
 from diptych.evaluate.tasks.task import Setting
@@ -113,7 +113,7 @@ def joined(*notes: Mapping[str, Any]) -> dict[str, Any]:
 
 def is_whole(benchmark: Benchmark, num_images: int) -> bool:
     """Whether a split is drawn, or has as many images as its authors' and all classes in its list."""
-    if benchmark.whole and not (benchmark.card and benchmark.card.name in CARDS):
+    if benchmark.whole and not (benchmark.card and is_paper_set(benchmark.card.name)):
         return True  # a copy of a paper's set cannot say so of itself
     wanted = benchmark.card.splits.get(benchmark.split, 0) if benchmark.card else 0
     return 0 < wanted <= num_images and not benchmark.absent
@@ -133,7 +133,7 @@ def classes_in_words(result: Result) -> str:
 def had_to_be_asked_for(result: Result) -> bool:
     """Whether a Result of a paper's set is one that `Setting.partial` alone gives."""
     pairs, unlearned = _noted(result)
-    return result.dataset in CARDS and (unlearned > 0 or any(shown < LEAST * of for shown, of in pairs.values()))
+    return is_paper_set(result.dataset) and (unlearned > 0 or any(shown < LEAST * of for shown, of in pairs.values()))
 
 
 def _noted(result: Result) -> tuple[dict[str, tuple[int, int]], int]:
@@ -158,7 +158,7 @@ def _num_classes(benchmark: Benchmark) -> int:
 def _refuse_few(benchmark: Benchmark, what: str, count: int, of: int, partial: bool) -> None:
     images = "training" if what == "learned" else benchmark.split
     said = f"{benchmark.name}: its {images} images show {count:,} of {of:,} classes"
-    of_paper = benchmark.card is not None and benchmark.card.name in CARDS
+    of_paper = benchmark.card is not None and is_paper_set(benchmark.card.name)
     if not of_paper or count >= LEAST * of or partial:
         _log.warning("%s; each number says so", said)
         return

@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from diptych.data.content import files_state
+from diptych.embed.about import about
 from diptych.embed.encoder import Encoder
 from diptych.embed.resolver import as_encoder
 from diptych.errors import ConfigError, DataError, InputError
 from diptych.evalsets.card import Card
-from diptych.evalsets.cards import CARDS, get_card
+from diptych.evalsets.cards import get_card, is_paper_set
 from diptych.evalsets.opening import failure, find_folder, missing, open_card
 from diptych.evaluate.predictions import predictions_path, read_predictions
 from diptych.evaluate.shown_classes import had_to_be_asked_for
@@ -95,11 +96,11 @@ def run_suite(
     present = [(task, card) for task, card in pairs if there[card.name]]
     skipped = [Skipped(task.name, card.name, missing(card, setting.data), absent=True) for task, card in absent]
     results: list[Result] = []
-    num_kept, seen = 0, Seen()
+    num_kept, seen, no_texts = 0, Seen(), about(encoder).no_texts
     for number, (task, card) in enumerate(present, start=1):
         line = f"[{number}/{len(present)}] {task.name} on {card.title}"
-        if task.needs_texts and not hasattr(encoder, "encode_texts"):
-            skipped.append(Skipped(task.name, card.name, f"{encoder.name} encodes no texts"))
+        if task.needs_texts and no_texts is not None:
+            skipped.append(Skipped(task.name, card.name, f"{encoder.name} {no_texts}"))
             continue
         try:
             found, kept = _measure(encoder, task, card, setting, out, seen, lambda line=line: announce(line))  # type: ignore[misc]
@@ -153,7 +154,7 @@ def _measure(
 
 def _own_folder(card: Card, setting: Setting) -> str | None:
     """Where a user's own set lies, which tells it from another of its name; None for a set of the paper's."""
-    folder = None if card.name in CARDS else find_folder(card, setting.data)
+    folder = None if is_paper_set(card.name) else find_folder(card, setting.data)
     return None if folder is None else str(folder.resolve())
 
 
@@ -181,8 +182,8 @@ def fingerprint(encoder: Encoder, task: Task, card: Card, setting: Setting, seen
     Args:
         seen: splits that were looked at before; those that are looked at now are added.
     """
-    marks = [getattr(encoder, "image_fingerprint", None)]
-    marks += [getattr(encoder, "fingerprint", None)] if task.needs_texts else []
+    known = about(encoder)
+    marks = [known.image_fingerprint, *([known.text_fingerprint] if task.needs_texts else [])]
     if not all(marks):
         return None
     read = [(card, split) for split in task.splits(card)]
@@ -195,7 +196,7 @@ def fingerprint(encoder: Encoder, task: Task, card: Card, setting: Setting, seen
         if (one.name, split, fold) not in seen:
             seen[one.name, split, fold] = _data_mark(one, split, setting.data, fold)
     data = [seen[one.name, split, fold] for one, split, fold in looked]
-    scale = float(getattr(encoder, "logit_scale", 100.0)) if task.needs_texts else None
+    scale = known.logit_scale if task.needs_texts else None
     content = [FORMAT, task.name, task.version, card.name, card.metric, setting.seed, marks, scale, data]
     return hashlib.sha256(json.dumps(content).encode("utf-8", "surrogatepass")).hexdigest()
 
@@ -221,8 +222,9 @@ def model_mark(encoder: Encoder) -> str:
 
     An encoder that does not say what that is has a mark that ends with it: another process's may be another model.
     """
-    marks = [getattr(encoder, name, None) for name in ("image_fingerprint", "fingerprint", "logit_scale")]
-    marks = marks if marks[0] else [getattr(encoder, "token", id(encoder))]
+    known = about(encoder)
+    marks: list[Any] = [known.image_fingerprint, known.text_fingerprint, known.logit_scale]
+    marks = marks if marks[0] else [known.token or id(encoder)]
     return hashlib.sha256(json.dumps(marks).encode()).hexdigest()
 
 

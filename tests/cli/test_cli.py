@@ -192,7 +192,7 @@ def test_ctrl_c_ends_with_a_checkpoint_and_says_how_to_go_on(command, pairs, tmp
     _, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     assert "Traceback" not in err
-    printed = re.search(r"^stopped after step \d+; go on with: diptych (.*)$", err, re.MULTILINE)
+    printed = re.search(r"^stopped after step \d+; resume with: diptych (.*)$", err, re.MULTILINE)
     assert shlex.split(printed[1]) == ["train", "--resume", *map(str, words[1:])]
     assert "\nwarning: skipped 0/red\N{REPLACEMENT CHARACTER}[31m in shards/0.tar: " in err and "\x1b" not in err
     (checkpoint,) = Path("run/checkpoints").iterdir()

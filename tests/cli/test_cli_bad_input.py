@@ -85,7 +85,7 @@ def test_classify_broken_pictures_says_so_and_goes_on(command, model, tmp_path):
         (tmp_path / name).write_bytes(content)
     outcome = command("classify", tmp_path, "missing.jpg", "--labels", "cat,dog", "--model", model)
     rows = dict(line.split(": ", 1) for line in outcome.out.splitlines())
-    assert outcome.status == 1 and outcome.err == "5 of 7 pictures are broken; their rows say why\n"
+    assert outcome.status == 1 and outcome.err == "5 of 7 images are broken; their rows say why\n"
     assert {Path(name).name for name, row in rows.items() if row.startswith("error: ")} == {*broken, "missing.jpg"}
     assert "%" in rows[str(tmp_path / "good.jpg")]
     assert "\x1b" not in outcome.out

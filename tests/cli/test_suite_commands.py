@@ -56,7 +56,7 @@ def sets(tmp_path, monkeypatch):
 
 
 def measure(command, *words, model="python:both:Shades"):
-    return command("evaluate", model, "--suite", "paper", "--data-root", "sets", "--workers", 0, *words)
+    return command("suite", model, "--data-root", "sets", "--workers", 0, *words)
 
 
 def test_few_classes_of_a_paper_s_set_are_measured_when_they_are_asked_for(command, sets, tmp_path):
@@ -64,7 +64,7 @@ def test_few_classes_of_a_paper_s_set_are_measured_when_they_are_asked_for(comma
         folder = sets / "cifar10/test" / name
         folder.mkdir(parents=True)
         Image.new("RGB", (8, 8), (90, 90, 90)).save(folder / "0.png")
-    words = ("--out", "out", "--task", "zero_shot", "--set", "CIFAR10")
+    words = ("--out", "out", "--task", "zero_shot", "--dataset", "CIFAR10")
     refused = measure(command, *words)
     assert refused.status != 0 and "its test images show 2 of 10 classes" in refused.err and "--partial" in refused.err
     asked = measure(command, *words, "--partial")
@@ -73,7 +73,7 @@ def test_few_classes_of_a_paper_s_set_are_measured_when_they_are_asked_for(comma
     assert shown.status == 0 and "‡" in shown.out and "not the paper's protocol" in shown.out
     assert "CIFAR10 (2 of 10 classes)" in (tmp_path / "out/exhibits/table11.md").read_text()
     wrong = command("evaluate", "python:both:Shades", "sets/shades", "--partial")
-    assert wrong.status != 0 and "--partial belong to --suite paper" in wrong.err
+    assert wrong.status != 0 and "--partial are options of diptych suite" in wrong.err
 
 
 def test_the_suite_prints_its_numbers_resumes_and_takes_models_beside(command, sets, tmp_path):
@@ -83,7 +83,7 @@ def test_the_suite_prints_its_numbers_resumes_and_takes_models_beside(command, s
     assert "[1/2] zero_shot on shades" in first.err and "not there: Food101" in first.err
     assert {"results: out/results.jsonl", "the report: out/report.html"} <= set(first.out.splitlines())
 
-    again = measure(command, "--out", "out", "--task", "zero_shot", "--set", "shades")
+    again = measure(command, "--out", "out", "--task", "zero_shot", "--dataset", "shades")
     assert "both: 1 measured before" in again.err and "[1/" not in again.err
     beside = measure(
         command, "--out", "out", "--task", "zero_shot", "--task", "linear_probe", model="python:blind:Shades"
@@ -141,17 +141,15 @@ def test_a_broken_set_is_named_and_the_others_go_on(command, sets):
 def test_errors_come_before_the_work(command, sets, tmp_path):
     (tmp_path / "file").touch()
     for words, said in (
-        (("--set", "shade"), ("no card for 'shade'", "In sets lie, too: shades")),
-        (("--set", "CIFAR10"), ("CIFAR-10 is not in sets", "https://")),
+        (("--dataset", "shade"), ("no card for 'shade'", "In sets lie, too: shades")),
+        (("--dataset", "CIFAR10"), ("CIFAR-10 is not in sets", "https://")),
         (("--task", "zero"), ("there is no task 'zero'", "zero_shot")),
         (("--task", "Few-Shot"), ("there is no task 'Few-Shot'; did you mean few_shot",)),
-        (("--split", "val"), ("--split val", "--suite")),
         (("--data-root", "nowhere"), ("no folder nowhere",)),
         (("--data-root", "empty"), ("no evaluation set in empty", "diptych data embedded")),
-        (("--suite", "papers"), ("no suite 'papers'",)),
     ):
         measure(command, *words, "--out", "out").is_error(*said)
-    outcome = measure(command, "--set", "shades", "--out", "file")
+    outcome = measure(command, "--dataset", "shades", "--out", "file")
     assert outcome.status == 1 and "file is a file, but a folder is needed" in outcome.err
     outcome = measure(command, "nomodel", "--out", "out")  # the second model: found before the first is measured
     assert outcome.status == 1 and "nomodel" in outcome.err and "zero_shot on" not in outcome.err
@@ -163,9 +161,16 @@ def test_errors_come_before_the_work(command, sets, tmp_path):
     ):
         outcome = measure(command, "--out", "out", model=model)
         assert outcome.status == 1 and said in outcome.err and "Traceback" not in outcome.err
-    command("evaluate", "python:both:Shades", "--suite", "paper").is_error("--data-root")
-    command("evaluate", "python:both:Shades", "--task", "zero_shot").is_error("--suite paper")
-    command("evaluate", "python:blind:Shades", "sets/shades").is_error("encodes no texts", "--suite paper")
+    command("suite", "python:both:Shades").is_error("--data-root")
+    command("suite", "--data-root", "sets").is_error("nothing to measure: diptych suite MODEL")
+    alias = ("evaluate", "python:both:Shades", "--suite")
+    command(*alias, "paper").is_error("--data-root")
+    command(*alias, "papers").is_error("no suite 'papers'")
+    command(*alias, "paper", "--data-root", "sets", "--split", "val").is_error("--split val", "the suite")
+    command("evaluate", "python:both:Shades", "--task", "zero_shot").is_error("options of diptych suite")
+    command("evaluate", "python:blind:Shades", "sets/shades").is_error("encodes no texts", "diptych suite")
+    command("evaluate", "python:blind:Shades").is_error("nothing to measure python:blind:Shades on")
+    command("evaluate").is_error("nothing to measure: diptych evaluate MODEL DATASET")
 
 
 def test_ctrl_c_says_how_to_go_on(command, sets, monkeypatch):
@@ -182,7 +187,7 @@ def test_ctrl_c_says_how_to_go_on(command, sets, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr(running, "_measure", stopped)
         outcome = measure(command, *words)
-    assert outcome.status == 130 and "the same command goes on" in outcome.err
+    assert outcome.status == 130 and "run the same command again to resume" in outcome.err
     again = measure(command, *words)
     assert again.status == 0 and "1 measured before" in again.err and "linear_probe on shades" in again.err
 
@@ -226,7 +231,7 @@ def test_exhibits_of_a_model(command, sets):
 
 def test_sets_are_checked_and_prepared(command, sets):
     outcome = command("data", "check", "sets")
-    assert "none of 44 sets" in outcome.out and "can be measured, too: shades" in outcome.out
+    assert "none of the 44 sets" in outcome.out and "can be measured too: shades" in outcome.out
     assert "diptych data fetch CIFAR10 sets/CIFAR10  # or by hand: https://" in outcome.out
     lines = "sentence\tlabel\na fine film\t1\na bad film\t0\n"
     (sets.parent / "sst").mkdir()
@@ -238,9 +243,9 @@ def test_sets_are_checked_and_prepared(command, sets):
     miniatures.eurosat(sets.parent / "archive")
     command("data", "prepare", "EuroSAT", "archive", "sets/EuroSAT").is_error("AnnualCrop", "1,500 are needed")
     assert not (sets / "EuroSAT").exists()
-    outcome = command("data", "check", "sets", "--set", "RenderedSST2", "--set", "shades")
+    outcome = command("data", "check", "sets", "--dataset", "RenderedSST2", "--dataset", "shades")
     assert "1 of 1 sets are there" in outcome.out and "missing" not in outcome.out
-    assert command("data", "check", "sets", "--set", "RenderedSST2", "--strict").status == 1
+    assert command("data", "check", "sets", "--dataset", "RenderedSST2", "--strict").status == 1
     command("data", "check", "nowhere").is_error("no folder nowhere")
     command("data", "fetch", "Birdsnap", "x").is_error("not on the hub", "https://")
 
@@ -320,7 +325,7 @@ def test_sets_that_failed_stand_in_the_report_with_their_reasons(command, sets, 
     assert found.status == 0 and "broken" in found.err
     assert "Not measured: zero_shot on broken: " in page and "no JPEG" in page
     assert "Not measured: any task on alone: " in page and "Food101" in page[page.index("sets not there") :]
-    measure(command, "--out", "out", "--set", "alone").is_error("alone cannot be measured")
+    measure(command, "--out", "out", "--dataset", "alone").is_error("alone cannot be measured")
 
 
 def test_two_models_of_one_name_are_refused_before_any_work(command, sets, tmp_path):

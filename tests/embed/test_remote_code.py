@@ -94,7 +94,7 @@ def test_a_tokenizer_of_its_own(clip, caplog):
     change(clip, "tokenizer_config.json", tokenizer_class="Tokenizer", auto_map=auto_map)
     encoder = load(f"hf:{clip}", "cpu")
     assert "trust_remote_code" not in caplog.text
-    with pytest.raises(WeightsError, match="encodes pictures alone"):
+    with pytest.raises(WeightsError, match="encodes images alone"):
         encoder.encode_texts(["a cat"])
 
 

@@ -222,7 +222,7 @@ def test_sets_for_retrieval_lie_on_the_hub_without_class_names(name, captions, t
     assert not found.skipped and len(found.results) == 12 and all(one.value == 1 for one in found.results)
     assert {one.n for one in found.results if one.metric.startswith("text")} == {20}
     assert {one.n for one in found.results if one.metric.startswith("image")} == {100}  # the first five count
-    with pytest.raises(DataError, match="captions instead of classes: --suite paper --task retrieval"):
+    with pytest.raises(DataError, match="captions instead of classes: diptych suite --task retrieval"):
         open_benchmark(folder)
     (folder / "test" / "1.tar").unlink()
     with pytest.raises(DataError, match="says 2 shards, but"):

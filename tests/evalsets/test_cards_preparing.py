@@ -13,9 +13,8 @@ from test_cards_parquet import picture, read
 
 from diptych.errors import DataError, InputError
 from diptych.evalsets import derived
+from diptych.evalsets.archive_class_names import COUNTRY_CODES, EUROSAT_NAMES
 from diptych.evalsets.archives import driving, scenes
-from diptych.evalsets.archives.class_folders import COUNTRY_CODES
-from diptych.evalsets.archives.folders import EUROSAT_NAMES
 from diptych.evalsets.benchmark import open_benchmark
 from diptych.evalsets.cards import CARDS
 from diptych.evalsets.countries import COUNTRY_SIZES, country211

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from diptych.errors import InputError
-from diptych.evalsets.card import METRICS, TASKS
-from diptych.evalsets.cards import CARDS, get_card
-from diptych.evalsets.prompts import get_prompts, prompts_table
+from diptych.errors import ConfigError, InputError
+from diptych.evalsets.card import METRICS, TASKS, Card
+from diptych.evalsets.cards import CARDS, get_card, has_shifts, home_of, is_paper_set, subsets_of
+from diptych.evalsets.prompts import get_prompts, plain_name, prompts_table
+from diptych.evaluate.tasks.table import TASKS as MEASUREMENTS
+from diptych.evaluate.tasks.testbed import SHIFT_NAMES
 
 ASSETS = Path(__file__).resolve().parents[2] / "diptych" / "assets"
 TABLE_9 = Path(__file__).resolve().parents[3] / "shared" / "paper" / "datasets_table9.csv"
@@ -40,6 +42,81 @@ def test_the_sets_are_these():
         "Youtube-BB",
     }
     assert set(groups[2]) == OTHERS
+
+
+def test_what_single_rows_say():
+    """Source: appendix A.1 (folds), section 3.3 and appendix E.5 (shifts), section 4 (people)."""
+
+    def having(field):
+        return {card.name for card in CARDS.values() if getattr(card, field)}
+
+    assert {card.name: card.folds for card in CARDS.values() if card.folds} == {"STL10": 10, "UCF101": 3}
+    assert having("shift_of") == set(SHIFT_NAMES) and {CARDS[name].shift_of for name in SHIFT_NAMES} == {"ImageNet"}
+    assert having("is_subset") == set(SHIFT_NAMES) - {"ImageNetV2", "ImageNet-Sketch"}
+    assert having("has_frames") == {"ImageNet-Vid", "Youtube-BB"}
+    assert having("has_own_names") == {"ObjectNet", "ImageNet-Vid", "Youtube-BB"} and having("has_border") == {
+        "ObjectNet"
+    }
+    assert having("has_lexicons") == {"IIIT5K"} and having("has_human_study") == {"OxfordPets"}
+    assert {card.name: card.max_captions for card in CARDS.values() if card.max_captions} == {"MSCOCO": 5}
+    assert having("is_numbered") == {"CIFAR10", "CIFAR100", "FER2013", "GTSRB", "ImageNet", "MNIST", "SVHN"}
+    assert having("archive_names") == {"Caltech101", "EuroSAT"} and having("class_codes") == {"Country211"}
+
+
+def test_names_of_archives_are_those_of_classes():
+    for card in CARDS.values():
+        names = [plain_name(one) for one, *_ in get_prompts(card.prompts).class_names] if card.prompts else []
+        assert set(map(plain_name, card.archive_names.values())) <= set(names)
+        assert len(card.class_codes) in (0, len(names))
+
+
+def test_what_cards_say_of_each_other():
+    assert [card.name for card in CARDS.values() if has_shifts(card)] == ["ImageNet"]
+    assert subsets_of(CARDS["ImageNet"]) == ("ImageNet-A", "ImageNet-R", "ObjectNet", "ImageNet-Vid", "Youtube-BB")
+    assert subsets_of(CARDS["Food101"]) == () and home_of(CARDS["Food101"]) is CARDS["Food101"]
+    assert home_of(CARDS["ObjectNet"]) is home_of(CARDS["ImageNet"]) is CARDS["ImageNet"]
+    assert is_paper_set("Food101") and not is_paper_set("food101") and not is_paper_set("fruit")
+
+
+FRUIT = {"name": "Fruit", "title": "Fruit", "num_classes": 4, "splits": {"train": 8, "test": 4}} | {
+    "homepage": "https://example.org",
+    "split_rule": "as its folder has them",
+}
+COMMON = {"zero_shot", "linear_probe", "projected_probe", "few_shot", "few_shot_from_texts", "shifts"}
+
+
+@pytest.mark.parametrize(
+    ("fields", "measured"),
+    [
+        ({}, COMMON),
+        ({"has_human_study": True}, COMMON | {"human"}),
+        ({"num_classes": 0, "has_lexicons": True}, {"lexicon"}),
+        ({"task": "retrieval", "num_classes": 0, "metric": "recall_at_1"}, {"retrieval"}),
+        ({"task": "video"}, COMMON - {"shifts"} | {"video"}),
+        (
+            {"shift_of": "ImageNet"},
+            {"zero_shot", "robustness", "imagenet_probe", "few_shot", "few_shot_from_texts"},
+        ),
+        (
+            {"shift_of": "ImageNet", "task": "video", "has_frames": True, "is_subset": True},
+            {"robustness", "imagenet_probe", "few_shot", "few_shot_from_texts"},
+        ),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, dict) else "",
+)
+def test_a_new_set_is_one_row(fields, measured):
+    card = Card(**{**FRUIT, **fields})
+    assert {task.name for task in MEASUREMENTS.values() if task.applies(card)} == measured
+    assert MEASUREMENTS["linear_probe"].folds(Card(**FRUIT, folds=5)) == 5
+    assert card.group == ("shift" if "shift_of" in fields else "other")
+
+
+@pytest.mark.parametrize("fields", [{"task": "songs"}, {"metric": "votes"}, {"is_subset": True}, {"has_frames": True}])
+def test_a_row_that_contradicts_itself_is_refused(fields):
+    with pytest.raises(ConfigError, match="card Fruit"):
+        Card(**{**FRUIT, **fields})
+    with pytest.raises(TypeError, match="positional"):
+        Card("Fruit", **{**FRUIT, **fields})
 
 
 @pytest.mark.parametrize("card", CARDS.values(), ids=lambda card: card.name)

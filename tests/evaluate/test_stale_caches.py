@@ -23,8 +23,7 @@ from diptych.evalsets.opening import open_card
 from diptych.evalsets.user_sets import own_card
 from diptych.evaluate.encoded import encode_set
 from diptych.evaluate.metrics.score import Score
-from diptych.evaluate.probe.kept import vector_kind
-from diptych.evaluate.probe.task import FOLDS, LINEAR_PROBE
+from diptych.evaluate.probe.task import LINEAR_PROBE
 from diptych.evaluate.results import make_result
 from diptych.evaluate.suite import fingerprint, read_all, run_suite
 from diptych.evaluate.tasks.task import Setting, Task
@@ -140,7 +139,7 @@ def test_a_published_division_that_appears_later_is_measured(tmp_path):
         (base / f"{split}_X.bin").write_bytes(bytes(20 * 3 * 96 * 96))
         (base / f"{split}_y.bin").write_bytes(bytes([*range(1, 11)] * 2))
     before = fingerprint(encoder, LINEAR_PROBE, card, setting)
-    assert fingerprint(encoder, LINEAR_PROBE, card, setting) == before and FOLDS["STL10"] == 10
+    assert fingerprint(encoder, LINEAR_PROBE, card, setting) == before and card.folds == 10
     (base / "fold_indices.txt").write_text("\n".join(" ".join(map(str, range(10))) for _ in range(10)))
     after = fingerprint(encoder, LINEAR_PROBE, card, setting)
     (base / "fold_indices.txt").write_text("\n".join(" ".join(map(str, range(10, 20))) for _ in range(10)))
@@ -180,7 +179,7 @@ def test_equal_weights_with_another_activation_or_tokenizer_are_another_model():
 
 
 def test_a_foreign_model_without_features_is_probed_on_its_embeddings(tmp_path):
-    assert vector_kind(foreign(torch.nn.GELU(), features=lambda pixels: pixels)) == "features"
+    assert foreign(torch.nn.GELU(), features=lambda pixels: pixels).about.probe_vectors == "features"
     data = write_folders(tmp_path / "data", ("train", "test"))
     [found] = zero_shot(data, tmp_path / "out", foreign(torch.nn.GELU()), [LINEAR_PROBE])
     assert found.protocol == "projected"

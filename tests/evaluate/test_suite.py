@@ -29,6 +29,7 @@ class Shades:
     """Sees how bright a picture is, and reads how bright a class is; other words turn the point a little."""
 
     name = "shades"
+    logit_scale = 100.0
 
     def __init__(self, mark="weights"):
         self.image_fingerprint = self.fingerprint = mark

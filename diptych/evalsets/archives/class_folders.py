@@ -5,23 +5,13 @@ from pathlib import Path
 from diptych.data.image_files import PassedOver, walk_images
 from diptych.data.source import Source
 from diptych.errors import DataError
+from diptych.evalsets.archive_class_names import COUNTRY_CODES
 from diptych.evalsets.archive_registry import Layout, register
 from diptych.evalsets.archives.reading import ClassIndex, below, choose_split, class_folders, field, inside, lines
 from diptych.evalsets.prompts import Prompts, plain_name
 from diptych.evalsets.set_sources import Entry, ListedSource
 
 _SPLITS = {"train": "train", "val": "valid", "test": "test"}
-
-_CODES = (
-    "AD AE AF AG AI AL AM AO AQ AR AT AU AW AX AZ BA BB BD BE BF BG BH BJ BM BN BO BQ BR BS BT BW BY BZ CA CD CF CH CI "
-    "CK CL CM CN CO CR CU CV CW CY CZ DE DK DM DO DZ EC EE EG ES ET FI FJ FK FO FR GA GB GD GE GF GG GH GI GL GM GP GR "
-    "GS GT GU GY HK HN HR HT HU ID IE IL IM IN IQ IR IS IT JE JM JO JP KE KG KH KN KP KR KW KY KZ LA LB LC LI LK LR LT "
-    "LU LV LY MA MC MD ME MF MG MK ML MM MN MO MQ MR MT MU MV MW MX MY MZ NA NC NG NI NL NO NP NZ OM PA PE PF PG PH PK "
-    "PL PR PS PT PW PY QA RE RO RS RU RW SA SB SC SD SE SG SH SI SJ SK SL SM SN SO SS SV SX SY SZ TG TH TJ TL TM TN TO "
-    "TR TT TW TZ UA UG US UY UZ VA VE VG VI VN VU WS XK YE ZA ZM ZW"
-)
-COUNTRY_CODES = tuple(_CODES.split())
-"""ISO 3166 codes in the order of the 211 countries' names in the prompts table."""
 
 _YAHOO = "bag building carriage centaur donkey goat jetski monkey mug statue wolf zebra"
 _YAHOO_PICTURES = "ayahoo_test_images"

@@ -10,6 +10,7 @@ from pathlib import Path
 from diptych.data.image_files import PassedOver, walk_images
 from diptych.data.source import Source
 from diptych.errors import DataError
+from diptych.evalsets.archive_class_names import CALTECH101_NAMES, EUROSAT_NAMES
 from diptych.evalsets.archive_registry import register
 from diptych.evalsets.archives.reading import ClassIndex, check_split, either, folders_of, inner, shuffled
 from diptych.evalsets.set_sources import Entry, ListedSource
@@ -17,31 +18,6 @@ from diptych.evalsets.set_sources import Entry, ListedSource
 logger = logging.getLogger(__name__)
 
 _STRAY = "tmp"
-CALTECH101_NAMES = {
-    "BACKGROUND_Google": "background",
-    "Faces": "off-center face",
-    "Faces_easy": "centered face",
-    "Leopards": "leopard",
-    "Motorbikes": "motorbike",
-    "airplanes": "airplane",
-    "car_side": "side of a car",
-    "cougar_body": "body of a cougar cat",
-    "cougar_face": "face of a cougar cat",
-    "crocodile_head": "head of a crocodile",
-    "flamingo_head": "head of a flamingo",
-    "snoopy": "snoopy (cartoon beagle)",
-    "yin_yang": "yin and yang symbol",
-}
-EUROSAT_NAMES = {
-    "PermanentCrop": "permanent crop land",
-    "Residential": "residential buildings or homes or apartments",
-    "Pasture": "pasture land",
-    "SeaLake": "lake or sea",
-    "HerbaceousVegetation": "brushland or shrubland",
-    "AnnualCrop": "annual crop land",
-    "Industrial": "industrial buildings or commercial buildings",
-    "Highway": "highway or road",
-}
 
 
 def read_caltech101(folder: Path, split: str) -> Source:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from diptych.embed.about import about
 from diptych.embed.encoder import Encoder
 from diptych.embed.resolver import as_encoder
 from diptych.errors import ImageError
@@ -98,8 +99,9 @@ def classify_to_file(encoder: Encoder, paths: Sequence[str], file: LabelFile) ->
 
 def model_identity(encoder: Any) -> str:
     """Changes with the content of a model that has fingerprints, and with the name of one that has none."""
-    halves = [getattr(encoder, name, None) for name in ("image_fingerprint", "fingerprint")]
-    return digest([*halves, getattr(encoder, "logit_scale", None)] if all(halves) else encoder.name)
+    known = about(encoder)
+    halves = [known.image_fingerprint, known.text_fingerprint]
+    return digest([*halves, known.logit_scale] if all(halves) else encoder.name)
 
 
 def _classify(encoder: Any, classifier: ZeroShotClassifier, paths: Sequence[str], top_k: int) -> list[Classified]:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from diptych.embed.about import required_logit_scale
 from diptych.embed.encoder import Encoder
 from diptych.errors import InputError, ShapeError
 from diptych.evalsets.benchmark import Benchmark
@@ -85,7 +86,7 @@ def class_probabilities(
     """
     names = benchmark.names or benchmark.class_names
     texts = class_embeddings(encoder, names, benchmark.templates, cache_folder=cache and cache / "classifiers")
-    scale = float(getattr(encoder, "logit_scale", 100.0))
+    scale = required_logit_scale(encoder)
     for start in range(0, len(vectors), block):
         rows = slice(start, min(start + block, len(vectors)))
         some = torch.from_numpy(np.array(vectors[rows], np.float32))

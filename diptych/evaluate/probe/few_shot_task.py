@@ -22,11 +22,12 @@ import safetensors
 import safetensors.torch
 import torch
 
+from diptych.embed.about import about, required_logit_scale
 from diptych.embed.encoder import Encoder
 from diptych.errors import InputError
 from diptych.evalsets.benchmark import Benchmark
 from diptych.evalsets.card import Card
-from diptych.evalsets.cards import get_card
+from diptych.evalsets.cards import has_shifts, home_of
 from diptych.evaluate.encoded import Encoded, encode_set
 from diptych.evaluate.metrics.classification import accuracy, accuracy_top_k, mean_per_class_accuracy
 from diptych.evaluate.metrics.ranking import roc_auc
@@ -152,8 +153,8 @@ def over_draws(results: Sequence[Result], settings: dict[str, Any]) -> Result:
 def _measured(encoder: Encoder, benchmark: Benchmark, test: Encoded, fit: Fit, protocol: str) -> Iterator[Result]:
     """What one classifier gives: the card's metric; on ImageNet also the parts that match its shifts."""
     card = benchmark.card
-    if card is not None and card.group == "shift":
-        judged = judge(test, fit.scores, pooling(card.name))
+    if card is not None and card.shift_of is not None:
+        judged = judge(test, fit.scores, pooling(card))
         yield from shift_results(encoder, benchmark, test, judged, protocol, task="few_shot")
         return
     metric = card.metric if card else "accuracy"
@@ -161,7 +162,7 @@ def _measured(encoder: Encoder, benchmark: Benchmark, test: Encoded, fit: Fit, p
     where = ("few_shot", benchmark.name, benchmark.split, metric, found)
     settings = {"broken": test.num_broken} if test.num_broken else None
     yield make_result(*where, protocol=protocol, encoder=encoder, fingerprint=benchmark.fingerprint, settings=settings)
-    if benchmark.name == "ImageNet" and not benchmark.differs:  # otherwise its parts cannot be told
+    if card is not None and has_shifts(card) and not benchmark.differs:  # otherwise its parts cannot be told
         for result in subset_results(encoder, benchmark, test, fit.scores, task="few_shot"):
             yield dataclasses.replace(result, protocol=f"{protocol} {result.protocol}")
 
@@ -186,21 +187,20 @@ def point(metric: str, labels: np.ndarray, scores: np.ndarray) -> float:
 
 
 def _measure(encoder: Encoder, card: Card, setting: Setting, classifiers: Sequence[str]) -> list[Result]:
-    home = get_card("ImageNet") if card.group == "shift" else card
+    home = home_of(card)
     train, test = open_tested(home, setting, "train"), open_tested(card, setting)
-    if card.group == "shift":
+    if card.shift_of is not None:
         check_learned_by_card(train, test)
     else:
         test = with_classes_of(train, test)
-    cache = setting.cache if getattr(encoder, "image_fingerprint", None) else None
+    cache = setting.cache if about(encoder).image_fingerprint else None
     zero_shot = None
     if classifiers != ("probe",):
         chosen = words(train, "ensemble")
         folder = setting.cache / "classifiers" if setting.cache else None
         made = class_embeddings(encoder, chosen.names, chosen.ensembles[0], cache_folder=folder)
-        zero_shot = made.numpy() * np.float32(getattr(encoder, "logit_scale", 100.0))
-    has_features = hasattr(encoder, "image_features") or hasattr(encoder, "pixel_features")
-    kind = "features" if zero_shot is None and has_features else "embeddings"
+        zero_shot = made.numpy() * np.float32(required_logit_scale(encoder))
+    kind = about(encoder).probe_vectors if zero_shot is None else "embeddings"
     images = open_training_set(encoder, home, setting, kind)
     tested = encode_set(encoder, test, kind, cache=setting.cache, num_workers=setting.num_workers)
     classes = joined(note_tested(test, tested, setting), note_learned(images, test, classes_shown(tested), setting))
@@ -219,17 +219,17 @@ def _measure(encoder: Encoder, card: Card, setting: Setting, classifiers: Sequen
 
 
 def _applies(card: Card) -> bool:
-    if card.group == "shift":
+    if card.shift_of is not None:
         return True
     return card.task in ("classification", "video") and card.num_classes > 1 and "train" in card.splits
 
 
 def _splits(card: Card) -> tuple[str, ...]:
-    return ("test",) if card.group == "shift" else ("train", "val", "test")
+    return ("test",) if card.shift_of is not None else ("train", "val", "test")
 
 
 def _others(card: Card) -> tuple[tuple[str, str], ...]:
-    return (("ImageNet", "train"),) if card.group == "shift" else ()
+    return ((card.shift_of, "train"),) if card.shift_of is not None else ()
 
 
 FEW_SHOT = Task(

@@ -11,6 +11,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from diptych.embed.about import about
 from diptych.embed.encoder import Encoder
 from diptych.errors import InputError
 from diptych.evalsets.card import Card
@@ -44,12 +45,6 @@ class Learned:
     fitted: Fitted
     settings: dict[str, Any]
     images: TrainingSet | None = None
-
-
-def vector_kind(encoder: Any) -> str:
-    """ "features" of an encoder that has them, otherwise "embeddings"."""
-    has_features = hasattr(encoder, "image_features") or hasattr(encoder, "pixel_features")
-    return "features" if has_features else "embeddings"
 
 
 def learn_probe(encoder: Encoder, card: Card, setting: Setting, kind: str, fold: int | None = None) -> Learned:
@@ -122,7 +117,7 @@ def _learn(images: TrainingSet, seed: int) -> Learned:
 
 
 def _path(encoder: Any, images: TrainingSet, setting: Setting) -> Path | None:
-    if setting.cache is None or not getattr(encoder, "image_fingerprint", None):
+    if setting.cache is None or not about(encoder).image_fingerprint:
         return None
     card, marks = images.card, [images.train.fingerprint, images.val.fingerprint if images.val else None]
     content = [VERSION, *marks, images.num_classes, card.metric, card.task, setting.seed]

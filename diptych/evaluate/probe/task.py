@@ -9,25 +9,31 @@ from typing import Any
 
 import numpy as np
 
+from diptych.embed.about import about
 from diptych.embed.encoder import Encoder
 from diptych.errors import DataError
 from diptych.evalsets.benchmark import Benchmark
 from diptych.evalsets.card import Card
-from diptych.evalsets.cards import CARDS, get_card
+from diptych.evalsets.cards import has_shifts, home_of, is_paper_set
 from diptych.evalsets.opening import open_card
 from diptych.evaluate.encoded import Encoded, encode_set
 from diptych.evaluate.metrics.score import Score, of_repeats, relevance, score
 from diptych.evaluate.predictions import predictions_path, top_predictions, write_predictions
-from diptych.evaluate.probe.kept import Learned, learn_probe, vector_kind
+from diptych.evaluate.probe.kept import Learned, learn_probe
 from diptych.evaluate.probe.training_set import note_learned
 from diptych.evaluate.results import make_result
 from diptych.evaluate.shown_classes import classes_shown, joined, note_tested, open_tested
-from diptych.evaluate.tasks.robustness import check_learned_by_card, judge, pooling, shift_results, subset_results
+from diptych.evaluate.tasks.robustness import (
+    check_learned_by_card,
+    is_shift_or_home,
+    judge,
+    pooling,
+    shift_results,
+    subset_results,
+)
 from diptych.evaluate.tasks.task import Setting, Task, with_classes_of
 from diptych.records import Result
 
-FOLDS = {"STL10": 10, "UCF101": 3}
-"""Sets whose score is the mean over several published divisions into training and test pictures."""
 ADAPTED = "adapted to ImageNet"
 
 _PROTOCOLS = {"features": "features", "embeddings": "projected"}
@@ -46,7 +52,7 @@ def _measure(encoder: Encoder, card: Card, setting: Setting, kind: str) -> list[
         scores = learned[-1].fitted.scores(pictures.vectors)
         found.append(_score(card, test, pictures, scores, setting.seed))
     settings = {**learned[0].settings, **joined(*notes)}
-    if test.name not in CARDS:  # which tell it
+    if not is_paper_set(test.name):  # which tell it
         settings["num_classes"] = len(test.class_names)
     if len(folds) > 1:
         values = [one.value for one in found]
@@ -75,14 +81,14 @@ def _note_learned(learned: Learned, test: Benchmark, tested: Set[int], setting: 
 
 
 def _folds(card: Card, setting: Setting) -> Sequence[int | None]:
-    if card.name not in FOLDS:
+    if not card.folds:
         return (None,)
     try:
         open_card(card, setting.data, "train", fold=1)
     except DataError as error:
-        _log.warning("%s: the paper's mean over %d folds is not possible: %s", card.title, FOLDS[card.name], error)
+        _log.warning("%s: the paper's mean over %d folds is not possible: %s", card.title, card.folds, error)
         return (None,)
-    return range(1, FOLDS[card.name] + 1)
+    return range(1, card.folds + 1)
 
 
 def _test(
@@ -102,16 +108,16 @@ def _score(card: Card, test: Benchmark, pictures: Encoded, scores: np.ndarray, s
 
 def _measure_imagenet(encoder: Encoder, card: Card, setting: Setting) -> list[Result]:
     """ImageNet's probe on a shift, or on the parts of ImageNet that match the shifts."""
-    kind = vector_kind(encoder)
-    train, test = open_tested(get_card("ImageNet"), setting, "train"), open_tested(card, setting)
+    kind = about(encoder).probe_vectors
+    train, test = open_tested(home_of(card), setting, "train"), open_tested(card, setting)
     check_learned_by_card(train, test)
     pictures = encode_set(encoder, test, kind, cache=setting.cache, num_workers=setting.num_workers)
     tested = note_tested(test, pictures, setting)
-    learned = learn_probe(encoder, get_card("ImageNet"), setting, kind)
+    learned = learn_probe(encoder, home_of(card), setting, kind)
     classes = joined(tested, _note_learned(learned, test, classes_shown(pictures), setting))
-    if card.name == "ImageNet":
+    if has_shifts(card):
         return subset_results(encoder, test, pictures, learned.fitted.scores, task="linear_probe", settings=classes)
-    judged = judge(pictures, learned.fitted.scores, pooling(card.name))
+    judged = judge(pictures, learned.fitted.scores, pooling(card))
     named = ("lambda", "train", "validation", "converged", "excess", "search ends at", "deviations")
     settings = {name: learned.settings[name] for name in named if name in learned.settings} | classes
     return shift_results(encoder, test, pictures, judged, ADAPTED, task="linear_probe", settings=settings)
@@ -126,10 +132,10 @@ LINEAR_PROBE = Task(
     name="linear_probe",
     applies=_applies,
     splits=lambda card: ("train", "val", "test"),
-    measure=lambda encoder, card, setting: _measure(encoder, card, setting, vector_kind(encoder)),
+    measure=lambda encoder, card, setting: _measure(encoder, card, setting, about(encoder).probe_vectors),
     version=3,  # 2 took the larger of penalties with equal scores
     needs_texts=False,
-    folds=lambda card: FOLDS.get(card.name, 0),
+    folds=lambda card: card.folds,
 )
 """On features before the projection, protocol "features"; an encoder without any gives its embeddings, "projected"."""
 
@@ -140,17 +146,17 @@ PROJECTED_PROBE = Task(
     measure=lambda encoder, card, setting: _measure(encoder, card, setting, "embeddings"),
     version=3,  # 2 took the larger of penalties with equal scores
     needs_texts=False,
-    folds=lambda card: FOLDS.get(card.name, 0),
+    folds=lambda card: card.folds,
 )
 """The same on embeddings; its Results have the task "linear_probe" and the protocol "projected"."""
 
 IMAGENET_PROBE = Task(
     name="imagenet_probe",
-    applies=lambda card: card.group == "shift" or card.name == "ImageNet",
+    applies=is_shift_or_home,
     splits=lambda card: ("test",),
     measure=_measure_imagenet,
     version=3,  # 2 took the larger of penalties with equal scores
     needs_texts=False,
-    others=lambda card: (("ImageNet", "train"), ("ImageNet", "val")),
+    others=lambda card: ((home_of(card).name, "train"), (home_of(card).name, "val")),
 )
 """ImageNet's probe under its natural shifts (figure 14); its Results have the task "linear_probe"."""

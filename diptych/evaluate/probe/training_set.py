@@ -116,7 +116,7 @@ def note_learned(images: TrainingSet, test: Benchmark, tested: Set[int], setting
     Raises:
         DataError: a class was tested that no training image shows; see `shown_classes.py`.
     """
-    pooled = pooling(test.name) if test.name != images.card.name else None
+    pooled = pooling(test.card)
     wanted = {label: {label} if pooled is None else set(pooled[label]) for label in tested}
     unlearned = frozenset(label for label, own in wanted.items() if not own & images.shown)
     return joined(images.classes, note_unlearned(test, unlearned, images.is_whole, setting))

@@ -16,6 +16,7 @@ import numpy as np
 from diptych.embed.encoder import Encoder
 from diptych.errors import DataError, InputError
 from diptych.evalsets.card import Card
+from diptych.evalsets.cards import CARDS
 from diptych.evalsets.prompts import plain_name
 from diptych.evaluate.encoded import encode_set
 from diptych.evaluate.metrics.comparison import bootstrap
@@ -30,7 +31,7 @@ from diptych.records import Result
 
 COLUMNS = ("accuracy", "majority vote", "accuracy on guesses", "majority vote on guesses")
 """Table 2's."""
-DATASET = "OxfordPets"
+(DATASET,) = (card.name for card in CARDS.values() if card.has_human_study)
 
 _DONT_KNOW = {"dontknow", "idontknow", "donotknow", "idonotknow", "unknown"}
 _RESAMPLES = 1000
@@ -235,5 +236,5 @@ def _measure(encoder: Encoder, card: Card, setting: Setting) -> list[Result]:
     ]
 
 
-HUMAN = Task("human", lambda card: card.name == DATASET, lambda card: ("test",), _measure)
+HUMAN = Task("human", lambda card: card.has_human_study, lambda card: ("test",), _measure)
 """Accuracy on each breed, and how probable the model finds it."""

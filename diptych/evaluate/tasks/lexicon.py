@@ -85,5 +85,5 @@ def _measure(encoder: Encoder, card: Card, setting: Setting) -> list[Result]:
     ]
 
 
-LEXICON = Task("lexicon", lambda card: card.name == "IIIT5K", lambda card: ("test",), _measure)
+LEXICON = Task("lexicon", lambda card: card.has_lexicons, lambda card: ("test",), _measure)
 """Accuracy on IIIT5K with its lexicons of 1,000 words."""

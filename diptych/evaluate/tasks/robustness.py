@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from diptych.embed.about import ranking_scale
 from diptych.embed.encoder import Encoder
 from diptych.errors import ShapeError
 from diptych.evalsets.benchmark import Benchmark
 from diptych.evalsets.card import Card
+from diptych.evalsets.cards import has_shifts, home_of, subsets_of
 from diptych.evalsets.imagenet_classes import shift_classes
 from diptych.evalsets.prompts import get_prompts
 from diptych.evaluate.encoded import Encoded, encode_set
@@ -24,13 +26,9 @@ from diptych.evaluate.predictions import predictions_path, top_predictions, writ
 from diptych.evaluate.results import make_result
 from diptych.evaluate.shown_classes import note_tested, open_tested
 from diptych.evaluate.tasks.task import Setting, Task, check_classes_of_card
-from diptych.evaluate.tasks.testbed import SUBSETS, VIDEOS
 from diptych.evaluate.zero_shot.class_embeddings import class_embeddings
 from diptych.evaluate.zero_shot.classifier import zero_shot_logits
 from diptych.records import Predictions, Result
-
-OWN_NAMES = ("ObjectNet", *VIDEOS)
-"""Shifts whose classes are not ImageNet's own: for these alone the adaptive classifier is another one."""
 
 NEIGHBOURS = (0, 10)
 """The k of pm-k."""
@@ -114,16 +112,16 @@ def judge(encoded: Encoded, scorer: Scorer, classes: Sequence[Sequence[int]] | N
     return top_predictions(encoded.keys, encoded.labels, pooled)
 
 
-def text_scorer(encoder: Encoder, names: Sequence[Sequence[str]], setting: Setting) -> Scorer:
-    """Zero-shot scores from class names in all of ImageNet's templates."""
+def text_scorer(encoder: Encoder, names: Sequence[Sequence[str]], templates: Sequence[str], setting: Setting) -> Scorer:
+    """Zero-shot scores from class names in all templates."""
     cache = setting.cache / "classifiers" if setting.cache else None
-    made = class_embeddings(encoder, names, get_prompts("ImageNet").templates, cache_folder=cache)
+    made = class_embeddings(encoder, names, templates, cache_folder=cache)
     return vector_scorer(encoder, made)
 
 
 def vector_scorer(encoder: Encoder, classes: torch.Tensor) -> Scorer:
     """Scores from a vector per class, (C, E) of unit norm: scaled cosines."""
-    scale = float(getattr(encoder, "logit_scale", 100.0))
+    scale = ranking_scale(encoder)
     return lambda vectors: zero_shot_logits(torch.from_numpy(np.array(vectors)), classes, scale).numpy()
 
 
@@ -143,7 +141,7 @@ def shift_results(
     metadata each frame is one.
     """
     first = judged.classes[:, 0].tolist()
-    frames = benchmark.name in VIDEOS
+    frames = benchmark.card is not None and benchmark.card.has_frames
     valid = [
         (frames and one.get("labels")) or (label,)
         for one, label in zip(encoded.metadata, encoded.labels.tolist(), strict=True)
@@ -176,19 +174,21 @@ def subset_results(
     task: str = "zero_shot",
     settings: Mapping[str, Any] | None = None,
 ) -> list[Result]:
-    """Accuracy on the pictures of ImageNet that belong to the classes of each of the five shifts with some of them.
+    """Accuracy on the images of a set that belong to the classes of each of its shifts with some of them.
 
     A shift with a class that the set's names do not tell from another one is left out.
 
     Args:
+        benchmark: ImageNet, whose card says so.
         scorer: of ImageNet's 1,000 classes.
     """
     unsure = {label for label, _ in benchmark.unsure}
-    pooled = {name: shift_classes(name) for name in SUBSETS if unsure.isdisjoint(chain(*shift_classes(name)))}
-    if left_out := [name for name in SUBSETS if name not in pooled]:
+    subsets = subsets_of(benchmark.card) if benchmark.card else ()
+    pooled = {name: shift_classes(name) for name in subsets if unsure.isdisjoint(chain(*shift_classes(name)))}
+    if left_out := [name for name in subsets if name not in pooled]:
         names = ", ".join(dict.fromkeys(repr(benchmark.class_names[label]) for label in sorted(unsure)))
         _log.warning("%s: no numbers on the classes of %s: %s names several", benchmark.name, left_out, names)
-    right, seen = dict.fromkeys(SUBSETS, 0), dict.fromkeys(SUBSETS, 0)
+    right, seen = dict.fromkeys(subsets, 0), dict.fromkeys(subsets, 0)
     start = 0
     for block in _blocks(encoded.vectors):
         scores = scorer(block)
@@ -209,7 +209,7 @@ def subset_results(
             fingerprint=fingerprint,
             settings=settings,
         )
-        for name in SUBSETS
+        for name in subsets
         if seen[name]
     ]
 
@@ -219,13 +219,15 @@ def _measure(encoder: Encoder, card: Card, setting: Setting) -> list[Result]:
     check_classes_of_card(benchmark)
     encoded = encode_set(encoder, benchmark, cache=setting.cache, num_workers=setting.num_workers)
     settings = note_tested(benchmark, encoded, setting)
-    static = text_scorer(encoder, get_prompts("ImageNet").class_names, setting)
-    if card.name == "ImageNet":
+    home = home_of(card)
+    words = get_prompts(home.prompts or home.name)
+    static = text_scorer(encoder, words.class_names, words.templates, setting)
+    if has_shifts(card):
         return subset_results(encoder, benchmark, encoded, static, settings=settings)
-    judged = {"static": judge(encoded, static, pooling(card.name))}
-    if card.name in OWN_NAMES:
+    judged = {"static": judge(encoded, static, pooling(card))}
+    if card.has_own_names:
         names = benchmark.names or tuple((name,) for name in benchmark.class_names)
-        judged["adaptive"] = judge(encoded, text_scorer(encoder, names, setting))
+        judged["adaptive"] = judge(encoded, text_scorer(encoder, names, words.templates, setting))
     results = []
     for protocol, one in judged.items():
         results += shift_results(encoder, benchmark, encoded, one, protocol, settings=settings)
@@ -244,16 +246,21 @@ def check_learned_by_card(train: Benchmark, test: Benchmark) -> None:
     Raises:
         DataError: they are not known.
     """
-    pooled = pooling(test.name)
+    pooled = pooling(test.card)
     together = train.unsure == test.unsure and train.name == test.name
     needed = () if together else range(1000) if pooled is None else tuple(chain(*pooled))
     check_classes_of_card(train, needed)
     check_classes_of_card(test, needed)
 
 
-def pooling(name: str) -> tuple[tuple[int, ...], ...] | None:
-    """What to pool the scores of 1,000 classes into; None where the shift has them all."""
-    return shift_classes(name) if name in SUBSETS else None
+def pooling(card: Card | None) -> tuple[tuple[int, ...], ...] | None:
+    """What to pool the scores of ImageNet's 1,000 classes into; None for a set with all of these, or no shift."""
+    return shift_classes(card.name) if card is not None and card.is_subset else None
+
+
+def is_shift_or_home(card: Card) -> bool:
+    """Whether a set is a natural shift, or has some."""
+    return card.shift_of is not None or has_shifts(card)
 
 
 def _blocks(vectors: np.ndarray) -> Iterator[np.ndarray]:
@@ -267,7 +274,7 @@ def _counted(right: int, n: int) -> Score:
 
 ROBUSTNESS = Task(
     name="robustness",
-    applies=lambda card: card.group == "shift" or card.name == "ImageNet",
+    applies=is_shift_or_home,
     splits=lambda card: ("test",),
     measure=_measure,
 )

@@ -11,18 +11,19 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from diptych.evalsets.cards import CARDS
 from diptych.evaluate.metrics.logit_line import LogitLine, fit_logit_line
 
 _TABLE = Path(__file__).parents[2] / "assets" / "testbed.csv"
 
-SUBSETS = ("ImageNet-A", "ImageNet-R", "ObjectNet", "ImageNet-Vid", "Youtube-BB")
+SHIFT_NAMES = ("ImageNetV2", "ImageNet-A", "ImageNet-R", "ObjectNet", "ImageNet-Sketch", "ImageNet-Vid", "Youtube-BB")
+"""The seven natural shifts, in the order of table 16."""
+
+SUBSETS = tuple(name for name in SHIFT_NAMES if CARDS[name].is_subset)
 """Shifts that have some of ImageNet's classes alone."""
 
-VIDEOS = ("ImageNet-Vid", "Youtube-BB")
+VIDEOS = tuple(name for name in SHIFT_NAMES if CARDS[name].has_frames)
 """Shifts whose accuracy is the mean of pm-0 and pm-10."""
-
-SHIFT_NAMES = ("ImageNetV2", "ImageNet-A", "ImageNet-R", "ObjectNet", "ImageNet-Sketch", *VIDEOS)
-"""The seven natural shifts, in the order of table 16."""
 
 # What a model's name tells. It is standard if it was trained on ImageNet's training set alone, without a technique that
 # its authors propose for robustness. Searched for in this order, in lower case.

@@ -14,6 +14,7 @@ from diptych.embed.encoder import Encoder
 from diptych.errors import DataError, InputError, ShapeError
 from diptych.evalsets.benchmark import Benchmark
 from diptych.evalsets.card import Card
+from diptych.evalsets.opening import open_frames
 from diptych.evaluate.encoded import Encoded, encode_set
 from diptych.evaluate.encoding import MAX_BROKEN
 from diptych.evaluate.metrics.score import Score, score
@@ -140,8 +141,6 @@ def _known(encoded: Encoded, frames: Benchmark, row: int, name: str) -> str:
 
 
 def _measure(encoder: Encoder, card: Card, setting: Setting) -> list[Result]:
-    from diptych.evalsets.video_frames import open_frames  # needs PyAV, which other tasks do without
-
     return measure_video(encoder, open_frames(card, setting.data, "test", NUM_FRAMES), setting)
 
 

@@ -1,23 +1,24 @@
 """Zero-shot classification of a paper's set, by all the ways of making a classifier out of its words."""
 
 import dataclasses
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from diptych.embed.about import about, ranking_scale, required_logit_scale
 from diptych.embed.encoder import Encoder
 from diptych.evalsets.benchmark import Benchmark, warn_of_codes
 from diptych.evalsets.card import Card
-from diptych.evalsets.cards import CARDS
+from diptych.evalsets.cards import is_paper_set
 from diptych.evaluate.encoded import Encoded, encode_set
 from diptych.evaluate.metrics.score import relevance, score
 from diptych.evaluate.predictions import TOP_K, predictions_path, top_predictions, write_predictions
 from diptych.evaluate.results import make_result
 from diptych.evaluate.shown_classes import note_tested, open_tested
 from diptych.evaluate.tasks.task import Setting, Task
-from diptych.evaluate.tasks.testbed import VIDEOS
 from diptych.evaluate.zero_shot.class_embeddings import class_embeddings
 from diptych.evaluate.zero_shot.classifier import zero_shot_logits
 from diptych.records import Result
@@ -26,6 +27,7 @@ PROTOCOLS = ("ensemble", "single", "names", "probability")
 """All templates averaged as embeddings; one template; the bare names; all templates averaged as probabilities."""
 
 _ROWS_PER_BLOCK = 8192
+_log = logging.getLogger(__name__)
 _SIDE_METRICS = ("accuracy", "accuracy_top_5", "mean_per_class_accuracy")
 
 
@@ -67,7 +69,7 @@ def class_scores(
         chosen: names and templates.
         cache_folder: of classifiers.
     """
-    scale = float(getattr(encoder, "logit_scale", 100.0))
+    scale = ranking_scale(encoder) if len(chosen.ensembles) == 1 else required_logit_scale(encoder)
     found = [class_embeddings(encoder, chosen.names, one, cache_folder=cache_folder) for one in chosen.ensembles]
     parts = []
     for block in map(torch.from_numpy, _blocks(vectors)):
@@ -97,13 +99,16 @@ def zero_shot_results(
     settings = note_tested(benchmark, encoded, setting)
     if encoded.num_broken:
         settings["broken"] = encoded.num_broken
-    if benchmark.name not in CARDS:  # which tell it
+    if not is_paper_set(benchmark.name):  # which tell it
         settings["num_classes"] = len(benchmark.class_names)
     results = []
     for protocol in protocols:
         chosen = words(benchmark, protocol)
         if protocol == "probability" and len(chosen.ensembles) == 1:
             continue  # the same as the ensemble
+        if protocol == "probability" and about(encoder).logit_scale is None:
+            _log.warning("%s states no logit_scale: probabilities of several prompts are not averaged", encoder.name)
+            continue
         scores = class_scores(encoder, encoded.vectors, chosen, cache_folder=cache)
         metrics = dict.fromkeys((metric, *([] if several[0] is not None else _SIDE_METRICS)))
         for one in metrics:
@@ -145,7 +150,7 @@ def _measure(encoder: Encoder, card: Card, setting: Setting) -> list[Result]:
 
 def _applies(card: Card) -> bool:
     # Of the other videos a frame may show several classes (`robustness` counts those), or its metric is of clips.
-    one_class = card.name not in VIDEOS and not card.metric.startswith("mean_weighted")
+    one_class = not card.has_frames and not card.metric.startswith("mean_weighted")
     return card.num_classes > 0 and card.task in ("classification", "multi_label", "video") and one_class
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import safetensors.torch
 import torch
 
+from diptych.embed.about import about
 from diptych.embed.encoder import Encoder
 from diptych.errors import InputError, ShapeError
 from diptych.evaluate.zero_shot.prompts import fill_template
@@ -30,7 +31,7 @@ def class_embeddings(
     """One vector per class: the mean of its prompts' unit embeddings, normalised again.
 
     Args:
-        encoder: gives the texts' embeddings; where it has a `fingerprint`, the result can be cached on disk.
+        encoder: gives the texts' embeddings; the result is cached only if the encoder states a text fingerprint.
         class_names: C classes, each with one name or several, which count alike.
         templates: T templates with {c}.
         cache_folder: where to keep the result; None keeps nothing.
@@ -40,7 +41,7 @@ def class_embeddings(
         InputError: a prompt's embedding is not finite, or a class's embeddings cancel out.
     Source: CLIP paper, section 3.1.4.
     """
-    path = _cache_path(cache_folder, getattr(encoder, "fingerprint", None), class_names, templates)
+    path = _cache_path(cache_folder, about(encoder).text_fingerprint, class_names, templates)
     if path is not None:
         cached = read_or_none(path, lambda kept: _read_cache(kept, len(class_names)), "cached classifier")
         if cached is not None:

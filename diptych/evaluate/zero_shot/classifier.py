@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from diptych.embed.about import about, required_logit_scale
 from diptych.embed.encoder import Encoder
 from diptych.embed.pictures import in_batches
 from diptych.errors import InputError, ShapeError
@@ -54,7 +55,7 @@ class ZeroShotClassifier:
     Attributes:
         classes_: str (C,), the class names in the order given; columns of `predict_proba`, and what `predict` returns.
         class_embeddings: (C, E) float32, unit L2 norm.
-        logit_scale: exp(t) of the model; 100, CLIP's limit, for an encoder without one.
+        logit_scale: exp(t) of the model; None if the model states none: it then gives classes and no probabilities.
     """
 
     def __init__(
@@ -85,7 +86,7 @@ class ZeroShotClassifier:
         self._model, self._templates = model, check_templates(templates)
         self.classes_ = np.array(names)
         self.class_embeddings = class_embeddings(model, names, self._templates, cache_folder=cache_folder)
-        self.logit_scale = logit_scale(model)
+        self.logit_scale = about(model).logit_scale
 
     def __repr__(self) -> str:
         """Model, classes and templates, not their numbers."""
@@ -98,8 +99,13 @@ class ZeroShotClassifier:
         return self.classes_[self._best(pictures)]
 
     def predict_proba(self, pictures: Iterable[Any]) -> np.ndarray:
-        """Probabilities of the classes, float32 (N, C): the softmax of the scaled cosines."""
-        return torch.cat([torch.zeros(0, len(self.classes_)), *self._logits(pictures)]).softmax(dim=1).numpy()
+        """Probabilities of the classes, float32 (N, C): the softmax of the scaled cosines.
+
+        Raises:
+            InputError: the model states no logit_scale.
+        """
+        parts = map(self.scores_from_embeddings, self._embeddings(pictures))
+        return torch.cat([torch.zeros(0, len(self.classes_)), *parts]).softmax(dim=1).numpy()
 
     def score(self, pictures: Iterable[Any], labels: Sequence[str] | Sequence[int] | np.ndarray) -> float:
         """Accuracy of `predict`, a fraction.
@@ -127,18 +133,20 @@ class ZeroShotClassifier:
         return accuracy(labels, best)
 
     def scores_from_embeddings(self, image_embeddings: torch.Tensor) -> torch.Tensor:
-        """Logits, float32 (N, C), of pictures encoded before: (N, E), unit norm. Their softmax is `predict_proba`."""
-        return zero_shot_logits(image_embeddings, self.class_embeddings, self.logit_scale)
+        """Logits, float32 (N, C), of images encoded before: (N, E), unit norm. Their softmax is `predict_proba`.
+
+        Raises:
+            InputError: the model states no logit_scale.
+        """
+        scale = required_logit_scale(self._model) if self.logit_scale is None else self.logit_scale
+        return zero_shot_logits(image_embeddings, self.class_embeddings, scale)
 
     def _best(self, pictures: Iterable[Any]) -> np.ndarray:
-        best = [logits.numpy().argmax(axis=1) for logits in self._logits(pictures)]
+        scale = 1.0 if self.logit_scale is None else self.logit_scale
+        logits = (zero_shot_logits(one, self.class_embeddings, scale) for one in self._embeddings(pictures))
+        best = [one.numpy().argmax(axis=1) for one in logits]
         return np.concatenate([np.zeros(0, dtype=np.int64), *best])
 
-    def _logits(self, pictures: Iterable[Any]) -> Iterator[torch.Tensor]:
+    def _embeddings(self, pictures: Iterable[Any]) -> Iterator[torch.Tensor]:
         for batch in in_batches(pictures, _PICTURES_PER_BATCH):
-            yield self.scores_from_embeddings(self._model.encode_images(batch))
-
-
-def logit_scale(encoder: Encoder) -> float:
-    """exp(t) of a model; 100, CLIP's limit, for an encoder without one."""
-    return float(getattr(encoder, "logit_scale", 100.0))
+            yield self._model.encode_images(batch)

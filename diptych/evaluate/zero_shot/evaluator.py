@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from diptych import distributed
-from diptych.data.tokenizer import Tokenizer
+from diptych.embed.about import about, required_logit_scale
 from diptych.embed.encoder import Encoder
 from diptych.errors import ConfigError, TextError
 from diptych.evalsets.benchmark import Benchmark, warn_of_codes
@@ -25,7 +25,7 @@ from diptych.evaluate.predictions import predictions_path, read_predictions, top
 from diptych.evaluate.provenance import run_record
 from diptych.evaluate.shown_classes import note
 from diptych.evaluate.zero_shot.class_embeddings import class_embeddings
-from diptych.evaluate.zero_shot.classifier import logit_scale, zero_shot_logits
+from diptych.evaluate.zero_shot.classifier import zero_shot_logits
 from diptych.evaluate.zero_shot.prompts import check_class_names, check_templates, fill_template
 from diptych.progress import progress_bar
 from diptych.records import Predictions, Result
@@ -70,8 +70,8 @@ class ZeroShot:
             TextError: a prompt is longer than the encoder's context, where its tokenizer tells.
         """
         names, used = self._texts()
-        tokenizer = getattr(encoder, "tokenizer", None)
-        if not isinstance(tokenizer, Tokenizer):
+        tokenizer = about(encoder).tokenizer
+        if tokenizer is None:
             return
         for template in dict.fromkeys(template for templates in used.values() for template in templates):
             for prompt in (fill_template(template, name) for name in names):
@@ -100,14 +100,13 @@ class ZeroShot:
         """Predictions of each protocol, in the order of the set."""
         warn_of_codes(self.benchmark)
         classifiers = self._classifiers(encoder)
-        k = min(self.top_k, len(self.benchmark.class_names))
+        k, scale = min(self.top_k, len(self.benchmark.class_names)), required_logit_scale(encoder)
         rows: list[tuple[Any, ...]] = []
         batches = encode_benchmark(encoder, self.benchmark, _PICTURES_PER_BATCH, self.num_workers)
         shown = progress_bar(batches, f"{self.benchmark.name} (pictures)", size=lambda batch: len(batch.samples))
         for batch in shown:
             best = [
-                top_k_classes(zero_shot_logits(batch.vectors, classes, logit_scale(encoder)), k)
-                for classes in classifiers.values()
+                top_k_classes(zero_shot_logits(batch.vectors, classes, scale), k) for classes in classifiers.values()
             ]
             known = batch.places.tolist(), batch.keys, batch.labels.tolist()
             rows += zip(*known, zip(*itertools.chain(*best), strict=True), strict=True)
@@ -162,7 +161,7 @@ class ZeroShot:
             values[f"accuracy_top_{self.top_k}"] = accuracy_top_k(labels, classes, self.top_k)
         bounds = {metric: clopper_pearson(round(value * n), n) for metric, value in values.items()}
         values["mean_per_class_accuracy"] = mean_per_class_accuracy(labels, classes)
-        run = run_record(fingerprint=self.benchmark.fingerprint, device=getattr(encoder, "device", None))
+        run = run_record(fingerprint=self.benchmark.fingerprint, device=about(encoder).device)
         if shown := note(self.benchmark, "tested", set(labels.tolist()), n, partial=True):
             run["settings"] = shown
         return [

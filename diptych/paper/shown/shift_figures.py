@@ -25,9 +25,7 @@ _MADE = (
 def _shifts(results: Sequence[Result]) -> Shown:
     summaries = summarise_shifts(results)
     if not summaries:
-        return Shown(
-            "No made shifts were measured: diptych evaluate MODEL --suite paper --task shifts does", notes=[_MADE]
-        )
+        return Shown("No made shifts were measured: diptych suite MODEL --task shifts measures them", notes=[_MADE])
     words = "; ".join(
         f"{one.model} on {one.dataset}: {100 * one.clean.value:.1f} % as it is, {100 * mean:.1f} % on the mean of "
         f"{len(one.by_shift)} shifts"

@@ -8,8 +8,8 @@ from miniatures_other import made, opened, video, write
 
 from diptych.errors import DataError
 from diptych.evalsets.cards import CARDS
-from diptych.evalsets.opening import open_card
-from diptych.evalsets.video_frames import frames, middle_frame, open_frames
+from diptych.evalsets.opening import open_card, open_frames
+from diptych.evalsets.video_frames import frames, middle_frame
 from diptych.records import Broken
 
 

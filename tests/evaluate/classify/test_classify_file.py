@@ -220,7 +220,11 @@ def test_ctrl_c_and_kill_keep_what_is_done(images, tmp_path):
         seen = len(rows_so_far)
         if sent == signal.SIGINT:
             assert process.returncode == 130, err
-            assert err.decode().splitlines()[-1].endswith("rows are kept in labels.csv; the same command resumes")
+            assert (
+                err.decode()
+                .splitlines()[-1]
+                .endswith("rows are kept in labels.csv; run the same command again to resume")
+            )
             assert b"Traceback" not in err
     process = start(tmp_path, *words)
     told, err = process.communicate(timeout=120)

@@ -24,20 +24,23 @@ def small(tmp_path):
     return tmp_path / "data"
 
 
-@pytest.mark.parametrize("scale", [30.0, 5.0, None])
+def test_an_encoder_without_a_scale_has_no_zero_shot_classifier_to_begin_at(small, monkeypatch):
+    monkeypatch.delattr(Colours, "logit_scale")
+    with pytest.raises(InputError, match="states no logit_scale"):
+        FEW_SHOT_FROM_TEXTS.measure(Colours(), get_card("CIFAR10"), Setting(small))
+
+
+@pytest.mark.parametrize("scale", [30.0, 5.0])
 def test_the_classifiers_begin_at_class_embeddings_times_the_encoder_s_scale(small, tmp_path, monkeypatch, scale):
     pools = []
     monkeypatch.setattr(few_shot_task, "Pool", lambda *most, **rest: pools.append((most, rest)) or Pool(*most, **rest))
     encoder = Colours()
-    if scale is None:
-        monkeypatch.delattr(Colours, "logit_scale")
-    else:
-        encoder.logit_scale = scale
+    encoder.logit_scale = scale
     FEW_SHOT_FROM_TEXTS.measure(encoder, get_card("CIFAR10"), Setting(small))
     [(given, others)] = pools
     names = [several[0] for several in get_prompts("CIFAR10").class_names]
     directions = encoder.encode_texts(names).numpy()
-    np.testing.assert_allclose(given[2], directions * (scale or 100.0), rtol=1e-5)
+    np.testing.assert_allclose(given[2], directions * scale, rtol=1e-5)
     assert others["splits"] == "train" and others["deviations"] == ("learned from 30 images, the paper from 50,000",)
 
 

@@ -16,16 +16,6 @@ from diptych.evaluate.probe.training_set import TrainingSet
 ABOUT = {"lambda": 2.0, "objective": 3.0, "excess": 0.01, "steps": 7, "converged": True}
 
 
-def test_features_are_taken_where_an_encoder_has_them_in_either_form():
-    class Images:
-        def image_features(self, images): ...
-
-    class Pixels:
-        def pixel_features(self, images): ...
-
-    assert [kept.vector_kind(one()) for one in (Images, Pixels, object)] == ["features", "features", "embeddings"]
-
-
 def test_two_classes_get_half_of_the_difference_each():
     train = encoded(np.arange(40) % 2, 1)
     learned = kept._learn(TrainingSet(get_card("CIFAR10"), 2, train, None), seed=3)

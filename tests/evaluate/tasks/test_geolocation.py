@@ -19,7 +19,16 @@ from diptych.evaluate.tasks.geolocation import GEOLOCATION, distance_scores, sam
 from diptych.evaluate.tasks.task import Setting
 from diptych.records import Broken, Sample
 
-CARD = Card("IM2GPS", "IM2GPS", "geolocation", 0, {}, "within_25_km", None, None, (), "", None, "", group="other")
+CARD = Card(
+    name="IM2GPS",
+    title="IM2GPS",
+    task="geolocation",
+    num_classes=0,
+    splits={},
+    metric="within_25_km",
+    homepage="",
+    split_rule="",
+)
 # Each colour has a place of its own.
 PLACES = {colour: (10.0 * number - 30, 25.0 * number - 80) for number, colour in enumerate(NAMES)}
 

@@ -1,5 +1,7 @@
 """People beside models: table 2's columns, and whether both find the same classes hard."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from colours import NAMES, TEMPLATES, FingerprintedEncoder, PixelColourEncoder, write_set
@@ -7,8 +9,8 @@ from scipy import stats
 from scipy.special import softmax
 
 from diptych.errors import DataError, InputError
-from diptych.evalsets import Card
 from diptych.evalsets.benchmark import open_benchmark
+from diptych.evalsets.cards import CARDS
 from diptych.evaluate.encoded import encode_set
 from diptych.evaluate.metrics.classification import mean_per_class_accuracy
 from diptych.evaluate.metrics.similarity import class_probabilities
@@ -230,13 +232,18 @@ def test_per_class_solved_by_hand():
     assert found["x"] == pytest.approx((0.5, 0.6)) and found["y"] == pytest.approx((1.0, 0.8)) and "z" not in found
 
 
-@pytest.mark.parametrize(("scale", "used"), [(20.0, 20.0), (None, 100.0)])
-def test_probabilities_are_the_softmax_of_scaled_cosines_whatever_the_blocks(tmp_path, scale, used):
-    class Scaled(FingerprintedEncoder):
-        logit_scale = scale
+def test_an_encoder_without_a_scale_gives_no_probabilities(tmp_path):
+    write_set(tmp_path / "set", [0, 1])
+    encoder = hidden(FingerprintedEncoder)("mark")
+    with pytest.raises(InputError, match="states no logit_scale"):
+        list(class_probabilities(encoder, open_benchmark(tmp_path / "set"), np.eye(7, dtype=np.float32)))
 
-    if scale is None:
-        Scaled = hidden(Scaled)  # an encoder that does not say its scale
+
+@pytest.mark.parametrize("used", [20.0, 100.0])
+def test_probabilities_are_the_softmax_of_scaled_cosines_whatever_the_blocks(tmp_path, used):
+    class Scaled(FingerprintedEncoder):
+        logit_scale = used
+
     write_set(tmp_path / "set", [0, 1])
     benchmark, encoder = open_benchmark(tmp_path / "set"), Scaled("mark")
     vectors = np.eye(7, dtype=np.float32)[[3, 0, 6, 2, 2]]
@@ -262,9 +269,7 @@ def hidden(kind: type) -> type:
 
 def test_the_task_says_how_hard_each_class_is(tmp_path):
     write_set(tmp_path / "OxfordPets", [number % 7 for number in range(28)])
-    card = Card(
-        "OxfordPets", "Oxford Pets", "classification", 7, {}, "mean_per_class_accuracy", None, None, (), "", None, ""
-    )
+    card = dataclasses.replace(CARDS["OxfordPets"], num_classes=7, splits={}, prompts=None)
     assert HUMAN.applies(card) and HUMAN.splits(card) == ("test",)
     (result,) = HUMAN.measure(PixelColourEncoder(), card, Setting(tmp_path))
     where = (result.task, result.dataset, result.split, result.metric, result.protocol)

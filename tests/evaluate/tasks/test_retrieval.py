@@ -272,7 +272,9 @@ def test_an_encoder_that_does_not_cut_says_which_text_is_too_long():
 
 
 def card(name, task, metric):
-    return Card(name, name, task, 0, {"test": 5}, metric, None, None, (), "", None, "", group="other")
+    return Card(
+        name=name, title=name, task=task, num_classes=0, splits={"test": 5}, metric=metric, homepage="", split_rule=""
+    )
 
 
 def test_the_task_is_for_sets_of_captions():

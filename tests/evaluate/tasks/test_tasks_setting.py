@@ -187,7 +187,7 @@ def test_sixteen_frames_of_the_clips_of_the_test_split_are_asked_for(tmp_path, m
     asked = []
     samples = tuple(Sample(f"{n}", coloured(NAMES[n], n), (), n, {"clip": f"{n}"}) for n in range(7))
     clips = check_benchmark("clips", "test", NAMES, ("{c}",), Listed(samples))
-    monkeypatch.setattr("diptych.evalsets.video_frames.open_frames", lambda *most: asked.append(most) or clips)
+    monkeypatch.setattr("diptych.evaluate.tasks.video.open_frames", lambda *most: asked.append(most) or clips)
     TASKS["video"].measure(ColourEncoder(), CARDS["UCF101"], Setting(tmp_path))
     assert asked == [(CARDS["UCF101"], tmp_path, "test", 16)]
 

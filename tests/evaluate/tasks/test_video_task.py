@@ -28,7 +28,16 @@ from diptych.evaluate.tasks.video import VIDEO, average_by_clip, measure_video
 from diptych.evaluate.zero_shot.class_embeddings import class_embeddings
 from diptych.records import Broken, Sample
 
-CARD = Card("UCF101", "UCF101", "video", 7, {}, "mean_of_top_1_and_5", None, None, (), "", None, "")
+CARD = Card(
+    name="UCF101",
+    title="UCF101",
+    task="video",
+    num_classes=7,
+    splits={},
+    metric="mean_of_top_1_and_5",
+    homepage="",
+    split_rule="",
+)
 
 
 def test_frames_are_averaged_by_clip_whatever_the_blocks():

@@ -9,6 +9,7 @@ from listed_sets import Nothing
 from scipy.special import log_softmax, softmax
 from sklearn.metrics import balanced_accuracy_score, top_k_accuracy_score
 
+from diptych.errors import InputError
 from diptych.evalsets.benchmark import Benchmark
 from diptych.evalsets.cards import CARDS, get_card
 from diptych.evaluate.encoded import Encoded
@@ -151,10 +152,20 @@ def test_scores_come_in_blocks(monkeypatch):
     np.testing.assert_allclose(log_softmax(one, axis=1), log_softmax(EXPECTED["single"], axis=1), atol=1e-4)
 
 
-def test_an_encoder_that_says_no_scale_has_clips():
-    plain = type("Plain", (), {"name": "plain", "encode_texts": Drawn.encode_texts})()
-    found = class_scores(plain, PICTURES.vectors, words(benchmark(), "names"))
-    np.testing.assert_allclose(found, EXPECTED["names"] * 100 / 7, rtol=1e-4, atol=1e-3)
+def test_an_encoder_without_a_scale_is_measured_by_cosines_and_has_no_mean_probabilities(caplog):
+    class Plain:
+        name, encode_texts = "plain", Drawn.encode_texts
+
+    found = class_scores(Plain(), PICTURES.vectors, words(benchmark(), "names"))
+    np.testing.assert_allclose(found, EXPECTED["names"] / 7, rtol=1e-4, atol=1e-3)
+    with pytest.raises(InputError, match="plain states no logit_scale"):
+        class_scores(Plain(), PICTURES.vectors, words(benchmark(), "probability"))
+    unscaled = zero_shot_results(Plain(), benchmark(), PICTURES, Setting(Path()))
+    assert "probabilities of several prompts are not averaged" in caplog.text
+    expected = [one for one in zero_shot_results(Drawn(), benchmark(), PICTURES, Setting(Path()))]
+    assert [(one.protocol, one.metric, one.value) for one in unscaled] == [
+        (one.protocol, one.metric, one.value) for one in expected if one.protocol != "probability"
+    ]
 
 
 def test_names_that_are_codes_are_warned_of(caplog):

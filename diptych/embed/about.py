@@ -1,0 +1,129 @@
+"""What an encoder can do, and what its numbers depend on, said in one record.
+
+Evaluation asks `about(encoder)` and nothing else: no other module looks for optional attributes of an encoder.
+"""
+
+import dataclasses
+from typing import Any
+
+import torch
+
+from diptych.data.tokenizer import Tokenizer
+from diptych.embed.encoder import Encoder
+from diptych.errors import InputError
+
+_TEXTS_MISSING = "encodes no texts"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class About:
+    """The capabilities and the identity of an encoder.
+
+    Attributes:
+        no_texts: why the encoder cannot encode texts; None if it can.
+        has_features: whether it gives image features before the projection, which probes prefer.
+        projects_features: whether `project_features` turns these into embeddings.
+        takes_pixels: whether it takes the pixels of `evaluation_pixels`, so that other processes can prepare images.
+        logit_scale: exp(t), which multiplies cosines; None if unknown.
+        image_fingerprint: changes whenever an image's vector could change; None if the encoder does not state one.
+            Without it a stale cache could not be detected, so nothing is cached.
+        text_fingerprint: the same for a text's embedding.
+        gflops: billions of multiply-adds of the image tower for one image; None if unknown.
+        precision: of the computation, such as "fp32"; None if unknown.
+        device: where the encoder computes; None if unknown.
+        tokenizer: tells the lengths of texts before they are encoded; None if unknown.
+        token: tells this object from others within this process; for encoders that state no fingerprint.
+    """
+
+    no_texts: str | None = None
+    has_features: bool = False
+    projects_features: bool = False
+    takes_pixels: bool = False
+    logit_scale: float | None = None
+    image_fingerprint: str | None = None
+    text_fingerprint: str | None = None
+    gflops: float | None = None
+    precision: str | None = None
+    device: Any = None
+    tokenizer: Tokenizer | None = None
+    token: str | None = None
+
+    @property
+    def has_texts(self) -> bool:
+        """Whether the encoder encodes texts."""
+        return self.no_texts is None
+
+    @property
+    def probe_vectors(self) -> str:
+        """The kind of vectors that probes learn from: "features" if the encoder gives them, else "embeddings"."""
+        return "features" if self.has_features else "embeddings"
+
+
+def about(encoder: Encoder | Any) -> About:
+    """The `about` of an encoder; of a user's object without one, what its attributes tell."""
+    told = getattr(encoder, "about", None)
+    return told if isinstance(told, About) else about_object(encoder)
+
+
+def about_object(encoder: Any) -> About:
+    """What the attributes of any object with `encode_images` tell."""
+
+    def has(*methods: str) -> bool:
+        return all(callable(getattr(encoder, method, None)) for method in methods)
+
+    scale = getattr(encoder, "logit_scale", None)
+    tokenizer = getattr(encoder, "tokenizer", None)
+    takes_pixels = has("encode_pixels") and hasattr(encoder, "preprocessing")
+    return About(
+        no_texts=None if has("encode_texts") else _TEXTS_MISSING,
+        has_features=has("pixel_features" if takes_pixels else "image_features"),
+        projects_features=has("project_features"),
+        takes_pixels=takes_pixels,
+        logit_scale=None if scale is None else float(scale),
+        image_fingerprint=getattr(encoder, "image_fingerprint", None) or None,
+        text_fingerprint=getattr(encoder, "fingerprint", None) or None,
+        gflops=getattr(encoder, "gflops", None) or None,
+        precision=getattr(encoder, "precision", None),
+        device=getattr(encoder, "device", None),
+        tokenizer=tokenizer if isinstance(tokenizer, Tokenizer) else None,
+        token=getattr(encoder, "token", None),
+    )
+
+
+def required_logit_scale(encoder: Encoder | Any) -> float:
+    """The logit scale of an encoder, where probabilities are asked for.
+
+    Raises:
+        InputError: the encoder does not state one, so that its cosines give no probabilities.
+    """
+    scale = about(encoder).logit_scale
+    if scale is None:
+        raise InputError(
+            f"{encoder.name} states no logit_scale, and without it cosines give no probabilities: define logit_scale, "
+            "exp(t) (100 is the limit in CLIP's training)"
+        )
+    return scale
+
+
+def ranking_scale(encoder: Encoder | Any) -> float:
+    """The logit scale of an encoder, or 1 if unknown: the order of cosines does not depend on it."""
+    scale = about(encoder).logit_scale
+    return 1.0 if scale is None else scale
+
+
+def weights_state(network: torch.nn.Module) -> tuple[Any, ...]:
+    """A value that changes when a weight of a network changes, in a tenth of the time that hashing takes.
+
+    Version counters notice every edit but those through `.data` or NumPy; the sums notice these.
+    """
+    tensors = [*network.named_parameters(), *network.named_buffers()]
+    return tuple(
+        (
+            name,
+            tensor.data_ptr(),
+            tensor.dtype,
+            None if tensor.is_inference() else tensor._version,
+            repr(tensor.detach().sum(dtype=torch.float32).item()),
+        )
+        for name, tensor in tensors
+    )
