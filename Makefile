@@ -11,8 +11,9 @@ demo: .venv/.installed  ## train on the embedded pairs, measure, write runs/quic
 	$(BIN)/diptych quickstart
 
 # Two processes of one thread each: torch's own threads would wait for each other on a machine that is full of tests.
+# Byte code is kept even where the environment says not to: every process of the tests would compile torch's sources anew, 4 s each.
 test: .venv/.dev  ## every test but the long ones
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 test-long: .venv/.dev  ## soak, kill and full-length runs, and ten minutes of fuzzing (DIPTYCH_FUZZ_SECONDS=30 for fewer)
 	$(BIN)/python -m pytest -m long --timeout 3600

@@ -11,9 +11,15 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-# Torch is imported once, in the server that the ranks are forked from.
+# What a rank or a training imports is imported once, in the server that all are forked from: DTensors need _dynamo, the
+# playground's digits scikit-learn, the log TensorBoard.
 PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["torch.distributed.fsdp", "diptych.train", "training", "pytest"])
+PROCESSES.set_forkserver_preload(
+    [
+        *("torch.distributed.fsdp", "torch._dynamo", "torch.utils.tensorboard", "sklearn.datasets", "diptych.train"),
+        *("diptych.run_page", "diptych.model.modified_resnet", "training", "pytest"),
+    ]
+)
 
 
 def run_ranks(world_size: int, function: Callable[..., Any], *arguments: Any, timeout: float = 120) -> list[Any]:

@@ -1,6 +1,5 @@
 """Two trainings in one folder: the second is refused, until the first has ended, however it ended."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -8,35 +7,28 @@ import time
 from pathlib import Path
 
 import pytest
+from forked import Forked
 from training import tiny_config
 
 from diptych.errors import ConfigError
 from diptych.train import CheckpointConfig, fit
 from diptych.train.folder_lock import FolderLock
 
-TESTS = Path(__file__).parents[1]
-RUN = """
-import pathlib, sys
-from training import tiny_config
-from diptych.train import CheckpointConfig, fit
-if __name__ == "__main__":
-    fit(tiny_config(pathlib.Path(sys.argv[1]), 5000, checkpoint=CheckpointConfig(every_steps=2)))
-"""
+
+def train(out: Path) -> None:
+    fit(tiny_config(out, 5000, checkpoint=CheckpointConfig(every_steps=2)))
 
 
 @pytest.fixture
 def training(tmp_path):
     """Another process that trains in tmp_path/run, and has made a checkpoint."""
-    (tmp_path / "run.py").write_text(RUN)
-    environment = {**os.environ, "PYTHONPATH": f"{TESTS.parent}:{TESTS}", "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen([sys.executable, tmp_path / "run.py", tmp_path / "run"], env=environment)
+    process = Forked(tmp_path / "errors.txt", train, tmp_path / "run")
     deadline = time.monotonic() + 100
     while not list((tmp_path / "run").glob("checkpoints/step-*.pt")) and time.monotonic() < deadline:
         assert process.poll() is None
-        time.sleep(0.05)
+        time.sleep(0.01)
     yield process
     process.kill()
-    process.wait()
 
 
 def test_a_second_training_is_refused_and_one_that_was_killed_lets_go(training, tmp_path):

@@ -1,10 +1,9 @@
 """The optimizer and the average of weights over FSDP2's sharded tensors: two processes against one."""
 
-import os
-
 import pytest
 import torch
 import torch.distributed as dist
+from ranks import run_ranks
 from torch import nn
 from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict, set_optimizer_state_dict
 from torch.distributed.fsdp import fully_shard
@@ -46,9 +45,8 @@ def compare(model: nn.Module, reference: nn.Module) -> None:
         assert torch.allclose(full(one), other, atol=1e-5)
 
 
-def check_rank(rank: int, rendezvous: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{rendezvous}", rank=rank, world_size=2)
+def check_rank() -> None:
+    rank = dist.get_rank()
     reference, model = make(), make()
     for part in (model[0], model[2], model):
         fully_shard(part)
@@ -78,9 +76,7 @@ def check_rank(rank: int, rendezvous: str) -> None:
     moment = narrow.parts["adamw"].state[model[0].weight]["exp_avg_sq"]
     assert isinstance(moment, DTensor) and moment.dtype == torch.bfloat16 and full(moment).isfinite().all()
     dist.barrier()
-    dist.destroy_process_group()
 
 
-def test_two_ranks_with_sharded_weights_step_as_one(tmp_path, monkeypatch):
-    monkeypatch.setitem(os.environ, "OMP_NUM_THREADS", "1")
-    torch.multiprocessing.spawn(check_rank, (str(tmp_path / "rendezvous"),), nprocs=2)
+def test_two_ranks_with_sharded_weights_step_as_one():
+    run_ranks(2, check_rank)

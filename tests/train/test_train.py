@@ -1,6 +1,7 @@
 """The training loop: it learns, stops and goes on exactly, and fails with words."""
 
 import dataclasses
+import functools
 import json
 import math
 import multiprocessing
@@ -8,15 +9,14 @@ import os
 import random
 import re
 import signal
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
 
 import pytest
 import torch
-from training import MODEL, tiny_config
+from forked import Forked
+from training import COMPACT, MODEL, tiny_config
 
 from diptych.data.loader import LoaderConfig
 from diptych.errors import ConfigError, NonFiniteLossError, WorkerError
@@ -27,7 +27,6 @@ from diptych.train import CheckpointConfig, OptimizerConfig, ScheduleConfig, fit
 from diptych.train.checkpoint import Checkpoints
 from diptych.train.optimizer import build_optimizer, learning_rate_share
 
-TESTS = Path(__file__).parents[1]
 NORMS = torch.nn.LayerNorm | torch.nn.BatchNorm2d
 
 
@@ -35,28 +34,43 @@ def losses(folder: Path) -> dict[int, float]:
     return {row["step"]: row["loss"] for row in read_log(folder)}
 
 
-def in_another_process(code: str, **kwargs) -> subprocess.Popen:
-    environment = {**os.environ, "PYTHONPATH": str(TESTS), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([sys.executable, "-c", code], env=environment, stderr=subprocess.PIPE, text=True, **kwargs)
+def train(out: Path, num_steps: int, resume: bool, num_workers: int, compact: bool = False) -> None:
+    config = tiny_config(out, num_steps, **(COMPACT if compact else {}))
+    loader = dataclasses.replace(config.loader, num_workers=num_workers)
+    fit(dataclasses.replace(config, loader=loader), resume=resume)
 
 
-def fit_in_another_process(
-    out: Path, num_steps: int, *, resume: bool, num_workers: int, compact: bool = False, **kwargs
-) -> subprocess.Popen:
-    code = f"""
-import dataclasses, pathlib, signal, torch
-from training import COMPACT, tiny_config
-from diptych.train import fit
-torch.set_num_threads(1)
-signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored, it stays so: these tests may run under nohup
-config = tiny_config(pathlib.Path({str(out)!r}), {num_steps}, **(COMPACT if {compact} else {{}}))
-loader = dataclasses.replace(config.loader, num_workers={num_workers})
-fit(dataclasses.replace(config, loader=loader), resume={resume})
-"""
-    return in_another_process(code, **kwargs)
+@pytest.fixture
+def fit_in_another_process(tmp_path):
+    """`train` in a process of its own, which lives no longer than the test."""
+    processes = []
+
+    def begin(out: Path, num_steps: int, *arguments: object, new_session: bool = False) -> Forked:
+        process = Forked(tmp_path / "errors.txt", train, out, num_steps, *arguments, new_session=new_session)
+        processes.append(process)
+        return process
+
+    yield begin
+    for process in processes:
+        process.kill()
 
 
-def wait_for_step(folder: Path, step: int, process: subprocess.Popen | None = None) -> None:
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """The folder of a run of 24 updates that nothing disturbed, one for each architecture."""
+
+    @functools.cache
+    def folder(compact: bool) -> Path:
+        before, out = torch.get_num_threads(), tmp_path_factory.mktemp("undisturbed") / "run"
+        torch.set_num_threads(1)
+        train(out, 24, False, 0, compact)
+        torch.set_num_threads(before)
+        return out
+
+    return folder
+
+
+def wait_for_step(folder: Path, step: int, process: Forked | None = None) -> None:
     deadline = time.monotonic() + 120
     while (process is None or process.poll() is None) and time.monotonic() < deadline:
         if (folder / "log.jsonl").exists() and any(row["step"] >= step for row in read_log(folder)):
@@ -83,27 +97,28 @@ def test_same_seed_same_losses_another_seed_others(tmp_path):
 
 
 @pytest.mark.parametrize(("num_workers", "compact"), [(0, False), (2, False), (2, True)])
-def test_killed_and_resumed_has_the_losses_of_an_uninterrupted_run(tmp_path, num_workers, compact):
-    whole = fit_in_another_process(tmp_path / "whole", 24, resume=False, num_workers=0, compact=compact)
-    assert whole.wait(240) == 0, whole.stderr.read()
-    killed = fit_in_another_process(tmp_path / "killed", 24, resume=False, num_workers=num_workers, compact=compact)
+def test_killed_and_resumed_has_the_losses_of_an_uninterrupted_run(
+    tmp_path, num_workers, compact, fit_in_another_process, undisturbed
+):
+    whole = undisturbed(compact)
+    killed = fit_in_another_process(tmp_path / "killed", 24, False, num_workers, compact)
     wait_for_step(tmp_path / "killed", random.randint(5, 20), killed)
     killed.send_signal(signal.SIGKILL)
     assert killed.wait() == -signal.SIGKILL  # it was still running
     workers = 2 - num_workers
-    resumed = fit_in_another_process(tmp_path / "killed", 24, resume=True, num_workers=workers, compact=compact)
-    assert resumed.wait(240) == 0, resumed.stderr.read()
-    assert len(losses(tmp_path / "whole")) == 24
-    assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
-    weights = [tmp_path / name / "model" / "model.safetensors" for name in ("whole", "killed")]
+    resumed = fit_in_another_process(tmp_path / "killed", 24, True, workers, compact)
+    assert resumed.wait(240) == 0, resumed.errors.read_text()
+    assert len(losses(whole)) == 24
+    assert losses(tmp_path / "killed") == losses(whole)
+    weights = [folder / "model" / "model.safetensors" for folder in (whole, tmp_path / "killed")]
     assert weights[0].read_bytes() == weights[1].read_bytes()
 
 
-def test_sigterm_writes_a_checkpoint_and_ends(tmp_path):
-    process = fit_in_another_process(tmp_path / "run", 100_000, resume=False, num_workers=1)
+def test_sigterm_writes_a_checkpoint_and_ends(tmp_path, fit_in_another_process):
+    process = fit_in_another_process(tmp_path / "run", 100_000, False, 1)
     wait_for_step(tmp_path / "run", 3, process)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == 0, process.stderr.read()
+    assert process.wait(60) == 0, process.errors.read_text()
     last = max(losses(tmp_path / "run"))
     assert (tmp_path / "run" / "checkpoints" / f"step-{last:09d}.pt").exists()
 
@@ -187,12 +202,12 @@ def test_contradictions_are_refused(tmp_path, changes, words):
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_to_the_whole_group_ends_with_a_checkpoint_too(tmp_path, number):
+def test_a_signal_to_the_whole_group_ends_with_a_checkpoint_too(tmp_path, number, fit_in_another_process):
     """SIGHUP: the terminal, or the connection to it, is closed."""
-    process = fit_in_another_process(tmp_path / "run", 100_000, resume=False, num_workers=2, start_new_session=True)
+    process = fit_in_another_process(tmp_path / "run", 100_000, False, 2, new_session=True)
     wait_for_step(tmp_path / "run", 3, process)
     os.killpg(process.pid, number)
-    assert process.wait(60) == 0, process.stderr.read()
+    assert process.wait(60) == 0, process.errors.read_text()
     assert Checkpoints(tmp_path / "run" / "checkpoints", CheckpointConfig()).newest()["step"] >= 3
 
 
@@ -220,11 +235,11 @@ def test_evaluators_are_asked_before_the_first_step(tmp_path):
     assert not (tmp_path / "run" / "log.jsonl").exists()
 
 
-def test_seconds_go_on_after_a_resume(tmp_path):
-    process = fit_in_another_process(tmp_path / "run", 100_000, resume=False, num_workers=0)
+def test_seconds_go_on_after_a_resume(tmp_path, fit_in_another_process):
+    process = fit_in_another_process(tmp_path / "run", 100_000, False, 0)
     wait_for_step(tmp_path / "run", 12, process)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == 0, process.stderr.read()
+    assert process.wait(60) == 0, process.errors.read_text()
     saved = Checkpoints(tmp_path / "run" / "checkpoints", CheckpointConfig()).newest()
     assert saved["seconds"] >= read_log(tmp_path / "run")[-1]["seconds"] > 0
 

@@ -6,6 +6,7 @@ named one of 37 breeds, or said that they did not know.
 
 import csv
 import dataclasses
+import functools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -145,7 +146,12 @@ def agreement(first: Mapping[str, float], second: Mapping[str, float], *, seed: 
     """
     if first.keys() != second.keys() or len(first) < 3:
         raise InputError(f"agreement needs the same three classes or more; got {len(first)} and {len(second)}")
-    one, two = (np.array([side[name] for name in first]) for side in (first, second))
+    return dict(_agreement(tuple(first.values()), tuple(second[name] for name in first), seed))
+
+
+@functools.lru_cache(64)  # the paper's own are the same on every page: tens of thousands of correlations
+def _agreement(first: tuple[float, ...], second: tuple[float, ...], seed: int) -> Mapping[str, Score]:
+    one, two = np.array(first), np.array(second)
     if not np.ptp(one) or not np.ptp(two):  # not std, which rounding may leave above 0
         raise InputError("one side has the same accuracy in every class: there is no correlation")
     found = {}
