@@ -192,7 +192,7 @@ def test_states_that_do_not_belong_together(tokenizer):
     loaders[0].load_state_dict(first)  # a rank's own state will do for that rank
     with pytest.raises(ConfigError, match="2 of 4 lanes"):
         merge_states([first])
-    with pytest.raises(ConfigError, match="came twice"):
+    with pytest.raises(ConfigError, match="occur twice"):
         merge_states([first, first])
     next(iter(loaders[1]))
     with pytest.raises(ConfigError, match="num_seen"):
