@@ -1,11 +1,11 @@
-"""Ranks: which of torchrun's processes this one is, and the few exchanges that the others build on.
+"""Ranks: the rank of this process under torchrun, and the collective operations that other modules build on.
 
-    device = distributed.start("auto")       # joins the processes that torchrun started; alone it only picks a device
+    device = distributed.start(device)       # joins the processes that torchrun started; does nothing without torchrun
     distributed.rank(), distributed.world_size()
     distributed.stop()
 
-Everything here also works alone, where it costs nothing. Tensors are exchanged on their own device: gloo carries
-those of processors, NCCL those of GPUs.
+All functions also work in a single process, at no cost. Tensors are exchanged on their own device: gloo carries
+CPU tensors, NCCL carries GPU tensors.
 """
 
 import datetime
@@ -26,24 +26,25 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# A rank that waits longer than this for the others gives up, so that torchrun can start all of them anew.
+# A rank that waits longer than this for the others fails, so that torchrun can restart all of them.
 _TIMEOUT = datetime.timedelta(minutes=10)
 
 
 def is_sharded(tensor: Any) -> "TypeGuard[DTensor]":
-    """Whether a tensor is a DTensor, which FSDP2 cut up over the ranks.
+    """Whether a tensor is a DTensor, which FSDP2 shards over the ranks.
 
-    Asks for no import, which takes half a second: where there is a DTensor, its module has been imported.
+    Importing the DTensor module takes half a second and is not needed here: if a DTensor exists, the module is already
+    imported.
     """
     module = sys.modules.get("torch.distributed.tensor")
     return module is not None and isinstance(tensor, module.DTensor)
 
 
 def start(device: torch.device) -> torch.device:
-    """Join the processes that torchrun started, if it did; returns the device of this one.
+    """Join the process group, if torchrun started this process; return this process's device.
 
     Raises:
-        ConfigError: there are more processes than GPUs on this machine.
+        ConfigError: this machine has fewer GPUs than processes.
     """
     if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ or dist.is_initialized():
         return device
@@ -59,7 +60,7 @@ def start(device: torch.device) -> torch.device:
     store, rank, world_size = next(dist.rendezvous("env://", timeout=_TIMEOUT))
     dist.init_process_group(
         "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
-        store=_among_the_living(store, rank, world_size),
+        store=_store_of_live_processes(store, rank, world_size),
         rank=rank,
         world_size=world_size,
         timeout=_TIMEOUT,
@@ -67,50 +68,50 @@ def start(device: torch.device) -> torch.device:
     return device
 
 
-def _among_the_living(store: dist.Store, rank: int, world_size: int) -> dist.Store:
-    """A part of torchrun's store that holds nothing of processes that are gone.
+def _store_of_live_processes(store: dist.Store, rank: int, world_size: int) -> dist.Store:
+    """A prefix of torchrun's store that contains no entries of dead processes.
 
-    torchrun hands the same store to the processes that it starts again, where the addresses of those that died still
-    stand, and the new ones would wait for them (pytorch issue 135712). Its count of restarts differs between machines.
-    So each process says hello under a name of its own; rank 0 offers its own as the group's name to whoever says hello,
-    until all ranks have accepted it: the dead accept nothing.
+    After a restart torchrun passes the same store to the new processes. It still contains the addresses of the dead
+    ones, and the new processes would wait for them (pytorch issue 135712). torchrun's restart count cannot serve as
+    the prefix, because it differs between machines. So each process announces a random name. Rank 0 offers its own name
+    as the group's name to each announced process until all ranks have accepted it; dead processes accept nothing.
     """
-    me = uuid.uuid4().hex
+    own_name = uuid.uuid4().hex
     if rank > 0:
-        store.set(f"diptych/hello/{rank}", me)
-        group = store.get(f"diptych/offer/{me}").decode()
+        store.set(f"diptych/hello/{rank}", own_name)
+        group = store.get(f"diptych/offer/{own_name}").decode()
         store.set(f"diptych/accepted/{group}/{rank}", "yes")
         return dist.PrefixStore(group, store)
     missing, offered = set(range(1, world_size)), dict.fromkeys(range(world_size), "")
     deadline = time.monotonic() + _TIMEOUT.total_seconds()
     while missing:
         if time.monotonic() > deadline:
-            raise ConfigError(f"processes {sorted(missing)} of {world_size} did not come; see their output")
+            raise ConfigError(f"processes {sorted(missing)} of {world_size} did not join; see their output")
         for other in sorted(missing):
             if not store.check([f"diptych/hello/{other}"]):
                 continue
             name = store.get(f"diptych/hello/{other}").decode()
             if offered[other] != name:
                 offered[other] = name
-                store.set(f"diptych/offer/{name}", me)
-            if store.check([f"diptych/accepted/{me}/{other}"]):
+                store.set(f"diptych/offer/{name}", own_name)
+            if store.check([f"diptych/accepted/{own_name}/{other}"]):
                 missing.remove(other)
         time.sleep(0.01)
-    return dist.PrefixStore(me, store)
+    return dist.PrefixStore(own_name, store)
 
 
 def stop() -> None:
-    """Leave the other processes; nothing where there are none."""
+    """Leave the process group; does nothing if there is none."""
     if dist.is_initialized():
-        barrier()  # who leaves while others still exchange would end them
+        barrier()  # a process that leaves during the others' collective operation makes them fail
         dist.destroy_process_group()
 
 
 def leave(status: int | str | None) -> None:
-    """End a process of several with that status; returns where there is only one.
+    """End this process with that exit status if there are several processes; return if it is the only one.
 
-    The interpreter's own end is left out: gloo's threads may abort it (torch 2.13, "terminate called without an active
-    exception"), and torchrun would take a run that is done for one that failed.
+    The interpreter's normal shutdown is skipped: gloo's threads may abort it (torch 2.13, "terminate called without an
+    active exception"), and torchrun would report a finished run as failed.
     """
     if world_size() == 1:
         return
@@ -122,17 +123,17 @@ def leave(status: int | str | None) -> None:
 
 
 def rank() -> int:
-    """This process among `world_size`, from 0."""
+    """The number of this process, from 0 to `world_size() - 1`."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def world_size() -> int:
-    """How many processes train together; 1 alone."""
+    """The number of processes that train together; 1 for a single process."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
 def is_main() -> bool:
-    """Whether this is the process that writes files and talks."""
+    """Whether this is rank 0, which writes files and prints."""
     return rank() == 0
 
 
@@ -143,7 +144,7 @@ def barrier() -> None:
 
 
 def sum_over_ranks(tensor: torch.Tensor) -> torch.Tensor:
-    """The elementwise sum over all ranks, in every rank; a new tensor, without gradient."""
+    """The elementwise sum over all ranks, on every rank; a new tensor, without gradient."""
     total = tensor.detach().clone()
     if world_size() > 1:
         dist.all_reduce(total)
@@ -151,7 +152,7 @@ def sum_over_ranks(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def any_rank(flag: bool) -> bool:
-    """Whether the flag is set in one rank at least; the same answer in all."""
+    """Whether the flag is set on at least one rank; the same result on all ranks."""
     return bool(sum_over_ranks(torch.tensor(float(flag))) > 0)
 
 
@@ -162,14 +163,14 @@ def gather_counts(count: int) -> list[int]:
     mine = torch.tensor([count])
     counts = [torch.zeros_like(mine) for _ in range(world_size())]
     dist.all_gather(counts, mine)
-    return [int(one) for one in counts]
+    return [int(rank_count) for rank_count in counts]
 
 
 def gather_rows(tensor: torch.Tensor, counts: list[int]) -> torch.Tensor:
-    """Rows of all ranks, in the order of the ranks, in every rank; without gradient.
+    """The rows of all ranks, in rank order, on every rank; without gradient.
 
     Args:
-        tensor: (n, *), the same shape but for n in all ranks.
+        tensor: (n, *); only n may differ between ranks.
         counts: n of each rank, from gather_counts.
     Returns:
         (sum of counts, *).
@@ -185,7 +186,7 @@ def gather_rows(tensor: torch.Tensor, counts: list[int]) -> torch.Tensor:
 
 
 def gather_objects(value: Any) -> list[Any]:
-    """A small picklable value of each rank, in every rank. The ranks of one job trust each other."""
+    """A small picklable value of each rank, on every rank. The ranks of one job trust each other."""
     if world_size() == 1:
         return [value]
     values: list[Any] = [None] * world_size()
@@ -194,7 +195,7 @@ def gather_objects(value: Any) -> list[Any]:
 
 
 def from_main(value: Any) -> Any:
-    """Rank 0's value in every rank; what the others hand in is ignored."""
+    """Rank 0's value, on every rank; the values that other ranks pass are ignored."""
     if world_size() == 1:
         return value
     values = [value]
@@ -203,7 +204,7 @@ def from_main(value: Any) -> Any:
 
 
 def on_main(work: Callable[[], T]) -> T:
-    """Let rank 0 do it and tell the others: its result or its error comes out in every rank, so that none waits."""
+    """Call `work` on rank 0 only; every rank returns its result or raises its error, so that no rank waits."""
     if world_size() == 1:
         return work()
     outcome: tuple[Any, BaseException | None] = (None, None)

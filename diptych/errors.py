@@ -1,20 +1,20 @@
 """The exceptions that Diptych raises on purpose.
 
 DiptychError
-├── InputError (also ValueError)   what the caller handed in cannot be used
-│   ├── ImageError                 a picture cannot be decoded, or is too large
+├── InputError (also ValueError)   an argument or an input file cannot be used
+│   ├── ImageError                 an image cannot be decoded, or is too large
 │   ├── TextError                  a text is empty, not UTF-8, or longer than the context
 │   ├── DataError                  a shard, table, folder or evaluation set is broken or missing
-│   ├── ShapeError                 two arrays do not fit together
-│   ├── ConfigError                a configuration is contradictory or absurd
+│   ├── ShapeError                 the shapes of two arrays do not match
+│   ├── ConfigError                a configuration is contradictory or out of range
 │   └── WeightsError               a weight file or model folder is wrong or incomplete
 ├── WorkerError                    a process that reads or decodes data died
-└── TrainingError                  training cannot go on
+└── TrainingError                  training cannot continue
     ├── NonFiniteLossError         the loss became NaN or infinite
-    ├── LossSpikeError             the loss leapt far above its running mean
+    ├── LossSpikeError             the loss rose far above its running mean
     └── CheckpointError            a checkpoint cannot be written or read
 
-Every message says what was wrong, where, and what to do. The command line prints it without a traceback.
+Every message says what is wrong, where, and what to do. The command line prints it without a traceback.
 """
 
 
@@ -23,11 +23,11 @@ class DiptychError(Exception):
 
 
 class InputError(DiptychError, ValueError):
-    """What the caller handed in cannot be used."""
+    """An argument or an input file cannot be used."""
 
 
 class ImageError(InputError):
-    """A picture cannot be decoded, or is too large."""
+    """An image cannot be decoded, or is too large."""
 
 
 class TextError(InputError):
@@ -39,11 +39,11 @@ class DataError(InputError):
 
 
 class ShapeError(InputError):
-    """Two arrays do not fit together."""
+    """The shapes of two arrays do not match."""
 
 
 class ConfigError(InputError):
-    """A configuration is contradictory or absurd."""
+    """A configuration is contradictory or out of range."""
 
 
 class WeightsError(InputError):
@@ -55,7 +55,7 @@ class WorkerError(DiptychError):
 
 
 class TrainingError(DiptychError):
-    """Training cannot go on."""
+    """Training cannot continue."""
 
 
 class NonFiniteLossError(TrainingError):
@@ -63,7 +63,7 @@ class NonFiniteLossError(TrainingError):
 
 
 class LossSpikeError(TrainingError):
-    """The loss leapt far above its running mean."""
+    """The loss rose far above its running mean."""
 
 
 class CheckpointError(TrainingError):

@@ -1,8 +1,8 @@
-"""Names of a package that are imported when they are first used, so that a command loads only what it needs.
+"""Lazy imports: a package's names are imported on first use, so that a command loads only what it needs.
 
-torch takes a second to import, and some of the libraries beside it half a second each. A third of that is Python's
-search for garbage, which there is none of: `uncollected` leaves it out, and `uncollected_imports` does so for every
-import of such a library, wherever a command makes it.
+torch takes a second to import, and other large libraries half a second each. Python's garbage collector takes a third
+of that time and finds nothing. `uncollected` turns it off for a block; `uncollected_imports` turns it off for every
+import of a large library, wherever in a command the import happens.
 """
 
 import contextlib
@@ -25,8 +25,9 @@ def lazy_names(
     The package imports the same names under TYPE_CHECKING and lists them in `__all__`, for type checkers and editors.
 
     Args:
-        package: its `__name__`.
-        homes: by module, the names that it gives; a module that gives its own last name is one of the names itself.
+        package: the package's `__name__`.
+        homes: maps each module to the names that it provides. A module that provides its own last name is itself the
+            value of that name.
     """
     home_of = {name: module for module, names in homes.items() for name in names}
 
@@ -37,7 +38,7 @@ def lazy_names(
         with uncollected():
             module = importlib.import_module(home)
         value = module if home == f"{package}.{name}" else getattr(module, name)
-        setattr(sys.modules[package], name, value)  # once: later uses do not come here
+        setattr(sys.modules[package], name, value)  # later uses find the attribute and do not call `get`
         return value
 
     def names() -> list[str]:
@@ -47,11 +48,11 @@ def lazy_names(
 
 
 class CallablePackage(types.ModuleType):
-    """A package that is also called: `diptych.evaluate(...)` calls `diptych.evaluate.evaluate`.
+    """A package that can be called: `diptych.evaluate(...)` calls `diptych.evaluate.evaluate`.
 
-    A package sets its own class to this one (a documented use of a module's `__class__`) and has a function of its own
-    last name. It stays a module: `from diptych.evaluate import X` and `import diptych.evaluate.suite` work as always.
-    Unlike other modules it can be pickled, as functions can, by its name.
+    The package sets its `__class__` to this class (which Python documents for modules) and defines a function that has
+    the package's last name. It stays a module: `from diptych.evaluate import X` and `import diptych.evaluate.suite`
+    work as usual. Unlike other modules it can be pickled: by name, as functions are.
     """
 
     @property
@@ -59,7 +60,7 @@ class CallablePackage(types.ModuleType):
         return inspect.signature(self._function())
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
-        """Call the package's function of its own name."""
+        """Call the function that has the package's last name."""
         return self._function()(*arguments, **options)
 
     def __reduce__(self) -> tuple[Callable[[str], types.ModuleType], tuple[str]]:
@@ -71,9 +72,9 @@ class CallablePackage(types.ModuleType):
 
 @contextlib.contextmanager
 def uncollected() -> Iterator[None]:
-    """Within, Python does not look for garbage; after it, whatever happened, it does as before.
+    """Turn the garbage collector off inside the block, and restore its state afterwards, also after an error.
 
-    torch makes half a million objects, and going through them again and again takes a third of the time of its import.
+    Importing torch creates half a million objects; scanning them repeatedly takes a third of the import time.
     """
     enabled = gc.isenabled()
     gc.disable()
@@ -100,7 +101,7 @@ HEAVY = (
 
 @contextlib.contextmanager
 def uncollected_imports(names: Sequence[str] = HEAVY) -> Iterator[None]:
-    """Within, the modules of these packages are imported under `uncollected`, whoever imports them."""
+    """Inside the block, every import of a module of these packages runs under `uncollected`."""
     finder = _Uncollected(names)
     sys.meta_path.insert(0, finder)
     try:
@@ -110,7 +111,7 @@ def uncollected_imports(names: Sequence[str] = HEAVY) -> Iterator[None]:
 
 
 class _Uncollected(importlib.abc.MetaPathFinder):
-    """Finds modules where Python itself does, and has their code run under `uncollected`."""
+    """Finds modules as Python itself does, and runs their code under `uncollected`."""
 
     def __init__(self, names: Sequence[str]) -> None:
         self._names = frozenset(names)
@@ -118,17 +119,17 @@ class _Uncollected(importlib.abc.MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: types.ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
-        """The module's spec; None of other packages' modules, so that the other finders are asked."""
+        """The module's spec; None for modules of other packages, so that Python asks the next finder."""
         if fullname.partition(".")[0] not in self._names:
             return None
         spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
         if spec is None or not isinstance(spec.loader, importlib.machinery.SourceFileLoader):
-            return None  # an editable installation, a zip file: imported as without this
+            return None  # an editable installation or a zip file: Python imports it as usual
         run = spec.loader.exec_module
 
         def exec_module(module: types.ModuleType) -> None:
             with uncollected():
                 run(module)
 
-        spec.loader.exec_module = exec_module  # type: ignore[method-assign]  # of this loader, which is the module's alone
+        spec.loader.exec_module = exec_module  # type: ignore[method-assign]  # each module has its own loader
         return spec

@@ -1,4 +1,4 @@
-"""A progress bar on stderr, for people: none where stderr is no terminal."""
+"""A progress bar on stderr; shown only if stderr is a terminal."""
 
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sized
@@ -18,12 +18,13 @@ def progress_bar(
     *,
     beside_rows: bool = False,
 ) -> Iterator[T]:
-    """Yield items while a bar counts them, with their rate and the time left; it vanishes at the end.
+    """Yield the items and show a bar with their count, their rate and the time left. The bar disappears at the end.
 
     Args:
-        total: how many are expected; by default the number of items, where they can be counted.
-        size: how many an item counts for: a batch of pictures is as many.
-        beside_rows: the caller prints what is found; on a terminal that is progress enough.
+        total: the expected count; by default `len(items)`, if items has a length.
+        size: how much an item adds to the count; for a batch of images, the number of images.
+        beside_rows: the caller prints a row per result. If stdout is a terminal, these rows show the progress and no
+            bar is drawn.
     """
     if not sys.stderr.isatty() or (beside_rows and sys.stdout.isatty()):
         yield from items
@@ -37,13 +38,13 @@ def progress_bar(
 
 
 def _bar() -> "Progress":
-    """Imports what it is drawn with only here: most runs show none."""
+    """The bar; rich is imported here, because most runs show no bar."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
     from rich.text import Text
 
     class Rate(ProgressColumn):
-        """How many are done, of how many, and how many a second."""
+        """The count, the total and the count per second."""
 
         def render(self, task: Task) -> Text:
             of = f"/{task.total:,.0f}" if task.total else ""
@@ -51,5 +52,5 @@ def _bar() -> "Progress":
             return Text(f"{task.completed:,.0f}{of}{rate}")
 
     columns = (TextColumn("{task.description}"), BarColumn(), Rate(), TextColumn("left"), TimeRemainingColumn())
-    # Rows that are printed while it is there go to stdout as they are, which may be a file.
+    # Rows printed while the bar is shown go to stdout unchanged, because stdout may be a file.
     return Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False)

@@ -72,7 +72,7 @@ def test_what_a_classifier_is_asked(model):
     for wrong in (None, "cat"):
         with pytest.raises(ShapeError, match="embeddings are an array of numbers, not"):
             classifier.scores_from_embeddings(wrong)
-    with pytest.raises(InputError, match=r"a file or folder is named by a text or a Path, not by 5 \(int\)"):
+    with pytest.raises(InputError, match=r"a file or folder is named by a str or a Path, not by 5 \(int\)"):
         diptych.ZeroShotClassifier(model, ["cat", "dog"], cache_folder=5)
 
 
@@ -113,7 +113,7 @@ def test_pixels_and_the_parts_of_a_model(model):
 def test_where_a_model_is_saved(model, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for wrong in (None, 5):
-        with pytest.raises(InputError, match="a file or folder is named by a text or a Path, not by"):
+        with pytest.raises(InputError, match="a file or folder is named by a str or a Path, not by"):
             model.save(wrong)
     for wrong in ("", ".", "/"):
         with pytest.raises(WeightsError, match="a model is saved in a folder with a name of its own"):
@@ -169,11 +169,11 @@ def test_the_parts_of_a_configuration(config, field, value, problem):
 
 def test_data():
     for wrong in (None, 5, b"x", object):
-        with pytest.raises(DataError, match="data to train on are named by a text or a Path, or by several, not by"):
+        with pytest.raises(DataError, match="training data is named by a str or a Path, or by several, not by"):
             diptych.open_source(wrong)
-        with pytest.raises(InputError, match="a file or folder is named by a text or a Path, not by"):
+        with pytest.raises(InputError, match="a file or folder is named by a str or a Path, not by"):
             diptych.open_benchmark(wrong)
-    with pytest.raises(DataError, match="data to train on are named by texts or Paths, not by None"):
+    with pytest.raises(DataError, match="training data is named by strs or Paths, not by None"):
         diptych.open_source([None])
     for wrong in ("", [""]):
         with pytest.raises(DataError, match="a path is empty"):

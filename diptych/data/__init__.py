@@ -1,1 +1,1 @@
-"""From files on disk to batches: tokenizer, picture transforms, sources, loader, evaluation sets."""
+"""From files on disk to batches: sources, tokenizer, image transforms, loader, evaluation batches."""

@@ -1,4 +1,4 @@
-"""A batch that fills up row by row, in the memory that it is handed over in."""
+"""A batch under construction: rows are written into the tensors that the finished batch returns."""
 
 from collections.abc import Mapping
 
@@ -9,16 +9,16 @@ from diptych.records import Batch
 
 
 class Assembly:
-    """A batch in the making: lane after lane, each with its rows, which may arrive in any order of lanes.
+    """A batch under construction. It consists of one block of rows per lane; the lanes may deliver in any order.
 
-    The pixels are copied once, from a worker's memory to their place, so that a batch of gigabytes is held once.
+    Pixels are copied once, from a worker's memory to their final place, so that a batch of gigabytes exists only once.
 
     Args:
-        counts: rows of each lane, in the order that they have in the batch.
-        image_size: R, of the pictures.
-        pin_memory: hold the tensors where a GPU can fetch them by itself; without CUDA it means nothing.
+        counts: number of rows of each lane, in batch order.
+        image_size: R.
+        pin_memory: allocate the tensors in pinned memory; has no effect without CUDA.
     Attributes:
-        missing: rows of each lane still to come.
+        missing: number of rows of each lane that are still to come.
     """
 
     def __init__(self, counts: Mapping[int, int], image_size: int, *, pin_memory: bool = False) -> None:
@@ -31,8 +31,8 @@ class Assembly:
         self._pin = pin_memory and torch.cuda.is_available()
         self._images = torch.empty((size, 3, image_size, image_size), dtype=torch.uint8, pin_memory=self._pin)
         self._lengths = torch.empty(size, dtype=torch.int64, pin_memory=self._pin)
-        # Grows with the captions. Kept chunk by chunk, tokens would lie scattered where chunks of pixels were, and the
-        # allocator could not use that memory again.
+        # One tensor that grows with the captions. Separate tensors per chunk would fragment the memory that pixel
+        # chunks leave free, and the allocator could not reuse it.
         self._tokens = torch.zeros((size, 0), dtype=torch.int32)
         self._keys = [""] * size
 
@@ -42,7 +42,7 @@ class Assembly:
         return not any(self.missing.values())
 
     def add(self, lane: int, part: DecodedChunk, begin: int) -> int:
-        """Take what the lane still lacks, or what there is, of a chunk's samples from `begin` on; how many that was."""
+        """Copy a chunk's samples from `begin` on, at most as many as the lane is missing; return their number."""
         count = min(self.missing[lane], len(part.keys) - begin)
         row, end = self._next_row[lane], begin + count
         self._images[row : row + count] = part.images[begin:end]
@@ -62,6 +62,6 @@ class Assembly:
         return Batch(images=self._images, tokens=tokens, lengths=self._lengths, keys=tuple(self._keys))
 
     def _widen(self, width: int) -> None:
-        """Make room for longer captions, and for somewhat longer ones than these."""
+        """Make room for captions of this width, with some room to spare."""
         if width > self._tokens.shape[1]:
             self._tokens = torch.nn.functional.pad(self._tokens, (0, width + 8 - self._tokens.shape[1]))

@@ -1,4 +1,4 @@
-"""Which columns of a table are the image and the caption: by their usual names, or as the user says."""
+"""Which columns of a table are the image and the caption: the columns with usual names, or those the user names."""
 
 import dataclasses
 import difflib
@@ -8,7 +8,7 @@ from pathlib import Path
 from diptych.errors import DataError
 
 TEXT_COLUMNS = ("captions", "texts", "caption", "text", "txt", "title")
-"""Usual names of captions, best first; in small letters, like those below."""
+"""Usual names of caption columns, best first; lower case, as in the tuples below."""
 PATH_COLUMNS = ("filepath", "file_path", "file_name", "filename", "path", "image_path", "image")
 IMAGE_COLUMNS = ("image", "img", "picture", "jpg", "jpeg", "png", "webp", "image_bytes")
 _HINTS = {
@@ -19,11 +19,11 @@ _HINTS = {
 
 @dataclasses.dataclass(frozen=True)
 class ColumnNames:
-    """What the user calls the two columns of a table; None looks for the usual names.
+    """The names that the user gives for the two columns of a table; None means the usual names.
 
     Attributes:
-        image: of paths, or of encoded images in parquet files.
-        caption: of texts.
+        image: the column of paths, or of encoded images in parquet files.
+        caption: the column of texts.
     """
 
     image: str | None = None
@@ -41,19 +41,19 @@ def choose_column(
     usual: Sequence[str],
     fits: Callable[[str], bool] = lambda name: True,
 ) -> str | None:
-    """The column of a table for a purpose, or None where none has a usual name.
+    """The image or caption column of a table; None if no column has a usual name.
 
     Args:
         path: the table, for messages.
-        names: its columns.
+        names: the table's columns.
         what: "image" or "caption", as in the options --image-column and --caption-column.
-        wanted: the name that the user gave; it may differ in case.
-        usual: names to look for, best first, in small letters.
-        fits: whether a column's type will do.
+        wanted: the name that the user gave; case does not matter.
+        usual: names to look for, best first, lower case.
+        fits: whether a column has a suitable type.
     Raises:
-        DataError: the column that the user named is not there; names the nearest ones.
+        DataError: the column that the user named does not exist; the message lists similar names.
     """
-    lower = {name.strip().lower(): name for name in reversed(names)}  # of two, the first
+    lower = {name.strip().lower(): name for name in reversed(names)}  # if two names are equal, the first one wins
     if wanted is None:
         return next((lower[name] for name in usual if name in lower and fits(lower[name])), None)
     if wanted in names:
@@ -66,10 +66,10 @@ def choose_column(
 
 
 def advise(names: Sequence[str], what: str, usual: Sequence[str]) -> str:
-    """What to do about a table without a column of a usual name: the option, with a column that looks like it.
+    """Advice for a table without a column of a usual name: which option to use, with a likely column if there is one.
 
     Args:
-        names: of the columns whose type will do.
+        names: the columns of a suitable type.
         what, usual: as in `choose_column`.
     """
     near = [name for name in names if any(hint in name.lower() for hint in _HINTS[what])]

@@ -1,12 +1,12 @@
-"""What the files of a source hold, told from a bounded part of their bytes: the same wherever the files lie.
+"""Fingerprints of a source's file contents, from a bounded number of bytes; independent of where the files are stored.
 
-    content_fingerprint(source)     # of the data: decides whether a run is resumed on what it began with
-    files_state(source)             # of this copy of it: decides whether what was kept of it is used again
+    content_fingerprint(source)     # identifies the data: a run resumes only on the data that it started with
+    files_state(source)             # identifies this copy of the data: cached results are reused only for the same copy
 
-The files are all those that `read` opens: images that a table names, and captions beside images, too.
-Up to 256 MiB in 16,384 files are read whole. Of more, evenly spaced files are read, and of large files evenly spaced
-blocks: another shard of equal size is noticed, a change of a few bytes may not be. Then `files_state` looks at inode,
-mtime and ctime of every file, too; programs can set the mtime, and no program sets the ctime.
+The fingerprint covers all files that `read` opens, including images that a table names and captions next to images.
+Up to 256 MiB in 16,384 files are read completely. Beyond that, evenly spaced files are read, and evenly spaced blocks
+of large files: a different shard of equal size is detected, a change of a few bytes may not be. In that case
+`files_state` also uses inode, mtime and ctime of every file; programs can set the mtime but not the ctime.
 """
 
 import concurrent.futures
@@ -24,18 +24,20 @@ _BLOCK = 64 << 10
 _THREADS = 8
 _MISSING = b"missing"
 _Stat = tuple[int, ...]
-# A set is opened once for each of its tasks: within a process, an unchanged file is read once.
+# A data set is opened once per task. Within a process, an unchanged file is read only once.
 _known: dict[tuple[_Stat, int], bytes] = {}
 
 
 def content_fingerprint(source: Source) -> str:
-    """SHA-256 of sampled content; "" for a source without files, whose own fingerprint tells all."""
+    """SHA-256 of sampled content; "" for a source without files, whose own fingerprint is sufficient."""
     return _content(source)[0]
 
 
 def files_state(source: Source) -> str:
-    """Changes with the content of a source's files: where all was read with nothing else, otherwise with inode and
-    times, too, so that a copy of a large source counts as another one. "" for a source without files.
+    """A value that changes when the content of a source's files changes; "" for a source without files.
+
+    If all bytes were read, it depends on the content only. Otherwise it also depends on inode and times, so that a copy
+    of a large source counts as a different one.
     """
     content, whole = _content(source)
     if whole:
@@ -47,7 +49,7 @@ def files_state(source: Source) -> str:
 
 
 def path_fingerprint(path: Path) -> str | None:
-    """The same of a file, or of the files in a folder; None where there is neither."""
+    """The content fingerprint of a file, or of the files in a folder; None if the path is neither."""
     if path.is_file():
         return _sampled([path])[0]
     if not path.is_dir():
@@ -59,8 +61,8 @@ def path_fingerprint(path: Path) -> str | None:
 
 
 def file_mark(path: str | Path) -> str:
-    """Size and a short digest of one file, quickly: of a file above 64 KiB the first and the last 32 KiB and the mtime
-    tell it from another. The same for all that cannot be read.
+    """Size and short digest of one file, computed quickly. For a file above 64 KiB the digest covers the first and the
+    last 32 KiB and the mtime. Missing files all give the same value.
     """
     path = Path(path)
     stat = _stat(path)
@@ -71,15 +73,15 @@ def file_mark(path: str | Path) -> str:
 
 
 def _content(source: Source) -> tuple[str, bool]:
-    """The fingerprint, and whether every byte went into it."""
+    """The fingerprint, and whether it covers every byte."""
     files = list(source.files(MAX_FILES))
     content, whole = _sampled(files)
-    # There is no file beyond those: asked without a limit, the source names no more.
+    # The fingerprint is complete only if the source lists no further file without a limit.
     return content, whole and next(itertools.islice(source.files(), len(files), None), None) is None
 
 
 def _sampled(files: Sequence[Path]) -> tuple[str, bool]:
-    """SHA-256 over sizes and blocks of files, and whether these are all of their bytes."""
+    """SHA-256 over sizes and blocks of files, and whether the blocks cover all bytes."""
     if not files:
         return "", True
     with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
@@ -89,22 +91,22 @@ def _sampled(files: Sequence[Path]) -> tuple[str, bool]:
         rooms = [stat[0] if whole and stat else room for stat in stats]
         digests = list(pool.map(_digest, files, stats, rooms))
     digest = hashlib.sha256()
-    for stat, one in zip(stats, digests, strict=True):
-        digest.update(f"{stat[0] if stat else -1} ".encode() + one)
+    for stat, file_digest in zip(stats, digests, strict=True):
+        digest.update(f"{stat[0] if stat else -1} ".encode() + file_digest)
     return digest.hexdigest(), whole
 
 
 def _stat(path: Path) -> _Stat:
-    """(size, inode, device, mtime, ctime); empty where there is no file."""
+    """(size, inode, device, mtime, ctime); empty if there is no file."""
     try:
-        found = path.stat()
-    except (OSError, ValueError):  # a name that no file can have
+        stat = path.stat()
+    except (OSError, ValueError):  # ValueError: an invalid file name
         return ()
-    return (found.st_size, found.st_ino, found.st_dev, found.st_mtime_ns, found.st_ctime_ns)
+    return (stat.st_size, stat.st_ino, stat.st_dev, stat.st_mtime_ns, stat.st_ctime_ns)
 
 
 def _digest(path: Path, stat: _Stat, room: int) -> bytes:
-    """Of the file's bytes, or of blocks from its beginning to its end that hold about `room` bytes together."""
+    """Digest of the file's bytes, or of evenly spaced blocks that together have about `room` bytes."""
     if not stat:
         return _MISSING
     if (known := _known.get((stat, room))) is not None:

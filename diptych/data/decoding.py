@@ -1,9 +1,9 @@
-"""From an encoded file, array or PIL image to an upright RGB picture, or to an ImageError that says why not.
+"""Decodes an encoded file, array or PIL image to an upright RGB image, or raises an ImageError that gives the reason.
 
-Decisions: the orientation in EXIF is applied, because people caption what they see. Transparency is laid on white, as
-img2dataset and viewers do (the peers disagree: openai/CLIP's resize makes it black, transformers shows the hidden
-colours). 16-bit grey is scaled to 8 bits, not clipped; numbers whose white nobody knows are refused. Of an animation
-the first frame counts. A plain photograph is decoded as every peer does.
+Decisions: The EXIF orientation is applied, because people caption what they see. Transparent images are composited on
+white, as img2dataset and image viewers do (other packages differ: openai/CLIP's resize makes transparency black,
+transformers shows the hidden colors). 16-bit gray is scaled to 8 bits, not clipped; values whose white level is unknown
+are refused. Only the first frame of an animation is used. An ordinary photograph decodes as in every other package.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ from diptych.files import HEAD, stand_in, stand_in_at
 MAX_PIXELS = 89_478_485
 """Largest width x height that is decoded: Pillow's own limit, 256 MiB of RGB."""
 
-# Formats whose decoders Pillow ships; others, such as EPS, would start a foreign program. JPEG includes MPO.
+# Formats whose decoders Pillow includes; others, such as EPS, would start an external program. JPEG includes MPO.
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 _HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"hevx", b"heim", b"heis", b"mif1", b"msf1")
 _AVIF_BRANDS = (b"avif", b"avis")
@@ -47,17 +47,17 @@ def decode_image(
     max_pixels: int = MAX_PIXELS,
     target: int | None = None,
 ) -> Image.Image:
-    """Decode a picture.
+    """Decode an image.
 
     Args:
         image: an encoded file (JPEG, PNG, WebP, GIF, BMP, TIFF, PPM, AVIF, HEIF) as bytes or path; pixels, uint8
             (height, width) or (height, width, 1, 3 or 4); or a PIL image, which is not changed.
-        max_pixels: a header that promises more than this is refused before anything is decoded.
-        target: in training, decode a JPEG at 1/2, 1/4 or 1/8 of its size while the short side keeps `target` pixels.
+        max_pixels: an image whose header states more pixels is refused before anything is decoded.
+        target: in training, decode a JPEG at 1/2, 1/4 or 1/8 of its size if the short side keeps `target` pixels.
     Returns:
-        An upright picture in mode RGB.
+        An upright image in mode RGB.
     Raises:
-        ImageError: no picture, a truncated or damaged one, one that is too large, or one that takes too long.
+        ImageError: not an image, truncated, damaged, too large, or decoding takes too long.
     """
     where = f"{image}: " if isinstance(image, str | Path) else ""
     _silence_pillow()
@@ -78,25 +78,25 @@ def decode_image(
     except FileNotFoundError:
         raise ImageError(f"{where}there is no such file") from None
     except UnidentifiedImageError:
-        usual = f"no {', '.join(_FORMATS)} picture, or its header is damaged"
-        raise ImageError(f"{where}{_stand_in(image) or usual}") from None
+        reason = f"not a {', '.join(_FORMATS)} image, or its header is damaged"
+        raise ImageError(f"{where}{_stand_in(image) or reason}") from None
     except Image.DecompressionBombError as error:
-        raise ImageError(f"{where}the picture is too large: {error}") from None
+        raise ImageError(f"{where}the image is too large: {error}") from None
     except Exception as error:  # Pillow's decoders raise almost anything on damaged files
-        raise ImageError(f"{where}the picture cannot be decoded: {error or type(error).__name__}") from error
+        raise ImageError(f"{where}the image cannot be decoded: {error or type(error).__name__}") from error
 
 
 @functools.cache
 def _silence_pillow() -> None:
-    """No remarks on damaged metadata, which do not name the picture: one of 60 KB can draw 5,000 of them."""
+    """Silence Pillow's warnings about damaged metadata: they do not name the image, and one of 60 KB can give 5,000."""
     warnings.filterwarnings("ignore", module="PIL")
 
 
 def _stand_in(image: object) -> str:
-    """What lies in the place of an image that was never fetched, or was never written."""
+    """What the file is if it is a placeholder or empty; "" otherwise."""
     with contextlib.suppress(OSError):
         if isinstance(image, str | Path) and not Path(image).stat().st_size:
-            return "the picture is empty (0 bytes)"
+            return "the image is empty (0 bytes)"
     if isinstance(image, bytes | bytearray | memoryview):
         return stand_in(bytes(image[:HEAD]), len(image), "image")
     return stand_in_at(Path(image), "image") if isinstance(image, str | Path) else ""
@@ -104,28 +104,28 @@ def _stand_in(image: object) -> str:
 
 @contextlib.contextmanager
 def picture_errors() -> Iterator[None]:
-    """What goes wrong over one picture is that picture's ImageError, and ends nothing else; our own mistakes stay."""
+    """Turn errors that one image causes into that image's ImageError; programming errors pass through."""
     try:
         yield
     except ImageError:
         raise
     except (MemoryError, OverflowError, ValueError, RuntimeError, SystemError) as error:
-        raise ImageError(f"the picture cannot be used: {str(error)[:200] or type(error).__name__}") from error
+        raise ImageError(f"the image cannot be used: {str(error)[:200] or type(error).__name__}") from error
 
 
 def _file(image: object) -> BinaryFile:
     if not isinstance(image, str | Path | bytes | bytearray | memoryview):
-        raise ImageError(f"{type(image).__name__} is no picture; give bytes, a path, a uint8 array or a PIL image")
+        raise ImageError(f"{type(image).__name__} is not an image; give bytes, a path, a uint8 array or a PIL image")
     if not isinstance(image, str | Path) and not len(image):
-        raise ImageError("the picture is empty (0 bytes)")
+        raise ImageError("the image is empty (0 bytes)")
     return open_timed(image)
 
 
 def _formats(file: BinaryFile) -> tuple[str, ...]:
-    """The formats to try; those of phones only where a file is of one, since their decoders cost time to import.
+    """The formats to try; AVIF and HEIF only for such files, because their decoders take time to import.
 
     Raises:
-        ImageError: it is AVIF or HEIF, and the decoder is not installed.
+        ImageError: the file is AVIF or HEIF, and the decoder is not installed.
     """
     head = file.read(64)
     file.seek(0)
@@ -137,7 +137,7 @@ def _formats(file: BinaryFile) -> tuple[str, ...]:
         if brands.isdisjoint(known):
             continue
         if advice := missing_decoder(extension):
-            raise ImageError(f"a picture in {name}, which cannot be decoded here: {advice}")
+            raise ImageError(f"an image in {name}, which cannot be decoded here: {advice}")
         if name == "HEIF":
             _register_heif()
         return (name,)
@@ -154,63 +154,63 @@ def _register_heif() -> None:
 def _check_size(size: tuple[int, int], max_pixels: int) -> None:
     width, height = size
     if width < 1 or height < 1:
-        raise ImageError(f"the picture has no pixels: {width} x {height}")
+        raise ImageError(f"the image has no pixels: {width} x {height}")
     if width * height > max_pixels:
-        raise ImageError(f"the picture is too large: {width} x {height} pixels, more than {max_pixels}")
+        raise ImageError(f"the image is too large: {width} x {height} pixels, more than {max_pixels}")
 
 
 def _from_array(pixels: np.ndarray) -> Image.Image:
     channels = 1 if pixels.ndim == 2 else pixels.shape[2] if pixels.ndim == 3 else 0
     if pixels.dtype != np.uint8 or channels not in (1, 3, 4) or not pixels.size:
         raise ImageError(
-            f"an array of {pixels.dtype} and shape {pixels.shape} is no picture; it must be uint8 (height, width) "
+            f"an array of {pixels.dtype} and shape {pixels.shape} is not an image; it must be uint8 (height, width) "
             "or (height, width, 1, 3 or 4), and not empty"
         )
     return Image.fromarray(pixels[:, :, 0] if pixels.ndim == 3 and channels == 1 else pixels)
 
 
-def _to_rgb(picture: Image.Image, max_pixels: int) -> Image.Image:
-    """Upright, in 8-bit RGB; the picture handed in is not changed."""
-    _check_size(picture.size, max_pixels)
-    if picture.mode == "I" and getattr(picture, "tag_v2", {}).get(_BITS_PER_SAMPLE) == (32,):
-        raise ImageError("a TIFF of 32-bit whole numbers does not say which of them is white: save it in 8 or 16 bits")
-    picture = _upright(picture)
-    if picture.mode == "RGB" and "transparency" not in picture.info:
-        picture.load()
-        return picture
-    if picture.mode.startswith(("I", "F")):
-        return _to_8_bits(picture).convert("RGB")
-    if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-        white = Image.new("RGBA", picture.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, picture).convert("RGB")
-    return picture.convert("RGB")
+def _to_rgb(image: Image.Image, max_pixels: int) -> Image.Image:
+    """The image upright and in 8-bit RGB; the argument is not changed."""
+    _check_size(image.size, max_pixels)
+    if image.mode == "I" and getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE) == (32,):
+        raise ImageError("a TIFF of 32-bit integers does not say which value is white: save it in 8 or 16 bits")
+    image = _upright(image)
+    if image.mode == "RGB" and "transparency" not in image.info:
+        image.load()
+        return image
+    if image.mode.startswith(("I", "F")):
+        return _to_8_bits(image).convert("RGB")
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, image).convert("RGB")
+    return image.convert("RGB")
 
 
-def _upright(picture: Image.Image) -> Image.Image:
-    """Turned as the orientation of its EXIF says. Nothing else in EXIF is read, written or believed.
+def _upright(image: Image.Image) -> Image.Image:
+    """The image rotated according to its EXIF orientation. Nothing else in EXIF is read or written.
 
-    ImageOps.exif_transpose writes the whole EXIF anew, which fails over values that have nothing to do with the pixels.
+    ImageOps.exif_transpose rewrites all of EXIF, which fails on values that have nothing to do with the pixels.
     """
-    picture.load()  # Pillow turns a TIFF itself, while it loads it
+    image.load()  # Pillow itself rotates a TIFF while loading it
     try:
-        orientation = picture.getexif().get(_ORIENTATION, 1)
+        orientation = image.getexif().get(_ORIENTATION, 1)
         turn = _TURNS.get(orientation)
-    except Exception:  # damaged EXIF says nothing about the pixels, which may be fine
-        return picture
-    return picture if turn is None else picture.transpose(turn)
+    except Exception:  # the pixels may be fine even if EXIF is damaged
+        return image
+    return image if turn is None else image.transpose(turn)
 
 
-def _to_8_bits(picture: Image.Image) -> Image.Image:
-    """Modes I;16, I (PNG, TIFF, PGM) and F (TIFF) to L."""
-    values = np.nan_to_num(np.asarray(picture).astype(np.float32))
+def _to_8_bits(image: Image.Image) -> Image.Image:
+    """Convert modes I;16, I (PNG, TIFF, PGM) and F (TIFF) to L."""
+    values = np.nan_to_num(np.asarray(image).astype(np.float32))
     top = 65535.0
-    if picture.mode == "F":  # resampling leaves some values a little outside; all else is another scale
+    if image.mode == "F":  # resampling may overshoot the range slightly; other values have another scale
         low, high = float(values.min()), float(values.max())
         top = 1.0 if high <= _OVERSHOOT else 255.0
         if high > _OVERSHOOT * top or low < (1 - _OVERSHOOT) * top:
             raise ImageError(
-                f"a picture of floating-point numbers from {low:g} to {high:g} does not say which is white: "
+                f"an image of floating-point numbers from {low:g} to {high:g} does not say which is white: "
                 "scale it to 0 to 1, or 0 to 255"
             )
     return Image.fromarray(np.clip(values * (255 / top) + 0.5, 0, 255).astype(np.uint8))

@@ -1,7 +1,7 @@
-"""Bounds on the time that a picture may take: scans of a JPEG, processor time while it is read, slow decoders.
+"""Limits on decoding time: the number of scans in a JPEG, CPU time while a file is read, and slow decoders.
 
-A small file can ask for much work. Where the format says how much, that is looked at first, so that the same files are
-refused on every machine; the clock catches the rest.
+A small file can require much work. If the format states how much, that is checked first, so that every machine refuses
+the same files; a time limit stops the rest.
 """
 
 import io
@@ -16,11 +16,11 @@ from PIL import Image, ImageFile
 from diptych.errors import ImageError
 
 MAX_SECONDS = 10.0
-"""Processor time of this thread until the whole file is read. A sound picture of 89 megapixels takes 2 to 4."""
+"""CPU seconds of this thread until the whole file is read. An intact image of 89 megapixels takes 2 to 4."""
 MAX_SCANS = 100
 """Scans of a progressive JPEG; encoders write 6 to 20."""
 MAX_SCANNED_PIXELS = 1 << 31
-"""Pixels times scans: 24 scans of the largest picture, 100 of one of 21 megapixels."""
+"""Pixels times scans: 24 scans of the largest image, 100 scans of a 21-megapixel image."""
 
 _BLOCK, _SMALL = 1 << 14, 1 << 16
 _START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
@@ -29,17 +29,17 @@ _MARKER = re.compile(rb"\xff([^\x00\x01\xff\xd0-\xd8])", re.DOTALL)
 
 
 class _Timed(io.BufferedIOBase):
-    """A file that cannot be read any more when time is up: Pillow's decoders ask for a block at a time."""
+    """A file whose read fails once the time is up; Pillow's decoders read one block at a time."""
 
     _end = float("inf")
     _reads = 0
 
     def start_clock(self) -> None:
-        """From now on MAX_SECONDS."""
+        """Allow MAX_SECONDS from now on."""
         self._end = time.thread_time() + MAX_SECONDS
 
     def read(self, size: int | None = -1, /) -> bytes:
-        # The clock of a thread takes a call of the system: one for every block, or for many small pieces of a header.
+        # A thread's clock needs a system call: one per block, or one for many small header reads.
         self._reads += 1
         if (self._reads & 63 == 0 or size is None or not 0 <= size < _BLOCK) and time.thread_time() > self._end:
             raise ImageError(f"decoding takes more than {MAX_SECONDS:g} seconds")
@@ -58,18 +58,18 @@ BinaryFile = io.BytesIO | _TimedFile
 
 
 def open_timed(image: str | Path | bytes | bytearray | memoryview) -> BinaryFile:
-    """An encoded picture as a file for Pillow; its clock runs, but for so little data that no decoder is slow over it.
+    """An encoded image as a file for Pillow, with its clock started; small data has no clock, as no decoder is slow.
 
     Raises:
-        ImageError: the path is of no regular file: reading it may never end.
-        OSError: it cannot be opened.
+        ImageError: the path is not a regular file: reading it may never end.
+        OSError: the file cannot be opened.
     """
     if not isinstance(image, str | Path) and len(image) < _SMALL:
         return io.BytesIO(image)
     file: _TimedBytes | _TimedFile
     if isinstance(image, str | Path):
         if Path(image).exists() and not Path(image).is_file():
-            raise ImageError("it is no regular file")
+            raise ImageError("it is not a regular file")
         file = _TimedFile(io.FileIO(image))
     else:
         file = _TimedBytes(image)
@@ -80,10 +80,10 @@ def open_timed(image: str | Path | bytes | bytearray | memoryview) -> BinaryFile
 def check_scans(file: BinaryFile, pixels: int) -> None:
     """Refuse a JPEG with too many scans.
 
-    Each scan of a progressive JPEG goes through all its pixels, whatever the scan's length: 368 KB can take 16 seconds.
+    Each scan of a progressive JPEG visits all pixels, however short the scan is: 368 KB can take 16 seconds.
 
     Raises:
-        ImageError: there are more than MAX_SCANS, or than MAX_SCANNED_PIXELS allow.
+        ImageError: there are more scans than MAX_SCANS or MAX_SCANNED_PIXELS allow.
     """
     if isinstance(file, io.BytesIO):
         data = file.getvalue()
@@ -93,16 +93,16 @@ def check_scans(file: BinaryFile, pixels: int) -> None:
         data = file.read()
         file.seek(place)
     allowed = min(MAX_SCANS, MAX_SCANNED_PIXELS // pixels)
-    # An upper bound first: profiles and thumbnails may hold these two bytes as well.
+    # First an upper bound: profiles and thumbnails may contain these two bytes, too.
     if data.count(bytes((0xFF, _START_OF_SCAN))) > allowed and count_scans(data) > allowed:
-        raise ImageError(f"a JPEG of {pixels} pixels in more than {allowed} scans")
+        raise ImageError(f"a JPEG of {pixels} pixels has more than {allowed} scans")
 
 
 def count_scans(data: bytes) -> int:
-    """The scans of a JPEG, from its markers, up to its end."""
+    """The number of scans in a JPEG, counted from its markers."""
     count, place = 0, 2
-    while (found := _MARKER.search(data, place)) is not None:
-        marker, place = found[1][0], found.end()
+    while (match := _MARKER.search(data, place)) is not None:
+        marker, place = match[1][0], match.end()
         if marker == _END_OF_IMAGE:
             break
         count += marker == _START_OF_SCAN
@@ -111,12 +111,12 @@ def count_scans(data: bytes) -> int:
 
 
 def decode_netpbm(opened: ImageFile.ImageFile) -> Image.Image | None:
-    """A binary PGM or PPM whose brightest value is not 255, in mode L, I or RGB as Pillow has it; None for others.
+    """A binary PGM or PPM whose maximum value is not 255, in Pillow's mode L, I or RGB; None for other files.
 
-    Pillow decodes these value by value in Python, 64 MB in 90 seconds; NumPy does the same at once.
+    Pillow decodes these value by value in Python, 64 MB in 90 seconds; NumPy does it at once with the same result.
 
     Raises:
-        ImageError: the file is cut off.
+        ImageError: the file is truncated.
     """
     tile: Any = opened.tile[0] if len(opened.tile) == 1 else None
     if opened.format != "PPM" or tile is None or tile[0] != "ppm" or opened.fp is None:
@@ -127,7 +127,7 @@ def decode_netpbm(opened: ImageFile.ImageFile) -> Image.Image | None:
     size = width * height * bands * kind.itemsize
     data = opened.fp.read(size)
     if len(data) < size:
-        raise ImageError(f"the picture is cut off: {len(data)} of {size} bytes")
+        raise ImageError(f"the image is truncated: {len(data)} of {size} bytes")
     highest = 65535 if opened.mode == "I" else 255
     table = np.minimum(np.round(np.arange(1 << 8 * kind.itemsize) / maximum * highest), highest)
     values = table.astype(np.int32 if opened.mode == "I" else np.uint8)[np.frombuffer(data, kind)]

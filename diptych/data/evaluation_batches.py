@@ -1,4 +1,4 @@
-"""One pass over a source in its own order, as a model is measured on it."""
+"""One pass over a source in its own order, for evaluation."""
 
 import collections
 import contextlib
@@ -18,11 +18,11 @@ from diptych.records import Sample
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class EvaluationBatch:
-    """Samples of a source, decoded.
+    """A batch of decoded samples.
 
     Attributes:
-        places: int64 (N,), of the samples among all that the source has, broken ones counted.
-        samples: N, with captions, labels and metadata, and without their encoded images (b"").
+        places: int64 (N,), index of each sample in the source; broken samples are counted.
+        samples: N samples with captions, labels and metadata, but without their encoded images (b"").
         images: uint8 (N, 3, R, R).
     """
 
@@ -36,15 +36,15 @@ def evaluation_batches(
 ) -> Iterator[EvaluationBatch]:
     """Decode the samples of a source with the evaluation's preprocessing.
 
-    Broken samples are left out; each is named in the log, and their number at the end.
+    Broken samples are left out. The log names each of them, and gives their number at the end.
 
     Args:
-        source: samples, with labels or without.
-        preprocessing: the model's.
-        batch_size: the most samples per batch; batches with broken samples are smaller, and none is empty.
-        num_workers: processes that decode; 0 decodes here. It changes nothing in the result.
+        source: samples with or without labels.
+        preprocessing: the model's preprocessing.
+        batch_size: maximum number of samples per batch; batches with broken samples are smaller, none is empty.
+        num_workers: processes that decode; 0 decodes in this process. The result does not depend on it.
     Raises:
-        DataError: no sample is usable.
+        DataError: no sample can be used.
     """
     tally = Tally(max_broken=1.0, num_shards=len(source.shards))
     sent: collections.deque[Chunk] = collections.deque()
@@ -55,7 +55,7 @@ def evaluation_batches(
         )
         with contextlib.closing(read_ahead(stream, depth=2)) as chunks:
             for _, chunk in chunks:
-                # The images go to the workers, all else stays here.
+                # Workers receive only the images; captions, labels and metadata stay in this process.
                 sent.append(_changed(chunk, without_image))
                 yield _changed(chunk, lambda sample: Sample(sample.key, sample.image))
                 if chunk.last:
@@ -75,11 +75,11 @@ def evaluation_batches(
 
 
 def without_image(sample: Sample) -> Sample:
-    """The sample, its encoded image let go."""
+    """The sample without its encoded image."""
     return dataclasses.replace(sample, image=b"")
 
 
 def _changed(chunk: Chunk, change: Callable[[Sample], Sample]) -> Chunk:
-    """The chunk with its samples changed; what is broken stays."""
+    """The chunk with its samples changed; broken items are kept."""
     items = [(shard, change(item) if isinstance(item, Sample) else item) for shard, item in chunk.items]
     return dataclasses.replace(chunk, items=items)

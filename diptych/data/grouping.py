@@ -1,7 +1,7 @@
-"""Which members of a tar shard are one sample: webdataset's rule, and a count of every image that it loses.
+"""Groups the members of a tar shard into samples by webdataset's rule, and counts every image that the rule loses.
 
-A key goes up to the first dot of the last path component; the members of a sample share it and follow each other. So
-dog.v2.001.jpg and dog.v2.002.jpg are one sample named "dog", which has no image: both are lost, and both count.
+A key ends at the first dot of the last path component. The members of a sample share a key and are consecutive. So
+dog.v2.001.jpg and dog.v2.002.jpg form one sample "dog", which has no image: both images are lost, and both are counted.
 """
 
 import re
@@ -19,7 +19,7 @@ _DOTS = "a key ends at the first dot of a file's name (webdataset's rule)"
 
 
 def key_and_extension(member: Member) -> tuple[str, str]:
-    """("", "") for members that webdataset passes over, too; one that is refused stands for itself."""
+    """A member's key and extension; ("", "") if webdataset ignores it. A refused member is its own key."""
     match = _KEY_AND_EXTENSION.fullmatch(member.name)
     if match and not (member.name.startswith("__") and member.name.endswith("__")):
         return match[1], match[2].lower()
@@ -30,11 +30,11 @@ class Group:
     """The consecutive members of a shard that share a key.
 
     Args:
-        key: in the shard; "" for the group before the first member.
-        name: of the shard in the source.
-        shard: its path, for messages.
-        came_before: groups of this key earlier in the shard, apart from this one.
-        lost_before: of the last of them, why it was broken and whether it has an image; None where none was broken.
+        key: the key in the shard; "" for the group before the first member.
+        name: the shard's name in the source.
+        shard: the shard's path, for messages.
+        came_before: number of earlier groups in the shard with the same key.
+        lost_before: why the last of these was broken, and whether it has an image; None if none was broken.
     """
 
     def __init__(
@@ -43,12 +43,12 @@ class Group:
         self.key, self._lost_before = key, lost_before
         self._name, self._shard, self._came_before = name, shard, came_before
         self._files: dict[str, bytes] = {}
-        self._images: list[str] = []  # extensions of all images, those that are lost, too
+        self._images: list[str] = []  # extensions of all images, including lost ones
         self._bytes = 0
         self._trouble, self._by_layout = "", False
 
     def add(self, extension: str, member: Member) -> None:
-        """Take a member in; after the first trouble its images are only counted."""
+        """Add a member; after the first error, images are only counted."""
         if extension.rpartition(".")[2] in IMAGE_EXTENSIONS:
             self._images.append(extension)
         if self._trouble:
@@ -66,7 +66,7 @@ class Group:
             self._files.clear()
 
     def finish(self) -> Iterator[Sample | Broken]:
-        """The sample, or a Broken for each of its images, at least one; and one for each image that its name loses."""
+        """The sample, or a Broken per image (at least one); also a Broken for each image lost because of its name."""
         if not self.key:
             return
         if self._trouble:
@@ -77,25 +77,25 @@ class Group:
         if dotted and not plain and "npy" not in self._files:
             yield from (self._lost(extension, self._dots(dotted)) for extension in dotted)
             return
-        again = f"~{self._came_before + 1}" if self._came_before else ""  # a key names one sample
-        sample = make_sample(f"{self._name}/{self.key}{again}", self._shard, self._files)
+        suffix = f"~{self._came_before + 1}" if self._came_before else ""  # keys must be unique
+        sample = make_sample(f"{self._name}/{self.key}{suffix}", self._shard, self._files)
         if isinstance(sample, Broken) and self._came_before:
-            reason = f"{sample.reason}; other members of its key come earlier in the shard, but those of a sample must "
-            reason += "follow each other: repack it with tar --sort=name"
+            reason = f"{sample.reason}; other members with its key come earlier in the shard, but the members of a "
+            reason += "sample must follow each other: repack it with tar --sort=name"
             yield Broken(sample.key, self._shard, reason, by_layout=True, instead_of=self._counted_as())
         else:
             yield sample
         used = next((extension for extension in IMAGE_EXTENSIONS if extension in self._files), "")
         for extension in plain:
             if extension != used:
-                yield self._lost(extension, f"its key has {len(plain)} images, of which .{used} is used")
-        # seg.png beside png is a part of a sample; beside seg.txt it is an image with its own caption.
-        own = [
-            one
-            for one in dotted
-            if any(f"{one.rpartition('.')[0]}.{beside}" in self._files for beside in ("txt", "cls"))
+                yield self._lost(extension, f"its key has {len(plain)} images; only .{used} is used")
+        # seg.png next to png is a part of the sample; next to seg.txt it is an image with its own caption.
+        captioned = [
+            extension
+            for extension in dotted
+            if any(f"{extension.rpartition('.')[0]}.{text}" in self._files for text in ("txt", "cls"))
         ]
-        yield from (self._lost(extension, self._dots(own)) for extension in own)
+        yield from (self._lost(extension, self._dots(captioned)) for extension in captioned)
 
     @property
     def has_image(self) -> bool:
@@ -103,18 +103,21 @@ class Group:
         return bool(self._images)
 
     def _counted_as(self) -> str | None:
-        """Why this sample counts as lost already: an image and its caption apart are one, two images are two."""
+        """The reason under which this sample is already counted as lost, if any.
+
+        An image and its caption in separate groups count as one lost sample, two images as two.
+        """
         if self._lost_before is None or (self.has_image and self._lost_before[1]):
             return None
         return self._lost_before[0]
 
     def _all_lost(self) -> Iterator[Broken]:
-        several = len(self._images) > 1
-        reason = f"{len(self._images)} images share a key: {self._trouble}" if several else self._trouble
-        if several and any("." in extension for extension in self._images):
+        many = len(self._images) > 1
+        reason = f"{len(self._images)} images share a key: {self._trouble}" if many else self._trouble
+        if many and any("." in extension for extension in self._images):
             reason = self._dots(self._images)
         for extension in self._images or [""]:
-            yield self._lost(extension, reason, self._by_layout or several)
+            yield self._lost(extension, reason, self._by_layout or many)
 
     def _lost(self, extension: str, reason: str, by_layout: bool = True) -> Broken:
         name = f"{self.key}.{extension}" if extension and by_layout else self.key
@@ -123,7 +126,7 @@ class Group:
     def _dots(self, extensions: list[str]) -> str:
         first = f"{self.key}.{extensions[0]}"
         if len(extensions) == 1:
-            return f"{_DOTS}: {first} has the key {self.key} and no image of it; rename it without dots"
+            return f"{_DOTS}: {first} has the key {self.key}, which has no image; rename it without dots"
         second = f"{self.key}.{extensions[1]}"
         return (
             f"{len(extensions)} images share the key {self.key}: {_DOTS}, so that {first} and {second} are one sample; "

@@ -1,7 +1,7 @@
 """Which files of a folder are images: one rule for training, evaluation and classify.
 
-An image has a suffix of IMAGE_EXTENSIONS, in any case. Passed over are hidden files and folders, what file managers
-leave behind, links to folders, and suffixes that cannot be read here. What is passed over is counted and named.
+An image has a suffix from IMAGE_EXTENSIONS, in upper or lower case. Skipped are hidden files and folders, files that
+file managers create, links to folders, and suffixes that cannot be read here. Skipped files are counted and reported.
 """
 
 import collections
@@ -23,19 +23,19 @@ IMAGE_EXTENSIONS = (
     *("jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "ppm"),
     *("jpe", "jfif", "pgm", "pbm", "pnm", "avif", *HEIF_EXTENSIONS),
 )
-"""Lower case, without the dot. Of several images with one key in a shard, the one that comes first here is used."""
+"""Lower case, without the dot. If several images in a shard have the same key, the first in this order is used."""
 
-_SYSTEM_FOLDERS = {"__MACOSX", "@eaDir"}  # of macOS's archives, of Synology's servers
+_SYSTEM_FOLDERS = {"__MACOSX", "@eaDir"}  # from macOS archives and Synology servers
 _SYSTEM_FILES = {"thumbs.db", "desktop.ini"}
 _MAX_KINDS, _MAX_SUFFIX = 8, 12
 _noticed: set[str] = set()
 
 
 class PassedOver:
-    """Counts of the files that are not read, by kind, with the first of each.
+    """Counts of the skipped files by kind, with the first file of each kind.
 
     Args:
-        images_only: count only images whose decoder is missing: published archives hold other files by design.
+        images_only: count only images whose decoder is missing: published archives contain other files by design.
     """
 
     def __init__(self, images_only: bool = False) -> None:
@@ -44,21 +44,21 @@ class PassedOver:
         self._first: dict[str, str] = {}
 
     def add(self, kind: str, name: str) -> None:
-        """Count a file; `kind` is a suffix such as ".mov", or words such as "hidden image"."""
+        """Count a file; `kind` is a suffix such as ".mov", or a description such as "hidden image"."""
         if self._images_only and not missing_decoder(kind.removeprefix(".")):
             return
         self._counts[kind] += 1
         self._first.setdefault(kind, name)
 
     def total(self) -> int:
-        """How many files and folders were passed over."""
+        """The number of files and folders that were skipped."""
         return self._counts.total()
 
     def notice(self, before: str = "") -> str:
         """One line, "passed over 12 files: 7 .heic (install diptych[heif]), 5 .mov (e.g. a.mov)"; "" for none.
 
         Args:
-            before: text to begin with, where there is something to say.
+            before: text put in front of the line, if there is one.
         """
         if not self._counts:
             return ""
@@ -80,17 +80,17 @@ class PassedOver:
 
 
 def walk_images(folder: Path, passed_over: PassedOver | None = None, sidecars: Iterable[str] = ()) -> Iterator[str]:
-    """The images below a folder, as paths relative to it with "/", in any order.
+    """The images below a folder, as paths relative to it with "/", in no particular order.
 
-    The folder itself may be a link. Links to folders inside are not followed, so that there are no loops.
+    The folder itself may be a link. Links to folders inside it are not followed, so that there are no loops.
 
     Args:
-        folder: where to look, at any depth.
-        passed_over: counts what is not read.
+        folder: searched at any depth.
+        passed_over: counts the skipped files.
         sidecars: suffixes of files that belong to an image and are not counted.
     """
     passed_over = PassedOver() if passed_over is None else passed_over
-    beside = frozenset(sidecars)
+    sidecar_suffixes = frozenset(sidecars)
 
     def unreadable(error: OSError) -> None:
         passed_over.add("folder that cannot be read", str(error.filename))
@@ -103,22 +103,22 @@ def walk_images(folder: Path, passed_over: PassedOver | None = None, sidecars: I
             kind = "hidden folder" if is_hidden_folder(name) else "link to a folder, name its target instead"
             passed_over.add(kind, prefix + name)
         for name in files:
-            if kind := _not_read(name, beside):
+            if kind := _not_read(name, sidecar_suffixes):
                 passed_over.add(kind, prefix + name)
             elif is_image_name(name):
                 yield prefix + name
 
 
 def is_image_name(name: str) -> bool:
-    """Whether a file of this name is read as an image when its folder is named: not hidden, with a suffix for it."""
+    """Whether a file of this name in an image folder is read as an image: not hidden, and with a readable suffix."""
     suffix = name.rpartition(".")[2].lower() if "." in name else ""
     return not name.startswith(".") and suffix in IMAGE_EXTENSIONS and not missing_decoder(suffix)
 
 
 def list_class_folders(base: Path, passed_over: PassedOver | None = None) -> list[str]:
-    """The names of the folders in `base` that stand for classes, sorted: no hidden ones; links to folders count.
+    """The sorted names of the class folders in `base`: not the hidden ones, but including links to folders.
 
-    Images that lie in no class, and links that lead back to `base` or above it, are passed over.
+    Images outside class folders, and links that point to `base` or above it, are skipped.
 
     Raises:
         OSError: `base` cannot be listed.
@@ -142,7 +142,7 @@ def list_class_folders(base: Path, passed_over: PassedOver | None = None) -> lis
 
 @functools.cache
 def missing_decoder(extension: str) -> str:
-    """What to install to read images of this extension; "" where nothing is missing, or nothing would help."""
+    """What to install to read images of this extension; "" if nothing is missing, or nothing would help."""
     if extension in HEIF_EXTENSIONS and importlib.util.find_spec("pillow_heif") is None:
         return "install diptych[heif]"
     if extension == "avif" and not has_avif():
@@ -153,17 +153,17 @@ def missing_decoder(extension: str) -> str:
 
 @functools.cache
 def has_avif() -> bool:
-    """Whether this Pillow reads AVIF itself."""
+    """Whether this version of Pillow reads AVIF without a plugin."""
     return "avif" in features.modules and bool(features.check("avif"))
 
 
 def is_hidden_folder(name: str) -> bool:
-    """Whether a folder of this name is passed over: hidden, or left behind by an archiver or a file server."""
+    """Whether a folder of this name is skipped: hidden, or created by an archiver or a file server."""
     return name.startswith(".") or name in _SYSTEM_FOLDERS
 
 
 def _not_read(name: str, sidecars: frozenset[str]) -> str:
-    """The kind of a file that is passed over; "" for images, sidecars, and hidden or system files without an image."""
+    """The kind of a skipped file; "" for images and sidecars, and for hidden or system files that are no images."""
     suffix = name.rpartition(".")[2].lower() if "." in name else ""
     if name.startswith("."):
         return "hidden image" if suffix in IMAGE_EXTENSIONS else ""

@@ -1,13 +1,13 @@
-"""Batches of pairs from a source: the same ones whatever the number of processes and workers, restartable at each.
+"""Batches of pairs from a source: independent of the number of processes and workers, resumable after every batch.
 
     loader = Loader(open_source(["shards/*.tar"]), tokenizer, Preprocessing(64), LoaderConfig(global_batch_size=256))
     for batch in loader: ...                                  # endless
     state = loader.state_dict()                               # ... and in another process
-    loader.load_state_dict(state)                             # goes on with the batch after the last one yielded
+    loader.load_state_dict(state)                             # continues after the last batch yielded
 
-The data is cut into lanes (lanes.py), of which each process serves some. A thread reads each lane's raw samples into
-its shuffle buffer and cuts them into chunks (stream.py); workers decode chunks (workers.py); here good samples are
-joined into batches (assembly.py), across chunks and epochs.
+The data is split into lanes (lanes.py), and each process serves some of them. A thread reads each lane's raw samples
+into a shuffle buffer and splits them into chunks (stream.py). Workers decode the chunks (workers.py). The loader joins
+the good samples into batches (assembly.py), across chunks and epochs.
 """
 
 import collections
@@ -31,7 +31,7 @@ from diptych.records import Batch
 
 _VERSION = 3
 _MAX_AHEAD = 256  # chunks in flight
-_AHEAD_BYTES = 512 << 20  # that their pixels may take
+_AHEAD_BYTES = 512 << 20  # limit for their pixels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,17 +40,17 @@ class LoaderConfig:
 
     Attributes:
         global_batch_size: pairs per batch, over all processes.
-        lanes: streams that the data is cut into, at most one for each shard: at least as many as processes, best a
-            multiple of them and a divisor of the batch. It settles the order of samples, the number of processes does
-            not.
-        shuffle_buffer: raw samples (encoded files, in memory) that the next ones are drawn from, over all lanes; 0: no
-            shuffling at all, and with one lane the source's own order.
-        shuffle_buffer_bytes: what these may weigh together; where they reach it, fewer of them wait.
-        num_workers: processes that decode; 0 decodes in the training process. It changes no batch.
+        lanes: number of streams that the data is split into, at most one per shard and at least one per process; best a
+            multiple of the number of processes and a divisor of the batch size. The order of samples depends on the
+            number of lanes, not on the number of processes.
+        shuffle_buffer: number of raw samples (encoded files, in memory) that the next sample is drawn from, over all
+            lanes. 0 turns shuffling off; with one lane this gives the source's own order.
+        shuffle_buffer_bytes: maximum size of these samples together; if they reach it, the buffer holds fewer samples.
+        num_workers: processes that decode; 0 decodes in the training process. Batches do not depend on it.
         max_broken: the share of samples that may be broken, and of shards that may break off in the middle, before the
             run stops.
-        seed: of the order, of captions and of the augmentation.
-        chunk_size: samples that a worker takes at once; fewer where they are large.
+        seed: seed of the order, the choice of captions and the augmentation.
+        chunk_size: samples that a worker takes at once; fewer if they are large.
     Raises:
         ConfigError: a value is out of its range.
     """
@@ -84,7 +84,7 @@ class LoaderConfig:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Place:
-    """Where a lane stands: after `used` good samples of the chunk at `position`; and what was counted until then."""
+    """A lane's state: after `used` good samples of the chunk at `position`; `tally` has the counts up to there."""
 
     position: Position
     used: int
@@ -93,7 +93,7 @@ class _Place:
 
 @dataclasses.dataclass(slots=True, eq=False)
 class _Part:
-    """A decoded chunk of which `used` good samples are out."""
+    """A decoded chunk; `used` of its good samples are already in batches."""
 
     position: Position
     lane: int
@@ -107,28 +107,29 @@ class _Part:
 class Loader:
     """Endless batches of pairs.
 
-    Each sample comes once per epoch of its lane, with one of its captions drawn anew and its picture augmented anew.
-    Broken samples are counted, logged and skipped. Iterating again goes on after the last batch yielded, also after an
-    error.
+    Each sample occurs once per epoch of its lane. Each time, one of its captions is drawn and its image is augmented
+    anew. Broken samples are counted, logged and skipped. A new iteration continues after the last batch yielded, also
+    after an error.
 
-    The batches of all ranks, one behind the other in the order of the ranks, are the batch that a single process gets.
-    The loader keeps no batch: whoever lets go of the last one before asking for the next holds one at a time.
+    The batches of all ranks, concatenated in rank order, equal the batch that a single process gets. The loader keeps
+    no reference to a batch: a consumer that drops the last batch before it requests the next has one in memory.
 
     Args:
-        source: where samples come from.
-        tokenizer: texts to ids; captions beyond the context are cut.
-        preprocessing: the model's.
+        source: provides the samples.
+        tokenizer: texts to ids; captions longer than the context are truncated.
+        preprocessing: the model's preprocessing.
         config: sizes, lanes, workers, seed.
-        augmentation: of the pictures.
-        rank: this process among world_size, each with its own lanes. Its batches may differ by a few pairs in size.
+        augmentation: applied to the images.
+        rank: number of this process, from 0. Each rank has its own lanes; batch sizes may differ by a few pairs.
         world_size: number of processes.
-        pin_memory: hold batches where a GPU can fetch them while it computes; without CUDA it means nothing.
+        pin_memory: allocate batches in pinned memory, so that a GPU can copy them while it computes; has no effect
+            without CUDA.
     Attributes:
         num_seen: pairs yielded, over all processes.
         seconds_waited: time that the consumer waited for data.
     Raises:
-        ConfigError: there are fewer lanes than processes, or fewer pairs in a batch of several processes than lanes.
-        DataError: from the iteration, if a shard cannot be read, too many samples are broken or none is usable. The
+        ConfigError: there are fewer lanes than processes, or several processes and fewer pairs in a batch than lanes.
+        DataError: during iteration, if a shard cannot be read, too many samples are broken or none can be used. The
             state is then that of the last batch yielded.
     """
 
@@ -150,7 +151,7 @@ class Loader:
         self._num_lanes = count_lanes(config.lanes, num_shards)
         check_lanes(self._num_lanes, config.lanes, num_shards, config.global_batch_size, world_size)
         self.source, self.config, self._pin_memory = source, config, pin_memory
-        # Now, while the files are there: a run that lost them can still be saved.
+        # Computed now, while the files exist: a run whose files disappear can still be saved.
         self._fingerprint, self._content = source.fingerprint, content_fingerprint(source)
         self._decoder = TrainingDecoder(tokenizer, preprocessing, augmentation, config.seed)
         self._lanes = lanes_of_rank(rank, world_size, self._num_lanes)
@@ -162,29 +163,29 @@ class Loader:
 
     @property
     def epoch(self) -> int:
-        """Of the last samples yielded, from 0: the lowest among this process's lanes."""
+        """The epoch of the last samples yielded, from 0; the lowest one among this process's lanes."""
         return min(place.position.epoch for place in self._places.values())
 
     @property
     def broken(self) -> dict[str, int]:
-        """Reason -> number of samples skipped for it in this process's lanes; digits in reasons stand as N."""
+        """Reason -> number of samples skipped for it in this process's lanes; digits in reasons are replaced by N."""
         return dict(self._tally.reasons)
 
     def __iter__(self) -> Generator[Batch]:
         self.close()
         batches = self._iterate()
-        # Weakly, so that the workers end as soon as nobody iterates.
+        # A weak reference, so that the workers end as soon as the iterator is dropped.
         self._batches = weakref.ref(batches)
         return batches
 
     def close(self) -> None:
-        """End the workers; iterating again starts new ones where these stopped."""
+        """End the workers; a new iteration starts new ones and continues after the last batch."""
         if self._batches is not None and (batches := self._batches()) is not None:
             batches.close()
         self._batches = None
 
     def state_dict(self) -> dict[str, Any]:
-        """The point after the last batch yielded, of this process's lanes: plain ints, strings, lists and tensors."""
+        """The state after the last batch yielded, for this process's lanes: plain ints, strings, lists and tensors."""
         lanes = {
             str(lane): {"position": place.position.to_dict(), "used": place.used, "tally": dict(place.tally)}
             for lane, place in self._places.items()
@@ -192,23 +193,23 @@ class Loader:
         return {"version": _VERSION, "must_match": self._must_match(), "num_seen": self.num_seen, "lanes": lanes}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go to a saved point; the numbers of processes and workers may differ from the run that saved it.
+        """Restore a saved state; the numbers of processes and workers may differ from the run that saved it.
 
         Args:
-            state: of all lanes (`merge_states`), or at least of those of this process.
+            state: the state of all lanes (`merge_states`), or at least of this process's lanes.
         Raises:
-            ConfigError: the state belongs to another source, seed or configuration; names each difference. Or lanes of
-                this process are missing in it.
+            ConfigError: the state belongs to another source, seed or configuration (the message lists each difference),
+                or lacks lanes of this process.
         """
         if state.get("version") != _VERSION:
             raise ConfigError(f"the loader's state has version {state.get('version')!r}; this one reads {_VERSION}")
         ours = self._must_match()
-        saved = {"content": ours["content"], **state["must_match"]}  # older versions did not know the content
+        saved = {"content": ours["content"], **state["must_match"]}  # states of older versions lack the content
         if saved["source"] != ours["source"] or saved["content"] != ours["content"]:
             what = "names or sizes" if saved["source"] != ours["source"] else "content"
             raise ConfigError(
-                f"the pairs are not those that the run began with: the {what} of their files differ. Put those back, "
-                "or start a new run in another folder (--out)"
+                f"the pairs are not those that the run started with: the {what} of their files differ. Restore those "
+                "files, or start a new run in another folder (--out)"
             )
         different = [
             f"{name} was {saved.get(name)!r} and is {value!r}"
@@ -219,8 +220,8 @@ class Loader:
             raise ConfigError("the loader's state belongs to another run: " + "; ".join(different))
         if missing := [lane for lane in self._lanes if str(lane) not in state["lanes"]]:
             raise ConfigError(
-                f"the loader's state has no lane {missing[0]}: it is that of one process among several; join those of "
-                "all with merge_states"
+                f"the loader's state has no lane {missing[0]}: it comes from one of several processes; join the states "
+                "of all processes with merge_states"
             )
         self.close()
         for lane in self._lanes:
@@ -230,27 +231,27 @@ class Loader:
         self.num_seen = state["num_seen"]
 
     def _must_match(self) -> dict[str, Any]:
-        """What decides which pairs and pixels come."""
-        ours = ("global_batch_size", "shuffle_buffer", "shuffle_buffer_bytes", "seed", "chunk_size")
+        """Everything that determines the order of pairs and their pixels."""
+        names = ("global_batch_size", "shuffle_buffer", "shuffle_buffer_bytes", "seed", "chunk_size")
         return {
             "source": self._fingerprint,
             "content": self._content,
             "preprocessing": self._decoder.preprocessing.to_dict(),
             "augmentation": self._decoder.augmentation.to_dict(),
-            **{name: getattr(self.config, name) for name in ours},
+            **{name: getattr(self.config, name) for name in names},
             "lanes": self._num_lanes,
         }
 
     def _iterate(self) -> Generator[Batch]:
         for lane, place in self._places.items():
-            self._tally.load_state_dict(lane, place.tally)  # an error may have come in the middle of a batch
+            self._tally.load_state_dict(lane, place.tally)  # an error may have occurred in the middle of a batch
         waiting: dict[int, collections.deque[_Part]] = {lane: collections.deque() for lane in self._lanes}
         with contextlib.closing(self._decoded()) as parts:
             while True:
-                yield self._next_batch(parts, waiting)  # in no variable: the consumer alone holds it
+                yield self._next_batch(parts, waiting)  # no variable: only the consumer keeps a reference
 
     def _next_batch(self, parts: Iterator[_Part], waiting: dict[int, collections.deque[_Part]]) -> Batch:
-        """What waits of each lane and then what comes, put in its place; then the loader stands behind this batch."""
+        """Fill a batch from each lane's waiting parts and then from new ones; the state moves behind this batch."""
         size = self.config.global_batch_size
         counts = {lane: dealt(self.num_seen, size, lane, self._num_lanes) for lane in self._lanes}
         batch = Assembly(counts, self._decoder.preprocessing.image_size, pin_memory=self._pin_memory)
@@ -281,13 +282,13 @@ class Loader:
         return batch.finish()
 
     def _decoded(self) -> Generator[_Part]:
-        """The decoded chunks of all lanes from their places on; what was used of the first ones is marked."""
+        """The decoded chunks of all lanes from their positions on; the first ones carry how much of them was used."""
         config = self.config
         streams = {
             lane: ChunkStream(
                 self.source,
                 seed=config.seed,
-                # Of all lanes together there are as many as configured.
+                # The configured size is the total over all lanes.
                 shuffle_buffer=dealt(0, config.shuffle_buffer, lane, self._num_lanes) or min(1, config.shuffle_buffer),
                 shuffle_buffer_bytes=max(1, config.shuffle_buffer_bytes // self._num_lanes),
                 chunk_size=config.chunk_size,
@@ -316,37 +317,37 @@ class Loader:
                 position, chunk = in_work.popleft()
                 reader.count_broken(chunk.lane, len(content.broken))
                 first = used.pop(chunk.lane, 0)
-                # The run that saved a place has counted its chunk already.
+                # The run that saved this state has already counted its first chunk.
                 yield _Part(position, chunk.lane, chunk.epoch, chunk.last, content, first, counted=first > 0)
                 began = time.perf_counter()
 
     def _chunks_ahead(self) -> int:
-        """Two batches, one to be taken at once and one that ripens while the model works, if they are not too large."""
+        """Chunks in flight: enough for two batches, one to use now and one to prepare meanwhile, unless too large."""
         size, mine = self.config.chunk_size, len(self._lanes)
         pairs = -(-self.config.global_batch_size * mine // self._num_lanes)
         bytes_per_chunk = size * 3 * self._decoder.preprocessing.image_size**2
-        # The lanes' chunks may all be used up with the same batch, so each counts for one more.
+        # One more chunk per lane, because all lanes' chunks may be used up with the same batch.
         return max(1, min(_MAX_AHEAD, mine - (-2 * pairs // size), _AHEAD_BYTES // bytes_per_chunk))
 
 
 def merge_states(states: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The states of all ranks' loaders as one, from which loaders of any number of ranks go on.
+    """Merge the states of all ranks' loaders into one, from which any number of ranks can continue.
 
     Args:
         states: `Loader.state_dict()` of every rank, after the same batch.
     Raises:
-        ConfigError: they are of different runs or batches, or not of all lanes.
+        ConfigError: the states come from different runs or batches, or lanes are missing.
     """
     first = states[0]
     lanes: dict[str, Any] = {}
     for state in states:
         differing = [name for name in ("version", "must_match", "num_seen") if state[name] != first[name]]
         if differing or lanes.keys() & state["lanes"].keys():
-            what = differing[0] if differing else "the lanes of one process came twice"
+            what = differing[0] if differing else "the lanes of one process occur twice"
             raise ConfigError(f"the states of the processes' loaders do not belong together: {what}")
         lanes.update(state["lanes"])
     if len(lanes) < first["must_match"]["lanes"]:
         raise ConfigError(
-            f"the loaders' states have {len(lanes)} of {first['must_match']['lanes']} lanes; hand in those of all ranks"
+            f"the loaders' states have {len(lanes)} of {first['must_match']['lanes']} lanes; pass those of all ranks"
         )
     return {**first, "lanes": dict(sorted(lanes.items(), key=lambda item: int(item[0])))}

@@ -1,4 +1,4 @@
-"""From the name of a file, a folder or a pattern to a Source, whatever its format."""
+"""Opens a file, a folder or a pattern as a Source, in any supported format."""
 
 import difflib
 import glob
@@ -21,13 +21,13 @@ from diptych.files import expanded, shown
 logger = logging.getLogger(__name__)
 
 ACCEPTED = (
-    "Accepted are tar shards (a.tar, 'a/{0..11}.tar.gz', 'a/*.tar', or their folder), parquet files with pictures, a "
-    ".csv, .tsv or .jsonl with picture paths and captions, and a folder of pictures with captions beside them (a.jpg, "
+    "Accepted are tar shards (a.tar, 'a/{0..11}.tar.gz', 'a/*.tar', or their folder), parquet files with images, a "
+    ".csv, .tsv or .jsonl with image paths and captions, and a folder of images with captions next to them (a.jpg, "
     "a.txt)."
 )
 TABLE_SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
-_MOST_BESIDE = 10_000
-MAX_FILES = 1_000_000  # that one pattern may stand for
+_MAX_SIBLINGS = 10_000
+MAX_FILES = 1_000_000  # maximum that one pattern may expand to
 
 
 def open_source(paths: str | Path | Sequence[str | Path], columns: ColumnNames = ColumnNames()) -> Source:  # noqa: B008
@@ -35,46 +35,46 @@ def open_source(paths: str | Path | Sequence[str | Path], columns: ColumnNames =
 
     Args:
         paths: a file, a folder, a pattern ("shards/*.tar", "shards/{0..11}.tar.gz"), or several of one format.
-        columns: names of a table's image and caption columns, where they are not the usual ones.
+        columns: names of a table's image and caption columns, if they are not the usual ones.
     Returns:
         The source; names from patterns and folders are sorted, numbers by value.
     Raises:
-        DataError: nothing is there, of different formats, named twice, or not readable as what it seems to be.
+        DataError: nothing is found, formats are mixed, a file is named twice, or a file does not match its suffix.
     """
-    given = [paths] if isinstance(paths, str | os.PathLike) else list(paths) if isinstance(paths, Iterable) else paths
-    if not isinstance(given, list) or isinstance(paths, bytes):
-        raise DataError(f"data to train on are named by a text or a Path, or by several, not by {shown(paths)}")
-    if wrong := [path for path in given if not isinstance(path, str | os.PathLike)]:
-        raise DataError(f"data to train on are named by texts or Paths, not by {shown(wrong[0])}")
-    if "" in given:
+    names = [paths] if isinstance(paths, str | os.PathLike) else list(paths) if isinstance(paths, Iterable) else paths
+    if not isinstance(names, list) or isinstance(paths, bytes):
+        raise DataError(f"training data is named by a str or a Path, or by several, not by {shown(paths)}")
+    if wrong := [path for path in names if not isinstance(path, str | os.PathLike)]:
+        raise DataError(f"training data is named by strs or Paths, not by {shown(wrong[0])}")
+    if "" in names:
         raise DataError(f"a path is empty. {ACCEPTED}")
-    if not given:
+    if not names:
         raise DataError(f"no paths given. {ACCEPTED}")
-    found = [_find(path, columns) for pattern in given for path in _expand(str(pattern))]
-    kinds = sorted({kind for kind, _ in found})
-    files = [file for _, members in found for file in members]
+    formats = [_find(path, columns) for pattern in names for path in _expand(str(pattern))]
+    kinds = sorted({kind for kind, _ in formats})
+    files = [file for _, members in formats for file in members]
     if len(kinds) > 1:
-        raise DataError(f"{_shown(given)} mixes formats ({', '.join(kinds)}); name one format at a time")
+        raise DataError(f"{_shown(names)} mixes formats ({', '.join(kinds)}); name one format at a time")
     if len(set(files)) < len(files):
-        twice = next(file for file in files if files.count(file) > 1)
-        raise DataError(f"{_shown(given)} names {twice} more than once")
+        duplicate = next(file for file in files if files.count(file) > 1)
+        raise DataError(f"{_shown(names)} names {duplicate} more than once")
     if kinds == ["parquet"]:
         return ParquetSource.open(files, columns=columns)
     if kinds == ["table"]:
         return CsvSource.open(files, columns)
     if columns:
-        raise DataError(f"{_shown(given)} has no columns: leave --image-column and --caption-column out")
+        raise DataError(f"{_shown(names)} has no columns: leave --image-column and --caption-column out")
     if kinds == ["tar"]:
         return TarSource(tuple(files))
     folders = [folder.absolute() for folder in files]
     root = Path(os.path.commonpath(folders))
-    names: list[str] = []
+    images: list[str] = []
     for folder in folders:
         passed_over = PassedOver()
         below = folder.relative_to(root)
-        names += [(below / name).as_posix() for name in sorted(walk_images(folder, passed_over, SIDECARS))]
+        images += [(below / name).as_posix() for name in sorted(walk_images(folder, passed_over, SIDECARS))]
         passed_over.log(folder)
-    return FolderSource(root, tuple(names))
+    return FolderSource(root, tuple(images))
 
 
 def natural_order(path: Path) -> tuple[tuple[str | int, ...], str]:
@@ -84,17 +84,17 @@ def natural_order(path: Path) -> tuple[tuple[str | int, ...], str]:
 
 
 def _expand(pattern: str) -> list[Path]:
-    """The existing files and folders that a name, a brace range or a glob pattern stands for."""
+    """The existing files and folders that a name, a brace range or a glob pattern expands to."""
     path = expanded(pattern)
     if path.exists():
         return [path]
     names = _expand_braces(str(path))
-    if any(mark in pattern for mark in "*?["):
+    if any(wildcard in pattern for wildcard in "*?["):
         matches = (glob.glob(name, recursive=True) for name in names)  # noqa: PTH207 (Path.glob: no absolute patterns)
-        found = sorted({Path(file) for files in matches for file in files}, key=natural_order)
-        if not found:
+        paths = sorted({Path(file) for files in matches for file in files}, key=natural_order)
+        if not paths:
             raise DataError(f"no file matches {pattern}. {ACCEPTED}")
-        return found
+        return paths
     missing = [name for name in names if not Path(name).exists()]
     if missing:
         some = f" (and {len(missing) - 1} more of {len(names)})" if len(missing) > 1 else ""
@@ -103,24 +103,24 @@ def _expand(pattern: str) -> list[Path]:
 
 
 def _nearly(path: Path) -> str:
-    """Names beside a path that is not there which may be meant."""
+    """A suggestion for a missing path: similar names in its folder."""
     try:
-        beside = [entry.name for entry in itertools.islice(path.parent.iterdir(), _MOST_BESIDE)]
+        siblings = [entry.name for entry in itertools.islice(path.parent.iterdir(), _MAX_SIBLINGS)]
     except OSError:
         return "."
-    near = difflib.get_close_matches(path.name, beside, n=2, cutoff=0.75)
+    near = difflib.get_close_matches(path.name, siblings, n=2, cutoff=0.75)
     return f"; did you mean {' or '.join(str(path.parent / name) for name in near)}?" if near else "."
 
 
 _WAYS = {
-    ".json": "write one object a line, with its image and caption, and call it .jsonl",
-    ".txt": "is it a table? Call it .csv, with the images where its paths begin",
+    ".json": "write one object per line, with its image and caption, and rename it to .jsonl",
+    ".txt": "if it is a table, rename it to .csv, in the folder that its paths are relative to",
     ".zip": "unpack it",
     ".7z": "unpack it",
     ".rar": "unpack it",
-    ".xz": "pack it anew as .tar or .tar.gz",
-    ".bz2": "pack it anew as .tar or .tar.gz",
-    ".zst": "pack it anew as .tar or .tar.gz",
+    ".xz": "repack it as .tar or .tar.gz",
+    ".bz2": "repack it as .tar or .tar.gz",
+    ".zst": "repack it as .tar or .tar.gz",
     ".xlsx": "save it as .csv, in UTF-8",
     ".xls": "save it as .csv, in UTF-8",
     ".arrow": "save it as parquet",
@@ -128,7 +128,7 @@ _WAYS = {
 
 
 def _way(path: Path) -> str:
-    """What to do with a file of a format that is not read."""
+    """What to do with a file of an unsupported format."""
     if is_image_name(path.name):
         return ": it is one image; name its folder, or the table with its caption"
     return f": {way}" if (way := _WAYS.get(path.suffix.lower())) else ""
@@ -144,12 +144,12 @@ def _expand_braces(pattern: str) -> list[str]:
     else:
         first, last = int(match[1][:18]), int(match[2][:18])
         if not 0 <= last - first < MAX_FILES:
-            raise DataError(f"{match[0]} stands for no names, or for more than {MAX_FILES} names")
+            raise DataError(f"{match[0]} expands to no names, or to more than {MAX_FILES} names")
         width = len(match[1]) if match[1].startswith("0") else 0
         choices = [f"{number:0{width}d}" for number in range(first, last + 1)]
     endings = _expand_braces(pattern[match.end() :])
     if len(choices) * len(endings) > MAX_FILES:
-        raise DataError(f"{pattern} stands for more than {MAX_FILES} names")
+        raise DataError(f"{pattern} expands to more than {MAX_FILES} names")
     return [pattern[: match.start()] + choice + ending for choice in choices for ending in endings]
 
 
@@ -158,53 +158,53 @@ def _find(path: Path, columns: ColumnNames) -> tuple[str, list[Path]]:
     if not path.is_dir():
         kind = _kind(path)
         if kind is None:
-            raise DataError(f"{path} is of no format known here{_way(path)}. {ACCEPTED}")
+            raise DataError(f"{path} has an unknown format{_way(path)}. {ACCEPTED}")
         return kind, [path]
     entries = sorted((entry for entry in path.iterdir() if not entry.name.startswith(".")), key=natural_order)
     files = [entry for entry in entries if entry.is_file()]
     tables = []
     for kind in ("tar", "parquet", "table"):
         members = [file for file in files if _kind(file) == kind and file.suffix.lower() != ".jsonl"]
-        # Of Hugging Face's image folders; other .jsonl files of a folder are logs more often than pairs.
-        if described := [file for file in files if _kind(file) == kind and file.stem.lower() == "metadata"]:
-            members = described[:1]
-        # img2dataset lays a table without pictures beside the pictures that it describes.
+        # metadata.* is the table of a Hugging Face image folder; other .jsonl files in a folder are usually logs.
+        if metadata := [file for file in files if _kind(file) == kind and file.stem.lower() == "metadata"]:
+            members = metadata[:1]
+        # img2dataset puts a table without images next to the images that it describes.
         if members and (kind == "tar" or _holds_pairs(kind, members[0], columns)):
             return kind, members
         tables += [(kind, members)] if members else []
     if not tables and (split := _training_split(entries, columns)) is not None:
         return split
     if columns and tables:
-        return tables[0]  # the user speaks of one: opening it says which columns it has
+        return tables[0]  # the user named columns; opening the table reports which ones it has
     passed_over = PassedOver()
     if next(walk_images(path, passed_over, SIDECARS), None):
-        return "pictures", [path]
+        return "images", [path]
     if tables:
-        return tables[0]  # opening it says what is wrong with it
+        return tables[0]  # opening it reports what is wrong with it
     folders = ", ".join(entry.name for entry in entries if entry.is_dir())
-    inside = f"; it has the folders {folders[:200]}: name the one that holds the data" if folders else ""
+    inside = f"; it has the folders {folders[:200]}: name the one that contains the data" if folders else ""
     raise DataError(f"nothing to train on in {path}{inside}{passed_over.notice(before='; ')}. {ACCEPTED}")
 
 
 def _training_split(entries: Sequence[Path], columns: ColumnNames) -> tuple[str, list[Path]] | None:
-    """The table in train/ of a Hugging Face image folder with a folder for each split; None of anything else.
+    """The table in train/ of a Hugging Face image folder with one folder per split; None for any other folder.
 
-    The other splits are not trained on: they are there to be measured on.
+    The other splits are for evaluation and are not trained on.
     """
     if any(entry.is_file() and is_image_name(entry.name) for entry in entries):
         return None
-    found = {
+    splits = {
         folder.name.lower(): (kind, [table])
         for folder in entries
         if folder.is_dir()
         for table in sorted(folder.glob("*.*"))
         if table.stem.lower() == "metadata" and (kind := _kind(table)) and _holds_pairs(kind, table, columns)
     }
-    if "train" not in found:
+    if "train" not in splits:
         return None
-    if others := sorted(found.keys() - {"train"}):
-        logger.warning("%s: training on train, not on %s", found["train"][1][0].parents[1], ", ".join(others))
-    return found["train"]
+    if others := sorted(splits.keys() - {"train"}):
+        logger.warning("%s: training on train, not on %s", splits["train"][1][0].parents[1], ", ".join(others))
+    return splits["train"]
 
 
 def _kind(path: Path) -> str | None:
@@ -225,5 +225,5 @@ def _holds_pairs(kind: str, path: Path, columns: ColumnNames) -> bool:
     return True
 
 
-def _shown(given: Sequence[str | Path]) -> str:
-    return ", ".join(map(str, given))[:300]
+def _shown(names: Sequence[str | Path]) -> str:
+    return ", ".join(map(str, names))[:300]

@@ -1,4 +1,4 @@
-"""Parquet files with the pictures inside: a row group is a shard, read a few rows at a time."""
+"""Parquet files that contain encoded images or their paths: a row group is a shard, read a few rows at a time."""
 
 import contextlib
 import dataclasses
@@ -39,11 +39,11 @@ from diptych.errors import DataError
 from diptych.records import Broken, Sample
 
 _log = logging.getLogger(__name__)
-_DAMAGED = -1  # in place of a number of row groups
+_DAMAGED = -1  # stored instead of the number of row groups
 MAX_GROUP_BYTES = 8 << 30  # one row group, uncompressed
 _BATCH_ROWS, _BATCH_BYTES = 64, 128 << 20
-_MIN_GROUPS = 8  # that are looked into, of however many rows
-_PATHS_AT_A_TIME = 4096  # 16 MiB of the longest that a system knows
+_MIN_GROUPS = 8  # inspected at least, however many rows they have
+_PATHS_AT_A_TIME = 4096  # 16 MiB if all paths have the maximum length
 _PARQUET_ERRORS = (
     pa.ArrowException,
     OSError,
@@ -51,19 +51,19 @@ _PARQUET_ERRORS = (
     LookupError,
     OverflowError,
     MemoryError,
-)  # seen from bad files
+)  # all of these were observed with damaged files
 
 
 @dataclasses.dataclass(frozen=True)
 class ParquetSource(Source):
-    """Parquet files with encoded pictures, as Hugging Face and img2dataset write them; a row group is a shard.
+    """Parquet files with encoded images, as Hugging Face and img2dataset write them; a row group is a shard.
 
     Attributes:
-        paths: of the files, in reading order.
-        num_groups: row groups of each file; -1: it is damaged, and one shard that breaks off at once.
-        num_paths: rows of each file that name their picture by its path; 0 for a file that has the pictures inside.
-        with_texts: whether captions are read; evaluation sets with labels may have a text column that is none.
-        names: of the columns, where they are not the usual ones.
+        paths: the files, in reading order.
+        num_groups: row groups of each file; -1 for a damaged file, which is one shard that breaks off at once.
+        num_paths: rows of each file that name their image by its path; 0 for a file that contains the images.
+        with_texts: whether captions are read; a labeled evaluation set may have a text column that is not a caption.
+        names: names of the columns, if they are not the usual ones.
     """
 
     paths: tuple[Path, ...]
@@ -79,12 +79,12 @@ class ParquetSource(Source):
         with_texts: bool = True,
         columns: ColumnNames = ColumnNames(),  # noqa: B008  (frozen)
     ) -> "ParquetSource":
-        """Check columns and sizes, from the files' metadata alone.
+        """Check columns and sizes, using only the files' metadata.
 
-        A damaged file among sound ones is a shard that breaks off at once.
+        A damaged file among intact ones is a shard that breaks off at once.
 
         Raises:
-            DataError: no file can be read; or one has no picture or text column, or would not fit into memory.
+            DataError: no file can be read; or one has no image or text column, or would not fit into memory.
         """
         counts, paths, failure = [], [], None
         for path in files:
@@ -118,13 +118,13 @@ class ParquetSource(Source):
 
     @functools.cached_property
     def num_samples(self) -> int | None:
-        """The number of rows; None where a file is damaged."""
+        """The number of rows; None if a file is damaged."""
         return None if _DAMAGED in self.num_groups else count_rows(self.paths)
 
     def files(self, limit: int | None = None) -> Iterator[Path]:
-        """The tables, and the images that their rows name by paths; of more than `limit` rows, evenly spaced ones.
+        """The tables, and the images that their rows name by paths; evenly spaced ones if there are more than `limit`.
 
-        What cannot be read is left out: `read` names it.
+        Unreadable parts are left out: `read` reports them.
         """
         yield from spaced(self.paths, limit)
         with_images_outside = {path for path, count in zip(self.paths, self.num_paths, strict=True) if count}
@@ -136,22 +136,22 @@ class ParquetSource(Source):
             path, group = groups[index * len(groups) // wanted]
             step = -(-total * wanted // (len(groups) * most))  # one row group may have millions of rows
             with contextlib.suppress(*_PARQUET_ERRORS):
-                named = itertools.islice(_picture_paths(path, group, self.names), 0, None, step)
-                yield from (path.parent / name for name in named if name)
+                names = itertools.islice(_image_paths(path, group, self.names), 0, None, step)
+                yield from (path.parent / name for name in names if name)
 
     def survey(self) -> Survey:
         """The number of rows, from the files' metadata."""
         return Survey(count_rows(self.paths))
 
     def distinct_labels(self) -> set[int | None] | None:
-        """Those of the label column, row group by row group."""
+        """The values of the label column, read row group by row group."""
         return distinct_labels(self.paths)
 
     def read(self, index: int) -> Iterator[Sample | Broken]:
         """The rows of one row group, with keys "<file>/<row group>/<row>".
 
         Raises:
-            DataError: the file is not there any more, or its metadata cannot be read.
+            DataError: the file no longer exists, or its metadata cannot be read.
         """
         path, name, group = self._groups[index]
         row = 0
@@ -177,7 +177,7 @@ class ParquetSource(Source):
 
 
 def _check_parquet(path: Path, names: ColumnNames) -> tuple[int, int]:
-    """The number of row groups, and of rows that name their picture by its path."""
+    """The number of row groups, and the number of rows that name their image by its path."""
     file = describe(path)
     columns = find_columns(path, file.schema, names)
     for index, group in enumerate(file.groups):
@@ -190,13 +190,13 @@ def _check_parquet(path: Path, names: ColumnNames) -> tuple[int, int]:
     return len(file.groups), file.num_rows if is_text(file.schema.field(columns.image).type) else 0
 
 
-def _picture_paths(path: Path, group: int, names: ColumnNames) -> Iterator[str | None]:
-    """The pictures that the rows of a row group name."""
+def _image_paths(path: Path, group: int, names: ColumnNames) -> Iterator[str | None]:
+    """The image paths in the rows of a row group."""
     file = describe(path)
     image = find_columns(path, file.schema, names).image
-    says = sum(size for column, _, size in file.groups[group] if column == image)
-    for batch in read_batches(path, group, [image], _PATHS_AT_A_TIME, says):
-        yield from (value.as_py() for value in batch.column(image))  # one by one: a name that is no text ends it here
+    stated = sum(size for column, _, size in file.groups[group] if column == image)
+    for batch in read_batches(path, group, [image], _PATHS_AT_A_TIME, stated):
+        yield from (value.as_py() for value in batch.column(image))  # one by one: invalid text raises at its own row
 
 
 def _chunk_sizes(group: Sequence[tuple[str, int, int]], columns: Columns) -> list[tuple[int, int]]:
@@ -209,12 +209,12 @@ def _is_wanted(path: str, columns: Columns) -> bool:
 
 
 def _rows_at_a_time(sizes: Sequence[tuple[int, int]]) -> int:
-    """So few that they fit into memory, even where every row repeats one value as large as the columns."""
+    """A number of rows that fits into memory even if every row repeats one value as large as the columns."""
     return max(1, min(_BATCH_ROWS, _BATCH_BYTES // max(1, sum(size for _, size in sizes))))
 
 
 def _rows(batch: pa.RecordBatch, columns: Columns) -> Iterator[dict[str, Any]]:
-    """{"image", "text", "label", "other"} of each row; texts as bytes, since Arrow does not check their UTF-8."""
+    """{"image", "text", "label", "other"} for each row; texts as bytes, because Arrow does not check their UTF-8."""
     images = batch.column(columns.image)
     images = pc.struct_field(images, "bytes") if pt.is_struct(images.type) else images
     values = {name: _python_values(batch.column(name)) for name in batch.schema.names if name != columns.image}
@@ -228,7 +228,7 @@ def _rows(batch: pa.RecordBatch, columns: Columns) -> Iterator[dict[str, Any]]:
 
 
 def _python_values(column: pa.Array) -> list[Any]:
-    """Texts as bytes, since Arrow does not check their UTF-8; all else as it is."""
+    """A column as a list: texts as bytes, because Arrow does not check their UTF-8; other values unchanged."""
     column = column.dictionary_decode() if pt.is_dictionary(column.type) else column
     kind = column.type
     if is_text(kind):
@@ -243,10 +243,10 @@ def _python_values(column: pa.Array) -> list[Any]:
 def _parquet_sample(key: str, shard: str, values: Mapping[str, Any], folder: Path) -> Sample | Broken:
     image, text, label = values["image"], values["text"], values["label"]
     texts = [text] if isinstance(text, bytes) else text or []
-    label = None if label is None or label < 0 else label  # Hugging Face marks unlabelled rows with -1
+    label = None if label is None or label < 0 else label  # Hugging Face marks unlabeled rows with -1
     try:
         if not image:
-            raise DataError("no picture: its bytes are empty")
+            raise DataError("no image: its bytes are empty")
         if isinstance(image, str):
             image = read_file(folder / image)
         if len(image) > MAX_IMAGE_BYTES or sum(len(text or b"") for text in texts) > MAX_TEXT_BYTES:

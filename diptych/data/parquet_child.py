@@ -1,8 +1,8 @@
-"""What runs in the process that reads parquet files: PyArrow under limits on memory and time.
+"""Code of the process that reads parquet files: PyArrow under limits on memory and time.
 
-Requests come on stdin and answers go to stdout, each plain values as JSON and, behind them,
-a table in Arrow's own stream format. The process keeps nothing that a new one could not read again. The readers of
-some other formats, whose libraries crash over damaged files, too, are called here by their names.
+Requests arrive on stdin and answers go to stdout. Each consists of plain values as JSON, followed by a table in Arrow's
+stream format. The process has no state that a new process could not read again. The readers of some other formats,
+whose libraries also crash on damaged files, are called here by name.
 """
 
 import collections
@@ -21,15 +21,15 @@ from diptych.data.lifeline import end_with_parent
 from diptych.data.parquet_process import read_message, write_message
 from diptych.files import utf8
 
-_ROWS, _BYTES = 64, 4 << 20  # an answer is complete when it has so much
-_MAX_OPEN = 32  # row groups that are being read, one for each of the loader's lanes
+_ROWS, _BYTES = 64, 4 << 20  # an answer is complete when it reaches one of these
+_MAX_OPEN = 32  # row groups open at the same time, one for each of the loader's lanes
 _ERRORS = (pa.ArrowException, OSError, ValueError, LookupError, OverflowError, MemoryError, RuntimeError, TypeError)
 
 
 def serve(parent: int) -> None:
     """Answer until stdin closes or the parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    end_with_parent(parent, by_signal=False)  # whatever thread asked first may end before the process does
+    end_with_parent(parent, by_signal=False)  # the thread that started this process may end before its process does
     write_message(sys.stdout.buffer, "ready")
     readers: _Readers = collections.OrderedDict()
     while True:
@@ -44,16 +44,16 @@ def serve(parent: int) -> None:
             except _ERRORS as raised:
                 error, answer, table = str(raised)[:500] or type(raised).__name__, None, b""
         write_message(sys.stdout.buffer, (error, answer), table)
-        small = len(table) <= 4 * _BYTES  # of many lanes' large ones, none waits in memory
+        small = len(table) <= 4 * _BYTES  # large answers are not read ahead: with many lanes they would fill the memory
         del table
         if name == "rows" and not error and answer and small:
             with _limits(limit, seconds):
-                next(reversed(readers.values())).read_ahead()  # what is most likely asked for next
+                next(reversed(readers.values())).read_ahead()  # the most likely next request
 
 
 @contextlib.contextmanager
 def _limits(num_bytes: int, seconds: float) -> Iterator[None]:
-    """Beyond so much more memory, allocations fail; at the end of its time the system ends the process."""
+    """Limit additional memory, beyond which allocations fail, and CPU time, after which the system ends the process."""
     if hasattr(signal, "setitimer"):
         signal.setitimer(signal.ITIMER_PROF, seconds)
     try:
@@ -83,13 +83,13 @@ def _limited_memory(num_bytes: int) -> Iterator[None]:
 
 
 def _open(path: str) -> pq.ParquetFile:
-    """By its name where PyArrow can: that is faster than a file of Python's, and a path may be no UTF-8."""
+    """Open by name if PyArrow supports the name, which is faster than a Python file; a path may not be valid UTF-8."""
     file = path if utf8(path) == path else Path(path).open("rb")  # noqa: SIM115  (open as long as its reader)
     return pq.ParquetFile(file, buffer_size=1 << 20, page_checksum_verification=True)
 
 
 def _describe(_: Any, path: str) -> tuple[Any, pa.Buffer]:
-    """The number of rows, and of each row group's columns the packed and unpacked sizes; the schema."""
+    """The number of rows, compressed and uncompressed sizes of each row group's columns, and the schema."""
     with _open(path) as file:
         groups = []
         for index in range(file.num_row_groups):
@@ -100,7 +100,7 @@ def _describe(_: Any, path: str) -> tuple[Any, pa.Buffer]:
 
 
 class _Reader:
-    """A row group that is read on where the last answer ended."""
+    """A row group; reading continues where the last answer ended."""
 
     def __init__(self, path: str, group: int, columns: list[str], rows: int) -> None:
         self.row = 0
@@ -110,7 +110,7 @@ class _Reader:
         self._batches = self._file.iter_batches(rows, row_groups=[group], columns=columns, use_threads=False)
 
     def next(self) -> tuple[int, Any]:
-        """How many rows, and these; an error waits until what came before it is out."""
+        """The number of rows, and the rows; an error is raised only after the rows before it were returned."""
         self.read_ahead()
         if self._error is not None and not self._ahead:
             raise self._error
@@ -120,26 +120,26 @@ class _Reader:
         return count, table
 
     def read_ahead(self) -> None:
-        """Read what `next` gives."""
+        """Read the rows that `next` returns."""
         if self._ahead is not None or self._error is not None:
             return
-        taken: list[pa.RecordBatch] = []
+        batches: list[pa.RecordBatch] = []
         count = size = 0
         try:
             while count < _ROWS and size < _BYTES and (batch := next(self._batches, None)) is not None:
-                batch.validate()  # texts are checked where they are decoded
-                taken.append(batch)
+                batch.validate()  # does not check UTF-8, which is checked when texts are decoded
+                batches.append(batch)
                 count, size = count + batch.num_rows, size + batch.nbytes
-            if taken:
-                self._ahead = count, _packed(taken[0].schema, taken)
+            if batches:
+                self._ahead = count, _packed(batches[0].schema, batches)
         except _ERRORS as error:
             self._error = error
-            if taken:
-                self._ahead = count, _packed(taken[0].schema, taken)
+            if batches:
+                self._ahead = count, _packed(batches[0].schema, batches)
 
 
 def _packed(schema: pa.Schema, batches: list[pa.RecordBatch]) -> pa.Buffer:
-    """Batches in Arrow's stream format, in one piece of memory of just their size."""
+    """Batches in Arrow's stream format, in one buffer of exactly their size."""
 
     def write(sink: pa.NativeFile) -> None:
         with pa.ipc.new_stream(sink, schema) as writer:
@@ -157,7 +157,7 @@ _Readers = collections.OrderedDict[tuple[Any, ...], _Reader]
 
 
 def _rows(readers: _Readers, path: str, group: int, start: int, columns: list[str], rows: int) -> tuple[int, Any]:
-    """The next rows of a row group from `start` on; none at its end."""
+    """The next rows of a row group from `start` on; no rows at its end."""
     key = (path, group, tuple(columns), rows)
     reader = readers.pop((*key, start), None)
     if reader is None:
@@ -180,11 +180,11 @@ def _table(_: Any, path: str, columns: list[str] | None) -> tuple[None, pa.Buffe
 
 
 def _call(_: Any, module: str, name: str, *arguments: Any) -> tuple[Any, bytes]:
-    """What a function of ours returns for a file."""
+    """The result of calling one of Diptych's functions on a file."""
     try:
         result: tuple[Any, bytes] = getattr(importlib.import_module(module), name)(*arguments)
         return result
-    except Exception as error:  # parsers raise whatever they meet
+    except Exception as error:  # parsers raise any exception
         raise ValueError(str(error) or type(error).__name__) from None
 
 

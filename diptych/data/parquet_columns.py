@@ -1,4 +1,4 @@
-"""Which columns of a parquet file are the image, the text and the label, and what shows of them without an image."""
+"""Which columns of a parquet file are the image, the text and the label; row counts and labels without images."""
 
 import contextlib
 import dataclasses
@@ -14,12 +14,12 @@ from diptych.data.parquet_process import ParquetError, describe, read_table
 from diptych.errors import DataError
 from diptych.files import stand_in_at
 
-LABEL_COLUMNS = ("label", "cls", "fine_label")  # the last is CIFAR-100's
+LABEL_COLUMNS = ("label", "cls", "fine_label")  # fine_label occurs in CIFAR-100
 
 
 @dataclasses.dataclass(frozen=True)
 class Columns:
-    """Which columns of a parquet file are read, and what for; `wanted` are their names as the reader takes them."""
+    """The columns of a parquet file and their roles; `wanted` has their names in the form that the reader needs."""
 
     image: str
     text: str | None
@@ -28,7 +28,7 @@ class Columns:
     wanted: tuple[str, ...]
 
     def without_text(self) -> "Columns":
-        """The same without its text column, where a label stands for it."""
+        """The same columns without the text column, if there is a label column."""
         if self.text is None or self.label is None:
             return self
         return dataclasses.replace(self, text=None, wanted=tuple(name for name in self.wanted if name != self.text))
@@ -36,7 +36,7 @@ class Columns:
 
 @contextlib.contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """The error of a file that cannot be read names it."""
+    """Turn a ParquetError inside the block into an error that names the file."""
     try:
         yield
     except ParquetError as error:
@@ -44,7 +44,7 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def unreadable(path: Path, error: Exception) -> DataError:
-    """The error of a file that cannot be read, for whatever reason."""
+    """The DataError for a file that cannot be read."""
     return DataError(f"cannot read the parquet file {path}: {stand_in_at(path, 'table') or error}")
 
 
@@ -52,25 +52,26 @@ def find_columns(path: Path, schema: pa.Schema, wanted: ColumnNames = ColumnName
     """Which columns of a file are the image (encoded, or a path), the text and the label.
 
     Raises:
-        DataError: there is no column of images, or neither texts nor labels; says which columns have unfit types.
+        DataError: there is no image column, or neither a text nor a label column; the message lists columns with
+            unsuitable types.
     """
     names = schema.names
     if len({name.lower() for name in names}) < len(names):
         raise DataError(f"{path} has two columns of one name")
 
     def first(what: str, name: str | None, usual: Sequence[str], fits: Callable[[pa.DataType], bool]) -> str | None:
-        return choose_column(path, names, what, name, usual, lambda one: fits(schema.field(one).type))
+        return choose_column(path, names, what, name, usual, lambda column: fits(schema.field(column).type))
 
     image = first("image", wanted.image, IMAGE_COLUMNS, lambda kind: _is_bytes(_bytes_of(kind)))
     image = image or first("image", None, PATH_COLUMNS, is_text)
     if image is None:
         url = any("url" in name.lower() for name in names)
-        hint = "; download the pictures first, for example with img2dataset" if url else ""
+        hint = "; download the images first, for example with img2dataset" if url else ""
         unfit = _types(schema, IMAGE_COLUMNS)
-        fit = [one.name for one in schema if _is_bytes(_bytes_of(one.type)) or is_text(one.type)]
+        fit = [field.name for field in schema if _is_bytes(_bytes_of(field.type)) or is_text(field.type)]
         advice = advise(fit, "image", IMAGE_COLUMNS)
         raise DataError(
-            f"{path} has no column of encoded pictures or of their paths (it has {', '.join(names)[:300]}){unfit}: "
+            f"{path} has no column of encoded images or of their paths (it has {', '.join(names)[:300]}){unfit}: "
             f"{advice}{hint}"
         )
     kind = schema.field(image).type
@@ -78,10 +79,12 @@ def find_columns(path: Path, schema: pa.Schema, wanted: ColumnNames = ColumnName
         raise DataError(f"{path}: its image column {image} is of type {kind}, neither encoded images nor paths")
     text = first("caption", wanted.caption, TEXT_COLUMNS, lambda kind: _is_caption(kind))
     if text is not None and not _is_caption(schema.field(text).type):
-        raise DataError(f"{path}: its caption column {text} is of type {schema.field(text).type}, which is no text")
-    label = choose_column(path, names, "label", None, LABEL_COLUMNS, lambda one: pt.is_integer(schema.field(one).type))
+        raise DataError(f"{path}: its caption column {text} is of type {schema.field(text).type}, which is not text")
+    label = choose_column(
+        path, names, "label", None, LABEL_COLUMNS, lambda column: pt.is_integer(schema.field(column).type)
+    )
     if text is None and label is None:
-        unfit, fit = _types(schema, TEXT_COLUMNS), [one.name for one in schema if _is_caption(one.type)]
+        unfit, fit = _types(schema, TEXT_COLUMNS), [field.name for field in schema if _is_caption(field.type)]
         raise DataError(f"{path} has no text column{unfit}: {advise(fit, 'caption', TEXT_COLUMNS)}")
     other = tuple(field.name for field in schema if field.name not in (image, text, label) and _is_plain(field.type))
     leaf = f"{image}.bytes" if pt.is_struct(kind) else image
@@ -89,13 +92,13 @@ def find_columns(path: Path, schema: pa.Schema, wanted: ColumnNames = ColumnName
 
 
 def _types(schema: pa.Schema, usual: Sequence[str]) -> str:
-    """Words for columns of a usual name that have another type than is needed."""
+    """A description of columns with a usual name but an unsuitable type."""
     unfit = [f"{field.name} is of type {field.type}" for field in schema if field.name.lower() in usual]
     return f"; {', '.join(unfit)}"[:300] if unfit else ""
 
 
 def _bytes_of(kind: pa.DataType) -> pa.DataType | None:
-    """The type of the struct's "bytes", or the type itself."""
+    """The type of a struct's field "bytes"; for other types the type itself."""
     if not pt.is_struct(kind):
         return kind
     index = kind.get_field_index("bytes")
@@ -107,13 +110,13 @@ def _is_bytes(kind: pa.DataType | None) -> bool:
 
 
 def is_text(kind: pa.DataType) -> bool:
-    """Whether a column holds text, plain or as a dictionary."""
+    """Whether a column contains text, plain or dictionary-encoded."""
     kind = kind.value_type if pt.is_dictionary(kind) else kind
     return pt.is_string(kind) or pt.is_large_string(kind) or pt.is_string_view(kind)
 
 
 def _is_caption(kind: pa.DataType) -> bool:
-    """Text, UTF-8 in a binary column, or a list of one of them."""
+    """Whether the type is text, binary (UTF-8), or a list of one of these."""
     value = value_of(kind)
     return is_text(value) or _is_bytes(value) or (pt.is_dictionary(value) and _is_bytes(value.value_type))
 
@@ -123,27 +126,27 @@ def _is_plain(kind: pa.DataType) -> bool:
 
 
 def value_of(kind: pa.DataType) -> pa.DataType:
-    """The type of a list's items, or the type itself."""
+    """The type of a list's items; for other types the type itself."""
     is_list = pt.is_list(kind) or pt.is_large_list(kind) or pt.is_fixed_size_list(kind)
     return kind.value_type if is_list else kind
 
 
 def distinct_labels(files: Sequence[Path]) -> set[int | None]:
-    """The labels that occur, row group by row group; None stands for a missing one.
+    """The labels that occur; None stands for a missing label.
 
     Raises:
-        DataError: a file cannot be read, or has no column of labels.
+        DataError: a file cannot be read, or has no label column.
     """
-    found: set[int | None] = set()
+    labels: set[int | None] = set()
     for path in files:
         column = label_column(path)
         with naming(path):
-            found.update(pc.unique(read_table(path, [column]).column(0)).to_pylist())
-    return found
+            labels.update(pc.unique(read_table(path, [column]).column(0)).to_pylist())
+    return labels
 
 
 def count_rows(files: Sequence[Path]) -> int:
-    """How many rows files have, from their metadata alone."""
+    """The number of rows in the files, from their metadata only."""
     total = 0
     for path in files:
         with naming(path):
@@ -155,20 +158,20 @@ def label_column(path: Path) -> str:
     """The column of class indices.
 
     Raises:
-        DataError: there is none, or it holds something else.
+        DataError: there is no such column, or it contains something else.
     """
     with naming(path):
         schema = describe(path).schema
     usual = [field for field in schema if field.name.lower() in LABEL_COLUMNS]
     if usual and not any(pt.is_integer(field.type) for field in usual):
         raise DataError(
-            f"{path}: its column {usual[0].name} is of type {usual[0].type}, and no class index; number the classes "
-            "from 0 and write their names, in that order, into classnames.txt, or make a folder of pictures for each"
+            f"{path}: its column {usual[0].name} is of type {usual[0].type}, not a class index; number the classes "
+            "from 0 and write their names, in that order, into classnames.txt, or make a folder of images for each"
         )
     if not usual:
         raise DataError(
             f"{path} has no column of class indices called label (it has {', '.join(schema.names)[:300]}); rename it"
         )
     columns = find_columns(path, schema)
-    assert columns.label is not None  # a usual one, of whole numbers
+    assert columns.label is not None  # a column with a usual name and integers exists
     return columns.label

@@ -1,8 +1,8 @@
-"""Parquet files are read in a process of their own, so that a damaged or hostile one can neither end nor fill ours.
+"""Reads parquet files in a separate process, so that a damaged or hostile file cannot end this one or fill its memory.
 
-PyArrow aborts the process over some damaged footers, and a few kilobytes can unpack to gigabytes. One process serves
-all of this one's reading; after a crash, or when time is up, the next request starts a new one. MATLAB and HDF5 files
-and videos are read there, too (`call`): their libraries crash over some damaged files.
+PyArrow aborts the process on some damaged footers, and a few kilobytes can unpack to gigabytes. One child process
+serves all reads of this process. After a crash or a timeout, the next request starts a new child. MATLAB and HDF5 files
+and videos are also read there (`call`), because their libraries crash on some damaged files.
 """
 
 import atexit
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 FREE_MEMORY = 512 << 20
-"""Bytes that an answer may take on top of what the file says that its columns weigh."""
+"""Bytes that an answer may take in addition to the column sizes that the file states."""
 MAX_SECONDS = 60.0
-"""Processor time for one answer."""
+"""CPU time for one answer."""
 
 _LENGTHS = struct.Struct("<QQ")
 _SCRIPT = (
@@ -44,12 +44,12 @@ class ParquetError(DataError):
 
 @dataclasses.dataclass(frozen=True)
 class ParquetFile:
-    """What a file says about itself.
+    """A file's metadata.
 
     Attributes:
-        schema: of its columns.
-        num_rows: in all row groups.
-        groups: of each row group's columns: path in the schema, bytes in the file, bytes unpacked.
+        schema: schema of the columns.
+        num_rows: number of rows in all row groups.
+        groups: for each row group, its columns: path in the schema, compressed bytes, uncompressed bytes.
     """
 
     schema: "pa.Schema"
@@ -61,7 +61,7 @@ def describe(path: str | Path) -> ParquetFile:
     """Read a file's metadata.
 
     Raises:
-        ParquetError: it is no parquet file, or damaged; without the file's name.
+        ParquetError: the file is not a parquet file, or is damaged; the message does not name the file.
     """
     import pyarrow as pa
 
@@ -72,16 +72,16 @@ def describe(path: str | Path) -> ParquetFile:
 def read_batches(
     path: str | Path, group: int, columns: Sequence[str], rows: int, expected_bytes: int
 ) -> Iterator["pa.RecordBatch"]:
-    """A row group, so many rows at a time.
+    """Read a row group, at most `rows` rows at a time.
 
     Args:
         path: the file.
         group: index of the row group.
-        columns: that are read.
-        rows: the most rows that are decoded at a time.
-        expected_bytes: what the columns weigh unpacked, as the file says.
+        columns: names of the columns to read.
+        rows: maximum number of rows decoded at a time.
+        expected_bytes: uncompressed size of the columns, as the file states it.
     Raises:
-        ParquetError: as the message says; the batches before it are right.
+        ParquetError: the row group cannot be read further; batches yielded before the error are correct.
     """
     start = 0
     while True:
@@ -94,13 +94,13 @@ def read_batches(
 
 
 def read_table(path: str | Path, columns: Sequence[str] | None = None) -> "pa.Table":
-    """A whole file, or some of its columns.
+    """Read a whole file, or some of its columns.
 
     Raises:
-        ParquetError: it cannot be read.
+        ParquetError: the file cannot be read.
     """
-    says = sum(size for group in describe(path).groups for _, _, size in group)
-    expected = min(says, MAX_RATIO * Path(path).stat().st_size)
+    stated = sum(size for group in describe(path).groups for _, _, size in group)
+    expected = min(stated, MAX_RATIO * Path(path).stat().st_size)
     _, data = _ask("table", FREE_MEMORY + 3 * expected, _place(path), columns and list(columns))
     return _table(data)
 
@@ -108,22 +108,22 @@ def read_table(path: str | Path, columns: Sequence[str] | None = None) -> "pa.Ta
 def call(
     function: Callable[..., tuple[Any, bytes]], path: str | Path, *arguments: Any, num_bytes: int, seconds: float
 ) -> tuple[Any, bytes]:
-    """Call a function there, so that a file over which its library crashes ends nothing here.
+    """Call a function in the child process, so that a crash of its library does not end this process.
 
     Args:
-        function: at the top of a module; it takes plain values, and returns such and bytes.
-        path: the file, its first argument.
-        arguments: the others.
-        num_bytes: memory that it may take.
-        seconds: processor time.
+        function: a module-level function that takes plain values and returns plain values and bytes.
+        path: the file, the function's first argument.
+        arguments: the other arguments.
+        num_bytes: memory limit.
+        seconds: limit on CPU time.
     Raises:
-        ParquetError: what the function raised, in its words, or how the process ended.
+        ParquetError: the function's error message, or how the child process ended.
     """
     return _ask("call", num_bytes, function.__module__, function.__name__, _place(path), *arguments, seconds=seconds)
 
 
 def _place(path: str | Path) -> str:
-    """Where the file is for a process that may have started in another folder; it would wait for a pipe for ever."""
+    """The absolute path, as the child may have another working folder; refuses pipes, which would block for ever."""
     if (path := Path(path)).exists() and not path.is_file():
         raise ParquetError("not a regular file")
     return str(path.absolute())
@@ -136,7 +136,7 @@ def _table(data: bytes) -> "pa.Table":
 
 
 def write_message(stream: BinaryIO, value: Any, table: Any = b"") -> None:
-    """Send plain values, and a table's bytes behind them."""
+    """Send plain values, followed by a table's bytes."""
     data = json.dumps(value).encode()
     stream.write(_LENGTHS.pack(len(data), len(table)))
     stream.write(data)
@@ -148,7 +148,7 @@ def read_message(stream: BinaryIO) -> tuple[Any, bytes]:
     """Receive plain values and a table's bytes.
 
     Raises:
-        EOFError: the other side is gone.
+        EOFError: the other process has ended.
     """
     lengths = stream.read(_LENGTHS.size)
     if len(lengths) < _LENGTHS.size:
@@ -160,11 +160,12 @@ def read_message(stream: BinaryIO) -> tuple[Any, bytes]:
 
 
 class _Process:
-    """The process, from its start to its end."""
+    """The child process."""
 
     def __init__(self) -> None:
         command = [sys.executable, "-c", _SCRIPT, json.dumps(sys.path), str(os.getpid())]
-        pipe, group = subprocess.PIPE, None if sys.platform == "win32" else 0  # signals to a terminal's are not for it
+        # A process group of its own, so that signals from a terminal do not reach it.
+        pipe, group = subprocess.PIPE, None if sys.platform == "win32" else 0
         try:
             self.process = subprocess.Popen(
                 command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, process_group=group
@@ -172,7 +173,7 @@ class _Process:
         except OSError as error:
             raise DataError(f"no process can be started to read parquet files: {error}") from error
         with contextlib.suppress(ImportError, AttributeError, OSError):
-            import fcntl  # a larger pipe: fewer turns for each answer
+            import fcntl  # a larger pipe needs fewer reads and writes per answer
 
             fcntl.fcntl(self.process.stdout, fcntl.F_SETPIPE_SZ, 1 << 20)  # type: ignore[arg-type]
         try:
@@ -188,7 +189,7 @@ class _Process:
         return read_message(self.process.stdout)  # type: ignore[arg-type]
 
     def end(self) -> str:
-        """End it, if it has not; returns how it ended."""
+        """End the process if it is still running; return how it ended."""
         with contextlib.suppress(OSError):
             self.process.stdin.close()  # type: ignore[union-attr]
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -200,8 +201,8 @@ class _Process:
 
 
 _lock = threading.Lock()
-_running: dict[int, _Process] = {}  # by process id: after a fork, the parent's is not ours to ask
-# Somebody killed it, or memory ran out elsewhere: that says nothing about the file.
+_running: dict[int, _Process] = {}  # by process id: after a fork, the child must not use its parent's process
+# These signals come from outside (a user, or the kernel when memory runs out) and are not the file's fault.
 _FROM_ELSEWHERE = ("SIGKILL", "SIGTERM", "SIGHUP", "SIGINT")
 
 
@@ -226,7 +227,7 @@ def _ask(name: str, num_bytes: int, *arguments: Any, seconds: float | None = Non
                 how = _running.pop(os.getpid()).end()
                 if how not in _FROM_ELSEWHERE:
                     break
-            except BaseException:  # Ctrl-C between request and answer: what comes next would be the wrong answer
+            except BaseException:  # Ctrl-C between request and answer: the next request would read the wrong answer
                 _running.pop(os.getpid()).end()
                 raise
             else:

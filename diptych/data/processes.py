@@ -1,12 +1,12 @@
-"""An ordered map over worker processes that no dead, stuck or orphaned process can stop or outlive.
+"""An ordered map over worker processes that survives dead and stuck workers and leaves no orphans.
 
 Each worker has one unnamed socket pair to its parent. It needs no folder for temporary files, no name in /dev/shm and
-no helper process. Task n goes to worker n modulo their number, so each worker's results come in order. Pixels come back
-through memory that is mapped before the fork and has no file (containers limit /dev/shm, not this); where processes are
-spawned instead, or so much cannot be mapped, they follow their message.
+no helper process. Task n goes to worker n modulo the number of workers, so each worker's results arrive in order.
+Pixels come back through anonymous memory that is mapped before the fork (containers limit /dev/shm, but not this). If
+processes are spawned instead, or the memory cannot be mapped, pixels follow their message through the socket.
 
-A worker notes which item it is at. Where that item's decoder crashes or never returns, the item is marked as broken, a
-new worker takes over, and the work goes on.
+A worker records the index of its current item. If that item's decoder crashes or never returns, the item is marked as
+broken, and a new worker continues.
 """
 
 import collections
@@ -38,19 +38,19 @@ Work = Callable[[Any, Callable[[int], None]], tuple[Any, torch.Tensor]]
 and `begin(NO_ITEM)` after the last."""
 
 MAX_ITEM_SECONDS = 60
-"""Processor time after which the system ends a worker that is still at the same item."""
+"""CPU time after which the system ends a worker that is still at the same item."""
 
-# A decoder that crashes dies of these; SIGPROF is the end of its time. SIGKILL and SIGTERM come from elsewhere.
+# Signals that an item causes: a crashing decoder, or SIGPROF at the time limit. SIGKILL and SIGTERM come from outside.
 _OF_THE_ITEM = ("SIGSEGV", "SIGABRT", "SIGFPE", "SIGILL", "SIGBUS", "SIGPROF")
 NO_ITEM = -1
 _PLACE = struct.Struct("q")
 _CONTEXT = "fork" if sys.platform == "linux" else "spawn"
-_starting = threading.Lock()  # no worker may inherit another one's side of its socket: its end would go unnoticed
+_starting = threading.Lock()  # a worker must not inherit another worker's socket: that worker's end would be missed
 
 
 @dataclasses.dataclass(eq=False)
 class _Worker:
-    """One process, the tasks that it has not answered, and the thread that sends them."""
+    """A process, the tasks that it has not answered, and the thread that sends tasks to it."""
 
     process: Any
     connection: Connection
@@ -66,27 +66,28 @@ class _Worker:
         self.sender.start()
 
     def send(self, slot: int, task: Any) -> None:
-        """Hand over a task; never waits."""
+        """Queue a task; never blocks."""
         self.unanswered.append((slot, task))
         self.outbox.put((slot, task))
 
     def _send_all(self) -> None:
-        """The thread's work: a worker takes its next task when it is free, and nobody else should wait for that."""
+        """Run in the sender thread: sending blocks until the worker is free, and no other thread should wait for it."""
         while (entry := self.outbox.get()) is not None:
             try:
                 self.connection.send(entry)
             except OSError:
-                return  # it died, which whoever awaits its result finds out
+                return  # the worker died; the thread that waits for its result detects this
             except Exception as error:
                 self.unsent = error
                 return
 
     def end(self) -> None:
-        """Now: a worker has nothing to lose."""
+        """Kill the process at once; a worker has no state to save."""
         self.process.kill()
         self.outbox.put(None)
         self.process.join()
-        self.sender.join(timeout=5)  # its socket is broken now; closed under its hands, the number could be another's
+        # The sender's socket is broken now, so it ends. Closing first could give its file descriptor to another file.
+        self.sender.join(timeout=5)
         self.connection.close()
 
 
@@ -94,12 +95,12 @@ class Pool:
     """Worker processes for one pass over tasks.
 
     Args:
-        work: what they do; spawned workers get it pickled.
-        num_workers: how many.
-        tasks_per_worker: that each has at a time.
-        slot_bytes: the most that a result's pixels usually take; larger ones take a slower way.
-        without: (task, place, reason) -> the task with that item marked as broken.
-        context: "fork" or "spawn"; by default what suits the system.
+        work: the function that workers call; it is pickled for spawned workers.
+        num_workers: number of processes.
+        tasks_per_worker: tasks that each worker has at a time.
+        slot_bytes: usual maximum size of a result's pixels; larger results use a slower path.
+        without: (task, index, reason) -> the task with that item marked as broken.
+        context: "fork" or "spawn"; the default depends on the system.
     Raises:
         WorkerError: a process cannot be started.
     """
@@ -125,7 +126,7 @@ class Pool:
             raise
 
     def map(self, tasks: Iterator[Any]) -> Generator[tuple[Any, torch.Tensor]]:
-        """Results in the order of their tasks, so many tasks ahead as the workers may have at a time."""
+        """Results in task order; the workers together have at most num_workers * tasks_per_worker tasks at a time."""
         try:
             for task in tasks:
                 self._send(task)
@@ -159,7 +160,7 @@ class Pool:
         return _Worker(process, ours, place, slots)
 
     def _shared_memory(self) -> tuple[mmap.mmap | None, list[torch.Tensor]]:
-        """Of a worker: the place that it is at, and a piece for the pixels of each task that it may have."""
+        """A worker's shared memory: the index of its current item, and one slot of pixels per task."""
         place = mmap.mmap(-1, mmap.PAGESIZE)
         _PLACE.pack_into(place, 0, NO_ITEM)
         if not self._slot_bytes:
@@ -167,7 +168,7 @@ class Pool:
         try:
             memory = mmap.mmap(-1, self._slot_bytes * self._tasks_per_worker)
         except (OSError, ValueError, OverflowError):
-            return place, []  # so much cannot be promised; pixels go through the socket
+            return place, []  # not enough memory; pixels go through the socket
         pieces = torch.frombuffer(memory, dtype=torch.uint8).view(self._tasks_per_worker, self._slot_bytes)
         return place, list(pieces)
 
@@ -185,17 +186,17 @@ class Pool:
                     result, pixels = _take(worker)
                     break
             except (EOFError, OSError):
-                pass  # it died, perhaps in the middle of its answer
+                pass  # the worker died, perhaps in the middle of its answer
             self._replace(index)
         worker.unanswered.popleft()
         self._num_received += 1
         return result, pixels
 
     def _replace(self, index: int) -> None:
-        """Start a new worker in place of one that died of an item, without that item.
+        """Replace a worker that an item killed; the new worker gets the same tasks without that item.
 
         Raises:
-            WorkerError: it died of something else.
+            WorkerError: the worker died for another reason.
         """
         dead = self._workers[index]
         dead.process.join(timeout=5)
@@ -205,7 +206,7 @@ class Pool:
         if name not in _OF_THE_ITEM or place == NO_ITEM:
             how = f"it was ended by {name}" if name else f"its exit code is {code}"
             raise WorkerError(
-                f"a process that decodes pictures died: {how}. If memory ran out (SIGKILL), use fewer workers or "
+                f"a process that decodes images died: {how}. If memory ran out (SIGKILL), use fewer workers or "
                 "smaller batches"
             )
         reason = "its decoder crashes" if name != "SIGPROF" else f"decoding takes more than {MAX_ITEM_SECONDS} seconds"
@@ -218,8 +219,8 @@ class Pool:
 
 
 def _has_answered(worker: _Worker) -> bool:
-    """Wait until an answer comes (True) or the worker is dead (False)."""
-    while not worker.connection.poll(0):  # what it sent before it died still counts
+    """Wait until an answer arrives (True) or the worker is dead (False)."""
+    while not worker.connection.poll(0):  # an answer sent before the worker died still counts
         if not worker.process.is_alive():
             return worker.connection.poll(0)
         if worker.unsent is not None:
@@ -234,7 +235,7 @@ def _take(worker: _Worker) -> tuple[Any, torch.Tensor]:
         raise error
     pixels = torch.empty(shape, dtype=torch.uint8)
     if slot is not None:
-        pixels.view(-1).copy_(worker.slots[slot][: pixels.numel()])  # the worker may use its piece again
+        pixels.view(-1).copy_(worker.slots[slot][: pixels.numel()])  # a copy, so that the worker can reuse the slot
     elif pixels.numel():
         data = worker.connection.recv_bytes(pixels.numel())
         pixels.view(-1).copy_(torch.frombuffer(bytearray(data), dtype=torch.uint8))
@@ -256,11 +257,11 @@ def _serve(
     end_with_parent(parent, by_signal=by_signal)
     if parents_side is not None:
         parents_side.close()
-    # Ctrl-C and a closed terminal reach the whole process group; the parent decides what they mean.
+    # Ctrl-C and a closed terminal signal the whole process group; only the parent handles them.
     for name in ("SIGINT", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
-    for name in ("SIGTERM", "SIGPROF"):  # a handler of the parent's would swallow them
+    for name in ("SIGTERM", "SIGPROF"):  # an inherited handler of the parent would swallow them
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_DFL)
     torch.set_num_threads(1)
@@ -271,13 +272,13 @@ def _serve(
         nonlocal armed
         if place is not None:
             _PLACE.pack_into(place, 0, item)
-        # Not at every item: setting a timer is slower than looking at a clock, and a second more or less is no matter.
+        # At most once per second: setting a timer is slower than reading a clock, and a second of error is acceptable.
         if hasattr(signal, "setitimer") and (item == NO_ITEM or time.monotonic() > armed + 1):
             armed = -math.inf if item == NO_ITEM else time.monotonic()
-            # Its default action ends the process in any code, whoever holds the GIL.
+            # The signal's default action ends the process even if native code holds the GIL.
             signal.setitimer(signal.ITIMER_PROF, MAX_ITEM_SECONDS if item != NO_ITEM else 0)
 
-    with contextlib.suppress(EOFError, OSError):  # the parent closed its side
+    with contextlib.suppress(EOFError, OSError):  # the parent closed its end of the socket
         while True:
             slot, task = connection.recv()
             try:
@@ -296,7 +297,7 @@ def _serve(
 
 
 def _portable(error: Exception) -> Exception:
-    """The error itself, if it is ours; others may not survive the way, so only their words travel."""
+    """The error itself if it is a DiptychError; of others only the traceback's text, as they may not be picklable."""
     if isinstance(error, DiptychError):
         return error
-    return WorkerError("a process that decodes pictures failed:\n" + "".join(traceback.format_exception(error)))
+    return WorkerError("a process that decodes images failed:\n" + "".join(traceback.format_exception(error)))

@@ -1,6 +1,6 @@
-"""From the files that belong together to one Sample: picture, captions, label, metadata.
+"""Builds a Sample (image, captions, label, metadata) from the files that belong to it.
 
-What every training format shares: which captions count, what is broken, and how large a file may be.
+These rules are common to all training formats: which captions count, what is broken, and how large a file may be.
 """
 
 import hashlib
@@ -20,24 +20,24 @@ from diptych.files import open_regular, utf8
 from diptych.records import Broken, Sample
 
 MAX_IMAGE_BYTES = 64 << 20
-MAX_TEXT_BYTES = 1 << 20  # of a .txt, .json or .cls
+MAX_TEXT_BYTES = 1 << 20  # for a .txt, .json or .cls
 _CAPTION_LISTS = ("captions", "texts")
 _CAPTIONS = ("caption", "text")
 
 
 def make_sample(key: str, shard: str, files: Mapping[str, bytes]) -> Sample | Broken:
-    """Join the files of one picture.
+    """Build a sample from the files of one image.
 
-    Captions come from the first of these that is there: the list "captions" or "texts" in the .json; the .txt, one
-    caption per non-empty line (all of it is one caption where the .json's "caption" says the same); "caption" or "text"
-    in the .json.
+    Captions come from the first of these that exists: the list "captions" or "texts" in the .json; the .txt, one
+    caption per non-empty line (or the whole .txt as one caption, if the .json's "caption" is the same text); "caption"
+    or "text" in the .json.
 
     Args:
         key: the sample's name in its source.
         shard: the shard it comes from, for messages.
-        files: lower-case extension -> content; pictures, "txt", "json", "cls" and "npy" count, others are passed over.
+        files: lower-case extension -> content; images, "txt", "json", "cls" and "npy" are used, others are ignored.
     Returns:
-        The sample, or what is wrong with it: no picture, no caption, an empty one, not UTF-8, two labels, ...
+        The sample, or a Broken with the reason: no image, no caption, an empty caption, not UTF-8, two labels, ...
     """
     try:
         for extension in ("txt", "json", "cls"):
@@ -47,9 +47,9 @@ def make_sample(key: str, shard: str, files: Mapping[str, bytes]) -> Sample | Br
         image, label = _image_and_label(files, metadata)
         texts = _texts(files.get("txt"), metadata)
         if texts is None and label is None:
-            known = next((name for name in (*_CAPTIONS, *_CAPTION_LISTS) if metadata.get(name) is not None), None)
-            if known is not None:
-                raise DataError(f"no caption: {known!r} in its .json is {kind_of(metadata[known])}, not text")
+            field = next((name for name in (*_CAPTIONS, *_CAPTION_LISTS) if metadata.get(name) is not None), None)
+            if field is not None:
+                raise DataError(f"no caption: {field!r} in its .json is {kind_of(metadata[field])}, not text")
             keys = f"; its .json has {', '.join(map(str, metadata))[:100]}, not {' or '.join(_CAPTIONS)}"
             raise DataError(f"no caption (found {_listed(files)}{keys if metadata else ''})")
         return Sample(key, image, clean_texts(texts or ()), label, metadata)
@@ -61,27 +61,27 @@ def clean_texts(texts: Iterable[str]) -> tuple[str, ...]:
     """The captions without surrounding white space; blank ones among others are dropped.
 
     Raises:
-        DataError: there were captions, all of them blank.
+        DataError: there are captions, but all of them are blank.
     """
-    given = tuple(texts)
-    kept = tuple(text for text in (text.strip().removeprefix("\ufeff") for text in given) if text)
-    if given and not kept:
+    captions = tuple(texts)
+    cleaned = tuple(text for text in (text.strip().removeprefix("\ufeff") for text in captions) if text)
+    if captions and not cleaned:
         raise DataError("empty caption")
-    return kept
+    return cleaned
 
 
 def kind_of(value: Any) -> str:
-    """What JSON has in the place of a caption."""
+    """A description of the JSON value that stands where a caption is expected."""
     if isinstance(value, Mapping):
         return f"an object with {', '.join(map(str, value))[:100] or 'nothing in it'}"
     if isinstance(value, list):
-        inside = next((one for one in value if not isinstance(one, str)), None)
+        inside = next((item for item in value if not isinstance(item, str)), None)
         return f"a list with {kind_of(inside)}" if value else "an empty list"
     return "a number" if isinstance(value, int | float) and not isinstance(value, bool) else str(value).lower()
 
 
 def decode_text(data: bytes, what: str) -> str:
-    """UTF-8 to text; DataError names the first byte that is not."""
+    """Decode UTF-8; a DataError gives the position of the first invalid byte."""
     try:
         return data.decode()
     except UnicodeDecodeError as error:
@@ -92,7 +92,7 @@ def read_file(path: Path, limit: int = MAX_IMAGE_BYTES) -> bytes:
     """The content of a file.
 
     Raises:
-        DataError: no such file, not a regular one (a device, a pipe), larger than `limit` bytes, or not readable.
+        DataError: the file is missing, not a regular file (a device, a pipe), larger than `limit` bytes, or unreadable.
     """
     try:
         with open_regular(path) as file:
@@ -105,22 +105,22 @@ def read_file(path: Path, limit: int = MAX_IMAGE_BYTES) -> bytes:
 
 
 def relative_names(files: Sequence[Path]) -> tuple[str, ...]:
-    """The files' names relative to the folder that holds them all, with "/" between the parts; text that UTF-8 has."""
+    """The files' names relative to their common folder, with "/" between the parts; always valid UTF-8."""
     paths = [path.absolute() for path in files]
     folder = os.path.commonpath([path.parent for path in paths]) if paths else ""
     return tuple(utf8(path.relative_to(folder).as_posix()) for path in paths)
 
 
 def fingerprint(files: Iterable[Path], names: Iterable[str], *more: str, all_there: bool = True) -> str:
-    """SHA-256 over the files' names and sizes, and more text: cheap, and the same wherever the files lie.
+    """SHA-256 over the files' names and sizes and more text: cheap, and independent of where the files are stored.
 
     Args:
-        files: whose sizes count.
-        names: of the files, in the same order.
-        more: texts.
-        all_there: refuse a file that is not there; else its absence counts.
+        files: the files whose sizes are hashed.
+        names: names of the files, in the same order.
+        more: further texts to hash.
+        all_there: raise an error for a missing file; otherwise its absence is hashed.
     Raises:
-        DataError: a file is not there, and should be.
+        DataError: a file is missing and `all_there` is set.
     """
     digest = hashlib.sha256()
     for path, name in zip(files, names, strict=True):
@@ -137,7 +137,7 @@ def fingerprint(files: Iterable[Path], names: Iterable[str], *more: str, all_the
 
 
 def parse_label(value: Any, what: str) -> int:
-    """A class index from text or number; DataError for anything but a non-negative integer."""
+    """A class index from bytes or a number; DataError for anything but a non-negative integer."""
     if isinstance(value, bytes):
         value = int(value) if value.strip().isdigit() and len(value) < 20 else value
     if not isinstance(value, int) or isinstance(value, bool) or value < 0:
@@ -153,15 +153,15 @@ def _metadata(data: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         raise DataError(f"its .json cannot be parsed: {error}") from None
     if not isinstance(metadata, dict):
-        raise DataError("its .json is no object")
+        raise DataError("its .json is not an object")
     return metadata
 
 
 def _texts(txt: bytes | None, metadata: Mapping[str, Any]) -> Sequence[str] | None:
     for name in _CAPTION_LISTS:
-        listed = metadata.get(name)
-        if isinstance(listed, list) and listed and all(isinstance(text, str) for text in listed):
-            return listed
+        texts = metadata.get(name)
+        if isinstance(texts, list) and texts and all(isinstance(text, str) for text in texts):
+            return texts
     single = next((metadata[name] for name in _CAPTIONS if isinstance(metadata.get(name), str)), None)
     if txt is None:
         return None if single is None else [single]
@@ -179,11 +179,11 @@ def _image_and_label(files: Mapping[str, bytes], metadata: Mapping[str, Any]) ->
         elif label is None and array.size == 1 and array.dtype.kind in "iu":
             label = parse_label(int(array.reshape(())), "its .npy")
     if image is None:
-        raise DataError(f"no picture (found {_listed(files)})")
+        raise DataError(f"no image (found {_listed(files)})")
     if len(image) > MAX_IMAGE_BYTES:
-        raise DataError(f"its picture is larger than {MAX_IMAGE_BYTES >> 20} MiB")
+        raise DataError(f"its image is larger than {MAX_IMAGE_BYTES >> 20} MiB")
     if len(image) == 0:
-        raise DataError("an empty picture")
+        raise DataError("an empty image")
     stated = metadata.get("label")
     if isinstance(stated, int) and not isinstance(stated, bool) and stated >= 0:
         if label is not None and stated != label:
@@ -193,16 +193,16 @@ def _image_and_label(files: Mapping[str, bytes], metadata: Mapping[str, Any]) ->
 
 
 def _array(data: bytes) -> np.ndarray:
-    """An .npy file, without pickles and without believing its shape."""
+    """Read an .npy file; pickles are refused, and the shape is checked against the size."""
     stream = io.BytesIO(data)
     try:
         version = np.lib.format.read_magic(stream)
-        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, fortran, dtype = read(stream)
+        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = read_header(stream)
         if dtype.hasobject or math.prod(shape) * dtype.itemsize != len(data) - stream.tell():
-            raise ValueError("its size is not what its header says")
+            raise ValueError("its size does not match its header")
         return np.frombuffer(data, dtype, offset=stream.tell()).reshape(shape, order="F" if fortran else "C")
-    except Exception as error:  # NumPy raises whatever its parser meets
+    except Exception as error:  # NumPy's header parser raises any exception
         raise DataError(f"its .npy cannot be read: {error}") from None
 
 

@@ -1,4 +1,4 @@
-"""webdataset's tar shards: reading them as a Source, and writing them."""
+"""Tar shards in webdataset's format: reading them as a Source, and writing them."""
 
 import collections
 import dataclasses
@@ -42,14 +42,14 @@ _MAGIC = (
 
 @dataclasses.dataclass(frozen=True)
 class TarSource(Source):
-    """Tar shards, plain or gzipped: webdataset's, and img2dataset's as they are.
+    """Tar shards, plain or gzipped, as webdataset and img2dataset write them.
 
-    A shard that is cut off or corrupt yields the samples before the damage, then one Broken for the rest.
+    A truncated or corrupt shard yields the samples before the damage, then one Broken for the rest.
 
     Attributes:
-        paths: of the shards, in reading order.
-        strict: a missing end-of-archive mark is damage. Else such a shard, which may be cut between two members or come
-            from a writer that leaves the mark out, counts as whole, as for tarfile, and is named in the log.
+        paths: the shards, in reading order.
+        strict: treat a missing end-of-archive mark as damage. Such a shard may be truncated between two members, or
+            come from a writer that omits the mark. If False, it counts as complete, as in tarfile, and is logged.
     """
 
     paths: tuple[Path, ...]
@@ -71,14 +71,14 @@ class TarSource(Source):
 
     @functools.cached_property
     def _without_end(self) -> set[int]:
-        """Shards that the log has named already: each epoch reads them again."""
+        """Shards that were already logged, because each epoch reads them again."""
         return set()
 
     def read(self, index: int) -> Iterator[Sample | Broken]:
         """The samples of one shard, with keys "<shard>/<key in the shard>".
 
         Raises:
-            DataError: the file is not there, or the disk fails.
+            DataError: the file is missing, or the disk fails.
         """
         shard, name = self.shards[index], self._names[index]
         group, seen, lost = Group("", name, shard), collections.Counter[str](), dict[str, tuple[str, bool]]()
@@ -97,7 +97,7 @@ class TarSource(Source):
                 group.add(extension, member)
             yield from group.finish()
             if not seen:
-                yield Broken(name, shard, "empty shard: it holds no samples")
+                yield Broken(name, shard, "empty shard: it has no samples")
         except DamagedArchiveError as error:
             if key_and_extension(Member(error.member))[0] != group.key:
                 yield from (item for item in group.finish() if isinstance(item, Sample))
@@ -111,12 +111,12 @@ class TarSource(Source):
         yield from spaced(self.paths, limit)
 
     def survey(self) -> Survey:
-        """Samples counted from header to header; consecutive members of one key are a sample, as in reading."""
+        """Count samples from the headers only; consecutive members with one key are a sample, as in `read`."""
         counts, problems = zip(*map(_count_tar, self.paths), strict=True)
         return Survey(sum(counts), [problem for problem in problems if problem])
 
     def get_all(self, keys: Collection[str]) -> Iterator[Sample]:
-        """Read from the shards alone whose names the keys begin with."""
+        """The samples of some keys; only shards whose names the keys begin with are read."""
         for index, name in enumerate(self._names):
             if any(key.startswith(f"{name}/") for key in keys):
                 yield from (item for item in self.read(index) if isinstance(item, Sample) and item.key in keys)
@@ -133,7 +133,7 @@ class TarSource(Source):
 
 
 def _count_tar(path: Path) -> tuple[int, str]:
-    """The samples of a shard, and what is wrong with it; consecutive members of one key are a sample, as in reading."""
+    """The number of samples in a shard, and what is wrong with it; grouped as in `read`."""
     count, last = 0, ""
     try:
         for member in read_names(path):
@@ -142,31 +142,34 @@ def _count_tar(path: Path) -> tuple[int, str]:
             last = key or last
     except (DamagedArchiveError, OSError) as error:
         return count, f"{path} breaks off: {str(error)[:200]}"
-    return count, "" if count else f"{path} holds no samples"
+    return count, "" if count else f"{path} has no samples"
 
 
 def write_shards(samples: Iterable[Sample], folder: str | Path, shard_size: int = 5000) -> list[Path]:
-    """Write samples as tar shards 0.tar, 1.tar, ... and nshards.txt, the wds layout; same samples, same bytes.
+    """Write samples as tar shards 0.tar, 1.tar, ... and nshards.txt (the wds layout); equal samples give equal bytes.
 
-    Encoded pictures are stored as they are, arrays as PNG. One caption becomes a .txt; several, and metadata, a .json;
-    a label a .cls. A shard appears under its name only when it is complete, nshards.txt when all are.
+    Encoded images are stored unchanged, arrays as PNG. A single caption becomes a .txt; several captions and metadata
+    become a .json; a label becomes a .cls. A shard gets its name only when it is complete, and nshards.txt is written
+    when all shards are.
 
     Args:
         samples: read once, one at a time.
-        folder: is made; must hold no shards yet.
+        folder: created if it is missing; must not contain shards.
         shard_size: samples per shard.
     Returns:
         The shards' paths.
     Raises:
-        DataError: the folder holds shards, a sample cannot be stored (no text and no label, a key twice, ...), or the
-            disk is full or not writable.
+        DataError: the folder contains shards, a sample cannot be stored (no text and no label, a duplicate key, ...),
+            or the disk is full or not writable.
     """
     folder = expanded(folder)
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        found = [path.name for path in folder.iterdir() if path.name.lower().endswith(TAR_SUFFIXES)]
-    if found:
-        raise DataError(f"{folder} holds shards already ({min(found)}, ...): name another folder, or delete them first")
+        existing = [path.name for path in folder.iterdir() if path.name.lower().endswith(TAR_SUFFIXES)]
+    if existing:
+        raise DataError(
+            f"{folder} already contains shards ({min(existing)}, ...): name another folder, or delete them first"
+        )
     paths: list[Path] = []
     iterator = iter(samples)
     while (first := next(iterator, None)) is not None:
@@ -196,7 +199,7 @@ def _write_shard(samples: Iterable[Sample], path: Path) -> None:
 
 
 def _member_key(key: str) -> str:
-    """The key with all that would end it, or leave the archive, written as %XX."""
+    """The key, with %XX for characters that would end it or lead out of the archive."""
     safe = r"[^\w/-]" if re.fullmatch(r"[^/]+(/[^/]+)*", key) else r"[^\w-]"
     return re.sub(safe, lambda match: "".join(f"%{byte:02X}" for byte in match[0].encode()), key)
 
@@ -208,7 +211,7 @@ def _sample_files(sample: Sample) -> dict[str, bytes]:
             raise DataError("it has neither a caption nor a label")
         extension, data = _image_file(sample.image)
         files = {extension: data}
-        record = {name: value for name, value in sample.metadata.items() if name not in _SAID_ELSEWHERE}
+        record = {name: value for name, value in sample.metadata.items() if name not in _STORED_ELSEWHERE}
         if len(texts) == 1 and "\n" not in texts[0]:
             files["txt"] = texts[0].encode()
         elif texts:
@@ -222,7 +225,7 @@ def _sample_files(sample: Sample) -> dict[str, bytes]:
         raise DataError(f"the sample {sample.key} cannot be stored: {error}") from None
 
 
-_SAID_ELSEWHERE = ("captions", "texts", "caption", "text", "label")
+_STORED_ELSEWHERE = ("captions", "texts", "caption", "text", "label")
 
 
 def _image_file(image: bytes | np.ndarray) -> tuple[str, bytes]:
@@ -232,9 +235,9 @@ def _image_file(image: bytes | np.ndarray) -> tuple[str, bytes]:
                 return extension, image
         if image[4:8] == b"ftyp":
             return ("avif" if image[8:12] in (b"avif", b"avis") else "heic"), image
-        raise DataError(f"its picture begins with {image[:8]!r}, no format known here")
+        raise DataError(f"its image begins with {image[:8]!r}, which is not a known format")
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-        raise DataError(f"its picture is {image.dtype} {image.shape}, not uint8 (height, width, 3)")
+        raise DataError(f"its image is {image.dtype} {image.shape}, not uint8 (height, width, 3)")
     stream = io.BytesIO()
     Image.fromarray(image).save(stream, "PNG")
     return "png", stream.getvalue()

@@ -1,4 +1,4 @@
-"""One picture under all shifts, side by side: to see what the numbers are about."""
+"""A contact sheet: one image under all shifts, side by side."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,29 +10,29 @@ from diptych.data.decoding import decode_image
 from diptych.data.shifts import SHIFTS, shift_pixels
 from diptych.errors import DataError
 
-_LABEL, _GAP, _TEXT = 130, 6, 20  # pixels: the names' column, between pictures, the line above
+_LABEL, _GAP, _TEXT = 130, 6, 20  # pixels: width of the name column, gap between images, height of the header
 
 
 def contact_sheet(
-    picture: bytes | np.ndarray | Image.Image | str | Path,
+    image: bytes | np.ndarray | Image.Image | str | Path,
     names: Sequence[str] | None = None,
     *,
     side: int = 112,
     key: str = "",
     seed: int = 0,
 ) -> Image.Image:
-    """One row per shift: the picture itself, then each severity.
+    """Draw one row per shift: the unchanged image, then each severity.
 
     Args:
-        picture: anything that `decode_image` takes.
-        names: some of SHIFTS; None for all.
-        side: pixels of a cell; the picture is shrunk or enlarged to fit after it was shifted in its own size.
-        key, seed: of the draws.
+        image: anything that `decode_image` accepts.
+        names: names from SHIFTS; None for all.
+        side: size of a cell in pixels; the shift is applied at the image's own size, then the result is resized.
+        key, seed: determine the random draws.
     Raises:
-        ImageError: the picture cannot be decoded.
-        ConfigError: there is no such shift.
+        ImageError: the image cannot be decoded.
+        ConfigError: a shift does not exist.
     """
-    pixels = np.asarray(decode_image(picture))
+    pixels = np.asarray(decode_image(image))
     names = list(SHIFTS if names is None else names)
     most = max((len(SHIFTS[name].severities) for name in names if name in SHIFTS), default=1)
     step = side + _GAP
@@ -43,21 +43,21 @@ def contact_sheet(
     for row, name in enumerate(names):
         top = _TEXT + row * step
         draw.text((_GAP, top + side // 2 - 6), name, fill="black")
-        shown = [pixels]
-        shown += [shift_pixels(pixels, name, severity, key=key, seed=seed) for severity in _severities(name)]
-        for column, one in enumerate(shown):
-            sheet.paste(_fitted(one, side), (_LABEL + column * step, top))
+        cells = [pixels]
+        cells += [shift_pixels(pixels, name, severity, key=key, seed=seed) for severity in _severities(name)]
+        for column, cell in enumerate(cells):
+            sheet.paste(_fitted(cell, side), (_LABEL + column * step, top))
     return sheet
 
 
-def write_contact_sheet(picture: bytes | np.ndarray | Image.Image | str | Path, path: str | Path) -> None:
+def write_contact_sheet(image: bytes | np.ndarray | Image.Image | str | Path, path: str | Path) -> None:
     """Write the sheet of all shifts as a PNG file.
 
     Raises:
-        ImageError: the picture cannot be decoded.
+        ImageError: the image cannot be decoded.
         DataError: the file cannot be written.
     """
-    sheet, path = contact_sheet(picture), Path(path)
+    sheet, path = contact_sheet(image), Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         sheet.save(path, "PNG")
@@ -66,11 +66,11 @@ def write_contact_sheet(picture: bytes | np.ndarray | Image.Image | str | Path, 
 
 
 def _severities(name: str) -> tuple[int, ...]:
-    return SHIFTS[name].severities if name in SHIFTS else (1,)  # shift_pixels says that there is no such shift
+    return SHIFTS[name].severities if name in SHIFTS else (1,)  # shift_pixels raises the error for an unknown shift
 
 
 def _fitted(pixels: np.ndarray, side: int) -> Image.Image:
-    one = Image.fromarray(pixels)
-    scale = side / max(one.size)
-    how = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS
-    return one.resize((max(1, round(one.width * scale)), max(1, round(one.height * scale))), how)
+    image = Image.fromarray(pixels)
+    scale = side / max(image.size)
+    resampling = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS
+    return image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))), resampling)

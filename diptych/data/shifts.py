@@ -1,12 +1,12 @@
-"""Shifts that are made, not found: any labelled set with its pictures corrupted or drawn anew, the same each time.
+"""Synthetic shifts: the images of any labeled set, corrupted or rendered in another style, reproducibly.
 
-All lengths are shares of a picture's short side, so that a shift does to a small picture what it does to a large one
-(JPEG's blocks of 8 pixels alone do not scale). The size in pixels stays. What is random is drawn from the seed, the
-shift's name and the sample's key alone: order, worker processes and severity change no draw, so severities differ in
-strength only. With the same versions of Pillow and numpy the pixels are the same to the bit.
+All lengths are fractions of an image's short side, so that a shift has the same effect on small and large images (only
+JPEG's blocks of 8 pixels do not scale). The image size does not change. Random draws depend only on the seed, the
+shift's name and the sample's key; order, worker processes and severity do not change them, so severities differ only in
+strength. With the same versions of Pillow and numpy, the pixels are bit-identical.
 
-These are no natural shifts, and the parameters are ours: numbers compare with each other, not with published ones for
-ImageNet-C, -R or -Sketch.
+These are not natural shifts, and the parameters are Diptych's own: results compare with each other, not with published
+results for ImageNet-C, -R or -Sketch.
 """
 
 import dataclasses
@@ -24,25 +24,25 @@ from diptych.errors import ConfigError, ImageError
 from diptych.records import Broken, Sample
 
 VERSION = 1
-"""Raised whenever a shift would give other pixels."""
+"""Increased whenever a shift gives different pixels."""
 
-_MEDIAN_SIDE = 96  # pixels of the short side at which medians are taken, at most
+_MEDIAN_SIDE = 96  # maximum short side, in pixels, at which medians are computed
 
 FAMILIES = ("noise", "blur", "light and colour", "form", "rendition")
 
 Apply = Callable[[np.ndarray, float, np.random.Generator], np.ndarray]
-"""From pixels uint8 (height, width, 3), the strength and the sample's draws to pixels, uint8 or float of that shape."""
+"""(pixels uint8 (height, width, 3), strength, the sample's generator) -> pixels, uint8 or float of the same shape."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Shift:
-    """One way to change a picture.
+    """One way to change an image.
 
     Attributes:
-        about: what it does, one line.
-        strengths: the parameter at severity 1, 2, ...; a rendition has one severity alone.
-        apply: the change itself.
-        family: one of FAMILIES; the last one's are drawn anew, the others' corrupted.
+        about: what it does, in one line.
+        strengths: the parameter at severity 1, 2, ...; a rendition has only one severity.
+        apply: the function that changes the pixels.
+        family: one of FAMILIES; "rendition" changes the style, the others are corruptions.
     """
 
     about: str
@@ -52,19 +52,19 @@ class Shift:
 
     @property
     def severities(self) -> tuple[int, ...]:
-        """1 to 5, or 1 alone."""
+        """1 to 5, or only 1."""
         return tuple(range(1, len(self.strengths) + 1))
 
 
 def shift_pixels(pixels: np.ndarray, name: str, severity: int = 1, *, key: str = "", seed: int = 0) -> np.ndarray:
-    """Change one picture.
+    """Apply a shift to one image.
 
     Args:
         pixels: uint8 (height, width, 3).
         name: one of SHIFTS.
         severity: 1 to 5; 1 for renditions.
-        key: the sample's, from which its draws follow.
-        seed: of the draws.
+        key: the sample's key, which determines its random draws together with the seed.
+        seed: seed of the draws.
     Returns:
         uint8 (height, width, 3).
     Raises:
@@ -78,38 +78,38 @@ def shift_pixels(pixels: np.ndarray, name: str, severity: int = 1, *, key: str =
 
 
 def title(name: str, severity: int) -> str:
-    """ "gaussian noise 3"; of a rendition the name alone."""
+    """A variant's title: "gaussian noise 3"; only the name for a rendition."""
     return f"{name} {severity}" if len(_get(name, severity).strengths) > 1 else name
 
 
 def variants(names: Sequence[str] | None = None, severities: Sequence[int] | None = None) -> list[tuple[str, int]]:
-    """All (name, severity) pairs of some shifts: of corruptions the severities asked for, of renditions the one.
+    """All (name, severity) pairs of some shifts: the given severities of corruptions, the only one of renditions.
 
     Args:
-        names: some of SHIFTS; None for all.
+        names: names from SHIFTS; None for all.
         severities: None for all five.
     Raises:
         ConfigError: there is no such shift or severity.
     """
-    found = []
+    pairs = []
     for name in SHIFTS if names is None else names:
         _get(name, 1)
-        own = SHIFTS[name].severities
-        found += [(name, severity) for severity in (own if severities is None or len(own) == 1 else severities)]
-    for name, severity in found:
+        known = SHIFTS[name].severities
+        pairs += [(name, severity) for severity in (known if severities is None or len(known) == 1 else severities)]
+    for name, severity in pairs:
         _get(name, severity)
-    return found
+    return pairs
 
 
 @dataclasses.dataclass(frozen=True)
 class ShiftedSource(WrappedSource):
-    """A labelled source with every picture changed; keys, texts, labels and what is broken stay.
+    """A labeled source with every image changed; keys, texts, labels and broken samples stay the same.
 
     Attributes:
-        source: the pictures as they are.
+        source: the source of the unchanged images.
         name: one of SHIFTS.
         severity: 1 to 5; 1 for renditions.
-        seed: of what is random.
+        seed: seed of the random draws.
     Raises:
         ConfigError: there is no such shift, or it has no such severity.
     """
@@ -124,9 +124,9 @@ class ShiftedSource(WrappedSource):
 
     @property
     def fingerprint(self) -> str:
-        """The source's own, the shift, and the versions of what made it."""
-        made = (VERSION, self.name, self.severity, self.seed, np.__version__, Image.__version__)
-        return hashlib.sha256(f"{self.source.fingerprint} {made}".encode()).hexdigest()
+        """A digest of the source's fingerprint, the shift, and the versions of Pillow and numpy."""
+        settings = (VERSION, self.name, self.severity, self.seed, np.__version__, Image.__version__)
+        return hashlib.sha256(f"{self.source.fingerprint} {settings}".encode()).hexdigest()
 
     def change(self, item: Sample | Broken, shard: str) -> Sample | Broken:
         """The item with pixels, uint8 (height, width, 3); an image that cannot be decoded becomes Broken."""
@@ -144,8 +144,8 @@ class ShiftedSource(WrappedSource):
 def _get(name: str, severity: int) -> Shift:
     if name not in SHIFTS:
         raise ConfigError(f"there is no shift {name!r}; there are: {', '.join(SHIFTS)}")
-    if severity not in (own := SHIFTS[name].severities):
-        raise ConfigError(f"{name} has the severities {own[0]} to {own[-1]}; got {severity}")
+    if severity not in (known := SHIFTS[name].severities):
+        raise ConfigError(f"{name} has the severities {known[0]} to {known[-1]}; got {severity}")
     return SHIFTS[name]
 
 
@@ -175,14 +175,14 @@ def _defocus_blur(pixels: np.ndarray, share: float, rng: np.random.Generator) ->
 
 
 def _motion_blur(pixels: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
-    """Along a line through each pixel in one direction, which is drawn."""
+    """Blur along a line through each pixel, in one random direction."""
     length, angle = share * min(pixels.shape[:2]), rng.uniform(0, math.pi)
     reach = math.ceil(length / 2) + 1
     along = np.linspace(-length / 2, length / 2, 16 * (2 * reach + 1))
     x, y = reach + along * math.cos(angle), reach + along * math.sin(angle)
     kernel = np.zeros((2 * reach + 1, 2 * reach + 1))
     left, top = np.floor(x).astype(int), np.floor(y).astype(int)
-    for down in (0, 1):  # each point of the line is shared among the four cells around it
+    for down in (0, 1):  # each point of the line is distributed over the four cells around it
         for right in (0, 1):
             weight = np.abs(1 - down - (y - top)) * np.abs(1 - right - (x - left))
             np.add.at(kernel, (top + down, left + right), weight)
@@ -219,12 +219,12 @@ def _jpeg(pixels: np.ndarray, quality: float, rng: np.random.Generator) -> np.nd
 
 
 def _rotation(pixels: np.ndarray, degrees: float, rng: np.random.Generator) -> np.ndarray:
-    """To the left or to the right, which is drawn; the corners show the picture mirrored at its edges."""
+    """Rotate to the left or to the right at random; the corners show the image mirrored at its edges."""
     height, width = pixels.shape[:2]
     turn = degrees if rng.random() < 0.5 else -degrees
     diagonal = math.hypot(height, width)
     if diagonal**2 > 4 * MAX_PIXELS:
-        raise ImageError(f"{width} x {height} pixels are too long a strip to be turned")
+        raise ImageError(f"a strip of {width} x {height} pixels is too long to be rotated")
     down, right = math.ceil((diagonal - height) / 2) + 2, math.ceil((diagonal - width) / 2) + 2
     mirrored = Image.fromarray(np.pad(pixels, ((down, down), (right, right), (0, 0)), mode="symmetric"))
     turned = np.asarray(mirrored.rotate(turn, Image.Resampling.BICUBIC))
@@ -235,7 +235,7 @@ def _rotation(pixels: np.ndarray, degrees: float, rng: np.random.Generator) -> n
 
 
 def _sketch(pixels: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
-    """Edges (Sobel's, of the smoothed grey) as black lines on white; the strongest 2 % are wholly black."""
+    """Sobel edges of the smoothed gray image as black lines on white; the strongest 2 % are fully black."""
     strength = _edges(_gaussian_blur(pixels, share, rng))
     most = max(float(np.quantile(strength, 0.98)), 1e-6)
     ink = np.clip((strength / most - 0.2) / 0.8, 0, 1)
@@ -243,7 +243,7 @@ def _sketch(pixels: np.ndarray, share: float, rng: np.random.Generator) -> np.nd
 
 
 def _cartoon(pixels: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
-    """Flat areas of few colours (four values a channel) inside dark outlines."""
+    """Flat areas of few colors (four values per channel) with dark outlines."""
     flat = _median(pixels, share)
     edges = _edges(flat.astype(np.float64))
     coloured = np.rint(flat / 85.0) * 85
@@ -260,7 +260,7 @@ def _inverted(pixels: np.ndarray, _: float, rng: np.random.Generator) -> np.ndar
 
 
 def _painting(pixels: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
-    """Strokes: each pixel takes the median of those around it, and the colours become deeper."""
+    """Brush strokes: each pixel becomes the median of its neighborhood, and the colors become more saturated."""
     return _saturation(_median(pixels, share), 1.5, rng)
 
 
@@ -268,12 +268,12 @@ def _painting(pixels: np.ndarray, share: float, rng: np.random.Generator) -> np.
 
 
 def _grey(pixels: np.ndarray) -> np.ndarray:
-    """float64 (height, width): luma of ITU-R 601."""
+    """float64 (height, width): ITU-R 601 luma."""
     return pixels @ np.array([0.299, 0.587, 0.114])
 
 
 def _median(pixels: np.ndarray, share: float) -> np.ndarray:
-    """The median of the square around each pixel; of large pictures on a small copy, since its cost grows steeply."""
+    """The median of the square around each pixel; on a small copy of large images, because its cost grows steeply."""
     height, width = pixels.shape[:2]
     shrink = min(1.0, _MEDIAN_SIDE / min(height, width))
     small = Image.fromarray(pixels)
@@ -285,7 +285,7 @@ def _median(pixels: np.ndarray, share: float) -> np.ndarray:
 
 
 def _edges(pixels: np.ndarray) -> np.ndarray:
-    """float64 (height, width): length of Sobel's gradient of the grey."""
+    """float64 (height, width): magnitude of the Sobel gradient of the gray image."""
     grey = np.pad(_grey(pixels), 1, mode="edge")
     rows = grey[:-2] + 2 * grey[1:-1] + grey[2:]
     columns = grey[:, :-2] + 2 * grey[:, 1:-1] + grey[:, 2:]
@@ -293,7 +293,7 @@ def _edges(pixels: np.ndarray) -> np.ndarray:
 
 
 def _convolve(pixels: np.ndarray, kernel: np.ndarray) -> np.ndarray:
-    """float64 (height, width, 3): the weighted mean around each pixel; beyond an edge its pixels go on."""
+    """float64 (height, width, 3): the weighted mean around each pixel; edge pixels are repeated beyond the border."""
     height, width = pixels.shape[:2]
     reach = len(kernel) // 2
     padded = np.pad(pixels.astype(np.float64), ((reach, reach), (reach, reach), (0, 0)), mode="edge")
@@ -304,38 +304,38 @@ def _convolve(pixels: np.ndarray, kernel: np.ndarray) -> np.ndarray:
 
 SHIFTS: dict[str, Shift] = {
     "gaussian noise": Shift(
-        "normal noise is added to each value; standard deviation as a share of white",
+        "adds Gaussian noise to each value; standard deviation as a share of white",
         (0.03, 0.05, 0.08, 0.12, 0.18),
         _gaussian_noise,
         "noise",
     ),
-    "shot noise": Shift("photons are counted; how many make white", (120, 60, 30, 15, 7), _shot_noise, "noise"),
+    "shot noise": Shift(
+        "Poisson noise of photon counts; number of photons for white", (120, 60, 30, 15, 7), _shot_noise, "noise"
+    ),
     "gaussian blur": Shift(
-        "normal weights; standard deviation", (0.015, 0.022, 0.03, 0.042, 0.06), _gaussian_blur, "blur"
+        "Gaussian weights; standard deviation", (0.015, 0.022, 0.03, 0.042, 0.06), _gaussian_blur, "blur"
     ),
     "defocus blur": Shift("the mean over a disc; radius", (0.02, 0.03, 0.04, 0.055, 0.075), _defocus_blur, "blur"),
     "motion blur": Shift(
         "the mean along a line in any direction; length", (0.05, 0.08, 0.11, 0.15, 0.2), _motion_blur, "blur"
     ),
     "brightness": Shift(
-        "each value is raised; by which share of white", (0.1, 0.2, 0.3, 0.4, 0.5), _brightness, "light and colour"
+        "raises each value; increase as a share of white", (0.1, 0.2, 0.3, 0.4, 0.5), _brightness, "light and colour"
     ),
     "contrast": Shift(
-        "each channel is drawn to its mean; what is left of the distance",
+        "moves each channel toward its mean; remaining share of the distance",
         (0.6, 0.45, 0.32, 0.22, 0.14),
         _contrast,
         "light and colour",
     ),
-    "pixelate": Shift("coarse blocks; how many along the short side", (28, 24, 20, 16, 12), _pixelate, "form"),
-    "jpeg": Shift("JPEG compression, 4:2:0; quality of libjpeg's scale", (50, 35, 25, 15, 8), _jpeg, "form"),
-    "saturation": Shift(
-        "colours are moved away from grey; by which factor", (1.5, 2, 3, 5, 8), _saturation, "light and colour"
-    ),
-    "rotation": Shift("turned to either side, mirrored at the edges; degrees", (6, 12, 20, 30, 45), _rotation, "form"),
-    "sketch": Shift("black lines on white where edges are; smoothing before", (0.012,), _sketch, "rendition"),
-    "cartoon": Shift("few flat colours with dark outlines; side of the median", (0.04,), _cartoon, "rendition"),
-    "greyscale": Shift("without colours", (1,), _greyscale, "rendition"),
-    "inverted": Shift("the negative: each value is taken from white", (1,), _inverted, "rendition"),
-    "painting": Shift("the median of each neighbourhood, colours deepened; its side", (0.09,), _painting, "rendition"),
+    "pixelate": Shift("coarse blocks; number along the short side", (28, 24, 20, 16, 12), _pixelate, "form"),
+    "jpeg": Shift("JPEG compression, 4:2:0; libjpeg quality", (50, 35, 25, 15, 8), _jpeg, "form"),
+    "saturation": Shift("moves colors away from gray; factor", (1.5, 2, 3, 5, 8), _saturation, "light and colour"),
+    "rotation": Shift("rotates to either side, mirrored at the edges; degrees", (6, 12, 20, 30, 45), _rotation, "form"),
+    "sketch": Shift("black lines on white along edges; smoothing radius", (0.012,), _sketch, "rendition"),
+    "cartoon": Shift("few flat colors with dark outlines; side of the median filter", (0.04,), _cartoon, "rendition"),
+    "greyscale": Shift("without colors", (1,), _greyscale, "rendition"),
+    "inverted": Shift("the negative: white minus each value", (1,), _inverted, "rendition"),
+    "painting": Shift("median of each neighborhood, more saturated; its side", (0.09,), _painting, "rendition"),
 }
 """All shifts by name."""

@@ -1,4 +1,4 @@
-"""What readers of pairs and of evaluation sets have in common: shards, each read from its start in one fixed order."""
+"""The common interface of training pairs and evaluation sets: shards, each read from its start in a fixed order."""
 
 import abc
 import dataclasses
@@ -16,11 +16,11 @@ T = TypeVar("T")
 
 @dataclasses.dataclass(frozen=True)
 class Survey:
-    """What shows of a source without decoding an image.
+    """What can be learned about a source without decoding images.
 
     Attributes:
-        num_samples: None where only reading everything would tell.
-            problems: what is wrong with its files, one sentence each.
+        num_samples: number of samples; None if it is known only after reading everything.
+        problems: what is wrong with the files, one sentence each.
     """
 
     num_samples: int | None = None
@@ -28,12 +28,12 @@ class Survey:
 
 
 class Source(abc.ABC):
-    """Pairs to train on, or a set to measure on; see docs/data.md for the formats behind it."""
+    """Training pairs or an evaluation set; docs/data.md lists the formats."""
 
     @property
     @abc.abstractmethod
     def shards(self) -> Sequence[str]:
-        """Names, in a fixed order."""
+        """Names of the shards, in a fixed order."""
 
     @property
     @abc.abstractmethod
@@ -46,84 +46,84 @@ class Source(abc.ABC):
 
     @functools.cached_property
     def num_samples(self) -> int | None:
-        """How many samples there are, broken ones among them; None where only reading everything would tell."""
+        """The number of samples, including broken ones; None if it is known only after reading everything."""
         return None
 
     def files(self, limit: int | None = None) -> Iterator[Path]:
-        """The files that `read` opens; of more than about `limit` samples, those of evenly spaced ones.
+        """The files that `read` opens; with a limit, those of about `limit` evenly spaced samples.
 
-        A file that is missing counts, too. A source without files (generated samples) has none.
+        Missing files are included. A source of generated samples has no files.
         """
         return iter(())
 
     def survey(self) -> Survey:
-        """Count samples and look at files without decoding an image, however long that takes."""
+        """Count samples and check files without decoding images; may take long."""
         return Survey(self.num_samples)
 
     def distinct_labels(self) -> set[int | None] | None:
-        """The labels that occur, None for a sample without one; None where only reading everything would tell."""
+        """The labels that occur, with None for a sample without one; None if known only after reading everything."""
         return None
 
     def get(self, key: str) -> Sample | None:
-        """The sample of a key, the first of several; None where there is none that can be read."""
+        """The first readable sample with this key; None if there is none."""
         return next(self.get_all({key}), None)
 
     def get_all(self, keys: Collection[str]) -> Iterator[Sample]:
-        """The samples of some keys, in the source's order; a key that comes twice gives both."""
+        """The samples with these keys, in the source's order; a key that occurs twice gives both samples."""
         for item in itertools.chain.from_iterable(map(self.read, range(len(self.shards)))):
             if isinstance(item, Sample) and item.key in keys:
                 yield item
 
 
 class WrappedSource(Source):
-    """A source made of another one, item by item. What inherits from it has the other one as `source`."""
+    """A source that changes another source item by item. Subclasses have the wrapped source as `source`."""
 
     source: Source
 
     @abc.abstractmethod
     def change(self, item: Sample | Broken, shard: str) -> Sample | Broken:
-        """What becomes of an item of a shard."""
+        """The changed item of a shard."""
 
     @property
     def shards(self) -> Sequence[str]:
-        """The other source's."""
+        """The wrapped source's shards."""
         return self.source.shards
 
     @property
     def fingerprint(self) -> str:
-        """The other source's."""
+        """The wrapped source's fingerprint."""
         return self.source.fingerprint
 
     @functools.cached_property
     def num_samples(self) -> int | None:
-        """The other source's."""
+        """The wrapped source's number of samples."""
         return self.source.num_samples
 
     def read(self, index: int) -> Iterator[Sample | Broken]:
-        """The other source's items, changed."""
+        """The wrapped source's items, changed."""
         shard = self.shards[index]
         return (self.change(item, shard) for item in self.source.read(index))
 
     def files(self, limit: int | None = None) -> Iterator[Path]:
-        """The other source's."""
+        """The wrapped source's files."""
         return self.source.files(limit)
 
     def survey(self) -> Survey:
-        """The other source's: what is changed in reading is not looked at."""
+        """The wrapped source's survey; it does not consider the changes."""
         return self.source.survey()
 
     def distinct_labels(self) -> set[int | None] | None:
-        """The other source's."""
+        """The wrapped source's labels."""
         return self.source.distinct_labels()
 
     def get_all(self, keys: Collection[str]) -> Iterator[Sample]:
-        """The other source's samples of these keys, changed."""
+        """The wrapped source's samples with these keys, changed."""
         changed = (self.change(item, "") for item in self.source.get_all(keys))
         return (item for item in changed if isinstance(item, Sample))
 
 
 def spaced(items: Sequence[T], limit: int | None) -> Sequence[T]:
-    """All items, or `limit` evenly spaced ones where there are more."""
+    """All items, or `limit` evenly spaced ones if there are more."""
     if limit is None or len(items) <= limit:
         return items
     return [items[index * len(items) // limit] for index in range(limit)]
@@ -131,10 +131,10 @@ def spaced(items: Sequence[T], limit: int | None) -> Sequence[T]:
 
 def file_problems(paths: Iterator[Path]) -> list[str]:
     """Sentences about files that are missing or empty."""
-    lost: list[Path] = []
+    missing: list[Path] = []
     empty: list[Path] = []
     for path in paths:
         if not (size := size_of(path)):
-            (lost if size is None else empty).append(path)
-    problems = [f"{len(lost):,} files are missing, such as {lost[0]}"] if lost else []
+            (missing if size is None else empty).append(path)
+    problems = [f"{len(missing):,} files are missing, such as {missing[0]}"] if missing else []
     return problems + ([f"{len(empty):,} files are empty, such as {empty[0]}"] if empty else [])

@@ -1,8 +1,8 @@
-"""A lane's stream of raw samples: shuffled, endless, and restartable at every chunk.
+"""A lane's stream of raw samples: shuffled, endless, and resumable at every chunk.
 
-Which sample comes when depends on seed, epoch, lane and source alone, never on processes, workers or timing. A
-`Position` says where the stream stands without holding any picture: the shuffle buffer is a list of (shard, item)
-references, so a restart rereads the shards it names and decodes nothing.
+The order of samples depends only on seed, epoch, lane and source, never on processes, workers or timing. A `Position`
+describes the state of the stream without storing images: the shuffle buffer is a list of (shard, item) references. A
+resumed stream rereads the shards that it names and decodes nothing.
 """
 
 import contextlib
@@ -21,21 +21,21 @@ from diptych.records import Broken, Sample
 
 T = TypeVar("T")
 
-# A chunk that holds this much is complete: many are on their way at once. Saved places count samples within chunks, so
-# a change here needs a new version of the loader's state.
+# A chunk that reaches this size is complete, because many chunks are in flight at once. Saved states count samples
+# within chunks, so a change of this value needs a new version of the loader's state.
 _MAX_CHUNK_BYTES = 64 << 20
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class Position:
-    """Where a stream stands.
+    """The state of a stream.
 
     Attributes:
-        epoch: passes over the lane's part of the source that are complete.
-        shard: place in the epoch's order of the shard being read.
-        item: items of that shard already read.
-        emitted: items that the epoch has already given out.
-        buffer: int32 (n, 2), place in the order and item of what waits in the shuffle buffer.
+        epoch: number of complete passes over the lane's part of the source.
+        shard: index of the current shard in the epoch's order.
+        item: number of items of that shard already read.
+        emitted: number of items of the epoch already emitted.
+        buffer: int32 (n, 2), index in the epoch's order and item of each sample in the shuffle buffer.
     """
 
     epoch: int = 0
@@ -56,14 +56,14 @@ class Position:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Chunk:
-    """Neighbours in a lane's stream, decoded together by one worker.
+    """Consecutive items of a lane's stream, decoded together by one worker.
 
     Attributes:
-        epoch: that all items belong to.
+        epoch: the epoch of all items.
         start: index of the first item in the epoch's stream.
-        items: each with the name of its shard; none where the lane's shards of an epoch are empty.
-        last: the lane's epoch ends here.
-        lane: whose stream it is.
+        items: each with the name of its shard; empty if all shards of the lane's epoch are empty.
+        last: whether the lane's epoch ends with this chunk.
+        lane: number of the lane.
     """
 
     epoch: int
@@ -76,19 +76,19 @@ class Chunk:
 class ChunkStream:
     """Endless chunks of one lane of a source, in seeded order; iterating gives (position before the chunk, chunk).
 
-    The shards of all epochs, one order after the other, are dealt to the lanes in turn. So in each epoch every shard
-    belongs to one lane, and no lane ever gets more than one shard beyond another.
+    The shards of all epochs, in order, are assigned to the lanes round-robin. So in each epoch every shard belongs to
+    one lane, and no lane ever gets more than one shard more than another.
 
     Args:
-        source: where samples come from.
-        seed: of the order of shards and of the shuffle buffer.
-        shuffle_buffer: samples that wait to be drawn from; 0 keeps the source's own order, shards included.
-        shuffle_buffer_bytes: no sample is added to a buffer that holds this much; the last one may go beyond it.
-        chunk_size: items per chunk; the last one of an epoch, and those of large files, may be smaller.
-        lane: of num_lanes.
-        num_lanes: at most the number of shards.
+        source: provides the samples.
+        seed: seed of the order of shards and of the shuffle buffer.
+        shuffle_buffer: number of samples in the buffer; 0 keeps the source's own order of shards and samples.
+        shuffle_buffer_bytes: no sample is added to a buffer of this size; the last one may exceed it.
+        chunk_size: items per chunk; the last chunk of an epoch, and chunks of large files, may be smaller.
+        lane: index of the lane.
+        num_lanes: number of lanes, at most the number of shards.
         position: where to start.
-        keep_metadata: leave the samples' metadata on them; training does not read it, and in the buffer it takes room.
+        keep_metadata: keep the samples' metadata; training does not use it, and it takes memory in the buffer.
     Raises:
         DataError: a shard cannot be read, the lane has no item, or the source changed since `position`.
     """
@@ -109,7 +109,7 @@ class ChunkStream:
         self._keep_metadata = keep_metadata
         self._source, self._seed, self._chunk_size = source, seed, chunk_size
         self._shuffle, self._capacity = shuffle_buffer > 0, max(1, shuffle_buffer)
-        # Of the items in the buffer alone, so that a restart, which has the same ones, goes on filling it as before.
+        # Counts only the items in the buffer, so that a resumed stream, which has the same items, fills it equally.
         self._bytes, self._max_bytes = 0, shuffle_buffer_bytes
         self._lane, self._num_lanes = lane, num_lanes
         self._empty_epochs = 0  # in a row
@@ -127,7 +127,7 @@ class ChunkStream:
             while len(items) < self._chunk_size and weight < _MAX_CHUNK_BYTES and (item := self._draw()) is not None:
                 items.append(item)
                 weight += _size(item[1])
-            # Filled here and not at the next draw, because only reading on tells whether this was the epoch's end.
+            # Fill now and not at the next draw: only further reading shows whether this is the end of the epoch.
             self._fill()
             last = not self._items
             if last:
@@ -137,31 +137,31 @@ class ChunkStream:
                 self._begin(self._epoch + 1)
 
     def position(self) -> Position:
-        """Where the stream stands now."""
+        """The current state of the stream."""
         references = torch.from_numpy(self._references[: len(self._items)].copy())
         return Position(self._epoch, self._shard, self._item, self._emitted, references)
 
     def _check_not_empty(self) -> None:
-        """Called at an epoch's end."""
+        """Raise DataError after too many epochs without a sample; called at the end of each epoch."""
         self._empty_epochs = self._empty_epochs + 1 if self._emitted == 0 else 0
         if self._empty_epochs < enough_epochs(self._num_lanes):
             return
         if self._num_lanes == 1:
-            raise NoSampleError(f"the source has no samples: {len(self._order)} shards, none with an item")
+            raise NoSampleError(f"the source has no samples: {len(self._order)} shards, all of them empty")
         raise DataError(
             f"the source has too few samples: in {self._empty_epochs} epochs lane {self._lane} got none "
             f"({len(self._source.shards)} shards, {self._num_lanes} lanes); leave out empty shards, or use fewer lanes"
         )
 
     def _begin(self, epoch: int, emitted: int = 0) -> None:
-        """Start an epoch: its order of shards, and its draws from the buffer, of which `emitted` are used up."""
+        """Start an epoch: its order of shards, and its random draws, after the first `emitted` of them."""
         order, *draws = np.random.SeedSequence([self._seed, epoch]).spawn(2 + self._lane)
         count = len(self._source.shards)
         shards = np.random.default_rng(order).permutation(count) if self._shuffle else np.arange(count)
-        # Dealing goes on where the epoch before ended, which is at shard epoch * count of all that were ever dealt.
+        # The assignment continues where the previous epoch ended, after epoch * count shards in total.
         first = (self._lane - epoch * count) % self._num_lanes
         self._order = [int(shard) for shard in shards[first :: self._num_lanes]]
-        # One step of the generator per draw: a position needs the number of draws and no generator state.
+        # Each draw advances the generator by one step, so a position stores the number of draws, not a generator state.
         self._rng = np.random.Generator(np.random.PCG64(draws[-1]).advance(emitted))
         self._epoch, self._emitted = epoch, emitted
         self._shard, self._item = 0, 0
@@ -180,17 +180,17 @@ class ChunkStream:
         return None
 
     def _read_shard(self, index: int) -> Sample | Broken | None:
-        """The next item of the shard that is open, or is opened here; None at its end."""
+        """The next item of the current shard, which is opened if needed; None at its end."""
         try:
             if self._reader is None:
                 self._reader = iter(self._source.read(index))
             return next(self._reader, None)
         except (DataError, OSError) as error:
-            name, said = self._source.shards[index], str(error)
-            where = "" if name in said else f"cannot read the shard {name}: "
+            name, message = self._source.shards[index], str(error)
+            where = "" if name in message else f"cannot read the shard {name}: "
             raise DataError(
-                f"{where}{said}. Put it back or mend the disk, then start again: a training run that is resumed "
-                "(--resume) goes on where it stopped"
+                f"{where}{message}. Restore it or repair the disk, then start again: a training run that is resumed "
+                "(--resume) continues where it stopped"
             ) from error
 
     def _fill(self) -> None:
@@ -202,7 +202,7 @@ class ChunkStream:
             self._bytes += _size(item[1])
 
     def _draw(self) -> tuple[str, Sample | Broken] | None:
-        """A random item of the full buffer; its place is taken by the buffer's last one."""
+        """Draw a random item from the filled buffer; the buffer's last item takes its place."""
         self._fill()
         if not self._items:
             return None
@@ -217,12 +217,12 @@ class ChunkStream:
         return item
 
     def _restore(self, position: Position) -> None:
-        """Read the buffer's items back, shard by shard, and leave the current shard open at its place."""
+        """Read the buffer's items again, shard by shard, and leave the current shard open at its position."""
         self._begin(position.epoch, position.emitted)
         slots: dict[int, dict[int, int]] = {}
         for slot, (shard, item) in enumerate(position.buffer.tolist()):
             slots.setdefault(shard, {})[item] = slot
-        found: dict[int, tuple[str, Sample | Broken]] = {}
+        items: dict[int, tuple[str, Sample | Broken]] = {}
         for shard in sorted(slots.keys() | {position.shard}):
             wanted = slots.get(shard, {})
             stop = position.item if shard == position.shard else max(wanted) + 1
@@ -232,11 +232,11 @@ class ChunkStream:
                 if item is None or self._shard != shard:
                     raise DataError(
                         f"{self._source.shards[self._order[shard]]} has fewer than the {stop} items it had when the "
-                        "state was saved; resume on the data that the run began with"
+                        "state was saved; resume on the data that the run started with"
                     )
                 if (slot := wanted.get(self._item - 1, -1)) >= 0:
-                    found[slot] = item
-        self._items = [found[slot] for slot in range(len(position.buffer))]
+                    items[slot] = item
+        self._items = [items[slot] for slot in range(len(position.buffer))]
         self._references[: len(self._items)] = position.buffer.numpy()
         self._bytes = sum(_size(item) for _, item in self._items)
 
@@ -246,16 +246,16 @@ class NoSampleError(DataError):
 
 
 def enough_epochs(num_lanes: int) -> int:
-    """Epochs without a sample after which a lane expects none.
+    """The number of epochs without a sample after which a lane gives up.
 
-    A single lane has met every shard in one. Of several, each meets a random part: if a single shard had samples, it
-    would have come the way of the lane with probability 1 - exp(-16).
+    A single lane sees every shard in one epoch. With several lanes, each sees a random part per epoch: if at least one
+    shard had samples, the lane would have got it with probability 1 - exp(-16).
     """
     return 1 if num_lanes == 1 else 16 * num_lanes
 
 
 def _size(item: Sample | Broken) -> int:
-    """What an item weighs in the buffer, up to some hundred bytes: its picture and its captions."""
+    """Approximate size in bytes of an item in the buffer: its image and its captions."""
     if isinstance(item, Broken):
         return 0
     image = len(item.image) if isinstance(item.image, bytes) else item.image.nbytes
@@ -263,9 +263,9 @@ def _size(item: Sample | Broken) -> int:
 
 
 def read_ahead(stream: Iterable[T], depth: int) -> Generator[T]:
-    """Iterate `stream` in a background thread, at most `depth` items ahead; its errors are raised here.
+    """Iterate `stream` in a background thread, at most `depth` items ahead; its errors are raised to the consumer.
 
-    The thread starts at the first item asked for and ends with the stream or when this generator is closed.
+    The thread starts when the first item is requested. It ends with the stream, or when this generator is closed.
     """
     items: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue(depth)
     stop = threading.Event()
@@ -285,7 +285,7 @@ def read_ahead(stream: Iterable[T], depth: int) -> Generator[T]:
                 if not put((item, None)):
                     return
             put((None, StopIteration()))
-        except BaseException as error:  # whatever it is, the consumer must hear of it
+        except BaseException as error:  # the consumer must get every error
             put((None, error))
 
     thread = threading.Thread(target=run, name="diptych-reader", daemon=True)
@@ -300,7 +300,7 @@ def read_ahead(stream: Iterable[T], depth: int) -> Generator[T]:
             yield item  # type: ignore[misc]
     finally:
         stop.set()
-        with contextlib.suppress(queue.Empty):  # make room, so that the thread need not wait to see the stop
+        with contextlib.suppress(queue.Empty):  # make room, so that the thread sees the stop without waiting
             while True:
                 items.get_nowait()
         thread.join(timeout=5)

@@ -1,9 +1,9 @@
-"""The rows of CSV, TSV and JSON-lines tables, each with its place; one that is malformed never takes others with it.
+"""The rows of CSV, TSV and JSON-lines tables with their positions; a malformed row never damages other rows.
 
-Quotes in CSV are those of RFC 4180, as pandas and Excel write them: a field in quotes may hold delimiters, line breaks
-and doubled quotes. A quotation mark that nobody closes would swallow the rows up to the next one, so a row of several
-lines is looked at again: where one of its later lines is a row by itself, the first line alone is wrong. In TSV, where
-many writers quote nothing (CC3M), a line whose quotes are not well formed is taken literally.
+CSV quotes follow RFC 4180, as pandas and Excel write them: a quoted field may contain delimiters, line breaks and
+doubled quotes. An unclosed quotation mark would swallow the rows up to the next one. So a row of several lines is
+checked again: if one of its later lines is a row by itself, only the first line is wrong. Many writers of TSV do not
+quote at all (CC3M), so a TSV line whose quotes are not well formed is read literally.
 """
 
 import csv
@@ -18,11 +18,11 @@ from diptych.data.image_files import IMAGE_EXTENSIONS
 from diptych.data.samples import MAX_TEXT_BYTES
 from diptych.errors import DataError
 
-MAX_REREAD = 64 << 20  # bytes that are read again after quotation marks that nobody closes
+MAX_REREAD = 64 << 20  # bytes that may be read again because of unclosed quotation marks
 
 
 class Row(NamedTuple):
-    """A row: the byte where it begins, its first line counted from 1, and its fields, or why it has none."""
+    """A row: its byte offset, the number of its first line (from 1), and its fields, or the reason why it has none."""
 
     offset: int
     line: int
@@ -32,7 +32,7 @@ class Row(NamedTuple):
 
 
 class Lines:
-    """The lines of a table as text, counted; bytes that are no UTF-8 stay recognisable. Lines can be put back."""
+    """The numbered lines of a table as text; invalid UTF-8 becomes surrogate escapes. Lines can be put back."""
 
     def __init__(self, file: BinaryIO, path: Path, offset: int, number: int) -> None:
         self._file, self._path, self.folder = file, path, path.parent
@@ -54,7 +54,7 @@ class Lines:
             raise StopIteration
         if len(line) == MAX_TEXT_BYTES:
             raise DataError(
-                f"{self._path}: a line of over {MAX_TEXT_BYTES >> 10} KiB at byte {self._offset}; is it a table?"
+                f"{self._path}: a line of more than {MAX_TEXT_BYTES >> 10} KiB at byte {self._offset}; is it a table?"
             )
         self.used.append((self._offset, self._number, line.decode("utf-8", "surrogateescape")))
         self._offset += len(line)
@@ -62,7 +62,7 @@ class Lines:
         return self.used[-1][2]
 
     def put_back(self) -> None:
-        """Give all lines in use but the first one again."""
+        """Put back all lines in use except the first one, so that they are read again."""
         later = self.used[1:]
         del self.used[1:]
         self._back.extendleft(reversed(later))
@@ -70,19 +70,19 @@ class Lines:
         self._reread += sum(len(text) for _, _, text in later)
         if self._reread > MAX_REREAD + 4 * self._offset:
             raise DataError(
-                f"{self._path}: quotation marks are left open all over it, up to line {self._number}; "
+                f"{self._path}: it has many unclosed quotation marks, up to line {self._number}; "
                 "if nothing in it is quoted, write it as .tsv"
             )
 
 
 def csv_rows(lines: Lines, names: Sequence[str], delimiter: str, image: str) -> Iterator[Row]:
-    """The rows of a CSV or TSV table after its header; blank lines are passed over.
+    """The rows of a CSV or TSV table after its header; blank lines are skipped.
 
     Args:
-        lines: after the header.
-        names: of the columns.
-        delimiter: between fields.
-        image: the column of paths, by which a line is known to be a row.
+        lines: the lines after the header.
+        names: the column names.
+        delimiter: separates the fields.
+        image: name of the path column, by which a line is recognized as a row.
     """
     reader = csv.reader(lines, delimiter=delimiter)
     place = list(names).index(image)
@@ -120,26 +120,27 @@ def csv_rows(lines: Lines, names: Sequence[str], delimiter: str, image: str) -> 
 
 
 def json_rows(lines: Lines) -> Iterator[Row]:
-    """The objects of a JSON-lines table; blank lines are passed over."""
+    """The objects of a JSON-lines table; blank lines are skipped."""
     for text in lines:
         offset, number, _ = lines.used.pop()
         if not text.strip():
             continue
         try:
             fields = json.loads(text)
-            reason = "" if isinstance(fields, dict) else f"line {number} is no JSON object"
+            reason = "" if isinstance(fields, dict) else f"line {number} is not a JSON object"
         except (ValueError, RecursionError) as error:
-            reason = f"line {number} is no JSON: {str(error)[:100]}"
+            reason = f"line {number} is not JSON: {str(error)[:100]}"
         yield Row(offset, number, None, reason) if reason else Row(offset, number, fields)
 
 
 def _is_row(line: str, delimiter: str, place: int, count: int, own: str, root: Path) -> bool:
-    """Whether a line that was taken for the middle of a field is a row: enough fields, and another image's path where
-    the paths stand, counted from either end, since a caption beside it may hold delimiters.
+    """Whether a line that was parsed as the middle of a field is a row by itself.
 
-    Paths are known by the folder that they share with the row's own path, by their suffix, unless they lack the folder
-    that the row's own has, or by the file that is there: names without a suffix, beside the table. Captions name files,
-    too ("Source, IMG_7.jpg"), and the last line of one that stands before its path ends with the row's own.
+    A row has enough fields, and another image's path in the path column, counted from either end, because the caption
+    may contain delimiters. A field counts as a path if it has the same folder as the path of the current row (`own`);
+    if it has an image suffix, and a folder unless `own` has none; or if a file of that name exists next to the table.
+    Captions may also name files ("Source, IMG_7.jpg"). If the caption comes before the path, its last line ends with
+    the row's own path.
     """
     fields = [field.strip(' "') for field in _literal(line, delimiter)]
     if len(fields) < count:
@@ -151,7 +152,7 @@ def _is_row(line: str, delimiter: str, place: int, count: int, own: str, root: P
         has_suffix = name.rpartition(".")[2].lower() in IMAGE_EXTENSIONS
         if (bool(folder) and _folder(name) == folder) or (has_suffix and (bool(_folder(name)) or not folder)):
             return True
-        if os.path.isfile(root / name):  # noqa: PTH113  (no error over odd names)
+        if os.path.isfile(root / name):  # noqa: PTH113  (raises no error for odd names)
             return True
     return False
 

@@ -1,6 +1,6 @@
-"""Pairs in tables with paths (CSV, TSV, JSON lines), and in folders of images with captions beside them.
+"""Pairs in tables with paths (CSV, TSV, JSON lines), and in folders of images with caption files.
 
-A fixed number of rows or images is a shard, so that shuffling over shards works here, too.
+A fixed number of rows or images forms a shard, so that shuffling over shards also works here.
 """
 
 import contextlib
@@ -33,27 +33,27 @@ from diptych.records import Broken, Sample
 
 ROWS_PER_SHARD = 1000
 SIDECARS = ("txt", "json", "cls")
-"""Endings of the files beside an image that say something about it."""
+"""Suffixes of the files next to an image that belong to it."""
 
 
 @dataclasses.dataclass(frozen=True)
 class CsvSource(Source):
-    """CSV, TSV or JSON-lines files: a column of image paths, one of captions; 1000 rows are a shard.
+    """CSV, TSV or JSON-lines files with a column of image paths and one of captions; 1000 rows are a shard.
 
-    Only the place of every 1000th row is held. Paths are absolute, or relative to the file's folder.
+    Only the position of every 1000th row is kept in memory. Paths are absolute, or relative to the file's folder.
 
     Attributes:
-        tables: in reading order.
+        tables: the tables, in reading order.
     """
 
     tables: tuple["_Table", ...]
 
     @classmethod
     def open(cls, files: Sequence[Path], columns: ColumnNames = ColumnNames()) -> "CsvSource":  # noqa: B008  (frozen)
-        """Read the headers, and find out where the shards begin.
+        """Read the headers, and find where the shards begin.
 
         Raises:
-            DataError: a file has no header with the two columns, is not UTF-8 there, or has lines over 1 MiB.
+            DataError: a file's header lacks one of the two columns or is not UTF-8, or a line is longer than 1 MiB.
         """
         named = zip(files, relative_names(files), strict=True)
         return cls(tuple(_Table.open(path, name, columns) for path, name in named))
@@ -73,20 +73,20 @@ class CsvSource(Source):
         return fingerprint([table.path for table in self.tables], [table.name for table in self.tables])
 
     def files(self, limit: int | None = None) -> Iterator[Path]:
-        """The tables, and the images that their rows name; of more than about `limit` rows, evenly spaced shards."""
+        """The tables, and the images that their rows name; with a limit, evenly spaced shards of about `limit` rows."""
         yield from spaced([table.path for table in self.tables], limit)
         count = len(self._parts)
         wanted = count if limit is None else min(count, max(1, limit // ROWS_PER_SHARD))
         for index in range(wanted):
             for table, row in self._rows(index * count // wanted):
-                if row.fields is not None and (found := table.image_file(row.fields)) is not None:
-                    yield found
+                if row.fields is not None and (path := table.image_file(row.fields)) is not None:
+                    yield path
 
     def read(self, index: int) -> Iterator[Sample | Broken]:
         """Up to 1000 rows, with keys "<file>/<row>".
 
         Raises:
-            DataError: the table is not there any more.
+            DataError: the table no longer exists.
         """
         first = self._parts[index][1] * ROWS_PER_SHARD
         for number, (table, row) in enumerate(self._rows(index), first):
@@ -102,13 +102,13 @@ class CsvSource(Source):
 
 @dataclasses.dataclass(frozen=True)
 class TableHeader:
-    """What is known of a table before its rows: its columns, which of them are image and caption, where rows begin.
+    """A table's header: its columns, which of them are image and caption, and where the rows begin.
 
     Attributes:
-        delimiter: between fields; "" in JSON lines.
-        names: of the columns; of two that are alike the second is called x.1, as in pandas.
-        image, caption: columns.
-        end: the byte where the rows begin.
+        delimiter: separates the fields; "" for JSON lines.
+        names: the columns; a duplicate of x is named x.1, as in pandas.
+        image, caption: names of these two columns.
+        end: byte offset where the rows begin.
     """
 
     delimiter: str
@@ -119,27 +119,27 @@ class TableHeader:
 
 
 def read_header(path: Path, columns: ColumnNames = ColumnNames()) -> TableHeader:  # noqa: B008  (frozen)
-    """Understand the header of a table; the delimiter is the first of tab, comma, semicolon, bar that is in it.
+    """Read the header of a table; the delimiter is the first of tab, comma, semicolon and bar that occurs in it.
 
     Raises:
-        DataError: it lacks one of the two columns, or is not UTF-8.
+        DataError: the header lacks one of the two columns, or is not UTF-8.
     """
     with _open_table(path) as file:
         line, end = file.readline(MAX_TEXT_BYTES), file.tell()
     if line.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise DataError(f'{path} is UTF-16, as Excel\'s "Unicode text" is; save it as UTF-8')
-    if found := stand_in_at(path, "table"):
-        raise DataError(f"{path} cannot be read: {found}")
+    if placeholder := stand_in_at(path, "table"):
+        raise DataError(f"{path} cannot be read: {placeholder}")
     if not line.strip():
         raise DataError(f"{path} is empty: its first line should name the columns, such as image,caption")
     text = decode_text(line, f"the header of {path}").removeprefix("\ufeff")
     if "\r" in text.rstrip("\r\n"):
-        raise DataError(f"{path} ends its lines with carriage returns alone; save it with line feeds")
+        raise DataError(f"{path} ends its lines with carriage returns only; save it with line feeds")
     if path.suffix.lower() == ".jsonl":
-        mark = len("\ufeff".encode()) if line.startswith("\ufeff".encode()) else 0
-        delimiter, end, fields = "", mark, _keys(text, path)
+        start = len("\ufeff".encode()) if line.startswith("\ufeff".encode()) else 0
+        delimiter, end, fields = "", start, _keys(text, path)
     else:
-        delimiter = next((mark for mark in "\t,;|" if mark in text), ",")
+        delimiter = next((candidate for candidate in "\t,;|" if candidate in text), ",")
         fields = _fields(text, delimiter)
     names = tuple(name if name not in fields[:place] else f"{name}.{place}" for place, name in enumerate(fields))
     caption = choose_column(path, names, "caption", columns.caption, TEXT_COLUMNS)
@@ -171,13 +171,13 @@ def _keys(text: str, path: Path) -> list[str]:
     with contextlib.suppress(ValueError, RecursionError):
         row = json.loads(text)
     if not isinstance(row, dict):
-        raise DataError(f"the first line of {path} is no JSON object: {text.strip()[:200]}")
+        raise DataError(f"the first line of {path} is not a JSON object: {text.strip()[:200]}")
     return list(row)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Table:
-    """A table; `starts` are the byte and the line of every 1000th row."""
+    """A table; `starts` has the byte offset and the line number of every 1000th row."""
 
     path: Path
     name: str
@@ -194,7 +194,7 @@ class _Table:
         return dataclasses.replace(table, starts=starts)
 
     def rows(self, file: BinaryIO, offset: int, line: int) -> Iterator[Row]:
-        """The rows from a place on."""
+        """The rows from a byte offset on; `line` is the number of the line there."""
         file.seek(offset)
         lines = Lines(file, self.path, offset, line)
         if not self.header.delimiter:
@@ -202,23 +202,23 @@ class _Table:
         return csv_rows(lines, self.header.names, self.header.delimiter, self.header.image)
 
     def sample(self, key: str, shard: str, row: Row) -> Sample | Broken:
-        """The pair of a row, or what is wrong with it."""
+        """The sample of a row, or a Broken with the reason."""
         if row.fields is None:
             return Broken(key, shard, row.reason, by_layout=row.by_layout)
         try:
-            given = row.fields.get(self.header.caption)
-            texts = given if isinstance(given, list) and given else [given]
+            value = row.fields.get(self.header.caption)
+            texts = value if isinstance(value, list) and value else [value]
             if not all(isinstance(text, str) for text in texts):
-                raise DataError(f"no caption: it is {kind_of(given)}, not text" if given is not None else "no caption")
+                raise DataError(f"no caption: it is {kind_of(value)}, not text" if value is not None else "no caption")
             captions = clean_texts(_sound_text(text) for text in texts)
             if (path := self.image_file(row.fields)) is None:
-                raise DataError("no picture: the path is empty")
+                raise DataError("no image: the path is empty")
             return Sample(key, read_file(path), captions, None, dict(row.fields))
         except DataError as error:
             return Broken(key, shard, str(error))
 
     def image_file(self, fields: Mapping[str, Any]) -> Path | None:
-        """The file that a row names, if any; tables written on Windows separate folders by backslashes."""
+        """The file that a row names, if any; tables written on Windows separate folders with backslashes."""
         name = fields.get(self.header.image)
         if not name or not isinstance(name, str):
             return None
@@ -232,7 +232,7 @@ def _sound_text(text: Any) -> str:
     try:
         return decode_text(text.encode("utf-8", "surrogateescape"), "its caption")
     except UnicodeEncodeError:
-        raise DataError("its caption holds half a surrogate pair") from None
+        raise DataError("its caption contains half a surrogate pair") from None
 
 
 def _open_table(path: Path) -> BinaryIO:
@@ -244,12 +244,12 @@ def _open_table(path: Path) -> BinaryIO:
 
 @dataclasses.dataclass(frozen=True)
 class FolderSource(Source):
-    """Pictures in folders at any depth; captions beside them (a.jpg, a.txt, a.json), or labels from the folders' names.
+    """Images in folders at any depth, with captions in sidecar files (a.jpg, a.txt, a.json) or folder names as labels.
 
     Attributes:
         root: the folder.
-        names: the pictures, relative to it, in reading order.
-        classes: class index by the name of the first folder below root; then sidecar files are not read.
+        names: the images' paths relative to root, in reading order.
+        classes: maps the name of the first folder below root to a class index; if given, sidecar files are not read.
     """
 
     root: Path
@@ -258,14 +258,14 @@ class FolderSource(Source):
 
     @functools.cached_property
     def shards(self) -> tuple[str, ...]:
-        """<root>:<number of its first picture>."""
+        """<root>:<number of the shard's first image>."""
         return tuple(f"{self.root}:{first}" for first in range(0, len(self.names), ROWS_PER_SHARD))
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over the pictures' names and sizes, and the classes: an empty class more shifts all labels."""
+        """SHA-256 over the images' names and sizes and over the classes, as an additional empty class shifts labels."""
         classes = [] if self.classes is None else [json.dumps(sorted(self.classes.items()))]
-        # A link that leads nowhere is one broken picture, and no reason to read nothing.
+        # A broken link is one broken image and must not prevent reading the others.
         return fingerprint((self.root / name for name in self.names), self.names, *classes, all_there=False)
 
     @functools.cached_property
@@ -274,7 +274,7 @@ class FolderSource(Source):
         return len(self.names)
 
     def files(self, limit: int | None = None) -> Iterator[Path]:
-        """The images, and what is read beside them, however it is spelled; a missing one counts, too."""
+        """The images and their sidecar files, in any capitalization; missing files are included."""
         for name in spaced(self.names, limit):
             path = self.root / name
             yield path
@@ -282,21 +282,21 @@ class FolderSource(Source):
                 yield from (sidecar(path, end) or path.with_suffix(f".{end}") for end in SIDECARS)
 
     def survey(self) -> Survey:
-        """Images that are missing or empty are problems."""
+        """The number of images; missing and empty files are reported as problems."""
         return Survey(len(self.names), file_problems(self.root / name for name in self.names))
 
     def distinct_labels(self) -> set[int | None] | None:
-        """Those of the class folders that have images."""
+        """The class indices of the folders that have images."""
         classes = self.classes
         return None if classes is None else {classes[name.split("/", 1)[0]] for name in self.names}
 
     def get_all(self, keys: Collection[str]) -> Iterator[Sample]:
-        """Read from these images' files alone."""
+        """The samples with these keys; only their files are read."""
         names = tuple(name for name in self.names if utf8(name) in keys)
         yield from super(FolderSource, dataclasses.replace(self, names=names)).get_all(keys)
 
     def read(self, index: int) -> Iterator[Sample | Broken]:
-        """Up to 1000 pictures; their keys are their paths below root, as text that UTF-8 has."""
+        """Up to 1000 images; their keys are their paths below root, as valid UTF-8."""
         first = index * ROWS_PER_SHARD
         for name in self.names[first : first + ROWS_PER_SHARD]:
             path = self.root / name
@@ -306,14 +306,14 @@ class FolderSource(Source):
                     files["cls"] = str(self.classes[name.split("/", 1)[0]]).encode()
                 else:
                     for extension in SIDECARS:
-                        if (beside := sidecar(path, extension)) is not None:
-                            files[extension] = read_file(beside, MAX_TEXT_BYTES)
+                        if (sidecar_path := sidecar(path, extension)) is not None:
+                            files[extension] = read_file(sidecar_path, MAX_TEXT_BYTES)
                 yield make_sample(utf8(name), self.shards[index], files)
             except DataError as error:
                 yield Broken(utf8(name), self.shards[index], str(error))
 
 
 def sidecar(path: Path, extension: str) -> Path | None:
-    """The file beside an image with another suffix, in small letters, capitals or with one capital."""
+    """The file next to an image with this suffix in lower case, upper case or capitalized; None if there is none."""
     choices = (path.with_suffix("." + suffix) for suffix in (extension, extension.upper(), extension.capitalize()))
-    return next((choice for choice in choices if os.path.exists(choice)), None)  # noqa: PTH110  (no error over long names)
+    return next((choice for choice in choices if os.path.exists(choice)), None)  # noqa: PTH110  (raises no error for long names)

@@ -1,4 +1,4 @@
-"""The count of broken samples: each is named in the log, and too many of them stop the run."""
+"""Counts broken samples: the log names each one, and too many of them stop the run."""
 
 import collections
 import dataclasses
@@ -15,24 +15,24 @@ from diptych.records import Broken
 
 logger = logging.getLogger(__name__)
 
-_MAX_LOGGED = 50  # one by one; then the summary at each epoch's end must do
+_MAX_LOGGED = 50  # logged one by one; further ones appear only in the summary at the end of each epoch
 _MAX_REASONS = 100
 _MAX_EXAMPLES = 3
-_ENOUGH_SEEN = 1000  # samples before a share means anything
-_EPOCHS_KEPT = 8  # by which one lane may be ahead of another for the count of shards that broke off
+_ENOUGH_SEEN = 1000  # minimum number of samples for a meaningful share
+_EPOCHS_KEPT = 8  # epochs that one lane may be ahead of another in the count of shards that broke off
 
 
 @dataclasses.dataclass
 class _Count:
-    """Of one lane; a checkpoint holds exactly this.
+    """The counts of one lane; a checkpoint stores exactly these fields.
 
     Attributes:
-        reasons: reason -> broken samples.
-        good: samples.
-        epochs: that are complete.
-        good_in_epoch: good samples of the current one.
-        barren_epochs: complete ones without a good sample, in a row.
-        lost: epoch -> shards that broke off in it; of the last few epochs.
+        reasons: reason -> number of broken samples.
+        good: number of good samples.
+        epochs: number of complete epochs.
+        good_in_epoch: number of good samples in the current epoch.
+        barren_epochs: number of consecutive complete epochs without a good sample.
+        lost: epoch -> number of shards that broke off in it, for the last few epochs.
     """
 
     reasons: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
@@ -44,14 +44,15 @@ class _Count:
 
 
 class Tally:
-    """How many samples were good and broken, and why, in each lane of a process.
+    """The number of good samples, and of broken ones by reason, in each lane of a process.
 
     Args:
-        max_broken: share of broken samples, over at least 1,000 seen or a whole epoch of all lanes, above which `add`
-            raises; and of shards that broke in the middle, whose loss no count of samples can tell.
-        num_shards: shards of an epoch, in these lanes.
-        lanes: of this process.
-        num_lanes: of all processes.
+        max_broken: `add` raises if the share of broken samples exceeds this, over at least 1,000 samples or a whole
+            epoch of all lanes. The same limit applies to the share of shards that break off in the middle, because the
+            number of samples lost in them is unknown.
+        num_shards: number of shards per epoch in these lanes.
+        lanes: the lanes of this process.
+        num_lanes: the number of lanes of all processes.
     """
 
     def __init__(self, max_broken: float, num_shards: int, lanes: Sequence[int] = (0,), num_lanes: int = 1) -> None:
@@ -62,7 +63,7 @@ class Tally:
 
     @property
     def reasons(self) -> collections.Counter[str]:
-        """Reason -> number of broken samples, over all lanes; digits stand as N, so that equal causes count as one."""
+        """Reason -> number of broken samples, over all lanes; digits are replaced by N to merge equal causes."""
         return sum((count.reasons for count in self._counts.values()), collections.Counter())
 
     def state_dict(self, lane: int) -> dict[str, Any]:
@@ -72,7 +73,7 @@ class Tally:
         return {**dataclasses.asdict(count), "reasons": dict(count.reasons), "lost": lost}
 
     def load_state_dict(self, lane: int, state: Mapping[str, Any]) -> None:
-        """The inverse of state_dict; examples, and what is logged already, stay as they are."""
+        """The inverse of state_dict; examples, and the record of logged samples, do not change."""
         reasons, lost = collections.Counter(state["reasons"]), dict(state["lost"])
         self._counts[lane] = _Count(**{**state, "reasons": reasons, "lost": lost})
 
@@ -95,7 +96,7 @@ class Tally:
             count.lost = {past: lost for past, lost in count.lost.items() if past > epoch - _EPOCHS_KEPT}
         self._check(epoch)
         if count.barren_epochs >= enough_epochs(self.num_lanes):
-            which = f" in lane {lane}, and none of {count.barren_epochs - 1} before it" if self.num_lanes > 1 else ""
+            which = f" in lane {lane}, nor had the {count.barren_epochs - 1} before it" if self.num_lanes > 1 else ""
             raise NoSampleError(f"epoch {epoch} had no usable sample{which}:\n{self.summary()}")
         if self._complete_epochs() > complete and (num_broken := self.reasons.total()):
             logger.warning(
@@ -103,21 +104,21 @@ class Tally:
             )
 
     def _complete_epochs(self) -> int:
-        """Epochs that all lanes have behind them."""
+        """The number of epochs that all lanes have completed."""
         return min(count.epochs for count in self._counts.values())
 
     def _seen(self) -> int:
         return sum(count.good + count.reasons.total() for count in self._counts.values())
 
     def _check(self, epoch: int) -> None:
-        """Whether too much is broken."""
+        """Raise DataError if too many samples or shards are broken."""
         seen, num_broken = self._seen(), sum(count.reasons.total() for count in self._counts.values())
         if (seen >= _ENOUGH_SEEN or self._complete_epochs() > 0) and num_broken > self.max_broken * seen:
             raise DataError(
                 f"{num_broken} of {seen} samples are broken, more than the allowed share of {self.max_broken:g} "
                 f"(max_broken):\n{self.summary()}"
             )
-        # Lanes are not in the same epoch at the same time; in each epoch, a shard belongs to one of them.
+        # Lanes may be in different epochs at the same time; in each epoch, a shard belongs to exactly one lane.
         lost = sum(count.lost.get(epoch, 0) for count in self._counts.values())
         if lost > self.max_broken * self.num_shards:
             raise DataError(
@@ -137,7 +138,7 @@ class Tally:
         if sample.instead_of is not None:
             before = _folded(sample.instead_of)
             count.reasons[before if before in count.reasons else "other reasons"] -= 1
-            count.reasons = +count.reasons  # without those that none is left of
+            count.reasons = +count.reasons  # drops reasons whose count is 0
         if reason not in count.reasons and len(count.reasons) >= _MAX_REASONS:
             reason = "other reasons"
         count.reasons[reason] += 1
@@ -146,16 +147,16 @@ class Tally:
         examples = self._examples.setdefault(reason, [])
         if len(examples) < _MAX_EXAMPLES:
             examples.append(f"{sample.key} in {sample.shard}")
-        # The same ones come back in every epoch: each is logged once.
+        # The same samples are broken in every epoch: each is logged once.
         if len(self._logged) < _MAX_LOGGED and (sample.shard, sample.key) not in self._logged:
             self._logged.add((sample.shard, sample.key))
             logger.warning("skipped %s in %s: %s", sample.key, sample.shard, sample.reason)
             if len(self._logged) == _MAX_LOGGED:
-                logger.warning("further broken samples are counted and named in summaries only")
+                logger.warning("further broken samples are only counted, and named in summaries")
 
 
 def why_unusable(source: Source, limit: int = 1000) -> str:
-    """What is wrong with a source's first samples, the most frequent reason first, with an example of each."""
+    """What is wrong with a source's first samples: the most frequent reasons first, with an example of each."""
     counts: collections.Counter[str] = collections.Counter()
     examples: dict[str, str] = {}
     items = (item for index in range(len(source.shards)) for item in source.read(index))
@@ -170,5 +171,5 @@ def why_unusable(source: Source, limit: int = 1000) -> str:
 
 
 def _folded(reason: str) -> str:
-    """A reason without numbers and paths, so that equal causes count as one."""
+    """A reason with numbers and paths replaced, so that equal causes are counted together."""
     return re.sub(r"(?<!UTF-)\d+", "N", re.sub(r"(?<=cannot read ).*(?=: )", "its file", reason))[:200]

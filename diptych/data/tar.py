@@ -1,7 +1,7 @@
-"""Reading tar archives from strangers: streaming, bounded in memory, four times as fast as the standard library.
+"""Reads untrusted tar archives: streaming, with bounded memory, four times as fast as the standard library.
 
-Nothing is extracted, no name is ever used as a path, and no header is trusted. Understood are ustar, GNU long names and
-the pax keys "path" and "size": what webdataset, img2dataset and tar itself write. gzip is known by its first bytes.
+Nothing is extracted, no name is used as a path, and no header is trusted. Supported are ustar, GNU long names and the
+pax keys "path" and "size", which webdataset, img2dataset and tar itself write. gzip is recognized by its first bytes.
 """
 
 import os
@@ -16,7 +16,7 @@ from diptych.files import open_regular
 MAX_MEMBER_BYTES = 64 << 20
 MAX_NAME_BYTES = 4096
 MAX_HEADER_BYTES = 1 << 20  # one pax header or GNU long name
-MAX_RATIO, FREE_BYTES = 200, 1 << 30  # gzip: at most 200 times the compressed size, once 1 GiB has come out
+MAX_RATIO, FREE_BYTES = 200, 1 << 30  # gzip: beyond 1 GiB, at most 200 times the compressed size
 _IN, _OUT, _BLOCK = 1 << 16, 1 << 18, 512
 _REFUSED = {
     b"1": "is a hard link",
@@ -31,13 +31,13 @@ _OTHER_FILES = {
     b"BZh": "compressed with bzip2 (unpack it with bunzip2)",
     b"PK\3\4": "a zip archive",
     b"7z\xbc\xaf\x27\x1c": "a 7-Zip archive",
-    b"PAR1": "a parquet file (call it .parquet)",
+    b"PAR1": "a parquet file (rename it to .parquet)",
 }
 _WITHOUT_DATA = {*_REFUSED, b"5"}
 
 
 class Member(NamedTuple):
-    """A file in an archive; `refusal` says why its data was not read."""
+    """A file in an archive; `refusal` is the reason why its data was not read."""
 
     name: str
     data: bytes = b""
@@ -45,7 +45,7 @@ class Member(NamedTuple):
 
 
 class DamagedArchiveError(DataError):
-    """The archive cannot be read on; `member` is the file in which it broke, "" between two files."""
+    """The archive cannot be read further; `member` is the file with the damage, "" between two files."""
 
     def __init__(self, message: str, member: str = "") -> None:
         super().__init__(message)
@@ -53,15 +53,15 @@ class DamagedArchiveError(DataError):
 
 
 class MissingEndError(DamagedArchiveError):
-    """The file ends after a whole member without the archive's end mark: cut there, or by a writer that omits it."""
+    """The file ends after a complete member without an end mark: it is truncated, or its writer omits the mark."""
 
 
 def read_members(path: Path) -> Iterator[Member]:
-    """The files of a .tar or .tar.gz, in the archive's order; directories are passed over.
+    """The files of a .tar or .tar.gz, in the archive's order; directories are skipped.
 
     Raises:
-        DamagedArchiveError: cut off, corrupt, or a gzip bomb; everything before the damage has been yielded.
-        MissingEndError: cut off between two members, or whole: the two look the same.
+        DamagedArchiveError: truncated, corrupt, or a gzip bomb; everything before the damage has been yielded.
+        MissingEndError: truncated between two members, or complete without end mark; the two cannot be distinguished.
         OSError: the file cannot be read.
     """
     with open_regular(path) as file:
@@ -71,7 +71,7 @@ def read_members(path: Path) -> Iterator[Member]:
 
 
 def read_names(path: Path) -> Iterator[Member]:
-    """The same without the files' data, of which a plain archive reads nothing.
+    """The same without the files' data; in an uncompressed archive the data is not read.
 
     Raises:
         DamagedArchiveError, MissingEndError, OSError: as for `read_members`.
@@ -85,18 +85,18 @@ def read_names(path: Path) -> Iterator[Member]:
 
 
 def _members(stream: "_Stream", *, with_data: bool = True) -> Iterator[Member]:
-    name, size = b"", None  # what a pax or long-name header says about the next member
+    name, size = b"", None  # name and size of the next member from a pax or long-name header
     # The file may end where a header could begin, but not between a long name and its member.
     while header := stream.take(_BLOCK, may_end=not name and size is None):
         if not header.strip(b"\0") and not (header := _after_the_end(stream)):
             return
         start = stream.position - _BLOCK
         if not _checksum_fits(header):
-            kind_of_file = next((found for mark, found in _OTHER_FILES.items() if header.startswith(mark)), "")
+            kind_of_file = next((kind for magic, kind in _OTHER_FILES.items() if header.startswith(magic)), "")
             why = f": it is {kind_of_file}, and shards are .tar or .tar.gz" if kind_of_file and not start else ""
             raise DamagedArchiveError(f"no tar header at byte {start}{why}")
         kind, length = header[156:157], _number(header[124:136], start)
-        if kind in b"xXgLK":
+        if kind in b"xXgLK":  # pax and GNU long-name headers
             if length > MAX_HEADER_BYTES:
                 raise DamagedArchiveError(f"a header of {length} bytes at byte {start}")
             extra = stream.take(length)
@@ -114,7 +114,7 @@ def _members(stream: "_Stream", *, with_data: bool = True) -> Iterator[Member]:
             if kind in _REFUSED:
                 yield Member(shown, refusal=_REFUSED[kind])
         else:
-            refusal = _unsafe(name, length) or ("" if kind in b"0\0007" else "is no regular file")
+            refusal = _unsafe(name, length) or ("" if kind in b"0\0007" else "is not a regular file")
             if refusal or not with_data:
                 stream.skip(length, shown)
                 yield Member(shown, refusal=refusal)
@@ -125,23 +125,27 @@ def _members(stream: "_Stream", *, with_data: bool = True) -> Iterator[Member]:
     if stream.position == 0:
         raise DamagedArchiveError("it has no content")
     raise MissingEndError(
-        f"no end-of-archive mark at byte {stream.position}: the file is cut, or its writer left out 1,024 zero bytes"
+        f"no end-of-archive mark at byte {stream.position}: the file is truncated, or its writer omitted the 1,024 "
+        "zero bytes"
     )
 
 
 def _after_the_end(stream: "_Stream") -> bytes:
-    """The first block behind an end mark that is not empty: `cat a.tar b.tar` makes one file of two. b"" if none is."""
+    """The first non-empty block after an end mark, as `cat a.tar b.tar` joins two archives; b"" if there is none."""
     try:
         while block := stream.take(_BLOCK, may_end=True):
             if block.strip(b"\0"):
                 return block
-    except DamagedArchiveError:  # less than a block, or a cut gzip trailer: no member is there
+    except DamagedArchiveError:  # less than a block, or a truncated gzip trailer: no member follows
         pass
     return b""
 
 
 def _checksum_fits(header: bytes) -> bool:
-    """Whether the bytes, with spaces for the checksum's own, add up to it; adler32 holds their sum modulo 65521."""
+    """Whether the header's checksum is correct: the sum of its bytes, with spaces in the checksum field.
+
+    The low half of adler32 is that sum plus 1, modulo 65521.
+    """
     try:
         stated = _octal(header[148:156])
     except ValueError:
@@ -154,7 +158,7 @@ def _octal(field: bytes) -> int:
 
 
 def _number(field: bytes, start: int) -> int:
-    """A header's number: octal digits, or base 256 where the first byte is 0x80 (GNU)."""
+    """A number in a header: octal digits, or base 256 if the first byte is 0x80 (GNU)."""
     try:
         number = int.from_bytes(field[1:], "big") if field[0] == 0x80 else _octal(field)
     except ValueError:
@@ -170,7 +174,7 @@ def _name(header: bytes) -> bytes:
 
 
 def _pax(records: bytes, name: bytes, start: int) -> tuple[bytes, int | None]:
-    """The path (else `name`) and the size of "length key=value" records."""
+    """The path (by default `name`) and the size in "length key=value" records."""
     at, size = 0, None
     while at < len(records) and records[at]:
         try:
@@ -200,7 +204,7 @@ def _unsafe(name: bytes, size: int) -> str:
 
 
 class _Stream:
-    """Exact counts of bytes from an iterator of blocks."""
+    """Reads exact numbers of bytes from an iterator of blocks."""
 
     def __init__(self, blocks: Iterator[bytes]) -> None:
         self._blocks = blocks
@@ -209,7 +213,7 @@ class _Stream:
         self.position = 0
 
     def take(self, count: int, member: str = "", *, may_end: bool = False) -> bytes:
-        """The next `count` bytes; b"" at the end of the stream where it `may_end`."""
+        """The next `count` bytes; b"" at the end of the stream if `may_end` is set."""
         end = self._at + count
         if end > len(self._block):
             return b"".join(self._pieces(count, member, may_end))
@@ -219,7 +223,7 @@ class _Stream:
         return data
 
     def skip(self, count: int, member: str = "") -> None:
-        """Pass over bytes without holding them."""
+        """Skip bytes without keeping them in memory."""
         if self._at + count <= len(self._block):
             self._at += count
             self.position += count
@@ -238,7 +242,7 @@ class _Stream:
             if not self._block:
                 if may_end and left == count:
                     return
-                raise DamagedArchiveError(f"cut off at byte {self.position}", member)
+                raise DamagedArchiveError(f"truncated at byte {self.position}", member)
             piece = self._block[self._at : self._at + left]
             self._at += len(piece)
             self.position += len(piece)
@@ -247,19 +251,19 @@ class _Stream:
 
 
 class _Passing(_Stream):
-    """A stream over a file in which what is passed over is not read."""
+    """A stream over a file that seeks over skipped bytes."""
 
     def __init__(self, file: BinaryIO, size: int) -> None:
         super().__init__(_blocks(file, _BLOCK))
         self._file, self._size = file, size
 
     def skip(self, count: int, member: str = "") -> None:
-        """Pass over bytes without reading them."""
+        """Skip bytes without reading them."""
         left = count - (len(self._block) - self._at)
         if left <= 0:
             super().skip(count, member)
         elif self.position + count > self._size:
-            raise DamagedArchiveError(f"cut off at byte {self._size}", member)
+            raise DamagedArchiveError(f"truncated at byte {self._size}", member)
         else:
             self._file.seek(left, os.SEEK_CUR)
             self._block, self._at = b"", 0
@@ -274,16 +278,16 @@ def _blocks(file: BinaryIO, size: int) -> Iterator[bytes]:
 def _inflate(file: BinaryIO) -> Iterator[bytes]:
     """The decompressed blocks of a gzip file of one or more members."""
     inflater, packed = zlib.decompressobj(wbits=31), b""
-    taken = given = 0
+    num_read = num_yielded = 0
     fresh = True  # between two gzip members, where the file may end
     while True:
         ended = False
         if not packed:
             packed = file.read(_IN)
-            taken += len(packed)
+            num_read += len(packed)
             ended = not packed
         if fresh:
-            packed = packed.lstrip(b"\0")  # padding of tapes and of some writers
+            packed = packed.lstrip(b"\0")  # padding by tapes and some writers
             if ended:
                 return
             if not packed:
@@ -293,10 +297,12 @@ def _inflate(file: BinaryIO) -> Iterator[bytes]:
         except zlib.error as error:
             raise DamagedArchiveError(f"corrupt gzip data: {error}") from None
         if not packed and not block:
-            raise DamagedArchiveError("gzip data cut off")
-        given += len(block)
-        if given > max(FREE_BYTES, MAX_RATIO * taken):
-            raise DamagedArchiveError(f"gzip data of {given >> 20} MiB from {taken >> 10} KiB: a decompression bomb")
+            raise DamagedArchiveError("gzip data truncated")
+        num_yielded += len(block)
+        if num_yielded > max(FREE_BYTES, MAX_RATIO * num_read):
+            raise DamagedArchiveError(
+                f"gzip data of {num_yielded >> 20} MiB from {num_read >> 10} KiB: a decompression bomb"
+            )
         packed, fresh = inflater.unconsumed_tail, inflater.eof
         if inflater.eof:
             inflater, packed = zlib.decompressobj(wbits=31), inflater.unused_data

@@ -1,4 +1,4 @@
-"""CLIP's tokenizer: a lower-cased byte-level BPE with an end-of-word mark, the same ids as open_clip's, on batches.
+"""CLIP's tokenizer: a lower-cased byte-level BPE with an end-of-word suffix; batched, with the same ids as open_clip's.
 
 tokenizer = Tokenizer.openai()                       # or Tokenizer.train(captions, vocab_size=4096)
 tokens, lengths = tokenizer(["a photo of a cat"])    # int32 (N, L), int64 (N,)
@@ -22,13 +22,13 @@ from diptych.data.vocabulary import EOT, SOT, SUFFIX
 from diptych.errors import ConfigError, DataError, TextError
 from diptych.files import expanded, new_file, writing
 
-_END_OF_TEXT = "\x00"  # stands between the texts of a batch; cleaning removes it from the texts themselves
+_END_OF_TEXT = "\x00"  # separates the texts of a batch; cleaning removes it from the texts themselves
 _END_ID = -1
 _MAX_CACHED_WORDS, _MAX_CACHED_LENGTH = 65_536, 32  # at most about 40 MB
 
 
 class _WordIds(dict[str, bytes]):
-    """Word -> its ids as int32 bytes: computed when first asked for, and kept within the limits above."""
+    """Word -> its ids as int32 bytes: computed on first use, and cached within the limits above."""
 
     def __init__(self, bpe: models.BPE, special: dict[str, int]) -> None:
         super().__init__()
@@ -55,13 +55,13 @@ class _WordIds(dict[str, bytes]):
 class Tokenizer:
     """A lower-cased byte-level BPE in CLIP's form.
 
-    A text that holds "<start_of_text>" or "<end_of_text>" gets the special ids there, as in open_clip. CLIP reads a
-    text at its first EOT, so what follows one keeps its ids and changes no embedding.
+    "<start_of_text>" and "<end_of_text>" inside a text become the special ids, as in open_clip. CLIP pools a text at
+    its first EOT, so later tokens keep their ids but do not change the embedding.
 
     Attributes:
-        tokens: the vocabulary in the order of ids: 256 bytes, 256 bytes that end a word, merges, SOT, EOT.
-        merges: pairs of tokens, first merged first.
-        context_length: the most ids of a text, SOT and EOT included.
+        tokens: the vocabulary in id order: 256 bytes, 256 bytes that end a word, merges, SOT, EOT.
+        merges: pairs of tokens, in merge order.
+        context_length: maximum number of ids of a text, including SOT and EOT.
         sot, eot: ids of the start and the end of a text; EOT is the largest id, by which the text encoder finds it.
     """
 
@@ -96,8 +96,8 @@ class Tokenizer:
 
         Args:
             path: bpe_simple_vocab_16e6.txt.gz, or a tokenizer.json or vocab.json of a CLIP with OpenAI's vocabulary; by
-                default what `find_openai_vocabulary` finds.
-            context_length: the most ids of a text.
+                default the result of `find_openai_vocabulary`.
+            context_length: maximum number of ids of a text.
         Raises:
             DataError: the file is missing or is not such a file.
         """
@@ -105,11 +105,15 @@ class Tokenizer:
         if path.suffix != ".json":
             merges = vocabulary.read_openai_merges(path)
             return cls(vocabulary.from_merges(merges), merges, context_length)
-        whole = path.name != "vocab.json"
-        found = cls.from_file(path, context_length) if whole else cls.from_vocab_and_merges(path.parent, context_length)
-        if found.vocab_size != vocabulary.NUM_OPENAI_IDS:
-            raise DataError(f"{path}: {found.vocab_size:,} ids; OpenAI's vocabulary has {vocabulary.NUM_OPENAI_IDS:,}")
-        return found
+        if path.name == "vocab.json":
+            tokenizer = cls.from_vocab_and_merges(path.parent, context_length)
+        else:
+            tokenizer = cls.from_file(path, context_length)
+        if tokenizer.vocab_size != vocabulary.NUM_OPENAI_IDS:
+            raise DataError(
+                f"{path}: {tokenizer.vocab_size:,} ids; OpenAI's vocabulary has {vocabulary.NUM_OPENAI_IDS:,}"
+            )
+        return tokenizer
 
     @classmethod
     def from_file(cls, path: str | Path, context_length: int | None = None) -> "Tokenizer":
@@ -117,9 +121,9 @@ class Tokenizer:
 
         Args:
             path: the file.
-            context_length: the most ids of a text; by default what the file says, and 77 where it says nothing.
+            context_length: maximum number of ids of a text; by default the file's value, or 77 if it has none.
         Raises:
-            DataError: the file is missing, damaged, too large, or holds another kind of tokenizer.
+            DataError: the file is missing, damaged, too large, or contains another kind of tokenizer.
         """
         tokens, merges, stored = vocabulary.read_json(expanded(path))
         return cls(tokens, merges, (stored or 77) if context_length is None else context_length)
@@ -140,8 +144,8 @@ class Tokenizer:
 
         Args:
             captions: texts, read once.
-            vocab_size: number of ids wanted, at least 514; fewer come out when no further pair occurs twice.
-            context_length: the most ids of a text.
+            vocab_size: desired number of ids, at least 514; the result has fewer if no further pair occurs twice.
+            context_length: maximum number of ids of a text.
         Raises:
             ConfigError: vocab_size is too small.
             TextError: a caption is not a str.
@@ -150,7 +154,7 @@ class Tokenizer:
         return cls(vocabulary.from_merges(merges), merges, context_length)
 
     def save(self, path: str | Path) -> None:
-        """Write a tokenizer.json, which the tokenizers library and transformers read too; a file there is replaced."""
+        """Write a tokenizer.json, which the tokenizers library and transformers also read; replaces an older file."""
         path = expanded(path)
         with writing(path), new_file(path) as unfinished:
             unfinished.write_text(vocabulary.to_json(self.tokens, self.merges, self.context_length), encoding="utf-8")
@@ -158,26 +162,24 @@ class Tokenizer:
     def __call__(
         self, texts: str | Iterable[str], *, truncate: bool = False, pad_to: int | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Turn texts into ids: SOT, the text's, EOT, then zeros.
+        """Convert texts to ids: SOT, the text's ids, EOT, then zeros.
 
         Args:
-            texts: N texts, or a single one. An empty text is SOT and EOT.
-            truncate: cut a text that is too long, EOT last, instead of raising.
-            pad_to: L; by default the longest text's. Texts longer than it are too long.
+            texts: N texts, or a single one. An empty text gives SOT and EOT.
+            truncate: truncate a text that is too long, with EOT as its last id, instead of raising an error.
+            pad_to: L; by default the length of the longest text. Longer texts are too long.
         Returns:
             tokens: int32 (N, L).
-            lengths: int64 (N,), ids of each text from SOT to the first EOT, where CLIP pools it.
+            lengths: int64 (N,), number of ids of each text from SOT to the first EOT, where CLIP pools it.
         Raises:
             TextError: a text is not a str, or is longer than pad_to or the context.
-            ConfigError: pad_to does not lie between 2 and context_length.
+            ConfigError: pad_to is not between 2 and context_length.
         Source: CLIP paper, section 2.4.
         """
         texts = [texts] if isinstance(texts, str) else list(_checked(texts))
         limit = self.context_length if pad_to is None else pad_to
         if not 2 <= limit <= self.context_length:
-            raise ConfigError(
-                f"pad_to is {pad_to}; it must lie between 2 and the context length, {self.context_length}"
-            )
+            raise ConfigError(f"pad_to is {pad_to}; it must be between 2 and the context length, {self.context_length}")
         ids, lengths = self._ids(texts)
         long = np.flatnonzero(lengths > limit)
         if long.size:
@@ -191,7 +193,7 @@ class Tokenizer:
         tokens[:, :1] = self.sot
         tokens[:, 1:][np.arange(1, width) < lengths[:, None]] = ids
         tokens[np.arange(len(texts)), lengths - 1] = self.eot
-        if (ids == self.eot).any():  # a text has one of its own
+        if (ids == self.eot).any():  # a text contains an EOT
             lengths = (tokens == self.eot).argmax(axis=1) + 1
         return torch.from_numpy(tokens), torch.from_numpy(lengths)
 
@@ -200,12 +202,12 @@ class Tokenizer:
         return self._ids(list(_checked([text])))[0][:-1].tolist()
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of ids, lower-cased, a space after each piece; SOT is left out, and reading ends at the first EOT.
+        """The text of ids, in lower case, with a space after each word; SOT is omitted, and decoding ends at EOT.
 
         Raises:
             TextError: an id is outside the vocabulary.
         """
-        found = []
+        pieces = []
         for id in map(int, ids):
             if id == self.eot:
                 break
@@ -213,13 +215,14 @@ class Tokenizer:
                 raise TextError(f"id {id} is outside the vocabulary of {len(self.tokens)} tokens")
             if id != self.sot:
                 token = self.tokens[id]
-                found.append(text_cleaning.to_bytes(token.removesuffix(SUFFIX)) + b" " * token.endswith(SUFFIX))
-        return b"".join(found).decode(errors="replace").strip()
+                pieces.append(text_cleaning.to_bytes(token.removesuffix(SUFFIX)) + b" " * token.endswith(SUFFIX))
+        return b"".join(pieces).decode(errors="replace").strip()
 
     def _ids(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """The ids of all texts in a row, int32, a placeholder after each text; and their number with SOT and EOT.
+        """The int32 ids of all texts, concatenated with a placeholder after each text; and each text's length.
 
-        All texts are split as one and all words looked up in one call: only `clean` runs as Python, once per text.
+        The lengths include SOT and EOT. All texts are split together and all words are looked up in one call, so that
+        only `clean` runs in Python once per text.
         """
         text = "".join([f"{text_cleaning.clean(text)} {_END_OF_TEXT} " for text in texts])
         words = text.lower().split()
@@ -242,5 +245,5 @@ def _too_long(text: str, index: int, count: int, length: int, limit: int) -> Tex
     shown = text if len(text) <= 60 else text[:57] + "..."
     return TextError(
         f"text {index} of {count} has {length} tokens with start and end, the limit is {limit}: {shown!r}; "
-        "shorten it, or pass truncate=True to cut it"
+        "shorten it, or pass truncate=True"
     )

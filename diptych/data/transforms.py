@@ -1,7 +1,7 @@
-"""From decoded pictures to pixels: the evaluation's resize and crop, training's augmentation, and the normalisation.
+"""From decoded images to model inputs: resize and crop for evaluation, augmentation for training, and normalization.
 
-Pixels stay uint8 until they reach the device; `normalise` runs there. The evaluation's pixels equal those of OpenAI's
-code and of torchvision's `Resize` and `CenterCrop` bit for bit.
+Pixels stay uint8 until they are on the device; `normalise` runs there. Evaluation pixels are bit-identical to those of
+OpenAI's code and of torchvision's `Resize` and `CenterCrop`.
 """
 
 import dataclasses
@@ -30,8 +30,8 @@ _INTERPOLATIONS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resamp
 _RESIZES = ("shortest", "shortest_floor", "squash")
 _CROPS = ("random_square", "centre")
 _MAX_IMAGE_SIZE = 4096
-# A strip of 700,000 x 1 pixels, resized as others are before their crop, would have 35 billion. Beyond this ratio of
-# its sides only the part that the crop keeps is resized, which rounds differently here and there.
+# A strip of 700,000 x 1 pixels would have 35 billion pixels after the usual resize. Beyond this aspect ratio, only the
+# part that the crop keeps is resized, which rounds some pixels differently.
 _MAX_ASPECT = 100
 
 
@@ -43,7 +43,7 @@ def _to_dict(config: Any) -> dict[str, Any]:
 def _from_dict(kind: type, values: Mapping[str, Any]) -> Any:
     known = {field.name for field in dataclasses.fields(kind)}
     if unknown := sorted(set(values) - known):
-        raise ConfigError(f"{kind.__name__}: unknown keys {unknown}; the known ones are {sorted(known)}")
+        raise ConfigError(f"{kind.__name__}: unknown keys {unknown}; the known keys are {sorted(known)}")
     return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
 
 
@@ -58,17 +58,17 @@ def _is_number(value: object, low: float, high: float) -> bool:
 
 @dataclasses.dataclass(frozen=True)
 class Preprocessing:
-    """How a picture becomes a model's input; it travels with the weights.
+    """How an image becomes a model's input; stored with the weights.
 
     Attributes:
         image_size: R, pixels.
-        mean: per RGB channel, of pixels in [0, 1].
-        std: per RGB channel, of pixels in [0, 1].
+        mean: mean per RGB channel, for pixels in [0, 1].
+        std: standard deviation per RGB channel, for pixels in [0, 1].
         interpolation: "bicubic" or "bilinear", both with antialiasing.
-        resize: "shortest" resizes the short side to R and crops the centre, half a pixel rounded to even as torchvision
-            does; "shortest_floor" rounds it down as transformers does; "squash" resizes both sides to R.
+        resize: "shortest" resizes the short side to R and crops the center, rounding half pixels to even as torchvision
+            does; "shortest_floor" rounds them down as transformers does; "squash" resizes both sides to R.
     Raises:
-        ConfigError: a value is unknown or absurd.
+        ConfigError: a value is unknown or out of range.
     """
 
     image_size: int = 224
@@ -89,29 +89,30 @@ class Preprocessing:
         _check_choice("Preprocessing", "resize", self.resize, _RESIZES)
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as JSON can hold them."""
+        """The fields as values that JSON can represent."""
         return _to_dict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Preprocessing":
-        """The inverse of to_dict; ConfigError on unknown keys and on absurd values."""
+        """The inverse of to_dict; ConfigError for unknown keys and invalid values."""
         return _from_dict(cls, values)
 
 
 @dataclasses.dataclass(frozen=True)
 class Augmentation:
-    """What training changes at random in a picture. The default is the paper's only augmentation.
+    """Random changes of an image in training. The default is the paper's only augmentation.
 
     Attributes:
-        crop: "random_square" takes the square crop at a random place, "centre" always in the middle.
-        rescale: range of the crop's share of the largest square's area, e.g. (0.5, 1.0); (1, 1) keeps the scale.
-        flip: probability of mirroring left and right; captions with "left", "right" or written words then lie.
+        crop: "random_square" takes the square crop at a random position, "centre" always in the center.
+        rescale: range of the crop's area as a fraction of the largest square's area, e.g. (0.5, 1.0); (1, 1) keeps the
+            scale.
+        flip: probability of a left-right flip; captions with "left", "right" or written words are then wrong.
         colour: strength s of jitter: brightness, contrast and saturation are scaled by factors from 1 - s to 1 + s.
         blur: probability of a Gaussian blur with a radius of 0.1 to 2 pixels.
-        low_resolution: probability of halving the resolution and scaling back, for the sake of small pictures.
+        low_resolution: probability of halving the resolution and scaling back; it helps on small images.
     Raises:
-        ConfigError: a value is unknown or out of its range.
-    Source: CLIP paper, section 2.3: pictures are resized, and a square is cut out at random; nothing else is changed.
+        ConfigError: a value is unknown or out of range.
+    Source: CLIP paper, section 2.3: images are resized, and a random square is cropped; there is no other augmentation.
     """
 
     crop: str = "random_square"
@@ -133,21 +134,21 @@ class Augmentation:
                 raise ConfigError(f"Augmentation.{name} is {getattr(self, name)!r}; it must be a number from 0 to 1")
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields as JSON can hold them."""
+        """The fields as values that JSON can represent."""
         return _to_dict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Augmentation":
-        """The inverse of to_dict; ConfigError on unknown keys and on absurd values."""
+        """The inverse of to_dict; ConfigError for unknown keys and invalid values."""
         return _from_dict(cls, values)
 
     @property
     def distorts(self) -> bool:
-        """Whether pixels are changed after the crop."""
+        """Whether pixels change after the crop."""
         return any((self.flip, self.colour, self.blur, self.low_resolution))
 
     def decoding_target(self, image_size: int) -> int:
-        """Short side, in pixels, that a picture needs so that its smallest crop still has image_size pixels."""
+        """The short side, in pixels, at which an image's smallest crop still has image_size pixels."""
         return math.ceil(image_size / math.sqrt(self.rescale[0]))
 
 
@@ -157,29 +158,29 @@ def _to_tensor(pixels: np.ndarray) -> torch.Tensor:
 
 
 def _resized_size(width: int, height: int, short: int) -> tuple[int, int]:
-    """Size after the short side became `short`; the long side is cut to a whole pixel, as torchvision does."""
+    """The size after resizing the short side to `short`; the long side is rounded down, as torchvision does."""
     if width <= height:
         return short, int(short * height / width)
     return int(short * width / height), short
 
 
 def _centre_crop(width: int, height: int, preprocessing: Preprocessing) -> tuple[int, int]:
-    """(left, top) of the square in the middle; Python's round, to even, is torchvision's."""
+    """(left, top) of the center square; like torchvision, Python's `round` rounds half to even."""
     half: Callable[[float], int] = math.floor if preprocessing.resize == "shortest_floor" else round
     return half((width - preprocessing.image_size) / 2), half((height - preprocessing.image_size) / 2)
 
 
-def _strip_pixels(picture: Image.Image, preprocessing: Preprocessing) -> Image.Image:
-    """Resize and centre crop of a long strip, from that part of it alone which the crop keeps."""
+def _strip_pixels(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
+    """Resize and center-crop a long strip, using only the part of it that the crop keeps."""
     size, filter = preprocessing.image_size, _INTERPOLATIONS[preprocessing.interpolation]
-    width, height = _resized_size(*picture.size, size)
+    width, height = _resized_size(*image.size, size)
     left, top = _centre_crop(width, height, preprocessing)
-    across, down = picture.width / width, picture.height / height
-    # With the pixels around it that the filter reaches, at most 2 of the coarser side's; Pillow takes a box as float32.
+    across, down = image.width / width, image.height / height
+    # Plus the surrounding pixels that the filter uses, at most 2 of the coarser side's; Pillow stores a box as float32.
     reach = math.ceil(2 * max(across, down, 1)) + 1
     first_x, first_y = max(0, int(left * across) - reach), max(0, int(top * down) - reach)
     end_x, end_y = math.ceil((left + size) * across) + reach, math.ceil((top + size) * down) + reach
-    part = picture.crop((first_x, first_y, min(picture.width, end_x), min(picture.height, end_y)))
+    part = image.crop((first_x, first_y, min(image.width, end_x), min(image.height, end_y)))
     box = (
         left * across - first_x,
         top * down - first_y,
@@ -190,32 +191,32 @@ def _strip_pixels(picture: Image.Image, preprocessing: Preprocessing) -> Image.I
 
 
 @picture_errors()
-def evaluation_pixels(picture: Image.Image, preprocessing: Preprocessing) -> torch.Tensor:
-    """Resize the short side to R and crop the centre, as OpenAI's and open_clip's evaluation does.
+def evaluation_pixels(image: Image.Image, preprocessing: Preprocessing) -> torch.Tensor:
+    """Resize the short side to R and crop the center, as OpenAI's and open_clip's evaluation do.
 
     Args:
-        picture: RGB, of any size; see decode_image.
+        image: RGB, of any size; see decode_image.
         preprocessing: R, the interpolation and the resize rule.
     Returns:
         uint8 (3, R, R).
     Raises:
-        ImageError: memory does not suffice.
+        ImageError: there is not enough memory.
     """
     size, filter = preprocessing.image_size, _INTERPOLATIONS[preprocessing.interpolation]
     if preprocessing.resize == "squash":
-        return _to_tensor(np.asarray(picture.resize((size, size), filter)))
-    if max(picture.size) > _MAX_ASPECT * min(picture.size):
-        return _to_tensor(np.asarray(_strip_pixels(picture, preprocessing)))
-    if min(picture.size) != size:
-        picture = picture.resize(_resized_size(*picture.size, size), filter)
-    left, top = _centre_crop(*picture.size, preprocessing)
-    if picture.size != (size, size):
-        picture = picture.crop((left, top, left + size, top + size))
-    return _to_tensor(np.asarray(picture))
+        return _to_tensor(np.asarray(image.resize((size, size), filter)))
+    if max(image.size) > _MAX_ASPECT * min(image.size):
+        return _to_tensor(np.asarray(_strip_pixels(image, preprocessing)))
+    if min(image.size) != size:
+        image = image.resize(_resized_size(*image.size, size), filter)
+    left, top = _centre_crop(*image.size, preprocessing)
+    if image.size != (size, size):
+        image = image.crop((left, top, left + size, top + size))
+    return _to_tensor(np.asarray(image))
 
 
 def _square(width: int, height: int, augmentation: Augmentation, rng: np.random.Generator) -> tuple[int, int, int, int]:
-    """The square (left, top, right, bottom) that becomes the input, in whole pixels of the picture."""
+    """The square (left, top, right, bottom) to crop, in whole pixels of the image."""
     low, high = augmentation.rescale
     side = short = min(width, height)
     if low < 1:
@@ -226,55 +227,55 @@ def _square(width: int, height: int, augmentation: Augmentation, rng: np.random.
     return left, top, left + side, top + side
 
 
-def _resize(picture: Image.Image, size: int, interpolation: str) -> np.ndarray:
-    """RGB picture -> uint8 (size, size, 3), antialiased.
+def _resize(image: Image.Image, size: int, interpolation: str) -> np.ndarray:
+    """RGB image -> uint8 (size, size, 3), antialiased.
 
-    torch's kernel for bytes rounds differently from Pillow's here and there by 1 of 255, and is 6 times as fast.
+    torch's uint8 kernel is 6 times as fast as Pillow's; some values differ by 1 of 255 because of rounding.
     """
-    pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None]
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
     resized = torch.nn.functional.interpolate(pixels, size=(size, size), mode=interpolation, antialias=True)
     return resized[0].permute(1, 2, 0).numpy()
 
 
-def _distort(picture: Image.Image, augmentation: Augmentation, rng: np.random.Generator) -> Image.Image:
-    """Flip, colour jitter, blur and loss of resolution, each drawn from rng only if it is on."""
+def _distort(image: Image.Image, augmentation: Augmentation, rng: np.random.Generator) -> Image.Image:
+    """Flip, color jitter, blur and loss of resolution; each one draws from rng only if it is enabled."""
     if augmentation.flip and rng.random() < augmentation.flip:
-        picture = ImageOps.mirror(picture)
+        image = ImageOps.mirror(image)
     if augmentation.colour:
         for enhance in (ImageEnhance.Brightness, ImageEnhance.Contrast, ImageEnhance.Color):
-            picture = enhance(picture).enhance(1 + augmentation.colour * (2 * rng.random() - 1))
+            image = enhance(image).enhance(1 + augmentation.colour * (2 * rng.random() - 1))
     if augmentation.blur and rng.random() < augmentation.blur:
-        picture = picture.filter(ImageFilter.GaussianBlur(0.1 + 1.9 * rng.random()))
+        image = image.filter(ImageFilter.GaussianBlur(0.1 + 1.9 * rng.random()))
     if augmentation.low_resolution and rng.random() < augmentation.low_resolution:
-        picture = picture.reduce(2).resize(picture.size, Image.Resampling.BICUBIC)
-    return picture
+        image = image.reduce(2).resize(image.size, Image.Resampling.BICUBIC)
+    return image
 
 
 @picture_errors()
 def training_pixels(
-    picture: Image.Image, preprocessing: Preprocessing, augmentation: Augmentation, rng: np.random.Generator
+    image: Image.Image, preprocessing: Preprocessing, augmentation: Augmentation, rng: np.random.Generator
 ) -> torch.Tensor:
-    """Resize and crop a square at random, then distort as the augmentation says.
+    """Crop a random square and resize it, then distort it according to the augmentation.
 
     Args:
-        picture: RGB, of any size; see decode_image.
+        image: RGB, of any size; see decode_image.
         preprocessing: R, the interpolation and the resize rule.
-        augmentation: what changes at random.
+        augmentation: the random changes.
         rng: the only source of randomness.
     Returns:
         uint8 (3, R, R).
     Raises:
-        ImageError: memory does not suffice.
+        ImageError: there is not enough memory.
     """
     size = preprocessing.image_size
     if preprocessing.resize != "squash" or augmentation.rescale[0] < 1:
-        square = _square(*picture.size, augmentation, rng)
-        if square != (0, 0, *picture.size):
-            picture = picture.crop(square)
-    if picture.size == (size, size):
-        pixels = np.asarray(picture)
+        square = _square(*image.size, augmentation, rng)
+        if square != (0, 0, *image.size):
+            image = image.crop(square)
+    if image.size == (size, size):
+        pixels = np.asarray(image)
     else:
-        pixels = _resize(picture, size, preprocessing.interpolation)
+        pixels = _resize(image, size, preprocessing.interpolation)
     if augmentation.distorts:
         pixels = np.asarray(_distort(Image.fromarray(pixels), augmentation, rng))
     return _to_tensor(pixels)
@@ -286,7 +287,7 @@ def normalise(images: torch.Tensor, preprocessing: Preprocessing, dtype: torch.d
     Args:
         images: uint8 (N, 3, R, R).
         preprocessing: mean and std.
-        dtype: of the result; the arithmetic is float32 in any case.
+        dtype: dtype of the result; the arithmetic is always float32.
     Returns:
         float (N, 3, R, R), (images / 255 - mean) / std.
     """
@@ -294,5 +295,5 @@ def normalise(images: torch.Tensor, preprocessing: Preprocessing, dtype: torch.d
         torch.tensor(values, dtype=torch.float32, device=images.device).view(3, 1, 1)
         for values in (preprocessing.mean, preprocessing.std)
     )
-    # In this order, because torchvision's ToTensor and Normalize round in this order.
+    # Same order of operations as torchvision's ToTensor and Normalize, so that rounding is the same.
     return images.to(torch.float32).div_(255).sub_(mean).div_(std).to(dtype)

@@ -1,4 +1,4 @@
-"""Vocabularies in CLIP's form: learnt from texts, read from OpenAI's merges, kept in a tokenizer.json."""
+"""Vocabularies in CLIP's form: learned from texts, read from OpenAI's merges, stored in a tokenizer.json."""
 
 import gzip
 import json
@@ -27,19 +27,19 @@ Merges = list[tuple[str, str]]
 
 
 def from_merges(merges: Iterable[tuple[str, str]]) -> list[str]:
-    """The vocabulary that merges make, in the order of ids: bytes, bytes that end a word, merged tokens, SOT, EOT."""
+    """The vocabulary of the merges, in id order: bytes, bytes that end a word, merged tokens, SOT, EOT."""
     return list(dict.fromkeys([*BYTE_TOKENS, *(first + second for first, second in merges), SOT, EOT]))
 
 
 def check(tokens: Sequence[str], merges: Iterable[tuple[str, str]], where: str) -> None:
-    """Raise DataError unless tokens and merges fit together and have CLIP's form."""
+    """Raise DataError unless tokens and merges are consistent and have CLIP's form."""
     known = set(tokens)
     if len(known) != len(tokens):
         raise DataError(f"{where}: a token has two ids")
     missing = [token for token in (*BYTE_TOKENS, SOT, EOT) if token not in known]
     if missing:
         raise DataError(
-            f"{where}: not a byte-level BPE in CLIP's form: {missing[0]!r} and {len(missing) - 1} more lack"
+            f"{where}: not a byte-level BPE in CLIP's form: {missing[0]!r} and {len(missing) - 1} more are missing"
         )
     if odd := set("".join(tokens)) - set(ALPHABET):
         raise DataError(f"{where}: not a byte-level BPE in CLIP's form: a token has the character {min(odd)!a}")
@@ -53,10 +53,10 @@ def check(tokens: Sequence[str], merges: Iterable[tuple[str, str]], where: str) 
 
 
 def learn(texts: Iterable[str], vocab_size: int) -> Merges:
-    """Learn merges from clean, lower-cased texts; at most vocab_size - 514, fewer where no further pair occurs twice.
+    """Learn merges from clean, lower-cased texts: vocab_size - 514 of them, or fewer if no further pair occurs twice.
 
     Raises:
-        ConfigError: vocab_size leaves no room for bytes and special tokens, or is absurd.
+        ConfigError: vocab_size leaves no room for bytes and special tokens, or is too large.
     """
     if not SMALLEST <= vocab_size <= LARGEST:
         raise ConfigError(
@@ -79,7 +79,7 @@ def learn(texts: Iterable[str], vocab_size: int) -> Merges:
 
 
 def read_openai_merges(path: Path) -> Merges:
-    """Read bpe_simple_vocab_16e6.txt.gz: a heading, then one merge per line, of which CLIP uses the first 48,894."""
+    """Read bpe_simple_vocab_16e6.txt.gz: a header, then one merge per line; CLIP uses the first 48,894."""
     try:
         with gzip.open(path) as file:
             text = file.read(_MAX_FILE_BYTES + 1)
@@ -94,7 +94,7 @@ def read_openai_merges(path: Path) -> Merges:
 
 
 def _pairs(lines: Iterable[str], path: Path, kind: str) -> Merges:
-    """One merge a line; empty lines are passed over."""
+    """Parse one merge per line; empty lines are skipped."""
     pairs = [line.split() for line in lines if line.strip()]
     if not pairs or any(len(pair) != 2 for pair in pairs):
         raise DataError(f"{path}: not {kind}: a line is not a pair of tokens")
@@ -104,7 +104,7 @@ def _pairs(lines: Iterable[str], path: Path, kind: str) -> Merges:
 def read_vocab_and_merges(vocab: Path, merges: Path) -> tuple[list[str], Merges]:
     """Read the vocab.json and merges.txt of a Hugging Face CLIP without tokenizer.json.
 
-    An added_tokens.json beside them adds to the vocabulary, as in transformers.
+    An added_tokens.json in the same folder extends the vocabulary, as in transformers.
 
     Raises:
         DataError: a file is missing, damaged, too large, or not of CLIP's form.
@@ -143,19 +143,19 @@ def _read_object(path: Path) -> dict[str, Any]:
 
 
 def _by_id(ids: Mapping[str, Any], path: Path) -> list[str]:
-    """The tokens in the order of their ids, which must be 0, 1, 2, ..."""
+    """The tokens in id order; the ids must be 0, 1, 2, ..."""
     if not all(type(id) is int for id in ids.values()) or sorted(ids.values()) != list(range(len(ids))):
         raise DataError(f"{path}: the {len(ids)} tokens do not have the ids 0 to {len(ids) - 1}")
     return sorted(ids, key=ids.__getitem__)
 
 
 def read_json(path: Path) -> tuple[list[str], Merges, int | None]:
-    """Read a tokenizer.json of CLIP's form: ours, or that of a Hugging Face CLIP.
+    """Read a tokenizer.json of CLIP's form, written by Diptych or part of a Hugging Face CLIP.
 
     Returns:
-        the tokens in the order of ids, the merges, and the context length where the file tells one.
+        the tokens in id order, the merges, and the context length if the file has one.
     Raises:
-        DataError: the file is missing, damaged, too large, or holds another kind of tokenizer.
+        DataError: the file is missing, damaged, too large, or contains another kind of tokenizer.
     """
     content = _read_object(path)
     try:
@@ -182,9 +182,9 @@ def read_json(path: Path) -> tuple[list[str], Merges, int | None]:
 
 
 def to_json(tokens: Sequence[str], merges: Iterable[tuple[str, str]], context_length: int) -> str:
-    """The tokenizer.json that gives the same ids in the tokenizers library and in transformers.
+    """The content of a tokenizer.json for the tokenizers library and transformers.
 
-    They are the same for clean lower-case text: neither has the repair of mojibake and entities.
+    There it gives the same ids for clean lower-case text; these libraries do not repair mojibake or resolve entities.
     """
     ids = {token: id for id, token in enumerate(tokens)}
     model = models.BPE(vocab=ids, merges=list(merges), end_of_word_suffix=SUFFIX, unk_token=EOT)

@@ -1,8 +1,8 @@
-"""Decoding chunks of raw samples, in worker processes or inline, with the same result.
+"""Decodes chunks of raw samples, in worker processes or inline, with the same result.
 
 Workers are forked on Linux: they start in milliseconds, need no `if __name__ == "__main__"` in the caller's script, and
-are started before the loader's own thread. All they do is decode and tokenise on one thread, so no lock or thread pool
-that the fork left behind is touched. How they are run is in processes.py.
+start before the loader's own thread. They only decode and tokenize on one thread, so they do not touch locks or thread
+pools that are unusable after a fork. processes.py runs them.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 class Tokenize(Protocol):
-    """diptych.data.tokenizer.Tokenizer, as far as the loader needs it."""
+    """The part of diptych.data.tokenizer.Tokenizer that the loader needs."""
 
     def __call__(self, texts: list[str], *, truncate: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
         """Texts -> (tokens int32 (N, L), lengths int64 (N,))."""
@@ -31,15 +31,16 @@ class Tokenize(Protocol):
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class DecodedChunk:
-    """What a worker made of a chunk.
+    """A decoded chunk.
 
     Attributes:
-        images: uint8 (n, 3, R, R), of the samples that could be used.
+        images: uint8 (n, 3, R, R), the images of the good samples.
         keys: n sample keys.
-        broken: the samples that could not be used.
-        tokens: int32 (n, L), zero-padded; empty in evaluation. An array travels in the message, not in shared memory.
+        broken: the broken samples.
+        tokens: int32 (n, L), zero-padded; empty in evaluation. An array, because it is sent in the message and not in
+            shared memory.
         lengths: int64 (n,); empty in evaluation.
-        rows: int64 (n,), places of the used samples in the chunk.
+        rows: int64 (n,), indices of the good samples in the chunk.
     """
 
     images: torch.Tensor
@@ -51,11 +52,11 @@ class DecodedChunk:
 
 
 class Decoder(Protocol):
-    """What turns a chunk into pixels."""
+    """Turns a chunk into pixels."""
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """The model's."""
+        """The model's preprocessing."""
 
     def __call__(self, chunk: Chunk, begin: Callable[[int], None] = ...) -> DecodedChunk:
         """Decode a chunk; `begin(index)` is called before each of its items, and with NO_ITEM at the end."""
@@ -66,9 +67,9 @@ def _nothing(_: int) -> None:
 
 
 class TrainingDecoder:
-    """Chunk -> augmented pixels and the tokens of one caption per picture.
+    """Chunk -> augmented pixels and the tokens of one caption per image.
 
-    The draws of a sample depend on seed, epoch, lane and its place in the lane's epoch alone.
+    A sample's random draws depend only on seed, epoch, lane and its index in the lane's epoch.
     """
 
     def __init__(
@@ -80,11 +81,11 @@ class TrainingDecoder:
 
     def __call__(self, chunk: Chunk, begin: Callable[[int], None] = _nothing) -> DecodedChunk:
         def decode(place: int, sample: Sample) -> tuple[torch.Tensor, str]:
-            # Philox is counter-based: each sample has its own stretch of one stream, cheaper than a seeding of its own.
+            # Philox is counter-based: each sample gets its own section of one stream, cheaper than seeding a generator.
             rng = np.random.Generator(np.random.Philox(key=[self.seed, chunk.epoch], counter=[0, place, chunk.lane, 0]))
             caption = _draw_caption(sample, rng)
-            picture = decode_image(sample.image, target=self.target)
-            return training_pixels(picture, self.preprocessing, self.augmentation, rng), caption
+            image = decode_image(sample.image, target=self.target)
+            return training_pixels(image, self.preprocessing, self.augmentation, rng), caption
 
         images, keys, captions, broken = _decode_each(chunk, self.preprocessing.image_size, decode, begin)
         if not keys:
@@ -101,7 +102,7 @@ def _draw_caption(sample: Sample, rng: np.random.Generator) -> str:
 
 
 class EvaluationDecoder:
-    """Chunk -> the evaluation's pixels."""
+    """Chunk -> pixels with the evaluation's preprocessing."""
 
     def __init__(self, preprocessing: Preprocessing) -> None:
         self.preprocessing = preprocessing
@@ -117,7 +118,7 @@ class EvaluationDecoder:
 def _decode_each(
     chunk: Chunk, size: int, decode: Callable[[int, Sample], tuple[torch.Tensor, T]], begin: Callable[[int], None]
 ) -> tuple[torch.Tensor, tuple[str, ...], list[T], tuple[Broken, ...]]:
-    """Images, keys and what else `decode` gives of the good samples; the broken ones."""
+    """Images, keys and the second results of `decode` for the good samples; and the broken samples."""
     images = torch.empty((len(chunk.items), 3, size, size), dtype=torch.uint8)
     keys: list[str] = []
     others: list[T] = []
@@ -143,17 +144,17 @@ def decode_chunks(
 ) -> Generator[DecodedChunk]:
     """Decode chunks in order, `ahead` of them in the workers at a time; inline with num_workers=0.
 
-    A sample whose decoder crashes or never returns is broken like others, where workers decode. Closing it ends the
+    With workers, a sample whose decoder crashes or never returns is broken like others. Closing the generator ends the
     workers and closes `chunks`.
 
     Args:
-        chunks: of at most chunk_size items.
-        decoder: what workers do.
-        num_workers: processes.
-        ahead: chunks that they have at a time.
-        chunk_size: see `chunks`.
+        chunks: chunks of at most chunk_size items.
+        decoder: decodes one chunk.
+        num_workers: number of processes.
+        ahead: number of chunks that the workers have at a time.
+        chunk_size: maximum number of items in a chunk.
     Raises:
-        WorkerError: a worker died of something else than a sample.
+        WorkerError: a worker died for another reason than a sample.
     """
     with contextlib.closing(chunks):
         if num_workers == 0:
@@ -171,7 +172,7 @@ def decode_chunks(
 
 
 def _until_failure(chunks: Iterator[Chunk], failures: list[Exception]) -> Iterator[Chunk]:
-    """The chunks before the source fails; the error waits until they are decoded, as it does without workers."""
+    """Yield chunks until the source fails; the error is kept until they are decoded, as without workers."""
     try:
         yield from chunks
     except Exception as error:
@@ -188,7 +189,7 @@ def _without(chunk: Chunk, index: int, reason: str) -> Chunk:
 
 @dataclasses.dataclass(frozen=True)
 class _Work:
-    """A decoder as processes run it: pixels travel apart from the rest."""
+    """A decoder in the form that processes.py needs: pixels are returned separately from the rest."""
 
     decoder: Decoder
 

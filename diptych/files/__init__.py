@@ -1,4 +1,4 @@
-"""Files: paths, reading what others made, writing whole or not at all, and one writer at a time."""
+"""Files: paths, reading input files, atomic writing, and locks for files that several processes append to."""
 
 from diptych.files.digests import check_digest, new_digest, read_or_none
 from diptych.files.locks import locked

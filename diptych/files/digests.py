@@ -1,4 +1,4 @@
-"""Files that were kept from an earlier run: read where they are whole, and computed again where they are broken."""
+"""Cached files of an earlier run: read if they are intact, computed again if they are broken."""
 
 import hashlib
 import logging
@@ -15,12 +15,12 @@ _BLOCK = 1 << 20
 
 
 def read_or_none(path: Path, read: Callable[[Path], T], what: str) -> T | None:
-    """What `read` finds there; None where nothing is, or, with a notice, where it is broken.
+    """What `read` returns for the path; None if nothing is there, or, with a warning, if it is broken.
 
     Args:
         path: file or folder.
-        read: raises anything at all where it cannot be used. It checks sizes before it allocates.
-        what: "the kept probe", for the notice.
+        read: may raise any exception for a broken file. It checks sizes before it allocates memory.
+        what: a name for the warning, such as "the kept probe".
     """
     if not os.path.lexists(path):
         return None
@@ -32,15 +32,16 @@ def read_or_none(path: Path, read: Callable[[Path], T], what: str) -> T | None:
 
 
 def new_digest() -> hashlib.blake2b:
-    """Of what is written; its 32 bytes stand at a file's end."""
+    """A digest to update with a file's content; its 32 bytes are written at the end of the file."""
     return hashlib.blake2b(digest_size=_DIGEST_BYTES)
 
 
 def check_digest(path: Path, num_bytes: int) -> Path:
-    """Refuse a file that is not so many bytes and their digest; returns its path.
+    """Check that a file consists of `num_bytes` bytes and their digest; return its path.
 
     Raises:
-        ValueError, OSError: it is not, or cannot be read.
+        ValueError: the size or the digest is wrong.
+        OSError: the file cannot be read.
     """
     size = path.stat().st_size
     if size != num_bytes + _DIGEST_BYTES:

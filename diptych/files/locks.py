@@ -1,4 +1,4 @@
-"""One writer at a time: a file that several processes append to."""
+"""A lock for a file that several processes append to: one writer at a time."""
 
 import contextlib
 import errno
@@ -13,20 +13,20 @@ from diptych.errors import DataError
 from diptych.files.paths import replaceable
 
 _PATIENCE = 60.0  # seconds; a row is written in milliseconds
-# What systems say of a file that they cannot lock at all: some network disks.
+# The errors of file systems that do not support locks, such as some network disks.
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL}
 
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[IO[bytes]]:
-    """The file, opened to be read and appended to without a buffer; made if it is missing, and this process's alone.
+    """The file, locked for this process and opened unbuffered to read and append; created if it is missing.
 
-    It stays the file of that name: where another process has put a new one in its place, that one is waited for. A
-    disk that knows no locks is used without.
+    If another process replaces the file while this one waits, the new file is locked instead. On a disk that does not
+    support locks, the file is used without one.
 
     Raises:
-        OSError: it cannot be opened, or is no regular file.
-        DataError: another process holds it for a minute.
+        OSError: the file cannot be opened, or is not a regular file.
+        DataError: another process holds the lock for a minute.
     """
     deadline = time.monotonic() + _PATIENCE
     path = replaceable(path)
@@ -56,7 +56,7 @@ def _is_named(file: IO[bytes], path: Path) -> bool:
 if sys.platform == "win32":
     import msvcrt
 
-    _FAR = 2**62  # a byte that no file has: the others stay readable
+    _FAR = 2**62  # locks a byte beyond the end of any file, so that the content stays readable
 
     def _lock(file: IO[bytes]) -> bool:
         file.seek(_FAR)
@@ -75,7 +75,7 @@ else:
     import fcntl
 
     def _lock(file: IO[bytes]) -> bool:
-        """Of the opened file, not of the process: it holds between threads too. False where another has it."""
+        """Lock the open file, not the process, so that it also works between threads. False if another holds it."""
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -86,4 +86,4 @@ else:
         return True
 
     def _unlock(file: IO[bytes]) -> None:
-        """Closing the file does it."""
+        """Closing the file releases the lock."""

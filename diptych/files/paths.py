@@ -1,4 +1,4 @@
-"""Names of files: those that begin with ~, those that lead nowhere, and those that UTF-8 cannot hold."""
+"""File names: expansion of ~, broken links, and names that are not valid UTF-8."""
 
 import errno
 import os
@@ -10,23 +10,23 @@ from diptych.errors import InputError
 
 
 def expanded(path: str | Path) -> Path:
-    """The path with ~ or ~user at its beginning replaced by that user's home folder, as a shell does it.
+    """The path with a leading ~ or ~user replaced by that user's home folder, as a shell does.
 
-    A file of the working folder whose own name begins with ~ is meant where there is no such user, and after "./".
+    A leading ~ is part of the file's name if it follows "./", or if there is no such user but a file of that name.
 
     Raises:
-        InputError: nobody knows the user, or where the home folder is; or it is neither a text nor a Path.
+        InputError: the user or the home folder is unknown; or the path is neither a str nor a Path.
     """
     text = os.fspath(path) if isinstance(path, str | os.PathLike) else path
     if not isinstance(text, str):
-        raise InputError(f"a file or folder is named by a text or a Path, not by {shown(path)}")
+        raise InputError(f"a file or folder is named by a str or a Path, not by {shown(path)}")
     if text.startswith("./~"):
-        return Path.cwd() / text  # a Path forgets the "./", and would be expanded the next time
+        return Path.cwd() / text  # a Path drops the "./" and would be expanded at the next call
     if not text.startswith("~"):
         return Path(path)
     try:
         whole = os.path.expanduser(text)  # noqa: PTH111  (Path.expanduser says "could not determine home directory")
-    except ValueError:  # a user's name with NUL in it, or no text at all
+    except ValueError:  # a NUL in the user's name, or text that cannot be encoded
         whole = text
     if not whole.startswith("~"):
         return Path(whole)
@@ -38,7 +38,7 @@ def expanded(path: str | Path) -> Path:
 
 
 def shown(value: object) -> str:
-    """A value that has the wrong type, for a message: None, 5 (int), a Model."""
+    """A value of the wrong type, described for a message: None, 5 (int), a Model."""
     if value is None or isinstance(value, type):
         return repr(value)
     kind = type(value).__name__
@@ -47,35 +47,35 @@ def shown(value: object) -> str:
 
 
 def cache_folder() -> Path | None:
-    """Where programs keep what they can make again: $XDG_CACHE_HOME or ~/.cache; None for a user without a home."""
+    """The user's cache folder: $XDG_CACHE_HOME or ~/.cache; None for a user without a home folder."""
     if named := os.environ.get("XDG_CACHE_HOME"):
         return expanded(named)
     try:
         return Path.home() / ".cache"
-    except RuntimeError:  # in a container, of a user who is not in /etc/passwd
+    except RuntimeError:  # a user who is not in /etc/passwd, in a container
         return None
 
 
 def absence(path: Path) -> str:
-    """Why there is no file to read at a path, in words: nothing has that name, or what has it is no regular file."""
+    """A description of why no file can be read at a path: nothing has that name, or it is not a regular file."""
     try:
         mode = path.stat().st_mode
     except (OSError, ValueError):  # ValueError: NUL in the name
         return f"{path} is a link that leads nowhere" if is_there(path) else f"{path.parent} lacks {path.name}"
     kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
-    return f"{path} is no regular file but {kinds.get(stat.S_IFMT(mode), 'a device')}"
+    return f"{path} is not a regular file but {kinds.get(stat.S_IFMT(mode), 'a device')}"
 
 
 def is_there(path: Path) -> bool:
-    """Whether anything has that name: a file, a folder, a pipe, a device, or a link, wherever it leads."""
+    """Whether anything has that name: a file, a folder, a pipe, a device, or a link, also a broken one."""
     return os.path.lexists(path)
 
 
 def replaceable(path: Path) -> Path:
-    """The file in whose place a new one is put: where a link leads, so that the link stays one.
+    """The path that a new file replaces: for a link its target, so that the link stays a link.
 
     Raises:
-        OSError: a device or a pipe is there. As root, `--out /dev/null` would put a file in its place.
+        OSError: the path is a device or a pipe. As root, `--out /dev/null` would replace the device with a file.
     """
     real = Path(os.path.realpath(path))
     if real.exists() and not (real.is_file() or real.is_dir()):
@@ -84,7 +84,7 @@ def replaceable(path: Path) -> Path:
 
 
 def size_of(path: Path) -> int | None:
-    """The bytes of a file; None where there is none, or none can be called so (too long a name, NUL in it)."""
+    """A file's size in bytes; None if there is no file, or the name is invalid (too long, or contains NUL)."""
     try:
         return path.stat().st_size
     except (OSError, ValueError):
@@ -92,5 +92,5 @@ def size_of(path: Path) -> int | None:
 
 
 def utf8(text: str) -> str:
-    """The text, with what UTF-8 has not (halves of surrogate pairs, in names of files) in backslash form."""
+    """The text, with backslash escapes for what UTF-8 cannot encode (lone surrogates in file names)."""
     return text.encode("utf-8", "backslashreplace").decode()

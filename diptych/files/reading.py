@@ -1,4 +1,4 @@
-"""Reading files that others made: no pipes, no devices, and nothing that stands in for a file that was not fetched."""
+"""Reading input files: refuses pipes and devices, and detects placeholders such as Git LFS pointers and web pages."""
 
 import errno
 import io
@@ -12,12 +12,12 @@ from diptych.errors import DataError
 
 
 def open_regular(path: Path) -> io.BufferedReader:
-    """A regular file, to be read. A named pipe or a device is refused: reading it may wait, or go on, for ever.
+    """Open a regular file for reading. A named pipe or a device is refused: reading it might never end.
 
     Raises:
-        OSError: there is no such file, it is not regular, or it cannot be read.
+        OSError: the file is missing, is not a regular file, or cannot be read.
     """
-    # O_NONBLOCK: opening a named pipe must not wait for a writer.
+    # O_NONBLOCK: opening a named pipe must not block until there is a writer.
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -29,34 +29,34 @@ def open_regular(path: Path) -> io.BufferedReader:
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """The object that a JSON file of Diptych's own holds.
+    """The object in a JSON file that Diptych wrote.
 
     Raises:
-        DataError: it cannot be read, or is damaged.
+        DataError: the file cannot be read, or is damaged.
     """
     try:
         content = json.loads(path.read_bytes())
         if not isinstance(content, dict):
-            raise ValueError(f"it holds no object but {type(content).__name__}")
+            raise ValueError(f"it contains {type(content).__name__}, not an object")
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} is damaged: {error}; put back a copy, or begin anew in another folder") from error
+        raise DataError(f"{path} is damaged: {error}; restore a copy, or start again in another folder") from error
     return content
 
 
 _LFS = b"version https://git-lfs.github.com/spec/"
 _PAGES = {b"<!doctype html": "a web page (HTML)", b"<html": "a web page (HTML)", b"<head": "a web page (HTML)"}
-HEAD = 512  # bytes that tell a stand-in
+HEAD = 512  # bytes that are enough to recognize a placeholder
 
 
 def stand_in(head: bytes, size: int, wanted: str = "file") -> str:
-    """What lies in the place of a file that was never fetched, and what to do; "" where it may be the file itself.
+    """What a placeholder is and what to do, for a file that was never downloaded; "" if it may be the file itself.
 
     Args:
         head: the first HEAD bytes.
-        size: of what is there, in bytes.
-        wanted: what it should be: "weights", "image", ...
+        size: size on disk, in bytes.
+        wanted: what the file should be: "weights", "image", ...
     """
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if head.startswith(_LFS):
@@ -70,7 +70,7 @@ def stand_in(head: bytes, size: int, wanted: str = "file") -> str:
 
 
 def stand_in_at(path: Path, wanted: str = "file") -> str:
-    """The same of a file on disk; "" where it cannot be read."""
+    """`stand_in` for a file on disk; "" if it cannot be read."""
     try:
         with open_regular(path) as file:
             return stand_in(file.read(HEAD), path.stat().st_size, wanted)

@@ -1,7 +1,7 @@
-"""Files and folders that are whole or not there, whenever the process that writes them is killed.
+"""Atomic writing: a file or folder is complete or absent, even if the process that writes it is killed.
 
-What is not finished has a hidden name with the process in it, so that others can remove it once that process is dead:
-a process that is killed removes nothing, and the unfinished vectors of a large set are gigabytes.
+An unfinished file has a hidden name that contains the process id. A killed process cannot delete it, and the
+unfinished vectors of a large set take gigabytes; so a later process deletes it once its writer is dead.
 """
 
 import contextlib
@@ -26,32 +26,32 @@ _numbers = itertools.count()
 
 @contextlib.contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Within, a file is written; what the disk refuses (full, read-only, a name too long) is an error that names it.
+    """Turn an OSError inside the block (full disk, read-only disk, name too long) into an error that names the file.
 
     Raises:
-        DataError: names the file, the reason and what to do.
+        DataError: the file cannot be written; the message gives the file, the reason and what to do.
     """
     try:
         yield
     except OSError as error:
         raise DataError(
             f"cannot write {path}: {error.strerror or error}; free some space or choose another folder, "
-            "then repeat the command: what is measured and saved stays"
+            "then repeat the command: results that are already saved are kept"
         ) from error
 
 
 @contextlib.contextmanager
 def new_file(path: Path, *, durable: bool = False) -> Iterator[Path]:
-    """Write a file that is complete or not there; of several processes that write one, the last one's stays.
+    """Write a file atomically; if several processes write the same file, the last one wins.
 
     Args:
-        path: the file; where it is a link, what it links to is replaced.
-        durable: it also survives a power cut, which takes a moment longer.
+        path: the file; if it is a link, the link's target is replaced.
+        durable: the file also survives a power failure, which takes slightly longer.
     Yields:
-        The hidden path to write to, which gets the name at the end of the block. After an error it is removed, and
-        what has the name stays as it was.
+        The hidden path to write to. It is renamed to `path` at the end of the block. After an error it is deleted, and
+        an older file at `path` is unchanged.
     Raises:
-        OSError: it cannot be written (a full disk), or a folder or a device has the name.
+        OSError: the file cannot be written (a full disk), or `path` is a folder or a device.
     """
     path = replaceable(path)
     unfinished = path.with_name(unfinished_name(path.name))
@@ -63,12 +63,12 @@ def new_file(path: Path, *, durable: bool = False) -> Iterator[Path]:
         if durable:
             sync_folder(path.parent)
     finally:
-        with contextlib.suppress(OSError):  # of two errors, the first says more
+        with contextlib.suppress(OSError):  # of two errors, the first is more informative
             unfinished.unlink()
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file of the cache; its folder is made if it is missing, and a folder of its name is renamed NAME.old.
+    """Write a cache file; its folder is created if it is missing, and a folder of its name is renamed to NAME.old.
 
     Raises:
         OSError: as for new_file.
@@ -82,18 +82,18 @@ def write_whole(path: Path, content: bytes) -> None:
 
 @contextlib.contextmanager
 def new_folder(path: Path, *, replace: bool = False, stays: Callable[[], bool] | None = None) -> Iterator[Path]:
-    """Write a folder that is complete or not there.
+    """Write a folder atomically.
 
     Args:
-        path: the folder; the one around it is made if it is missing.
-        replace: put it in the place of an older one, which lies at `old_place(path)` for a moment: after a kill
-            between the two renames it is there.
-        stays: asked where something has the name at the end, whether that is a whole one of another process and stays;
-            otherwise it is removed.
+        path: the folder; its parent is created if it is missing.
+        replace: replace an older folder. It is renamed to `old_place(path)` for a moment, and stays there if the
+            process is killed between the two renames.
+        stays: called if `path` exists at the end; returns whether it is a complete folder of another process, which
+            is kept. Otherwise it is deleted.
     Yields:
-        A hidden folder to write into, which gets the name at the end of the block. After an error it is removed.
+        A hidden folder to write into. It is renamed to `path` at the end of the block, and deleted after an error.
     Raises:
-        OSError: it cannot be written, or something has the name and neither `replace` nor `stays` is given.
+        OSError: the folder cannot be written, or `path` exists and neither `replace` nor `stays` is given.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_unfinished(path.parent)
@@ -110,7 +110,7 @@ def new_folder(path: Path, *, replace: bool = False, stays: Callable[[], bool] |
             unfinished.rename(path)
     finally:
         if replace and old.exists() and not path.exists():
-            with contextlib.suppress(OSError):  # it can still be read there
+            with contextlib.suppress(OSError):  # the old folder can still be read at its temporary path
                 old.rename(path)
         shutil.rmtree(unfinished, ignore_errors=True)
         if replace and path.exists():
@@ -118,7 +118,7 @@ def new_folder(path: Path, *, replace: bool = False, stays: Callable[[], bool] |
 
 
 def old_place(path: Path) -> Path:
-    """Where a folder lies while a new one takes its place."""
+    """The temporary path of a folder while a new one replaces it."""
     return path.with_name(f".{path.name}.old")
 
 
@@ -129,24 +129,24 @@ def _put(unfinished: Path, path: Path, stays: Callable[[], bool]) -> None:
         remove(path)
     try:
         unfinished.replace(path)
-    except OSError:  # another process was faster by a moment
+    except OSError:  # another process was faster
         if not stays():
             raise
 
 
 def unfinished_name(name: str) -> str:
-    """A hidden name under which this process writes what will be called `name`; another one at each call."""
+    """A hidden name for this process's unfinished file `name`; different at each call."""
     return f".{name}.{os.getpid()}@{_HOST}.{next(_numbers)}"
 
 
 def remove_unfinished(folder: Path, *, of_living: bool = False) -> None:
-    """Delete the unfinished files and folders of dead processes of this machine; a log message names each.
+    """Delete the unfinished files and folders of this machine's dead processes; a log message names each.
 
-    Those of living processes stay, and so do those of other machines, of which nobody here knows whether they live: a
-    folder may lie on a disk that several machines share.
+    Those of live processes are kept. So are those of other machines, which may share the disk: whether their processes
+    are alive cannot be checked from here.
 
     Args:
-        of_living: delete those, too: the caller has locked the folder, so that no other process writes there.
+        of_living: also delete those; the caller holds a lock on the folder, so that no other process writes there.
     """
     for path in sorted(folder.iterdir()):
         match = _NAME.fullmatch(path.name)
@@ -158,10 +158,10 @@ def remove_unfinished(folder: Path, *, of_living: bool = False) -> None:
 
 
 def remove(path: Path) -> None:
-    """Delete a file, a link or a folder with all that is in it, if it is there.
+    """Delete a file, a link or a folder with its content, if it exists.
 
     Raises:
-        OSError: it cannot be deleted.
+        OSError: the path cannot be deleted.
     """
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
@@ -170,7 +170,7 @@ def remove(path: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in a folder survive a power cut, where the file system can."""
+    """Make the names in a folder survive a power failure, if the file system supports it."""
     with contextlib.suppress(OSError):
         _sync(folder)
 
@@ -184,13 +184,13 @@ def _sync(path: Path) -> None:
 
 
 def _lives(process: int) -> bool:
-    """Whether a process of this number runs; True where that cannot be known."""
-    if process == 0 or sys.platform == "win32":  # Windows cannot be asked: signal 0 is Ctrl+C
+    """Whether a process with this id is running; True if that cannot be determined."""
+    if process == 0 or sys.platform == "win32":  # Windows has no such check: signal 0 is Ctrl+C
         return True
     try:
         os.kill(process, 0)
     except ProcessLookupError:
         return False
-    except (OSError, OverflowError):  # another user's process, or no number of a process
+    except (OSError, OverflowError):  # another user's process, or not a valid process id
         return True
     return True

@@ -109,12 +109,12 @@ def test_json_lines_row_by_row(tmp_path):
     items = read(write(tmp_path / "a.jsonl", "\n".join(lines)))
     reasons = [item.texts if isinstance(item, Sample) else item.reason for item in items]
     assert reasons[:2] == [("a dog",), ("a cat", "one more")] and "cannot read" in reasons[2]
-    assert reasons[3] == "line 5 is no JSON object" and reasons[4].startswith("line 6 is no JSON: ")
+    assert reasons[3] == "line 5 is not a JSON object" and reasons[4].startswith("line 6 is not JSON: ")
     assert reasons[5:] == [
         "no caption",
-        "no picture: the path is empty",
-        "no picture: the path is empty",
-        "its caption holds half a surrogate pair",
+        "no image: the path is empty",
+        "no image: the path is empty",
+        "its caption contains half a surrogate pair",
         "no caption",
     ]
 

@@ -42,8 +42,8 @@ def test_every_kind_of_input(tmp_path):
         (b"", "0 bytes"),
         (b"no picture at all", "header"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "header"),
-        (3, "int is no picture"),
-        (None, "NoneType is no picture"),
+        (3, "int is not an image"),
+        (None, "NoneType is not an image"),
         ("missing.jpg", "missing.jpg: there is no such file"),
         (np.zeros((4, 4, 3)), "float64"),
         (np.zeros((4, 4, 2), np.uint8), r"\(4, 4, 2\)"),
@@ -144,7 +144,7 @@ def test_floats_go_to_1_or_to_255_and_resampling_may_leave_some_outside(low, hig
     [
         (np.linspace(0, 65535, 64, dtype=np.float32), "floating-point numbers from 0 to 65535"),
         (np.linspace(-1, 1, 64, dtype=np.float32), "floating-point numbers from -1 to 1"),
-        (np.arange(64, dtype=np.int32), "32-bit whole numbers"),
+        (np.arange(64, dtype=np.int32), "32-bit integers"),
     ],
 )
 def test_numbers_whose_white_nobody_knows_are_refused(values, says):
@@ -155,7 +155,7 @@ def test_numbers_whose_white_nobody_knows_are_refused(values, says):
 
 def test_an_empty_file_is_called_so(tmp_path):
     (tmp_path / "a.jpg").touch()
-    with pytest.raises(ImageError, match=r"a\.jpg: the picture is empty \(0 bytes\)"):
+    with pytest.raises(ImageError, match=r"a\.jpg: the image is empty \(0 bytes\)"):
         decode_image(tmp_path / "a.jpg")
 
 

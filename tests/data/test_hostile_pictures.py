@@ -61,7 +61,7 @@ def test_no_pixels(size):
 def test_scans_are_counted_before_anything_is_decoded():
     bomb = jpeg_of_scans(1500)
     assert count_scans(bomb) == 1500 and count_scans(jpeg_of_scans(12, side=32)) == 12
-    with pytest.raises(ImageError, match="16000000 pixels in more than 100 scans"):
+    with pytest.raises(ImageError, match="16000000 pixels has more than 100 scans"):
         decode_image(bomb)
     assert decode_image(jpeg_of_scans(100, side=64)).size == (64, 64)
 
@@ -94,7 +94,7 @@ def test_an_unusual_maximum_gives_pillows_values(magic, maximum):
         ours = decode_netpbm(opened)
     with Image.open(io.BytesIO(data)) as opened:
         assert ours.mode == opened.mode and np.array_equal(np.asarray(ours), np.asarray(opened))
-    with pytest.raises(ImageError, match="cut off"):
+    with pytest.raises(ImageError, match="truncated"):
         decode_image(data[:-1])
 
 
@@ -115,7 +115,7 @@ def test_the_clock_runs_for_files_too(tmp_path, monkeypatch):
     path.write_bytes(plain_netpbm(3_000_000))
     with pytest.raises(ImageError, match=r"a\.ppm: .*more than 0\.1 seconds"):
         decode_image(path)
-    with pytest.raises(ImageError, match="no regular file"):
+    with pytest.raises(ImageError, match="not a regular file"):
         decode_image("/dev/zero")
 
 
@@ -124,7 +124,7 @@ def test_the_clock_runs_for_files_too(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("error", [MemoryError(), OverflowError("x"), RecursionError("x"), SystemError("x")])
 def test_whatever_goes_wrong_over_a_picture_is_its_error(error):
-    with pytest.raises(ImageError, match="the picture cannot be used"), picture_errors():
+    with pytest.raises(ImageError, match="the image cannot be used"), picture_errors():
         raise error
     with pytest.raises(TypeError), picture_errors():
         raise TypeError("our own mistake")
@@ -150,4 +150,4 @@ def test_a_strip_that_cannot_be_turned_is_broken():
         Shards([[Sample("long", strip(100_000, 1), (), 0), make([1]).contents[0][0]]]), "rotation", 3
     )
     broken, turned = source.read(0)
-    assert "too long a strip" in broken.reason and turned.image.shape == (10, 14, 3)
+    assert "is too long to be rotated" in broken.reason and turned.image.shape == (10, 14, 3)

@@ -192,7 +192,7 @@ def test_states_that_do_not_belong_together(tokenizer):
     loaders[0].load_state_dict(first)  # a rank's own state will do for that rank
     with pytest.raises(ConfigError, match="2 of 4 lanes"):
         merge_states([first])
-    with pytest.raises(ConfigError, match="came twice"):
+    with pytest.raises(ConfigError, match="occur twice"):
         merge_states([first, first])
     next(iter(loaders[1]))
     with pytest.raises(ConfigError, match="num_seen"):
@@ -208,7 +208,7 @@ def test_impossible_numbers_of_ranks(tokenizer):
 
     with pytest.raises(ConfigError, match=r"16 processes need at least 16 lanes.* 8: set loader.lanes to 16 or a"):
         make_loader(32, 16, lanes=8)
-    with pytest.raises(ConfigError, match=r"3 processes need .* are 2: the data has 2 shards: write it into more"):
+    with pytest.raises(ConfigError, match=r"3 processes need .* are 2: the data has 2 shards: write it as more shards"):
         make_loader(2, 3, lanes=8)
     with pytest.raises(ConfigError, match=r"set loader.lanes to 3 or a multiple; the data has 2 shards"):
         make_loader(2, 3, lanes=1)

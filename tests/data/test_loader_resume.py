@@ -229,7 +229,7 @@ def test_a_state_that_does_not_belong_is_refused(tokenizer):
     others = [
         (
             Loader(make([9, 1, 1], fingerprint="other"), tokenizer, PREPROCESSING, config()),
-            "pairs are not those that the run began with: the names or sizes",
+            "pairs are not those that the run started with: the names or sizes",
         ),
         (Loader(make([9]), tokenizer, Preprocessing(16), config()), "preprocessing"),
         (Loader(make([9]), tokenizer, PREPROCESSING, config(), AUGMENTATION), "augmentation"),

@@ -107,7 +107,7 @@ CASES = {
     captions_by_language: r"1 x no caption: it is an object with en, de, not text(?s:.*)it is a list with a number",
     a_pointer_of_git_lfs: r"it is a Git LFS pointer of N bytes, not the shard.* of 123,456 bytes: run git lfs pull",
     all_paths_wrong: r"2 x cannot read its file: No such file or directory \(e\.g\. a\.csv/0: .*nowhere/a\.png",
-    images_before_texts: r"3 x no picture .*repack it with tar --sort=name[^\n]*$",
+    images_before_texts: r"3 x no image .*repack it with tar --sort=name[^\n]*$",
     duplicates: r"7 x N images share a key: two members are named a\.jpg",
     dots: r"2 x N images share the key dog: a key ends at the first dot",
     nothing_in_it: r"1 x empty shard",
@@ -139,9 +139,9 @@ FILES = {
     "d.csv": ("<!DOCTYPE html><html>\n", r"it is a web page \(HTML\) of 22 bytes, not the table"),
     "e.csv": (POINTER, "a Git LFS pointer.* of 123,456 bytes: run git lfs pull"),
     "f.parquet": (POINTER, "a Git LFS pointer.* of 123,456 bytes"),
-    "g.json": ("[]", r"of no format known here: write one object a line.*call it \.jsonl"),
-    "h.zip": ("PK", "of no format known here: unpack it"),
-    "i.png": ("", "of no format known here: it is one image; name its folder"),
+    "g.json": ("[]", r"has an unknown format: write one object per line.*rename it to \.jsonl"),
+    "h.zip": ("PK", "has an unknown format: unpack it"),
+    "i.png": ("", "has an unknown format: it is one image; name its folder"),
 }
 
 

@@ -71,15 +71,15 @@ def test_rows_that_cannot_be_used(tmp_path):
     reasons = ["its caption is not UTF-8 (byte 3)", "empty caption", "no caption", "larger than"]
     assert all(reason in item.reason for item, reason in zip(items[1:], reasons, strict=True))
     items = read(write(tmp_path / "b.parquet", {"image": [b"", None, PICTURES[0]], "text": ["a"] * 3}))
-    assert [item.reason for item in items[:2]] == ["no picture: its bytes are empty"] * 2
+    assert [item.reason for item in items[:2]] == ["no image: its bytes are empty"] * 2
 
 
 @pytest.mark.parametrize(
     ("columns", "reason"),
     [
-        ({"url": ["http://x"], "text": ["a"]}, "no column of encoded pictures .* img2dataset"),
-        ({"image": [3], "text": ["a"]}, "no column of encoded pictures .*image is of type int64"),
-        ({"image": pa.array([{"path": "x"}]), "text": ["a"]}, "no column of encoded pictures"),
+        ({"url": ["http://x"], "text": ["a"]}, "no column of encoded images .* img2dataset"),
+        ({"image": [3], "text": ["a"]}, "no column of encoded images .*image is of type int64"),
+        ({"image": pa.array([{"path": "x"}]), "text": ["a"]}, "no column of encoded images"),
         ({"image": [b"x"], "words": ["a"]}, "no text column"),
         ({"image": [b"x"], "text": [1]}, "no text column; text is of type int64.*--caption-column NAME"),
         ({"image": [b"x"], "caption": pa.array([{"raw": "a"}])}, "caption is of type struct<raw: string>"),

@@ -89,9 +89,9 @@ def test_neither_caption_nor_label_is_broken_and_one_of_them_will_do():
 
 
 def test_what_was_found_instead_is_listed_up_to_eight():
-    assert reason() == "no picture (found nothing)"
+    assert reason() == "no image (found nothing)"
     many = {f"{'e' * 50}{number}": b"" for number in range(9)}
-    assert reason(**many) == f"no picture (found {', '.join(['.' + 'e' * 39] * 8)})"
+    assert reason(**many) == f"no image (found {', '.join(['.' + 'e' * 39] * 8)})"
 
 
 def test_text_that_is_no_text_is_broken():
@@ -99,7 +99,7 @@ def test_text_that_is_no_text_is_broken():
     assert reason(jpg=b"x", json=b"{\xff") == "its .json is not UTF-8 (byte 1)"
     assert reason(jpg=b"x", json=b"{").startswith("its .json cannot be parsed")
     assert reason(jpg=b"x", json=b"[" * 100_000).startswith("its .json cannot be parsed")
-    assert reason(jpg=b"x", json=b"[]") == "its .json is no object"
+    assert reason(jpg=b"x", json=b"[]") == "its .json is not an object"
 
 
 # ------------------------------------------------------------------ limits
@@ -111,11 +111,11 @@ def test_limits_on_texts_and_pictures():
     assert made(jpg=b"x", txt=whole).texts == (whole.decode(),)
     for name in ("txt", "json", "cls"):
         assert reason(jpg=b"x", **{name: whole + b"a"}) == f"its .{name} is larger than 1024 KiB"
-    assert reason(jpg=b"", txt=b"a") == "an empty picture"
+    assert reason(jpg=b"", txt=b"a") == "an empty image"
     assert made(jpg=b"x", txt=b"a").image == b"x"
     picture = bytes(MAX_IMAGE_BYTES)
     assert made(jpg=picture, txt=b"a").image is picture
-    assert reason(jpg=picture + b"x", txt=b"a") == "its picture is larger than 64 MiB"
+    assert reason(jpg=picture + b"x", txt=b"a") == "its image is larger than 64 MiB"
 
 
 # ------------------------------------------------------------------ labels
@@ -154,7 +154,7 @@ def test_an_array_of_pixels_is_the_picture(array, version):
 
 @pytest.mark.parametrize("array", [PIXELS.astype(np.int16), PIXELS[0], PIXELS[..., :2], np.zeros((4, 4, 4), np.uint8)])
 def test_another_array_is_no_picture(array):
-    assert reason(npy=npy(array), txt=b"a") == "no picture (found .npy, .txt)"
+    assert reason(npy=npy(array), txt=b"a") == "no image (found .npy, .txt)"
 
 
 @pytest.mark.parametrize("array", [np.array(7), np.array([7], np.uint8), np.array([[7]], np.int64)])
@@ -174,9 +174,9 @@ def test_arrays_that_lie_about_their_size_are_not_believed():
     sound = npy(PIXELS)
     for lie in (sound[:-1], sound + b"\0", sound.replace(b"(2, 4, 3)", b"(9, 4, 3)"), b"", b"\x93NUMPY"):
         assert reason(npy=lie, txt=b"a").startswith("its .npy cannot be read: ")
-    assert reason(npy=sound + b"\0", txt=b"a").endswith("its size is not what its header says")
+    assert reason(npy=sound + b"\0", txt=b"a").endswith("its size does not match its header")
     hollow = np.empty((0,), object)  # no byte of content, but pickles all the same
-    assert reason(npy=npy(hollow), txt=b"a") == "its .npy cannot be read: its size is not what its header says"
+    assert reason(npy=npy(hollow), txt=b"a") == "its .npy cannot be read: its size does not match its header"
 
 
 # ------------------------------------------------------------------ files

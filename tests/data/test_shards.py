@@ -167,19 +167,19 @@ def test_a_source_travels_to_workers_and_has_a_fingerprint(tmp_path):
 @pytest.mark.parametrize(
     ("files", "reason"),
     [
-        ({"txt": "a"}, "no picture (found .txt)"),
+        ({"txt": "a"}, "no image (found .txt)"),
         ({"png": PNG}, "no caption (found .png)"),
         ({"png": PNG, "txt": ""}, "empty caption"),
         ({"png": PNG, "txt": " \n\t\n"}, "empty caption"),
         ({"png": PNG, "json": '{"caption": null}'}, "no caption"),
         ({"png": PNG, "json": '{"caption": "  "}'}, "empty caption"),
-        ({"png": b"", "txt": "a"}, "an empty picture"),
+        ({"png": b"", "txt": "a"}, "an empty image"),
         ({"png": PNG, "txt": b"caf\xe9"}, "its caption is not UTF-8 (byte 3)"),
         ({"png": PNG, "txt": "x" * (1 << 20) + "x"}, "its .txt is larger than 1024 KiB"),
         ({"png": PNG, "txt": "a", "json": b"\xff"}, "its .json is not UTF-8"),
         ({"png": PNG, "txt": "a", "json": "{"}, "its .json cannot be parsed"),
         ({"png": PNG, "txt": "a", "json": "[" * 100_000}, "its .json cannot be parsed"),
-        ({"png": PNG, "txt": "a", "json": "[1]"}, "its .json is no object"),
+        ({"png": PNG, "txt": "a", "json": "[1]"}, "its .json is not an object"),
         ({"png": PNG, "cls": "cat"}, "its .cls is not a class index: b'cat'"),
         ({"png": PNG, "cls": "-1"}, "its .cls is not a class index"),
         ({"png": PNG, "cls": "9" * 5000}, "its .cls is not a class index"),
@@ -237,7 +237,7 @@ def test_hostile_members_break_their_sample_alone(tmp_path):
 def test_an_empty_shard_is_one_broken(tmp_path, content):
     path = tmp_path / "7.tar"
     path.write_bytes(content)
-    assert read(path) == [Broken("7", str(path), "empty shard: it holds no samples")]
+    assert read(path) == [Broken("7", str(path), "empty shard: it has no samples")]
 
 
 @pytest.mark.parametrize("content", [b"", gzip.compress(b"")], ids=["plain", "gzip"])
@@ -255,7 +255,7 @@ def test_a_shard_cut_between_two_members_is_named_once(tmp_path, caplog):
     with caplog.at_level(logging.WARNING, "diptych"):
         assert list(source.read(0)) == list(source.read(0)) == whole[:1]
     (record,) = caplog.records
-    assert record.getMessage().startswith(f"{path} has no end-of-archive mark at byte 2048: the file is cut, or its ")
+    assert record.getMessage().startswith(f"{path} has no end-of-archive mark at byte 2048: the file is truncated, or its ")
     good, broken = TarSource((path,), strict=True).read(0)
     assert good == whole[0] and broken.rest_lost
     assert broken.reason.startswith("the rest of the shard is lost: no end-of-archive mark at byte 2048")
@@ -336,7 +336,7 @@ def test_the_same_samples_give_the_same_bytes(tmp_path):
     [
         (Sample("s", PNG), "neither a caption nor a label"),
         (Sample("s", PNG, ("  ",)), "empty caption"),
-        (Sample("s", b"GARBAGE", ("a",)), "no format known"),
+        (Sample("s", b"GARBAGE", ("a",)), "not a known format"),
         (Sample("s", np.zeros((4, 4), np.uint8), ("a",)), "not uint8 (height, width, 3)"),
         (Sample("s", PNG, ("\ud800",)), "cannot be stored"),
         (Sample("plain", PNG, ("a",)), "two samples are named plain"),
@@ -351,7 +351,7 @@ def test_samples_that_cannot_be_written(tmp_path, sample, reason):
 
 def test_existing_shards_are_not_overwritten(tmp_path):
     write_shards(samples(), tmp_path)
-    with pytest.raises(DataError, match=r"holds shards already \(0.tar"):
+    with pytest.raises(DataError, match=r"already contains shards \(0.tar"):
         write_shards(samples(), tmp_path)
 
 

@@ -75,10 +75,10 @@ def test_img2dataset_output_as_it_is(tmp_path):
         ("set/{10..13}.tar.gz", r"there is no .*12\.tar\.gz \(and 1 more of 4\)"),
         ("set/x*.tar", r"no file matches .*x\*\.tar\. Accepted"),
         ("set/{0..9999999}.tar", "more than 1000000 names"),
-        ("set/{3..2}.tar", "stands for no names"),
+        ("set/{3..2}.tar", "expands to no names"),
         ("set/{0..9999}{0..9999}.tar", "more than 1000000 names"),
         (".", "nothing to train on in .* it has the folders set: name the one"),
-        ("a.zip", r"a\.zip is of no format known here: unpack it\. Accepted"),
+        ("a.zip", r"a\.zip has an unknown format: unpack it\. Accepted"),
     ],
 )
 def test_nothing_found(folder, given, reason):

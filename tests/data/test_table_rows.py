@@ -130,7 +130,7 @@ def test_line_ends_and_byte_order_marks(images, ending, mark):
     lines = ending.join(json.dumps({"file_name": f"images/{n}.png", "text": f"a dog {n}"}) for n in range(3)).encode()
     items = read(write(images / "a.jsonl", mark + lines + b"\nnot JSON"))
     assert [item.texts[0] for item in items[:3]] == [f"a dog {n}" for n in range(3)]
-    assert len(items) == 4 and items[3].reason.startswith("line 4 is no JSON")
+    assert len(items) == 4 and items[3].reason.startswith("line 4 is not JSON")
 
 
 @pytest.mark.parametrize(
@@ -142,7 +142,7 @@ def test_line_ends_and_byte_order_marks(images, ending, mark):
         (b"file,sentence\n0.png,a\n", r"--image-column 'file'.*--caption-column 'sentence'"),
         (b"url,caption\nhttp://a/b.jpg,a\n", "img2dataset"),
         (b"", "is empty: its first line should name the columns"),
-        (b"filepath,caption\n0.png," + b"x" * (1 << 20), "line of over 1024 KiB"),
+        (b"filepath,caption\n0.png," + b"x" * (1 << 20), "line of more than 1024 KiB"),
     ],
 )
 def test_tables_that_cannot_be_read(tmp_path, content, says):
@@ -174,7 +174,7 @@ def test_quotes_open_all_over_end_soon(tmp_path, monkeypatch):
     """Each line leaves a quotation mark open, whatever came before: reading again must not take quadratic time."""
     monkeypatch.setattr(table_rows, "MAX_REREAD", 1 << 20)
     path = write(tmp_path / "a.csv", "filepath,caption\n" + '",x"y,"\n' * 30_000)
-    with pytest.raises(DataError, match="left open all over"):
+    with pytest.raises(DataError, match="many unclosed quotation marks"):
         open_source(path)
 
 

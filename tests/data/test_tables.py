@@ -106,7 +106,7 @@ def test_rows_that_cannot_be_used(folder):
         "its caption is not UTF-8 (byte 3)",
         "empty caption",
         "cannot read " + str(folder / "pictures" / "none.png") + ": No such file or directory",
-        "no picture: the path is empty",
+        "no image: the path is empty",
         "not a regular file",
         "not a regular file",
         "not a regular file",
@@ -126,7 +126,7 @@ def test_rows_that_cannot_be_used(folder):
         ("filepath,words\n", "no column of captions .*--caption-column NAME"),
         ("url,caption\n", "img2dataset"),
         ("path,text\n".encode("utf-16"), "is UTF-16"),
-        ("path,text\n" + "x" * (2 << 20), "a line of over 1024 KiB at byte 10"),
+        ("path,text\n" + "x" * (2 << 20), "a line of more than 1024 KiB at byte 10"),
     ],
 )
 def test_files_that_are_no_tables(folder, content, reason):
@@ -139,7 +139,7 @@ def test_files_that_are_no_tables(folder, content, reason):
 )
 def test_a_first_line_that_is_no_object_is_named(folder, line):
     """Pairs in a list are none, though Python makes a dict of them."""
-    with pytest.raises(DataError, match=r"the first line of .*a\.jsonl is no JSON object"):
+    with pytest.raises(DataError, match=r"the first line of .*a\.jsonl is not a JSON object"):
         open_source(write(folder / "a.jsonl", f"{line}\n"))
 
 

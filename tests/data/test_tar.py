@@ -160,7 +160,7 @@ def test_archives_one_behind_the_other_are_read_to_the_end(tmp_path, pack):
 def test_a_cut_between_a_long_name_and_its_member_is_damage(tmp_path):
     content = tar_of([("a", b"1"), ("n" * 300, b"2")])
     members, error = read(tmp_path, content[: 1024 + 1024])
-    assert members == [Member("a", b"1")] and "cut off at byte 2048" in str(error)
+    assert members == [Member("a", b"1")] and "truncated at byte 2048" in str(error)
     assert not isinstance(error, MissingEndError)
 
 
@@ -179,7 +179,7 @@ def test_names_that_leave_the_archive_are_refused(tmp_path, name):
         (tarfile.CHRTYPE, "device"),
         (tarfile.BLKTYPE, "device"),
         (tarfile.FIFOTYPE, "pipe"),
-        (b"Z", "no regular file"),
+        (b"Z", "not a regular file"),
     ],
 )
 def test_links_devices_and_strangers_are_refused(tmp_path, kind, reason):
@@ -211,7 +211,7 @@ def test_a_cut_gzip_says_so(tmp_path):
     content = tar_of([(str(n), random.Random(n).randbytes(1000)) for n in range(100)])
     packed = gzip.compress(content)
     found, error = read(tmp_path, packed[: len(packed) // 2])
-    assert 45 <= len(found) <= 55 and "gzip data cut off" in str(error)
+    assert 45 <= len(found) <= 55 and "gzip data truncated" in str(error)
     assert error.member == str(len(found)) or error.member == ""
 
 
@@ -224,7 +224,7 @@ def test_a_corrupt_gzip_says_so(tmp_path):
 
 def test_no_archive_at_all(tmp_path):
     assert "no tar header at byte 0" in str(read(tmp_path, b"<html>" * 200)[1])
-    assert "cut off at byte 100" in str(read(tmp_path, b"x" * 100)[1])
+    assert "truncated at byte 100" in str(read(tmp_path, b"x" * 100)[1])
     assert "it has no content" in str(read(tmp_path, b"")[1])
     assert read(tmp_path, bytes(1024)) == ([], None)
 

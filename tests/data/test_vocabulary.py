@@ -195,7 +195,7 @@ def bare(monkeypatch, tmp_path):
 
 
 def test_without_the_vocabulary_all_ways_to_it_are_said(bare):
-    with pytest.raises(DataError, match=r"open_clip_torch.*hf download.*beside the weights.*DIPTYCH_OPENAI_VOCABULARY"):
+    with pytest.raises(DataError, match=r"open_clip_torch.*hf download.*next to the weights.*DIPTYCH_OPENAI_VOCABULARY"):
         Tokenizer.openai()
 
 
@@ -216,7 +216,7 @@ def test_the_vocabulary_is_found_without_any_package(bare, monkeypatch):
     monkeypatch.setenv(VARIABLE, str(bare / "tokenizer.json"))
     assert Tokenizer.openai().fingerprint == truth.fingerprint
     monkeypatch.setenv(VARIABLE, str(bare / "absent"))
-    with pytest.raises(DataError, match="absent, which is no file"):
+    with pytest.raises(DataError, match="absent, which is not a file"):
         Tokenizer.openai()
 
 

@@ -37,7 +37,7 @@ def test_a_dead_worker_is_an_error_and_no_hang(tokenizer, prefetched):
     list(itertools.islice(batches, 1 + prefetched))
     time.sleep(0.2 if prefetched else 0)  # chunks lie ready whose pixels the dead worker can no longer hand over
     os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
-    with pytest.raises(DiptychError, match="a process that decodes pictures died"):
+    with pytest.raises(DiptychError, match="a process that decodes images died"):
         list(itertools.islice(batches, 100))
     assert not multiprocessing.active_children() and not reader_threads()
 

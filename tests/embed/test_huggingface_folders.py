@@ -113,11 +113,11 @@ def test_an_index_that_is_not_used_may_be_old(whole, tmp_path):
 def test_a_pipe_in_the_place_of_weights_is_not_waited_for(folder):
     (folder / "a.safetensors").unlink()
     os.mkfifo(folder / "a.safetensors")
-    with pytest.raises(WeightsError, match=r"a\.safetensors is no regular file but a named pipe"):
+    with pytest.raises(WeightsError, match=r"a\.safetensors is not a regular file but a named pipe"):
         load(f"hf:{folder}", "cpu")
     (folder / INDEX).unlink()
     (folder / "model.safetensors").symlink_to("/dev/zero")
-    with pytest.raises(WeightsError, match=r"model\.safetensors is no regular file but a device"):
+    with pytest.raises(WeightsError, match=r"model\.safetensors is not a regular file but a device"):
         load(f"hf:{folder}", "cpu")
 
 

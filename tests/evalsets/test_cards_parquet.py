@@ -221,7 +221,7 @@ def test_labels_that_are_no_indices_are_refused_in_words(tmp_path, labels):
     (tmp_path / "cifar10").mkdir()
     pq.write_table(pa.table({"image": pictures, "label": labels}), tmp_path / "cifar10/test.parquet")
     for opened in (lambda: open_card(CARDS["CIFAR10"], tmp_path), lambda: open_benchmark(tmp_path / "cifar10")):
-        with pytest.raises(DataError, match=r"its column label is of type \w+, and no class index; number the classes"):
+        with pytest.raises(DataError, match=r"its column label is of type \w+, not a class index; number the classes"):
             opened()
 
 

@@ -197,7 +197,7 @@ def test_a_run_is_not_resumed_on_other_captions_or_pictures(tmp_path, write, cha
     path = tmp_path / "data" / changed
     old = path.read_bytes()
     replace_keeping_time(path, old[::-1])
-    with pytest.raises(ConfigError, match="the pairs are not those that the run began with: the content of their"):
+    with pytest.raises(ConfigError, match="the pairs are not those that the run started with: the content of their"):
         again(config, data)
     replace_keeping_time(path, old)
     assert again(config, data) == 2

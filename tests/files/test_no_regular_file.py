@@ -101,9 +101,9 @@ def test_a_link_to_results_stays_one_and_its_target_gets_the_rows(tmp_path):
 @pytest.mark.parametrize(
     ("make", "kind"),
     [
-        (os.mkfifo, "is no regular file but a named pipe"),
-        (lambda path: path.symlink_to("/dev/zero"), "is no regular file but a device"),
-        (Path.mkdir, "is no regular file but a folder"),
+        (os.mkfifo, "is not a regular file but a named pipe"),
+        (lambda path: path.symlink_to("/dev/zero"), "is not a regular file but a device"),
+        (Path.mkdir, "is not a regular file but a folder"),
         (lambda path: path.symlink_to("nowhere"), "is a link that leads nowhere"),
     ],
     ids=["pipe", "device", "folder", "link"],
@@ -116,7 +116,7 @@ def test_a_part_of_a_model_that_is_no_regular_file_is_not_called_missing(tmp_pat
     make(path)
     with pytest.raises(WeightsError, match=f"{name} {kind}"):
         load(tmp_path / "m")
-    if kind != "is no regular file but a folder":  # which may hold a model
+    if kind != "is not a regular file but a folder":  # which may hold a model
         with pytest.raises(WeightsError, match=f"{name} {kind}; give a model folder or a weight file"):
             load(path)
     with pytest.raises(WeightsError, match=f"{name} {kind}"):
@@ -127,5 +127,5 @@ def test_a_shard_that_is_no_regular_file_is_not_called_missing(tmp_path):
     pipe(tmp_path / "a.safetensors")
     index = tmp_path / "model.safetensors.index.json"
     index.write_text('{"weight_map": {"x": "a.safetensors", "y": "b.safetensors"}}')
-    with pytest.raises(WeightsError, match=r"a\.safetensors is no regular file but a named pipe; .* lists it"):
+    with pytest.raises(WeightsError, match=r"a\.safetensors is not a regular file but a named pipe; .* lists it"):
         load(index)

@@ -51,7 +51,7 @@ def test_a_caption_that_was_changed_is_noticed(tmp_path):
     path = tmp_path / "data/007.txt"
     text = path.read_bytes()
     replace_keeping_time(path, b"X" + text[1:])
-    with pytest.raises(ConfigError, match="the pairs are not those that the run began with: the content of their"):
+    with pytest.raises(ConfigError, match="the pairs are not those that the run started with: the content of their"):
         again(config, tmp_path / "data")
     path.write_bytes(text)
     assert again(config, tmp_path / "data") == 2

@@ -1,4 +1,4 @@
-"""The embedded pairs: a seeded generator of captioned scenes (docs/playground.md)."""
+"""The built-in training pairs: a seeded generator of captioned scenes (docs/playground.md)."""
 
 from diptych.data.playground.sheet import contact_sheet
 from diptych.data.playground.source import Playground, make_sample

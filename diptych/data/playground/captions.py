@@ -1,7 +1,7 @@
-"""The grammar: what can truthfully be said of a scene, in many words and few.
+"""The caption grammar: true descriptions of a scene, long and short.
 
-A caption is a subject in a frame. The subject names some of the facts (only the colour, only the shape, all of them),
-the frame is bare or a phrase such as "a picture of ...". Synonyms are used in moderation: one word in eight.
+A caption is a subject in a frame. The subject names some of the facts (only the color, only the shape, or all of them).
+The frame is empty or a phrase such as "a picture of ...". One word in eight is replaced by its synonym, if it has one.
 """
 
 import random
@@ -50,13 +50,13 @@ GROUND_WORDS = {
 
 
 def captions(scene: Scene, rng: random.Random) -> tuple[str, ...]:
-    """Return one to three captions of a scene, different from each other and each true of it."""
+    """Return one to three different captions of a scene, all of them true."""
     write = _WRITERS[scene.kind]
     number = 1 + int(rng.random() * 3)
-    found: dict[str, None] = {}
+    texts: dict[str, None] = {}  # an ordered set
     for _ in range(number):
-        found[write(scene, rng)] = None
-    return tuple(found)
+        texts[write(scene, rng)] = None
+    return tuple(texts)
 
 
 def _single(scene: Scene, rng: random.Random) -> str:
@@ -66,7 +66,7 @@ def _single(scene: Scene, rng: random.Random) -> str:
         return f"{pick(rng, ('the', 'a'))} {_word(rng, thing.shape)} that is {_word(rng, thing.colour)}{_stop(rng)}"
     if roll < 0.10:
         return f"the {_word(rng, thing.shape)} is {_word(rng, thing.colour)}{_stop(rng)}"
-    # Nobody says just "a shape"; "a shape at the top left" is something to learn from.
+    # "a shape" alone says nothing, but "a shape at the top left" does: vague subjects occur only with a place.
     subject = with_article(_subject(rng, thing, vague=0.2 if roll < 0.34 else 0.0))
     if roll < 0.34:
         place = _place(rng, scene.position)
@@ -81,17 +81,17 @@ def _single(scene: Scene, rng: random.Random) -> str:
 def _count(scene: Scene, rng: random.Random) -> str:
     thing, count = scene.things[0], len(scene.things)
     number = NUMBERS[count] if rng.random() < 0.85 else str(count)
-    words = _subject(rng, thing, many=count > 1, sized=False, vague=0.15)
+    noun_phrase = _subject(rng, thing, many=count > 1, sized=False, vague=0.15)
     roll = rng.random()
     if count == 1:
         start = pick(rng, (number, number, "a single", "just one", "only one"))
-        subject, frames = f"{start} {words}", FRAMES
+        subject, frames = f"{start} {noun_phrase}", FRAMES
     elif roll < 0.06:
-        return f"{words}, {number} of them{_stop(rng)}"
+        return f"{noun_phrase}, {number} of them{_stop(rng)}"
     elif roll < 0.12:
-        subject, frames = f"a group of {number} {words}", FRAMES
+        subject, frames = f"a group of {number} {noun_phrase}", FRAMES
     else:
-        subject, frames = f"{number} {words}", MANY_FRAMES
+        subject, frames = f"{number} {noun_phrase}", MANY_FRAMES
     if roll > 0.82:
         subject = f"{subject} {_ground(scene, rng)}"
     return pick(rng, frames).format(subject)
@@ -102,13 +102,13 @@ def _relation(scene: Scene, rng: random.Random) -> str:
     if rng.random() < 0.5:
         first, second, relation = second, first, INVERSE[relation]
     roll = rng.random()
-    # Both sides say the same kind of facts, mostly colour and shape, as people do when they compare.
+    # Both things are described by the same kind of facts, mostly color and shape, as people do when they compare.
     describe = _names if roll < 0.6 else _shape_alone if roll < 0.8 else _colour_alone if roll < 0.9 else _rich
-    one, other = with_article(describe(rng, first)), with_article(describe(rng, second))
+    first_phrase, second_phrase = with_article(describe(rng, first)), with_article(describe(rng, second))
     if rng.random() < 0.12:
-        subject = f"{one} and {other}"
+        subject = f"{first_phrase} and {second_phrase}"
     else:
-        subject = f"{one} {pick(rng, RELATION_WORDS[relation])} {other}"
+        subject = f"{first_phrase} {pick(rng, RELATION_WORDS[relation])} {second_phrase}"
     if rng.random() < 0.08:
         subject = f"{subject} {_ground(scene, rng)}"
     return pick(rng, FRAMES).format(subject)
@@ -149,7 +149,7 @@ def _digit(scene: Scene, rng: random.Random) -> str:
 
 
 def _subject(rng: random.Random, thing: Thing, many: bool = False, sized: bool = True, vague: float = 0.0) -> str:
-    """Return a description of a thing without article: most often colour and shape, sometimes less, sometimes more."""
+    """Return a description of a thing without article: usually color and shape, sometimes less, sometimes more."""
     if rng.random() < vague:
         return _generic(rng, many)
     roll = rng.random()
@@ -180,7 +180,7 @@ def _generic(rng: random.Random, many: bool) -> str:
 
 
 def _rich(rng: random.Random, thing: Thing, many: bool = False, sized: bool = True) -> str:
-    """Return colour and shape with size, texture or both, where the thing has them."""
+    """Return color and shape with size, texture or both, if the thing has them."""
     colour, noun = _word(rng, thing.colour), _noun(rng, thing, many)
     size = f"{_word(rng, thing.size)} " if sized and thing.size and rng.random() < 0.75 else ""
     if thing.texture == "solid" or rng.random() < 0.2:
@@ -199,7 +199,7 @@ def _noun(rng: random.Random, thing: Thing, many: bool) -> str:
 
 
 def _word(rng: random.Random, word: str) -> str:
-    """Return the word, or now and then its synonym."""
+    """Return the word, or with probability SYNONYM_SHARE its synonym."""
     return SYNONYMS.get(word, word) if rng.random() < SYNONYM_SHARE else word
 
 

@@ -1,7 +1,7 @@
-"""Anti-aliased masks of everything that a scene can hold, made once and kept.
+"""Cached anti-aliased masks of everything that a scene can contain.
 
-A mask is a pair of uint16 arrays with values 0 to 256: how much of the main tone and of the second tone covers a pixel.
-Whole numbers keep the pixels the same on every machine.
+A mask consists of uint16 arrays with values 0 to 256: how much of a pixel the main tone and the second tone cover.
+Integers make the pixels identical on every machine.
 """
 
 import functools
@@ -16,11 +16,11 @@ MAX_CACHED = 8192
 
 
 class Mask(NamedTuple):
-    """Coverage in 1/256: clear + main + second = 256; second is None where there is one tone.
+    """Coverage in 1/256: clear + main + second = 256; second is None if there is only one tone.
 
     Attributes:
-        clear: uint16 (h, w, 1), how much of the background stays.
-        main, second: uint16 (h, w, 1), how much of each tone.
+        clear: uint16 (h, w, 1), share of the background.
+        main, second: uint16 (h, w, 1), share of each tone.
     """
 
     clear: np.ndarray
@@ -30,13 +30,13 @@ class Mask(NamedTuple):
 
 @functools.lru_cache(MAX_CACHED)
 def shape_mask(shape: str, diameter: int, angle: int, texture: str) -> Mask:
-    """Return the mask of a shape, `diameter` pixels across, turned by `angle` degrees."""
+    """Return the mask of a shape, `diameter` pixels across, rotated by `angle` degrees."""
     side = diameter + 4
-    picture = _draw_shape(shape, side * SUPERSAMPLING, diameter * SUPERSAMPLING / 2, math.radians(angle))
-    inside = np.asarray(picture) > 127
+    image = _draw_shape(shape, side * SUPERSAMPLING, diameter * SUPERSAMPLING / 2, math.radians(angle))
+    inside = np.asarray(image) > 127
     if texture == "solid":
         return _mask(inside, None)
-    # The main tone runs round the edge, so that a texture never eats the outline.
+    # The main tone surrounds the shape, so that a texture never breaks the outline.
     return _mask(inside, _shrink(inside, diameter) & _texture(texture, side, diameter, math.radians(angle)))
 
 
@@ -45,39 +45,39 @@ def word_mask(word: str, font_size: int, angle: int) -> Mask:
     """Return the mask of a word in Pillow's built-in font."""
     font = ImageFont.load_default(size=font_size * 4)
     left, top, right, bottom = font.getbbox(word)
-    picture = Image.new("L", (math.ceil(right - left) + 8, math.ceil(bottom - top) + 8))
-    ImageDraw.Draw(picture).text((4 - left, 4 - top), word, fill=255, font=font, stroke_width=font_size // 12)
+    image = Image.new("L", (math.ceil(right - left) + 8, math.ceil(bottom - top) + 8))
+    ImageDraw.Draw(image).text((4 - left, 4 - top), word, fill=255, font=font, stroke_width=font_size // 12)
     if angle:
-        picture = picture.rotate(angle, Image.Resampling.BICUBIC, expand=True)
-    width, height = picture.width // 4 + 2, picture.height // 4 + 2
+        image = image.rotate(angle, Image.Resampling.BICUBIC, expand=True)
+    width, height = image.width // 4 + 2, image.height // 4 + 2
     padded = Image.new("L", (width * 4, height * 4))
-    padded.paste(picture, ((padded.width - picture.width) // 2, (padded.height - picture.height) // 2))
+    padded.paste(image, ((padded.width - image.width) // 2, (padded.height - image.height) // 2))
     return _grey_mask(np.asarray(padded.reduce(4)))
 
 
 @functools.lru_cache(MAX_CACHED)
 def panel_mask(width: int, height: int) -> Mask:
     """Return the mask of a sign: a rectangle with round corners."""
-    picture = Image.new("L", (width * 4, height * 4))
+    image = Image.new("L", (width * 4, height * 4))
     box = (0, 0, width * 4 - 1, height * 4 - 1)
-    ImageDraw.Draw(picture).rounded_rectangle(box, radius=height, fill=255)
-    return _grey_mask(np.asarray(picture.reduce(4)))
+    ImageDraw.Draw(image).rounded_rectangle(box, radius=height, fill=255)
+    return _grey_mask(np.asarray(image.reduce(4)))
 
 
 @functools.lru_cache(MAX_CACHED)
 def digit_mask(index: int, side: int) -> Mask:
     """Return the mask of scikit-learn's handwritten digit number `index`, enlarged to `side` pixels."""
     ink = np.pad(np.clip(digits()[0][index] * (255 / 16), 0, 255).astype(np.uint8), 1)
-    picture = Image.fromarray(ink).resize((side, side), Image.Resampling.BICUBIC)
-    # Steeper flanks: the 8 x 8 scans would come out blurred.
-    steep = np.clip((np.asarray(picture).astype(np.int32) - 84) * 3, 0, 255)
+    image = Image.fromarray(ink).resize((side, side), Image.Resampling.BICUBIC)
+    # Increase the contrast; otherwise the enlarged 8 x 8 scans would look blurred.
+    steep = np.clip((np.asarray(image).astype(np.int32) - 84) * 3, 0, 255)
     return _grey_mask(steep)
 
 
 @functools.cache
 def digits() -> tuple[np.ndarray, np.ndarray]:
     """Return scikit-learn's handwritten digits: images float (1797, 8, 8) in 0 to 16, and their labels (1797,)."""
-    from sklearn.datasets import load_digits  # a slow import, and only this kind of scene needs it
+    from sklearn.datasets import load_digits  # a slow import that only this kind of scene needs
 
     data = load_digits()
     return data.images, data.target
@@ -85,7 +85,7 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
 
 @functools.cache
 def digit_indices(split: str) -> tuple[int, ...]:
-    """Return which digits belong to a split: test has two tenths, validation one, train the other seven."""
+    """Return the indices of a split's digits: test has two tenths, validation one tenth, train the other seven."""
     tenths = {"test": (0, 5), "validation": (3,), "train": (1, 2, 4, 6, 7, 8, 9)}[split]
     return tuple(index for index in range(len(digits()[1])) if index % 10 in tenths)
 
@@ -107,7 +107,7 @@ def pattern_map(pattern: str, variant: int, size: int) -> np.ndarray:
         )
         return np.clip(directions[variant] * 31.99, 0, 31).astype(np.uint8)
     if pattern == "noise":
-        # RandomState: its stream is frozen by NumPy's promise, that of default_rng is not.
+        # NumPy guarantees that RandomState's stream never changes; for default_rng there is no such guarantee.
         return np.random.RandomState(variant).randint(0, 32, (size, size)).astype(np.uint8)
     period, line = (6 + 2 * (variant % 4)) * size / 64, max(1, round(size / 64))
     offset = variant * period / 3
@@ -143,8 +143,8 @@ def _coverage(inside: np.ndarray) -> np.ndarray:
 
 
 def _draw_shape(shape: str, side: int, radius: float, angle: float) -> Image.Image:
-    picture = Image.new("L", (side, side))
-    draw = ImageDraw.Draw(picture)
+    image = Image.new("L", (side, side))
+    draw = ImageDraw.Draw(image)
     cosine, sine = math.cos(angle), math.sin(angle)
 
     def place(x: float, y: float) -> tuple[float, float]:
@@ -164,11 +164,11 @@ def _draw_shape(shape: str, side: int, radius: float, angle: float) -> Image.Ima
         disc(0.7, -0.16, 0.84, 0)
     else:
         draw.polygon([place(x, y) for x, y in _outline(shape)], fill=255)
-    return picture
+    return image
 
 
 def _outline(shape: str) -> list[tuple[float, float]]:
-    """Return the corners of a shape that fits about the unit circle, y downwards."""
+    """Return the corners of a shape that roughly fits the unit circle; y points down."""
     if shape == "square":
         return [(-0.86, -0.86), (0.86, -0.86), (0.86, 0.86), (-0.86, 0.86)]
     if shape == "triangle":
@@ -204,7 +204,7 @@ def _outline(shape: str) -> list[tuple[float, float]]:
 
 
 def _texture(texture: str, side: int, diameter: int, angle: float) -> np.ndarray:
-    """Return where the second tone lies: bool (side * SUPERSAMPLING,) * 2, turned with the shape."""
+    """Return where the second tone is: bool (side * SUPERSAMPLING,) * 2, rotated with the shape."""
     steps = (np.arange(side * SUPERSAMPLING, dtype=np.float32) + 0.5) / SUPERSAMPLING - side / 2
     x, y = np.meshgrid(steps, steps)
     u, v = x * math.cos(angle) + y * math.sin(angle), y * math.cos(angle) - x * math.sin(angle)

@@ -1,4 +1,4 @@
-"""From a scene to pixels: cached masks, blended in whole numbers on small patches."""
+"""From a scene to pixels: cached masks, blended with integer arithmetic on small patches."""
 
 import functools
 
@@ -8,13 +8,13 @@ from diptych.data.playground import masks
 from diptych.data.playground.scene import Background, Scene
 from diptych.data.playground.vocabulary import BACKGROUNDS, COLOURS, RGB, lightness
 
-# How far the two tones of a background pattern lie from its colour, in 1/255.
+# Distance of a background pattern's two tones from its color, in 1/255.
 PATTERN_DEPTH = {"gradient": 22, "noise": 13, "grid": 12}
 LIGHT_PANEL, DARK_PANEL = (244, 243, 238), (34, 36, 43)
 
 
 def render(scene: Scene, size: int = 64) -> np.ndarray:
-    """Return the picture of a scene, uint8 (size, size, 3); the same scene gives the same bytes everywhere."""
+    """Return the image of a scene, uint8 (size, size, 3); the same scene gives the same bytes on every machine."""
     canvas = _ground(scene.background, size)
     for thing in scene.things:
         mask = masks.shape_mask(thing.shape, round(thing.diameter * size), thing.angle, thing.texture)
@@ -34,7 +34,7 @@ def _write(canvas: np.ndarray, scene: Scene) -> None:
     x, y = scene.x, scene.y
     if scene.panel:
         height, width = height + round(size / 14), min(width + round(size / 14), size)
-        # The sign stays inside the picture, and the word in the middle of the sign.
+        # Keep the sign inside the image, and the word in the center of the sign.
         x = min(max(x, width / 2 / size), 1 - width / 2 / size)
         y = min(max(y, height / 2 / size), 1 - height / 2 / size)
         _blend(canvas, masks.panel_mask(width, height), x, y, _panel_colour(scene.ink))
@@ -52,18 +52,18 @@ def _ground(background: Background, size: int) -> np.ndarray:
 
 @functools.cache
 def _tones(index: int, pattern: str) -> np.ndarray:
-    """Return the 32 colours of a background pattern, uint8 (32, 3)."""
+    """Return the 32 colors of a background pattern, uint8 (32, 3)."""
     middle, depth = np.array(BACKGROUNDS[index][2]), PATTERN_DEPTH[pattern]
-    # White cannot get lighter, nor black darker: the range moves until it fits.
+    # White cannot get lighter, nor black darker: shift the range until it fits.
     start = np.clip(middle - depth, 0, 255 - 2 * depth)
     return (start + np.arange(32)[:, None] * (2 * depth) // 31).astype(np.uint8)
 
 
 def _blend(canvas: np.ndarray, mask: masks.Mask, x: float, y: float, colour: RGB) -> None:
-    """Lay a mask's tones on the canvas, its centre at (x, y) in fractions of the side; it is moved to stay inside."""
+    """Blend a mask's tones onto the canvas, centered at (x, y) in fractions of the side, but moved to stay inside."""
     size = canvas.shape[0]
     height, width = mask.clear.shape[:2]
-    # A word may be wider than the picture: then both are cut at the picture's border.
+    # A word may be wider than the image; it is then cut off at the image's border.
     left, top = round(x * size - width / 2), round(y * size - height / 2)
     if min(left, top) < 0 or left + width > size or top + height > size:
         left, top = min(max(left, 0), max(size - width, 0)), min(max(top, 0), max(size - height, 0))
@@ -79,7 +79,7 @@ def _blend(canvas: np.ndarray, mask: masks.Mask, x: float, y: float, colour: RGB
 
 
 def _second_tone(colour: RGB) -> RGB:
-    """Return the tone that a texture sets against its colour: lighter, or darker where the colour is light."""
+    """Return a texture's second tone: lighter than its color, or darker if the color is light."""
     red, green, blue = colour
     if 2 * red + 5 * green + blue > 8 * 180:
         return (red * 9 // 20, green * 9 // 20, blue * 9 // 20)
@@ -88,5 +88,4 @@ def _second_tone(colour: RGB) -> RGB:
 
 @functools.cache
 def _panel_colour(ink: str) -> RGB:
-
     return DARK_PANEL if lightness(COLOURS[ink]) > 60 else LIGHT_PANEL

@@ -1,6 +1,6 @@
-"""A scene: what a picture shows, drawn from a seeded stream before a pixel or a word of it exists.
+"""A scene: the content of an image, drawn from a seeded generator before it is rendered and captioned.
 
-Lengths and places are fractions of the picture's side, so that one scene can be rendered at any size.
+Lengths and positions are fractions of the image's side, so that a scene can be rendered at any size.
 """
 
 import bisect
@@ -29,14 +29,14 @@ from diptych.data.playground.vocabulary import (
 T = TypeVar("T")
 JITTER = 10
 ANGLES = (-12, -6, 0, 6, 12)
-# Diameters at 64 px: small ones are called small, large ones large, those between are called neither.
+# Diameters at 64 px. Captions call the small ones small and the large ones large; the medium ones have no size word.
 DIAMETERS = {"small": (18, 20, 22), "": (26, 28), "large": (32, 34, 36)}
 MANY_DIAMETERS = (12, 14, 16)
 TWO_DIAMETERS = (18, 20, 22, 24)
 
 
 class Thing(NamedTuple):
-    """A shape in its place: centre and diameter are fractions of the picture's side, angle is in degrees."""
+    """A shape with its position: center and diameter are fractions of the image's side, angle is in degrees."""
 
     colour: str
     shape: str
@@ -50,7 +50,7 @@ class Thing(NamedTuple):
 
 
 class Background(NamedTuple):
-    """The ground of a scene: row of BACKGROUNDS, pattern and which variant of it."""
+    """The background of a scene: row of BACKGROUNDS, pattern, and variant of the pattern."""
 
     row: int
     pattern: str
@@ -58,15 +58,15 @@ class Background(NamedTuple):
 
 
 class Scene(NamedTuple):
-    """All facts of one picture; fields that do not apply to its kind are empty.
+    """All facts of one image; fields that do not apply to its kind are empty.
 
     Attributes:
         kind: "single", "count", "relation", "word" or "digit".
-        things: its shapes; in a relation the first is `relation` the second.
-        ink: colour of the word or the digit, with its jittered value in `ink_rgb`.
-        panel: a word stands on a sign.
-        digit: 0 to 9; digit_index says which of scikit-learn's images it is.
-        x, y, extent, angle: place, height and turn of the word or the digit.
+        things: the shapes; in a relation scene the first thing is `relation` the second, e.g. left of it.
+        ink: color of the word or the digit; `ink_rgb` is its jittered value.
+        panel: whether the word is on a sign.
+        digit: 0 to 9; digit_index is the index of its image in scikit-learn's set.
+        x, y, extent, angle: position, height and rotation of the word or the digit.
     """
 
     kind: str
@@ -87,23 +87,23 @@ class Scene(NamedTuple):
 
 
 def pick(rng: random.Random, items: Sequence[T]) -> T:
-    """Return one of the items; uses random() alone, whose stream Python promises to keep."""
+    """Return one of the items; uses only random(), whose stream Python guarantees to be stable."""
     return items[int(rng.random() * len(items))]
 
 
 def draw_kind(rng: random.Random, kinds: tuple[str, ...] | None) -> str:
-    """Return the kind of the next scene: of all kinds by their weights, or of the given ones evenly."""
+    """Return the kind of the next scene: uniformly from `kinds`, or from all kinds by their weights if None."""
     if kinds is not None:
         return pick(rng, kinds)
     return KINDS[min(bisect.bisect(_CUMULATIVE, rng.random()), len(KINDS) - 1)]
 
 
 def draw_scene(rng: random.Random, kind: str, split: str) -> Scene:
-    """Draw a scene of a kind; combinations that are held out never occur."""
+    """Draw a scene of a kind; held-out combinations never occur."""
     if kind == "single":
         return single_scene(rng, *pick(rng, SEEN_PAIRS))
     if kind == "count":
-        # The number first, then the pair: every number is as frequent as every other.
+        # Draw the number first, then the pair, so that all numbers are equally frequent.
         return count_scene(rng, *pick(rng, _SEEN_OF_COUNT[int(rng.random() * len(_SEEN_OF_COUNT))]))
     if kind == "relation":
         first, second = pick(rng, SEEN_PAIRS), pick(rng, SEEN_PAIRS)
@@ -116,7 +116,7 @@ def draw_scene(rng: random.Random, kind: str, split: str) -> Scene:
 
 
 def single_scene(rng: random.Random, colour: str, shape: str) -> Scene:
-    """Draw a scene with one thing of this colour and shape, in one of nine places."""
+    """Draw a scene with one thing of this color and shape, in one of nine positions."""
     size = pick(rng, ("small", "", "large"))
     diameter = pick(rng, DIAMETERS[size]) / 64
     place = int(rng.random() * 9)
@@ -128,12 +128,12 @@ def single_scene(rng: random.Random, colour: str, shape: str) -> Scene:
 
 
 def count_scene(rng: random.Random, count: int, colour: str, shape: str) -> Scene:
-    """Draw a scene with so many things of this colour and shape, in as many cells of a 3 x 3 grid."""
+    """Draw a scene with `count` things of this color and shape, in different cells of a 3 x 3 grid."""
     cells = list(range(9))
     diameter = pick(rng, MANY_DIAMETERS) / 64
     texture = _texture(rng)
     rgb = _jitter(rng, colour)
-    # Stars reach a tenth beyond their diameter, and neighbours must not touch: one counts what one can tell apart.
+    # Stars extend a tenth beyond their diameter. Neighbors must not touch; otherwise they could not be counted.
     play = 1 / 3 - 1.12 * diameter - 0.03
     things = []
     for _ in range(count):
@@ -145,7 +145,7 @@ def count_scene(rng: random.Random, count: int, colour: str, shape: str) -> Scen
 
 
 def relation_scene(rng: random.Random, first: tuple[str, str], second: tuple[str, str], relation: str) -> Scene:
-    """Draw two things, (colour, shape) each, of which the first is `relation` the second."""
+    """Draw two things, each a (color, shape); the first one is `relation` the second, e.g. left of it."""
     shift = 0.24 * (rng.random() - 0.5)
     things = []
     for (colour, shape), side in ((first, -1), (second, 1)):
@@ -160,7 +160,7 @@ def relation_scene(rng: random.Random, first: tuple[str, str], second: tuple[str
 
 
 def word_scene(rng: random.Random, word: str) -> Scene:
-    """Draw a scene that shows a written word: the paper's OCR (appendix E.2, table 14)."""
+    """Draw a scene that shows a written word, as in the paper's OCR tasks (appendix E.2, table 14)."""
     ink = pick(rng, tuple(COLOURS))
     x, y = 0.5 + 0.1 * (rng.random() - 0.5), 0.5 + 0.5 * (rng.random() - 0.5)
     extent = pick(rng, (18, 20, 22)) / 64
@@ -179,7 +179,7 @@ def word_scene(rng: random.Random, word: str) -> Scene:
 
 
 def digit_scene(rng: random.Random, split: str) -> Scene:
-    """Draw a scene with a real handwritten digit, one of those of the split (MNIST in the paper)."""
+    """Draw a scene with a real handwritten digit of the split (the paper uses MNIST)."""
     index = pick(rng, masks.digit_indices(split))
     ink = pick(rng, tuple(COLOURS))
     extent = pick(rng, (36, 42, 48, 54)) / 64
@@ -192,7 +192,7 @@ def digit_scene(rng: random.Random, split: str) -> Scene:
 
 
 def facts(scene: Scene) -> dict[str, Any]:
-    """Return what is true of the scene as a plain dictionary, for metadata and tests."""
+    """Return the facts of the scene as a plain dictionary, for metadata and tests."""
     known: dict[str, Any] = {"kind": scene.kind, "pattern": scene.background.pattern}
     if scene.kind in ("single", "count"):
         thing = scene.things[0]

@@ -1,4 +1,4 @@
-"""A contact sheet: pictures with their captions below, to look at."""
+"""A contact sheet: a grid of images with their captions below."""
 
 from collections.abc import Iterable
 
@@ -16,14 +16,14 @@ PAPER, INK = (250, 250, 248), (52, 54, 60)
 
 
 def contact_sheet(samples: Iterable[Sample], columns: int = 6, scale: int = 2) -> Image.Image:
-    """Draw samples as a grid of pictures, enlarged `scale` times, with the first caption below each.
+    """Draw samples as a grid of images, enlarged `scale` times, with the first caption below each.
 
     Args:
-        samples: with pixels uint8 (height, width, 3) as images, all of one size, at least one.
-        columns: pictures per row.
-        scale: whole-number enlargement.
+        samples: at least one sample; the images are pixels, uint8 (height, width, 3), all of one size.
+        columns: images per row.
+        scale: integer enlargement factor.
     Raises:
-        InputError: no samples, or one that is encoded.
+        InputError: there are no samples, or one has an encoded image.
     """
     samples = list(samples)
     pixels = [sample.image for sample in samples if isinstance(sample.image, np.ndarray)]

@@ -1,4 +1,4 @@
-"""The playground as a Source: sample i is made from (seed, split, i) alone, so any worker can make any of them."""
+"""The playground as a Source: sample i depends only on (seed, split, i), so any worker can make any sample."""
 
 import dataclasses
 import hashlib
@@ -13,7 +13,7 @@ from diptych.data.source import Source
 from diptych.errors import ConfigError
 from diptych.records import Sample
 
-# Part of every fingerprint: raise it whenever a change alters pixels or captions.
+# Part of every fingerprint: increase it whenever a change alters pixels or captions.
 VERSION = 2
 SIZES_ALLOWED = (32, 512)
 
@@ -22,11 +22,11 @@ def make_sample(seed: int, split: str, index: int, size: int = 64, kinds: tuple[
     """Make one captioned scene.
 
     Args:
-        seed, split, index: what the sample depends on; two splits never share a stream.
-        size: side of the picture in pixels; the scene is the same at every size.
-        kinds: draw from these kinds evenly; None draws from all by their weights.
+        seed, split, index: determine the sample; two splits never share a random stream.
+        size: side of the image in pixels; the scene is the same at every size.
+        kinds: draw uniformly from these kinds; None draws from all kinds by their weights.
     Returns:
-        Sample: image uint8 (size, size, 3), one to three captions, metadata with the facts of the scene.
+        Sample: image uint8 (size, size, 3), one to three captions, and the facts of the scene as metadata.
     """
     rng = stream(seed, split, index)
     scene = draw_scene(rng, draw_kind(rng, kinds), split)
@@ -34,7 +34,7 @@ def make_sample(seed: int, split: str, index: int, size: int = 64, kinds: tuple[
 
 
 def stream(seed: int, *names: str | int) -> random.Random:
-    """Return the random stream that belongs to a seed and a path of names."""
+    """Return the random generator for a seed and a sequence of names."""
     text = "/".join(map(str, (seed, *names)))
     return random.Random(int.from_bytes(hashlib.blake2b(text.encode(), digest_size=16).digest(), "big"))
 
@@ -44,17 +44,17 @@ class Playground(Source):
     """A seeded source of captioned scenes (see docs/playground.md).
 
     Attributes:
-        num_samples: how many pairs it has.
-        seed: another seed, other pairs.
-        size: side of the pictures in pixels, 32 to 512.
+        num_samples: number of pairs.
+        seed: a different seed gives different pairs.
+        size: side of the images in pixels, 32 to 512.
         split: "train", "validation" or "test"; handwritten digits are split by image.
         shard_size: pairs per shard.
-        kinds: of KINDS; None takes all of them by KIND_WEIGHTS.
+        kinds: names from KINDS, drawn uniformly; None draws from all kinds by KIND_WEIGHTS.
     Raises:
         ConfigError: an unknown split or kind, or a number out of range.
     """
 
-    num_samples: int = dataclasses.field()  # not that of Source, which would be its default
+    num_samples: int = dataclasses.field()  # without `field`, Source.num_samples would be the default
     seed: int = 0
     size: int = 64
     split: str = "train"
@@ -76,30 +76,30 @@ class Playground(Source):
 
     @property
     def shards(self) -> tuple[str, ...]:
-        """Names of the shards, in their fixed order."""
+        """Names of the shards, in a fixed order."""
         number = -(-self.num_samples // self.shard_size)
         return tuple(f"playground-{self.split}-{index:05d}" for index in range(number))
 
     @property
     def fingerprint(self) -> str:
-        """A short hash of everything that decides the pairs and their order."""
+        """A short hash of everything that determines the pairs and their order."""
         return fingerprint("playground", *dataclasses.astuple(self))
 
     def read(self, index: int) -> Iterator[Sample]:
-        """Yield the samples of a shard in their fixed order."""
+        """Yield the samples of a shard in a fixed order."""
         start = index * self.shard_size
         for number in range(start, min(start + self.shard_size, self.num_samples)):
             yield make_sample(self.seed, self.split, number, self.size, self.kinds)
 
 
 def check_arguments(size: int, split: str) -> None:
-    """Raise ConfigError if pictures of this size, or this split, cannot be made."""
+    """Raise ConfigError if the image size is out of range or the split is unknown."""
     if not SIZES_ALLOWED[0] <= size <= SIZES_ALLOWED[1]:
-        raise ConfigError(f"playground: size={size} must lie between {SIZES_ALLOWED[0]} and {SIZES_ALLOWED[1]} pixels")
+        raise ConfigError(f"playground: size={size} must be between {SIZES_ALLOWED[0]} and {SIZES_ALLOWED[1]} pixels")
     if split not in SPLITS:
         raise ConfigError(f"playground: split={split!r} must be one of {', '.join(SPLITS)}")
 
 
 def fingerprint(*values: object) -> str:
-    """Return a short hash of values that print exactly, and of the playground's version."""
+    """Return a short hash of the values (by their repr) and of the playground's version."""
     return hashlib.blake2b(repr((VERSION, *values)).encode(), digest_size=8).hexdigest()

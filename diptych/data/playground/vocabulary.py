@@ -1,6 +1,6 @@
-"""What the playground can show, and which combinations it never shows in training.
+"""Tables of what the playground can show, and of the combinations that it never shows in training.
 
-Everything that a picture or a caption can speak of stands in these tables; the other modules draw from them.
+The other modules draw from these tables; images and captions contain nothing else.
 """
 
 import functools
@@ -45,7 +45,7 @@ WORDS = (
     *("desk", "jazz", "kite", "nest", "oven", "park", "quiz", "taxi", "vase", "yoga"),
 )
 
-# (hue, tone, colour): a caption names the hue, or the tone and the hue; the neutral ones have no tone.
+# (hue, tone, color): a caption names the hue, or the tone and the hue; white and black have no tone.
 BACKGROUNDS: tuple[tuple[str, str, RGB], ...] = (
     ("white", "", (247, 247, 244)),
     ("black", "", (24, 25, 30)),
@@ -64,7 +64,7 @@ BACKGROUNDS: tuple[tuple[str, str, RGB], ...] = (
     ("brown", "dark", (72, 48, 34)),
 )
 
-# Never in a training picture, nor in a training caption: every colour and every shape is left out once.
+# Never in a training image or a training caption; every color and every shape is held out once.
 HELD_OUT_PAIRS: frozenset[tuple[str, str]] = frozenset(
     {
         *(("orange", "circle"), ("red", "square"), ("green", "triangle"), ("purple", "star")),
@@ -72,7 +72,7 @@ HELD_OUT_PAIRS: frozenset[tuple[str, str]] = frozenset(
     }
 )
 
-# Pairs that training shows, though never in this number: each number from two to five is left out four times.
+# Pairs that training shows, but never in this number; each number from two to five is held out four times.
 HELD_OUT_COUNTS: frozenset[tuple[int, str, str]] = frozenset(
     {
         *((2, "pink", "circle"), (5, "yellow", "circle")),
@@ -97,23 +97,23 @@ MIN_COLOUR_STEP = 42.0
 
 
 def lightness(colour: RGB) -> float:
-    """Return the perceived lightness L* of an sRGB colour, 0 (black) to 100 (white)."""
+    """Return the perceived lightness L* of an sRGB color, 0 (black) to 100 (white)."""
     return float(_lab(colour)[0])
 
 
 def plural(shape: str) -> str:
-    """Return the plural of a shape's name or of one of its synonyms."""
+    """Return the plural of a shape's name or of its synonym."""
     return shape + ("es" if shape.endswith("s") else "s")
 
 
 def with_article(words: str) -> str:
-    """Return the words after "a" or "an"."""
+    """Return the words with "a" or "an" in front."""
     return f"{'an' if words[0] in 'aeiou' else 'a'} {words}"
 
 
 @functools.cache
 def fitting_backgrounds(colours: frozenset[str]) -> tuple[int, ...]:
-    """Return the indices of BACKGROUNDS on which all of these colours are easily seen: another hue, far in CIE Lab."""
+    """Return the indices of BACKGROUNDS that contrast with all these colors: another hue, and distant in CIE Lab."""
 
     def fits(hue: str, ground: RGB) -> bool:
         for name in colours:
