@@ -44,7 +44,7 @@ def test_a_loaded_model_is_no_name(model):
 @pytest.mark.parametrize("device", [3.5, [], object, True])
 def test_a_device(device):
     """torch says all forms that its own arguments have, over many lines."""
-    with pytest.raises(ConfigError, match=r"a device is named by a text, such as auto, cpu or cuda:0, not by"):
+    with pytest.raises(ConfigError, match=r"a device must be a string such as auto, cpu or cuda:0, not"):
         diptych.load("default", device)
 
 
