@@ -145,9 +145,9 @@ def test_what_fit_takes_beside_the_configuration(config):
     for wrong in (5, print):
         with pytest.raises(ConfigError, match="fit takes a list of evaluators, not"):
             diptych.fit(run, wrong)
-    with pytest.raises(ConfigError, match=r"an evaluator is called with the model, and 5 \(int\) cannot be called"):
+    with pytest.raises(ConfigError, match=r"an evaluator must be callable with the model, and 5 \(int\) is"):
         diptych.fit(run, [5])
-    with pytest.raises(ConfigError, match=r"pairs are a Source, as diptych.open_source returns it.*, not 5 \(int\)"):
+    with pytest.raises(ConfigError, match=r"pairs must be a Source, as diptych.open_source returns.*, not 5 \(int\)"):
         diptych.fit(run, pairs=5)
     assert not Path(config["out"]).exists()
 
