@@ -44,7 +44,7 @@ def test_a_loaded_model_is_no_name(model):
 @pytest.mark.parametrize("device", [3.5, [], object, True])
 def test_a_device(device):
     """torch says all forms that its own arguments have, over many lines."""
-    with pytest.raises(ConfigError, match=r"a device is named by a text, such as auto, cpu or cuda:0, not by"):
+    with pytest.raises(ConfigError, match=r"a device must be a string such as auto, cpu or cuda:0, not"):
         diptych.load("default", device)
 
 
@@ -145,9 +145,9 @@ def test_what_fit_takes_beside_the_configuration(config):
     for wrong in (5, print):
         with pytest.raises(ConfigError, match="fit takes a list of evaluators, not"):
             diptych.fit(run, wrong)
-    with pytest.raises(ConfigError, match=r"an evaluator is called with the model, and 5 \(int\) cannot be called"):
+    with pytest.raises(ConfigError, match=r"an evaluator must be callable with the model, and 5 \(int\) is"):
         diptych.fit(run, [5])
-    with pytest.raises(ConfigError, match=r"pairs are a Source, as diptych.open_source returns it.*, not 5 \(int\)"):
+    with pytest.raises(ConfigError, match=r"pairs must be a Source, as diptych.open_source returns.*, not 5 \(int\)"):
         diptych.fit(run, pairs=5)
     assert not Path(config["out"]).exists()
 

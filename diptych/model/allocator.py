@@ -1,4 +1,4 @@
-"""Keep memory that was freed, instead of handing it back to the system after each operation."""
+"""Keep freed memory in the process, instead of returning it to the system after each operation."""
 
 import ctypes
 import sys
@@ -9,14 +9,14 @@ _LARGEST, _PAD = 2**31 - 1, 2**26
 
 
 def keep_freed_memory() -> bool:
-    """Let this process reuse the memory of large tensors that it freed, on Linux with the GNU C library.
+    """Let this process reuse the memory of large freed tensors, on Linux with the GNU C library.
 
-    By default a tensor above some megabytes is fresh memory from the system each time, whose pages the system clears
-    one by one when they are first touched: more time than the arithmetic of an elementwise operation takes, by a
-    factor of ten. The whole process keeps its largest amount of memory from then on. Call it once, before training.
+    By default each tensor above a few megabytes gets fresh memory from the system, which clears the pages one by one
+    when they are first touched. That takes ten times as long as the arithmetic of an elementwise operation. After this
+    call the process keeps its peak memory. Call it once, before training.
 
     Returns:
-        whether the system took the setting; elsewhere nothing changes.
+        whether the system accepted the setting; on other systems nothing changes.
     """
     if not sys.platform.startswith("linux"):
         return False

@@ -1,4 +1,4 @@
-"""The Transformer that both towers share: pre-norm blocks of attention and a two-layer perceptron."""
+"""The Transformer that both towers share: pre-norm blocks of attention and a two-layer MLP."""
 
 from collections.abc import Callable
 from typing import cast
@@ -26,10 +26,10 @@ def attend(
 ) -> torch.Tensor:
     """Scaled dot-product attention: queries (N, H, Lq, D), keys and values (N, H, L, D) -> (N, H, Lq, D).
 
-    With causal, no query sees a later key; `seen`, bool (N, 1, 1, L), says which keys count at all.
+    With causal, no query attends to a later key. `seen`, bool (N, 1, 1, L), masks keys: False excludes one.
 
-    torch's fused kernel, except for bf16 training on a CPU: forward and backward there take 1.1 to 4 times as
-    long as these plain products, at 197 to 14 tokens (benchmarks/attention.py).
+    Uses torch's fused kernel, except for bf16 training on a CPU, where it takes 1.1 to 4 times as long, forward and
+    backward, as these plain products, at 197 to 14 tokens (benchmarks/attention.py).
     """
     if not _prefers_products(q):
         return F.scaled_dot_product_attention(q, k, v, attn_mask=seen, is_causal=causal)
@@ -42,19 +42,19 @@ def attend(
 
 
 def _prefers_products(x: torch.Tensor) -> bool:
-    """Whether plain products beat torch's fused attention: bf16 training on a CPU."""
+    """Whether plain products are faster than torch's fused attention: bf16 training on a CPU."""
     return x.device.type == "cpu" and x.dtype == torch.bfloat16 and torch.is_grad_enabled()
 
 
 def _computes_as_given(x: torch.Tensor) -> bool:
-    """Whether products take their types from the tensors, and nobody only records them."""
+    """Whether products run in the tensors' own types: no autocast and no tracing."""
     return (
         x.device.type in ("cpu", "cuda") and not torch.is_autocast_enabled(x.device.type) and not torch.jit.is_tracing()
     )
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention with one matrix for queries, keys and values, initialised as nn.MultiheadAttention."""
+    """Multi-head self-attention with one matrix for queries, keys and values, initialized as nn.MultiheadAttention."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -81,7 +81,7 @@ class Attention(nn.Module):
         )
 
     def read(self, x: torch.Tensor, rows: torch.Tensor, packing: Packing) -> torch.Tensor:
-        """(T, W) -> (N, W), the same at those rows alone."""
+        """(T, W) -> (N, W), the output of forward at those rows only."""
         width = x.shape[-1]
         q = linear(x.index_select(0, rows), self.in_proj_weight[:width], self.in_proj_bias[:width])
         kv = linear(x, self.in_proj_weight[width:], self.in_proj_bias[width:])
@@ -116,8 +116,8 @@ class MLP(nn.Module):
 class Block(nn.Module):
     """A pre-norm residual block.
 
-    The stream between the blocks keeps the type it comes in, fp32 in training: a stream in bf16 makes the gradient's
-    error larger, up to ten times. What is added to it is computed in the type of the weights.
+    The residual stream keeps its type, fp32 in training: a bf16 stream makes the gradient's error up to ten times
+    larger. Attention and MLP compute in the type of the weights.
     """
 
     def __init__(self, width: int, heads: int, activation: str, mlp_width: int = 0) -> None:
@@ -134,27 +134,27 @@ class Block(nn.Module):
         return x + self.mlp(self.ln_2(x).to(dtype))
 
     def read(self, x: torch.Tensor, packing: Packing) -> torch.Tensor:
-        """(T, W) -> (N, W), the same at the rows that are read: all that the last block need compute."""
+        """(T, W) -> (N, W), the output of forward at the output positions: all that the last block has to compute."""
         dtype, rows = self.mlp.c_fc.weight.dtype, packing.rows()
         at_rows = x.index_select(0, rows) + self.attn.read(self.ln_1(x).to(dtype), rows, packing)
         return at_rows + self.mlp(self.ln_2(at_rows).to(dtype))
 
 
 class Transformer(nn.Module):
-    """A stack of blocks over sequences, each read at one place.
+    """A stack of blocks over sequences, with one output position per sequence.
 
     Attributes:
-        checkpointing: compute each block again in the backward pass rather than keep its activations.
+        checkpointing: recompute each block in the backward pass instead of keeping its activations.
     """
 
     def __init__(self, width: int, layers: int, heads: int, activation: str, mlp_width: int = 0) -> None:
-        """Of `layers` blocks; an MLP is 4 * width wide where mlp_width is 0."""
+        """Create `layers` blocks; an MLP is 4 * width wide if mlp_width is 0."""
         super().__init__()
         self.resblocks = nn.ModuleList(Block(width, heads, activation, mlp_width) for _ in range(layers))
         self.checkpointing = False
 
     def forward(self, x: torch.Tensor, packing: Packing) -> torch.Tensor:
-        """Sequences (T, W) -> what is read of each, (N, W)."""
+        """Sequences (T, W) -> the output at each one's output position (N, W)."""
         *blocks, last = cast(list[Block], list(self.resblocks))
         for block in blocks:
             x = recomputed(block, x, packing) if self.checkpointing else block(x, packing)

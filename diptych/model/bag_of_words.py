@@ -1,6 +1,6 @@
-"""Captions as bags of words: CLIP's objective over them, and their prediction from the picture.
+"""Captions as bags of words: as the text side of a CLIP, and as the target of prediction from the image.
 
-A bag is the set of a caption's different words. The words are the tokenizer's, so a rare word counts as its pieces.
+A bag is the set of a caption's different words. Words are the tokenizer's tokens: a rare word counts as its pieces.
 
 Source: CLIP paper, section 2.3 and figure 2; prediction as in Joulin et al. 2016 (arXiv 1511.02251).
 """
@@ -16,14 +16,14 @@ from diptych.model.text_config import BagOfWordsConfig, WordPredictionConfig
 
 
 def bag_of_words(tokens: torch.Tensor, lengths: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor]:
-    """The different words of each text, each with an equal share.
+    """The different words of each text, each with an equal weight.
 
     Args:
         tokens: int (N, L): SOT, the words, EOT, padding.
-        lengths: int (N,), tokens of each text with its start and end; found in tokens where not given.
+        lengths: int (N,), tokens of each text with its start and end; computed from tokens if None.
     Returns:
-        words int64 (N, L), and float32 (N, L): their shares, which add up to 1 in a text, or to 0 in one without words;
-        places that hold no word, or one that was counted before, have the share 0.
+        words int64 (N, L), and their weights float32 (N, L), which sum to 1 for a text, or to 0 if it has no words.
+        Positions without a word, or with a repeated word, have the weight 0.
     Raises:
         ShapeError: tokens and lengths differ in N.
     """
@@ -33,7 +33,7 @@ def bag_of_words(tokens: torch.Tensor, lengths: torch.Tensor | None = None) -> t
         raise ShapeError(f"tokens {tuple(tokens.shape)} and lengths {tuple(lengths.shape)}: give (N, L) and (N,)")
     places = torch.arange(tokens.shape[1], device=tokens.device)
     inside = (places > 0) & (places < lengths.to(tokens.device)[:, None] - 1)
-    # -1 stands for no word and is sorted to the front; of equal neighbours the first counts.
+    # -1 means no word and is sorted to the front; of equal adjacent words the first counts.
     words = torch.where(inside, tokens.long(), -1).sort(dim=1).values
     counts = words >= 0
     counts[:, 1:] &= words[:, 1:] != words[:, :-1]
@@ -42,7 +42,7 @@ def bag_of_words(tokens: torch.Tensor, lengths: torch.Tensor | None = None) -> t
 
 
 class BagOfWordsCLIP(DualEncoder):
-    """A CLIP whose text encoder is the mean of a caption's word vectors, and a linear projection."""
+    """A CLIP whose text encoder is the mean of a caption's word vectors and a linear projection."""
 
     def __init__(self, config: CLIPConfig) -> None:
         super().__init__()
@@ -56,17 +56,17 @@ class BagOfWordsCLIP(DualEncoder):
         nn.init.normal_(self.text_projection, std=width**-0.5)
 
     def encode_text(self, tokens: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
-        """Tokens int (N, L) of texts, lengths int (N,) -> (N, E), points of the shared space, not yet of unit norm."""
+        """Tokens int (N, L), lengths int (N,) -> (N, E) features in the shared space, not normalized."""
         words, shares = bag_of_words(tokens, lengths)
         vectors = self.token_embedding(words)
         return torch.bmm(shares.to(vectors.dtype)[:, None], vectors)[:, 0] @ self.text_projection
 
 
 class WordPrediction(ImageHalf):
-    """Predicts the bag of words of a picture's caption with one softmax over the vocabulary.
+    """Predicts the bag of words of an image's caption with one softmax over the vocabulary.
 
-    Joulin et al. add up the log-probabilities of a caption's words; here they are averaged, so that each picture weighs
-    alike. The softmax has a vector per word in the space of E dimensions, where a CLIP compares pictures and texts.
+    Joulin et al. sum the log-probabilities of a caption's words; here they are averaged, so that each image has the
+    same weight. The softmax has one vector per word in the E-dimensional space where a CLIP compares images and texts.
     """
 
     def __init__(self, config: CLIPConfig) -> None:
@@ -75,7 +75,7 @@ class WordPrediction(ImageHalf):
             raise ConfigError(f"a WordPrediction needs a WordPredictionConfig as its text, not {config.text}")
         self.config = config
         self.visual = build_image_tower(config)
-        # Named as a table of embeddings, which the optimizer treats as one.
+        # The name makes the optimizer treat it as an embedding table.
         self.token_embedding = nn.Linear(config.embed_dim, config.text.vocab_size)
         nn.init.normal_(self.token_embedding.weight, std=config.embed_dim**-0.5)
         nn.init.zeros_(self.token_embedding.bias)
@@ -84,7 +84,7 @@ class WordPrediction(ImageHalf):
         """Minus the mean log-probability of the words of each caption.
 
         Args:
-            images: float (N, 3, R, R), normalised.
+            images: float (N, 3, R, R), normalized.
             tokens: int (N, L).
             lengths: int (N,), see bag_of_words.
         Returns:
@@ -93,12 +93,12 @@ class WordPrediction(ImageHalf):
         words, shares = bag_of_words(tokens, lengths)
         return -(shares * self._log_probabilities(self.encode_image(images)).gather(1, words)).sum(dim=1)
 
-    forward = losses  # what DistributedDataParallel and FSDP2 watch over
+    forward = losses  # DistributedDataParallel and FSDP2 hook into forward
 
     def text_scores(
         self, image_embeddings: torch.Tensor, tokens: torch.Tensor, lengths: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """How well texts fit pictures: the mean log-probability of a text's different words.
+        """How well texts fit images: the mean log-probability of a text's different words.
 
         Args:
             image_embeddings: (N, E), from encode_image.

@@ -1,4 +1,4 @@
-"""From a configuration to a network."""
+"""Build a network from its configuration."""
 
 from torch import nn
 

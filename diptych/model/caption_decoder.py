@@ -1,4 +1,4 @@
-"""A language model of captions after their pictures: the paper's first attempt, and the slowest of figure 2.
+"""A language model of captions that reads the image first: the paper's first attempt, and the slowest in figure 2.
 
 Source: CLIP paper, section 2.3 and figure 2; the image as a prefix of tokens as in appendix A.2 (`LM RN50`).
 """
@@ -19,15 +19,15 @@ from diptych.model.recompute import recomputed
 from diptych.model.text_config import CaptionDecoderConfig
 from diptych.model.text_transformer import initialise_block
 
-_MAX_NODES = 512  # of a tree: its attention is quadratic in them
-_LOGITS_AT_ONCE = 2**25  # numbers; 128 MiB
+_MAX_NODES = 512  # in a tree; attention costs grow with their square
+_LOGITS_AT_ONCE = 2**25  # elements; 128 MiB
 
 
 class CaptionDecoder(ImageHalf):
-    """A causal Transformer that predicts a caption token by token, its end included, after a few tokens of the image.
+    """A causal Transformer that reads a few tokens of the image, then predicts the caption's tokens, end included.
 
-    The image's point of E dimensions becomes the first tokens of the sequence by a linear map. Input and output share
-    one table of token vectors, as in GPT-2. The blocks are those of the text encoder.
+    A linear map turns the image's embedding (E dimensions) into the first tokens of the sequence. Input and output
+    share one table of token vectors, as in GPT-2. The blocks are those of the text encoder.
     """
 
     def __init__(self, config: CLIPConfig) -> None:
@@ -51,12 +51,12 @@ class CaptionDecoder(ImageHalf):
             initialise_block(block, text.width, text.layers)
 
     def losses(self, images: torch.Tensor, tokens: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
-        """Cross-entropy of each caption, the mean over its tokens: each pair weighs alike, however long its caption.
+        """Cross-entropy of each caption: the mean over its tokens, so that long captions weigh no more than short ones.
 
         Args:
-            images: float (N, 3, R, R), normalised.
-            tokens: int (N, L): SOT, words, EOT, padding; SOT is read and not predicted, EOT is predicted and not read.
-            lengths: int (N,), tokens of each caption with its start and end; found in tokens where not given.
+            images: float (N, 3, R, R), normalized.
+            tokens: int (N, L): SOT, words, EOT, padding. SOT is an input only, EOT a target only.
+            lengths: int (N,), tokens of each caption with its start and end; computed from tokens if None.
         Returns:
             float32 (N,), nats per token.
         """
@@ -83,16 +83,16 @@ class CaptionDecoder(ImageHalf):
         sums = torch.zeros(len(tokens), device=each.device).index_add(0, order[owner], each)
         return sums / (lengths - 1).to(sums.device)
 
-    forward = losses  # what DistributedDataParallel and FSDP2 watch over
+    forward = losses  # DistributedDataParallel and FSDP2 hook into forward
 
     @torch.no_grad()
     def text_scores(
         self, image_embeddings: torch.Tensor, tokens: torch.Tensor, lengths: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Log-likelihood of texts given pictures: the sum over their tokens, EOT included.
+        """Log-likelihood of texts given images: the sum over their tokens, EOT included.
 
-        Texts that begin alike are computed once up to where they part, as a tree whose nodes see their ancestors and
-        the image; a set of prompts from one template costs about half as much in this way.
+        Common beginnings of texts are computed once, as a tree whose nodes attend to their ancestors and the image. A
+        set of prompts from one template costs about half as much this way.
 
         Args:
             image_embeddings: (N, E), from encode_image.
@@ -145,7 +145,7 @@ class CaptionDecoder(ImageHalf):
 
 
 def _block_over_tree(block: Block, x: torch.Tensor, n: int, seen: torch.Tensor) -> torch.Tensor:
-    """A block on n sequences of one length, (n · L, W) -> (n · L, W); `seen`, bool (L, L), says who sees whom."""
+    """A block on n sequences of length L, (n · L, W) -> (n · L, W); `seen`, bool (L, L): i attends to j."""
     attention, length, width, dtype = block.attn, len(seen), x.shape[-1], block.mlp.c_fc.weight.dtype
     qkv = F.linear(block.ln_1(x).to(dtype), attention.in_proj_weight, attention.in_proj_bias)
     q, k, v = qkv.view(n, length, 3, attention.heads, width // attention.heads).permute(2, 0, 3, 1, 4)
@@ -156,12 +156,12 @@ def _block_over_tree(block: Block, x: torch.Tensor, n: int, seen: torch.Tensor) 
 
 @dataclasses.dataclass
 class Tree:
-    """Texts that share their beginnings: a node for each token that is read.
+    """Texts that share their beginnings: a node for each input token.
 
     Attributes:
-        tokens, depths, parents: of each node, parents before children; -1 is the root's parent.
+        tokens, depths, parents: one entry per node, parents before children; -1 is the root's parent.
         edges: (node, next token) pairs, each to be predicted once.
-        paths: for each text the indices of its edges.
+        paths: the indices of each text's edges.
     """
 
     tokens: list[int] = dataclasses.field(default_factory=list)
@@ -171,7 +171,7 @@ class Tree:
     paths: list[list[int]] = dataclasses.field(default_factory=list)
 
     def ancestors(self) -> torch.Tensor:
-        """bool (M, M): whether node i sees node j, itself included."""
+        """bool (M, M): whether node i attends to node j; a node attends to itself."""
         seen = torch.zeros(len(self.tokens), len(self.tokens), dtype=torch.bool)
         for node, parent in enumerate(self.parents):
             if parent >= 0:
@@ -181,12 +181,12 @@ class Tree:
 
 
 def build_trees(texts: list[tuple[int, ...]], max_nodes: int) -> list[tuple[list[int], Tree]]:
-    """Group texts into trees of about `max_nodes` nodes at most; neighbours in the alphabet stay together.
+    """Group texts into trees of at most about `max_nodes` nodes; texts that are adjacent in sorted order stay together.
 
     Args:
-        texts: token ids with SOT and EOT; the last is predicted and never read.
+        texts: token ids with SOT and EOT; the last is only a target.
     Returns:
-        for each tree the indices of its texts, in the order of its paths, and the Tree.
+        for each tree: the indices of its texts in the order of its paths, and the Tree.
     """
     trees: list[tuple[list[int], Tree]] = []
     nodes: dict[tuple[int, ...], int] = {}

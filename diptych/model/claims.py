@@ -1,4 +1,4 @@
-"""What a file of PyTorch's may claim: it unpacks to no more than it holds, and so do the tensors in it."""
+"""Checks that a PyTorch file, and each tensor in it, unpacks to no more bytes than the file holds."""
 
 import zipfile
 from pathlib import Path
@@ -11,13 +11,15 @@ from diptych.model.torchscript import top_folder
 
 
 def refuse_bombs(path: Path) -> None:
-    """PyTorch stores all but programs uncompressed: what would unpack to more than the file was made to harm.
+    """Refuse a zip file that unpacks to more than its own size.
+
+    PyTorch stores everything but programs uncompressed, so only a harmful file would do that.
 
     Raises:
-        WeightsError: names the member that is compressed, or the size that is claimed.
+        WeightsError: names the compressed member or the claimed size.
     """
     with zipfile.ZipFile(path) as archive:
-        programs = f"{top_folder(archive)}code/"  # they are never read
+        programs = f"{top_folder(archive)}code/"  # programs are never read
         members = [member for member in archive.infolist() if not member.filename.startswith(programs)]
     if packed := [member.filename for member in members if member.compress_type != zipfile.ZIP_STORED]:
         raise WeightsError(
@@ -31,15 +33,18 @@ def refuse_bombs(path: Path) -> None:
 
 
 def is_dense(value: Any) -> bool:
-    """Whether it is a tensor with every number of its own."""
+    """Whether value is a strided tensor with data: not sparse, not on the meta device."""
     return isinstance(value, torch.Tensor) and value.layout == torch.strided and not value.is_meta
 
 
 def check_stored(value: Any, num_bytes: int, where: str) -> None:
-    """Refuse tensors that claim more numbers than a file of so many bytes stores for them, in nested dicts and lists.
+    """Refuse tensors that claim more numbers than the file stores for them, also in nested dicts and lists.
 
-    A few stored numbers can be repeated (a stride of 0) to a tensor that no copy of it would have room for.
+    A stride of 0 can repeat a few stored numbers into a tensor too large to copy.
 
+    Args:
+        num_bytes: size of the file.
+        where: name of the value, for the message.
     Raises:
         WeightsError: names the tensor.
     """

@@ -1,4 +1,4 @@
-"""The whole model: two towers into one space, and a temperature."""
+"""The whole model: two towers, one embedding space, and a temperature."""
 
 import math
 
@@ -17,24 +17,24 @@ SIGMOID_SCALE = 10.0
 
 
 class DualEncoder(ImageHalf):
-    """An abstract half: the image tower and a temperature; what inherits from it has `encode_text`.
+    """Abstract base: the image tower and a temperature. A subclass adds `encode_text`.
 
     Attributes:
-        logit_scale: () t of the paper; logits are cosines times exp(t).
-        logit_bias: () what SigLIP's sigmoid loss adds to the logits; None where the configuration has none.
+        logit_scale: () the paper's t; logits are cosines times exp(t).
+        logit_bias: () added to the logits by SigLIP's sigmoid loss; None if the configuration has none.
     """
 
     def _add_images_and_temperature(self, config: CLIPConfig) -> None:
         self.config = config
         self.visual = build_image_tower(config)
         bias = config.logit_bias
-        # With a bias it is SigLIP (arXiv 2303.15343, section 3.2), which begins with a scale of 10.
+        # A model with a bias is a SigLIP (arXiv 2303.15343, section 3.2), which starts with a scale of 10.
         scale = 1 / INITIAL_TEMPERATURE if bias is None else SIGMOID_SCALE
         self.logit_scale = nn.Parameter(torch.tensor(math.log(scale)))
         self.logit_bias = None if bias is None else nn.Parameter(torch.tensor(bias))
 
     def encode_text(self, tokens: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
-        """Tokens int (N, L) of texts, lengths int (N,) -> (N, E), points of the shared space, not yet of unit norm."""
+        """Tokens int (N, L), lengths int (N,) -> (N, E) features in the shared space, not normalized."""
         raise NotImplementedError
 
     def forward(
@@ -43,12 +43,12 @@ class DualEncoder(ImageHalf):
         """Both sides of a batch of pairs, ready for the loss.
 
         Args:
-            images: float (N, 3, R, R), normalised.
+            images: float (N, 3, R, R), normalized.
             tokens: int (N, L).
             lengths: int (N,), see encode_text.
         Returns:
-            image embeddings (N, E) and text embeddings (N, E), both of unit norm, in float32 or the images' higher
-            precision, and the scale exp(t) ().
+            image embeddings (N, E) and text embeddings (N, E), both of unit norm, in float32 (float64 for float64
+            models), and the scale exp(t) ().
         """
         image_embeddings = normalised(self.encode_image(images))
         text_embeddings = normalised(self.encode_text(tokens, lengths))
@@ -56,7 +56,7 @@ class DualEncoder(ImageHalf):
 
     @torch.no_grad()
     def clip_logit_scale(self) -> None:
-        """Clip t in place so that logits are never scaled by more than 100 (section 2.5); call after each update."""
+        """Clip t in place so that the scale never exceeds 100 (section 2.5); call after each update."""
         self.logit_scale.clamp_(max=math.log(MAX_LOGIT_SCALE))
 
 
@@ -77,5 +77,5 @@ class CLIP(TextTransformer, DualEncoder):
 
 
 def normalised(embeddings: torch.Tensor) -> torch.Tensor:
-    """(N, E) of any float type -> (N, E) of unit norm in float32, or float64 where the input is."""
+    """(N, E) of any float type -> (N, E) of unit norm in float32; float64 stays float64."""
     return F.normalize(embeddings if embeddings.dtype == torch.float64 else embeddings.float(), dim=-1)

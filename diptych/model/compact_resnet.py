@@ -1,4 +1,4 @@
-"""A ResNet for small pictures and processors without a GPU: plain 3x3 convolutions, halved early, attention pooling."""
+"""A ResNet for small images and CPUs: plain 3x3 convolutions, early downsampling, attention pooling."""
 
 from itertools import pairwise
 from typing import cast
@@ -36,11 +36,12 @@ class BasicBlock(nn.Module):
 class CompactResNet(nn.Module):
     """Basic blocks at half the resolution and below; each stage but the first begins with an average pooling.
 
-    On a processor the bottlenecks and the deep stem of the paper's ResNets wait for memory more than they compute. In
-    the same time per picture this tower sees twice their resolution, and learns more from as many pairs (docs/log.md).
+    On a CPU the bottlenecks and the deep stem of the paper's ResNets are limited by memory, not by arithmetic. In the
+    same time per image this tower processes twice their resolution, and learns more from the same number of pairs
+    (docs/log.md).
 
     Attributes:
-        checkpointing: compute each block again in the backward pass rather than keep its activations.
+        checkpointing: recompute each block in the backward pass instead of keeping its activations.
     Source: basic blocks as in He et al. 2015; anti-aliased strides and attention pooling as in CLIP paper, section 2.4.
     """
 
@@ -55,7 +56,7 @@ class CompactResNet(nn.Module):
         self.checkpointing = False
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
-        """Normalised images (N, 3, R, R) -> (N, W), the pooled attention before its output projection."""
+        """Normalised images (N, 3, R, R) -> (N, W), the attention pooling's output before its projection."""
         x = F.relu(self.bn1(self.conv1(images)), inplace=True)
         for number, stage in enumerate(self.stages):
             x = F.avg_pool2d(x, 2) if number else x

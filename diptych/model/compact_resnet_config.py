@@ -1,4 +1,4 @@
-"""The ResNet for small pictures but for its network, which diptych.model.compact_resnet has: config, costs, row."""
+"""Config, costs and table row of the ResNet for small images; its network is in diptych.model.compact_resnet."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -18,12 +18,12 @@ _MAX_STAGES = 8
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class CompactResNetConfig:
-    """A ResNet of basic blocks for small pictures, see diptych.model.compact_resnet.
+    """A ResNet of basic blocks for small images, see diptych.model.compact_resnet.
 
     Attributes:
-        widths: channels of each stage; the first works at half the picture's resolution, each next one at half of that.
+        widths: channels of each stage; the first runs at half the image's resolution, each next one at half of that.
         layers: basic blocks in each stage.
-        heads: heads of the attention pooling; 0 stands for widths[-1] // 64.
+        heads: heads of the attention pooling; 0 means widths[-1] // 64.
     """
 
     image_size: int
@@ -43,7 +43,7 @@ class CompactResNetConfig:
         object.__setattr__(self, "heads", check_heads("vision", self.features_dim, self.heads))
         if self.image_size % 2 ** len(self.widths):
             raise ConfigError(
-                f"{len(self.widths)} stages halve the picture as many times: "
+                f"{len(self.widths)} stages halve the image as many times: "
                 f"vision.image_size must be a multiple of {2 ** len(self.widths)}, not {self.image_size}"
             )
 
@@ -69,7 +69,7 @@ class CompactResNetConfig:
 
 
 def _build(config: CompactResNetConfig, embed_dim: int, activation: str) -> "nn.Module":
-    from diptych.model.compact_resnet import CompactResNet  # imports torch, which a config does without
+    from diptych.model.compact_resnet import CompactResNet  # imports torch, which configs must not need
 
     return CompactResNet(config, embed_dim)
 

@@ -1,4 +1,4 @@
-"""torch.compile for the Transformers of a model, block by block, where there is a compiler and where it pays."""
+"""torch.compile for a model's Transformers, block by block, if a compiler exists and compiling pays."""
 
 import logging
 
@@ -16,14 +16,14 @@ MODES = ("off", "auto", "on")
 def compile_towers(clip: nn.Module, mode: str) -> bool:
     """Have torch compile the Transformers' blocks at their first use; names and weights stay as they are.
 
-    One block is compiled for all of its kind, so that the start costs seconds and not minutes, and again for another
-    number of groups of texts; their sizes and lengths may be any. ResNets run as they are: compiled, their blocks take
+    All blocks of one kind share one compiled version, so that the start costs seconds, not minutes. Another number of
+    groups of texts compiles it again; their sizes and lengths may vary. ResNets are not compiled: compiled blocks take
     two to four times as long on a CPU.
 
     Args:
         clip: on the device where it will compute.
-        mode: "off"; "on"; or "auto", which compiles on a GPU with a compiler. On a CPU the hand-written passes of
-            diptych.model.fused gain about as much, without the wait.
+        mode: "off"; "on"; or "auto", which compiles on a GPU with a compiler. On a CPU the hand-written backward
+            passes of diptych.model.fused gain about as much without the wait.
     Returns:
         whether the blocks will be compiled.
     Raises:
@@ -48,16 +48,16 @@ def compile_towers(clip: nn.Module, mode: str) -> bool:
 
 
 def pays_on(device: torch.device) -> bool:
-    """Whether "auto" compiles there."""
+    """Whether "auto" compiles on `device`."""
     return device.type != "cpu"
 
 
 def compiler_failure(device: torch.device) -> str | None:
-    """Why torch.compile cannot work on `device`, found by compiling one line; None where it works."""
+    """Compile one line to find out why torch.compile fails on `device`; None if it works."""
     try:
         compiled = torch.compile(_one_line)
         compiled(torch.ones(8, device=device))
-    except Exception as error:  # whatever a missing or broken compiler raises
+    except Exception as error:  # a missing or broken compiler can raise anything
         return (str(error).strip().splitlines() or [type(error).__name__])[0]
     return None
 

@@ -1,7 +1,7 @@
 """The architecture of a CLIP as frozen records: what a model folder's config.json holds.
 
-Records check themselves when they are made, so a configuration that exists can be built: `from_dict` is safe on files
-of unknown origin. Those of the towers stand beside their rows (diptych.model.towers) and have their names here, too.
+A record validates itself when it is created, so every configuration that exists can be built. `from_dict` is safe on
+files of unknown origin. The towers' configs are defined next to their rows (diptych.model.towers) and re-exported here.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ __all__ = ["ACTIVATIONS", "CLIPConfig", "CompactResNetConfig", "ResNetConfig", "
 
 ACTIVATIONS = ("quick_gelu", "gelu")
 MAX_PARAMETERS = 20_000_000_000
-_PLAIN = "transformer"  # the text side without a kind in config.json
+_PLAIN = "transformer"  # config.json has no kind for this text side
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -29,9 +29,9 @@ class CLIPConfig:
     """Both towers, the size of the space they share, and the activation of their Transformers.
 
     Attributes:
-        text: the Transformer, or what stands in its place in the paper's figure 2 (diptych.model.text_config).
+        text: the Transformer, or one of its alternatives from the paper's figure 2 (diptych.model.text_config).
         activation: "quick_gelu" (all of OpenAI's weights) or "gelu" (most of open_clip's).
-        logit_bias: where the bias of SigLIP's sigmoid loss starts (-10 there); None for a model without one.
+        logit_bias: initial bias of SigLIP's sigmoid loss (-10 in the paper); None for a model without a bias.
     """
 
     embed_dim: int
@@ -66,9 +66,9 @@ class CLIPConfig:
     def to_dict(self) -> dict[str, Any]:
         """The configuration as plain JSON types.
 
-        Vision carries its kind, and so does text that is no Transformer; a bias is there only if the model has one, and
-        a field that its tower's row omits (a ViT's mlp_ratio of 4) is not, so that older versions read what they can
-        build.
+        Vision has its kind, and so does a text side other than the Transformer. A bias appears only if the model has
+        one. A field in the tower row's `omitted` (a ViT's mlp_ratio of 4) is left out, so that older versions read the
+        models that they can build.
         """
         result = dataclasses.asdict(self)
         if self.logit_bias is None:
@@ -98,7 +98,7 @@ class CLIPConfig:
 
 
 def _text_side(values: object) -> TextSideConfig:
-    """The text side that an object of config.json describes."""
+    """The config of the text side, from its object in config.json."""
     if not isinstance(values, Mapping) or "kind" not in values:
         return _record(TEXT_SIDES[_PLAIN].config, values, "text")
     kinds = [kind for kind in TEXT_SIDES if kind != _PLAIN]
@@ -108,14 +108,14 @@ def _text_side(values: object) -> TextSideConfig:
 
 
 def _record(config: type, values: object, owner: str) -> Any:
-    """A tower's config from its object in config.json, whose kind is known."""
+    """A tower's config, from its object in config.json; the kind is known."""
     if isinstance(values, Mapping):
         values = {key: value for key, value in values.items() if key != "kind"}
     return config(**_fields(config, values, owner))
 
 
 def _fields(kind: type, values: object, owner: str) -> dict[str, Any]:
-    """Check that values are an object with the fields of kind, and no others."""
+    """Check that values is an object with exactly the fields of kind."""
     if not isinstance(values, Mapping):
         raise ConfigError(f"{owner} must be an object, not {values!r}")
     fields = {field.name: field for field in dataclasses.fields(kind)}

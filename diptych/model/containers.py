@@ -1,4 +1,4 @@
-"""The state dict inside what trainers save: containers, and the prefixes of wrappers."""
+"""Find the state dict in a trainer's file: unpack containers and remove wrappers' prefixes."""
 
 import logging
 import re
@@ -12,14 +12,14 @@ from diptych.errors import WeightsError
 
 logger = logging.getLogger(__name__)
 
-# Where trainers keep a state dict; of several, the first counts. "module" is DeepSpeed's, "network" Lightning's.
+# Where trainers keep a state dict; the first one present is taken. "module" is DeepSpeed's, "network" Lightning's.
 CONTAINERS = (
     *("state_dict", "model_state_dict", "model_state", "model", "module", "network", "net", "clip", "params"),
     *("ema", "ema_state_dict", "model_ema", "ema_model", "state_dict_ema", "shadow"),
 )
-# What torch.compile, FSDP and activation checkpointing put between names.
+# torch.compile, FSDP and activation checkpointing insert these into names.
 _BETWEEN = re.compile(r"(^|(?<=\.))(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
-# Each known layout of a CLIP has one of these names; what stands before it is the wrappers' prefix.
+# Each known layout of a CLIP has one of these names; any text before it is the prefix of a wrapper.
 _ANCHOR = re.compile(
     r"(?P<prefix>(?:.*?\.)?)(visual\.(conv1\.weight|class_embedding|trunk\..+|stages\.0\.0\.conv1\.weight|layer1\.0\.conv1\.weight)"
     r"|vision_model\.embeddings\.(class_embedding|patch_embedding\.weight)|image_encoder\.model\..+)"
@@ -27,10 +27,10 @@ _ANCHOR = re.compile(
 
 
 def unwrap(contents: Any, path: Path) -> dict[str, torch.Tensor]:
-    """The state dict that a weight file holds, under the names that its model gave.
+    """The state dict that a weight file holds, with the model's own names.
 
     Raises:
-        WeightsError: there is none; the message says what is there instead.
+        WeightsError: there is none; the message says what the file holds instead.
     """
     contents = _out_of_containers(contents, path)
     if not isinstance(contents, Mapping) or not contents:
@@ -50,7 +50,7 @@ def _out_of_containers(contents: Any, path: Path) -> Any:
 
 
 def _has_tensors(contents: Mapping[Any, Any]) -> bool:
-    """Whether tensors stand in it directly, as in a state dict; a container may hold one or two beside its parts."""
+    """Whether this is a state dict. A container holds more dictionaries than tensors."""
     tensors = sum(isinstance(value, torch.Tensor) for value in contents.values())
     return tensors > sum(isinstance(value, Mapping) for value in contents.values())
 
@@ -66,7 +66,7 @@ def without_prefix(names: Iterable[str]) -> dict[str, str]:
     """Each name -> the name without the prefix that all of a CLIP's names share ("module.", "model.", "clip.").
 
     Raises:
-        WeightsError: there are several CLIPs in it, such as a student and its teacher.
+        WeightsError: the names belong to several CLIPs, such as a student and its teacher.
     """
     prefixes = sorted(
         {match["prefix"] for name in names if (match := _ANCHOR.fullmatch(name))},

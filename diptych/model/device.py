@@ -1,4 +1,4 @@
-"""Which device to compute on, and what it is good at."""
+"""Choose the device and its precision."""
 
 import logging
 import os
@@ -12,15 +12,15 @@ logger = logging.getLogger(__name__)
 
 
 def choose_device(name: str | torch.device | None) -> torch.device:
-    """The device called `name`; None and "auto" mean the GPU where there is one.
+    """The device called `name`; None and "auto" mean the GPU if there is one.
 
     Raises:
-        ConfigError: there is no such device here.
+        ConfigError: this machine has no such device.
     """
     if name is None or name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if isinstance(name, bool) or not isinstance(name, str | int | torch.device):
-        raise ConfigError(f"a device is named by a text, such as auto, cpu or cuda:0, not by {shown(name)}")
+        raise ConfigError(f"a device must be a string such as auto, cpu or cuda:0, not {shown(name)}")
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
@@ -33,9 +33,9 @@ BF16_VARIABLE = "DIPTYCH_BF16"
 
 
 def has_fast_bf16(device: torch.device) -> bool:
-    """Whether the processor multiplies bf16 matrices itself; elsewhere bf16 on a CPU is slower than fp32.
+    """Whether the device multiplies bf16 matrices in hardware; on other CPUs bf16 is slower than fp32.
 
-    Every automatic choice of bf16 asks here. The environment variable DIPTYCH_BF16 overrides it: 0 is no, 1 is yes.
+    Every automatic choice of bf16 calls this function. The environment variable DIPTYCH_BF16 overrides it: 0 no, 1 yes.
 
     Raises:
         ConfigError: the variable has another value.
@@ -67,10 +67,10 @@ def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
         return torch.float32
     fast = has_fast_bf16(device)
     if precision == "bf16" and not fast:
-        logger.warning("%s does not multiply bf16 itself: bf16 is slower here than fp32, which auto would take", device)
+        logger.warning("%s has no bf16 hardware: bf16 is slower here than fp32, which auto would choose", device)
     return torch.bfloat16 if fast or precision == "bf16" else torch.float32
 
 
 def num_cores() -> int:
-    """Processor cores that this process may use, which a scheduler may have made fewer than the machine has."""
+    """CPU cores that this process may use; a scheduler may allow fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

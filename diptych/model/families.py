@@ -1,4 +1,4 @@
-"""Models that are no CLIP of the paper's form, told by the names of their tensors: a sentence each, with what works."""
+"""Recognize models that are not CLIPs of the paper's form by their tensor names, and say how to use them."""
 
 import dataclasses
 import re
@@ -8,7 +8,7 @@ import torch
 
 _HUGGINGFACE = "give the folder that it came in, with its config.json, as hf:FOLDER (needs transformers)"
 _WRAP = (
-    "it encodes pictures alone: give an object of your own with encode_images as python:MODULE:NAME, which probes can "
+    "it encodes images only: write an object with encode_images and give it as python:MODULE:NAME, which probes can "
     "measure (docs/models.md shows the lines)"
 )
 
@@ -19,7 +19,7 @@ def _open_clip(example: str) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class _Family:
-    """One kind of model: a name matches `present`, and none matches `absent`."""
+    """One kind of model: at least one tensor name matches `present`, and none matches `absent`."""
 
     what: str
     way: str
@@ -27,12 +27,12 @@ class _Family:
     absent: str = r"^$"
 
 
-# Tried in order; the narrower ones come first.
+# Tried in this order; narrower families come first.
 _FAMILIES = (
-    _Family("an adapter (LoRA), no whole model", "merge it into its base model and save that", r"\.lora_[AB]\."),
+    _Family("an adapter (LoRA), not a whole model", "merge it into its base model and save that", r"\.lora_[AB]\."),
     _Family(
         "a diffusion model's checkpoint",
-        "give the CLIP as a file of its own",
+        "give the CLIP in a separate file",
         r"^(model\.diffusion_model|first_stage_model|down_blocks)\.",
     ),
     _Family("a CoCa of open_clip", _open_clip("coca_ViT-L-14"), r"^text_decoder\.|^(text\.)?cls_emb$"),
@@ -85,13 +85,13 @@ _FAMILIES = (
         r"^visual\.ln_pre\.weight$",
     ),
     _Family(
-        "a CLIP of open_clip with layer scale, attentional pooling or normalised queries",
+        "a CLIP of open_clip with layer scale, attentional pooling or normalized queries",
         _open_clip("ViT-M-16-alt"),
         r"^visual\.(attn_pool\.|transformer\.resblocks\.\d+\.(ls_1\.|attn\.ln_q|attn\.logit_scale))",
     ),
     _Family(
         "a Long-CLIP",
-        "Diptych's towers have no second table of positions; its authors' code reads it",
+        "Diptych's towers have no second position embedding; its authors' code reads it",
         r"positional_embedding_res$",
     ),
     _Family("a SigLIP of Hugging Face", _HUGGINGFACE, r"^vision_model\.head\.probe$"),
@@ -110,7 +110,7 @@ _FAMILIES = (
     ),
     _Family(
         "the text half of a CLIP",
-        "it encodes no pictures, so that there is nothing to measure: give the whole model's file",
+        "it encodes no images, so there is nothing to measure: give the whole model's file",
         r"^(text_model\.|token_embedding\.weight$)",
         r"^(vision_model|visual)\.",
     ),
@@ -119,23 +119,23 @@ _FAMILIES = (
     _Family("an image tower (a ResNet)", _WRAP, r"^layer1\.0\.conv1\.weight$"),
     _Family(
         "a language model",
-        "it encodes no pictures, so that there is nothing to measure",
+        "it encodes no images, so there is nothing to measure",
         r"(^|\.)(embeddings\.word_embeddings|embed_tokens|wte)\.weight$|^shared\.weight$",
     ),
 )
 
 
 def foreign_family(tensors: Mapping[str, torch.Tensor]) -> str | None:
-    """What a state dict in Diptych's names is and how to use it; None where it may be a CLIP of the paper's form."""
+    """What a state dict (in Diptych's names) is and how to use it; None if it may be a CLIP of the paper's form."""
     for family in _FAMILIES:
         present, absent = re.compile(family.present), re.compile(family.absent)
         if any(map(present.search, tensors)) and not any(map(absent.search, tensors)):
-            return f"this is {family.what}, whose towers Diptych's own CLIP does not have: {family.way}"
+            return f"this is {family.what}, whose towers Diptych's CLIP does not support: {family.way}"
     hidden, width = (tensors.get(name) for name in ("transformer.resblocks.0.mlp.c_fc.weight", "ln_final.weight"))
     if hidden is not None and width is not None and len(hidden) != 4 * len(width):
         return (
             f"this is a CLIP whose text tower's MLPs are {len(hidden) / len(width):.4g} times as wide as its stream, "
-            "Diptych's own 4 times: give it as open_clip:ARCHITECTURE@FILE (needs open_clip_torch); one of Hugging "
-            "Face as hf:FOLDER"
+            "Diptych's own 4 times: give it as open_clip:ARCHITECTURE@FILE (needs open_clip_torch), or a Hugging Face "
+            "model as hf:FOLDER"
         )
     return None

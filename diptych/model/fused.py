@@ -1,7 +1,7 @@
-"""Parts of a block with a backward pass of their own, which make fewer passes over memory than autograd would.
+"""Parts of a block with hand-written backward passes, which read and write memory less often than autograd's.
 
-Both compute in the type of the weights they are given; under autocast, and wherever else that type is not the input's,
-they are not used (see diptych.model.attention).
+Both compute in the type of their weights. They are not used under autocast or when that type differs from the input's
+(see diptych.model.attention).
 """
 
 from typing import Any
@@ -15,10 +15,10 @@ _SLOPE = 1.702  # of QuickGELU, x · sigmoid(1.702 x)
 
 
 class QuickGELUMLP(torch.autograd.Function):
-    """y = W2 quick_gelu(W1 x + b1) + b2, with both factors of the activation taken into the matrix products.
+    """y = W2 quick_gelu(W1 x + b1) + b2, with both factors of the activation folded into the matrix products.
 
-    quick_gelu(x) is silu(1.702 x) / 1.702. A product scales its result for nothing, a pass of its own over a
-    matrix four times as wide as the stream does not: 3 % of a step of ViT-B/32 on a CPU.
+    quick_gelu(x) is silu(1.702 x) / 1.702. Scaling within a product is free; a separate pass over a matrix four times
+    as wide as the stream takes 3 % of a step of ViT-B/32 on a CPU.
     """
 
     @staticmethod
@@ -33,11 +33,11 @@ class QuickGELUMLP(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Gradients of all five."""
+        """Gradients of all five inputs."""
         x, w1, w2, scaled, hidden = ctx.saved_tensors
         grad_hidden = input_gradient(grad, w2, 1 / _SLOPE)
         grad_w2 = weight_gradient(grad, hidden, 1 / _SLOPE)
-        # In place: memory that is in the cache.
+        # In place: this memory is in the cache.
         grad_scaled = torch.ops.aten.silu_backward(grad_hidden, scaled, grad_input=grad_hidden)
         grad_x = input_gradient(grad_scaled, w1, _SLOPE)
         grad_w1 = weight_gradient(grad_scaled, x, _SLOPE)
@@ -45,11 +45,11 @@ class QuickGELUMLP(torch.autograd.Function):
 
 
 class JointAttention(torch.autograd.Function):
-    """Multi-head self-attention of sequences of one length, from the rows of queries, keys and values to rows.
+    """Multi-head self-attention of sequences of equal length, from rows of queries, keys and values to output rows.
 
-    Plain products on a CPU, where they are faster than torch's fused kernel in bf16 (benchmarks/attention.py). Written
-    out, the pass is copied four times between rows and heads, half as often as by autograd; the scale costs nothing,
-    and only the attention weights are kept.
+    Uses plain products for CPUs, where they are faster than torch's fused kernel in bf16 (benchmarks/attention.py). The
+    hand-written backward pass copies between rows and heads four times, half as often as autograd. Scaling is free, and
+    only the attention weights are kept.
     """
 
     @staticmethod

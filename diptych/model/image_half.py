@@ -1,4 +1,4 @@
-"""The image half that every model has, whatever stands on the side of the text."""
+"""The image half that all models share, whatever their text side."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ def build_image_tower(config: CLIPConfig) -> nn.Module:
 
 
 class ImageHalf(nn.Module):
-    """An abstract half; what inherits from it sets `config` and `visual`, the latter with build_image_tower.
+    """Abstract base; a subclass sets `config`, and `visual` with build_image_tower.
 
     Attributes:
         visual: the image tower, a network as diptych.model.tower describes it.
@@ -27,18 +27,18 @@ class ImageHalf(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        """The type in which the network takes pictures."""
+        """The type that the network takes images in."""
         return tower_of(self.config.vision).dtype(self.visual)
 
     @property
     def device(self) -> torch.device:
-        """Where the network computes."""
+        """The device of the network."""
         return tower_of(self.config.vision).device(self.visual)
 
     def image_features(self, images: torch.Tensor, kept: torch.Tensor | None = None) -> torch.Tensor:
         """Normalised images (N, 3, R, R) -> (N, W), the image tower's output before its projection.
 
-        With `kept` see encode_image.
+        For `kept` see encode_image.
         """
         size = self.config.vision.image_size
         if images.shape[1:] != (3, size, size):
@@ -47,18 +47,18 @@ class ImageHalf(nn.Module):
         if kept is None:
             return self.visual.features(images)
         if not tower_of(self.config.vision).masks_patches:
-            raise ConfigError("patches can be left out of a Vision Transformer only: a ResNet needs the whole picture")
+            raise ConfigError("only a Vision Transformer can leave out patches: a ResNet needs the whole image")
         if kept.ndim != 2 or len(kept) != len(images):
-            raise ShapeError(f"kept must be (N, K) for {len(images)} pictures, not {tuple(kept.shape)}")
+            raise ShapeError(f"kept must be (N, K) for {len(images)} images, not {tuple(kept.shape)}")
         return self.visual.features(images, kept)
 
     def encode_image(self, images: torch.Tensor, kept: torch.Tensor | None = None) -> torch.Tensor:
-        """Normalised images (N, 3, R, R) -> (N, E), points of the shared space, not yet of unit norm.
+        """Normalized images (N, 3, R, R) -> (N, E), features in the shared space, not normalized.
 
         Args:
-            images: float (N, 3, R, R), normalised.
-            kept: int64 (N, K), the patches of each picture that are computed, counted by rows from 0 (see
-                draw_kept_patches); the others cost nothing. None for all.
+            images: float (N, 3, R, R), normalized.
+            kept: int64 (N, K), the patches of each image that are computed, counted by rows from 0 (see
+                draw_kept_patches); the others cost nothing. None means all.
         Raises:
             ConfigError: `kept` is given and the image tower is a ResNet.
             ShapeError: the sizes do not fit the architecture.
@@ -66,10 +66,10 @@ class ImageHalf(nn.Module):
         return self.visual.project(self.image_features(images, kept))
 
     def checkpoint_activations(self, on: bool) -> None:
-        """Keep no activations inside the blocks of both towers while training, and compute them again for gradients.
+        """Whether to recompute the activations inside the blocks of both towers, instead of keeping them.
 
-        The gradients are the same to the last bit in fp32; a step takes about a third longer.
+        Gradients are bit-identical in fp32; a step takes about a third longer.
         """
         self.visual.checkpointing = on
-        if (transformer := getattr(self, "transformer", None)) is not None:  # of the text side, where it has one
+        if (transformer := getattr(self, "transformer", None)) is not None:  # the text side's, if it has one
             transformer.checkpointing = on

@@ -1,4 +1,4 @@
-"""The architecture of a bare state dict: from its shapes, the published models of those shapes, and options."""
+"""Infer the architecture of a bare state dict from its shapes, the published models with them, and options."""
 
 import dataclasses
 import re
@@ -21,11 +21,11 @@ HOW_TO_STATE = "--heads IMAGE,TEXT and --activation quick_gelu or gelu (heads=(I
 
 @dataclasses.dataclass(frozen=True)
 class Inference:
-    """What a state dict is taken for.
+    """The inferred architecture of a state dict.
 
     Attributes:
         config: the architecture.
-        notice: in words, what its shapes do not tell and was assumed; empty where nothing was.
+        notice: what was assumed because shapes do not determine it, in words; empty if nothing was.
     """
 
     config: CLIPConfig
@@ -40,18 +40,18 @@ def infer_config(
 
 
 def infer(tensors: Mapping[str, torch.Tensor], activation: str | None = None, heads: Heads | None = None) -> Inference:
-    """The architecture that a state dict in Diptych's names belongs to.
+    """The architecture of a state dict in Diptych's names.
 
-    Shapes do not tell heads, activation, pooling, or the mask of the text Transformer. Heads and activation are those
-    of the published model of these shapes; where there is none, each head has the usual width and the activation is
-    quick_gelu. The notice says so. A bias starts where it stands.
+    Shapes do not determine heads, activation, pooling, or the mask of the text Transformer. Heads and activation are
+    those of the published model with these shapes. If there is none, each head has the usual width and the activation
+    is quick_gelu. The notice says so. The initial logit bias is the stored one.
 
     Args:
-        activation: "quick_gelu" or "gelu", where it is known.
-        heads: of the image tower and of the text tower, where they are known.
+        activation: "quick_gelu" or "gelu", if known.
+        heads: of the image tower and of the text tower, if known.
     Raises:
-        WeightsError: a tensor that tells the architecture is missing or has an impossible shape.
-        ConfigError: the shapes describe no model that could be built, or the heads do not fit them.
+        WeightsError: a tensor that determines the architecture is missing or has an impossible shape.
+        ConfigError: no model has these shapes, or the heads do not fit them.
     """
     if sentence := foreign_family(tensors):
         raise WeightsError(sentence)
@@ -74,27 +74,27 @@ def infer(tensors: Mapping[str, torch.Tensor], activation: str | None = None, he
 
 def _activation_notice(name: str, activations: str, config: CLIPConfig) -> str:
     return (
-        f"it has the shapes of {name} and does not name its activation; taking {config.activation}. It "
+        f"it has the shapes of {name} and does not name its activation; {config.activation} is assumed. It "
         f"is {activations}: state another with --activation (activation=... in Python)"
     )
 
 
 def _notice(config: CLIPConfig, activation: str | None, heads: Heads | None) -> str:
-    """What is assumed of an architecture that nobody published."""
+    """What is assumed about an unpublished architecture."""
     assumed = []
     if heads is None:
         image, text = (getattr(side, "heads", 0) for side in (config.vision, config.text))
         both = f"{image} heads in the image tower and {text} in the text tower"
         assumed.append(both if image else f"{text} heads in the text tower")
     if activation is None:
-        assumed.append(f"taking {config.activation} as activation")
+        assumed.append(f"{config.activation} as the activation")
     if more := tower_of(config.vision).assumed:
         assumed.append(more)
     assumed.append("a causal mask and pooling at the largest token id in the text tower")
     return (
-        f"its shapes are those of no published model and do not tell all: assumed are {', '.join(assumed)}. Wrong ones "
-        f"give wrong numbers without an error: state what is right with {HOW_TO_STATE}, or put the model's own "
-        "configuration file beside the weights"
+        f"its shapes match no published model and do not determine everything; assumed: {', '.join(assumed)}. Wrong "
+        f"assumptions give wrong numbers without an error: state what is right with {HOW_TO_STATE}, or put the model's "
+        "own configuration file next to the weights"
     )
 
 
@@ -106,9 +106,9 @@ def _infer_bias(tensors: Mapping[str, torch.Tensor]) -> float | None:
 
 
 def _infer_vision(tensors: Mapping[str, torch.Tensor], heads: Heads | None) -> Any:
-    """The config of the image tower one of whose tensors has a name that no other tower has."""
+    """The config of the image tower, which is recognized by a tensor name that no other tower has."""
     inferring = [row for row in TOWERS.values() if row.marker is not None and row.infer is not None]
     marked = [row for row in inferring if any(re.fullmatch(str(row.marker), name) for name in tensors)]
-    infer = (marked or [RESNET])[0].infer  # which says what is missing where no tower is recognised
+    infer = (marked or [RESNET])[0].infer  # RESNET's says what is missing if no tower is recognized
     assert infer is not None
     return infer(tensors, heads[0] if heads else 0)

@@ -1,7 +1,7 @@
-"""The ways in which the world names the parameters of a CLIP, and the way between them, lossless in both directions.
+"""Convert between the common layouts of CLIP state dicts, without loss in either direction.
 
-Diptych's own names are OpenAI's and open_clip's. open_clip's CustomTextCLIP puts "text." before the text
-tower's. Hugging Face has its own names, separate matrices for queries, keys and values, and projections transposed.
+Diptych uses the names of OpenAI and open_clip. open_clip's CustomTextCLIP adds the prefix "text." to the text tower.
+Hugging Face has its own names, separate matrices for queries, keys and values, and transposed projections.
 """
 
 import math
@@ -19,7 +19,7 @@ from diptych.model.towers import text_side_of, tower_of
 
 Tensors = dict[str, torch.Tensor]
 
-# What files hold beside parameters: constants of OpenAI's archives, buffers of old Hugging Face and open_clip versions.
+# Entries that are no parameters: constants in OpenAI's archives, buffers of old Hugging Face and open_clip versions.
 IGNORED = (
     "input_resolution",
     "context_length",
@@ -75,7 +75,7 @@ def to_huggingface(tensors: Mapping[str, torch.Tensor], config: CLIPConfig) -> T
     """Diptych's state dict of a ViT model -> that of transformers' CLIPModel; the tensors are copies.
 
     Raises:
-        ConfigError: the image tower is a ResNet, the text side no Transformer, or the logits have a bias.
+        ConfigError: the image tower is a ResNet, the text side is not a Transformer, or the logits have a bias.
     """
     _require_towers(config)
     result: Tensors = {}
@@ -98,23 +98,23 @@ def to_custom_text(tensors: Mapping[str, torch.Tensor]) -> Tensors:
     """Diptych's state dict -> that of open_clip's CustomTextCLIP, whose text tower has the prefix "text.".
 
     Raises:
-        ConfigError: the text side is no Transformer with a projection.
+        ConfigError: the text side is not a Transformer with a projection.
     """
     if not all(any(name.startswith(part) for name in tensors) for part in _TEXT_NAMES):
-        raise ConfigError("only Diptych's own layout has a text side that is no Transformer: keep the model in it")
+        raise ConfigError("only Diptych's layout supports text sides other than the Transformer: keep the model in it")
     return {f"text.{name}" if name.startswith(_TEXT_NAMES) else name: tensor for name, tensor in tensors.items()}
 
 
 def to_diptych(tensors: Mapping[str, torch.Tensor]) -> Tensors:
-    """A state dict in any known layout -> Diptych's names; the layout is recognised by its names.
+    """A state dict in any known layout -> Diptych's names; the names tell the layout.
 
-    Prefixes of wrappers ("module.", "model.") are taken off and the names in IGNORED left out; unknown names stay as
-    they are, for load_tensors to report.
+    Prefixes of wrappers ("module.", "model.") are removed and the names in IGNORED left out. Unknown names stay;
+    load_tensors reports them.
     """
     names = without_prefix(tensors)
     result = {names[name]: tensor for name, tensor in tensors.items() if names[name] not in IGNORED}
     for name in _NUMBERS & result.keys():
-        if result[name].shape == (1,):  # of wrappers that take no parameter without dimensions, such as FSDP
+        if result[name].shape == (1,):  # FSDP and other wrappers store scalars so
             result[name] = result[name].reshape(())
     if any(name.startswith(("vision_model.", "text_model.")) for name in result):
         return _from_huggingface(result)
@@ -154,7 +154,7 @@ def huggingface_config(config: CLIPConfig) -> dict[str, Any]:
     """The config.json of transformers' CLIPModel for this architecture.
 
     Raises:
-        ConfigError: the image tower is a ResNet, the text side no Transformer, or the logits have a bias.
+        ConfigError: the image tower is a ResNet, the text side is not a Transformer, or the logits have a bias.
     """
     vision, text = _require_towers(config)
     return {
@@ -174,7 +174,7 @@ def huggingface_config(config: CLIPConfig) -> dict[str, Any]:
             "vocab_size": text.vocab_size,
             "bos_token_id": text.vocab_size - 2,
             "pad_token_id": 0,
-            # For transformers, 2 stands for "the largest id of the text", which is how all CLIPs are pooled.
+            # In transformers, 2 means "pool at the largest token id of the text", as all CLIPs do.
             "eos_token_id": 2,
             **_huggingface_tower(config, text, 4 * text.width),
         },
@@ -194,10 +194,10 @@ def _huggingface_tower(config: CLIPConfig, tower: ViTConfig | TextConfig, mlp_wi
 
 
 def config_from_huggingface(values: Mapping[str, Any]) -> CLIPConfig:
-    """The architecture of a Hugging Face folder, from its config.json; fields left out have transformers' defaults.
+    """The architecture of a Hugging Face folder, from its config.json; missing fields get transformers' defaults.
 
     Raises:
-        ConfigError: it is no CLIP, or a CLIP of a form that Diptych does not have.
+        ConfigError: it is not a CLIP, or a variant that Diptych does not support.
     """
     if values.get("model_type") != "clip":
         raise ConfigError(f"model_type must be 'clip', not {values.get('model_type')!r}")
@@ -212,9 +212,9 @@ def config_from_huggingface(values: Mapping[str, Any]) -> CLIPConfig:
         text["num_hidden_layers"],
     )
     if text.get("is_causal", True) is not True:
-        raise ConfigError("a text side without causal mask (text_config.is_causal) is not supported")
+        raise ConfigError("a text tower without a causal mask (text_config.is_causal) is not supported")
     if values.get("quantization_config"):
-        raise ConfigError("its weights are quantised (quantization_config), which is not supported")
+        raise ConfigError("its weights are quantized (quantization_config), which is not supported")
     mlp_width = check_size("vision", "mlp_width", vision["intermediate_size"])
     config = CLIPConfig(
         values.get("projection_dim", 512),
@@ -241,7 +241,7 @@ def config_from_huggingface(values: Mapping[str, Any]) -> CLIPConfig:
 
 
 def _huggingface_values(values: Mapping[str, Any], tower: str) -> dict[str, Any]:
-    """What a config.json says of a tower. An old `*_config_dict` counts alone where it stands, as in transformers."""
+    """A tower's values in config.json. An old `*_config_dict` replaces `*_config`, as in transformers."""
     old = values.get(f"{tower}_config_dict")
     stated = values.get(f"{tower}_config") or {} if old is None else old
     if not isinstance(stated, Mapping):
@@ -253,7 +253,7 @@ def _require_towers(config: CLIPConfig) -> tuple[ViTConfig, TextConfig]:
     tower = tower_of(config.vision)
     if "huggingface" not in text_side_of(config.text).layouts:
         raise ConfigError(
-            f"only Diptych's own layout has a text side of this kind, {config.text}: keep the model in it"
+            f"only Diptych's layout supports the text side {config.text}: keep the model in Diptych's layout"
         )
     if "huggingface" not in tower.layouts:
         others = "Diptych's or open_clip's" if "open_clip" in tower.layouts else "Diptych's"

@@ -14,7 +14,7 @@ EXPANSION = 4
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3, 1x1; a stride is an average pooling after the second convolution and in front of the shortcut's."""
+    """1x1, 3x3, 1x1; striding is an average pooling after the second convolution and before the shortcut's."""
 
     def __init__(self, channels: int, planes: int, stride: int) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class Bottleneck(nn.Module):
 
 
 class AttentionPool(nn.Module):
-    """One attention query, the mean of the feature map, over the map and that mean."""
+    """Attention pooling: the mean of the feature map is the query; the map and its mean are keys and values."""
 
     def __init__(self, grid: int, width: int, heads: int, embed_dim: int) -> None:
         super().__init__()
@@ -78,8 +78,8 @@ class ModifiedResNet(nn.Module):
     """The paper's ResNets, RN50 to RN50x64.
 
     Attributes:
-        checkpointing: compute each block again in the backward pass rather than keep its activations.
-    Source: CLIP paper, section 2.4; initialised as the reference code does.
+        checkpointing: recompute each block in the backward pass instead of keeping its activations.
+    Source: CLIP paper, section 2.4; initialized as the reference code does.
     """
 
     def __init__(self, config: ResNetConfig, embed_dim: int) -> None:
@@ -101,7 +101,7 @@ class ModifiedResNet(nn.Module):
         self.checkpointing = False
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
-        """Normalised images (N, 3, R, R) -> (N, 32 · width), the pooled attention before its output projection."""
+        """Normalised images (N, 3, R, R) -> (N, 32 · width), the attention pooling's output before its projection."""
         x = F.relu(self.bn1(self.conv1(images)), inplace=True)
         x = F.relu(self.bn2(self.conv2(x)), inplace=True)
         x = F.relu(self.bn3(self.conv3(x)), inplace=True)

@@ -1,4 +1,4 @@
-"""CLIP's modified ResNet but for its network, which diptych.model.modified_resnet has: config, costs, row."""
+"""Config, costs and table row of CLIP's modified ResNet; its network is in diptych.model.modified_resnet."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ class ResNetConfig:
     Attributes:
         width: channels of the stem; the features have 32 times as many.
         layers: bottleneck blocks in each of the four stages.
-        heads: heads of the attention pooling; 0 stands for width * 32 // 64.
+        heads: heads of the attention pooling; 0 means width * 32 // 64.
     """
 
     image_size: int
@@ -68,7 +68,7 @@ class ResNetConfig:
 
 
 def _build(config: ResNetConfig, embed_dim: int, activation: str) -> "nn.Module":
-    from diptych.model.modified_resnet import ModifiedResNet  # imports torch, which a config does without
+    from diptych.model.modified_resnet import ModifiedResNet  # imports torch, which configs must not need
 
     return ModifiedResNet(config, embed_dim)
 
@@ -89,7 +89,7 @@ def _flops(config: ResNetConfig, embed_dim: int, patch_dropout: float) -> float:
     for stage, blocks in enumerate(config.layers):
         planes = config.width * 2**stage
         for block in range(blocks):
-            # A stride is a pooling after the second convolution, so the third sees the smaller map.
+            # Striding is a pooling after the second convolution, so the third works on the smaller map.
             smaller = size // 2 if stage and not block else size
             total += convolution_flops(size, channels, planes, 1) + convolution_flops(size, planes, planes, 3)
             total += convolution_flops(smaller, planes, 4 * planes, 1)
@@ -101,8 +101,8 @@ def _flops(config: ResNetConfig, embed_dim: int, patch_dropout: float) -> float:
 def _infer(tensors: "Mapping[str, torch.Tensor]", heads: int) -> ResNetConfig:
     grid = grid_of(tensors, "visual.attnpool.positional_embedding")
     width, *_ = shape_of(tensors, "visual.layer1.0.conv1.weight", 4)
-    one, two, three, four = (count_numbers(tensors, f"visual.layer{stage}") for stage in (1, 2, 3, 4))
-    return ResNetConfig(grid * RESNET_STRIDE, width, (one, two, three, four), heads)
+    first, second, third, fourth = (count_numbers(tensors, f"visual.layer{stage}") for stage in (1, 2, 3, 4))
+    return ResNetConfig(grid * RESNET_STRIDE, width, (first, second, third, fourth), heads)
 
 
 RESNET = Tower(

@@ -1,4 +1,4 @@
-"""Which patches of a picture are computed while training with patch dropout."""
+"""The patches of an image that are kept while training with patch dropout."""
 
 import torch
 
@@ -6,14 +6,15 @@ from diptych.errors import ConfigError
 
 
 def draw_kept_patches(num_images: int, num_patches: int, share: float, generator: torch.Generator) -> torch.Tensor:
-    """Draw the patches that stay, for each picture its own.
+    """Draw the patches that are kept, independently for each image.
 
     Args:
-        share: of the patches left out, from 0 up to but not including 1; at least one patch stays.
+        share: of the patches that are dropped, from 0 up to but not including 1; at least one patch is kept.
         generator: on the CPU; the same state gives the same patches.
     Returns:
-        int64 (N, K) on the CPU, ascending, K = num_patches - round(share · num_patches) or 1.
+        int64 (N, K) on the CPU, ascending, K = num_patches - round(share · num_patches), at least 1.
     Raises:
+        ConfigError: share is outside that range.
         ConfigError: share is no such number.
     Source: FLIP, arXiv 2212.00794, section 3.
     """

@@ -48,21 +48,21 @@ def get_preset(name: str) -> CLIPConfig:
 
 
 def _plain(name: str) -> str:
-    for mark in "/-_@":
-        name = name.replace(mark, "")
+    for separator in "/-_@":
+        name = name.replace(separator, "")
     return name.lower().removesuffix("px")
 
 
 def architecture_name(config: CLIPConfig) -> str:
-    """What to call a model's image tower: the preset with the same one, at whatever picture size, or its numbers."""
+    """The name of a model's image tower: a preset with the same tower at any image size, or else its numbers."""
     vision = config.vision
     numbers = {field.name: getattr(vision, field.name) for field in dataclasses.fields(vision)}
-    for left_out in ((), ("image_size",)):  # one that is equal in all, before one of another picture size
+    for left_out in ((), ("image_size",)):  # an identical tower first, then one of another image size
         for name, preset in PRESETS.items():
             other = {field.name: getattr(preset.vision, field.name) for field in dataclasses.fields(preset.vision)}
             same = other.keys() == numbers.keys() and type(preset.vision) is type(vision)
             if same and all(other[key] == value for key, value in numbers.items() if key not in left_out):
                 return name
     kind = type(vision).__name__.removesuffix("Config")
-    told = [f"{name} {value}" for name, value in numbers.items() if name not in ("image_size", "heads")]
-    return f"{kind} of {', '.join(told)}"
+    parts = [f"{name} {value}" for name, value in numbers.items() if name not in ("image_size", "heads")]
+    return f"{kind} of {', '.join(parts)}"

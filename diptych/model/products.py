@@ -1,9 +1,8 @@
-"""Products of rows with weights, on a processor by the library that is the faster one there.
+"""Products of rows with weights, computed on a CPU by the faster of its two libraries.
 
-torch has two. It gives products in bf16 to oneDNN and those in fp32 to MKL, which keeps its best for Intel's
-processors: on an AMD EPYC with AVX-512 MKL runs at half the rate of oneDNN, with AVX2 at nine tenths of it
-(benchmarks/products.py). The choice follows from the processor's maker and from nothing that is timed: a machine
-computes the same numbers at every start.
+torch sends bf16 products to oneDNN and fp32 products to MKL, which is tuned for Intel's processors: on an AMD EPYC
+with AVX-512 MKL runs at half the rate of oneDNN, with AVX2 at nine tenths of it (benchmarks/products.py). The choice
+depends on the processor's vendor only and never on timings, so that a machine computes the same numbers in every run.
 """
 
 import functools
@@ -15,14 +14,14 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-# With fewer rows oneDNN gains less than it takes to begin; a gradient needs more of them, for it copies the weights.
+# With fewer rows oneDNN's start-up costs more than it gains; a gradient needs more rows because it copies the weights.
 _FEWEST_ROWS = 32
 _FEWEST_ROWS_OF_GRADIENT = {"avx512": 256, "avx2": 1024}
 _CPUINFO = Path("/proc/cpuinfo")
 
 
 def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
-    """x (T, K), weight (N, K), bias (N,) -> (T, N): what `torch.nn.functional.linear` gives, to rounding."""
+    """x (T, K), weight (N, K), bias (N,) -> (T, N): equal to `torch.nn.functional.linear` up to rounding."""
     if not _chooses(x, weight):
         return F.linear(x, weight, bias)
     if torch.is_grad_enabled():
@@ -61,14 +60,14 @@ def input_gradient(grad: torch.Tensor, weight: torch.Tensor, factor: float = 1.0
     """factor · grad @ weight: grad (T, N), weight (N, K) -> (T, K)."""
     if not _by_onednn(grad, gradient=True):
         return product(grad, weight, factor)
-    # oneDNN reads rows of weights: a copy with the factor in it costs a fiftieth of the product and saves a tenth.
+    # oneDNN reads rows of weights: a scaled copy costs a fiftieth of the product's time and saves a tenth.
     columns = weight.new_empty(weight.shape[::-1]).copy_(weight.t())
     return _onednn(grad, columns if factor == 1 else columns.mul_(factor), None)
 
 
 def weight_gradient(grad: torch.Tensor, x: torch.Tensor, factor: float = 1.0) -> torch.Tensor:
     """factor · grad.T @ x: grad (T, N), x (T, K) -> (N, K)."""
-    # With AVX2 the copies that oneDNN needs here cost what it gains.
+    # With AVX2 the copies that oneDNN needs here cost as much as it gains.
     if not (_by_onednn(grad, gradient=True) and _has_avx512()):
         return product(grad.t(), x, factor)
     gradient, _ = torch.ops.aten.mkldnn_linear_backward_weights(
@@ -87,15 +86,18 @@ def _onednn(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) ->
 
 
 def _chooses(x: torch.Tensor, weight: torch.Tensor) -> bool:
-    """Whether oneDNN takes the product from torch: plain tensors of one type, computed now and not only recorded."""
+    """Whether to call oneDNN directly: plain tensors of one type, no autocast, no tracing."""
     if x.ndim != 2 or x.dtype != weight.dtype or type(weight) not in (torch.Tensor, nn.Parameter):
         return False
     return _by_onednn(x) and not torch.is_autocast_enabled("cpu") and not torch.jit.is_tracing()
 
 
 def _by_onednn(x: torch.Tensor, gradient: bool = False) -> bool:
-    """Whether products with these rows go to oneDNN instead of MKL. torch's compiler makes that choice by itself, and
-    what watches torch's operations, as its counter of FLOPs, knows its own alone."""
+    """Whether products with these rows go to oneDNN instead of MKL.
+
+    torch's compiler chooses by itself, and observers of torch's operations, such as its FLOPs counter, know only
+    torch's own operations; in both cases the answer is no.
+    """
     if torch.compiler.is_compiling() or x.dtype != torch.float32 or x.device.type != "cpu" or not onednn_beats_mkl():
         return False
     if torch._C._len_torch_dispatch_stack():
@@ -105,9 +107,9 @@ def _by_onednn(x: torch.Tensor, gradient: bool = False) -> bool:
 
 @functools.cache
 def onednn_beats_mkl() -> bool:
-    """Whether fp32 products are faster by oneDNN: torch has both, and the maker is known not to be Intel."""
+    """Whether fp32 products are faster with oneDNN: torch has both, and the processor is known not to be Intel's."""
     both = torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()
-    return both and hasattr(torch.ops.mkldnn, "_linear_pointwise") and _maker() not in ("", "GenuineIntel")
+    return both and hasattr(torch.ops.mkldnn, "_linear_pointwise") and _vendor() not in ("", "GenuineIntel")
 
 
 @functools.cache
@@ -115,8 +117,8 @@ def _has_avx512() -> bool:
     return "AVX512" in torch.backends.cpu.get_cpu_capability()
 
 
-def _maker() -> str:
-    """The name that the processor gives its maker, as "AuthenticAMD"; "" where it is not known."""
+def _vendor() -> str:
+    """The processor's vendor string, such as "AuthenticAMD"; "" if unknown."""
     if _CPUINFO.is_file():
         with _CPUINFO.open() as lines:
             return next((line.split(":")[1].strip() for line in lines if line.startswith("vendor_id")), "")

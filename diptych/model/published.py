@@ -1,6 +1,6 @@
-"""Published architectures by their shapes: what a bare weight file cannot say about itself.
+"""Published architectures, looked up by shape: they supply what a bare weight file does not say about itself.
 
-Shapes do not tell heads or activation. Names are open_clip's, whose configurations the tests compare.
+Shapes do not determine heads or activation. Names are open_clip's; the tests compare with its configurations.
 """
 
 import dataclasses
@@ -21,7 +21,7 @@ class Published:
     """One published architecture.
 
     Attributes:
-        name: as open_clip calls it, or the paper.
+        name: open_clip's name, or the paper's.
         config: with the activation that most of its published weights have.
         activations: which weights have which activation, in words.
     """
@@ -85,12 +85,12 @@ PUBLISHED = (
 
 
 def find_published(config: CLIPConfig) -> Published | None:
-    """The published architecture of the same shapes, whatever config says about heads and activation."""
+    """The published architecture with the same shapes; heads and activation of config are ignored."""
     return _BY_SHAPES.get(_shapes(config))
 
 
 def _shapes(config: CLIPConfig) -> tuple[object, ...]:
-    """What shapes tell of an architecture."""
+    """The part of an architecture that shapes determine."""
     sides: tuple[Any, Any] = (config.vision, config.text)
     vision, text = (dataclasses.replace(side, heads=1) if hasattr(side, "heads") else side for side in sides)
     return config.embed_dim, vision, text

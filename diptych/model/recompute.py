@@ -1,4 +1,4 @@
-"""Activation checkpointing: forget what a block computed and compute it again in the backward pass."""
+"""Activation checkpointing: drop a block's activations and recompute them in the backward pass."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -10,12 +10,12 @@ from torch.utils.checkpoint import checkpoint
 
 from diptych import distributed
 
-# A module, the name of one of its parameters, and the tensor that stands there.
+# A module, the name of one of its parameters, and its tensor.
 Slot = tuple[nn.Module, str, torch.Tensor]
 
 
 def slots(module: nn.Module) -> list[Slot]:
-    """Where the parameters of `module` and of all that is in it stand at the moment."""
+    """The current parameters of `module` and of its submodules, with their owners."""
     return [
         (owner, name, tensor)
         for owner in module.modules()
@@ -26,7 +26,7 @@ def slots(module: nn.Module) -> list[Slot]:
 
 @contextmanager
 def installed(weights: Sequence[Slot]) -> Iterator[None]:
-    """Have these tensors stand for the parameters for a while."""
+    """Temporarily replace parameters by these tensors."""
     before = [(owner, name, owner._parameters[name]) for owner, name, _ in weights]
     try:
         for owner, name, tensor in weights:
@@ -39,7 +39,7 @@ def installed(weights: Sequence[Slot]) -> Iterator[None]:
 
 @contextmanager
 def untracked_statistics(module: nn.Module) -> Iterator[None]:
-    """Let every BatchNorm in `module` normalise as always, but leave its running statistics as they are."""
+    """Let every BatchNorm in `module` normalize as usual without changing its running statistics."""
     tracked = [
         (layer, dict(layer._buffers))
         for layer in module.modules()
@@ -55,12 +55,12 @@ def untracked_statistics(module: nn.Module) -> Iterator[None]:
 
 
 def recomputed(block: nn.Module, *inputs: Any) -> torch.Tensor:
-    """block(*inputs), whose activations are computed again in the backward pass.
+    """block(*inputs); its activations are recomputed in the backward pass.
 
-    With the weights of the first time, which may be copies that stand in for the parameters (diptych.train.precision);
-    running statistics advance once.
+    The backward pass uses the weights of the forward pass, which may be copies that replace the parameters
+    (diptych.train.precision). Running statistics advance once.
     """
-    # FSDP2 gathers the weights of a block anew by itself; what stands there now is this rank's part.
+    # FSDP2 gathers a block's weights again by itself; its parameters now are only this rank's shard.
     weights = [slot for slot in slots(block) if not distributed.is_sharded(slot[2])]
 
     def forward(*inputs: Any) -> torch.Tensor:
@@ -72,7 +72,7 @@ def recomputed(block: nn.Module, *inputs: Any) -> torch.Tensor:
         forward,
         *inputs,
         use_reentrant=False,
-        preserve_rng_state=False,  # nothing in a block is random
+        preserve_rng_state=False,  # blocks use no random numbers
         context_fn=lambda: (nullcontext(), untracked_statistics(block)),
     )
     return outcome

@@ -1,4 +1,4 @@
-"""What the shapes of a state dict tell, and what to say where they are not those of a CLIP."""
+"""Read shapes from a state dict, with errors for those that are not a CLIP's."""
 
 import math
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ def shape_of(tensors: Mapping[str, "torch.Tensor"], name: str, dimensions: int) 
     """The shape of the tensor of that name.
 
     Raises:
-        WeightsError: it is missing, or has another number of dimensions.
+        WeightsError: it is missing or has another number of dimensions.
     """
     if name not in tensors:
         raise WeightsError(f"these are not the weights of a CLIP: {name} is missing (found {_sample(tensors)})")
@@ -27,12 +27,12 @@ def grid_of(tensors: Mapping[str, "torch.Tensor"], name: str) -> int:
     """Positions along one side, from a positional embedding of grid² + 1 rows.
 
     Raises:
-        WeightsError: it is missing, or has another number of rows.
+        WeightsError: it is missing or has another number of rows.
     """
     rows, _ = shape_of(tensors, name, 2)
     grid = math.isqrt(max(0, rows - 1))
     if grid**2 + 1 != rows:
-        raise WeightsError(f"{name} has {rows} rows, which is no square of patches and a class token")
+        raise WeightsError(f"{name} has {rows} rows, which is not a square number of patches plus a class token")
     return grid
 
 

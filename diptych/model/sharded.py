@@ -1,4 +1,4 @@
-"""Weights in several files: the index beside them (model.safetensors.index.json), and all that it names."""
+"""Weights in several files: the index next to them (model.safetensors.index.json) and all files that it names."""
 
 import json
 import logging
@@ -20,10 +20,10 @@ _SHARD = re.compile(r"(?P<stem>.+)-\d{5}-of-\d{5}(?P<suffix>\.\w+)")
 
 
 def find_index(path: Path) -> Path | None:
-    """The index that path is, or of which it is a shard; None for a file that is whole by itself.
+    """path itself if it is an index, the index of path if it is a shard, None for a single whole file.
 
     Raises:
-        WeightsError: path is a shard, and the index is not beside it.
+        WeightsError: path is a shard, and the index is not next to it.
     """
     if path.name.endswith(INDEX_SUFFIX):
         return path
@@ -32,8 +32,8 @@ def find_index(path: Path) -> Path | None:
         return None
     index = path.with_name(match["stem"] + match["suffix"] + INDEX_SUFFIX)
     if not index.is_file():
-        raise WeightsError(f"{path} is one shard of several, and {index.name}, which lists them, is not beside it")
-    logger.warning("%s is one shard of several; reading all that %s lists", path, index.name)
+        raise WeightsError(f"{path} is one of several shards, and their index {index.name} is not next to it")
+    logger.warning("%s is one of several shards; reading all files that %s lists", path, index.name)
     return index
 
 
@@ -41,7 +41,7 @@ def read_shards(index: Path, read: Callable[[Path], Tensors]) -> Tensors:
     """All tensors that an index lists, each from the file that it names.
 
     Args:
-        read: the reader of one file.
+        read: reads one file.
     Raises:
         WeightsError: the index is damaged or names a file outside its folder, or a shard or a tensor is missing.
     """
@@ -57,14 +57,14 @@ def read_shards(index: Path, read: Callable[[Path], Tensors]) -> Tensors:
 
 
 def whole_index(index: Path) -> dict[str, str]:
-    """As read_index; of an index whose files are all there.
+    """Like read_index, and check that all files exist.
 
     Raises:
-        WeightsError: as read_index, or a file is missing or no regular one.
+        WeightsError: as in read_index, or a file is missing or not a regular file.
     """
     files = read_index(index)
     shards = sorted(set(files.values()))
-    # os.path: a name that is too long for a file is no error there.
+    # os.path: its isfile does not raise on a name that is too long.
     if missing := [name for name in shards if not os.path.isfile(index.parent / name)]:  # noqa: PTH113
         if irregular := [name for name in missing if is_there(index.parent / name)]:
             raise WeightsError(f"{absence(index.parent / irregular[0])}; {index.name} lists it")
@@ -74,16 +74,16 @@ def whole_index(index: Path) -> dict[str, str]:
 
 
 def is_beside(name: Any) -> bool:
-    """Whether a name that a file gives can only be of a file in the same folder, on this system and on others."""
-    # Also what other systems read as a path: a backslash, a drive.
+    """Whether a name can only mean a file in the same folder, on any operating system."""
+    # Also refuse what other systems read as a path: a backslash, a drive letter.
     return isinstance(name, str) and bool(name) and not set(name) & set("/\\:\0") and name not in (".", "..")
 
 
 def read_index(index: Path) -> dict[str, str]:
-    """Each tensor's name -> the name of the file beside the index that holds it.
+    """Each tensor's name -> the name of the file next to the index that holds it.
 
     Raises:
-        WeightsError: the index is damaged, or names what is no file beside it.
+        WeightsError: the index is damaged, or names a file outside its folder.
     """
     try:
         if index.stat().st_size > _MAX_INDEX_BYTES:
@@ -93,10 +93,10 @@ def read_index(index: Path) -> dict[str, str]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         if isinstance(error, WeightsError):
             raise
-        raise WeightsError(f"{index} is no index of weights with an object weight_map: {error!r:.200}") from error
+        raise WeightsError(f"{index} is not an index of weights with an object weight_map: {error!r:.200}") from error
     for name in names:
         if not is_beside(name):
-            raise WeightsError(f"{index} names {name!r:.80}, which is no file beside it; it is not trusted")
+            raise WeightsError(f"{index} names {name!r:.80}, which is not a file next to it; refusing to read it")
         if name.endswith(INDEX_SUFFIX):
             raise WeightsError(f"{index} names another index, {name}, as a file of weights")
     if not files:

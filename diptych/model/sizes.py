@@ -1,9 +1,9 @@
-"""Checks and counts, of parameters and of operations, that the configs of all towers share."""
+"""Checks, and counts of parameters and operations, that the configs of all towers share."""
 
 from diptych.errors import ConfigError
 
 HEAD_DIM = 64
-_MAX_NUMBER = 1e30  # holds in float32
+_MAX_NUMBER = 1e30  # fits float32
 
 _LIMITS = {
     "image_size": 4096,
@@ -23,7 +23,7 @@ def check_size(owner: str, name: str, value: object) -> int:
     """Return value if it is a usable size.
 
     Raises:
-        ConfigError: it is none; names the field, which is one of _LIMITS.
+        ConfigError: it is not; the message names the field, one of _LIMITS.
     """
     if not isinstance(value, int) or isinstance(value, bool):
         raise ConfigError(f"{owner}.{name} must be a whole number, not {value!r}")
@@ -36,7 +36,7 @@ def check_number(name: str, value: object) -> float:
     """Return value if it is a finite number.
 
     Raises:
-        ConfigError: it is none; names the field.
+        ConfigError: it is not; the message names the field.
     """
     if not isinstance(value, int | float) or isinstance(value, bool) or not abs(value) <= _MAX_NUMBER:
         raise ConfigError(f"{name} must be a finite number, not {value!r}")
@@ -44,7 +44,7 @@ def check_number(name: str, value: object) -> float:
 
 
 def check_heads(owner: str, width: int, heads: int) -> int:
-    """Return the number of heads, width // 64 where it is 0.
+    """Return the number of heads, width // 64 if it is 0.
 
     Raises:
         ConfigError: the heads do not divide the width.
@@ -58,22 +58,22 @@ def check_heads(owner: str, width: int, heads: int) -> int:
 def num_block_parameters(width: int, layers: int, mlp_width: int = 0) -> int:
     """Parameters of a stack of Transformer blocks: attention 4w² + 4w, MLP 2wm + w + m, two LayerNorms 4w.
 
-    An MLP is 4w wide where mlp_width is 0.
+    m is 4w if mlp_width is 0.
     """
     mlp_width = mlp_width or 4 * width
     return layers * (4 * width**2 + 9 * width + mlp_width * (2 * width + 1))
 
 
 def num_pool_parameters(grid: int, width: int, embed_dim: int) -> int:
-    """Parameters of an attention pooling with its projection to embed_dim."""
+    """Parameters of an attention pooling, including its projection to embed_dim."""
     return width * (grid**2 + 1) + 3 * width * (width + 1) + (width + 1) * embed_dim
 
 
 def block_flops(width: int, layers: int, tokens: float, mlp_width: int) -> float:
     """Operations of Transformer blocks over one sequence, forward; a multiplication and an addition are two.
 
-    8 w² + 4 w m a token for the products with weights, 4 w for each pair of tokens. The last block computes keys and
-    values of all tokens, and the rest of the one that is read.
+    8 w² + 4 w m per token for the products with weights, 4 w per pair of tokens. The last block computes keys and
+    values of all tokens, and the rest only at the output position.
     """
     mlp = 4 * width * mlp_width
     whole = tokens * (8 * width**2 + mlp + 4 * width * tokens)
@@ -82,12 +82,12 @@ def block_flops(width: int, layers: int, tokens: float, mlp_width: int) -> float
 
 
 def convolution_flops(size: int, inputs: int, outputs: int, kernel: int) -> int:
-    """Operations of one convolution whose output has size x size places."""
+    """Operations of one convolution whose output has size x size positions."""
     return 2 * size**2 * inputs * outputs * kernel**2
 
 
 def pool_flops(grid: int, width: int, embed_dim: int) -> int:
-    """Operations of an attention pooling over a map of grid x grid places, with its projection to embed_dim."""
+    """Operations of an attention pooling over a map of grid x grid positions, including its projection to embed_dim."""
     tokens = grid**2 + 1
     query, keys_and_values, attention = 2 * width**2, 4 * width**2 * tokens, 4 * width * tokens
     return query + keys_and_values + attention + 2 * width * embed_dim

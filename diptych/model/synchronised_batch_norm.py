@@ -1,4 +1,4 @@
-"""BatchNorm whose statistics are those of the pictures in all ranks."""
+"""BatchNorm with statistics over the images of all ranks."""
 
 import torch
 import torch.distributed as dist
@@ -8,9 +8,9 @@ from diptych import distributed
 
 
 class SynchronisedBatchNorm2d(nn.BatchNorm2d):
-    """nn.BatchNorm2d over the pictures of all ranks; in evaluation, and alone, the same as that.
+    """nn.BatchNorm2d over the images of all ranks; identical to nn.BatchNorm2d in evaluation and on one rank.
 
-    torch's SyncBatchNorm, which `synchronise_batch_norm` takes on GPUs, does not run on processors.
+    torch's SyncBatchNorm, which `synchronise_batch_norm` uses on GPUs, does not run on CPUs.
     """
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -23,19 +23,19 @@ class SynchronisedBatchNorm2d(nn.BatchNorm2d):
         total = _SumOverRanks.apply(here)
         count = total[-1]
         mean = total[:-1] / count
-        centred = wide - mean[:, None, None]
-        variance = _SumOverRanks.apply(centred.square().sum((0, 2, 3))) / count
+        centered = wide - mean[:, None, None]
+        variance = _SumOverRanks.apply(centered.square().sum((0, 2, 3))) / count
         with torch.no_grad():
             momentum = 0.1 if self.momentum is None else self.momentum
             self.running_mean.lerp_(mean.to(self.running_mean.dtype), momentum)
             self.running_var.lerp_((variance * count / (count - 1)).to(self.running_var.dtype), momentum)
             self.num_batches_tracked.add_(1)
         scale = torch.rsqrt(variance + self.eps) * self.weight
-        return (centred * scale[:, None, None] + self.bias[:, None, None]).to(x.dtype)
+        return (centered * scale[:, None, None] + self.bias[:, None, None]).to(x.dtype)
 
 
 class _SumOverRanks(torch.autograd.Function):
-    """The sum over ranks, in all of them; what a rank adds to it counts in the losses of all."""
+    """The sum over ranks, on all ranks. Its gradient is summed too: each rank's term affects the losses of all."""
 
     @staticmethod
     def forward(ctx: object, x: torch.Tensor) -> torch.Tensor:
@@ -47,7 +47,7 @@ class _SumOverRanks(torch.autograd.Function):
 
 
 def synchronise_batch_norm(module: nn.Module, device: torch.device) -> None:
-    """Make every BatchNorm2d inside take its statistics over all ranks; parameters and names stay as they are."""
+    """Make every BatchNorm2d in `module` use statistics over all ranks; parameters and names stay unchanged."""
     for name, child in module.named_children():
         if type(child) is nn.BatchNorm2d:
             if device.type == "cuda":
@@ -59,10 +59,10 @@ def synchronise_batch_norm(module: nn.Module, device: torch.device) -> None:
 
 
 def average_batch_norm(module: nn.Module) -> None:
-    """Make the running statistics the mean over ranks, for what is saved and measured.
+    """Replace the running statistics by their mean over ranks, for saving and measuring.
 
-    Ranks with statistics of their own need it; the running mean of a mean is the mean of the running means, so that it
-    does not matter how often it is done.
+    Needed if ranks have their own statistics. The running mean of a mean is the mean of the running means, so the
+    number of calls does not matter.
     """
     if distributed.world_size() == 1:
         return

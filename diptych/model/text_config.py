@@ -1,4 +1,4 @@
-"""The text sides but for their networks: the Transformer, and what may stand in its place in the paper's figure 2.
+"""Configs and table rows of the text sides: the Transformer, and its alternatives in the paper's figure 2.
 
     CLIPConfig(256, vision, TextConfig(77, 4096, width=256))              # CLIP
     CLIPConfig(256, vision, BagOfWordsConfig(77, 4096, width=256))        # contrastive, over a bag of words
@@ -43,7 +43,7 @@ class TextConfig:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class BagOfWordsConfig:
-    """A text encoder that knows which words a caption has, and not their order: see diptych.model.bag_of_words."""
+    """A text encoder that ignores the order of a caption's words: see diptych.model.bag_of_words."""
 
     context_length: int = 77
     vocab_size: int = 49_408
@@ -60,7 +60,7 @@ class BagOfWordsConfig:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class WordPredictionConfig:
-    """A softmax over the vocabulary, on the image's point of embed_dim dimensions: see diptych.model.bag_of_words."""
+    """A softmax over the vocabulary, computed from the image's features (embed_dim): see diptych.model.bag_of_words."""
 
     context_length: int = 77
     vocab_size: int = 49_408
@@ -76,11 +76,11 @@ class WordPredictionConfig:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class CaptionDecoderConfig:
-    """A Transformer language model after the image: see diptych.model.caption_decoder.
+    """A Transformer language model that reads the image first: see diptych.model.caption_decoder.
 
     Attributes:
-        heads: attention heads; 0 stands for width // 64.
-        prefix_tokens: tokens that the image becomes; 4 as in the paper's `LM RN50` (appendix A.2).
+        heads: attention heads; 0 means width // 64.
+        prefix_tokens: tokens that represent the image; 4 as in the paper's `LM RN50` (appendix A.2).
     """
 
     context_length: int = 77
@@ -102,7 +102,7 @@ class CaptionDecoderConfig:
 
 
 def _build_clip(config: "CLIPConfig") -> "nn.Module":
-    from diptych.model.clip import CLIP  # imports torch, which a config does without; so do those below
+    from diptych.model.clip import CLIP  # imports torch, which configs must not need; so do those below
 
     return CLIP(config)
 
@@ -130,7 +130,7 @@ def _blocks(network: Any) -> "list[nn.Module]":
 
 
 def _depth(name: str, config: Any) -> int:
-    """Of a text side with a Transformer, or without one: then the table of words lies below the rest."""
+    """Layers above a parameter. Without a Transformer, the token embedding is below everything else."""
     below = r"(?:token_embedding\.weight|positional_embedding)$"
     return stack_depth(name, getattr(config, "layers", 0), r"transformer\.resblocks\.(\d+)\.", below)
 

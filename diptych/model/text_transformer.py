@@ -1,4 +1,4 @@
-"""The text half of a CLIP."""
+"""The text tower of a CLIP."""
 
 from typing import cast
 
@@ -14,9 +14,9 @@ from diptych.model.text_config import TextConfig
 class TextTransformer(nn.Module):
     """A causal Transformer over tokens, pooled at the first end-of-text token.
 
-    An abstract half: in OpenAI's files the text tower's names have no prefix, so CLIP inherits them from here.
+    Abstract base: in OpenAI's files the text tower's names have no prefix, so CLIP inherits from this class.
 
-    Source: CLIP paper, section 2.4; initialised as the reference code does.
+    Source: CLIP paper, section 2.4; initialized as the reference code does.
     """
 
     def __init__(self, config: TextConfig, embed_dim: int, activation: str) -> None:
@@ -33,26 +33,26 @@ class TextTransformer(nn.Module):
             initialise_block(cast(Block, block), config.width, config.layers)
 
     def encode_text(self, tokens: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
-        """Texts to points of the shared space, not yet of unit norm.
+        """Features of texts in the shared space, not normalized.
 
-        The attention is causal and each text is read at its end, so what follows is cut off: the result is the same,
-        and captions are far shorter than the context. Large batches are computed in groups of similar length.
+        The attention is causal and each text is pooled at its end, so tokens after the end are cut off: the result is
+        the same, and captions are far shorter than the context. Large batches are computed in groups of similar length.
 
         Args:
             tokens: int (N, L), L at most the context length; the end of text is the largest id of a row.
-            lengths: int (N,), tokens of each text with its start and end; found in tokens where not given.
+            lengths: int (N,), tokens of each text with its start and end; computed from tokens if None.
         Returns:
             (N, E) float.
         """
         if lengths is None:
             lengths = tokens.argmax(dim=-1) + 1
-        packing, order = pack_texts(lengths.cpu(), tokens.device)  # lengths on the CPU spare the wait for a GPU here
+        packing, order = pack_texts(lengths.cpu(), tokens.device)  # lengths on the CPU avoid a GPU sync here
         context, longest = len(self.positional_embedding), packing.groups[-1][1]
         if longest > context:
             raise ShapeError(f"texts of {longest} tokens exceed the context of {context}")
         tokens = tokens[order]
         groups = [tokens[texts, :length] for _, texts, _, length in packing.spans()]
-        # One look-up for all groups: each would leave a gradient as large as the vocabulary.
+        # One look-up for all groups: each look-up makes a gradient as large as the vocabulary.
         words = self.token_embedding(torch.cat([group.flatten() for group in groups]))
         x = torch.cat(
             [

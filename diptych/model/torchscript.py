@@ -1,7 +1,7 @@
-"""The tensors of a TorchScript archive, such as OpenAI published, without running the program inside it.
+"""Read the tensors of a TorchScript archive, such as OpenAI's, without running the program inside it.
 
 The archive is a zip file: code/ holds the program, data.pkl the module tree as a pickle, data/N the bytes of storage N.
-Here the pickle is read with an unpickler that knows only how to build that tree and tensors.
+The unpickler here can build nothing but that tree and tensors.
 """
 
 import pickle
@@ -25,7 +25,7 @@ _DTYPES = {
 }
 
 
-_MAX_NAMES, _MAX_NAME_LENGTH = 100_000, 500  # the paper's largest model has some thousand names
+_MAX_NAMES, _MAX_NAME_LENGTH = 100_000, 500  # the paper's largest model has a few thousand names
 
 
 class _Module:
@@ -38,7 +38,7 @@ def top_folder(archive: zipfile.ZipFile) -> str:
 
 
 def is_torchscript(path: Path) -> bool:
-    """Whether a zip file holds a TorchScript program beside its tensors."""
+    """Whether a zip file holds a TorchScript program in addition to tensors."""
     with zipfile.ZipFile(path) as archive:
         return f"{top_folder(archive)}constants.pkl" in archive.namelist()
 
@@ -47,8 +47,8 @@ def read_torchscript(path: Path) -> dict[str, torch.Tensor]:
     """Parameters and buffers of the archive's root module under their dotted names.
 
     Raises:
-        WeightsError: the pickle asks for anything but modules and tensors, or for more memory than there is, or its
-            tree of modules has no end.
+        WeightsError: the pickle asks for anything but modules and tensors, or for more memory than available, or its
+            tree of modules is endless.
     """
     with zipfile.ZipFile(path) as archive:
         folder = top_folder(archive)
@@ -59,16 +59,16 @@ def read_torchscript(path: Path) -> dict[str, torch.Tensor]:
                 root = _Unpickler(file, archive, folder).load()
             except MemoryError as error:  # a few damaged bytes of a pickle can ask for gigabytes
                 raise WeightsError(
-                    f"{path} cannot be read as weights: its data.pkl asks for more memory than there is; the file is "
-                    "damaged, or too large for this machine"
+                    f"{path} cannot be read as weights: its data.pkl asks for more memory than is available; the file "
+                    "is damaged, or too large for this machine"
                 ) from error
     return _tensors(root, path)
 
 
 def _tensors(root: _Module, path: Path) -> dict[str, torch.Tensor]:
-    """All tensors of the tree, by dotted name.
+    """All tensors in the tree, by dotted name.
 
-    A module may be in the tree more than once, or in itself: a few bytes could name it for ever, hence the limits.
+    A module may contain itself, so a few bytes could make an endless tree; hence the limits.
     """
     result: dict[str, torch.Tensor] = {}
     num_names = 0
@@ -96,7 +96,7 @@ class _Unpickler(pickle.Unpickler):
         self._storages: dict[str, torch.Tensor] = {}
 
     def find_class(self, module: str, name: str) -> Any:
-        """The only things that a pickle may name."""
+        """The classes and functions that a pickle may name."""
         if module.split(".")[0] == "__torch__":
             return _Module
         if module == "torch" and name in _DTYPES:

@@ -1,8 +1,8 @@
-"""What the package asks of an image tower and of a text side: the rows of the tables in diptych.model.towers.
+"""The interface of image towers and text sides: the rows of the tables in diptych.model.towers.
 
-A new image tower is one file, with its config, its network and its Tower, and one row of TOWERS; a new text side
-likewise, with its TextSide and a row of TEXT_SIDES. Nothing else asks which kind a tower is. A config is read where
-torch is not imported: the file imports torch inside `build`, or keeps the network in a second file, as Diptych's do.
+A new image tower is one file with its config, its network and its Tower, and one row of TOWERS. A new text side is one
+file with its TextSide, and one row of TEXT_SIDES. No other code tests for the kind of a tower. Configs are read without
+torch: the file imports torch inside `build`, or keeps the network in a second file, as Diptych's own towers do.
 """
 
 import dataclasses
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 
 class ImageConfig(Protocol):
-    """The config of an image tower: a frozen dataclass that checks itself when it is made."""
+    """The config of an image tower: a frozen dataclass that validates itself when it is created."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
     @property
     def image_size(self) -> int:
-        """Pixels along one side of a picture."""
+        """Pixels along one side of an image."""
 
     @property
     def features_dim(self) -> int:
@@ -40,17 +40,17 @@ class ImageConfig(Protocol):
 
 
 class TextSideConfig(Protocol):
-    """The config of a text side: a frozen dataclass that checks itself when it is made."""
+    """The config of a text side: a frozen dataclass that validates itself when it is created."""
 
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
     @property
     def context_length(self) -> int:
-        """Tokens of the longest text, with its start and end."""
+        """Tokens of the longest possible text, with its start and end."""
 
     @property
     def vocab_size(self) -> int:
-        """Different tokens."""
+        """Number of different tokens."""
 
     def num_parameters(self, embed_dim: int) -> int:
         """Parameters of the side with its projection to, or from, embed_dim."""
@@ -60,29 +60,30 @@ class TextSideConfig(Protocol):
 class Tower:
     """One kind of image tower.
 
-    Its network has `features(images (N, 3, R, R)) -> (N, W)`, which takes `kept` (N, K) too where the tower masks
-    patches, `project(features (N, W)) -> (N, E)`, and an attribute `checkpointing`: whether to compute activations
-    again in the backward pass rather than keep them.
+    Its network has `features(images (N, 3, R, R)) -> (N, W)`, which also takes `kept` (N, K) if the tower masks
+    patches, `project(features (N, W)) -> (N, E)`, and an attribute `checkpointing`: whether to recompute activations
+    in the backward pass instead of keeping them.
 
     Attributes:
         kind: its name in config.json.
-        title: what messages call it.
+        title: its name in messages.
         config: the class of its configs, see ImageConfig.
-        build: (config, embed_dim, activation) -> the network with fresh weights, its projection to embed_dim included.
-        blocks: of a network, the modules that are gathered one at a time where weights are sharded.
-        depth: (name, config) -> layers above a parameter, for learning rates that fall from layer to layer; the name
-            is that within the network.
-        flops: (config, embed_dim, patch_dropout) -> operations of one picture, forward, projection included.
-        first_weight: the parameter that multiplies the pixels. Pictures take its type, and Muon leaves it to AdamW.
-        positions: the parameter that is resampled for another picture size, (1 + grid², W); empty where there is none.
-        masks_patches: whether patches of a picture can be left out.
-        layouts: those of others that have this tower: "openai", "open_clip", "huggingface".
-        omitted: fields that config.json omits where they have these values, so that versions from before a field read
-            what they can build.
-        marker: a regular expression for the name of a tensor that no other tower has; None where a weight file without
-            a configuration is not recognised.
-        infer: (tensors, heads or 0) -> the config that a state dict's shapes tell; names begin with "visual.".
-        assumed: what shapes do not tell beside heads and activation, in words.
+        build: (config, embed_dim, activation) -> the network with fresh weights, including its projection to embed_dim.
+        blocks: network -> the modules that are gathered one at a time when weights are sharded.
+        depth: (name, config) -> layers above a parameter, for layer-wise learning rate decay; the name is relative to
+            the network.
+        flops: (config, embed_dim, patch_dropout) -> operations for one image, forward, projection included.
+        first_weight: the parameter that multiplies the pixels. Images are cast to its type, and Muon leaves it to
+            AdamW.
+        positions: the parameter that is resampled for another image size, (1 + grid², W); empty if there is none.
+        masks_patches: whether patches of an image can be left out.
+        layouts: other layouts that support this tower: "openai", "open_clip", "huggingface".
+        omitted: field -> value that config.json omits, so that versions older than the field read the models that they
+            can build.
+        marker: a regular expression for a tensor's name that no other tower has; None if a weight file without a
+            configuration is not recognized.
+        infer: (tensors, heads or 0) -> the config, inferred from a state dict's shapes; names begin with "visual.".
+        assumed: what shapes do not determine, besides heads and activation, in words.
     """
 
     kind: str
@@ -102,11 +103,11 @@ class Tower:
     assumed: str = ""
 
     def dtype(self, network: "nn.Module") -> "torch.dtype":
-        """The type in which a network of this kind takes its pictures."""
+        """The type that a network of this kind takes images in."""
         return operator.attrgetter(self.first_weight)(network).dtype
 
     def device(self, network: "nn.Module") -> "torch.device":
-        """Where a network of this kind computes."""
+        """The device of a network of this kind."""
         return operator.attrgetter(self.first_weight)(network).device
 
 
@@ -114,19 +115,19 @@ class Tower:
 class TextSide:
     """One kind of text side.
 
-    Its network is the whole model, the image tower included (diptych.model.image_half): a DualEncoder with
-    `encode_text`, or one that predicts captions, with `losses` and `text_scores`; see diptych.model.build.
+    Its network is the whole model, including the image tower (diptych.model.image_half): a DualEncoder with
+    `encode_text`, or a model that predicts captions, with `losses` and `text_scores`; see diptych.model.build.
 
     Attributes:
         kind: its name in config.json.
         config: the class of its configs, see TextSideConfig.
         build: the configuration of the whole model -> its network with fresh weights.
         predicts: whether it predicts captions: it has no temperature, and is trained with objective "prediction".
-        blocks: of the whole network, the text side's modules that are gathered one at a time where weights are sharded.
-        depth: (name, config) -> layers above a parameter, the image tower's left out.
-        flops: (config, embed_dim, tokens) -> operations of one caption, forward; None where they are not counted.
-        layouts: those of others that have this text side: "openai", "open_clip", "huggingface".
-        reads_templates: whether a prompt says more than the name of the class in it.
+        blocks: whole network -> the text side's modules that are gathered one at a time when weights are sharded.
+        depth: (name, config) -> layers above a parameter, not counting the image tower.
+        flops: (config, embed_dim, tokens) -> operations for one caption, forward; None if they are not counted.
+        layouts: other layouts that support this text side: "openai", "open_clip", "huggingface".
+        reads_templates: whether words of a prompt other than the class name change the scores.
     """
 
     kind: str
@@ -141,12 +142,12 @@ class TextSide:
 
 
 def stack_depth(name: str, layers: int, block: str, below: str, first: int = 0) -> int:
-    """Layers above a parameter in a stack; what is neither in a block nor below the stack lies on top of it.
+    """Layers above a parameter in a stack; parameters neither in a block nor below the stack are on top of it.
 
     Args:
         layers: L, blocks of the stack.
         block: a regular expression for names within a block; its group 1 is the block's number i.
-        below: one for what comes before the stack.
+        below: a regular expression for the parameters before the stack.
         first: number of the lowest block.
     Returns:
         L - (i - first) in a block, L + 1 below the stack, otherwise 0.

@@ -1,4 +1,4 @@
-"""The tables of towers: a new kind is one file (diptych.model.tower says of what) and one row here."""
+"""The tables of towers: a new kind is one file (diptych.model.tower describes it) and one row here."""
 
 from diptych.model.compact_resnet_config import COMPACT_RESNET
 from diptych.model.modified_resnet_config import RESNET
@@ -12,28 +12,28 @@ TOWERS: dict[str, Tower] = {row.kind: row for row in (VIT, RESNET, COMPACT_RESNE
 TEXT_SIDES: dict[str, TextSide] = {
     row.kind: row for row in (TRANSFORMER, BAG_OF_WORDS, WORD_PREDICTION, CAPTION_DECODER)
 }
-"""Text sides, by their names in config.json, where the Transformer's is left out."""
+"""Text sides, by their names in config.json; the Transformer's name is omitted there."""
 
 
 def tower_of(config: object) -> Tower:
     """The row of an image tower's config.
 
     Raises:
-        LookupError: it is none.
+        LookupError: it is not one.
     """
     for row in TOWERS.values():
         if isinstance(config, row.config):
             return row
-    raise LookupError(f"{config!r} is no image tower's config")
+    raise LookupError(f"{config!r} is not an image tower's config")
 
 
 def text_side_of(config: object) -> TextSide:
     """The row of a text side's config.
 
     Raises:
-        LookupError: it is none.
+        LookupError: it is not one.
     """
     for row in TEXT_SIDES.values():
         if isinstance(config, row.config):
             return row
-    raise LookupError(f"{config!r} is no text side's config")
+    raise LookupError(f"{config!r} is not a text side's config")

@@ -12,7 +12,7 @@ from diptych.model.vision_transformer_config import ViTConfig
 class VisionTransformer(nn.Module):
     """Patches and a class token, a LayerNorm before the blocks, and one after them on the class token.
 
-    Source: CLIP paper, section 2.4; initialised as the reference code does.
+    Source: CLIP paper, section 2.4; initialized as the reference code does.
     """
 
     def __init__(self, config: ViTConfig, embed_dim: int, activation: str) -> None:
@@ -30,7 +30,7 @@ class VisionTransformer(nn.Module):
 
     @property
     def checkpointing(self) -> bool:
-        """Whether the blocks compute their activations again in the backward pass rather than keep them."""
+        """Whether the blocks recompute their activations in the backward pass instead of keeping them."""
         return self.transformer.checkpointing
 
     @checkpointing.setter
@@ -40,11 +40,11 @@ class VisionTransformer(nn.Module):
     def features(self, images: torch.Tensor, kept: torch.Tensor | None = None) -> torch.Tensor:
         """Normalised images (N, 3, R, R) -> (N, W), the class token before the projection.
 
-        With `kept`, int64 (N, K), only those patches of each picture are computed, and the class token always.
+        With `kept`, int64 (N, K), only those patches of each image and the class token are computed.
         """
         n, patch = images.shape[0], self.conv1.kernel_size[0]
         grid = images.shape[-1] // patch
-        # Patches do not overlap: the convolution is a matrix product over flattened patches, faster forward and back.
+        # Patches do not overlap: the convolution is a matrix product of flattened patches, which is faster.
         patches = images.view(n, 3, grid, patch, grid, patch).permute(0, 2, 4, 1, 3, 5)
         positions = self.positional_embedding[1:]
         if kept is None:
@@ -55,7 +55,7 @@ class VisionTransformer(nn.Module):
         x = linear(patches.flatten(0, 1), self.conv1.weight.flatten(1)).view(n, -1, len(self.ln_pre.weight)) + positions
         class_token = (self.class_embedding + self.positional_embedding[0]).expand(n, 1, -1)
         x = self.ln_pre(torch.cat([class_token, x], dim=1))
-        # Only the class token of the last block is read.
+        # Only the class token of the last block's output is used.
         packing = Packing(((n, x.shape[1]),), torch.zeros(n, dtype=torch.long, device=x.device), causal=False)
         return self.ln_post(self.transformer(x.flatten(0, 1), packing))
 

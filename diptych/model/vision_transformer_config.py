@@ -1,4 +1,4 @@
-"""The Vision Transformer but for its network, which diptych.model.vision_transformer has: config, costs, row."""
+"""Config, costs and table row of the Vision Transformer; its network is in diptych.model.vision_transformer."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -13,19 +13,19 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-MLP_RATIO = 4.0  # of all Transformers but the largest
+MLP_RATIO = 4.0  # all Transformers but the largest have it
 # Widths of image Transformers whose heads are not 64 wide: ViT-H, ViT-SO400M, ViT-g, ViT-bigG, ViT-e.
 HEAD_WIDTHS = {1152: 72, 1280: 80, 1408: 88, 1664: 104, 1792: 112}
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ViTConfig:
-    """A Vision Transformer (CLIP paper, section 2.4) on square pictures cut into square patches.
+    """A Vision Transformer (CLIP paper, section 2.4) on square images cut into square patches.
 
     Attributes:
-        heads: attention heads; 0 stands for width // 64.
-        mlp_ratio: channels within an MLP over the width, as a whole number of channels makes it: 4 but in the largest
-            models (ViT-g, ViT-bigG, ViT-e).
+        heads: attention heads; 0 means width // 64.
+        mlp_ratio: hidden channels of an MLP over the width, rounded to a whole number of channels; 4 except in the
+            largest models (ViT-g, ViT-bigG, ViT-e).
     """
 
     image_size: int
@@ -51,7 +51,7 @@ class ViTConfig:
 
     @property
     def mlp_width(self) -> int:
-        """Channels within an MLP."""
+        """Hidden channels of an MLP."""
         return round(self.width * self.mlp_ratio)
 
     @property
@@ -68,12 +68,12 @@ class ViTConfig:
 
 
 def usual_heads(width: int) -> int:
-    """Heads of an image Transformer of that width in published models; of 64 channels each where there is none."""
+    """Heads of published image Transformers of that width; 64 channels per head if there is none."""
     return max(1, width // HEAD_WIDTHS.get(width, 64))
 
 
 def _build(config: ViTConfig, embed_dim: int, activation: str) -> "nn.Module":
-    from diptych.model.vision_transformer import VisionTransformer  # imports torch, which a config does without
+    from diptych.model.vision_transformer import VisionTransformer  # imports torch, which configs must not need
 
     return VisionTransformer(config, embed_dim, activation)
 
@@ -99,7 +99,7 @@ def _infer(tensors: "Mapping[str, torch.Tensor]", heads: int) -> ViTConfig:
     grid = grid_of(tensors, "visual.positional_embedding")
     layers = count_numbers(tensors, "visual.transformer.resblocks")
     hidden, _ = shape_of(tensors, "visual.transformer.resblocks.0.mlp.c_fc.weight", 2)
-    # 0 stands for heads of 64 channels, where the usual ones do not divide the width.
+    # 0 means heads of 64 channels, for a width that the usual number does not divide.
     usual = 0 if width % usual_heads(width) else usual_heads(width)
     return ViTConfig(grid * patch_size, patch_size, width, layers, heads or usual, hidden / width)
 
@@ -118,5 +118,5 @@ VIT = Tower(
     omitted={"mlp_ratio": MLP_RATIO},
     marker=r"visual\.proj",
     infer=_infer,
-    assumed="pictures pooled at the class token",
+    assumed="images pooled at the class token",
 )

@@ -1,4 +1,4 @@
-"""Weight files: reading what others wrote without running any of it, writing safetensors, filling a model."""
+"""Weight files: read foreign files without running code from them, write safetensors, fill a model."""
 
 import argparse
 import contextlib
@@ -26,7 +26,7 @@ from diptych.model.sharded import find_index, read_shards
 from diptych.model.torchscript import is_torchscript, read_torchscript
 
 SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
-# What trainers leave beside the weights: options, numbers, paths. To make one of these runs no code of the file's.
+# Objects that trainers save along with weights: options, numbers, paths. Creating one runs no code from the file.
 _HARMLESS: list[Any] = [
     argparse.Namespace,
     defaultdict,
@@ -49,7 +49,7 @@ def read_tensors(path: str | Path) -> Tensors:
 
     Raises:
         WeightsError: there is no such file, or it is damaged, lies about its size, or holds something else; the
-            message says what it is.
+            message says what.
     """
     path = expanded(path)
     if not path.is_file():
@@ -69,7 +69,7 @@ def _read_file(path: Path) -> Tensors:
         with path.open("rb") as file:
             pickled = file.read(2) in (b"PK", b"\x80\x02")
         if is_safetensors(path) or (path.suffix == ".safetensors" and not pickled):
-            # By its name it is mapped; safetensors knows no name that is not UTF-8.
+            # load_file maps the file into memory, but it cannot open names that are not UTF-8.
             return load_file(path) if utf8(str(path)) == str(path) else load(path.read_bytes())
         zipped = zipfile.is_zipfile(path)
         if zipped:
@@ -77,7 +77,7 @@ def _read_file(path: Path) -> Tensors:
         if zipped and is_torchscript(path):
             contents: Any = read_torchscript(path)
         else:
-            # Opened here: newer versions of PyTorch would take the name's word for what kind of file it is.
+            # Passed as an open file: newer versions of PyTorch would infer the kind of file from its name.
             with quiet_pickles(), torch.serialization.safe_globals(_HARMLESS), path.open("rb") as file:
                 contents = torch.load(file, map_location="cpu", weights_only=True)
     except (MemoryError, WeightsError):
@@ -89,37 +89,38 @@ def _read_file(path: Path) -> Tensors:
 
 @contextlib.contextmanager
 def quiet_pickles() -> Iterator[None]:
-    """Within, PyTorch does not warn of a pickle's protocol: the pickle is read all the same, or refused in an error."""
+    """Silence PyTorch's warning about a pickle's protocol: the pickle is read anyway, or refused with an error."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Detected pickle protocol", UserWarning)
         yield
 
 
 def _reason(path: Path, error: Exception) -> str:
-    """Why a file could not be read. PyTorch's own words advise to lift its protection: they are not passed on."""
+    """Why a file could not be read. PyTorch's message, which advises to disable its protection, is not passed on."""
     if is_safetensors(path) and (truncated := safetensors_refusal(path)):
         return truncated
     if names := _refused_names(path, error):
         return (
             f"its pickle names {', '.join(names[:3])}{', ...' if len(names) > 3 else ''}, which is code, and Diptych "
-            "reads tensors, numbers and text alone. In the program that wrote the file, save model.state_dict() and "
-            "nothing else, best as safetensors"
+            "reads only tensors, numbers and text. In the program that wrote the file, save model.state_dict() and "
+            "nothing else, preferably as safetensors"
         )
     lines = str(error).strip().splitlines()
     if isinstance(error, EOFError) or not lines:
-        return f"it is truncated or damaged ({path.stat().st_size:,} bytes are here): fetch it again"
-    return "it is damaged, or no file of PyTorch's" if "weights_only" in str(error) else lines[0]
+        return f"it is truncated or damaged ({path.stat().st_size:,} bytes): download it again"
+    return "it is damaged, or not a PyTorch file" if "weights_only" in str(error) else lines[0]
 
 
 def _refused_names(path: Path, error: Exception) -> list[str]:
-    """The classes and functions that a pickle asks for and that are not read, such as os.system."""
+    """The classes and functions that a pickle names and that are refused, such as os.system."""
     if type(error).__name__ == "UnpicklingError":  # what weights_only refuses
-        with contextlib.suppress(Exception):  # of a zip archive alone, and of one that is whole
-            harmless = {f"{one.__module__}.{one.__qualname__}" for one in _HARMLESS if not isinstance(one, tuple)}
-            harmless |= {one[1] for one in _HARMLESS if isinstance(one, tuple)}
-            found = sorted(set(torch.serialization.get_unsafe_globals_in_checkpoint(path)) - harmless)
-            if found:
-                return found
+        with contextlib.suppress(Exception):  # works only for a complete zip archive
+            classes = [item for item in _HARMLESS if not isinstance(item, tuple)]
+            harmless = {f"{cls.__module__}.{cls.__qualname__}" for cls in classes}
+            harmless |= {item[1] for item in _HARMLESS if isinstance(item, tuple)}
+            refused = sorted(set(torch.serialization.get_unsafe_globals_in_checkpoint(path)) - harmless)
+            if refused:
+                return refused
     return re.findall(r"(?:GLOBAL|global:?|function|class) (?!global|GLOBAL)([\w.]+)", str(error))[:1]
 
 
@@ -127,7 +128,7 @@ def _state_dict(contents: Any, path: Path) -> Tensors:
     contents = unwrap(contents, path)
     for name, value in contents.items():
         if not isinstance(name, str) or not is_dense(value):
-            raise WeightsError(f"{path}: {name!r} is {type(value).__name__}, not a dense tensor under a name")
+            raise WeightsError(f"{path}: {name!r} is {type(value).__name__}, not a dense tensor with a name")
         check_stored(value, path.stat().st_size, f"{path}: {name}")
     return contents
 
@@ -145,7 +146,7 @@ def write_tensors(tensors: Mapping[str, torch.Tensor], path: str | Path) -> None
             unfinished.touch()
             mode = unfinished.stat().st_mode
             save_file(plain, unfinished, metadata={"format": "pt"})
-            unfinished.chmod(mode)  # safetensors makes files that only the owner reads
+            unfinished.chmod(mode)  # safetensors creates files that only their owner can read
     except (OSError, SafetensorError) as error:
         raise WeightsError(f"{path} cannot be written: {error}") from error
 
@@ -153,12 +154,12 @@ def write_tensors(tensors: Mapping[str, torch.Tensor], path: str | Path) -> None
 def load_tensors(model: nn.Module, tensors: Mapping[str, torch.Tensor], where: str | Path) -> None:
     """Fill a model with tensors in its own names, cast to the types of its parameters.
 
-    A model on the meta device gets the tensors as its parameters: nothing is initialised only to be overwritten.
+    A model on the meta device takes the tensors as its parameters, without initializing any first.
 
     Args:
-        where: what the tensors were read from, for the message.
+        where: the source of the tensors, for the message.
     Raises:
-        WeightsError: names are missing or extra, shapes differ (all kinds are listed), or the numbers are quantised;
+        WeightsError: names are missing or extra, shapes differ (all of them are listed), or the numbers are quantized;
             the model is unchanged.
     """
     expected = model.state_dict()
@@ -177,7 +178,7 @@ def load_tensors(model: nn.Module, tensors: Mapping[str, torch.Tensor], where: s
     if whole:
         raise WeightsError(
             f"{where}: {len(whole)} of {len(expected)} tensors hold no floating-point numbers, such as {whole[0]}: "
-            "these weights are quantised, and their scales are not read here; give the same model in fp32, fp16 or bf16"
+            "these weights are quantized, and their scales are not read here; give the same model in fp32, fp16 or bf16"
         )
     problems = [
         f"{len(names)} {label}: {', '.join(names[:_SHOWN])}{', ...' if len(names) > _SHOWN else ''}"

@@ -1,4 +1,4 @@
-"""What training minimises."""
+"""The objectives that training minimizes."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""The symmetric contrastive objective of the paper, without ever holding the similarity matrix."""
+"""The paper's symmetric contrastive loss, computed without storing the whole similarity matrix."""
 
 import math
 from typing import Any
@@ -10,8 +10,8 @@ from torch.nn import functional as F
 from diptych import distributed
 from diptych.objective.tiles import Block, Tiles, as_scalar, checked_tile
 
-# exp(x) for x within these bounds, and sums of very many of them, are far from overflow; and where a sum is at least
-# exp(-bound), what underflows in it is below its rounding.
+# exp(x) within these bounds, and sums of very many of them, do not overflow. If a sum is at least exp(-bound), terms
+# that underflow are below its rounding error.
 _REACH = {torch.float32: 60.0, torch.float64: 600.0}
 
 
@@ -24,9 +24,9 @@ def contrastive_loss(
 ) -> torch.Tensor:
     """Mean symmetric cross-entropy of matching each image to its text and back.
 
-    Over several ranks it is the loss of the global batch, the same number in all of them: each computes the rows of its
-    own images, and the number of pairs may differ between ranks. Each rank's backward leaves gradients whose mean over
-    the ranks, which is what data parallelism takes, is the gradient of that loss.
+    With several ranks it is the loss of the global batch, the same number in all ranks: each computes the rows of its
+    own images, and the number of pairs may differ between ranks. Each rank's backward pass leaves gradients whose mean
+    over the ranks (which data parallelism takes) is the gradient of that loss.
 
     Forward and backward hold two or three blocks of (tile, tile) logits, not the (N, G) matrix.
 
@@ -34,7 +34,7 @@ def contrastive_loss(
         image_embeddings: (N, E) float, unit L2 norm.
         text_embeddings: (N, E) float, unit L2 norm; row i belongs to image i.
         scale: () float, exp(t), at most 100.
-        tile: rows and columns of a block; by default 1,024 on a processor and 4,096 on a GPU.
+        tile: rows and columns of a block; by default 1,024 on a CPU and 4,096 on a GPU.
     Returns:
         () float32 (float64 for float64 embeddings), nats per pair.
     Raises:
@@ -48,11 +48,11 @@ def contrastive_loss(
 
 
 class _ContrastiveLoss(torch.autograd.Function):
-    """Forward keeps the sums of each row's and each column's exponentials; backward makes the softmax from them."""
+    """Forward keeps the sums of each row's and each column's exponentials; backward computes the softmax from them."""
 
     @staticmethod
     def forward(ctx: Any, images: torch.Tensor, texts: torch.Tensor, scale: torch.Tensor, tile: int) -> torch.Tensor:
-        # Under autocast products would be rounded to bf16: at scale 100 a rounding of 2^-8 would move a logit by 0.4.
+        # Autocast would round products to bf16: at scale 100 a rounding error of 2^-8 changes a logit by 0.4.
         with torch.autocast(images.device.type, enabled=False):
             counts = distributed.gather_counts(len(images))
             tiles = Tiles(images, distributed.gather_rows(texts, counts), scale, counts, tile)
@@ -67,20 +67,20 @@ class _ContrastiveLoss(torch.autograd.Function):
         images, texts, scale = ctx.saved_tensors
         with torch.autocast(images.device.type, enabled=False):
             tiles = Tiles(images, texts, scale, ctx.counts, ctx.tile)
-            # The loss is a mean over 2 G cross-entropies; the mean over ranks divides by their number.
+            # The loss is a mean over 2 G cross-entropies; data parallelism divides by the number of ranks.
             factor = upstream.double() * (len(ctx.counts) / (2 * tiles.num_pairs))
             return *tiles.gradients(ctx.sums.derivative, factor, ctx.sums.kept), None
 
 
 class _Sums:
-    """For each row and each column, the sum over exp(logit - shift) without the pair that matches, and what follows.
+    """For each row and each column, the sum of exp(logit - shift) over all pairs but the matching one.
 
-    Apart from the match, because near the end of training it is nearly the whole sum, and what is left of 1 after
-    subtracting its share would be rounding.
+    The match is kept apart: near the end of training it is nearly the whole sum, and subtracting its share from 1 would
+    leave only rounding errors.
 
-    On a processor all shifts are one number, so that one exponential serves a logit's row and column; it follows from
-    the scale, if the embeddings have unit norm. Where that number does not suit a row or column (or the norms are
-    others), and on a GPU, where asking would mean to wait, each row and column is shifted by its largest logit.
+    On a CPU all shifts are one number, so that one exponential serves a logit's row and column. The number follows from
+    the scale if the embeddings have unit norm. Each row and column is shifted by its largest logit instead if that
+    number does not suit one of them (or the norms differ from 1), and on a GPU, where checking would mean a sync.
 
     Attributes:
         loss: () float64, of all ranks.
@@ -99,15 +99,15 @@ class _Sums:
         self._add_up(tiles, None)
 
     def _add_up(self, tiles: Tiles, bounds: tuple[float, float] | None) -> bool:
-        """Pass over all blocks; returns whether the sums of all rows and columns, in all ranks, lie within bounds."""
+        """Go through all blocks; return whether the sums of all rows and columns, in all ranks, are within bounds."""
         parts = num_rows, num_columns = len(tiles.images), tiles.num_pairs
         others, matches = (tiles.new(num_rows + num_columns, dtype=torch.float64) for _ in range(2))
         self.kept = self._pass(tiles, *others.split(parts), *matches.split(parts))
         if len(tiles.counts) > 1:
-            for one in (others, matches):
-                one[num_rows:] = distributed.sum_over_ranks(one[num_rows:])
+            for partial in (others, matches):
+                partial[num_rows:] = distributed.sum_over_ranks(partial[num_rows:])
         sums = others + matches.exp()
-        # -log(exp(match) / (exp(match) + others)), accurate near 0 too.
+        # -log(exp(match) / (exp(match) + others)), which is also accurate near 0.
         entropies = F.softplus(others.log() - matches, threshold=40)
         of_rows = entropies[:num_rows].sum()
         self.loss = (distributed.sum_over_ranks(of_rows) + entropies[num_rows:].sum()) / (2 * num_columns)
@@ -116,7 +116,7 @@ class _Sums:
         self._of_matches = (rows + columns[tiles.own]).neg_()
         if bounds is None:
             return True
-        # A NaN is in no bounds.
+        # A NaN is not within bounds.
         return not distributed.any_rank(not bool(((sums >= bounds[0]) & (sums <= bounds[1])).all()))
 
     def _pass(
@@ -127,8 +127,8 @@ class _Sums:
         row_matches: torch.Tensor,
         column_matches: torch.Tensor,
     ) -> torch.Tensor | None:
-        """Add up the exponentials that do not match into rows (N,) and columns (G,), and fill in the shifted logits
-        that do; returns what is worth keeping."""
+        """Add the exponentials of pairs that do not match to rows (N,) and columns (G,); write the shifted logits of
+        those that match; return the block to keep for backward, or None."""
         matches, kept = tiles.new(len(tiles.images)), None
         for block in tiles.blocks():
             matches[block.matched] = block.logits.diagonal(block.diagonal)
@@ -142,14 +142,14 @@ class _Sums:
             columns[block.columns] += by_column.sum(dim=0)
         row_shift, column_shift = self._shifts
         own_shift = column_shift[tiles.own] if isinstance(column_shift, torch.Tensor) else column_shift
-        # Shifted in the precision of the other logits, so that both are rounded alike.
+        # Shifted in the precision of the other logits, so that both are rounded in the same way.
         row_matches.copy_(matches - row_shift)
         column_matches[tiles.own] = matches - own_shift
         return kept
 
     def _exponentials(self, block: Block) -> tuple[torch.Tensor, torch.Tensor]:
-        """exp(logit - shift) of a block (r, c), in the place of its logits: shifted by row, and by column, which is
-        the same tensor where the shift is one number."""
+        """exp(logit - shift) of a block (r, c), shifted by row and by column; overwrites the logits. Both results are
+        the same tensor if the shift is one number."""
         rows, columns = self._shifts
         if isinstance(rows, torch.Tensor) and isinstance(columns, torch.Tensor):
             by_column = (block.logits - columns[block.columns]).exp_()
@@ -158,7 +158,7 @@ class _Sums:
         return by_row, by_row
 
     def derivative(self, block: Block) -> torch.Tensor:
-        """The derivative (r, c) of the sum of all cross-entropies: both softmaxes, less 2 where a pair matches."""
+        """The derivative (r, c) of the sum of all cross-entropies: both softmaxes, minus 2 for a matching pair."""
         rows, columns = self._weights[0][block.rows, None], self._weights[1][block.columns]
         if self.kept is not None:
             result = self.kept * (rows + columns)

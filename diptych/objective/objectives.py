@@ -1,7 +1,7 @@
 """The table of objectives: a new one is one file with its loss, and one row here.
 
-What a run asks of its objective it asks of the row: the training step, the configuration's checks, the profile, the
-validation loss and the search on held-out pairs, and the watch over runs that do not learn.
+Everything that a run needs to know about its objective is in the row: for the training step, the configuration's
+checks, the profile, the validation loss and the hyper-parameter search, and the warning about runs that do not learn.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ HeldOutLoss = Callable[[torch.Tensor, torch.Tensor, torch.Tensor | float], torch
 
 @dataclasses.dataclass(frozen=True)
 class Chance:
-    """The loss of a model that says the same about every pair.
+    """The loss of a model that gives every pair the same score.
 
     Attributes:
         loss: pairs of a global batch -> nats.
@@ -39,20 +39,20 @@ class Chance:
 
 @dataclasses.dataclass(frozen=True)
 class Objective:
-    """One thing that training can minimise.
+    """One objective that training can minimize.
 
     Attributes:
-        name: what `TrainConfig.objective` says.
+        name: its name in `TrainConfig.objective`.
         loss: (image embeddings (N, E), text embeddings (N, E), the dual encoder with its scalars) -> the loss () of the
-            global batch; ranks and gradients as in contrastive_loss. None where the model itself predicts captions and
+            global batch; ranks and gradients as in contrastive_loss. None if the model itself predicts captions and
             has `losses(images, tokens, lengths) -> (N,)`, whose mean is the loss.
-        parameters: scalars of the model that the loss reads; a model has a `logit_bias` only for one that does.
-        chance: the loss of guessing, to warn of a run that does not leave it; None where it depends on the data.
-        sharded: whether it trains weights that are cut up over the ranks (FSDP2).
-        held_out: (image embeddings (N, E), text embeddings (N, E), scale) -> the validation loss () of pairs held out:
-            nats per pair, ln N for a model that says the same about all. The contrastive one, so that runs of several
-            objectives compare.
-        check: refuses with a ConfigError what else does not suit it of a model.
+        parameters: scalars of the model that the loss reads; only a loss that reads it has a model with `logit_bias`.
+        chance: the loss of guessing, to warn about a run that stays there; None if it depends on the data.
+        sharded: whether it can train weights that are sharded over the ranks (FSDP2).
+        held_out: (image embeddings (N, E), text embeddings (N, E), scale) -> the validation loss () of held-out pairs:
+            nats per pair, ln N for a model that gives all pairs the same score. All rows use the contrastive loss, so
+            that runs with different objectives can be compared.
+        check: raises a ConfigError for any other reason why a model does not suit the objective.
     """
 
     name: str
@@ -67,16 +67,16 @@ class Objective:
         """Refuse a model that this objective cannot train.
 
         Raises:
-            ConfigError: the objective compares embeddings and the model predicts captions, or the other way round; the
-                model has a bias that the objective does not read, or lacks it; or `check` refuses it.
+            ConfigError: the objective compares embeddings and the model predicts captions, or the reverse; the model
+                has a bias that the objective does not read, or lacks one; or `check` refuses it.
         """
         if text_side_of(model.text).predicts != (self.loss is None):
             kind = type(model.text).__name__
             raise ConfigError(f"objective {self.name} does not suit a model whose text side is a {kind}")
         if ("logit_bias" in self.parameters) != (model.logit_bias is not None):
             raise ConfigError(
-                f"objective is {self.name} and model.logit_bias {model.logit_bias}: the sigmoid loss needs a "
-                "bias (it begins with -10), and the others have none; see the recipe siglip"
+                f"objective is {self.name} and model.logit_bias is {model.logit_bias}: the sigmoid loss needs a "
+                "bias (it starts at -10), and the others have none; see the recipe siglip"
             )
         self.check(model)
 
@@ -86,14 +86,14 @@ def _contrastive(images: torch.Tensor, texts: torch.Tensor, network: "DualEncode
 
 
 def _sigmoid(images: torch.Tensor, texts: torch.Tensor, network: "DualEncoder") -> torch.Tensor:
-    assert network.logit_bias is not None  # check_model has seen to it
+    assert network.logit_bias is not None  # check_model has checked it
     return sigmoid_loss(images, texts, network.logit_scale.exp(), network.logit_bias)
 
 
 OBJECTIVES: dict[str, Objective] = {
     row.name: row
     for row in (
-        # A model that says the same about every pair has the loss ln N in a batch of N pairs (CLIP paper, figure 3).
+        # A model that gives every pair the same score has the loss ln N in a batch of N pairs (CLIP paper, figure 3).
         Objective("contrastive", _contrastive, chance=Chance(math.log, "ln of the batch size")),
         Objective("sigmoid", _sigmoid, parameters=("logit_scale", "logit_bias")),
         Objective("prediction", None, parameters=(), sharded=False),

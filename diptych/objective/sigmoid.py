@@ -1,4 +1,4 @@
-"""SigLIP's objective: each image and text alone, belonging together or not."""
+"""SigLIP's sigmoid loss: for each image and text, whether they belong together."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from diptych import distributed
 from diptych.objective.tiles import Block, Tiles, as_scalar, checked_tile
 
-# Above it softplus(x) is x to the last digit of float64; torch's own threshold of 20 is made for float32.
+# Above it softplus(x) equals x in float64; torch's default threshold of 20 is for float32.
 _THRESHOLD = 40.0
 
 
@@ -21,7 +21,7 @@ def sigmoid_loss(
     *,
     tile: int | None = None,
 ) -> torch.Tensor:
-    """Cross-entropy of telling, for each image and each text alone, whether they belong together; summed per image.
+    """Binary cross-entropy of whether each image and each text belong together; summed per image.
 
     -1/G times the sum over all i, j of log sigmoid(z_ij (scale * cosine_ij + bias)), where z_ij is 1 for i = j and
     otherwise -1. Ranks, gradients and memory are as in contrastive_loss.
@@ -29,9 +29,9 @@ def sigmoid_loss(
     Args:
         image_embeddings: (N, E) float, unit L2 norm.
         text_embeddings: (N, E) float, unit L2 norm; row i belongs to image i.
-        scale: () float; exp(t), at the start 10 in SigLIP.
-        bias: () float; at the start -10 in SigLIP, because nearly all pairs do not belong together.
-        tile: rows and columns of a block; by default 1,024 on a processor and 4,096 on a GPU.
+        scale: () float; exp(t); SigLIP starts at 10.
+        bias: () float; SigLIP starts at -10, because nearly all pairs do not belong together.
+        tile: rows and columns of a block; by default 1,024 on a CPU and 4,096 on a GPU.
     Returns:
         () float32 (float64 for float64 embeddings), nats per image.
     Raises:
@@ -45,7 +45,7 @@ def sigmoid_loss(
 
 
 class _SigmoidLoss(torch.autograd.Function):
-    """Forward keeps nothing but its inputs, and the signed logits where they are one block."""
+    """Forward keeps only its inputs, and the signed logits if they are one block."""
 
     @staticmethod
     def forward(
@@ -83,7 +83,7 @@ class _SigmoidLoss(torch.autograd.Function):
 
 
 def _wrongness(block: Block, bias: torch.Tensor) -> torch.Tensor:
-    """-z (scale * cosine + bias) of a block (r, c), in the place of its logits: large where the model is wrong."""
+    """-z (scale * cosine + bias) of a block (r, c): large if the model is wrong. Overwrites the logits."""
     result = block.logits.add_(bias)
     result.diagonal(block.diagonal).neg_()
     return result

@@ -1,7 +1,7 @@
 """The similarity matrix block by block: what both losses share, on one rank and on many.
 
-Each rank has the rows of its own images; the columns are the texts of all ranks, gathered once. A loss passes over
-the blocks, and backward passes over them again: products of embeddings cost less than the memory that they would fill.
+Each rank has the rows of its own images; the columns are the texts of all ranks, gathered once. A loss goes through
+the blocks, and its backward pass computes them again: recomputing the products costs less than storing them.
 
 Legend: N pairs of this rank, G pairs of all ranks, E embedding; r and c are the rows and columns of one block.
 """
@@ -14,7 +14,7 @@ import torch
 from diptych import distributed
 from diptych.errors import ConfigError, ShapeError
 
-# Both blocks that a loss works on stay in the caches of a processor; a GPU wants fewer and larger launches.
+# On a CPU both blocks of a loss fit the caches; a GPU needs fewer and larger launches.
 _CPU_TILE, _GPU_TILE = 1024, 4096
 
 
@@ -25,10 +25,10 @@ class Block(NamedTuple):
         rows: of this rank's images.
         columns: of all ranks' texts.
         images: (r, E) in the precision of the loss.
-        texts: (c, E) likewise.
-        logits: (r, c), scale times the products, in memory that may be changed and that the next block uses again; or
-            what was kept.
-        diagonal: which diagonal of the block holds the pairs that belong together, see torch.diagonal.
+        texts: (c, E), as images.
+        logits: (r, c), scale times the products, in memory that may be overwritten and that the next block reuses; or
+            the block that was kept.
+        diagonal: which diagonal of the block holds the matching pairs, see torch.diagonal.
     """
 
     rows: slice
@@ -40,7 +40,7 @@ class Block(NamedTuple):
 
     @property
     def matched(self) -> slice:
-        """The rows of this rank whose own text stands in the block."""
+        """The rows of this rank whose own text is in the block."""
         start = self.rows.start + max(0, -self.diagonal)
         return slice(start, start + self.logits.diagonal(self.diagonal).numel())
 
@@ -49,7 +49,7 @@ class Tiles:
     """The products of this rank's images with the texts of all ranks.
 
     Attributes:
-        images: (N, E), as handed in.
+        images: (N, E), as passed in.
         texts: (G, E), of all ranks.
         counts: N of each rank.
         dtype: of all arithmetic: float32, or float64 for embeddings of that type.
@@ -66,18 +66,18 @@ class Tiles:
 
     @property
     def own(self) -> slice:
-        """The rows of `texts` that belong to this rank's images."""
+        """The rows of `texts` that match this rank's images."""
         return slice(self._first, self._first + len(self.images))
 
     def new(self, *shape: int, dtype: torch.dtype | None = None) -> torch.Tensor:
-        """Zeros in the precision of the loss, or another."""
+        """Zeros in the precision of the loss, or in dtype."""
         return torch.zeros(shape, dtype=dtype or self.dtype, device=self.images.device)
 
     def blocks(self, kept: torch.Tensor | None = None) -> Iterator[Block]:
         """All blocks, row by row.
 
         Args:
-            kept: what was made of the only block in an earlier pass: that spares its product.
+            kept: the only block, as an earlier pass left it; its product is not computed again.
         """
         height, width = min(self._tile, len(self.images)), min(self._tile, self.num_pairs)
         memory = torch.empty(0 if kept is not None else height * width, dtype=self.dtype, device=self.images.device)
@@ -95,7 +95,7 @@ class Tiles:
                 yield Block(rows, columns, images, texts, logits, self._first + top - left)
 
     def only(self, block: Block) -> torch.Tensor | None:
-        """The block's memory, to be kept for backward, if there is no other block."""
+        """The block's memory, to keep for backward, if it is the only block."""
         return block.logits if block.logits.numel() == len(self.images) * self.num_pairs else None
 
     def gradients(
@@ -104,8 +104,8 @@ class Tiles:
         """The gradients of this rank's images and texts, and this rank's share of the scale's.
 
         Args:
-            derivative: gives the derivative (r, c) of the loss, but for `factor`, with respect to a block's logits.
-            factor: () by which to multiply.
+            derivative: block -> derivative (r, c) of the loss, without `factor`, with respect to its logits.
+            factor: () to multiply by.
             kept: see `blocks`.
         Returns:
             (N, E), (N, E) and ().
@@ -115,7 +115,7 @@ class Tiles:
             derivatives = derivative(block)
             of_images[block.rows].addmm_(derivatives, block.texts)
             of_texts[block.columns].addmm_(derivatives.T, block.images)
-        # logits = scale * products: the sum over derivative * product is that over image * (derivative @ texts).
+        # logits = scale * products: the sum of derivative * product is the sum of image * (derivative @ texts).
         of_scale = self.new(dtype=torch.float64)
         for top in range(0, len(self.images), self._tile):
             rows = slice(top, top + self._tile)
@@ -131,7 +131,7 @@ def precision(images: torch.Tensor) -> torch.dtype:
 
 
 def checked_tile(loss: str, images: torch.Tensor, texts: torch.Tensor, tile: int | None) -> int:
-    """Check what a loss was given, and choose the size of its blocks.
+    """Check the arguments of a loss, and choose the size of its blocks.
 
     Raises:
         ShapeError: the two sides differ in N or E, or are not matrices.

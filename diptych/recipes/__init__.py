@@ -1,4 +1,4 @@
-"""Whole training runs as functions: what to change for a run of your own starts here.
+"""Complete training runs as functions: start here for your own run.
 
 config = diptych.recipes.compact_rn(("pairs/",), "runs/mine", num_pairs=300_000)
 config = diptych.recipes.apply_settings(config, ["optimizer.learning_rate=1e-3", "micro_batch_size=64"])

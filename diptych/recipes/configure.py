@@ -1,4 +1,4 @@
-"""From a recipe's name and a command line's options to a whole TrainConfig."""
+"""Build a complete TrainConfig from a recipe's name and a command line's options."""
 
 import dataclasses
 import difflib
@@ -18,7 +18,7 @@ from diptych.train.config import InitConfig
 from diptych.train.inputs import count_pairs, no_pairs, open_pairs
 from diptych.train.length import NO_LIMIT
 
-# (data, out, num_pairs); those that begin with trained weights take `init`, too.
+# (data, out, num_pairs); recipes that start from trained weights also take `init`.
 Recipe = Callable[..., TrainConfig]
 
 RECIPES: dict[str, Recipe] = {
@@ -35,7 +35,7 @@ RECIPES: dict[str, Recipe] = {
     "lit": lit,
 }
 BEGIN_WITH_WEIGHTS = (HIGH_RESOLUTION, "finetune", "lit")
-# Passes over the data that the paper made; other recipes have no length of their own.
+# The paper's passes over the data; other recipes have no default length.
 EPOCHS: Mapping[str, float] = {name: PAPER_EPOCHS for name in (*PAPER_LEARNING_RATES, "yfcc")} | {HIGH_RESOLUTION: 1}
 
 
@@ -43,13 +43,14 @@ def get_recipe(name: str) -> Recipe:
     """The recipe of that name.
 
     Raises:
-        ConfigError: there is none; the known ones are listed.
+        ConfigError: there is no such recipe; the message lists the known ones.
     """
     if name not in RECIPES:
-        known = {one.lower(): recipe for recipe in RECIPES for one in (recipe, recipe.replace("/", "-"))}
-        near = list(dict.fromkeys(known[one] for one in difflib.get_close_matches(name.lower(), known, 2, 0.7)))
-        meant = f"did you mean {' or '.join(near)}? " if near else ""
-        raise ConfigError(f"there is no recipe {name!r}; {meant}known: {', '.join(RECIPES)}")
+        known = {spelling.lower(): recipe for recipe in RECIPES for spelling in (recipe, recipe.replace("/", "-"))}
+        matches = difflib.get_close_matches(name.lower(), known, 2, 0.7)
+        near = list(dict.fromkeys(known[match] for match in matches))
+        hint = f"did you mean {' or '.join(near)}? " if near else ""
+        raise ConfigError(f"there is no recipe {name!r}; {hint}known: {', '.join(RECIPES)}")
     return RECIPES[name]
 
 
@@ -66,26 +67,27 @@ def configure(
     top: Mapping[str, Any],
     **components: Mapping[str, Any],
 ) -> TrainConfig:
-    """A recipe with some of its values replaced; None leaves a value as the recipe has it.
+    """A recipe with some of its values replaced; None keeps the recipe's value.
 
     Args:
-        num_pairs, epochs: how long to train; one of them, or none for a recipe of the paper, which has its own
+        num_pairs, epochs: how long to train; give one of them, or neither for a recipe of the paper, which has its own
             epochs. Epochs are counted by reading the data once.
-        minutes: how long to train on the clock; with one of the others, whichever ends first.
-        init: the model to begin with; its tokenizer is taken, too, unless another one is set. An InitConfig also states
+        minutes: training time; if it is combined with one of the others, the run ends at whichever comes first.
+        init: the model to start from; its tokenizer is used, too, unless another one is set. An InitConfig also states
             heads and activation of a weight file.
-        settings: any field by its dotted name, "optimizer.learning_rate=1e-3"; they have the last word.
+        settings: any field by its dotted name, "optimizer.learning_rate=1e-3"; they override everything else.
         top: fields of TrainConfig itself.
         components: fields of its parts: loader, optimizer, schedule, checkpoint.
     Raises:
-        ConfigError: neither or both lengths given, a setting is unknown, or the values contradict each other.
+        ConfigError: neither or both lengths are given, a setting is unknown, or the values contradict each other.
     """
     settings = list(settings)
     draft = _draft(recipe, data, out, _initial(InitConfig.of(init), settings))
-    given = {**_given({**top, "minutes": minutes}), **{name: _given(values) for name, values in components.items()}}
-    changes = _merged(given, parse_settings(draft, settings))
+    options = {**_not_none({**top, "minutes": minutes})}
+    options |= {name: _not_none(values) for name, values in components.items()}
+    changes = _merged(options, parse_settings(draft, settings))
     changes["num_pairs"] = _length(draft, changes, num_pairs, epochs, EPOCHS.get(recipe))
-    # Parts first: the whole checks that they fit together only once all of them are in place.
+    # All changes at once: TrainConfig checks that its parts fit together.
     config = rebuild(draft, changes)
     if "warmup_steps" in changes.get("schedule", {}):
         return config
@@ -93,19 +95,19 @@ def configure(
 
 
 def _draft(recipe: str, data: tuple[str, ...], out: str, init: InitConfig) -> TrainConfig:
-    """The recipe as it stands, on the weights that it begins with."""
+    """The recipe without changes, on its initial weights."""
     make = get_recipe(recipe)
     if recipe in BEGIN_WITH_WEIGHTS:
         return make(data, out, NO_LIMIT, init=init)
     config = make(data, out, NO_LIMIT)
     if init.weights is None and (init.activation or init.heads):
-        raise ConfigError("--activation and --heads belong to a weight file to begin with: name it (--init FILE)")
+        raise ConfigError("--activation and --heads describe a weight file to start from: name it (--init FILE)")
     return config if init.weights is None else dataclasses.replace(config, init=init, tokenizer="init")
 
 
 def _initial(init: InitConfig, settings: list[str]) -> InitConfig:
-    """What is set of `init.*`: a recipe that takes its architecture from there must know it first."""
-    split = ((name.strip(), text.strip()) for name, _, text in (one.partition("=") for one in settings))
+    """The init config with the settings of `init.*`, which recipes need first to take the architecture from there."""
+    split = ((name.strip(), text.strip()) for name, _, text in (setting.partition("=") for setting in settings))
     values = {name: text for name, text in split if text.lower() != "none"}
     heads = values.get("init.heads")
     return dataclasses.replace(
@@ -127,7 +129,9 @@ def _length(
             return NO_LIMIT
         epochs = default
     if (num_pairs is None) == (epochs is None) or "num_pairs" in changes:
-        raise ConfigError("say how long to train: --pairs or --epochs, --minutes, or --minutes with one of the others")
+        raise ConfigError(
+            "choose how long to train: --pairs or --epochs, --minutes, or --minutes with one of the others"
+        )
     if num_pairs is not None:
         return num_pairs
     assert epochs is not None
@@ -141,12 +145,12 @@ def _length(
     return int(epochs * counted)
 
 
-def _given(values: Mapping[str, Any]) -> Changes:
+def _not_none(values: Mapping[str, Any]) -> Changes:
     return {name: value for name, value in values.items() if value is not None}
 
 
 def _merged(first: Mapping[str, Any], second: Mapping[str, Any]) -> Changes:
-    """Two trees in one; where both name a field, the second's value."""
+    """Merge two trees; if both name a field, the second's value wins."""
     merged = {**first, **second}
     for name in first.keys() & second.keys():
         if isinstance(first[name], Mapping) and isinstance(second[name], Mapping):

@@ -1,6 +1,6 @@
-"""Which recipe suits so many pairs on this machine: rows of measured and published runs, and one function that chooses.
+"""Choose a recipe for a number of pairs on this machine: a table of measured and published runs, and one function.
 
-Nothing is extrapolated: an accuracy is that of the run named beside it. The time of a run is measured here.
+Nothing is extrapolated: an accuracy is that of the run named next to it. The time of a run is measured on this machine.
 """
 
 import dataclasses
@@ -13,10 +13,10 @@ from diptych.recipes.paper import HIGH_RESOLUTION
 from diptych.train import TrainConfig
 
 PURPOSES: Mapping[str, str] = {
-    "quickstart": "the drawn pairs in minutes on a processor",
-    "playground-rn": "the drawn pairs with the paper's ResNet in small; figures 2 and 9",
-    "compact-rn": "small photographs on a processor without a GPU",
-    "tiny-rn": "compact-rn's pairs with the paper's ResNet and AdamW alone, for comparison",
+    "quickstart": "the generated pairs in minutes on a CPU",
+    "playground-rn": "the generated pairs with a small version of the paper's ResNet; figures 2 and 9",
+    "compact-rn": "small photographs without a GPU",
+    "tiny-rn": "compact-rn's pairs with the paper's ResNet and only AdamW, for comparison",
     "tiny-vit": "compact-rn's pairs with a Vision Transformer, for comparison",
     "siglip": "compact-rn under the sigmoid loss of SigLIP",
     "RN50": "the paper's smallest ResNet; millions of pairs and GPUs",
@@ -30,11 +30,11 @@ PURPOSES: Mapping[str, str] = {
     HIGH_RESOLUTION: "one more epoch of a trained ViT-L/14 at 336 pixels (--init)",
     "yfcc": "the ablation of appendix D: RN50 on 15 million pairs",
     "finetune": "a trained model on your pairs (--init): a low learning rate",
-    "lit": "the texts of a trained model on your pairs (--init): the image tower stays as it is",
+    "lit": "the text tower of a trained model on your pairs (--init): the image tower is locked",
 }
-EPOCHS = 32  # the paper's; the shipped model saw each picture 33 times
+EPOCHS = 32  # the paper's; the shipped model saw each image 33 times
 PATIENCE_DAYS = 14.0  # a run that takes longer here is not recommended
-# Where the candidates change: a judgement between the known runs below, the smallest of which had 60,000 pairs.
+# Where the candidates change: a judgment between the known runs below; the smallest of them had 60,000 pairs.
 FEWEST, MILLIONS, MANY = 10_000, 1_000_000, 100_000_000
 
 
@@ -45,7 +45,7 @@ class KnownRun:
     Attributes:
         num_pairs: different pairs in its data.
         result: zero-shot accuracy in words, with the set that it was measured on.
-        source: where the number stands.
+        source: where the number is published.
     """
 
     recipe: str
@@ -89,7 +89,7 @@ class Candidate:
 
     Attributes:
         reason: why it suits, in words.
-        known: runs on about as many pairs; none of them is a promise.
+        known: runs on a similar number of pairs; they are no guarantee.
     """
 
     recipe: str
@@ -102,9 +102,9 @@ class Advice:
     """What to do.
 
     Attributes:
-        recipe: to train from scratch; None: do not train from scratch here.
+        recipe: to train from scratch; None if training from scratch is not recommended here.
         reason: why, in words.
-        instead: what to do without training from scratch, each with its reason.
+        instead: alternatives to training from scratch, each with its reason.
     """
 
     recipe: str | None
@@ -113,16 +113,18 @@ class Advice:
 
 
 def candidates(num_pairs: int) -> tuple[Candidate, ...]:
-    """Recipes to train from scratch on so many different pairs, the most accurate first; none for too few pairs.
+    """Recipes to train from scratch on `num_pairs` different pairs, the most accurate first; empty for too few pairs.
 
     Raises:
         ConfigError: the number is not positive.
     """
     if num_pairs < 1:
-        raise ConfigError(f"the number of pairs is {num_pairs}; give the different pairs of your data, at least 1")
+        raise ConfigError(
+            f"the number of pairs is {num_pairs}; give the number of different pairs in your data, at least 1"
+        )
     if num_pairs < FEWEST:
         return ()
-    small = ("compact-rn", "small enough for a processor, and the best of the small recipes that were compared")
+    small = ("compact-rn", "small enough for a CPU, and the best of the small recipes that were compared")
     if num_pairs < MILLIONS:
         chosen = [small]
     elif num_pairs < MANY:
@@ -138,18 +140,18 @@ def candidates(num_pairs: int) -> tuple[Candidate, ...]:
 
 
 def choose(num_pairs: int, seconds: Mapping[str, float | None], at_most: Collection[str] = ()) -> Advice:
-    """The first candidate that ends in two weeks on this machine.
+    """Choose the first candidate that ends within two weeks on this machine.
 
     Args:
-        seconds: of the whole run of each candidate's recipe, measured here; None where it could not be measured.
-        at_most: recipes of which that is an upper bound.
+        seconds: of the whole run of each candidate's recipe, measured here; None if it could not be measured.
+        at_most: recipes whose time is an upper bound.
     """
     options = candidates(num_pairs)
     if not options:
         return Advice(
             None,
             f"{num_pairs:,} pairs are too few to train from scratch: the smallest run on photographs that was "
-            "measured had 60,000 pictures, and it knows its 200 classes only",
+            "measured had 60,000 images, and it knows only its 200 classes",
             _instead(num_pairs),
         )
     passed = []
@@ -168,16 +170,16 @@ def choose(num_pairs: int, seconds: Mapping[str, float | None], at_most: Collect
 
 
 def _instead(num_pairs: int) -> tuple[str, ...]:
-    """Ways without training from scratch; for hundreds of millions of pairs these give no more than the training."""
+    """Alternatives to training from scratch; with hundreds of millions of pairs, tuning gives no more than training."""
     published = (
-        "a published model, without training: for pictures and words as the web has them. ViT-B/32 from 400 million "
+        "a published model, without training: for images and words like those on the web. ViT-B/32 from 400 million "
         f"pairs reaches 62.96 % on ImageNet ({_OPEN_CLIP}); measure it on your data with diptych evaluate"
     )
     tuned = (
-        "finetune, from a published model: where your pictures or words differ from the web's and you have labels or "
+        "finetune, from a published model: if your images or words differ from the web's and you have labels or "
         "pairs to check with; interpolate afterwards, so that less is forgotten"
     )
-    locked = "lit, from a published model: where its image features are good and only the words differ; it costs less"
+    locked = "lit, from a published model: if its image features are good and only the words differ; it costs less"
     return (published, tuned, locked) if num_pairs < MANY else (published,)
 
 
@@ -187,7 +189,7 @@ def _known(recipe: str, num_pairs: int) -> tuple[KnownRun, ...]:
 
 
 def recipe_rows() -> list[dict[str, Any]]:
-    """Every recipe: its name, what for, parameters, image size and batch; None where they are those of --init."""
+    """Every recipe: its name, purpose, parameters, image size and batch; None for values that come from --init."""
     rows = []
     for name in RECIPES:
         row: dict[str, Any] = {"recipe": name, "for": PURPOSES[name]}
@@ -207,10 +209,10 @@ def _draft(name: str) -> TrainConfig:
 
 
 def measured_config(recipe: str, data: tuple[str, ...], num_pairs: int) -> TrainConfig:
-    """The run to measure: 32 passes, with a vocabulary of the captions' own so that nothing else is needed.
+    """The run to measure: 32 passes, with a vocabulary learned from the captions so that nothing else is needed.
 
     Args:
-        data: where the captions' lengths are from; () for drawn pairs.
+        data: the source of the captions' lengths; () for generated pairs.
     """
     source = data or ("playground:1000",)
     return configure(recipe, source, "runs/guidance", num_pairs=EPOCHS * num_pairs, top={"tokenizer": "train"})

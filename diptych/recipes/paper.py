@@ -14,7 +14,7 @@ from diptych.train import OptimizerConfig, ScheduleConfig, TrainConfig
 from diptych.train.config import InitConfig
 
 RESNET_ADAM: dict[str, Any] = {"betas": (0.9, 0.999), "eps": 1e-8}  # table 18; OptimizerConfig defaults to the ViTs'
-# Learning rates of tables 19 and 20; the batch of 32,768 pairs and the other values of table 18 are common to all nine.
+# Learning rates of tables 19 and 20; the batch of 32,768 pairs and table 18's other values are the same for all nine.
 PAPER_LEARNING_RATES = {
     "RN50": 5e-4,
     "RN101": 5e-4,
@@ -28,15 +28,15 @@ PAPER_LEARNING_RATES = {
 }
 PAPER_EPOCHS = 32
 HIGH_RESOLUTION = "ViT-L/14@336px"
-# Pairs that a process computes at once: memory, not the result (but for BatchNorm's). 256 fit 16 GB up to ViT-B.
+# Pairs that a process computes at once: affects memory, not the result (except BatchNorm's). 256 fit 16 GB up to ViT-B.
 _MICRO_BATCH_SIZE = 256
-_LANES = 256  # that the order of the pairs is cut into: up to so many ranks see the order of one
+_LANES = 256  # of the data order: any number of ranks up to this sees the pairs in the same order
 
 
 def paper(name: str, data: tuple[str, ...], out: str, num_pairs: int) -> TrainConfig:
     """One of the paper's nine models with its hyper-parameters (section 2.5, tables 18 to 20).
 
-    The batch of 32,768 pairs needs no machine to match: it is computed in micro-batches of `micro_batch_size`.
+    The batch of 32,768 pairs fits any machine: it is computed in micro-batches of `micro_batch_size`.
     """
     model = get_preset(name)
     adam = RESNET_ADAM if name.startswith("RN") else {}
@@ -60,10 +60,10 @@ def high_resolution(
     """The extra epoch of ViT-L/14 at 336 pixels (section 2.5, table 20: a learning rate of 2e-5).
 
     Args:
-        init: the trained ViT-L/14; its position embeddings are resampled to the larger picture. How the paper did
-            that, and the epoch's schedule, it does not state: bicubic, and the schedule of the other eight.
+        init: the trained ViT-L/14; its position embeddings are resampled to the larger image. The paper does not state
+            the method or the epoch's schedule: here it is bicubic, with the schedule of the other eight models.
     Raises:
-        ConfigError: no weights are named.
+        ConfigError: no weights are given.
     """
     config = paper(HIGH_RESOLUTION, data, out, num_pairs)
     init = InitConfig.of(init)
@@ -77,7 +77,7 @@ def high_resolution(
 def yfcc(data: tuple[str, ...], out: str, num_pairs: int) -> TrainConfig:
     """One of the two models of the YFCC ablation: a ResNet-50, 32 epochs (appendix D).
 
-    Train it twice, on the filtered YFCC100M subset and on as many pairs drawn from other data, and compare them with
+    Train it twice, on the filtered YFCC100M subset and on as many pairs from other data, and compare them with
     `diptych paper table12`.
     """
     return paper("RN50", data, out, num_pairs)

@@ -4,8 +4,8 @@
     found = search_hyperparameters(plan)
     found.best.settings            # ("optimizer.learning_rate=0.0021",): for --set, or apply_settings
 
-A trial is an ordinary run in out/trials/NUMBER. Its worth is measured on training pairs that no trial trains on. The
-study lies in out/study.log, a journal that a killed search goes on from.
+A trial is an ordinary run in out/trials/NUMBER. Its score is measured on training pairs that no trial trains on. The
+study is stored in out/study.log, a journal from which a killed search resumes.
 """
 
 import dataclasses
@@ -34,21 +34,21 @@ logger = logging.getLogger(__name__)
 
 SAMPLERS = ("random", "grid", "tpe")
 OBJECTIVES = {"loss": "loss_nats", "accuracy": "recall_at_1"}
-_ROUNDS = 4  # measurements in a trial
+_ROUNDS = 4  # evaluations in a trial
 _STUDY = "study"
 
 
 @dataclasses.dataclass(frozen=True)
 class Search:
-    """What to try.
+    """The definition of a search.
 
     Attributes:
         config: the run that all trials share; `config.out` is the folder of the search.
-        space: "NAME=A,B,C" (choices), "NAME=LOW..HIGH" or "NAME=log:LOW..HIGH"; of a range, a grid takes five points.
-        first: settings to try before all others, "NAME=VALUE NAME=VALUE" each: the manual part of a search.
-        num_trials: in all, a resumed search's earlier ones included.
-        sampler: "random", "grid", or "tpe", which learns from the trials before.
-        objective: "loss" or "accuracy" on the held-out pairs; accuracy where losses do not compare (other objectives).
+        space: "NAME=A,B,C" (choices), "NAME=LOW..HIGH" or "NAME=log:LOW..HIGH"; a grid takes five points of a range.
+        first: settings to try before all others, each "NAME=VALUE NAME=VALUE": the manual part of a search.
+        num_trials: in total, including earlier trials of a resumed search.
+        sampler: "random", "grid", or "tpe", which learns from earlier trials.
+        objective: "loss" or "accuracy" on the held-out pairs; accuracy if losses are not comparable (other objectives).
         held_out: share of the pairs that no trial trains on.
     """
 
@@ -66,12 +66,12 @@ class Search:
         if self.objective not in OBJECTIVES:
             raise ConfigError(f"there is no objective {self.objective!r}; choose one of {', '.join(OBJECTIVES)}")
         if not self.space:
-            raise ConfigError("nothing to search: name at least one range, NAME=LOW..HIGH (--search)")
+            raise ConfigError("nothing to search: give at least one range, NAME=LOW..HIGH (--search)")
 
 
 @dataclasses.dataclass(frozen=True)
 class Trial:
-    """One trial: `state` is "complete", "pruned" (it diverged) or "failed"; values are None where not measured."""
+    """One trial: `state` is "complete", "pruned" (it diverged) or "failed"; values are None if not measured."""
 
     number: int
     settings: tuple[str, ...]
@@ -82,7 +82,7 @@ class Trial:
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """All trials, best first; `finished` is False where a signal stopped the search."""
+    """All trials, best first; `finished` is False if a signal stopped the search."""
 
     trials: tuple[Trial, ...]
     finished: bool
@@ -96,17 +96,17 @@ class Found:
 def search_hyperparameters(plan: Search, *, resume: bool = False) -> Found:
     """Run the trials.
 
-    A trial whose loss is no number, or half way is twice that of chance, is pruned.
+    A trial is pruned if its loss is not finite, or is twice that of chance at half the run.
 
     Args:
-        resume: go on with the search in the folder; trials that were cut off are made again.
+        resume: continue the search in the folder; interrupted trials are repeated.
     Raises:
         ConfigError: Optuna is not installed, the space is wrong, or the folder holds another search.
         DataError: too few pairs are held out.
     """
     optuna = _import_optuna()
     config = plan.config
-    dimensions = [parse_dimension(config, one) for one in plan.space]
+    dimensions = [parse_dimension(config, text) for text in plan.space]
     source = open_pairs(config.data, config.preprocessing.image_size, config.loader.seed, config.columns)
     loss = objectives.OBJECTIVES[config.objective].held_out
     evaluator = HeldOutPairs(held_out_pairs(source, plan.held_out), loss=loss)
@@ -118,14 +118,14 @@ def search_hyperparameters(plan: Search, *, resume: bool = False) -> Found:
 
     def objective(trial: Any) -> float:
         nonlocal stopped
-        settings = [f"{one.name}={one.suggest(trial)}" for one in dimensions]
+        settings = [f"{dimension.name}={dimension.suggest(trial)}" for dimension in dimensions]
         trial.set_user_attr("settings", settings)
         try:
             values = _run(optuna, trial, apply_settings(config, settings), training, evaluator)
         except optuna.TrialPruned:
             raise
         except BaseException:
-            study.enqueue_trial(trial.params)  # a resumed search makes it again
+            study.enqueue_trial(trial.params)  # a resumed search repeats it
             raise
         if values is None:
             stopped = True
@@ -145,7 +145,7 @@ class _StoppedError(Exception):
 
 
 def _run(optuna: Any, trial: Any, config: TrainConfig, pairs: Part, evaluator: HeldOutPairs) -> dict[str, float] | None:
-    """One training run; what it is worth, or None where a signal stopped it."""
+    """One training run; its scores, or None if a signal stopped it."""
     folder = config.folder / "trials" / f"{trial.number:04d}"
     shutil.rmtree(folder, ignore_errors=True)
     rounds = max(1, config.num_steps // _ROUNDS)
@@ -176,25 +176,23 @@ def _import_optuna() -> Any:
         optuna = importlib.import_module("optuna")
     except ImportError as error:
         raise ConfigError("the search needs Optuna: pip install 'diptych[search]'") from error
-    optuna.logging.set_verbosity(optuna.logging.ERROR)  # what went wrong is raised
+    optuna.logging.set_verbosity(optuna.logging.ERROR)  # errors are raised anyway
     return optuna
 
 
 def _open_study(
     optuna: Any, plan: Search, dimensions: list[Dimension], chance_loss: float, resume: bool, pairs: str
 ) -> Any:
-    """The study in the folder, new or gone on with; what is to be tried by hand, or for a grid, is queued in it."""
+    """The study in the folder, new or resumed; a new one gets the trials of `first` or of the grid in its queue."""
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend
 
     folder = plan.config.folder
     journal = folder / "study.log"
     if resume and not journal.exists():
-        raise ConfigError(f"cannot resume {folder}: there is no search in it; leave out --resume to begin one")
+        raise ConfigError(f"cannot resume {folder}: there is no search in it; leave out --resume to start one")
     if journal.exists() and not resume:
-        raise ConfigError(
-            f"{folder} holds a search already: go on with it (--resume), or choose another folder (--out)"
-        )
+        raise ConfigError(f"{folder} holds a search already: continue it (--resume), or choose another folder (--out)")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         storage = JournalStorage(JournalFileBackend(str(journal)))
@@ -207,7 +205,7 @@ def _open_study(
         load_if_exists=True,
         direction="minimize" if plan.objective == "loss" else "maximize",
         sampler=samplers.TPESampler(seed=seed) if plan.sampler == "tpe" else samplers.RandomSampler(seed=seed),
-        # Reported is always the loss. Early in a run it may well be above that of chance; half way, twice that is lost.
+        # Always reports the loss. Early in a run it may exceed that of chance; twice that at half the run is hopeless.
         pruner=optuna.pruners.ThresholdPruner(upper=2 * chance_loss, n_warmup_steps=half),
     )
     about = _about(plan, {**plan.config.to_dict(), "data": pairs, "out": ""})
@@ -215,36 +213,36 @@ def _open_study(
     if known is None:
         _queue(study, plan, dimensions)
         study.set_user_attr("about", about)
-    elif known not in (about, _about(plan, plan.config.to_dict())):  # the second is of an older version
+    elif known not in (about, _about(plan, plan.config.to_dict())):  # the second is from an older version
         raise ConfigError(f"{folder} holds a search with other settings; choose another folder (--out)")
     for trial in study.get_trials(deepcopy=False):
-        if trial.state == optuna.trial.TrialState.RUNNING:  # the process was killed in the middle of it
+        if trial.state == optuna.trial.TrialState.RUNNING:  # the process was killed during it
             study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
             study.enqueue_trial(trial.params)
     return study
 
 
 def _about(plan: Search, config: dict[str, Any]) -> str:
-    """What two searches must have in common to be one; where the pairs lie is no part of it."""
+    """The values that a resumed search must share with the earlier one; the pairs' location is not one of them."""
     return json.dumps([config, plan.space, plan.sampler, plan.objective, plan.held_out], sort_keys=True)
 
 
 def _queue(study: Any, plan: Search, dimensions: list[Dimension]) -> None:
-    by_name = {one.name: one for one in dimensions}
+    by_name = {dimension.name: dimension for dimension in dimensions}
     for line in plan.first:
         params = {}
         for setting in shlex.split(line):
             name, _, text = setting.partition("=")
             name = ALIASES.get(name, name)
             if name not in by_name:
-                raise ConfigError(f"--try {line!r} sets {name}, which is not searched; use --set for what is fixed")
+                raise ConfigError(f"--try {line!r} sets {name}, which is not searched; use --set for fixed values")
             try:
                 params[name] = by_name[name].value(text)
             except ValueError:
-                raise ConfigError(f"--try {line!r}: {text!r} is no number") from None
+                raise ConfigError(f"--try {line!r}: {text!r} is not a number") from None
         study.enqueue_trial(params)
     if plan.sampler == "grid":
-        for values in itertools.product(*(one.points() for one in dimensions)):
+        for values in itertools.product(*(dimension.points() for dimension in dimensions)):
             study.enqueue_trial(dict(zip(by_name, values, strict=True)))
 
 
@@ -271,18 +269,18 @@ def _number_left(optuna: Any, plan: Search, study: Any, left: int) -> int:
 
 def _ranked(study: Any, objective: str) -> tuple[Trial, ...]:
     trials = []
-    for one in study.get_trials(deepcopy=False):
-        if one.state.is_finished():
-            values = one.user_attrs.get("values", {})
-            state = {"PRUNED": "pruned", "FAIL": "failed"}.get(one.state.name, "complete")
-            settings = tuple(one.user_attrs.get("settings", ()))
-            trials.append(Trial(one.number, settings, state, values.get("loss_nats"), values.get("recall_at_1")))
-    worth: Callable[[Trial], tuple[bool, float, int]] = lambda trial: (  # noqa: E731
+    for trial in study.get_trials(deepcopy=False):
+        if trial.state.is_finished():
+            values = trial.user_attrs.get("values", {})
+            state = {"PRUNED": "pruned", "FAIL": "failed"}.get(trial.state.name, "complete")
+            settings = tuple(trial.user_attrs.get("settings", ()))
+            trials.append(Trial(trial.number, settings, state, values.get("loss_nats"), values.get("recall_at_1")))
+    rank: Callable[[Trial], tuple[bool, float, int]] = lambda trial: (  # noqa: E731
         trial.state != "complete",
         (trial.loss or 0.0) if objective == "loss" else -(trial.accuracy or 0.0),
         trial.number,
     )
-    return tuple(sorted(trials, key=worth))
+    return tuple(sorted(trials, key=rank))
 
 
 def trials_table(found: Found) -> Table:

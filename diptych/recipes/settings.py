@@ -1,4 +1,4 @@
-"""Any field of a TrainConfig by its dotted name: `--set optimizer.learning_rate=1e-3`."""
+"""Set any field of a TrainConfig by its dotted name: `--set optimizer.learning_rate=1e-3`."""
 
 import dataclasses
 import difflib
@@ -11,7 +11,7 @@ from typing import Any
 from diptych.errors import ConfigError
 from diptych.train import TrainConfig
 
-# Other names that people write.
+# Other common names.
 ALIASES = {"optimizer.lr": "optimizer.learning_rate", "optimizer.muon_lr": "optimizer.muon_learning_rate"}
 
 Changes = dict[str, Any]  # a tree of the fields that change: {"optimizer": {"learning_rate": 1e-3}, "seed": 1}
@@ -21,14 +21,14 @@ def apply_settings(config: TrainConfig, settings: Iterable[str]) -> TrainConfig:
     """A configuration with some of its fields set.
 
     Args:
-        settings: "name=value"; names are dotted (model.vision.image_size), values are numbers, text, true or false,
-            none, or several with commas between them, as the field's annotation says. Of two settings of one field
-            the last counts.
+        settings: "name=value"; names are dotted (model.vision.image_size); values are numbers, text, true or false,
+            none, or several of them separated by commas, as the field's annotation says. If a field is set twice, the
+            last setting counts.
     Returns:
         the changed configuration, built once with all changes in place; see `rebuild`.
     Raises:
-        ConfigError: there is no such field (the nearest names are listed), the value is not of its kind, or the
-            whole contradicts itself.
+        ConfigError: there is no such field (the nearest names are listed), the value has the wrong type, or the
+            values contradict each other.
     """
     return rebuild(config, parse_settings(config, settings))
 
@@ -42,18 +42,18 @@ def parse_settings(config: TrainConfig, settings: Iterable[str]) -> Changes:
         if not equals or not name:
             raise ConfigError(f"{setting!r} sets nothing; write NAME=VALUE, for example optimizer.learning_rate=1e-3")
         *groups, field = name.split(".")
-        owner, place = _owner(config, groups, name), changes
+        owner, group_changes = _owner(config, groups, name), changes
         for group in groups:
-            place = place.setdefault(group, {})
-        place[field] = _typed(owner, field, name, text.strip())
+            group_changes = group_changes.setdefault(group, {})
+        group_changes[field] = _typed(owner, field, name, text.strip())
     return changes
 
 
 def rebuild(config: TrainConfig, changes: Mapping[str, Any]) -> TrainConfig:
-    """The configuration with the changes in place, each part built once and before what holds it.
+    """The configuration with the changes in place; each part is built once, inner parts first.
 
-    The preprocessing makes pictures of the size that the image tower takes, where only one of the two is set; a
-    tower's attention heads stay 64 wide where its width is set alone.
+    If only one of preprocessing and image tower gets another image size, the other follows. If only the width of a
+    tower is set, its attention heads stay 64 wide.
 
     Raises:
         ConfigError: the parts contradict each other.
@@ -67,10 +67,10 @@ def field_names(config: TrainConfig) -> list[str]:
 
 
 def field_kind(config: TrainConfig, name: str) -> Any:
-    """The annotated type of the field of that dotted name.
+    """The annotated type of the field with this dotted name.
 
     Raises:
-        ConfigError: there is none; the nearest names are listed.
+        ConfigError: there is no such field; the nearest names are listed.
     """
     name = ALIASES.get(name, name)
     *groups, field = name.split(".")
@@ -101,7 +101,7 @@ def _owner(config: TrainConfig, groups: list[str], name: str) -> Any:
 def _unknown(config: TrainConfig, name: str) -> ConfigError:
     names = field_names(config)
     last = name.rpartition(".")[2]
-    same_end = [one for one in names if one.rpartition(".")[2] == last]
+    same_end = [other for other in names if other.rpartition(".")[2] == last]
     near = list(dict.fromkeys(same_end + difflib.get_close_matches(name, names, n=5, cutoff=0.5)))
     hint = f"nearest: {', '.join(near[:5])}" if near else "diptych train ... --dry-run prints them all"
     return ConfigError(f"there is no setting {name!r}; {hint}")
@@ -109,7 +109,7 @@ def _unknown(config: TrainConfig, name: str) -> ConfigError:
 
 def _kind(owner: Any, field: str, name: str) -> Any:
     if dataclasses.is_dataclass(value := getattr(owner, field)):
-        inside = ", ".join(f"{name}.{one.name}" for one in dataclasses.fields(value))
+        inside = ", ".join(f"{name}.{inner.name}" for inner in dataclasses.fields(value))
         raise ConfigError(f"{name} is a group of settings; set one of {inside}")
     return typing.get_type_hints(type(owner))[field]
 
@@ -123,20 +123,20 @@ def _typed(owner: Any, field: str, name: str, text: str) -> Any:
 
 
 def _read(kind: Any, text: str) -> Any:
-    """The value of that kind which the text stands for; ValueError where it stands for none."""
+    """The value of that type that the text means; ValueError if it means none."""
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if origin in (types.UnionType, typing.Union):
         if text.lower() == "none" and type(None) in inner:
             return None
-        return _first_of([one for one in inner if one is not type(None)], text)
+        return _first_of([option for option in inner if option is not type(None)], text)
     if origin is typing.Literal:
-        return {str(one): one for one in inner}[text] if text in map(str, inner) else _refuse(text)
+        return {str(option): option for option in inner}[text] if text in map(str, inner) else _refuse(text)
     if origin is tuple:
         parts = [part.strip() for part in text.strip("()[]").split(",") if part.strip()]
         kinds = [inner[0]] * len(parts) if inner[-1] is Ellipsis else list(inner)
         if len(parts) != len(kinds):
             raise ValueError(text)
-        return tuple(_read(one, part) for one, part in zip(kinds, parts, strict=True))
+        return tuple(_read(item_kind, part) for item_kind, part in zip(kinds, parts, strict=True))
     if kind is bool:
         return {"true": True, "false": False}[text.lower()] if text.lower() in ("true", "false") else _refuse(text)
     if kind is float and math.isnan(float(text)):
@@ -161,26 +161,26 @@ _WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: 
 
 
 def _described(kind: Any) -> str:
-    """The kind in words, for a message."""
+    """The type in words, for a message."""
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if origin in (types.UnionType, typing.Union):
-        return " or ".join(_described(one) for one in inner)
+        return " or ".join(_described(option) for option in inner)
     if origin is tuple:
         number = "some" if inner[-1] is Ellipsis else str(len(inner))
-        return f"{number} values with commas between them, each {_described(inner[0])}"
+        return f"{number} values separated by commas, each {_described(inner[0])}"
     return _WORDS.get(kind, str(kind))
 
 
 def _with_one_image_size(changes: Mapping[str, Any]) -> Changes:
-    """The picture's size in both places that need it, where it is set in one."""
+    """The changes with the image size in both places that need it, if it is set in one."""
     whole = {name: dict(value) if isinstance(value, Mapping) else value for name, value in changes.items()}
     of_model = whole.get("model", {}).get("vision", {}).get("image_size")
-    of_pictures = whole.get("preprocessing", {}).get("image_size")
-    if of_model is not None and of_pictures is None:
+    of_preprocessing = whole.get("preprocessing", {}).get("image_size")
+    if of_model is not None and of_preprocessing is None:
         whole["preprocessing"] = {**whole.get("preprocessing", {}), "image_size": of_model}
-    elif of_pictures is not None and of_model is None:
+    elif of_preprocessing is not None and of_model is None:
         model = whole.get("model", {})
-        whole["model"] = {**model, "vision": {**model.get("vision", {}), "image_size": of_pictures}}
+        whole["model"] = {**model, "vision": {**model.get("vision", {}), "image_size": of_preprocessing}}
     return whole
 
 
@@ -191,5 +191,5 @@ def _replace(owner: Any, changes: Mapping[str, Any]) -> Any:
         for name, value in changes.items()
     }
     if hasattr(owner, "heads") and "heads" not in values and dataclasses.replace(owner, heads=0) == owner:
-        values["heads"] = 0  # stands for the width / 64
+        values["heads"] = 0  # means width // 64
     return dataclasses.replace(owner, **values)

@@ -10,8 +10,8 @@ from diptych.data.transforms import Augmentation, Preprocessing
 from diptych.model.presets import get_preset
 from diptych.train import CheckpointConfig, OptimizerConfig, ScheduleConfig, TrainConfig
 
-# Where the bias of SigLIP's logits begins, so that the many pairs that do not match cost little at first (arXiv
-# 2303.15343, section 3.2). With a bias the scale begins at 10, too.
+# Initial bias of SigLIP's logits: it makes the many pairs that do not match cost little at first (arXiv
+# 2303.15343, section 3.2). With a bias the scale starts at 10.
 SIGLIP_BIAS = -10.0
 
 
@@ -23,13 +23,13 @@ def quickstart(data: tuple[str, ...], out: str, num_pairs: int) -> TrainConfig:
 
 
 def playground_rn(data: tuple[str, ...], out: str, num_pairs: int) -> TrainConfig:
-    """The embedded pairs with the paper's modified ResNet, in small, and AdamW alone; figures 2 and 9 train it."""
+    """The embedded pairs with a small version of the paper's modified ResNet, and only AdamW, for figures 2 and 9."""
     config = _small("playground-rn", data, out, num_pairs, batch=128, learning_rate=1.5e-3, warmup_steps=150)
     return dataclasses.replace(config, optimizer=dataclasses.replace(config.optimizer, weight_decay=0.5))
 
 
 def compact_rn(data: tuple[str, ...], out: str, num_pairs: int) -> TrainConfig:
-    """Small photographs on a processor without a GPU: plain convolutions at 64 pixels, and Muon (docs/log.md)."""
+    """Small photographs without a GPU: plain convolutions at 64 pixels, and Muon (docs/log.md)."""
     config = _small("compact-rn", data, out, num_pairs, learning_rate=1e-3, warmup_steps=200)
     return dataclasses.replace(
         config,
@@ -39,19 +39,19 @@ def compact_rn(data: tuple[str, ...], out: str, num_pairs: int) -> TrainConfig:
 
 
 def tiny_rn(data: tuple[str, ...], out: str, num_pairs: int) -> TrainConfig:
-    """The same with the paper's modified ResNet, in small, and AdamW alone, as in the paper."""
+    """compact_rn's pairs with a small version of the paper's modified ResNet, and only AdamW, as in the paper."""
     config = _small("tiny-rn", data, out, num_pairs, learning_rate=1.5e-3, warmup_steps=300)
     return dataclasses.replace(config, augmentation=Augmentation(rescale=(0.5, 1.0), flip=0.5))
 
 
 def tiny_vit(data: tuple[str, ...], out: str, num_pairs: int) -> TrainConfig:
-    """The same with a Vision Transformer, in small."""
+    """compact_rn's pairs with a small Vision Transformer."""
     config = _small("tiny-vit", data, out, num_pairs, learning_rate=1e-3, warmup_steps=100)
     return dataclasses.replace(config, augmentation=Augmentation(rescale=(0.5, 1.0), flip=0.5))
 
 
 def siglip(data: tuple[str, ...], out: str, num_pairs: int) -> TrainConfig:
-    """compact-rn under SigLIP's objective: every cell of the similarity matrix is a yes or a no of its own."""
+    """compact-rn under SigLIP's objective: every entry of the similarity matrix is a separate yes or no."""
     config = compact_rn(data, out, num_pairs)
     model = dataclasses.replace(config.model, logit_bias=SIGLIP_BIAS)
     return dataclasses.replace(config, model=model, objective="sigmoid")

@@ -1,4 +1,4 @@
-"""What a search may choose from: a field of the configuration with its choices or its range."""
+"""The search space: fields of the configuration, each with its choices or its range."""
 
 import dataclasses
 import math
@@ -9,7 +9,7 @@ from diptych.errors import ConfigError
 from diptych.recipes.settings import ALIASES, apply_settings, field_kind
 from diptych.train import TrainConfig
 
-_GRID_POINTS = 5  # that a grid takes of a range
+_GRID_POINTS = 5  # of a range, in a grid
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,16 +24,16 @@ class Dimension:
     log: bool = False
 
     def points(self) -> list[Any]:
-        """What a grid takes."""
+        """The values in a grid."""
         if self.choices:
             return list(self.choices)
         low, high = (math.log(self.low), math.log(self.high)) if self.log else (self.low, self.high)
-        places = [low + (high - low) * index / (_GRID_POINTS - 1) for index in range(_GRID_POINTS)]
-        inner = [math.exp(place) if self.log else place for place in places[1:-1]]
+        steps = [low + (high - low) * index / (_GRID_POINTS - 1) for index in range(_GRID_POINTS)]
+        inner = [math.exp(step) if self.log else step for step in steps[1:-1]]
         return list(dict.fromkeys(self.kind(value) for value in (self.low, *inner, self.high)))
 
     def suggest(self, trial: Any) -> Any:
-        """The value that an Optuna trial takes."""
+        """The value for an Optuna trial."""
         if self.choices:
             return trial.suggest_categorical(self.name, self.choices)
         if self.kind is int:
@@ -41,7 +41,7 @@ class Dimension:
         return trial.suggest_float(self.name, self.low, self.high, log=self.log)
 
     def value(self, text: str) -> Any:
-        """The value that a setting to try first stands for."""
+        """The value of a setting to try first."""
         return text if self.choices else self.kind(float(text))
 
 
@@ -49,7 +49,7 @@ def parse_dimension(config: TrainConfig, text: str) -> Dimension:
     """A field and its choices or range.
 
     Raises:
-        ConfigError: there is no such field, or the range is none.
+        ConfigError: there is no such field, or the range is not valid.
     """
     name, _, values = text.partition("=")
     name = ALIASES.get(name.strip(), name.strip())
@@ -65,7 +65,7 @@ def parse_dimension(config: TrainConfig, text: str) -> Dimension:
     try:
         low, high = map(float, bounds)
     except ValueError:
-        raise ConfigError(f"{text!r} is no range; write NAME=LOW..HIGH or NAME=log:LOW..HIGH") from None
+        raise ConfigError(f"{text!r} is not a range; write NAME=LOW..HIGH or NAME=log:LOW..HIGH") from None
     whole = int in (kind, *typing.get_args(kind))
     if not (math.isfinite(low) and math.isfinite(high) and low < high and (low > 0 or not log)):
         raise ConfigError(f"{text!r}: the lower bound comes first, and is above 0 on a logarithmic scale")

@@ -1,4 +1,4 @@
-"""Recipes that begin with trained weights: finetune and lit.
+"""Recipes that start from trained weights: finetune and lit.
 
 diptych train pairs/ --recipe finetune --init runs/mine/model --epochs 5 --out runs/tuned
 """
@@ -13,22 +13,22 @@ from diptych.train.initial import load_initial
 
 
 def finetune(data: tuple[str, ...], out: str, num_pairs: int, init: InitConfig | str | None = None) -> TrainConfig:
-    """Go on training a model, on other pairs, without forgetting what it knows.
+    """Continue training a model on other pairs without forgetting what it knows.
 
-    A low learning rate, and lower still towards the input: each layer has three quarters of the one above it
-    (layer-wise decay, as for BEiT, arXiv 2106.08254). The result may be averaged with the model that it began from
+    Uses a low learning rate, which falls towards the input: each layer has three quarters of the rate of the layer
+    above it (layer-wise decay, as for BEiT, arXiv 2106.08254). The result can be averaged with the initial model
     (`diptych interpolate`).
 
     Args:
-        init: a model as `diptych.load` takes it; architecture, tokenizer and preprocessing are its own. An InitConfig
-            also states heads and activation of a weight file.
+        init: a model as `diptych.load` takes it; the run uses its architecture, tokenizer and preprocessing. An
+            InitConfig also states heads and activation of a weight file.
     Raises:
-        ConfigError: no weights are named.
+        ConfigError: no weights are given.
         WeightsError: there is no such model.
     """
     init = InitConfig.of(init)
     if init.weights is None:
-        raise ConfigError("finetune and lit begin with a trained model: name it (--init MODEL)")
+        raise ConfigError("finetune and lit start from a trained model: name it (--init MODEL)")
     model = load_initial(init)
     return TrainConfig(
         model=model.clip.config,
@@ -45,12 +45,12 @@ def finetune(data: tuple[str, ...], out: str, num_pairs: int, init: InitConfig |
 
 
 def lit(data: tuple[str, ...], out: str, num_pairs: int, init: InitConfig | str | None = None) -> TrainConfig:
-    """Locked-image tuning: the image tower stays as it is, the text tower learns to read it (arXiv 2111.07991).
+    """Locked-image tuning: the image tower is locked, and the text tower learns to match it (arXiv 2111.07991).
 
-    The texts begin with the model's own weights, so the learning rate is a tenth of that paper's 1e-3, which trains a
-    text tower from the beginning; weight decay is that paper's.
+    The text tower starts from the model's own weights, so the learning rate is a tenth of that paper's 1e-3, which is
+    for a text tower trained from scratch; weight decay is that paper's.
 
-    Args, errors: as `finetune`.
+    Args and errors: as in `finetune`.
     """
     config = finetune(data, out, num_pairs, init)
     return dataclasses.replace(

@@ -9,9 +9,9 @@ import torch
 from diptych import distributed
 from diptych.train.stochastic_rounding import round_into
 
-# What a processor works through at a time: a few fp32 buffers of this many numbers stay in its cache.
+# Elements that a CPU works on at a time: a few fp32 buffers of this size stay in its cache.
 _CHUNK = 2**18
-# Cuts of the noise begin anywhere among so many places.
+# Slices of the noise start at one of this many positions.
 _SPARE_NOISE = 2**14
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 
@@ -19,18 +19,18 @@ _MOMENTS = ("exp_avg", "exp_avg_sq")
 class AdamW(torch.optim.Optimizer):
     """AdamW through torch's fused kernel.
 
-    Statistics in bf16 halve its memory (for matrices and kernels; those of vectors weigh nothing). They are widened,
-    updated in fp32 and written back: the first moment to the nearest number, since a tenth of it is new at every step
-    (it comes within 4 % of a gradient that stays); the second with stochastic rounding, since its changes by 1 - β₂ are
-    too small for bf16 otherwise. Weights in bf16 are updated in the same way, with stochastic rounding.
+    Statistics in bf16 halve their memory (for matrices and kernels; those of vectors are small). They are widened,
+    updated in fp32 and written back. The first moment is rounded to nearest, since a tenth of it is new in every step
+    (it comes within 4 % of a constant gradient). The second is rounded stochastically, since its changes by 1 - β₂ are
+    too small for bf16 otherwise. Weights in bf16 are also updated with stochastic rounding.
 
-    Random digits come from the seed and the number of the update alone: ranks that hold the same weights round alike,
-    and a resumed run rounds as one that was never stopped. One set of them serves all chunks, cut at another place for
-    each: every number sees uniform digits, new ones at every update.
+    Random bits depend only on the seed and the number of the update: ranks with the same weights round in the same way,
+    and a resumed run rounds as an uninterrupted one. One set of them serves all chunks, sliced at a different position
+    for each: every element gets uniform bits, and new ones in every update.
 
     Args:
-        moments: torch.float32 or torch.bfloat16, of both statistics.
-        seed: of the random digits.
+        moments: torch.float32 or torch.bfloat16, for both statistics.
+        seed: of the random bits.
     Source: CLIP paper, section 2.5; statistics in half precision after Jukebox (Dhariwal et al. 2020).
     """
 
@@ -53,7 +53,7 @@ class AdamW(torch.optim.Optimizer):
         """One update of all parameters that have a gradient.
 
         Args:
-            divisor: () float32, what gradients are divided by on the way; None for one.
+            divisor: () float32, divides the gradients; None means 1.
         """
         if closure is not None:
             raise NotImplementedError("AdamW takes no closure: it evaluates the loss once a step")
@@ -75,7 +75,7 @@ class AdamW(torch.optim.Optimizer):
     def _updates(self, group: dict[str, Any]) -> list[list[torch.Tensor]]:
         """[parameter, gradient, first moment, second moment, number of updates] of each parameter with a gradient.
 
-        Of sharded tensors this rank's part: the update is elementwise.
+        For sharded tensors, this rank's shard: the update is elementwise.
         """
         updates = []
         for parameter in group["params"]:
@@ -99,7 +99,7 @@ class AdamW(torch.optim.Optimizer):
         return torch.bfloat16 if narrow else torch.promote_types(parameter.dtype, torch.float32)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """The inverse of state_dict; torch's own would turn the statistics into the type of their weights."""
+        """The inverse of state_dict; torch's own would cast the statistics to the type of their weights."""
         super().load_state_dict(state_dict)
         saved = [index for group in state_dict["param_groups"] for index in group["params"]]
         ours = [parameter for group in self.param_groups for parameter in group["params"]]
@@ -112,17 +112,17 @@ class AdamW(torch.optim.Optimizer):
 
 
 def local(tensor: torch.Tensor) -> torch.Tensor:
-    """This rank's part of a sharded tensor; any other tensor itself."""
+    """This rank's shard of a sharded tensor; any other tensor itself."""
     return tensor.to_local() if distributed.is_sharded(tensor) else tensor
 
 
 class _Noise:
-    """Uniform int32 from 0 to 2^16 - 1, for rounding: on a processor cut from one set, since new digits cost more time
-    than the whole update; on a GPU new ones."""
+    """Uniform int32 from 0 to 2^16 - 1, for rounding. A CPU slices one set of numbers, since drawing new ones takes
+    longer than the whole update; a GPU draws new ones."""
 
     def __init__(self, device: torch.device, seed: int, update: int) -> None:
         self._device = device
-        # A digest, because torch's generator for processors looks at 32 bits of a seed alone.
+        # A digest, because torch's CPU generator uses only 32 bits of a seed.
         digest = hashlib.blake2b(f"{seed} {update}".encode(), digest_size=4).digest()
         self._generator = torch.Generator(device).manual_seed(int.from_bytes(digest))
         if device.type == "cpu":
@@ -133,7 +133,7 @@ class _Noise:
         return torch.empty(number, dtype=torch.int32, device=self._device).random_(0, 2**16, generator=self._generator)
 
     def next(self, number: int) -> torch.Tensor:
-        """int32 (number,); on a processor at most _CHUNK."""
+        """int32 (number,); on a CPU at most _CHUNK."""
         if self._device.type != "cpu":
             return self._draw(number)
         if not self._offsets:
@@ -143,7 +143,7 @@ class _Noise:
 
 
 def _fused(updates: Sequence[Sequence[torch.Tensor]], group: dict[str, Any], divisor: torch.Tensor | None) -> None:
-    """torch's kernel; all five tensors of every update are changed in place but the last."""
+    """Call torch's kernel; it changes all tensors of every update in place except the last."""
     parameters, gradients, means, squares, steps = (list(tensors) for tensors in zip(*updates, strict=True))
     torch._fused_adamw_(
         parameters,
@@ -166,7 +166,7 @@ def _fused(updates: Sequence[Sequence[torch.Tensor]], group: dict[str, Any], div
 def _in_chunks(
     update: Sequence[torch.Tensor], group: dict[str, Any], divisor: torch.Tensor | None, noise: _Noise
 ) -> None:
-    """The same where some tensors are bf16: widened, updated and rounded piece by piece."""
+    """The same update if some tensors are bf16: widened, updated and rounded chunk by chunk."""
     *tensors, step = update
     flat = _flat(tensors)
     size = _CHUNK if flat[0].device.type == "cpu" else flat[0].numel()
@@ -176,7 +176,7 @@ def _in_chunks(
             piece if buffer is None else buffer[: len(piece)] for piece, buffer in zip(pieces, buffers, strict=True)
         ]
         narrow = [index for index, buffer in enumerate(buffers) if buffer is not None]
-        # As a list, because that way of copying uses a processor's vectors here.
+        # _foreach_copy_, because it uses vector instructions here.
         torch._foreach_copy_([wide[index] for index in narrow], [pieces[index] for index in narrow])
         _fused([[*wide, step]], group, divisor)
         parameter, _, mean, square = pieces
@@ -188,7 +188,7 @@ def _in_chunks(
 
 
 def _laid_out_as(tensor: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """The same numbers in memory in the order of `like`, as the kernels take for granted; seldom a copy."""
+    """The same numbers in the memory layout of `like`, which the kernels assume; rarely a copy."""
     return tensor if tensor.stride() == like.stride() else torch.empty_like(like, dtype=tensor.dtype).copy_(tensor)
 
 

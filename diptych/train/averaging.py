@@ -11,14 +11,14 @@ from diptych.train.adamw import local
 
 
 class WeightAverage:
-    """A running mean of the weights of a module that trains, in fp32 where they are in bf16.
+    """A running mean of the weights of a module in training, in fp32 for bf16 weights.
 
     After update number `step`, from 0, the average is d · average + (1 - d) · weights, with
-    d = min(decay, (1 + step) / (10 + step)): the random weights of the start are soon forgotten.
+    d = min(decay, (1 + step) / (10 + step)), so the random initial weights are soon forgotten.
 
-    Buffers of floats, BatchNorm's running statistics, are averaged alike: they belong to the activations of the weights
-    beside them, and an average of weights lies some way behind the newest ones. Counts and
-    locked parameters are not averaged; the module's own serve. Sharded tensors are averaged part by part.
+    Float buffers, such as BatchNorm's running statistics, are averaged too: they belong to the activations of the
+    weights, and the averaged weights lag behind the newest ones. Counts and locked parameters are not averaged; the
+    module's own are used. Sharded tensors are averaged shard by shard.
 
     Source: Polyak and Juditsky 1992; the warm-up is TensorFlow's ExponentialMovingAverage.
     """
@@ -36,7 +36,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Take in the weights as they are now, after update number `step`, counted from 0."""
+        """Add the current weights, after update number `step`, counted from 0."""
         share = 1 - min(self._decay, (1 + step) / (10 + step))
         by_kind: dict[tuple[torch.device, torch.dtype], tuple[list[torch.Tensor], list[torch.Tensor]]] = {}
         for name, average in self._average.items():
@@ -49,9 +49,9 @@ class WeightAverage:
 
     @contextlib.contextmanager
     def applied(self) -> Iterator[None]:
-        """Within: the module holds the average, to be measured or saved; afterwards its own weights, bit for bit.
+        """Within, the module holds the average, to measure or save it; afterwards its own weights, bit for bit.
 
-        Do not train or update in there.
+        Do not train or update inside.
         """
         own = {name: tensor.data for name, tensor in self._current.items() if self._is_narrow(name)}
         self._exchange()
@@ -76,7 +76,9 @@ class WeightAverage:
             ConfigError: the state has other names, so it belongs to another model.
         """
         if differing := sorted(state.keys() ^ self._average.keys()):
-            raise ConfigError(f"the saved average of weights belongs to another model: see {', '.join(differing[:3])}")
+            raise ConfigError(
+                f"the saved average of weights belongs to another model: it differs in {', '.join(differing[:3])}"
+            )
         for name, tensor in state.items():
             self._average[name].copy_(tensor)
 
@@ -85,10 +87,10 @@ class WeightAverage:
 
     @torch.no_grad()
     def _exchange(self) -> None:
-        """Swap contents, in place: whoever holds the tensors (compiled code, other ranks' buckets) sees the others."""
+        """Swap contents in place, so that every holder of the tensors (compiled code, DDP's buckets) sees it."""
         for name, average in self._average.items():
             if not self._is_narrow(name):
-                one, other = local(self._current[name].detach()), local(average)
-                kept = one.clone()
-                one.copy_(other)
-                other.copy_(kept)
+                current, stored = local(self._current[name].detach()), local(average)
+                copy = current.clone()
+                current.copy_(stored)
+                stored.copy_(copy)

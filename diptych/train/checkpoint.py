@@ -1,10 +1,11 @@
-"""Checkpoints that are whole or absent, and that a killed run continues from.
+"""Checkpoints that are complete or absent, and that a killed run resumes from.
 
     checkpoints/step-000001000.pt                    all in one file, or
-    checkpoints/step-000001000/rank-0-of-8.pt ...    what each rank held
-    checkpoints/scores.json                          what the evaluators measured of each
+    checkpoints/step-000001000/rank-0-of-8.pt ...    one file for each rank
+    checkpoints/scores.json                          scores of the evaluators for each checkpoint
 
-All ranks call `due`, `measured`, `write` and `newest` together, and go on or fail together. They share one file system.
+All ranks call `due`, `measured`, `write` and `newest` together, and continue or fail together. They share a file
+system.
 """
 
 import contextlib
@@ -33,7 +34,7 @@ _SCORES = "scores.json"
 
 
 class Checkpoints:
-    """The checkpoints of one run: written atomically, pruned, read back newest first."""
+    """The checkpoints of one run: written atomically, pruned, read newest first."""
 
     def __init__(self, folder: Path, config: CheckpointConfig) -> None:
         self.folder = folder
@@ -45,13 +46,13 @@ class Checkpoints:
 
     def paths(self) -> list[Path]:
         """Checkpoints on disk, oldest first: files, and folders of shards."""
-        found = [path for path in self.folder.glob("step-*") if _NAME.fullmatch(path.name)]
-        return sorted(found, key=lambda path: (_step(path), path.name))
+        checkpoints = [path for path in self.folder.glob("step-*") if _NAME.fullmatch(path.name)]
+        return sorted(checkpoints, key=lambda path: (_step(path), path.name))
 
     def due(self, step: int) -> bool:
         """Whether the run should write one after `step` updates; the same answer in all ranks.
 
-        It is due every so many steps, every so many minutes, and after the best measurement so far.
+        It is due every `every_steps` steps, every `every_minutes` minutes, and after the best score so far.
         """
         if step % self.config.every_steps == 0:
             return True
@@ -59,10 +60,10 @@ class Checkpoints:
         return distributed.any_rank(minutes >= self.config.every_minutes or self._best_so_far == step)
 
     def measured(self, step: int, score: float) -> None:
-        """Remember what the evaluators said of the weights after `step` updates, for `keep_best`.
+        """Store the evaluators' score of the weights after `step` updates, for `keep_best`.
 
         Args:
-            score: higher is better; one that is no number counts as not measured.
+            score: higher is better; NaN counts as not measured.
         Raises:
             CheckpointError: the disk is full or not writable.
         """
@@ -79,14 +80,14 @@ class Checkpoints:
         """Write the state after `step` updates, and remove what the configuration does not keep.
 
         Args:
-            state: nested dicts, lists and tuples of tensors and plain values. DTensors are gathered, or written as the
-                shards they are; of all else rank 0's is kept. In one file, ranks without DTensors may hand in None.
+            state: nested dicts, lists and tuples of tensors and plain values. DTensors are gathered, or written as
+                shards; everything else is rank 0's. For one file, ranks without DTensors may pass None.
             score: as for `measured`.
         Returns:
             the checkpoint.
         Raises:
-            CheckpointError: in all ranks, where the disk of one is full or not writable; the checkpoints before stay
-                as they were.
+            CheckpointError: in all ranks, if the disk of one is full or not writable; earlier checkpoints are
+                unchanged.
         """
         if score is not None:
             self.measured(step, score)
@@ -113,11 +114,11 @@ class Checkpoints:
         return path
 
     def newest(self) -> dict[str, Any] | None:
-        """The newest checkpoint that can be read, whole and in CPU tensors, or None where there is none.
+        """The newest readable checkpoint, whole and in CPU tensors; None if there is none.
 
         Raises:
-            CheckpointError: in all ranks; there are checkpoints and none can be read, memory does not suffice, or a
-                rank cannot read what rank 0 can.
+            CheckpointError: in all ranks: there are checkpoints and none can be read, memory is too small, or a rank
+                cannot read what rank 0 can.
         """
         names: list[str] = distributed.from_main([path.name for path in self.paths()])
         for name in reversed(names):
@@ -126,10 +127,10 @@ class Checkpoints:
                 # A file is read into memory (no mmap): it may be pruned while its tensors are still in use.
                 state = read_shards(path) if path.is_dir() else read_file(path)
                 check_saved(state, _step(path))
-            except Exception as error:  # a damaged file can fail in any way; the one before it may be whole
+            except Exception as error:  # a damaged file can fail in any way; an earlier one may be intact
                 failure = f"{type(error).__name__}: {error}"
-                if type(error).__name__ == "UnpicklingError":  # torch's own message advises to run what it holds
-                    failure = "it holds something else than tensors and plain values"
+                if type(error).__name__ == "UnpicklingError":  # torch's own message advises to run the code in it
+                    failure = "it holds other things than tensors and plain values"
                 if isinstance(error, MemoryError) or "allocate memory" in failure:
                     failure = "out of memory"
             failures = distributed.gather_objects(failure)
@@ -141,12 +142,12 @@ class Checkpoints:
                 logger.warning("cannot read checkpoint %s (%s); trying the one before it", path, failures[0])
                 _set_aside(path)
         if names:
-            raise CheckpointError(f"no checkpoint in {self.folder} can be read; start the run anew in another folder")
+            raise CheckpointError(f"no checkpoint in {self.folder} can be read; start a new run in another folder")
         return None
 
     @contextlib.contextmanager
-    def naming(self) -> Iterator[None]:
-        """Within, the state that `newest` read last is used; where it does not fit the run, that is one error.
+    def naming_errors(self) -> Iterator[None]:
+        """Within, turn any error from using the state that `newest` read into one error that names the checkpoint.
 
         Raises:
             CheckpointError: names the checkpoint, what is wrong with it, and what to do.
@@ -158,9 +159,9 @@ class Checkpoints:
         except Exception as error:  # a state of another shape can fail in any way
             others = [path for path in self.paths() if path != self._read]
             advice = (
-                f"move it away, then --resume goes on from {others[-1]}"
+                f"move it away, then --resume continues from {others[-1]}"
                 if others
-                else "start the run anew in another folder (--out)"
+                else "start a new run in another folder (--out)"
             )
             raise CheckpointError(f"checkpoint {self._read} does not fit this run: {error}; {advice}") from error
 
@@ -170,18 +171,18 @@ class Checkpoints:
         return f"the last good checkpoint is {paths[-1]}" if paths else "there is no checkpoint yet"
 
     def _explain(self, path: Path, failures: list[str | None]) -> None:
-        """Raise where it is not the checkpoint that is damaged, and the one before would fail alike."""
+        """Raise if the checkpoint is not damaged, so that an earlier one would fail in the same way."""
         rank = next(rank for rank, failure in enumerate(failures) if failure)
         if "out of memory" in failures:
-            raise CheckpointError(f"memory does not suffice to read checkpoint {path}; start fewer processes here")
+            raise CheckpointError(f"not enough memory to read checkpoint {path}; start fewer processes here")
         if failures[0] is None:
             raise CheckpointError(
-                f"process {rank} cannot read checkpoint {path}, which process 0 can ({failures[rank]}): the run's "
-                "folder (--out) must lie on a file system that all machines share"
+                f"process {rank} cannot read checkpoint {path}, which process 0 can read ({failures[rank]}): the run's "
+                "folder (--out) must be on a file system that all machines share"
             )
 
     def _together(self, path: Path, act: Callable[[], None], *, in_all: bool = False) -> None:
-        """Act in rank 0, or in all; what fails in one is the same error in all, and no rank waits for another."""
+        """Act in rank 0, or in all ranks; a failure in one raises the same error in all, so that none waits forever."""
         failure = cause = None
         if in_all or distributed.is_main():
             try:
@@ -189,15 +190,15 @@ class Checkpoints:
             # torch reports a failed write as RuntimeError, the file system as OSError.
             except (OSError, RuntimeError) as error:
                 failure, cause = self._cannot_write(path, error), error
-        failures = [one for one in distributed.gather_objects(failure) if one]
+        failures = [message for message in distributed.gather_objects(failure) if message]
         if failures:
             if distributed.is_main():
-                with contextlib.suppress(OSError):  # of the two errors, the first tells more
+                with contextlib.suppress(OSError):  # the first error is the one that matters
                     self._remove_unfinished()
             raise CheckpointError(failures[0]) from cause
 
     def _make_room(self, unfinished: Path | None = None) -> None:
-        """Make the folders, and remove what a killed write has left."""
+        """Create the folders, and remove leftovers of a killed write."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self._remove_unfinished()
         if unfinished is not None:
@@ -205,7 +206,7 @@ class Checkpoints:
 
     def _publish(self, unfinished: Path, path: Path) -> None:
         """Give a complete folder of shards its name, and remove older checkpoints."""
-        if path.is_dir():  # the same step again; a folder cannot be replaced in one go
+        if path.is_dir():  # the same step again; a folder cannot be replaced atomically
             path.rename(path.with_name(f"{path.name}.old.partial"))
         sync_folder(unfinished)
         unfinished.replace(path)
@@ -215,12 +216,12 @@ class Checkpoints:
     def _prune(self) -> None:
         """Remove the checkpoints that the configuration does not keep."""
         for old in self._not_kept():
-            # Half removed, a folder must not look like a checkpoint.
+            # A half-removed folder must not look like a checkpoint.
             remove(old.rename(old.with_name(f"{old.name}.partial")) if old.is_dir() else old)
         self._remove_unfinished()
 
     def _not_kept(self) -> list[Path]:
-        """What `keep`, `keep_every_steps` and `keep_best` do not ask for; of equally good ones the first stays."""
+        """Checkpoints that `keep`, `keep_every_steps` and `keep_best` do not keep; of equal scores the first stays."""
         paths, every = self.paths(), self.config.keep_every_steps
         scores = {_step(path): self._scores[_step(path)] for path in paths if _step(path) in self._scores}
         best = max(scores, key=lambda step: (scores[step], -step)) if self.config.keep_best and scores else None
@@ -234,7 +235,7 @@ class Checkpoints:
             remove(leftover)
 
     def _read_scores(self) -> dict[int, float]:
-        """Scores of an earlier call of this run; none where another metric was kept, or the file is broken."""
+        """Scores from earlier calls of this run; empty if they are of another metric, or the file is damaged."""
         try:
             saved = json.loads((self.folder / _SCORES).read_text(encoding="utf-8"))
             if saved["metric"] == self.config.keep_best:
@@ -257,11 +258,11 @@ class Checkpoints:
         if distributed.rank() > 0 and isinstance(error, FileNotFoundError):
             return (
                 f"cannot write checkpoint {path}: process {distributed.rank()} does not see the folder that process 0 "
-                f"made; it must lie on a file system that all machines share (--out). {self.last_good()}"
+                f"created; it must be on a file system that all machines share (--out). {self.last_good()}"
             )
         return (
             f"cannot write checkpoint {path}: {error} ({free:.0f} MiB free there). "
-            f"Free some space and go on with --resume; {self.last_good()}"
+            f"Free some space and continue with --resume; {self.last_good()}"
         )
 
 
@@ -269,7 +270,7 @@ def mean_score(results: Iterable[Result], metric: str) -> float:
     """The mean of a metric over all results that have it, to choose the best checkpoint by.
 
     Raises:
-        ConfigError: none has it; the message names those there are.
+        ConfigError: no result has it; the message lists the metrics there are.
     """
     results = list(results)
     values = [result.value for result in results if result.metric == metric]
@@ -284,8 +285,8 @@ def _step(path: Path) -> int:
 
 
 def _set_aside(path: Path) -> None:
-    """Rename a damaged checkpoint: it must not be counted as one to keep, nor be named as good."""
+    """Rename a damaged checkpoint: it must not count as one to keep, nor be reported as good."""
     damaged = path.with_suffix(".damaged")
-    with contextlib.suppress(OSError):  # in a folder that cannot be written, nothing is counted either
+    with contextlib.suppress(OSError):  # in a read-only folder nothing is pruned either
         remove(damaged)
         path.replace(damaged)

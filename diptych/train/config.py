@@ -1,4 +1,4 @@
-"""What a training run is: a frozen tree of the components' own configs."""
+"""The configuration of a training run: a frozen tree of the components' configs."""
 
 import dataclasses
 import math
@@ -20,15 +20,15 @@ from diptych.train.optimizer import OptimizerConfig, ScheduleConfig
 
 @dataclasses.dataclass(frozen=True)
 class CheckpointConfig:
-    """When to write checkpoints, whichever comes first, and which to keep.
+    """When to write checkpoints (whichever condition comes first), and which to keep.
 
     Attributes:
-        keep: newest ones that stay.
-        keep_every_steps: those at multiples of this stay for good, too; None for none.
-        keep_best: name of a metric of the evaluators, e.g. "accuracy"; the checkpoint with its highest mean stays, too.
-            A measurement better than all before it makes a checkpoint due.
-        sharded: every rank writes what it holds into one folder; else rank 0 gathers all into one file. Either is read
-            by any number of ranks.
+        keep: number of newest checkpoints to keep.
+        keep_every_steps: also keep checkpoints at multiples of this number of steps; None for none.
+        keep_best: name of a metric of the evaluators, e.g. "accuracy"; the checkpoint with the highest mean is kept,
+            too. A new best score makes a checkpoint due.
+        sharded: every rank writes its own shard into one folder; otherwise rank 0 gathers all into one file. Any number
+            of ranks can read either.
     """
 
     every_steps: int = 1000
@@ -55,14 +55,14 @@ class CheckpointConfig:
 
 @dataclasses.dataclass(frozen=True)
 class GuardConfig:
-    """What to do about a loss that leaps.
+    """What to do about loss spikes.
 
     Attributes:
-        spike: "off", "skip" (that update is left out) or "stop" (the run ends with a checkpoint before it).
-        factor: a loss is a spike where it exceeds the running mean by so many of its standard deviations. In mode
-            "skip", one that is no number is a spike at once.
-        window_steps: of that running mean; before so many steps nothing counts as a spike.
-        max_skipped: updates left out in a row before the run stops nevertheless.
+        spike: "off", "skip" (the update is skipped) or "stop" (the run ends with a checkpoint before it).
+        factor: a loss is a spike if it exceeds the running mean by this many standard deviations. In mode "skip", NaN
+            and infinity are always spikes.
+        window_steps: of that running mean; until the window is full nothing counts as a spike.
+        max_skipped: consecutive skipped updates after which the run stops anyway.
     """
 
     spike: str = "off"
@@ -72,7 +72,7 @@ class GuardConfig:
 
     def __post_init__(self) -> None:
         if self.spike not in ("off", "skip", "stop"):
-            raise ConfigError(f"guard.spike is {self.spike!r}; a guard knows off, skip and stop")
+            raise ConfigError(f"guard.spike is {self.spike!r}; choose off, skip or stop")
         if not 0 < self.factor < math.inf:
             raise ConfigError(f"guard.factor is {self.factor}; it must be above 0 and finite")
         if self.window_steps < 2:
@@ -83,10 +83,10 @@ class GuardConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ParallelConfig:
-    """How torchrun's processes share the work. One process needs none of it.
+    """How torchrun's processes share the work. It does not matter for one process.
 
     Attributes:
-        weights: "replicated" (DistributedDataParallel) or "sharded" (FSDP2: weights, gradients and moments are cut up).
+        weights: "replicated" (DistributedDataParallel) or "sharded" (FSDP2 shards weights, gradients and moments).
         batch_norm: "synchronised" (statistics over all ranks) or "local" (each rank its own, averaged when saved).
     """
 
@@ -102,12 +102,12 @@ class ParallelConfig:
 
 @dataclasses.dataclass(frozen=True)
 class InitConfig:
-    """Where the weights begin.
+    """The initial weights.
 
     Attributes:
-        weights: a model as `diptych.load` takes it; None for random ones. Another picture size resamples its positions.
-        lock_image, lock_text: leave that tower as it is (locked-image tuning trains the texts alone).
-        activation, heads: of a weight file, which does not say them; as `diptych.load` takes them.
+        weights: a model as `diptych.load` takes it; None for random ones. Another image size resamples the positions.
+        lock_image, lock_text: do not train that tower (locked-image tuning trains only the text tower).
+        activation, heads: of a weight file that does not state them; as `diptych.load` takes them.
     """
 
     weights: str | None = None
@@ -118,17 +118,17 @@ class InitConfig:
 
     @classmethod
     def of(cls, init: "InitConfig | str | None") -> "InitConfig":
-        """A model's name as what a run begins with."""
+        """An InitConfig from itself, from a model's name, or from None."""
         return init if isinstance(init, InitConfig) else cls(weights=init)
 
 
 @dataclasses.dataclass(frozen=True)
 class PatchDropout:
-    """Leave out a share of the patches of every picture while training a ViT (FLIP, arXiv 2212.00794).
+    """Leave out a share of the patches of every image while training a ViT (FLIP, arXiv 2212.00794).
 
     Attributes:
-        share: of the patches left out; 0 for none.
-        unmasked_share: of the run's last updates, made with all patches again.
+        share: of the patches that are left out; 0 for none.
+        unmasked_share: share of the run's updates, at its end, that use all patches.
     """
 
     share: float = 0.0
@@ -138,37 +138,37 @@ class PatchDropout:
         if not (0 <= self.share < 1 and 0 <= self.unmasked_share <= 1):
             raise ConfigError(
                 f"patch_dropout.share is {self.share} and unmasked_share {self.unmasked_share}; "
-                "the first must be at least 0 and below 1, the second a share from 0 to 1"
+                "the first must be at least 0 and below 1, the second from 0 to 1"
             )
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """One training run. Recipes (diptych.recipes) return whole ones.
+    """One training run. Recipes (diptych.recipes) return complete ones.
 
     Attributes:
         model: the architecture.
         data: paths of (image, text) pairs, as `open_source` takes them, or "playground:NUM".
         out: folder of the run: config.json, log.jsonl, checkpoints/, tensorboard/, model/.
-        num_pairs: pairs to see in the whole run, counted with repetition.
+        num_pairs: pairs to train on in the whole run, counted with repetition.
         tokenizer: "train" (a BPE of model.text.vocab_size learned from the captions), "openai", "init" (that of the
-            weights begun from), or a tokenizer.json.
+            initial weights), or a tokenizer.json.
         columns: names of a table's image and caption columns; None for the usual ones.
         objective: a name of diptych.objective.objectives: "contrastive", "sigmoid" (SigLIP), or "prediction" (the
             paper's predictive baselines, figure 2).
         micro_batch_size: pairs that a process computes at once; None for all of its share. It changes memory and time,
-            not the gradient, except that BatchNorm normalises within micro-batches.
-        activation_checkpointing: forget activations and compute them again in the backward pass.
-        compile: "off", "auto" (where it pays and a compiler is there) or "on".
-        average_decay: of the moving average of the weights, which is what is measured and saved; None for none.
-        precision: "auto" (bf16 where the processor has it), "bf16" or "fp32".
+            not the gradient, except that BatchNorm normalizes within micro-batches.
+        activation_checkpointing: drop activations and recompute them in the backward pass.
+        compile: "off", "auto" (if a compiler exists and compiling pays) or "on".
+        average_decay: of the moving average of the weights, which is then measured and saved; None for no average.
+        precision: "auto" (bf16 if the processor supports it), "bf16" or "fp32".
         device: "auto", "cpu", "cuda", ...
         log_steps: steps between two rows of log.jsonl.
-        evaluate_steps: steps between two rounds of the evaluators; None for the end of the run alone.
-        minutes: of the whole run, from the call of `fit` to its last update; a rate measured at the start settles how
-            many pairs that is, at most `num_pairs`, and then stands in config.json (diptych.train.length).
-        least_pairs: that a run of minutes trains on, however long a slow machine takes for them.
-        held_out: share of the pairs, chosen by their keys, that is not trained on; up to 1,000 of them give the
+        evaluate_steps: steps between two rounds of the evaluators; None to evaluate only at the end of the run.
+        minutes: of the whole run, from the call of `fit` to its last update. A rate measured at the start determines
+            the number of pairs, at most `num_pairs`, which is then written to config.json (diptych.train.length).
+        least_pairs: minimum number of pairs of a run with `minutes`, however long a slow machine takes for them.
+        held_out: share of the pairs, chosen by their keys, that is not trained on. Up to 1,000 of them give the
             validation loss, ten times in a run or every `evaluate_steps`. None for none.
         seed: of the initial weights; the data's order has its own seed in `loader`.
     """
@@ -206,7 +206,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         _check_types(self)
         if self.precision not in ("auto", "bf16", "fp32"):
-            raise ConfigError(f"precision is {self.precision!r}; training knows auto, bf16 and fp32")
+            raise ConfigError(f"precision is {self.precision!r}; choose auto, bf16 or fp32")
         if self.num_pairs < self.global_batch_size:
             raise ConfigError(
                 f"num_pairs is {self.num_pairs}, less than one batch of {self.global_batch_size}: "
@@ -214,7 +214,7 @@ class TrainConfig:
             )
         if self.preprocessing.image_size != self.model.vision.image_size:
             raise ConfigError(
-                f"preprocessing makes pictures of {self.preprocessing.image_size} pixels, "
+                f"preprocessing makes images of {self.preprocessing.image_size} pixels, "
                 f"but the image encoder takes {self.model.vision.image_size}"
             )
         if self.log_steps < 1:
@@ -235,11 +235,11 @@ class TrainConfig:
 
     @property
     def folder(self) -> Path:
-        """Where the run lies: `out`, with a ~ at its beginning expanded."""
+        """The run's folder: `out`, with a leading ~ expanded."""
         return expanded(self.out)
 
     def _check_together(self) -> None:
-        """Refuse what parts ask of each other and cannot have."""
+        """Refuse parts that do not fit together."""
         if self.objective not in OBJECTIVES:
             raise ConfigError(f"objective is {self.objective!r}; choose one of {', '.join(OBJECTIVES)}")
         objective = OBJECTIVES[self.objective]
@@ -252,7 +252,7 @@ class TrainConfig:
             raise ConfigError("patch_dropout leaves out patches of a Vision Transformer; a ResNet has none")
         if self.optimizer.stochastic_rounding and self.parallel.weights == "sharded":
             raise ConfigError(
-                "optimizer.stochastic_rounding keeps some weights in bf16, and FSDP2 cuts up weights of one type only: "
+                "optimizer.stochastic_rounding keeps some weights in bf16, and FSDP2 shards weights of one type only: "
                 "use parallel.weights=replicated"
             )
 
@@ -270,7 +270,7 @@ class TrainConfig:
 
 
 def _check_types(config: TrainConfig) -> None:
-    """Refuse parts and numbers of another type, over which a comparison would stumble later."""
+    """Refuse parts and numbers of the wrong type, which would fail in a comparison later."""
     for field in dataclasses.fields(config):
         kind: Any = field.type
         value = getattr(config, field.name)
@@ -281,8 +281,8 @@ def _check_types(config: TrainConfig) -> None:
             raise ConfigError(f"{field.name} must be a number, not {shown(value)}")
 
 
-# What may differ between the run that wrote a checkpoint and the one that resumes it. The first row changes no number;
-# how the work is cut up changes how sums are rounded, and the guard decides about losses to come.
+# Fields that may differ between the run that wrote a checkpoint and the one that resumes it. The first row does not
+# change the numbers; splitting the work differently changes rounding, and the guard concerns future losses.
 MAY_CHANGE = (
     *("out", "checkpoint", "log_steps", "evaluate_steps", "loader.num_workers", "loader.max_broken"),
     *("micro_batch_size", "activation_checkpointing", "compile", "parallel.weights", "guard"),
@@ -290,15 +290,15 @@ MAY_CHANGE = (
 
 
 TOKENIZERS = ("train", "openai", "init")
-"""What `tokenizer` may be beside a file."""
+"""Values of `tokenizer` that are not files."""
 
 
 def check_same_run(saved: dict[str, Any], config: TrainConfig, *, compare_paths: bool = True) -> None:
-    """Refuse to resume a run under a configuration that would give other numbers.
+    """Refuse to resume a run with a configuration that would give other numbers.
 
     Args:
-        compare_paths: also how the data, a tokenizer file and initial weights are named; where their content is
-            compared, it does not matter where they lie.
+        compare_paths: also compare the paths of the data, a tokenizer file and initial weights; if their content is
+            compared, their location does not matter.
     Raises:
         ConfigError: names each field that differs, with both values.
     """
@@ -318,7 +318,7 @@ def check_same_run(saved: dict[str, Any], config: TrainConfig, *, compare_paths:
 
 
 def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """The values of a tree with their dotted names; tuples as lists, since JSON does not keep the difference."""
+    """The values of a tree with their dotted names; tuples become lists, as in JSON."""
     if isinstance(value, dict):
         for key, item in value.items():
             yield from _leaves(item, f"{name}.{key}" if name else str(key))

@@ -1,4 +1,4 @@
-"""One training at a time in a run's folder."""
+"""A lock that allows one training run at a time in a folder."""
 
 import logging
 import sys
@@ -16,13 +16,14 @@ NAME = "run.lock"
 
 
 class FolderLock:
-    """Held from `acquire` to `release`, or until the process ends, however it ends.
+    """Held from `acquire` to `release`, or until the process ends in any way.
 
-    The lock is the process's own (POSIX record lock): workers that outlive a killed trainer do not keep it, and it
-    holds between the machines that share a file system which knows such locks. Others, and Windows, go unguarded.
+    The lock belongs to the process (a POSIX record lock): workers that outlive a killed trainer do not keep it. It also
+    works between machines if their shared file system supports such locks. Other file systems and Windows are not
+    protected.
 
     Args:
-        folder: of the run; it exists when the lock is acquired.
+        folder: of the run; it must exist when the lock is acquired.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -30,7 +31,7 @@ class FolderLock:
         self._file: IO[str] | None = None
 
     def acquire(self) -> None:
-        """Hold the folder.
+        """Lock the folder.
 
         Raises:
             ConfigError: another process trains in it.
@@ -44,14 +45,15 @@ class FolderLock:
         except (BlockingIOError, PermissionError) as error:
             self.release()
             raise ConfigError(
-                f"another process is training in {self._folder}: wait until it has ended, or choose another folder "
-                "(--out)"
+                f"another process is training in {self._folder}: wait for it to end, or choose another folder (--out)"
             ) from error
         except OSError as error:
-            logger.warning("%s cannot be locked (%s): start no second training in it", self._folder, error.strerror)
+            logger.warning(
+                "%s cannot be locked (%s): do not start a second training in it", self._folder, error.strerror
+            )
 
     def release(self) -> None:
-        """Let the next one in; may be called twice."""
+        """Unlock the folder; may be called twice."""
         if self._file is not None:
             self._file.close()
             self._file = None

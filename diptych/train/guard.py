@@ -1,10 +1,10 @@
-"""A guard against losses that leap: the update is left out, or the run stops.
+"""A guard against loss spikes: it skips the update, or stops the run.
 
     guard = SpikeGuard(config.guard)
-    if guard.judge(loss, step) == "fine":    # the loss over all ranks, before the optimizer moves
+    if guard.judge(loss, step) == "fine":    # the loss over all ranks, before the optimizer's step
         optimizer.step()
 
-The verdict hangs on the losses alone, so all ranks reach the same, and a resumed run the same again.
+The decision depends only on the losses, so all ranks make the same one, and so does a resumed run.
 """
 
 import collections
@@ -15,7 +15,7 @@ from typing import Any
 from diptych.errors import LossSpikeError
 from diptych.train.config import GuardConfig
 
-# A plateau has next to no deviation; a loss within so large a share of the mean is no leap on it.
+# On a plateau the deviation is almost 0; a loss within this share of the mean is not a spike.
 _SMALLEST_DEVIATION = 1e-3
 
 
@@ -23,7 +23,7 @@ class SpikeGuard:
     """Compares each loss with the mean and the standard deviation of the last good ones.
 
     Attributes:
-        num_skipped: updates left out in the whole run.
+        num_skipped: updates skipped in the whole run.
     """
 
     def __init__(self, config: GuardConfig) -> None:
@@ -34,20 +34,19 @@ class SpikeGuard:
 
     @property
     def active(self) -> bool:
-        """Whether `judge` is worth its price: on a GPU, reading the loss at every step waits for it."""
+        """Whether `judge` has to be called: reading the loss in every step costs a GPU sync."""
         return self.config.spike != "off"
 
     def judge(self, loss: float, step: int) -> str:
-        """What to do with an update, before it is made.
+        """Decide what to do with an update, before it is made.
 
         Args:
-            loss: the loss of the whole batch, the same in all ranks. A caller that finds the gradient not finite hands
-                in NaN.
+            loss: the loss of the global batch, the same in all ranks; NaN if the gradient is not finite.
             step: number of the update, for the message.
         Returns:
-            "fine", or "skip" for an update to leave out: the optimizer does not move, the data goes on.
+            "fine", or "skip" for an update to skip: the optimizer makes no step, but the batch is consumed.
         Raises:
-            LossSpikeError: a spike in mode "stop", or in mode "skip" one after `max_skipped` in a row.
+            LossSpikeError: a spike in mode "stop", or a spike after `max_skipped` consecutive ones in mode "skip".
         """
         if not self._is_spike(loss):
             if self.active and math.isfinite(loss):
@@ -56,14 +55,14 @@ class SpikeGuard:
             return "fine"
         if self.config.spike == "stop":
             raise LossSpikeError(
-                f"the loss leapt to {loss:.4g} at step {step}{self._usual()}. Try a lower learning rate or a longer "
-                'warm-up, or leave such updates out (guard.spike "skip")'
+                f"the loss jumped to {loss:.4g} at step {step}{self._usual()}. Try a lower learning rate or a longer "
+                'warm-up, or skip such updates (guard.spike "skip")'
             )
         if self._in_a_row == self.config.max_skipped:
             raise LossSpikeError(
                 f"the loss is {loss:.4g} at step {step}{self._usual()}, and the {self._in_a_row} updates before it "
-                "were left out for the same reason: this is no single bad batch. Try a lower learning rate or a longer "
-                "warm-up"
+                "were skipped for the same reason: this is not a single bad batch. Try a lower learning rate or a "
+                "longer warm-up"
             )
         self._in_a_row += 1
         self.num_skipped += 1
@@ -90,7 +89,7 @@ class SpikeGuard:
         return loss > mean + self.config.factor * deviation
 
     def _mean_and_deviation(self) -> tuple[float, float]:
-        """Of the window, summed exactly: the same however often the run was resumed."""
+        """Mean and deviation of the window, summed exactly, so that they do not depend on resumes."""
         mean = statistics.fmean(self._good)
         variance = math.fsum((loss - mean) ** 2 for loss in self._good) / (len(self._good) - 1)
         return mean, max(math.sqrt(variance), _SMALLEST_DEVIATION * abs(mean))

@@ -1,4 +1,4 @@
-"""Training pairs kept apart: the validation loss of a run, and choices that are not made on a test set."""
+"""Held-out training pairs: for the validation loss of a run, and for choices that must not use a test set."""
 
 import dataclasses
 import hashlib
@@ -21,19 +21,19 @@ logger = logging.getLogger(__name__)
 
 HELD_OUT_PAIRS = 1000  # at most; one pass over them takes seconds
 USUAL_SHARE = 0.01  # what `diptych train` holds out
-_FEWEST = 20  # a validation loss of fewer pairs says little, and they are dear to so small a set
+_FEWEST = 20  # a validation loss over fewer pairs says little, and a small set needs them for training
 _SHARDS_READ = 16
 _AT_A_TIME = 250
 
 
 @dataclasses.dataclass(frozen=True)
 class Part(Source):
-    """A source's pairs on one side of a cut by their keys: the same pairs whatever the order of reading.
+    """One side of a split of a source's pairs by their keys; it does not depend on the reading order.
 
     Attributes:
         source: all pairs.
         share: of the pairs that are held out, above 0 and below 1.
-        held_out: which side this is.
+        held_out: whether this is the held-out side.
     """
 
     source: Source
@@ -51,15 +51,15 @@ class Part(Source):
 
     @property
     def fingerprint(self) -> str:
-        """Another one than the whole source's, and than the other part's."""
+        """Differs from those of the whole source and of the other part."""
         return hashlib.sha256(f"{self.source.fingerprint} {self.share!r} {self.held_out}".encode()).hexdigest()
 
     def files(self, limit: int | None = None) -> Iterator[Path]:
-        """All of the source's."""
+        """All files of the source."""
         return self.source.files(limit)
 
     def read(self, index: int) -> Iterator[Sample | Broken]:
-        """The samples of shard `index` that belong here; broken ones count where the training would meet them."""
+        """The samples of shard `index` in this part; broken ones belong to the training part."""
         for item in self.source.read(index):
             inside = isinstance(item, Sample) and _place(item.key) < self.share
             if inside == self.held_out:
@@ -67,12 +67,12 @@ class Part(Source):
 
 
 def _place(key: str) -> float:
-    """A number from 0 to 1 that belongs to a key."""
+    """A pseudo-random number from 0 to 1, determined by the key."""
     return int.from_bytes(hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=7).digest(), "big") / 2**56
 
 
 def held_out_pairs(source: Source, share: float, limit: int = HELD_OUT_PAIRS) -> list[Sample]:
-    """Up to `limit` of the held-out pairs, from 16 shards spread evenly over all; from more where those hold too few.
+    """Up to `limit` of the held-out pairs, from 16 evenly spaced shards, and from more if those hold too few.
 
     Raises:
         DataError: there are fewer than two.
@@ -80,33 +80,33 @@ def held_out_pairs(source: Source, share: float, limit: int = HELD_OUT_PAIRS) ->
     part = Part(source, share, held_out=True)
     shards = len(part.shards)
     spread = [index * shards // min(shards, _SHARDS_READ) for index in range(min(shards, _SHARDS_READ))]
-    wanted = -(-limit // len(spread))
-    found: list[Sample] = []
+    per_shard = -(-limit // len(spread))
+    chosen: list[Sample] = []
     rest: list[Sample] = []
     for index in dict.fromkeys([*spread, *range(shards)]):
-        if len(found) >= limit:
+        if len(chosen) >= limit:
             break
         samples = [item for item in part.read(index) if isinstance(item, Sample) and item.texts]
-        found += samples[:wanted]
-        rest += samples[wanted : wanted + limit]
+        chosen += samples[:per_shard]
+        rest += samples[per_shard : per_shard + limit]
         del rest[limit:]
-    found = (found + rest)[:limit]
-    if len(found) < 2:
+    chosen = (chosen + rest)[:limit]
+    if len(chosen) < 2:
         raise DataError(
-            f"{len(found)} pairs are held out (a share of {share}): hold out a larger share (--held-out) of more data"
+            f"{len(chosen)} pairs are held out (a share of {share}): hold out a larger share (--held-out) of more data"
         )
-    return found
+    return chosen
 
 
 def hold_out(
     source: Source, share: float | None, batch_size: int, objective: str = "contrastive"
 ) -> tuple[Source, "HeldOutPairs | None"]:
-    """What a run trains on, and what its validation loss is measured on; None where nothing is held out.
+    """The pairs to train on, and the pairs of the validation loss; None if nothing is held out.
 
     Args:
-        share: of the pairs, chosen by their keys; None or 0 for none. Nothing is held out where that is under 20 pairs.
-        batch_size: of the run; so many pairs are matched with each other, so that both losses compare.
-        objective: of the run; its row says which loss validates it.
+        share: of the pairs, chosen by their keys; None or 0 for none. If it is below 20 pairs, nothing is held out.
+        batch_size: of the run. The validation loss uses batches of that size, so that both losses are comparable.
+        objective: of the run; its row defines the validation loss.
     """
     if not share:
         return source, None
@@ -115,29 +115,31 @@ def hold_out(
     except DataError:
         samples = []
     if len(samples) < _FEWEST:
-        logger.info("no validation loss: a share of %g of the data is %d pairs; see --held-out", share, len(samples))
+        logger.info(
+            "no validation loss: a share of %g of the data is only %d pairs; see --held-out", share, len(samples)
+        )
         return source, None
     pairs = HeldOutPairs(samples, at_a_time=batch_size, loss=OBJECTIVES[objective].held_out)
     return Part(source, share, held_out=False), pairs
 
 
 def held_out_share(given: float | None, folder: Path, resume: bool) -> float | None:
-    """The share that a run holds out: the one given, that of the run which is resumed, or the usual one."""
+    """The share that a run holds out: the given one, that of the resumed run, or the default."""
     if given is None and resume:
         path = folder / "config.json"
         share = read_object(path).get("held_out") if path.exists() else None
         if isinstance(share, float | int | None) and not isinstance(share, bool):
             return share
-        raise DataError(f"{path} is damaged: held_out is {share!r:.40}; put back a copy, or give --held-out")
+        raise DataError(f"{path} is damaged: held_out is {share!r:.40}; restore a copy, or give --held-out")
     return USUAL_SHARE if given is None else given
 
 
 class HeldOutPairs:
-    """An Evaluator: how well a model matches pairs that it has not seen.
+    """An Evaluator that measures how well a model matches pairs that it has not seen.
 
     Args:
-        samples: the pairs; the first caption of each is taken.
-        at_a_time: pairs that are matched with each other; the batch size makes the loss comparable with training's.
+        samples: the pairs; only the first caption of each is used.
+        at_a_time: pairs per batch; the training batch size makes the loss comparable with training's.
         loss: see Objective.held_out.
     """
 
@@ -152,28 +154,30 @@ class HeldOutPairs:
 
     @property
     def chance_loss(self) -> float:
-        """The loss of a model that says the same about all pairs, in nats."""
+        """The loss of a model that gives all pairs the same score, in nats."""
         return math.log(self.at_a_time)
 
     def __call__(self, encoder: Any) -> list[Result]:
-        """The loss, and how many pictures and captions find the other, among `at_a_time` pairs.
+        """The loss, and the fraction of images and captions that find their match, among `at_a_time` pairs.
 
         Args:
-            encoder: a `Model`. Pictures that it cannot decode are passed over.
+            encoder: a `Model`. Images that it cannot decode are left out.
         """
         images = encoder.encode_images(self.pictures, on_error=lambda *_: None)
         texts = encoder.encode_texts(self.captions, truncate=True)
         sound = ~images.isnan().any(dim=1)
         images, texts = images[sound], texts[sound]
-        losses, found = [], 0.0
+        losses, hits = [], 0.0
         for rows in torch.arange(len(images)).split(self.at_a_time):
             logits = encoder.logit_scale * images[rows] @ texts[rows].T
             losses += [len(rows) * self._loss(images[rows], texts[rows], encoder.logit_scale).item()]
-            best = torch.arange(len(rows))
-            found += ((logits.argmax(1) == best).sum() + (logits.argmax(0) == best).sum()).item() / 2
+            matches = torch.arange(len(rows))
+            hits += ((logits.argmax(1) == matches).sum() + (logits.argmax(0) == matches).sum()).item() / 2
         total, name = len(images), encoder.name
-        values = {"loss_nats": sum(losses) / total, "recall_at_1": found / total}
+        values = {"loss_nats": sum(losses) / total, "recall_at_1": hits / total}
         return [
-            Result("held_out_pairs", "training data", "held-out", metric, one, total, None, None, None, "single", name)
-            for metric, one in values.items()
+            Result(
+                "held_out_pairs", "training data", "held-out", metric, value, total, None, None, None, "single", name
+            )
+            for metric, value in values.items()
         ]

@@ -1,4 +1,4 @@
-"""Where the weights begin: a trained model's, resampled to the run's picture size, and towers that stay as they are."""
+"""Initial weights: those of a trained model, resampled to the run's image size, and locked towers."""
 
 from typing import Any
 
@@ -16,16 +16,16 @@ from diptych.train.config import InitConfig
 
 
 def initialise(clip: CLIP, config: InitConfig, tokenizer: Tokenizer | None = None) -> None:
-    """Put the weights that `config` names into the network, and lock the towers that it locks.
+    """Load the weights that `config` names into the network, and lock the towers that it locks.
 
     Call it before the optimizer is built and before the weights are sharded; every rank reads the file. A resumed run
-    has its weights from the checkpoint and needs `lock_towers` alone.
+    has its weights from the checkpoint and needs only `lock_towers`.
 
     Args:
         clip: the network, with random weights, on any device.
-        tokenizer: the run's; None leaves out the check that it is the one that the weights know.
+        tokenizer: the run's; None skips the check that the weights were trained with it.
     Raises:
-        WeightsError: there is no such model, or it has another architecture; names what differs.
+        WeightsError: there is no such model, or it has another architecture; the message names the differences.
         ConfigError: the tokenizer is another one, or a tower of random weights is locked.
     """
     if config.weights is not None:
@@ -36,65 +36,64 @@ def initialise(clip: CLIP, config: InitConfig, tokenizer: Tokenizer | None = Non
         positions = f"visual.{tower_of(clip.config.vision).positions}"
         if positions in tensors:
             tensors[positions] = resample_positions(tensors[positions], clip.config.vision.grid)
-        # A temperature or a bias that those weights lack stays where the run's own configuration begins.
+        # A temperature or a bias that those weights lack keeps its initial value from the run's configuration.
         own = {name: value for name, value in clip.state_dict().items() if name.startswith("logit_")}
         clip.load_state_dict({**own, **{name: value for name, value in tensors.items() if name in clip.state_dict()}})
     lock_towers(clip, config)
 
 
 def load_initial(config: InitConfig) -> Model:
-    """The model that a run begins with, on the CPU.
+    """The model that a run starts from, on the CPU.
 
     Raises:
-        ConfigError: none is named.
+        ConfigError: no model is named.
         WeightsError: there is no such model.
     """
     if config.weights is None:
-        raise ConfigError("there are no weights to begin with: name a model (--init MODEL)")
+        raise ConfigError("there are no initial weights: name a model (--init MODEL)")
     return load_model(config.weights, device="cpu", activation=config.activation, heads=config.heads)
 
 
 def initial_tokenizer(config: InitConfig) -> Tokenizer:
-    """The tokenizer of the model that a run begins with: what `tokenizer = "init"` stands for.
+    """The tokenizer of the model that a run starts from: the meaning of `tokenizer = "init"`.
 
     Raises:
         ConfigError: no model is named.
-        WeightsError: there is no such model, or it came without a tokenizer.
+        WeightsError: there is no such model, or it has no tokenizer.
     """
     tokenizer = load_initial(config).tokenizer
     if tokenizer is None:
         raise WeightsError(
-            f"{config.weights} came without a tokenizer: put its tokenizer.json beside the weights, "
-            "or name one (--tokenizer)"
+            f"{config.weights} has no tokenizer: put its tokenizer.json next to the weights, or name one (--tokenizer)"
         )
     return tokenizer
 
 
 def lock_towers(clip: CLIP, config: InitConfig) -> None:
-    """Take the parameters of the locked towers out of the training; call it before the optimizer is built.
+    """Exclude the parameters of the locked towers from training; call it before the optimizer is built.
 
     Raises:
-        ConfigError: both towers are locked, or one without weights to begin with.
+        ConfigError: both towers are locked, or one that has no initial weights.
     """
     if not (config.lock_image or config.lock_text):
         return
     if config.lock_image and config.lock_text:
         raise ConfigError("init.lock_image and init.lock_text leave nothing to train; lock one tower at most")
     if config.weights is None:
-        raise ConfigError("a locked tower of random weights learns nothing: name a model to begin with (--init MODEL)")
+        raise ConfigError("a locked tower of random weights learns nothing: name a model to start from (--init MODEL)")
     for parameter in locked_parameters(clip, config):
         parameter.requires_grad_(False)
 
 
 def locked_parameters(clip: CLIP, config: InitConfig) -> list[nn.Parameter]:
-    """The parameters of the locked towers; temperature and bias of the logits belong to neither."""
+    """The parameters of the locked towers; temperature and bias of the logits belong to neither tower."""
     image = [p for name, p in clip.named_parameters() if name.startswith("visual.")]
     text = [p for name, p in clip.named_parameters() if not name.startswith(("visual.", "logit_"))]
     return [*(image if config.lock_image else []), *(text if config.lock_text else [])]
 
 
 def locked_modules(clip: CLIP, config: InitConfig) -> list[nn.Module]:
-    """What stays in evaluation mode while the rest trains: BatchNorm of a locked tower keeps its statistics.
+    """Modules that stay in evaluation mode during training, so that BatchNorm of a locked tower keeps its statistics.
 
     Call `.eval()` on each after every `clip.train()`.
     """
@@ -104,16 +103,16 @@ def locked_modules(clip: CLIP, config: InitConfig) -> list[nn.Module]:
 
 
 def _check_architecture(model: Model, wanted: CLIPConfig, weights: str) -> None:
-    """The same towers; picture size, temperature and bias may differ."""
-    found, ours = _towers(model.clip.config), _towers(wanted)
+    """Check that the towers are the same; image size, temperature and bias may differ."""
+    theirs, ours = _towers(model.clip.config), _towers(wanted)
     differing = [
-        f"{name} is {found.get(name)!r} there and {ours.get(name)!r} here"
-        for name in sorted(found.keys() | ours.keys())
-        if found.get(name) != ours.get(name)
+        f"{name} is {theirs.get(name)!r} there and {ours.get(name)!r} here"
+        for name in sorted(theirs.keys() | ours.keys())
+        if theirs.get(name) != ours.get(name)
     ]
     if differing:
         raise WeightsError(
-            f"{weights} has another architecture than this run: {'; '.join(differing)}. Take a recipe of its "
+            f"{weights} has another architecture than this run: {'; '.join(differing)}. Use a recipe of its "
             "architecture, or finetune, which takes the architecture from the model"
         )
 
@@ -130,6 +129,6 @@ def _towers(config: CLIPConfig) -> dict[str, Any]:
 def _check_tokenizer(model: Model, tokenizer: Tokenizer | None, weights: str) -> None:
     if tokenizer and model.tokenizer and tokenizer.fingerprint != model.tokenizer.fingerprint:
         raise ConfigError(
-            f"{weights} knows its own tokenizer's words, and the run has another tokenizer: "
+            f"{weights} was trained with its own tokenizer, and the run has another one: "
             "leave out --tokenizer, or set tokenizer=init"
         )

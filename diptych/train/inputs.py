@@ -1,4 +1,4 @@
-"""Opening what a configuration names: the pairs and the tokenizer."""
+"""Open the pairs and the tokenizer that a configuration names."""
 
 import itertools
 import logging
@@ -23,7 +23,7 @@ from diptych.train.initial import initial_tokenizer
 
 logger = logging.getLogger(__name__)
 
-# Enough captions for a vocabulary of thousands of words; more would only delay the first step.
+# Enough captions for a vocabulary of thousands of tokens; more would only delay the first step.
 _CAPTIONS_FOR_TOKENIZER = 100_000
 _MOST_LISTED, _MOST_TEXTS, _SMALL_TEXT = 100_000, 1000, 100
 
@@ -37,8 +37,8 @@ def open_pairs(
     """The source that `data` names: files, or "playground:NUM" for NUM pairs of the embedded generator.
 
     Raises:
-        ConfigError: the number after "playground:" is none.
-        DataError: nothing usable there.
+        ConfigError: there is no valid number after "playground:".
+        DataError: there is nothing usable in the data.
     """
     if is_playground(data):
         number = data[0].removeprefix("playground:").replace("_", "")
@@ -54,31 +54,32 @@ def is_playground(data: Sequence[str]) -> bool:
 
 
 def spread_captions(source: Source, limit: int) -> list[str]:
-    """Captions from all shards alike, because the data may be sorted by topic; in the source's order.
+    """Captions drawn evenly from all shards, because the data may be sorted by topic; in the source's order.
 
-    Each shard is read from its start to its share. What it lacks, the next ones make up for; the last shard, which is
-    often short, comes first. Only where that is not enough, the shards that have more are read again, further.
+    Each shard is read from its start until its share is reached. If it has fewer captions, the next shards make up for
+    it; the last shard, which is often short, comes first. Only if that is not enough, longer shards are read again,
+    further.
 
     Args:
-        source: the pairs; of more shards than captions are wanted, evenly spaced ones are read.
-        limit: captions wanted; fewer come out where there are no more.
+        source: the pairs. If it has more shards than `limit`, evenly spaced ones are read.
+        limit: number of captions; the result has fewer if there are fewer.
     """
     stride = max(1, len(source.shards) // limit)
     unread = list(range(len(source.shards)))[::-stride]
-    found: dict[int, list[str]] = {}
+    captions: dict[int, list[str]] = {}
     missing = limit
     while missing and unread:
         longer = []
         for place, shard in enumerate(unread):
-            before = len(found.get(shard, ()))
+            before = len(captions.get(shard, ()))
             wanted = before + missing // (len(unread) - place)
             if wanted > before:
-                found[shard] = list(itertools.islice(_captions(source, shard), wanted))
-                missing -= len(found[shard]) - before
-            if len(found.get(shard, ())) == wanted:
+                captions[shard] = list(itertools.islice(_captions(source, shard), wanted))
+                missing -= len(captions[shard]) - before
+            if len(captions.get(shard, ())) == wanted:
                 longer.append(shard)
         unread = longer
-    return [caption for shard in sorted(found) for caption in found[shard]]
+    return [caption for shard in sorted(captions) for caption in captions[shard]]
 
 
 def _captions(source: Source, shard: int) -> Iterator[str]:
@@ -88,23 +89,23 @@ def _captions(source: Source, shard: int) -> Iterator[str]:
 
 
 def count_pairs(source: Source) -> int:
-    """Usable samples in a source, found by reading it once; those that are drawn need not be."""
-    if source.num_samples is not None and next(source.files(1), None) is None:  # drawn, so that none is broken
+    """Number of usable samples in a source, counted by reading it once; generated sources need no reading."""
+    if source.num_samples is not None and next(source.files(1), None) is None:  # generated, so no sample is broken
         return source.num_samples
     items = (item for index in range(len(source.shards)) for item in source.read(index))
     return sum(isinstance(item, Sample) and bool(item.texts) for item in items)
 
 
 def no_pairs(data: Sequence[str], source: Source) -> DataError:
-    """The error about a source without a usable pair: what is wrong with its samples, and what else lies there."""
+    """The error about a source without a usable pair: what is wrong with it, and what else is in its folders."""
     reasons = why_unusable(source)
     tables = "".join(f"\n  {line}" for line in itertools.islice(_tables_below(data), 3))
-    advice = f"\nname a table that lies there:{tables}" if tables else _lost_texts(data)
+    advice = f"\nname one of these tables:{tables}" if tables else _unmatched_texts(data)
     return DataError(f"no captions in {', '.join(data)}: training needs (image, text) pairs:\n{reasons}{advice}")
 
 
 def _tables_below(data: Sequence[str]) -> Iterator[str]:
-    """Tables in the folders that `data` names and in theirs, and what hinders from reading them."""
+    """Tables in the folders that `data` names and in their subfolders, or why they cannot be read."""
     texts = 0
     for folder in (path for path in map(expanded, data) if path.is_dir()):
         for path in sorted((*folder.glob("*.*"), *folder.glob("*/*.*"))):
@@ -112,7 +113,7 @@ def _tables_below(data: Sequence[str]) -> Iterator[str]:
                 texts += 1
                 header = _header_of_a_table(path) if texts <= _MOST_TEXTS else ""
                 if header:
-                    yield f"{path} looks like a table ({header}): call it .csv, with the images where its paths begin"
+                    yield f"{path} looks like a table ({header}): rename it to .csv; paths are relative to its folder"
             elif path.suffix.lower() in TABLE_SUFFIXES and path.is_file():
                 try:
                     open_source(path)
@@ -122,30 +123,30 @@ def _tables_below(data: Sequence[str]) -> Iterator[str]:
 
 
 def _header_of_a_table(path: Path) -> str:
-    """The first line of a text file that begins as a table of images and captions does; "" of others."""
+    """The header of a text file that looks like a table of images and captions; "" for other files."""
     try:
         return ",".join(read_header(path).names)[:200] if path.stat().st_size > _SMALL_TEXT else ""
     except (DataError, OSError):
         return ""
 
 
-def _lost_texts(data: Sequence[str]) -> str:
-    """Text files that belong to no image, as where captions lie in a folder of their own."""
+def _unmatched_texts(data: Sequence[str]) -> str:
+    """Advice about text files that belong to no image, for example captions in a separate folder."""
     for folder in (path for path in map(expanded, data) if path.is_dir()):
         files = itertools.islice((path for path in folder.rglob("*") if not path.name.startswith(".")), _MOST_LISTED)
         names = [path.relative_to(folder).with_suffix("").as_posix() for path in files if path.suffix.lower() == ".txt"]
         images = {Path(name).with_suffix("").as_posix() for name in walk_images(folder)}
-        if lost := [name for name in names if name not in images]:
+        if unmatched := [name for name in names if name not in images]:
             example = min(images, default="a")
             return (
-                f"\n  {len(lost)} .txt files belong to no image (e.g. {min(lost)}.txt): a caption lies beside its "
-                f"image, under the same name ({example}.txt)"
+                f"\n  {len(unmatched)} .txt files belong to no image (e.g. {min(unmatched)}.txt): put each caption "
+                f"next to its image, with the same name ({example}.txt)"
             )
     return ""
 
 
 def prepare_tokenizer(config: TrainConfig, source: Source, folder: Path) -> Tokenizer:
-    """The run's tokenizer, kept in the run's folder so that a resumed run has the same one.
+    """The run's tokenizer, stored in the run's folder so that a resumed run has the same one.
 
     Raises:
         ConfigError: its vocabulary does not fit the text encoder.
@@ -178,39 +179,39 @@ def prepare_tokenizer(config: TrainConfig, source: Source, folder: Path) -> Toke
     return tokenizer
 
 
-_NAME = "named "  # a mark of what is no file here: a published model, or one that is gone
+_NAME = "named "  # prefix for weights that are not a file here: a published model, or a file that is gone
 
 
-def input_marks(config: TrainConfig, tokenizer: Tokenizer) -> dict[str, str | None]:
-    """What the files hold that a configuration names beside its pairs, wherever they lie."""
+def input_fingerprints(config: TrainConfig, tokenizer: Tokenizer) -> dict[str, str | None]:
+    """Fingerprints of the files that a configuration names in addition to its pairs, independent of their paths."""
     weights = config.init.weights
-    mark = None if weights is None else path_fingerprint(expanded(weights)) or _NAME + weights
-    return {"tokenizer": tokenizer.fingerprint, "init.weights": mark}
+    fingerprint = None if weights is None else path_fingerprint(expanded(weights)) or _NAME + weights
+    return {"tokenizer": tokenizer.fingerprint, "init.weights": fingerprint}
 
 
-def same_inputs(saved: Mapping[str, str | None], ours: Mapping[str, str | None]) -> dict[str, str | None]:
-    """The marks of a resumed run. Weights that are gone are not missed: those of the checkpoint come in their place.
+def merge_inputs(saved: Mapping[str, str | None], ours: Mapping[str, str | None]) -> dict[str, str | None]:
+    """The fingerprints of a resumed run. Initial weights may be gone: the checkpoint's weights are used.
 
     Raises:
-        ConfigError: a file holds something else than the one that the run began with.
+        ConfigError: a file's content differs from the one that the run started with.
     """
-    for name, mark in ours.items():
-        before = saved.get(name, mark)
-        gone = (mark or "").startswith(_NAME) and not (before or "").startswith(_NAME)
-        if before != mark and not gone:
+    for name, fingerprint in ours.items():
+        before = saved.get(name, fingerprint)
+        gone = (fingerprint or "").startswith(_NAME) and not (before or "").startswith(_NAME)
+        if before != fingerprint and not gone:
             raise ConfigError(
-                f"cannot resume: {name} is not what the run began with, the file holds something else. Put that one "
+                f"cannot resume: {name} is not what the run started with: the file's content differs. Put the original "
                 "back, or start a new run in another folder (--out)"
             )
     return {**ours, **saved}
 
 
 def _check_named_tokenizer(config: TrainConfig, kept: Tokenizer) -> None:
-    """Refuse a tokenizer.json that is named and is another one than the run's own copy."""
+    """Refuse a tokenizer.json that differs from the run's own copy."""
     if config.tokenizer in TOKENIZERS or not (path := expanded(config.tokenizer)).exists():
         return
     if Tokenizer.from_file(path, context_length=kept.context_length).fingerprint != kept.fingerprint:
         raise ConfigError(
-            f"cannot resume {config.out}: {path} is another tokenizer than the one that the run began with, which is "
+            f"cannot resume {config.out}: {path} is not the tokenizer that the run started with, which is "
             f"{config.out}/tokenizer.json"
         )

@@ -1,4 +1,4 @@
-"""How deep each parameter lies in its tower, for learning rates that fall from layer to layer."""
+"""The depth of each parameter in its tower, for layer-wise learning rate decay."""
 
 from diptych.model.config import CLIPConfig
 from diptych.model.towers import text_side_of, tower_of
@@ -13,11 +13,11 @@ def layer_depth(name: str, config: CLIPConfig) -> int:
     projections, last LayerNorms, attention pooling, temperature  0
     Transformer block i of L (from 0), of either tower            L - i
     stage i of S (from 0) of a ResNet or a compact ResNet         S - i
-    what comes before: first convolutions, class token,           number of blocks or stages, plus 1
+    below these: first convolutions, class token,           number of blocks or stages, plus 1
     embeddings of tokens and positions, `ln_pre`
     ============================================================  ==========================================
 
-    A name that a CLIP does not have lies on top, as a head that was put there. Each tower's row knows its own depths.
+    Unknown names, such as an added head, have depth 0. Each tower's row defines its own depths.
     Source: BEiT (Bao et al. 2021, arXiv 2106.08254), after Clark et al. 2020 (ELECTRA).
     """
     if name.startswith("visual."):

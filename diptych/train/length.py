@@ -1,4 +1,4 @@
-"""How many pairs a run of so many minutes has: a rate measured once, before the first update, settles it."""
+"""The number of pairs of a run with `minutes`: determined by a rate measured once, before the first update."""
 
 import dataclasses
 import itertools
@@ -18,28 +18,28 @@ from diptych.train.state import Training
 
 logger = logging.getLogger(__name__)
 
-NO_LIMIT = 10**12  # pairs of a run that only its minutes end
-_SHARE = 0.05  # of the budget that measuring may take
-_SECONDS = 20.0  # and no more than this
-_WARM_UP = 2  # updates that are not counted: buffers fill, kernels are chosen
-_SLOWEST = 0.2  # of the updates, nor these: a busy moment at the start must not shorten the run
-_OF_THE_RUN = 0.1  # nor more of its updates, where pairs limit the run, too
-_USED = 0.96  # of the time that is left: rates fall as a machine grows warm, and the last checkpoint takes its time
+NO_LIMIT = 10**12  # num_pairs of a run that is limited only by its minutes
+_SHARE = 0.05  # of the budget, for measuring
+_SECONDS = 20.0  # at most, for measuring
+_WARM_UP = 2  # updates that do not count: buffers fill, kernels are chosen
+_SLOWEST = 0.2  # share of updates that do not count either: a busy moment at the start must not shorten the run
+_OF_THE_RUN = 0.1  # at most this share of its updates, if the run is limited by pairs, too
+_USED = 0.96  # of the time left: machines slow down as they get warm, and the last checkpoint takes time
 
 
 def settle_length(
     config: TrainConfig, began: float, folder: Path, prepare: Callable[[], tuple[Training, Step]]
 ) -> TrainConfig:
-    """The configuration with the number of pairs that its minutes allow on this machine, also in config.json.
+    """The configuration with the number of pairs that its minutes allow on this machine, also written to config.json.
 
-    A few seconds of real training, with the run's own loader, give the rate. Its weights are thrown away, and the run
-    then begins as one of `--pairs` begins: with the same number of pairs the numbers are the same.
+    A few seconds of real training, with the run's own loader, give the rate. The trained weights are discarded, and
+    the run then starts like one with `--pairs`: the same number of pairs gives the same numbers.
 
     Args:
-        config: `num_pairs` is the most; without `minutes` all stays as it is.
-        began: time.monotonic() when the run began; the budget counts from there.
+        config: `num_pairs` is the maximum; without `minutes` the config is returned unchanged.
+        began: time.monotonic() at the start of the run; the budget counts from there.
         folder: of the run.
-        prepare: builds what trains, from the start.
+        prepare: builds a new training state and step.
     """
     if config.minutes is None:
         return config
@@ -51,7 +51,7 @@ def settle_length(
     seconds = num_pairs / max(rate, 1e-9)
     if seconds > left:
         logger.warning(
-            "%.0f pairs/s: %s pairs, the least of this run, take %.1f minutes in place of %g",
+            "%.0f pairs/s: %s pairs, the minimum of this run, take %.1f minutes instead of %g",
             rate,
             f"{num_pairs:,}",
             seconds / 60,
@@ -64,10 +64,10 @@ def settle_length(
 
 
 def resumed_length(config: TrainConfig, saved: dict[str, Any] | None) -> TrainConfig:
-    """The configuration with the length that was settled when the run began.
+    """The configuration with the length that was determined when the run started.
 
     Args:
-        saved: the configuration in the checkpoint; None where there is none.
+        saved: the configuration in the checkpoint; None if there is none.
     """
     if saved is None or config.minutes is None or saved.get("minutes") != config.minutes:
         return config
@@ -75,19 +75,19 @@ def resumed_length(config: TrainConfig, saved: dict[str, Any] | None) -> TrainCo
 
 
 def with_length(config: TrainConfig, num_pairs: int) -> TrainConfig:
-    """The run with that many pairs; its warm-up takes no more than a tenth of the updates."""
+    """The configuration with `num_pairs` pairs; its warm-up takes at most a tenth of the updates."""
     changed = dataclasses.replace(config, num_pairs=num_pairs)
     return dataclasses.replace(changed, schedule=config.schedule.shortened(changed.num_steps))
 
 
 def whole_steps(num_pairs: float, config: TrainConfig) -> int:
-    """That many pairs in whole batches: at least one and `config.least_pairs`, at most `config.num_pairs` pairs."""
+    """num_pairs in whole batches: at least one batch and `config.least_pairs`, at most `config.num_pairs`."""
     steps = max(1, int(max(num_pairs, config.least_pairs)) // config.global_batch_size)
     return min(config.num_pairs, steps * config.global_batch_size)
 
 
 def _measured_rate(config: TrainConfig, seconds: float, prepare: Callable[[], tuple[Training, Step]]) -> float:
-    """Pairs per second of all ranks together, over at least one update and about so many seconds."""
+    """Pairs per second of all ranks together, over at least one update and about `seconds` seconds."""
     training, step = prepare()
     clocks = [time.monotonic()]  # before the first update, and after each
     try:
@@ -99,12 +99,12 @@ def _measured_rate(config: TrainConfig, seconds: float, prepare: Callable[[], tu
             training.optimizer.step(0.0, config.optimizer.clip_norm)
             training.step += 1
             clocks.append(time.monotonic())
-        taken = [after - before for before, after in itertools.pairwise(clocks)]
-        return config.global_batch_size / trimmed_mean(taken[min(_WARM_UP, len(taken) - 1) :])
+        durations = [after - before for before, after in itertools.pairwise(clocks)]
+        return config.global_batch_size / trimmed_mean(durations[min(_WARM_UP, len(durations) - 1) :])
     finally:
         training.loader.close()
 
 
 def trimmed_mean(seconds: list[float]) -> float:
-    """Mean of the updates' times without the slowest fifth: stalls go, a loader that is always late stays."""
+    """Mean of the updates' times without the slowest fifth: drops stalls, but keeps a loader that is always late."""
     return statistics.mean(sorted(seconds)[: math.ceil((1 - _SLOWEST) * len(seconds))])

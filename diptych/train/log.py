@@ -1,4 +1,4 @@
-"""What a run says while it goes: a progress bar, rows of JSON, and TensorBoard."""
+"""The output of a running training: a progress bar, rows of JSON, and TensorBoard."""
 
 import contextlib
 import dataclasses
@@ -23,10 +23,10 @@ logger = logging.getLogger(__name__)
 
 
 class TrainLog:
-    """log.jsonl with one row per `log_steps`, the same to TensorBoard, and a bar on the terminal.
+    """Writes log.jsonl with one row per `log_steps`, the same to TensorBoard, and a progress bar on the terminal.
 
     A row: {"step", "pairs", "loss", "lr", "scale", "gradient_norm", "pairs_per_second", "share_waiting", "seconds"};
-    `loss` is the loss of that step, exactly, so that two runs can be compared bit for bit.
+    `loss` is the exact loss of that step, so that two runs can be compared bit for bit.
     """
 
     def __init__(self, folder: Path, num_steps: int, first_step: int) -> None:
@@ -54,7 +54,7 @@ class TrainLog:
             self._tensorboard.point(name, row[name], row["step"])
 
     def results(self, step: int, results: list[Result]) -> None:
-        """Numbers measured on the way: rows of evaluations.jsonl with their step, and points in TensorBoard.
+        """Write results measured during training: rows of evaluations.jsonl with their step, and points in TensorBoard.
 
         Raises:
             TrainingError: the disk is full.
@@ -68,12 +68,12 @@ class TrainLog:
             self._tensorboard.point(name, result.value, step)
 
     def step(self, step: int) -> None:
-        """Move the bar; cheap enough for every step."""
+        """Advance the bar; cheap enough for every step."""
         self._bar.move(step)
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """Give the terminal to somebody else's bar for a while."""
+        """Temporarily free the terminal for another bar."""
         self._bar.close()
         yield
         self._bar.open()
@@ -81,14 +81,14 @@ class TrainLog:
     def close(self) -> None:
         """Finish the bar and close the files."""
         self._bar.close()
-        # A full disk has been reported by `row`; here it would only hide that error.
+        # `row` has reported a full disk already; another error here would hide it.
         with contextlib.suppress(OSError):
             self._file.close()
         self._tensorboard.close()
 
 
 class _TensorBoard:
-    """Points for TensorBoard, where it is installed. A full disk ends them with a warning: log.jsonl holds the same."""
+    """Points for TensorBoard, if installed. A full disk ends them with a warning: log.jsonl has the same data."""
 
     def __init__(self, folder: Path, first_step: int) -> None:
         self._writer: Any = None
@@ -96,17 +96,17 @@ class _TensorBoard:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
-            logger.info("no TensorBoard log; to have one: pip install 'diptych[tensorboard]'")
+            logger.info("no TensorBoard log; to get one: pip install 'diptych[tensorboard]'")
             return
-        # It writes in a thread of its own, whose errors Python would print with a traceback.
+        # It writes in a separate thread, whose errors Python would print with a traceback.
         threading.excepthook = self._on_error_in_thread
         try:
             self._writer = SummaryWriter(str(folder), purge_step=first_step + 1)
-        except (OSError, UnicodeError) as error:  # a folder whose name is no UTF-8
+        except (OSError, UnicodeError) as error:  # a folder name that is not UTF-8
             self._give_up(error)
 
     def point(self, name: str, value: float, step: int) -> None:
-        """A point of one curve."""
+        """Add a point to one curve."""
         try:
             if self._writer is not None:
                 self._writer.add_scalar(name, value, step)
@@ -114,7 +114,7 @@ class _TensorBoard:
             self._give_up(error)
 
     def close(self) -> None:
-        """Write what waits, and close the file."""
+        """Write pending points, and close the file."""
         try:
             if self._writer is not None:
                 self._writer.close()
@@ -128,43 +128,43 @@ class _TensorBoard:
         logger.warning("no more TensorBoard log: %s", error)
 
     def _on_error_in_thread(self, error: threading.ExceptHookArgs) -> None:
-        """Leave out what the next call of the writer raises here anyway; all else is as it was."""
+        """Ignore the writer thread's OSErrors, which its next call raises here; pass on all others."""
         if type(error.thread).__module__.startswith("tensorboard") and isinstance(error.exc_value, OSError):
             return
         self._hook(error)
 
 
 class SilentLog(TrainLog):
-    """What the ranks that write nothing have in its place."""
+    """The log of the ranks that write nothing."""
 
     def __init__(self) -> None:
         pass
 
     def row(self, row: dict[str, Any]) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def results(self, step: int, results: list[Result]) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def step(self, step: int) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """Nothing."""
+        """Do nothing."""
         yield
 
     def close(self) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 def open_log(folder: Path, num_steps: int, first_step: int) -> TrainLog:
-    """The log of a run, or in all ranks but the first a silent one."""
+    """The log of a run; in all ranks but the first a silent one."""
     return TrainLog(folder, num_steps, first_step) if distributed.is_main() else SilentLog()
 
 
 class _Bar:
-    """A live bar on a terminal; elsewhere a plain line now and then, which a log file can hold."""
+    """A live bar on a terminal; elsewhere a plain line every 30 seconds, for log files."""
 
     _SECONDS_BETWEEN_LINES = 30.0
 
@@ -194,7 +194,7 @@ class _Bar:
             self._progress.update(self._task, completed=step)
 
     def validated(self, results: list[Result]) -> None:
-        """Show the newest validation loss beside the training loss."""
+        """Show the newest validation loss next to the training loss."""
         values = {result.metric: result.value for result in results if result.task == "held_out_pairs"}
         if "loss_nats" in values:
             self._validation = f"validation {values['loss_nats']:.3f}  "
@@ -220,7 +220,7 @@ class _Bar:
 
 
 def read_log(folder: str | Path) -> list[dict[str, Any]]:
-    """The rows of a run's log.jsonl, numbers by name; one that is damaged, or that a kill cut short, is left out.
+    """The rows of a run's log.jsonl, as dictionaries of numbers; damaged or truncated rows are left out.
 
     Raises:
         DataError: there is no such file.
@@ -230,19 +230,19 @@ def read_log(folder: str | Path) -> list[dict[str, Any]]:
 
 
 def read_evaluations(folder: str | Path) -> list[tuple[int, Result]]:
-    """What a run measured on the way and after which update, from its evaluations.jsonl; nothing where there is none.
+    """The results measured during a run, each with its number of updates, from its evaluations.jsonl; [] if missing.
 
-    A row that is damaged, or that a kill cut short, is left out.
+    Damaged or truncated rows are left out.
     """
-    path, found = expanded(folder) / "evaluations.jsonl", []
+    path, evaluations = expanded(folder) / "evaluations.jsonl", []
     for row in _read_rows(path) if path.exists() else ():
         with contextlib.suppress(ValueError, TypeError):
-            found.append((row["step"], parse_result({name: row[name] for name in row if name != "step"})))
-    return found
+            evaluations.append((row["step"], parse_result({name: row[name] for name in row if name != "step"})))
+    return evaluations
 
 
 def _read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows that are objects with the number of a step."""
+    """The rows that are JSON objects with a step number."""
     try:
         lines = path.read_bytes().splitlines()
     except OSError as error:
@@ -264,17 +264,17 @@ def _is_number(value: Any) -> bool:
 
 @contextlib.contextmanager
 def _errors_in_words(path: Path) -> Iterator[None]:
-    """What a full disk does to a file, as an error that says what to do."""
+    """Turn an OSError, such as from a full disk, into an error that says what to do."""
     try:
         yield
     except OSError as error:
         raise TrainingError(
-            f"cannot write {path}: {error.strerror}. Free some space and go on with --resume"
+            f"cannot write {path}: {error.strerror}. Free some space and continue with --resume"
         ) from error
 
 
 def _forget_rows_after(path: Path, step: int) -> None:
-    """A resumed run makes the rows after its checkpoint again: they must not stand twice."""
+    """Remove the rows after the checkpoint: a resumed run writes them again."""
     if not path.exists():
         return
     kept = [json.dumps(row) + "\n" for row in _read_rows(path) if row["step"] <= step]

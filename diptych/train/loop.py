@@ -31,35 +31,35 @@ from diptych.train.config import TrainConfig
 from diptych.train.folder_lock import FolderLock
 from diptych.train.guard import SpikeGuard
 from diptych.train.held_out import HeldOutPairs, hold_out
-from diptych.train.inputs import input_marks, open_pairs, prepare_tokenizer
+from diptych.train.inputs import input_fingerprints, open_pairs, prepare_tokenizer
 from diptych.train.length import resumed_length, settle_length
 from diptych.train.log import TrainLog, open_log
 from diptych.train.meter import Meter
 from diptych.train.network import Step, build_network, build_step
 from diptych.train.optimizer import build_optimizer, learning_rate_share
-from diptych.train.run_folder import Resume, claim, goes_on, saved_config
-from diptych.train.signals import quick_switching, stop_on_signal
+from diptych.train.run_folder import Resume, claim, saved_config, should_resume
+from diptych.train.signals import short_switch_interval, stop_on_signal
 from diptych.train.state import Training, is_sharded, whole_state
 from diptych.train.stochastic_rounding import full_precision
 
 logger = logging.getLogger(__name__)
 
-_VALIDATIONS = 10  # of a run that does not say how often
+_VALIDATIONS = 10  # of a run without evaluate_steps
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What came of a training run.
+    """The outcome of a training run.
 
     Attributes:
         folder: the run's folder; the model is in folder/model.
         model: the trained model, ready to encode.
-        step: updates made in all, also before a resume.
-        finished: False where SIGINT or SIGTERM stopped the run; `fit(config, resume=True)` goes on.
-        seconds: training time over all calls, evaluators left out.
-        results: what the evaluators measured at the end.
-        config: the run's, with its length settled.
-        validation: the pairs that were held out, if any.
+        step: updates in total, including those before a resume.
+        finished: False if SIGINT or SIGTERM stopped the run; `fit(config, resume=True)` continues it.
+        seconds: training time over all calls, without evaluators.
+        results: of the evaluators at the end.
+        config: the run's, with its final length.
+        validation: the held-out pairs, if any.
     """
 
     folder: Path
@@ -75,42 +75,42 @@ class Run:
 def fit(
     config: TrainConfig, evaluators: Sequence[Evaluator] = (), *, resume: Resume = False, pairs: Source | None = None
 ) -> Run:
-    """Train a CLIP model on (image, text) pairs, alone or in each of torchrun's processes.
+    """Train a CLIP model on (image, text) pairs, in one process or in each of torchrun's.
 
     Args:
         config: the whole run; see diptych.recipes.
-        evaluators: called with the model at the end, and every `evaluate_steps`; their Results at the end go to
-            out/results.jsonl, those on the way to out/evaluations.jsonl. One that has a method `check` is asked
-            before the first step whether it can measure this model.
-        resume: go on from the newest checkpoint in `config.out`. Losses are those of a run that was never stopped
-            (same processor, same seed), whatever the number of workers. A run that was ended before its first
-            checkpoint starts from the beginning; a folder without a run is an error, except for "if begun". A run that
-            torchrun started again after a failure always goes on.
-        pairs: what to learn from, in place of what `config.data` names: a part of it, in a search.
+        evaluators: called with the model at the end, and every `evaluate_steps`. Their Results at the end go to
+            out/results.jsonl, earlier ones to out/evaluations.jsonl. If an evaluator has a method `check`, it is
+            called before the first step and refuses a model that it cannot measure.
+        resume: continue from the newest checkpoint in `config.out`. Losses equal those of an uninterrupted run (same
+            processor, same seed), with any number of workers. A run that ended before its first checkpoint starts from
+            the beginning. A folder without a run is an error, except for "if begun". A run that torchrun restarted
+            after a failure always continues.
+        pairs: pairs to train on instead of those that `config.data` names, for example a part of them in a search.
     Returns:
         the Run; its model is saved in out/model.
     Raises:
-        ConfigError: the run exists and `resume` is False, or none exists and it is True; it was made by another
-            configuration or from other data; or another process is training in its folder.
+        ConfigError: the run exists and `resume` is False, or none exists and it is True; it was started with another
+            configuration or other data; or another process is training in its folder.
         DataError: the data cannot be read, or too large a share of it is broken.
-        WorkerError: a process that decodes pictures died. As with a DataError, a checkpoint holds all updates before.
+        WorkerError: a process that decodes images died. As with a DataError, a checkpoint holds all earlier updates.
         NonFiniteLossError: the loss became NaN or infinite; names the step and the last good checkpoint.
-        LossSpikeError: the loss leapt, and `config.guard` says to stop.
+        LossSpikeError: the loss jumped, and `config.guard` says to stop.
         CheckpointError: the disk is full; names the last good checkpoint.
     Source: CLIP paper, sections 2.3 and 2.5.
     """
-    # ---- where the run lives
+    # ---- the run's folder
     began = time.monotonic()
-    device = distributed.start(choose_device(_given(config, evaluators, pairs).device))
+    device = distributed.start(choose_device(_checked(config, evaluators, pairs).device))
     folder = config.folder
     checkpoints, lock = Checkpoints(folder / "checkpoints", config.checkpoint), FolderLock(folder)
-    saved = checkpoints.newest() if goes_on(folder, resume) else None
+    saved = checkpoints.newest() if should_resume(folder, resume) else None
     config = resumed_length(config, saved and saved_config(saved, checkpoints.folder))
     with contextlib.ExitStack() as stack:
         stack.callback(lock.release)
         distributed.on_main(lambda: claim(folder, lock, checkpoints, config, saved))
 
-        # ---- what it learns from, and what learns
+        # ---- data and network
         source = pairs or open_pairs(config.data, config.preprocessing.image_size, config.loader.seed, config.columns)
         source, validation = hold_out(source, config.held_out, config.global_batch_size, config.objective)
         tokenizer = distributed.on_main(lambda: prepare_tokenizer(config, source, folder))
@@ -134,11 +134,11 @@ def fit(
     return Run(folder, model, training.step, finished, training.seconds, results, config, validation)
 
 
-def _given(config: Any, evaluators: Any, pairs: Any) -> TrainConfig:
-    """The configuration; an error where fit was given something else, before anything is written.
+def _checked(config: Any, evaluators: Any, pairs: Any) -> TrainConfig:
+    """The configuration, after checking the arguments of fit before anything is written.
 
     Raises:
-        ConfigError: config is no TrainConfig, evaluators are no list of functions, or pairs no Source.
+        ConfigError: config is not a TrainConfig, evaluators is not a list of functions, or pairs is not a Source.
     """
     if not isinstance(config, TrainConfig):
         raise ConfigError(
@@ -146,11 +146,11 @@ def _given(config: Any, evaluators: Any, pairs: Any) -> TrainConfig:
         )
     if not isinstance(evaluators, Sequence):
         raise ConfigError(f"fit takes a list of evaluators, not {shown(evaluators)}")
-    if wrong := [one for one in evaluators if not callable(one)]:
-        raise ConfigError(f"an evaluator is called with the model, and {shown(wrong[0])} cannot be called")
+    if wrong := [evaluator for evaluator in evaluators if not callable(evaluator)]:
+        raise ConfigError(f"an evaluator must be callable with the model, and {shown(wrong[0])} is not")
     if pairs is not None and not isinstance(pairs, Source):
         raise ConfigError(
-            f"pairs are a Source, as diptych.open_source returns it or a class of yours that inherits from "
+            f"pairs must be a Source, as diptych.open_source returns it or of a subclass of "
             f"diptych.data.source.Source, not {shown(pairs)}"
         )
     return config
@@ -164,7 +164,7 @@ def _prepare(
     saved: dict[str, Any] | None,
     config: TrainConfig,
 ) -> tuple[Training, Model, Step]:
-    """Network, optimizer and loader, as they are before the first update or were at the checkpoint."""
+    """Network, optimizer and loader, in their state before the first update or at the checkpoint."""
     if device.type == "cpu":
         keep_freed_memory()
     dtype = choose_dtype(config.precision, device)
@@ -183,10 +183,10 @@ def _prepare(
         world_size=distributed.world_size(),
         pin_memory=device.type == "cuda",
     )
-    inputs = input_marks(config, tokenizer)
+    inputs = input_fingerprints(config, tokenizer)
     training = Training(network, optimizer, loader, SpikeGuard(config.guard), average, inputs)
     if saved is not None:
-        with checkpoints.naming():
+        with checkpoints.naming_errors():
             training.load_state_dict(saved)
         logger.info("resuming %s at step %d of %d", config.out, training.step, config.num_steps)
     return training, model, step
@@ -201,9 +201,9 @@ def _train(
     log: TrainLog,
     config: TrainConfig,
 ) -> None:
-    """All the updates from `training.step` to the last, or until a signal.
+    """All updates from `training.step` to the last, or until a signal.
 
-    `due` names what is measured after an update on the way.
+    `due` returns the evaluators to call after an update.
     """
     meter = Meter(training, config, checkpoints, log)
 
@@ -212,7 +212,7 @@ def _train(
         checkpoints.write(training.step, {**training.state_dict(), "config": config.to_dict()})
 
     agreed = threading.Event()
-    with stop_on_signal() as stopped, quick_switching():
+    with stop_on_signal() as stopped, short_switch_interval():
         batches = iter(training.loader)
         while training.step < config.num_steps:
             try:
@@ -222,18 +222,18 @@ def _train(
                 update(training, step, batch, config, meter)
             except (DataError, LossSpikeError, WorkerError) as error:
                 if meter.num_updates:
-                    save()  # nothing of the updates before is lost
+                    save()  # so that no earlier update is lost
                 if isinstance(error, LossSpikeError) or not meter.num_updates:
                     raise
                 raise type(error)(
-                    f"{error}; the {training.step} updates before it are saved: go on with --resume (fit(resume=True))"
+                    f"{error}; the {training.step} earlier updates are saved: continue with --resume (fit(resume=True))"
                 ) from error
-            del batch  # or two of them are in memory while the next one comes
+            del batch  # otherwise two batches are in memory while the next one is loaded
             training.step += 1
             last = training.step == config.num_steps
             if training.step % config.log_steps == 0 or last:
                 meter.write_row()
-            # Measured before the checkpoint: a run resumed from it has these rows already.
+            # Evaluate before the checkpoint: a run resumed from it has these rows already.
             if not last and (evaluators := due(training.step)):
                 meter.pause()
                 results = _evaluate(training, model, evaluators, log)
@@ -254,7 +254,7 @@ def _check(evaluators: Sequence[Evaluator], model: Model) -> None:
 def _due(
     config: TrainConfig, evaluators: Sequence[Evaluator], validation: HeldOutPairs | None, step: int
 ) -> Sequence[Evaluator]:
-    """All evaluators where the run says when, else the validation loss alone, ten times in the run."""
+    """All evaluators every `evaluate_steps`, if set; otherwise only the validation loss, ten times in the run."""
     if config.evaluate_steps:
         return [] if step % config.evaluate_steps else evaluators
     return [] if validation is None or step % max(1, config.num_steps // _VALIDATIONS) else [validation]
@@ -276,16 +276,16 @@ def update(training: Training, step: Step, batch: Batch, config: TrainConfig, me
 
 
 def _next_unless_stopped(batches: Iterator[Batch], stopped: threading.Event, agreed: threading.Event) -> Batch | None:
-    """The next batch; None in all ranks after the one during which a signal came to one of them.
+    """The next batch; None in all ranks after the batch during which one of them received a signal.
 
-    That one is still used: the loader stands behind it, and a resumed run would miss it. A signal to the whole process
-    group ends the workers too: no error then.
+    That batch is still used: the loader has moved past it, and a resumed run would miss it. A signal to the whole
+    process group also ends the workers; that is not an error then.
 
     Args:
-        stopped: a signal came to this process.
-        agreed: all ranks know of one.
+        stopped: this process received a signal.
+        agreed: all ranks know of a signal.
     Raises:
-        DiptychError: in all ranks, where one of them could not read its data.
+        DiptychError: in all ranks, if one of them could not read its data.
     """
     if agreed.is_set():
         return None
@@ -304,7 +304,7 @@ def _next_unless_stopped(batches: Iterator[Batch], stopped: threading.Event, agr
 
 @contextlib.contextmanager
 def _measured(training: Training, model: Model) -> Iterator[Model]:
-    """The model as it is measured and saved: averaged where the run keeps an average, whole, in evaluation mode."""
+    """The model for measuring and saving: averaged if the run keeps an average, unsharded, in evaluation mode."""
     network = training.network
     modes = {module: module.training for module in network.modules()}
     average_batch_norm(network)
@@ -319,7 +319,7 @@ def _measured(training: Training, model: Model) -> Iterator[Model]:
 
 
 def _assembled(model: Model) -> Model:
-    """The same model with the weights of all ranks put together."""
+    """The same model with the unsharded weights."""
     network: Any = build_model(model.clip.config)
     network.load_state_dict(whole_state(model.clip))
     return Model(network.to(model.device).eval(), model.tokenizer, model.preprocessing, name=model.name)

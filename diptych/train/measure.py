@@ -1,4 +1,4 @@
-"""A short measurement of what an update costs: memory and time of one micro-batch, and of whole updates where cheap."""
+"""Measure the cost of an update: memory and time of one micro-batch, and of whole updates if they are fast."""
 
 import contextlib
 import dataclasses
@@ -16,21 +16,21 @@ from diptych.train.initial import locked_modules, locked_parameters
 from diptych.train.network import build_network, build_step
 from diptych.train.optimizer import Optimizer, build_optimizer
 
-_PROBE = 2  # pairs, and twice as many: what an update needs beside its pairs, and for each of them
-_PATIENCE = 30.0  # seconds that one measurement may take, its repetitions included
+_PROBE = 2  # pairs, and twice as many, to separate the fixed cost of an update from the cost per pair
+_PATIENCE = 30.0  # seconds that one measurement may take, including repetitions
 _UPDATES = 3  # the first one warms up
-_USABLE = 0.8  # of the memory that is free
+_USABLE = 0.8  # of the free memory
 
 
 @dataclasses.dataclass(frozen=True)
 class Cost:
-    """What an update costs one process.
+    """The cost of an update for one process.
 
     Attributes:
         memory: bytes of each part.
-        seconds_per_step: of one update of the global batch; None where nothing could be measured.
-        notes: how the figures came about.
-        at_most: whether the seconds are an upper bound: the machine was too slow to measure more.
+        seconds_per_step: of one update of the global batch; None if nothing could be measured.
+        notes: how the figures were measured.
+        at_most: whether the seconds are an upper bound, because the machine was too slow to measure more.
     """
 
     memory: dict[str, int]
@@ -45,26 +45,26 @@ class Cost:
 
 
 def measure(config: TrainConfig, lengths: torch.Tensor, device: torch.device, world_size: int = 1) -> Cost:
-    """Make a few updates on pictures of noise and see what they take.
+    """Measure the cost of an update with a few updates on images of noise.
 
-    A micro-batch that would not fit into the free memory, or would take long, is not tried: its time is a fixed part
-    and one for each pair, both from smaller ones. An update of several micro-batches is added up from one.
+    A micro-batch that would not fit the free memory, or would take long, is not tried: its time is extrapolated from
+    smaller ones as a fixed part and a part per pair. The time of an update of several micro-batches is a sum.
 
     Args:
         lengths: int64 (n,), tokens of some captions of the data.
-        world_size: processes that share a batch. Their exchanges are not measured.
+        world_size: processes that share a batch. Their communication is not measured.
     """
     local = -(-config.global_batch_size // world_size)
     micro = min(config.micro_batch_size or local, local)
     num_micro = -(-local // micro)
     weights = 4 * config.model.num_parameters()
-    # Until an update has shown more: fp32 gradients, and Adam's two moments.
+    # An estimate until an update has been measured: fp32 gradients, and Adam's two moments.
     memory = {"weights": weights, "gradients": weights, "moments": 2 * weights}
-    if num_micro > 1 or world_size > 1:  # both sides of the whole batch, with their gradients
+    if num_micro > 1 or world_size > 1:  # both embedding matrices of the whole batch, with their gradients
         memory["embeddings"] = 4 * 4 * config.global_batch_size * config.model.embed_dim
     free = free_memory(device)
     if free is not None and sum(memory.values()) > _USABLE * free:
-        return Cost(memory, None, (f"not measured: {free / 2**30:.1f} GiB are free on {device}",))
+        return Cost(memory, None, (f"not measured: only {free / 2**30:.1f} GiB are free on {device}",))
     bench = _Bench(config, lengths, device)
     memory["gradients"], memory["moments"] = bench.first_update()
     memory["activations"] = bench.activations(micro)
@@ -76,11 +76,11 @@ def measure(config: TrainConfig, lengths: torch.Tensor, device: torch.device, wo
     if whole:
         seconds = bench.updates(local, micro)
     what = f"{_UPDATES - 1} updates" if whole else f"micro-batches of up to {tried} pairs, scaled to {local:,}"
-    bound = " (one size alone: an upper bound)" if timed.is_bound and not whole and tried != micro else ""
-    notes = [f"time of {what}{bound} on {device}; reading, decoding, evaluation and exchanges come on top"]
+    bound = " (only one size: an upper bound)" if timed.is_bound and not whole and tried != micro else ""
+    notes = [f"time of {what}{bound} on {device}; reading, decoding, evaluation and communication are not included"]
     if memory["activations"] > room:
         notes.append(
-            f"{micro} pairs at once do not fit into the {(free or 0) / 2**30:.1f} GiB that are free: "
+            f"{micro} pairs at once do not fit the {(free or 0) / 2**30:.1f} GiB of free memory: "
             f"set micro_batch_size to {bench.largest(room)}"
         )
     return Cost(memory, seconds, tuple(notes), at_most=bool(bound))
@@ -88,24 +88,24 @@ def measure(config: TrainConfig, lengths: torch.Tensor, device: torch.device, wo
 
 @dataclasses.dataclass(frozen=True)
 class Timed:
-    """What micro-batches of a few sizes took.
+    """The measured times of micro-batches of a few sizes.
 
     Attributes:
-        points: pairs, increasing, and seconds of the gradient of such a micro-batch.
+        points: (pairs, seconds of the gradient) of each micro-batch, with increasing pairs.
     """
 
     points: tuple[tuple[int, float], ...]
 
     @property
     def largest(self) -> int:
-        """Pairs of the largest that was tried."""
+        """Pairs of the largest micro-batch that was tried."""
         return self.points[-1][0]
 
     def seconds(self, num_pairs: int) -> float:
-        """Of a micro-batch of so many pairs: a part that every micro-batch costs, and one for each of its pairs.
+        """Time of a micro-batch of `num_pairs` pairs: a fixed part, and a part per pair.
 
-        Both are those of the straight line through the two largest sizes. With one size, or where the clock was
-        disturbed so that the line falls or starts below 0, all is taken to grow with the pairs, which is too much.
+        Both come from the straight line through the two largest sizes. With one size, or if noise makes the line fall
+        or start below 0, the whole time is scaled with the pairs, which overestimates it.
         """
         few, taken = self.points[-1]
         if num_pairs == few or self.is_bound:
@@ -114,7 +114,7 @@ class Timed:
 
     @property
     def is_bound(self) -> bool:
-        """Whether a larger micro-batch takes at most what `seconds` says."""
+        """Whether `seconds` is an upper bound for larger micro-batches."""
         few, taken = self.points[-1]
         return len(self.points) < 2 or not 0 < self._slope <= taken / few
 
@@ -125,13 +125,13 @@ class Timed:
 
 
 class _Bench:
-    """The network, its optimizer and made-up batches."""
+    """The network, its optimizer and synthetic batches."""
 
     def __init__(self, config: TrainConfig, lengths: torch.Tensor, device: torch.device) -> None:
         self._config, self._lengths, self._device = config, lengths, device
         self._dtype = choose_dtype(config.precision, device)
         random = torch.get_rng_state()
-        # What the weights are does not matter for the time; what of them is trained does.
+        # The values of the weights do not affect the time; which of them are trained does.
         self._network = build_network(dataclasses.replace(config, init=InitConfig()), None, device, self._dtype)
         torch.set_rng_state(random)
         for parameter in locked_parameters(self._network, config.init):
@@ -152,41 +152,41 @@ class _Bench:
         return sum(g.nbytes for g in gradients), sum(m.nbytes for m in moments)
 
     def activations(self, num_pairs: int) -> int:
-        """Bytes that the forward pass of so many pairs keeps for the backward pass: a straight line through two."""
+        """Bytes that the forward pass of `num_pairs` pairs keeps for the backward pass, on a line through two sizes."""
         small, large = (self._kept(number) for number in (_PROBE, 2 * _PROBE))
         self._per_pair = max(1, (large - small) // _PROBE)
         self._fixed = max(0, small - _PROBE * self._per_pair)
         return self._fixed + num_pairs * self._per_pair
 
     def largest(self, memory: float) -> int:
-        """Pairs whose activations fit: a power of two, at least 1."""
+        """Number of pairs whose activations fit: a power of two, at least 1."""
         number = 1
         while number < 2**20 and self._fixed + 2 * number * self._per_pair <= memory:
             number *= 2
         return number
 
     def timed(self, num_pairs: int, room: float, *, in_two_passes: bool) -> Timed:
-        """The seconds of growing micro-batches, up to `num_pairs` or to what memory and patience allow."""
+        """The seconds of growing micro-batches, up to `num_pairs` or as far as memory and time allow."""
         number, points = min(num_pairs, _PROBE), []
         while True:
             points.append((number, self._micro_seconds(number, in_two_passes)))
-            longest = _PATIENCE if len(points) == 1 else _PATIENCE / _UPDATES  # a line needs two
+            longest = _PATIENCE if len(points) == 1 else _PATIENCE / _UPDATES  # a line needs two points
             larger = min(2 * number, num_pairs)
             if larger == number or larger * self._per_pair + self._fixed > room or 2 * points[-1][1] > longest:
                 return Timed(tuple(points))
             number = larger
 
     def optimizer_seconds(self) -> float:
-        """Seconds of the optimizer's own part of an update."""
+        """Seconds of the optimizer's part of an update."""
         return self._seconds(lambda: self._optimizer.step(0.0, self._config.optimizer.clip_norm))
 
     def _micro_seconds(self, micro: int, in_two_passes: bool) -> float:
-        """Seconds of one micro-batch; of the mean of two, where each is computed twice."""
+        """Seconds of one micro-batch; the mean of two, if each is computed in two passes."""
         number = 2 if in_two_passes else 1
         return self._seconds(self._gradient(number * micro, micro)) / number
 
     def updates(self, num_pairs: int, micro: int) -> float:
-        """Seconds of a real update, the mean of those after the first."""
+        """Mean seconds of real updates, without the first."""
         gradient = self._gradient(num_pairs, micro)
         for number in range(_UPDATES):
             if number == 1:
@@ -197,9 +197,9 @@ class _Bench:
         return (self._now() - began) / (_UPDATES - 1)
 
     def _gradient(self, num_pairs: int, micro: int) -> Callable[[], object]:
-        """What the training does with a batch of so many pairs, cut into micro-batches of so many.
+        """A function that does what training does with a batch of `num_pairs` pairs in micro-batches of `micro`.
 
-        The batch is made beforehand: noise takes a GPU's host longer than the GPU needs for the gradient.
+        The batch is made beforehand: on a GPU's host, drawing noise takes longer than the gradient on the GPU.
         """
         config = dataclasses.replace(self._config, micro_batch_size=min(micro, num_pairs))
         step, batch = build_step(self._network, config, self._dtype), self._batch(num_pairs)
@@ -220,28 +220,28 @@ class _Bench:
         return sum(kept.values())
 
     def _batch(self, num_pairs: int) -> Batch:
-        """Noise, and captions as long as the data's."""
+        """A batch of noise, with captions as long as the data's."""
         size, text = self._config.preprocessing.image_size, self._config.model.text
         rng = torch.Generator().manual_seed(0)
         images = torch.randint(256, (num_pairs, 3, size, size), dtype=torch.uint8, generator=rng)
         lengths = self._lengths[torch.randint(len(self._lengths), (num_pairs,), generator=rng)]
         longest = int(lengths.max())
         tokens = torch.randint(text.vocab_size - 1, (num_pairs, longest), dtype=torch.int32, generator=rng)
-        places = torch.arange(longest)
-        tokens[places == lengths[:, None] - 1] = text.vocab_size - 1  # the end of text is the largest id
-        tokens[places >= lengths[:, None]] = 0
+        positions = torch.arange(longest)
+        tokens[positions == lengths[:, None] - 1] = text.vocab_size - 1  # the end of text is the largest id
+        tokens[positions >= lengths[:, None]] = 0
         return Batch(images, tokens, lengths, tuple(map(str, range(num_pairs))))
 
     def _seconds(self, function: Callable[[], object]) -> float:
-        """Of the faster of two calls: other programs only ever slow one down; of one, where that takes long."""
-        taken = math.inf
+        """Time of the faster of two calls, since other programs only slow a call down; of one call if it is slow."""
+        fastest = math.inf
         for _ in range(2):
             began = self._now()
             function()
-            taken = min(taken, self._now() - began)
-            if taken > _PATIENCE / 6:
+            fastest = min(fastest, self._now() - began)
+            if fastest > _PATIENCE / 6:
                 break
-        return taken
+        return fastest
 
     def _now(self) -> float:
         if self._device.type == "cuda":
@@ -250,7 +250,7 @@ class _Bench:
 
 
 def free_memory(device: torch.device) -> int | None:
-    """Bytes that are free on the device; None where the system does not say."""
+    """Free bytes on the device; None if unknown."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     with contextlib.suppress(OSError, ValueError, IndexError):

@@ -1,4 +1,4 @@
-"""What a run measures of itself: losses, rates, waiting times."""
+"""Losses, rates and waiting times of a run."""
 
 import math
 import time
@@ -14,7 +14,7 @@ from diptych.train.state import Training
 
 
 class Meter:
-    """Losses, rates and waiting times of the steps since the last row; refuses losses that are not numbers."""
+    """Losses, rates and waiting times of the steps since the last row; refuses losses that are NaN or infinite."""
 
     def __init__(self, training: Training, config: TrainConfig, checkpoints: Checkpoints, log: TrainLog) -> None:
         self._training, self._config, self._checkpoints, self._log = training, config, checkpoints, log
@@ -26,7 +26,7 @@ class Meter:
         self.go_on()
 
     def go_on(self) -> None:
-        """Start a new window of measuring: what took time until now was not training, or has its row."""
+        """Start a new window: the time until now was not training, or is in a row already."""
         self._window = self._clock = time.monotonic()
         self._waited = self._training.loader.seconds_waited
         self._pairs = 0
@@ -38,14 +38,14 @@ class Meter:
         self._clock = now
 
     def add(self, loss: torch.Tensor, norm: torch.Tensor, rate: float) -> None:
-        """Take in an update: its loss (), the norm of its gradient (), and the learning rate."""
+        """Add an update: its loss (), the norm of its gradient (), and the learning rate."""
         self._losses.append(loss)
         self._norms.append(norm)
         self._rate = rate
         self._count()
 
     def add_skipped(self) -> None:
-        """Take in an update that the guard left out."""
+        """Add an update that the guard skipped."""
         self._skipped += 1
         self._count()
 
@@ -56,9 +56,9 @@ class Meter:
         self._log.step(self._training.step + 1)
 
     def check_finite(self) -> tuple[float, float]:
-        """Newest loss and gradient norm; reads all since the last check at once, which stops a GPU seldom.
+        """Newest loss and gradient norm; checks all since the last call together, to avoid frequent GPU syncs.
 
-        A gradient that is no number has spoiled the weights already, although the loss of that step was still one.
+        A gradient that is not finite has already damaged the weights, although the loss of that step was finite.
         """
         if not self._losses:
             return math.nan, math.nan

@@ -1,4 +1,4 @@
-"""Muon: momentum whose matrices are made orthogonal, so that every direction of a weight learns at the same pace."""
+"""Muon: momentum with orthogonalized matrices, so that every direction of a weight learns at the same rate."""
 
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -7,20 +7,21 @@ import torch
 
 from diptych.model.device import choose_dtype
 
-# Five steps of this polynomial bring singular values from 0.002 to 1 into the range from 0.68 to 1.2.
+# Five steps of this polynomial map singular values from 0.002 to 1 into the range from 0.68 to 1.2.
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 _STEPS = 5
-_SCALE = 0.2  # root mean square of an update's entries, that of AdamW's
+_SCALE = 0.2  # root mean square of an update's entries, as in AdamW
 
 
 class Muon(torch.optim.Optimizer):
-    """Muon with decoupled weight decay, for matrices and kernels; the rest is AdamW's.
+    """Muon with decoupled weight decay, for matrices and kernels; AdamW updates the rest.
 
-    The direction of a step is the momentum's orthogonal factor, U Vᵀ of U S Vᵀ, found by a few matrix products. A
-    kernel (O, I, k, k) counts as the matrix (O, I · k · k). Learning rates and decay have the sizes of AdamW's.
-    Matrices of one shape, lying or standing, are multiplied together: small ones keep a processor busy only so.
+    The direction of a step is the orthogonal factor U Vᵀ of the momentum U S Vᵀ, computed by a few matrix products. A
+    kernel (O, I, k, k) is treated as a matrix (O, I · k · k). Learning rates and decay have the scale of AdamW's.
+    Matrices of equal shape, up to transposition, are multiplied together, which keeps the processor busy.
 
-    Source: Jordan et al. 2024 (kellerjordan.github.io/posts/muon); the scale is of Liu et al. 2025, arXiv 2502.16982.
+    Source: Jordan et al. 2024 (kellerjordan.github.io/posts/muon); the scale is that of Liu et al. 2025, arXiv
+        2502.16982.
     """
 
     def __init__(self, params: Iterable[Any], lr: float, momentum: float = 0.95, weight_decay: float = 0.0) -> None:
@@ -33,7 +34,7 @@ class Muon(torch.optim.Optimizer):
         """One update of all parameters that have a gradient.
 
         Args:
-            divisor: () float32, what gradients are divided by first; None for one. Muon uses their memory up.
+            divisor: () float32, divides the gradients; None means 1. Muon overwrites the gradients.
         """
         if closure is not None:
             raise NotImplementedError("Muon takes no closure: it evaluates the loss once a step")
@@ -51,7 +52,7 @@ class Muon(torch.optim.Optimizer):
         momenta = [self.state[parameter]["momentum"] for parameter in parameters]
         torch._foreach_mul_(momenta, group["momentum"])
         torch._foreach_add_(momenta, gradients)
-        # Nesterov's, where the gradients are: fresh memory would take a processor longer than the sums.
+        # Nesterov's momentum, written over the gradients: new memory would cost a CPU more time than the sums.
         torch._foreach_add_(gradients, momenta, alpha=group["momentum"])
         torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
         directions = [_as_matrix(gradient) for gradient in gradients]
@@ -63,7 +64,7 @@ class Muon(torch.optim.Optimizer):
 
 
 def _as_matrix(tensor: torch.Tensor) -> torch.Tensor:
-    """A view (O, I · k · k) of a kernel; its columns in the order of the memory, which makes no difference here."""
+    """A view (O, I · k · k) of a kernel; columns are in memory order, which does not matter here."""
     if tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last):
         return tensor.permute(0, 2, 3, 1).view(len(tensor), -1)
     return tensor.view(len(tensor), -1)
@@ -72,25 +73,25 @@ def _as_matrix(tensor: torch.Tensor) -> torch.Tensor:
 def orthogonalised(matrix: torch.Tensor) -> torch.Tensor:
     """(A, B) -> (A, B) with the same singular vectors and singular values near 1.
 
-    Newton and Schulz's iteration, in bf16 where the processor has it and in fp32 elsewhere (docs/log.md compares the
-    two); a matrix of zeros stays one.
+    Uses Newton and Schulz's iteration, in bf16 if the processor supports it, otherwise in fp32 (docs/log.md compares
+    them). A matrix of zeros stays zero.
     """
     _, (direction,) = next(orthogonalised_stacks([matrix]))
     return (direction if direction.shape == matrix.shape else direction.T).to(matrix.dtype, copy=True)
 
 
 def orthogonalised_stacks(matrices: list[torch.Tensor]) -> Iterator[tuple[list[int], torch.Tensor]]:
-    """`orthogonalised` of several (A, B), those of one shape together; standing ones are laid down.
+    """`orthogonalised` for several (A, B): matrices of one shape together, tall ones transposed.
 
     Yields:
-        which matrices, and theirs (n, min(A, B), max(A, B)) in bf16 or fp32, good until the next.
+        indices of the matrices, and their results (n, min(A, B), max(A, B)) in bf16 or fp32, valid until the next.
     """
     stacks: dict[tuple[int, int], list[int]] = {}
     for index, matrix in enumerate(matrices):
         stacks.setdefault((min(matrix.shape), max(matrix.shape)), []).append(index)
     if not stacks:
         return
-    # One piece of memory for all: two stacks and two of their squares.
+    # One allocation for all: two stacks and two of their squares.
     largest = max(len(indices) * rows * max(rows, columns) for (rows, columns), indices in stacks.items())
     device = matrices[0].device
     memory = torch.empty(4, largest, dtype=choose_dtype("auto", device), device=device)
@@ -98,17 +99,17 @@ def orthogonalised_stacks(matrices: list[torch.Tensor]) -> Iterator[tuple[list[i
         n = len(indices)
         x, y = (part[: n * rows * columns].view(n, rows, columns) for part in memory[:2])
         gram, square = (part[: n * rows * rows].view(n, rows, rows) for part in memory[2:])
-        for place, index in zip(x, indices, strict=True):
-            place.copy_(matrices[index] if matrices[index].shape == place.shape else matrices[index].T)
+        for slot, index in zip(x, indices, strict=True):
+            slot.copy_(matrices[index] if matrices[index].shape == slot.shape else matrices[index].T)
         yield indices, _iterate(x, y, gram, square)
 
 
 def _iterate(x: torch.Tensor, y: torch.Tensor, gram: torch.Tensor, square: torch.Tensor) -> torch.Tensor:
-    """The steps for (n, A, B), A at most B, in the memory given; returns x or y."""
+    """The iteration's steps for (n, A, B), A at most B, in the given memory; returns x or y."""
     a, b, c = _COEFFICIENTS
     x.div_(x.norm(dim=(1, 2), keepdim=True) + 1e-7)
     multiply_add: Callable[..., torch.Tensor] = torch.baddbmm
-    if len(x) == 1:  # alone, a plain product is faster
+    if len(x) == 1:  # for one matrix, a plain product is faster
         multiply_add = torch.addmm
         x, y, gram, square = x[0], y[0], gram[0], square[0]
     for _ in range(_STEPS):

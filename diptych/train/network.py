@@ -1,4 +1,4 @@
-"""The network of a run with its first weights, and what turns a batch into its gradients."""
+"""Build the network of a run with its initial weights, and its training step."""
 
 from typing import Any
 
@@ -23,12 +23,12 @@ def build_network(
     """The network on its device in training mode, the same in every rank.
 
     Args:
-        config: model, seed, where the weights begin, which towers are locked.
-        tokenizer: the run's, to be compared with that of the weights.
-        dtype: what the forward pass multiplies in.
-        resumed: the weights come from a checkpoint; the model that the run began with may be gone.
+        config: model, seed, initial weights, locked towers.
+        tokenizer: the run's, to compare with that of the initial weights.
+        dtype: of the products in the forward pass.
+        resumed: the weights come from a checkpoint; the initial weights' file may be gone.
     Returns:
-        what `build_model` makes.
+        the result of `build_model`.
     """
     torch.manual_seed(config.seed)
     network: Any = build_model(config.model)
@@ -47,7 +47,7 @@ def build_network(
 
 
 def build_step(network: Any, config: TrainConfig, dtype: torch.dtype) -> Step:
-    """What makes gradients of a batch: over ranks, in micro-batches, under the run's objective."""
-    if OBJECTIVES[config.objective].loss is None:  # the network's own
+    """The step that computes a batch's gradients: over ranks, in micro-batches, with the run's objective."""
+    if OBJECTIVES[config.objective].loss is None:  # the network has its own loss
         return PredictiveStep(network, config, dtype)
     return ContrastiveStep(Towers(network, config.parallel, dtype), config)

@@ -1,4 +1,4 @@
-"""AdamW with the paper's decay rule, Muon beside it where asked for, and the paper's learning-rate schedule."""
+"""AdamW with the paper's decay rule, optional Muon, and the paper's learning-rate schedule."""
 
 import dataclasses
 import math
@@ -25,9 +25,9 @@ class OptimizerConfig:
         learning_rate: at the end of the warm-up.
         weight_decay: on all weights except gains and biases.
         betas, eps: Adam's; (0.9, 0.999) and 1e-8 for the ResNets.
-        clip_norm: largest norm of the whole gradient; None leaves it as it is. The paper does not state one.
+        clip_norm: largest norm of the whole gradient; None for no clipping. The paper does not state one.
         muon_learning_rate: at the end of the warm-up, for the matrices and kernels inside both towers, which Muon then
-            updates in AdamW's place; None leaves all to AdamW. What it brought small models stands in docs/log.md.
+            updates instead of AdamW; None for AdamW only. docs/log.md reports its effect on small models.
         layer_decay: factor on the learning rate for each layer down from a tower's top, for fine-tuning; see
             diptych.train.layers. 1 for none.
         moments: "fp32", or "bf16": Adam's statistics in half the memory (section 2.5).
@@ -62,7 +62,9 @@ class OptimizerConfig:
         if self.moments not in ("fp32", "bf16"):
             raise ConfigError(f"moments is {self.moments!r}; Adam's statistics are kept in fp32 or bf16")
         if self.stochastic_rounding and self.muon_learning_rate is not None:
-            raise ConfigError("stochastic_rounding is AdamW's: leave muon_learning_rate out, or train without it")
+            raise ConfigError(
+                "stochastic_rounding works only with AdamW: leave muon_learning_rate out, or stochastic_rounding"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +72,7 @@ class ScheduleConfig:
     """Linear warm-up, then half a cosine down to `final_fraction` of the learning rate (paper, section 2.5).
 
     Attributes:
-        warmup_steps: the paper's 2,000 of 390,625; cut to a tenth of shorter runs by the recipes.
+        warmup_steps: the paper's 2,000 of 390,625; the recipes limit it to a tenth of shorter runs.
         final_fraction: not stated in the paper; 0 as in the usual implementations.
     """
 
@@ -85,12 +87,12 @@ class ScheduleConfig:
             )
 
     def shortened(self, num_steps: int) -> "ScheduleConfig":
-        """The warm-up cut to a tenth of a run of so many updates."""
+        """The schedule with its warm-up limited to a tenth of `num_steps`."""
         return dataclasses.replace(self, warmup_steps=max(1, min(self.warmup_steps, num_steps // 10)))
 
 
 def learning_rate_share(step: int, num_steps: int, schedule: ScheduleConfig) -> float:
-    """Share of the peak learning rate in the update number `step`, which counts from 0."""
+    """Share of the peak learning rate in update number `step`, counted from 0."""
     if step < schedule.warmup_steps:
         return (step + 1) / schedule.warmup_steps
     progress = (step - schedule.warmup_steps) / max(1, num_steps - schedule.warmup_steps)
@@ -99,10 +101,10 @@ def learning_rate_share(step: int, num_steps: int, schedule: ScheduleConfig) -> 
 
 
 class Optimizer:
-    """AdamW for some parameters and perhaps Muon for the others, under one schedule.
+    """AdamW for some parameters and optionally Muon for the others, with one schedule.
 
     Attributes:
-        parts: "adamw", and "muon" where there is one.
+        parts: "adamw", and "muon" if used.
     """
 
     def __init__(self, adamw: AdamW, muon: Muon | None, learning_rate: float) -> None:
@@ -111,7 +113,7 @@ class Optimizer:
         self._peaks = {name: [group["lr"] for group in part.param_groups] for name, part in self.parts.items()}
 
     def zero_grad(self) -> None:
-        """Forget the gradients."""
+        """Drop the gradients."""
         for part in self.parts.values():
             part.zero_grad(set_to_none=True)
 
@@ -120,16 +122,16 @@ class Optimizer:
 
         Args:
             share: of the peak learning rates.
-            clip: largest norm of the whole gradient: a longer one is scaled down to it. None leaves it as it is.
+            clip: largest norm of the whole gradient: a longer one is scaled down to it. None for no clipping.
         Returns:
-            norm of the gradient () before clipping, over all ranks where weights are sharded, and the learning rate of
-            AdamW at full depth. Where the norm is no number, the weights are none any more: check it.
+            norm of the gradient () before clipping, over all ranks if weights are sharded, and the learning rate of
+            AdamW at full depth. If the norm is not finite, the weights are not either: check it.
         """
         norm = gradient_norm(
             [p for part in self.parts.values() for group in part.param_groups for p in group["params"]]
         )
         divisor = None if clip is None else ((norm + 1e-6) / clip).clamp(min=1.0).float()
-        # On a processor the norm is at hand: most steps need no scaling, and then gradients are not written again.
+        # On a CPU reading the norm is free: most steps need no scaling, and then the gradients are not rewritten.
         if divisor is not None and divisor.device.type == "cpu" and divisor.item() == 1:
             divisor = None
         for name, part in self.parts.items():
@@ -150,9 +152,9 @@ class Optimizer:
 
 @torch.no_grad()
 def gradient_norm(parameters: Iterable[torch.Tensor]) -> torch.Tensor:
-    """() L2 norm of all gradients together, in one pass over them; 0 where there are none.
+    """() L2 norm of all gradients together, in one pass over them; 0 if there are none.
 
-    Of sharded gradients each rank sums its part, and the ranks add up: all must call.
+    For sharded gradients each rank sums its shard and the ranks add the sums, so all ranks must call.
     """
     gradients = [p.grad for p in parameters if p.grad is not None]
     sharded = [g for g in gradients if distributed.is_sharded(g)]
@@ -163,7 +165,7 @@ def gradient_norm(parameters: Iterable[torch.Tensor]) -> torch.Tensor:
 
 
 def _norms(gradients: list[torch.Tensor]) -> list[torch.Tensor]:
-    """The norm () of each; of those in bf16 in fp32."""
+    """The norm () of each; those of bf16 gradients are in fp32."""
     halves = [g for g in gradients if g.dtype == torch.bfloat16]
     wholes = [g for g in gradients if g.dtype != torch.bfloat16]
     return [
@@ -175,19 +177,19 @@ def _norms(gradients: list[torch.Tensor]) -> list[torch.Tensor]:
 def build_optimizer(model: nn.Module, config: OptimizerConfig, seed: int = 0) -> Optimizer:
     """AdamW with decay on matrices, kernels and embeddings, and none on gains, biases and the temperature.
 
-    Vectors and scalars are exactly the gains, the biases, the class token and the temperature. Muon, where it is asked
-    for, takes all matrices and kernels but the tables of embeddings and the image tower's first layer, whose rows and
-    columns stand for tokens, places and colours. Frozen parameters get neither.
+    Vectors and scalars are exactly the gains, the biases, the class token and the temperature. Muon, if used, takes all
+    matrices and kernels except embedding tables and the image tower's first layer, whose rows and columns stand for
+    tokens, positions and colors. Frozen parameters get neither.
 
     Args:
         model: a CLIP, or anything with its parameter names; layer_decay needs `model.config`, a CLIPConfig.
         seed: of the stochastic rounding.
     Raises:
-        ConfigError: Muon is to update sharded weights, or nothing is left to train.
+        ConfigError: Muon would update sharded weights, or nothing is left to train.
     """
     parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
     if not parameters:
-        raise ConfigError("all weights are locked: leave one tower, or the temperature, to train")
+        raise ConfigError("all weights are locked: leave one tower, or the temperature, unlocked")
     first = _first_weight(getattr(model, "config", None))
     by_adamw: dict[tuple[bool, int], list[nn.Parameter]] = {}
     by_muon: dict[tuple[bool, int], list[nn.Parameter]] = {}
@@ -209,7 +211,7 @@ def build_optimizer(model: nn.Module, config: OptimizerConfig, seed: int = 0) ->
 def _settings(
     groups: dict[tuple[bool, int], list[nn.Parameter]], learning_rate: float, config: OptimizerConfig
 ) -> list[dict[str, Any]]:
-    """Torch's groups from (decayed or not, depth) -> parameters: those with decay first, those on top first."""
+    """Torch's groups from (decayed or not, depth) -> parameters: with decay first, then from the top down."""
     return [
         {
             "params": parameters,

@@ -1,7 +1,7 @@
-"""The two towers as a training step calls them: alone, replicated over ranks (DDP), or cut up over them (FSDP2).
+"""The two towers of a training step: in one process, replicated over ranks (DDP), or sharded over them (FSDP2).
 
-Convention: the loss of a rank leaves gradients whose mean over the ranks is the gradient of the global loss. DDP and
-FSDP2 take that mean, and `Towers.finish` takes it for what belongs to no tower: the temperature.
+Convention: the backward pass of a rank's loss leaves gradients whose mean over the ranks is the gradient of the global
+loss. DDP and FSDP2 take that mean; `Towers.finish` takes it for the scalars, which belong to no tower.
 """
 
 import contextlib
@@ -22,12 +22,12 @@ from diptych.train.precision import WorkingWeights
 
 
 class _ImageTower(nn.Module):
-    """The image tower as a module of its own, so that DDP sees its parameters and no others."""
+    """The image tower as a separate module, so that DDP sees only its parameters."""
 
     def __init__(self, clip: CLIP, dtype: torch.dtype, sharded: bool) -> None:
         super().__init__()
         self.visual = clip.visual
-        self._clip, self._dtype = (clip,), dtype  # in a tuple: not a part of this module
+        self._clip, self._dtype = (clip,), dtype  # in a tuple, so that it is not a submodule
         self.weights = None if sharded else WorkingWeights(self, dtype)
 
     def forward(self, images: torch.Tensor, kept: torch.Tensor | None) -> torch.Tensor:
@@ -41,7 +41,7 @@ class _ImageTower(nn.Module):
 
 
 class _TextTower(nn.Module):
-    """The text tower likewise: all of CLIP but the image tower and the scalars."""
+    """The text tower as a separate module: all of CLIP except the image tower and the scalars."""
 
     def __init__(self, clip: CLIP, dtype: torch.dtype, sharded: bool) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class _TextTower(nn.Module):
 
 
 class Towers:
-    """Both towers, ready for one forward and backward pass after another.
+    """Both towers, ready for forward and backward passes.
 
     Args:
         clip: the network, on its device; for "sharded" its parameters become DTensors in place.
@@ -87,7 +87,7 @@ class Towers:
         self._text: nn.Module = plain[1] if alone else _replicated(plain[1])
 
     def refresh(self) -> None:
-        """Take over what the optimizer made of the weights; before each update."""
+        """Copy the optimizer's new weights; call it before each update."""
         for weights in self._weights:
             weights.refresh()
 
@@ -100,8 +100,8 @@ class Towers:
         return self._text(tokens, lengths)
 
     @contextlib.contextmanager
-    def apart(self) -> Iterator[None]:
-        """Passes whose gradients only pile up here; the pass after them takes the mean of all that did."""
+    def accumulating(self) -> Iterator[None]:
+        """Within, gradients are accumulated without exchange; the first pass afterwards takes the mean of all."""
         with contextlib.ExitStack() as stack:
             for tower in (self._image, self._text):
                 if isinstance(tower, DistributedDataParallel):
@@ -109,31 +109,33 @@ class Towers:
             yield
 
     def finish(self) -> None:
-        """Take the mean over ranks of the gradients of the scalars; after the last backward pass."""
+        """Take the mean over ranks of the gradients of the scalars; call it after the last backward pass."""
         for parameter in self.clip.parameters(recurse=False):
             if parameter.ndim == 0 and parameter.grad is not None:
                 parameter.grad = distributed.sum_over_ranks(parameter.grad) / distributed.world_size()
 
 
 def _replicated(tower: nn.Module) -> nn.Module:
-    """The tower under DDP; one that is locked stays as it is, there is nothing to exchange."""
+    """The tower under DDP; a locked tower is returned unchanged, since it has no gradients to exchange."""
     if not any(parameter.requires_grad for parameter in tower.parameters()):
         return tower
-    # Running statistics need no broadcast: synchronised ones are equal, local ones are averaged when saved.
+    # Running statistics need no broadcast: synchronized ones are equal, local ones are averaged when saved.
     known = inspect.signature(DistributedDataParallel).parameters
-    name = "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"  # that up to torch 2.12
+    name = (
+        "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+    )  # the latter up to torch 2.12
     option: dict[str, Any] = {name: False}
     return DistributedDataParallel(tower, gradient_as_bucket_view=True, **option)
 
 
 def shard(clip: CLIP) -> None:
-    """FSDP2: each block, then the rest, cut along the first dimension over all ranks; in place."""
+    """FSDP2: shard each block, then the rest, along the first dimension over all ranks; in place."""
     from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 
     scalars = {name: parameter for name, parameter in clip.named_parameters(recurse=False) if parameter.ndim == 0}
-    for name in scalars:  # FSDP2 takes no scalars; they stay whole in every rank
+    for name in scalars:  # FSDP2 cannot shard scalars; they stay whole in every rank
         del clip._parameters[name]
-    for parameter in clip.parameters():  # kernels lie channels last; FSDP2 cuts rows of contiguous tensors
+    for parameter in clip.parameters():  # kernels are channels last; FSDP2 shards rows of contiguous tensors
         parameter.data = parameter.data.contiguous()
     for block in _blocks(clip):
         fully_shard(block)
@@ -147,5 +149,5 @@ def shard(clip: CLIP) -> None:
 
 
 def _blocks(clip: CLIP) -> list[nn.Module]:
-    """What is gathered at once while it computes: blocks of Transformers and of ResNets."""
+    """The modules that FSDP2 gathers one at a time: blocks of Transformers and of ResNets."""
     return [*text_side_of(clip.config.text).blocks(clip), *tower_of(clip.config.vision).blocks(clip.visual)]

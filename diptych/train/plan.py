@@ -1,4 +1,4 @@
-"""What a run will be, before it is: its configuration, its size, and its time from a short measurement."""
+"""A dry run: the configuration, size and estimated time of a run, from a short measurement."""
 
 import dataclasses
 import json
@@ -27,8 +27,8 @@ class Plan:
     Attributes:
         num_image, num_text: parameters of the towers, each with its projection.
         caption_tokens: mean length of the captions, with start and end.
-        flops_per_pair: of forward and backward, a multiply-add counted as two.
-        cost: memory and time, measured where the machine allows it.
+        flops_per_pair: forward and backward; a multiply-add counts as two.
+        cost: memory and time, measured if the machine allows it.
         world_size: processes that share the work.
     """
 
@@ -42,12 +42,12 @@ class Plan:
 
     @property
     def seconds(self) -> float | None:
-        """Of the whole run; None where nothing could be measured."""
+        """Seconds of the whole run; None if nothing could be measured."""
         return None if self.cost.seconds_per_step is None else self.cost.seconds_per_step * self.config.num_steps
 
     @property
     def time(self) -> str:
-        """Of the whole run in words."""
+        """Time of the whole run in words."""
         if self.seconds is None:
             return "not measured"
         return ("at most " if self.cost.at_most else "") + duration(self.seconds)
@@ -57,7 +57,7 @@ class Plan:
 
 
 def make_plan(config: TrainConfig) -> Plan:
-    """Work out what the run costs: a few updates on made-up pictures, with captions as long as the data's.
+    """Estimate the cost of the run from a few updates on synthetic images, with captions as long as the data's.
 
     No file is written.
 
@@ -87,7 +87,7 @@ def _caption_lengths(config: TrainConfig) -> torch.Tensor:
 
 
 def _tokenizer(config: TrainConfig, captions: list[str]) -> Tokenizer:
-    """The run's tokenizer; one to be trained learns from these captions alone, and makes them a little shorter."""
+    """The run's tokenizer; for "train", learned only from these captions, which makes them a little shorter."""
     text = config.model.text
     if config.tokenizer == "train":
         return Tokenizer.train(captions, vocab_size=text.vocab_size, context_length=text.context_length)
@@ -150,7 +150,7 @@ def _bytes(number: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """In the largest unit of which there are two."""
+    """The duration in words, in the largest unit that gives at least 2."""
     for unit, size in (("days", 86400.0), ("hours", 3600.0), ("minutes", 60.0)):
         if seconds >= 2 * size:
             return f"{seconds / size:.1f} {unit}"

@@ -7,21 +7,21 @@ from torch import nn
 
 from diptych.model.recompute import Slot, installed, slots
 
-# These stay in fp32: they are looked up, added or multiplied one by one, which costs little, and would lose precision.
+# These stay in fp32: they are used elementwise or looked up, which costs little, and bf16 would lose precision.
 _ELEMENTWISE = (nn.Embedding, nn.LayerNorm, nn.modules.batchnorm._BatchNorm)
 _ELEMENTWISE_NAMES = ("class_embedding", "positional_embedding", "logit_scale", "logit_bias")
 
 
 class WorkingWeights:
-    """The weights that a module's matrix products are computed with: copies in half precision, made once per update.
+    """The weights for a module's matrix products: copies in half precision, made once per update.
 
-    The module keeps its parameters in fp32, which the optimizer updates and a checkpoint holds; gradients arrive there,
+    The module keeps its parameters in fp32, which the optimizer updates and a checkpoint stores. Gradients reach them
     in fp32, through autograd and with all its hooks. Autocast would cast each weight again for every micro-batch, and
-    each activation wherever the types meet. The gradient is as exact as autocast's (benchmarks/train_step.py).
+    each activation wherever types differ. The gradient is as exact as autocast's (benchmarks/train_step.py).
 
     Args:
-        module: its floating-point parameters are the masters.
-        dtype: of the copies; with the masters' own type nothing is copied.
+        module: its floating-point parameters are the master weights.
+        dtype: of the copies; if it is the masters' own type, nothing is copied.
     Source: mixed-precision training as in CLIP paper, section 2.5.
     """
 
@@ -35,9 +35,9 @@ class WorkingWeights:
         self.refresh()
 
     def refresh(self) -> None:
-        """Make the copies anew: call after each update of the masters, and after loading them.
+        """Make new copies: call it after each update of the masters, and after loading them.
 
-        Nothing else could tell that they are stale: fused optimizers change a tensor without its version.
+        Stale copies cannot be detected: fused optimizers change a tensor without its version counter.
         """
         with torch.no_grad():
             for _, _, master, copy in self._pairs:
@@ -54,7 +54,7 @@ class WorkingWeights:
 
 
 class _Substitute(torch.autograd.Function):
-    """The copy, as if it were computed from the master."""
+    """Returns the copy, and passes its gradient to the master."""
 
     @staticmethod
     def forward(ctx: Any, master: torch.Tensor, copy: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""Where the time of a training step goes, and what share of the machine's rate it reaches.
+"""Profile a training step: the time of its parts, and its share of the machine's peak rate.
 
 profile = profile_training(get_recipe("compact-rn")(("playground:2000",), "out", 10**6), repeats=10)
 profile.parts                      # [("data", 0.01), ("image tower", 0.2), ...], seconds
@@ -34,18 +34,19 @@ from diptych.train.parallel import Towers
 from diptych.train.stochastic_rounding import prepare_weights
 
 PARTS = ("data", "image tower", "text tower", "loss", "optimizer", "communication")
-_BUCKET = 25 * 2**20 // 4  # fp32 numbers that DistributedDataParallel exchanges at once
+_BUCKET = 25 * 2**20 // 4  # fp32 numbers in one bucket of DistributedDataParallel
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainingProfile:
-    """What a step of one process costs.
+    """The cost of a step for one process.
 
     Attributes:
-        parts: (name, median seconds) for each of PARTS, forward and backward together. Data is the wait for the loader,
-            the transfer and the normalisation; communication what several processes exchange, not hidden behind others.
+        parts: (name, median seconds) for each of PARTS, forward and backward together. "data" is the wait for the
+            loader, the transfer and the normalization; "communication" is the exchange between processes, not
+            overlapped with other parts.
         num_pairs: pairs of this step.
-        caption_tokens: mean of them.
+        caption_tokens: mean tokens per caption.
         flops_per_pair: operations, forward and backward; see diptych.model.flops.
         machine_rate: operations per second of a large matrix product in the run's number format.
     """
@@ -58,12 +59,12 @@ class TrainingProfile:
 
     @property
     def pairs_per_second(self) -> float:
-        """Of this process, where nothing overlaps but the loader."""
+        """Pairs per second of this process, if nothing overlaps except the loader."""
         return self.num_pairs / sum(seconds for _, seconds in self.parts)
 
     @property
     def share_of_rate(self) -> float:
-        """What the step reaches of the machine's matrix-product rate."""
+        """The step's share of the machine's matrix-product rate."""
         return self.pairs_per_second * self.flops_per_pair / self.machine_rate
 
     def to_dict(self) -> dict[str, Any]:
@@ -73,7 +74,7 @@ class TrainingProfile:
 
 
 def profile_table(profile: TrainingProfile) -> Table:
-    """The profile for people: a row for each part, and the whole."""
+    """The profile as a table: a row for each part, and the whole."""
     whole = sum(seconds for _, seconds in profile.parts)
     rate, reached = profile.machine_rate / 1e9, profile.share_of_rate
     table = Table(
@@ -92,13 +93,13 @@ def profile_table(profile: TrainingProfile) -> Table:
 def profile_training(config: TrainConfig, repeats: int = 10, rate: float | None = None) -> TrainingProfile:
     """Time the parts of a step with the run's own model, loader and optimizer; nothing is left on disk.
 
-    The step is that of `fit` with its parts one after the other. With micro_batch_size, a step on one micro-batch. Two
-    steps before the measured ones warm up. Under torchrun each rank measures itself.
+    The step is that of `fit` with its parts run one after the other. With micro_batch_size, it is a step on one
+    micro-batch. Two warm-up steps come before the measured ones. Under torchrun each rank measures itself.
 
     Args:
-        config: the run; data "playground:NUM" needs no files. Compilation and activation checkpointing are left out.
+        config: the run; data "playground:NUM" needs no files. Compilation and activation checkpointing are ignored.
         repeats: measured steps.
-        rate: of the machine, where it has been measured already.
+        rate: of the machine, if measured before.
     Raises:
         ConfigError: repeats is below 1.
         DataError: the data cannot be read.
@@ -126,7 +127,7 @@ def profile_training(config: TrainConfig, repeats: int = 10, rate: float | None 
         batches = iter(loader)
         for repeat in range(repeats + 2):
             clock = _Clock(device)
-            with towers.apart():  # the exchange has a part of its own
+            with towers.accumulating():  # the exchange is a separate part
                 tokens.append(_step(towers, loss, optimizer, batches, config, clock))
             if repeat >= 2:
                 for name in PARTS:
@@ -146,7 +147,7 @@ def profile_training(config: TrainConfig, repeats: int = 10, rate: float | None 
 def machine_rate(dtype: torch.dtype, device: torch.device, seconds: float = 1.0) -> float:
     """Operations per second of products of large square matrices, the best of those that fit into `seconds`.
 
-    A multiplication and an addition are two operations. The rate a step could have, not the data sheet's.
+    A multiplication and an addition are two operations. This is the rate that a step could reach, not the data sheet's.
     """
     size = 2048 if device.type == "cpu" else 8192
     a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
@@ -162,7 +163,7 @@ def machine_rate(dtype: torch.dtype, device: torch.device, seconds: float = 1.0)
 
 
 class _Clock:
-    """Seconds since the last mark, added to the part that they went to."""
+    """Adds the seconds since the last mark to a part."""
 
     def __init__(self, device: torch.device) -> None:
         self._device, self.seconds = device, dict.fromkeys(PARTS, 0.0)
@@ -177,7 +178,7 @@ class _Clock:
 
 
 def _pair_loss(config: TrainConfig) -> PairLoss:
-    """The loss of the run's objective, of a model whose parts can be told apart and counted."""
+    """The loss of the run's objective, for a model whose parts can be timed and counted separately."""
     loss, text = OBJECTIVES[config.objective].loss, config.model.text
     if loss is None or text_side_of(text).flops is None:
         raise ConfigError(f"a CLIP needs a TextConfig as its text, not {text}: build_model builds all")
@@ -201,7 +202,7 @@ def _step(
     clock.mark("data")
     towers.refresh()
     clock.mark("optimizer")
-    # Each tower by itself: the loss sees copies of the embeddings, and its gradients are handed back.
+    # Run each tower separately: the loss gets detached embeddings, and its gradients are passed back.
     runs: dict[str, Callable[[], torch.Tensor]] = {
         "image tower": lambda: towers.images(images),
         "text tower": lambda: towers.texts(tokens, batch.lengths),
@@ -210,17 +211,17 @@ def _step(
     for part, run in runs.items():
         embeddings[part] = run()
         clock.mark(part)
-    image_leaf, text_leaf = leaves = [one.detach().requires_grad_() for one in embeddings.values()]
+    image_leaf, text_leaf = leaves = [embedding.detach().requires_grad_() for embedding in embeddings.values()]
     optimizer.zero_grad()
     clock.mark("optimizer")
     loss(image_leaf, text_leaf, clip).backward()
     clock.mark("loss")
-    for (part, one), leaf in zip(embeddings.items(), leaves, strict=True):
-        one.backward(leaf.grad)
+    for (part, embedding), leaf in zip(embeddings.items(), leaves, strict=True):
+        embedding.backward(leaf.grad)
         clock.mark(part)
     _exchange(clip, leaves)
     clock.mark("communication")
-    optimizer.step(1e-6, config.optimizer.clip_norm)  # so little that the model stays as it is
+    optimizer.step(1e-6, config.optimizer.clip_norm)  # so small that the model hardly changes
     clip.clip_logit_scale()
     clock.mark("optimizer")
     return batch.lengths.float().mean().item()
@@ -228,12 +229,12 @@ def _step(
 
 @torch.no_grad()
 def _exchange(clip: DualEncoder, embeddings: list[torch.Tensor]) -> None:
-    """What the ranks tell each other in a step: both sides of their pairs, and the mean of the gradients."""
+    """The communication of a step: the embeddings of all pairs, and the mean of the gradients."""
     if distributed.world_size() == 1:
         return
     counts = distributed.gather_counts(len(embeddings[0]))
-    for one in embeddings:
-        distributed.gather_rows(one, counts)
+    for matrix in embeddings:
+        distributed.gather_rows(matrix, counts)
     gradients = torch.cat([p.grad.flatten().float() for p in clip.parameters() if p.grad is not None])
     for bucket in gradients.split(_BUCKET):
         distributed.sum_over_ranks(bucket)

@@ -1,4 +1,4 @@
-"""Whether a run learns: a loss that begins at that of guessing must leave it."""
+"""Check that a run learns: its loss must fall below that of guessing."""
 
 import logging
 import math
@@ -9,14 +9,14 @@ from diptych.train.config import TrainConfig
 
 logger = logging.getLogger(__name__)
 
-_FIRST_STEP = 100  # before it no run is judged
+_FIRST_STEP = 100  # no run is judged before it
 _SHARE = 0.1  # of the run; warm-up is over by then
 _NEAR = 0.02  # of the loss of guessing
 _ROWS = 5
 
 
 class ChanceWatch:
-    """Says once that the loss is still that of guessing after a tenth of the run, if the objective's row tells it."""
+    """Warns once if the loss is still that of guessing after a tenth of the run, for objectives that define it."""
 
     def __init__(self, config: TrainConfig) -> None:
         chance = OBJECTIVES[config.objective].chance
@@ -24,19 +24,19 @@ class ChanceWatch:
         self._words = chance.words if chance else ""
         self._first_step = max(_FIRST_STEP, config.schedule.warmup_steps, math.ceil(_SHARE * config.num_steps))
         self._losses: deque[float] = deque(maxlen=_ROWS)
-        self.said = False
+        self.warned = False
 
     def add(self, step: int, loss: float) -> None:
-        """Take in the loss of an update that has its row in the log."""
+        """Add the loss of an update that has a row in the log."""
         self._losses.append(loss)
         mean = sum(self._losses) / len(self._losses)
-        if self.said or step < self._first_step or len(self._losses) < _ROWS or not self._chance:
+        if self.warned or step < self._first_step or len(self._losses) < _ROWS or not self._chance:
             return
         if abs(mean - self._chance) <= _NEAR * self._chance:
-            self.said = True
+            self.warned = True
             logger.warning(
-                "after %d updates the loss is %.3f, that of guessing (%s is %.3f): the model has not "
-                "learned to tell pairs apart. Look whether captions belong to their images (diptych check), then try "
+                "after %d updates the loss is %.3f, about that of guessing (%s is %.3f): the model has not "
+                "learned to tell pairs apart. Check that captions belong to their images (diptych check), then try "
                 "another learning rate (--learning-rate) or a longer warm-up (--warmup-steps)",
                 step,
                 mean,

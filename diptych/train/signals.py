@@ -1,4 +1,4 @@
-"""Signals and switching while a run goes: a request to stop ends it with a checkpoint."""
+"""Stop signals end a run with a checkpoint; and a shorter thread switch interval during training."""
 
 import contextlib
 import signal
@@ -10,11 +10,11 @@ from typing import Any
 
 @contextlib.contextmanager
 def stop_on_signal() -> Iterator[threading.Event]:
-    """Turn SIGINT, SIGTERM and SIGHUP into a flag, so that a run ends with a checkpoint; a second one acts as always.
+    """Turn SIGINT, SIGTERM and SIGHUP into a flag, so that a run ends with a checkpoint; a second one acts as usual.
 
-    SIGHUP comes when a terminal or its connection is closed. Where it is ignored (nohup), it stays so.
+    SIGHUP is sent when a terminal or its connection is closed. If it is ignored (nohup), it stays ignored.
 
-    The flag is this process's own: ranks that stop together combine theirs with `distributed.any_rank`. Outside the
+    The flag belongs to this process: ranks that stop together combine theirs with `distributed.any_rank`. Outside the
     main thread, where Python allows no handlers, the flag stays unset.
     """
     stopped = threading.Event()
@@ -40,8 +40,8 @@ def stop_on_signal() -> Iterator[threading.Event]:
 
 
 @contextlib.contextmanager
-def quick_switching() -> Iterator[None]:
-    """Let the loader's thread keep the interpreter for a fifth of a millisecond at a time, not for Python's five.
+def short_switch_interval() -> Iterator[None]:
+    """Limit the time that the loader's thread keeps the interpreter to a fifth of a millisecond, from Python's five.
 
     An update launches hundreds of kernels and would wait for the interpreter before each: 15 % of the time on two
     cores.

@@ -1,4 +1,4 @@
-"""All that changes while a run goes; a checkpoint is exactly this."""
+"""The state that changes during a run; a checkpoint is exactly this."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -12,21 +12,21 @@ from diptych.data.loader import Loader, merge_states
 from diptych.model.synchronised_batch_norm import average_batch_norm
 from diptych.train.averaging import WeightAverage
 from diptych.train.guard import SpikeGuard
-from diptych.train.inputs import same_inputs
+from diptych.train.inputs import merge_inputs
 from diptych.train.optimizer import Optimizer
 from diptych.train.state_check import check_fits, check_moments
 
-_MOMENTS = {"adamw": ("exp_avg", "exp_avg_sq"), "muon": ("momentum",)}  # that an optimizer keeps of each parameter
+_MOMENTS = {"adamw": ("exp_avg", "exp_avg_sq"), "muon": ("momentum",)}  # per parameter, of each optimizer
 
 
 @dataclasses.dataclass
 class Training:
-    """Weights, moments, place in the data, and counters.
+    """Weights, moments, position in the data, and counters.
 
     Attributes:
-        average: the moving average of the weights, where the run keeps one.
-        inputs: of `input_marks`.
-        step: updates made, skipped ones included.
+        average: the moving average of the weights, if the run keeps one.
+        inputs: from `input_fingerprints`.
+        step: updates so far, including skipped ones.
         seconds: of training, over all calls of fit.
     """
 
@@ -40,7 +40,7 @@ class Training:
     seconds: float = 0.0
 
     def state_dict(self) -> dict[str, Any]:
-        """The state as nested dicts, what is cut up over ranks as DTensors; all ranks call it together."""
+        """The state as nested dicts, with sharded tensors as DTensors; all ranks call it together."""
         average_batch_norm(self.network)
         return {
             "model": self.network.state_dict(),
@@ -54,14 +54,14 @@ class Training:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """The inverse of state_dict, of a run on any number of ranks.
+        """The inverse of state_dict; the state may be from a run on any number of ranks.
 
         Raises:
-            ValueError: it does not fit this run: a name, shape, type or number is none that it can have.
-            ConfigError: the run began with other pairs, another tokenizer or other weights.
+            ValueError: it does not fit this run: a name, shape, type or value is not possible.
+            ConfigError: the run started with other pairs, another tokenizer or other weights.
         """
         check_fits(state, self.state_dict(), len(self.loader.source.shards))
-        self.inputs = same_inputs(state.get("inputs", {}), self.inputs)
+        self.inputs = merge_inputs(state.get("inputs", {}), self.inputs)
         self.network.load_state_dict(_placed(state["model"], self.network.state_dict()))
         self.optimizer.load_state_dict(self._placed_moments(state["optimizer"]))
         if self.average is not None:
@@ -72,7 +72,7 @@ class Training:
         self.step, self.seconds = state["step"], state["seconds"]
 
     def _placed_moments(self, saved: Mapping[str, Any]) -> dict[str, Any]:
-        """The optimizer's state with each moment cut up as its parameter is."""
+        """The optimizer's state with each moment sharded like its parameter."""
         placed = {}
         for name, part in self.optimizer.parts.items():
             parameters = [parameter for group in part.param_groups for parameter in group["params"]]
@@ -81,7 +81,7 @@ class Training:
             moments = {}
             for index, values in saved[name]["state"].items():
                 if index not in like:
-                    raise ValueError(f"optimizer.{name}.state is of a parameter {index!r:.40} that there is not")
+                    raise ValueError(f"optimizer.{name}.state belongs to a parameter {index!r:.40} that does not exist")
                 check_moments(values, like[index], _MOMENTS[name], f"optimizer.{name}.state.{index}")
                 moments[index] = {key: _place(value, like[index]) for key, value in values.items()}
             placed[name] = {**saved[name], "state": moments}
@@ -89,12 +89,12 @@ class Training:
 
 
 def is_sharded(network: nn.Module) -> bool:
-    """Whether its weights are cut up over ranks."""
+    """Whether its weights are sharded over ranks."""
     return any(distributed.is_sharded(parameter) for parameter in network.parameters())
 
 
 def whole_state(network: nn.Module) -> dict[str, torch.Tensor]:
-    """The weights put together, on the CPU, in every rank; all ranks call it."""
+    """The unsharded weights, on the CPU, in every rank; all ranks call it."""
     return {name: _whole(tensor).detach().cpu() for name, tensor in network.state_dict().items()}
 
 
@@ -103,7 +103,7 @@ def _whole(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _place(value: Any, like: torch.Tensor) -> Any:
-    """A whole tensor cut up as `like` is, where they are of one shape; anything else as it is."""
+    """A whole tensor sharded like `like`, if both have the same shape; anything else unchanged."""
     if distributed.is_sharded(like) and isinstance(value, torch.Tensor) and value.shape == like.shape:
         from torch.distributed.tensor import distribute_tensor
 

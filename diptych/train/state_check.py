@@ -1,7 +1,7 @@
-"""Whether a checkpoint is what a run wrote, and of a shape that this run can go on from.
+"""Check that a checkpoint is what a run wrote, and that it fits this run.
 
-The digest tells of any change since it was written. Checkpoints of older versions have none: for them, and for states
-that were put together by hand, the shape is checked as well: names, sizes, types, and that every number can be one.
+The digest detects any change since it was written. Checkpoints of older versions have none. For these, and for states
+built by hand, the content is checked as well: names, sizes, types, and that every number is possible.
 """
 
 import hashlib
@@ -12,12 +12,12 @@ from typing import Any
 import torch
 
 DIGEST = "digest"
-_OPTIONAL = {"content", "inputs", "num_updates"}  # what older versions did not write
-_UNBOUNDED = {("", "config"), ("", "inputs"), ("loader", "must_match")}  # compared with the run's own elsewhere
+_OPTIONAL = {"content", "inputs", "num_updates"}  # entries that older versions did not write
+_UNBOUNDED = {("", "config"), ("", "inputs"), ("loader", "must_match")}  # compared with the run's own values elsewhere
 
 
 def state_digest(tree: Any) -> str:
-    """BLAKE2 over nested dicts, lists and tuples of tensors and plain values: of types, names and every byte."""
+    """BLAKE2 over nested dicts, lists and tuples of tensors and plain values: over types, names and every byte."""
     digest = hashlib.blake2b(digest_size=32)
     _add(tree, digest)
     return digest.hexdigest()
@@ -43,16 +43,16 @@ def _add(tree: Any, digest: Any) -> None:
 
 
 def check_saved(state: Any, step: int) -> None:
-    """Refuse what no run can have written, before anything is built from it.
+    """Refuse a state that no run can have written, before anything is built from it.
 
     Args:
-        state: as it was read.
-        step: that the checkpoint's name states.
+        state: as read from the file.
+        step: in the checkpoint's name.
     Raises:
         ValueError: names the entry, and what is wrong with it.
     """
     if not isinstance(state, dict):
-        raise ValueError(f"it holds no state but {type(state).__name__}")
+        raise ValueError(f"it holds a {type(state).__name__} instead of a state")
     if isinstance(state.get("step"), bool) or not isinstance(state.get("step"), int) or state["step"] != step:
         raise ValueError(f"step is {state.get('step')!r:.40}, its name says {step}")
     _check_numbers(state, "")
@@ -62,32 +62,32 @@ def check_fits(state: Mapping[str, Any], template: Mapping[str, Any], num_shards
     """Refuse a state that does not fit the run's own.
 
     Args:
-        state: as it was read.
+        state: as read from the file.
         template: the run's own state, of the same configuration.
         num_shards: of the run's data.
     Raises:
         ValueError: names the entry, and what is wrong with it.
     """
     own = {name: value for name, value in template.items() if name not in ("optimizer", "loader")}
-    beside = {"optimizer", "loader", "step", "config"}
-    if unknown := state.keys() - template.keys() - beside:
-        raise ValueError(f"unknown entries: {', '.join(sorted(map(str, unknown)))[:100]}; is it of a newer version?")
+    known = {"optimizer", "loader", "step", "config"}
+    if unknown := state.keys() - template.keys() - known:
+        raise ValueError(f"unknown entries: {', '.join(sorted(map(str, unknown)))[:100]}; is it from a newer version?")
     if missing := template.keys() - state.keys() - _OPTIONAL:
         raise ValueError(f"{', '.join(sorted(missing))} is missing")
     if not isinstance(state.get("config"), dict) or not isinstance(state.get("inputs", {}), dict):
-        raise ValueError("config or inputs is no dict")
+        raise ValueError("config or inputs is not a dict")
     for name, value in own.items():
         if name in state and name != "inputs":
             _check_like(state[name], value, name)
-    for name, mark in state.get("inputs", {}).items():
-        if not isinstance(name, str) or not isinstance(mark, str | None):
-            raise ValueError(f"inputs.{name!r:.40} is {mark!r:.40}")
+    for name, fingerprint in state.get("inputs", {}).items():
+        if not isinstance(name, str) or not isinstance(fingerprint, str | None):
+            raise ValueError(f"inputs.{name!r:.40} is {fingerprint!r:.40}")
     _check_optimizer(state["optimizer"], template["optimizer"], state["step"])
     _check_loader(state["loader"], template["loader"], num_shards)
 
 
 def _check_numbers(value: Any, where: str) -> None:
-    """Every float is finite and every whole number, except in configurations, is 0 or more."""
+    """Check that every float is finite and every integer, except in configurations, is 0 or more."""
     if isinstance(value, dict):
         for key, item in value.items():
             if not isinstance(key, str | int):
@@ -102,7 +102,7 @@ def _check_numbers(value: Any, where: str) -> None:
             raise ValueError(f"{where} holds NaN or infinity")
         squares = where.endswith(("exp_avg_sq", "running_var", "num_batches_tracked", ".step"))
         if squares and value.numel() and value.min() < 0:
-            raise ValueError(f"{where} holds numbers below 0, which it cannot")
+            raise ValueError(f"{where} holds numbers below 0, which is impossible")
     elif isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{where} is {value}")
     elif where == "seconds" and isinstance(value, float) and value < 0:
@@ -114,7 +114,7 @@ def _check_numbers(value: Any, where: str) -> None:
 
 
 def _check_like(value: Any, like: Any, where: str, *, sizes: bool = True) -> None:
-    """The same type as the run's own; of dicts the same names, of tensors the same type and, with `sizes`, shape."""
+    """Check for the run's own types, names of dicts, dtypes of tensors and, with `sizes`, shapes."""
     if isinstance(like, torch.Tensor):
         if not isinstance(value, torch.Tensor) or value.dtype != like.dtype or value.ndim != like.ndim:
             raise ValueError(f"{where} is {_kind(value)}, it must be {_kind(like)}")
@@ -132,7 +132,7 @@ def _check_like(value: Any, like: Any, where: str, *, sizes: bool = True) -> Non
             if name in value:
                 _check_like(value[name], item, f"{where}.{name}", sizes=sizes)
     elif isinstance(like, list) and not all(isinstance(item, int | float) for item in value):
-        raise ValueError(f"{where} holds something else than numbers")
+        raise ValueError(f"{where} holds other things than numbers")
 
 
 def _check_optimizer(state: Any, template: Mapping[str, Any], step: int) -> None:
@@ -157,7 +157,7 @@ def _check_optimizer(state: Any, template: Mapping[str, Any], step: int) -> None
 
 
 def check_moments(moments: Any, parameter: torch.Tensor, names: tuple[str, ...], where: str) -> None:
-    """Refuse what an optimizer cannot have kept of a parameter.
+    """Refuse an optimizer state that a parameter cannot have.
 
     Raises:
         ValueError: names the entry, and what is wrong with it.
@@ -168,7 +168,7 @@ def check_moments(moments: Any, parameter: torch.Tensor, names: tuple[str, ...],
         shape = () if name == "step" else tuple(parameter.shape)
         types = {torch.float32} if name == "step" else {torch.float32, torch.bfloat16, parameter.dtype}
         if not isinstance(value, torch.Tensor) or tuple(value.shape) != shape or value.dtype not in types:
-            raise ValueError(f"{where}.{name} is {_kind(value)}, it must be of float32 or bf16, of the shape {shape}")
+            raise ValueError(f"{where}.{name} is {_kind(value)}, it must be float32 or bf16 with the shape {shape}")
 
 
 def _check_loader(state: Any, template: Mapping[str, Any], num_shards: int) -> None:
@@ -178,10 +178,10 @@ def _check_loader(state: Any, template: Mapping[str, Any], num_shards: int) -> N
     if not isinstance(state["must_match"].get("source"), str):
         raise ValueError("loader.must_match names no source")
     if state["must_match"].get("lanes") == template["must_match"]["lanes"] and state["lanes"].keys() != lanes.keys():
-        raise ValueError("loader.lanes are other ones than this run's")
-    one = next(iter(lanes.values()))
+        raise ValueError("loader.lanes differ from this run's")
+    own = next(iter(lanes.values()))
     for name, lane in state["lanes"].items():
-        _check_lane(lane, one, f"loader.lanes.{name}", num_shards)
+        _check_lane(lane, own, f"loader.lanes.{name}", num_shards)
 
 
 def _check_lane(lane: Any, like: Mapping[str, Any], where: str, num_shards: int) -> None:
@@ -191,7 +191,7 @@ def _check_lane(lane: Any, like: Mapping[str, Any], where: str, num_shards: int)
         raise ValueError(f"{where}.position.buffer has the shape {tuple(buffer.shape)}")
     highest = int(buffer[:, 0].max()) if len(buffer) else 0
     if position["shard"] > num_shards or (len(buffer) and (int(buffer.min()) < 0 or highest >= num_shards)):
-        raise ValueError(f"{where}.position points behind the last of {num_shards} shards")
+        raise ValueError(f"{where}.position is beyond the last of {num_shards} shards")
     tally, own = lane["tally"], like["tally"]
     if not isinstance(tally, dict) or tally.keys() != own.keys():
         raise ValueError(f"{where}.tally has other entries than {', '.join(own)}")

@@ -1,10 +1,10 @@
-"""The gradient of one global batch, whatever of it fits into memory at once.
+"""The gradient of one global batch, whether or not it fits into memory at once.
 
-A batch that fits is encoded, and the loss runs backwards through both towers. A larger one takes two passes (gradient
-caching, Gao et al. 2021, arXiv 2101.06983): all embeddings without a graph, micro-batch by micro-batch; the loss once,
-over the whole global batch, back to the embeddings; then each micro-batch again, with its graph, and back from its
-embeddings' gradients to the weights. The gradient is that of the whole batch. Nothing in the towers is random except
-the choice of patches, which is drawn once a step and handed to both passes.
+If the batch fits, both towers encode it and the loss is backpropagated through them. A larger batch takes two passes
+(gradient caching, Gao et al. 2021, arXiv 2101.06983). First, all embeddings are computed without a graph, micro-batch
+by micro-batch, and the loss over the whole global batch gives their gradients. Then each micro-batch is encoded again
+with its graph, and its embeddings' gradients are backpropagated to the weights. The result is the gradient of the whole
+batch. The towers use no random numbers except the choice of patches, which is drawn once per step for both passes.
 """
 
 import contextlib
@@ -27,10 +27,10 @@ from diptych.train.parallel import Towers
 
 
 class ContrastiveStep:
-    """From a batch to the gradients of all weights, for a dual encoder under an objective that compares embeddings.
+    """Computes the gradients of a batch, for a dual encoder and an objective that compares embeddings.
 
     Args:
-        towers: the network as it is called here.
+        towers: both towers of the network.
         config: objective, micro-batches, patch dropout, preprocessing.
     """
 
@@ -38,17 +38,17 @@ class ContrastiveStep:
         self._towers, self._config, self._clip = towers, config, towers.clip
         self._device = towers.clip.logit_scale.device
         loss = OBJECTIVES[config.objective].loss
-        assert loss is not None  # build_step has seen to it
+        assert loss is not None  # build_step has checked it
         self._pair_loss = loss
         kinds = nn.modules.batchnorm._BatchNorm
-        self._batch_norms = [one for one in self._clip.modules() if isinstance(one, kinds) and one.training]
+        self._batch_norms = [norm for norm in self._clip.modules() if isinstance(norm, kinds) and norm.training]
 
     def __call__(self, batch: Batch, step: int) -> torch.Tensor:
         """Add the gradient of the global batch's loss to the parameters' gradients.
 
         Args:
             batch: this rank's share of the global batch.
-            step: number of the update, from 0; the patches left out are drawn from it.
+            step: number of the update, from 0; it seeds patch dropout.
         Returns:
             () the loss of the global batch, the same in every rank, detached.
         """
@@ -56,7 +56,7 @@ class ContrastiveStep:
         num_pieces = _num_pieces(len(batch), self._config.micro_batch_size)
         kept = self._draw_patches(len(batch), step)
         pieces = torch.arange(len(batch)).tensor_split(num_pieces)
-        # Captions of like length together: each micro-batch of texts is only as long as its longest.
+        # Group captions of similar length: each micro-batch of texts is only as long as its longest.
         text_pieces = batch.lengths.sort(stable=True).indices.tensor_split(num_pieces)
         if num_pieces == 1:
             loss = self._loss(self._images(batch, pieces[0], kept), self._texts(batch, text_pieces[0]), text_pieces[0])
@@ -70,18 +70,18 @@ class ContrastiveStep:
         self, batch: Batch, pieces: list[tuple[torch.Tensor, torch.Tensor]], kept: torch.Tensor | None
     ) -> torch.Tensor:
         with torch.no_grad():
-            found = []
+            embeddings = []
             for rows, text_rows in self._counting_once(pieces):
-                found.append((self._images(batch, rows, kept), self._texts(batch, text_rows)))
-        images, texts = (torch.cat(parts).requires_grad_() for parts in zip(*found, strict=True))
+                embeddings.append((self._images(batch, rows, kept), self._texts(batch, text_rows)))
+        images, texts = (torch.cat(parts).requires_grad_() for parts in zip(*embeddings, strict=True))
         loss = self._loss(images, texts, torch.cat([text_rows for _, text_rows in pieces]))
         loss.backward()
         assert images.grad is not None and texts.grad is not None
         image_gradients = images.grad.split([len(rows) for rows, _ in pieces])
         text_gradients = texts.grad.split([len(rows) for _, rows in pieces])
-        with untracked_statistics(self._clip):  # they have counted in the first pass
+        with untracked_statistics(self._clip):  # the first pass has updated them
             for number, (rows, text_rows) in enumerate(pieces):
-                with self._towers.apart() if number < len(pieces) - 1 else contextlib.nullcontext():
+                with self._towers.accumulating() if number < len(pieces) - 1 else contextlib.nullcontext():
                     _backward(self._images(batch, rows, kept), image_gradients[number])
                     _backward(self._texts(batch, text_rows), text_gradients[number])
         return loss
@@ -102,42 +102,42 @@ class ContrastiveStep:
         return self._towers.texts(tokens.to(self._device, non_blocking=True), lengths)
 
     def _draw_patches(self, n: int, step: int) -> torch.Tensor | None:
-        """Which patches of each picture are computed, int64 (n, K); None for all of them."""
+        """The patches of each image that are computed, int64 (n, K); None for all."""
         dropout, vision = self._config.patch_dropout, self._config.model.vision
         masked_steps = round(self._config.num_steps * (1 - dropout.unmasked_share))
         if dropout.share == 0 or step >= masked_steps:
             return None
-        # Drawn for the whole global batch, of which this rank takes its rows: the same with any number of ranks.
+        # Drawn for the whole global batch, so that the number of ranks does not matter; this rank takes its rows.
         counts = distributed.gather_counts(n)
         before = sum(counts[: distributed.rank()])
-        # torch's generator takes 32 bits of a seed alone: both numbers are hashed into them.
+        # torch's generator uses only 32 bits of a seed: both numbers are hashed into them.
         seed = int(np.random.SeedSequence([self._config.seed, step]).generate_state(1)[0])
         generator = torch.Generator().manual_seed(seed)
         return draw_kept_patches(sum(counts), vision.grid**2, dropout.share, generator)[before : before + n]
 
     def _counting_once(self, pieces: list[Any]) -> Iterator[Any]:
-        """The pieces, with a momentum of BatchNorm under which all of them together advance its statistics one step.
+        """Yield the pieces, with a BatchNorm momentum such that all pieces together advance its statistics by one step.
 
-        After K micro-batches r becomes (1 - m) r + m · (their mean weighted by size), as one batch would make it.
+        After K micro-batches r becomes (1 - m) r + m · (their mean weighted by size), as one whole batch would give.
         """
         total, seen = sum(len(rows) for rows, _ in pieces), 0
-        usual = [one.momentum for one in self._batch_norms]
+        usual = [norm.momentum for norm in self._batch_norms]
         try:
             for rows, text_rows in pieces:
                 seen += len(rows)
-                for one, momentum in zip(self._batch_norms, usual, strict=True):
+                for norm, momentum in zip(self._batch_norms, usual, strict=True):
                     share = 0.1 if momentum is None else momentum
-                    one.momentum = share * len(rows) / (total - share * (total - seen))
+                    norm.momentum = share * len(rows) / (total - share * (total - seen))
                 yield rows, text_rows
         finally:
-            for one, momentum in zip(self._batch_norms, usual, strict=True):
-                one.momentum = momentum
-                if one.num_batches_tracked is not None:
-                    one.num_batches_tracked.sub_(len(pieces) - 1)
+            for norm, momentum in zip(self._batch_norms, usual, strict=True):
+                norm.momentum = momentum
+                if norm.num_batches_tracked is not None:
+                    norm.num_batches_tracked.sub_(len(pieces) - 1)
 
 
 class PredictiveStep:
-    """From a batch to the gradients, for a model whose loss is a sum over pairs (the baselines of figure 2).
+    """Computes the gradients of a batch, for a model whose loss is a sum over pairs (the baselines of figure 2).
 
     Args:
         model: has `losses(images, tokens, lengths) -> (n,)`, nats per pair.
@@ -173,9 +173,9 @@ class PredictiveStep:
 
 
 def _num_pieces(n: int, micro_batch_size: int | None) -> int:
-    """Micro-batches of a step; the same in all ranks, because towers that are cut up are gathered by all at once.
+    """Number of micro-batches of a step; the same in all ranks, because all ranks gather sharded towers together.
 
-    None of them is empty in any rank: where one has very few pairs, the others' micro-batches grow.
+    No micro-batch is empty in any rank: if one rank has very few pairs, the others' micro-batches grow.
     """
     if micro_batch_size is None:
         return 1
@@ -184,11 +184,11 @@ def _num_pieces(n: int, micro_batch_size: int | None) -> int:
 
 
 def _rows(tensor: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-    """Neighbouring rows, without a copy; pinned memory stays pinned."""
+    """Consecutive rows, without a copy; pinned memory stays pinned."""
     return tensor[int(rows[0]) : int(rows[-1]) + 1] if len(rows) else tensor[:0]
 
 
 def _backward(embeddings: torch.Tensor, gradient: torch.Tensor) -> None:
-    """From embeddings to weights; a tower that is locked has none to reach."""
+    """Backpropagate from embeddings to weights; a locked tower has none."""
     if embeddings.requires_grad:
         embeddings.backward(gradient)

@@ -102,7 +102,7 @@ def a_pointer_of_git_lfs(folder: Path) -> str:
 CASES = {
     texts_in_a_folder_of_their_own: r"1 \.txt files belong to no image \(e\.g\. texts/0\.txt\).*\(images/0\.txt\)",
     texts_called_like_the_image_and_its_suffix: r"belong to no image \(e\.g\. 0\.png\.txt\).*\(0\.txt\)",
-    flickr8k_as_kaggle_has_it: r"captions\.txt looks like a table \(image,caption\): call it \.csv",
+    flickr8k_as_kaggle_has_it: r"captions\.txt looks like a table \(image,caption\): rename it to \.csv",
     other_keys_in_json: r"no caption \(found \.png, \.json; its \.json has alt, license, not caption or text\)",
     captions_by_language: r"1 x no caption: it is an object with en, de, not text(?s:.*)it is a list with a number",
     a_pointer_of_git_lfs: r"it is a Git LFS pointer of N bytes, not the shard.* of 123,456 bytes: run git lfs pull",
@@ -115,7 +115,7 @@ CASES = {
     not_utf8: r"1 x its caption is not UTF-8 \(byte N\)",
     labels_alone: r"2 x it has a label and no caption",
     a_table_of_another_name: r"no caption \(found \.png\)(?s:.*)captions\.csv has .*--caption-column 'sentence'",
-    a_table_further_down: r"2 x no caption(?s:.*)name a table that lies there:\n  .*train/metadata\.jsonl",
+    a_table_further_down: r"2 x no caption(?s:.*)name one of these tables:\n  .*train/metadata\.jsonl",
 }
 
 

@@ -191,7 +191,7 @@ def test_what_only_looks_like_a_source_is_refused_in_words(tmp_path):
 
         def read(self, index): ...
 
-    with pytest.raises(ConfigError, match=r"inherits from diptych\.data\.source\.Source, not a Looks"):
+    with pytest.raises(ConfigError, match=r"a subclass of diptych\.data\.source\.Source, not a Looks"):
         fit(tiny_config(tmp_path / "run"), pairs=Looks())
     with pytest.raises(InputError, match=r"set: its source is a Looks; inherit from diptych\.data\.source\.Source"):
         Benchmark("set", "test", ("a", "b"), ("{c}",), Looks(), "x")

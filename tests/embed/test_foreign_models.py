@@ -105,8 +105,8 @@ def test_a_preprocessing_that_cannot_be_followed_is_refused(huggingface, change)
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"text_config": {"is_causal": False}}, "without causal mask"),
-        ({"quantization_config": {"quant_method": "bitsandbytes", "load_in_8bit": True}}, "quantised"),
+        ({"text_config": {"is_causal": False}}, "without a causal mask"),
+        ({"quantization_config": {"quant_method": "bitsandbytes", "load_in_8bit": True}}, "quantized"),
     ],
 )
 def test_a_configuration_that_cannot_be_followed_is_refused(huggingface, change, says):
@@ -242,7 +242,7 @@ def test_a_bare_weight_file(vit, pictures, tmp_path, caplog, suffix):
     vit.tokenizer.save(tmp_path / "tokenizer.json")
     with caplog.at_level(logging.WARNING, "diptych"):
         loaded = load(path)
-    assert "taking quick_gelu" in caplog.text and "taking CLIP's" in caplog.text
+    assert "quick_gelu as the activation" in caplog.text and "taking CLIP's" in caplog.text
     assert loaded.name == "weights"
     assert torch.equal(loaded.encode_images(pictures), vit.encode_images(pictures))
     assert torch.equal(loaded.encode_texts(TEXTS), vit.encode_texts(TEXTS))

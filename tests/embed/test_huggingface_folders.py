@@ -68,7 +68,7 @@ def test_an_index_that_leads_out_of_the_folder_is_not_trusted(folder, whole, kin
         )
     else:
         write(folder / INDEX, files)
-    with pytest.raises(WeightsError, match=r"index\.json names .*which is no file beside it; it is not trusted"):
+    with pytest.raises(WeightsError, match=r"index\.json names .*which is not a file next to it; refusing to read it"):
         load(f"hf:{folder}", "cpu")
 
 

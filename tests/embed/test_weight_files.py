@@ -76,7 +76,7 @@ def test_quantised_weights_are_no_weights(weights, tmp_path, kind):
     """Taken as they are, integers of -127 to 127 gave confident labels."""
     name = "visual.transformer.resblocks.0.mlp.c_fc.weight"
     torch.save({**weights, name: (100 * weights[name]).to(kind)}, tmp_path / "weights.pt")
-    with pytest.raises(WeightsError, match=rf"1 of {len(weights)} tensors .*c_fc.*quantised.*fp32, fp16 or bf16"):
+    with pytest.raises(WeightsError, match=rf"1 of {len(weights)} tensors .*c_fc.*quantized.*fp32, fp16 or bf16"):
         load(tmp_path / "weights.pt")
 
 
@@ -180,7 +180,7 @@ def sharded(request, weights, tmp_path):
 def test_all_shards_are_read(sharded, weights, caplog):
     assert same(read_tensors(sharded), weights)
     shard = next(path for path in sharded.parent.iterdir() if "-00002-of-" in path.name)
-    assert same(read_tensors(shard), weights) and "is one shard of several" in caplog.text
+    assert same(read_tensors(shard), weights) and "is one of several shards" in caplog.text
     assert load(sharded).clip.config == VIT
 
 
@@ -190,7 +190,7 @@ def test_a_missing_shard_is_named(sharded):
     with pytest.raises(WeightsError, match=rf"1 of them are missing: {shard.name}"):
         read_tensors(sharded)
     sharded.unlink()
-    with pytest.raises(WeightsError, match="lists them, is not beside it"):
+    with pytest.raises(WeightsError, match=r"their index .* is not next to it"):
         read_tensors(next(path for path in sharded.parent.iterdir() if "-of-" in path.name))
 
 
@@ -201,7 +201,7 @@ def test_an_index_stays_in_its_folder(sharded, file):
     values = json.loads(sharded.read_text())
     values["weight_map"][next(iter(values["weight_map"]))] = file
     sharded.write_text(json.dumps(values))
-    with pytest.raises(WeightsError, match=r"it is not trusted|names another index"):
+    with pytest.raises(WeightsError, match=r"refusing to read it|names another index"):
         read_tensors(sharded)
 
 

@@ -74,9 +74,9 @@ def test_a_bias_of_the_logits_needs_logits():
 def test_other_layouts_refuse_them(config):
     tensors = build_model(config).state_dict()
     for convert in (lambda: to_huggingface(tensors, config), lambda: huggingface_config(config)):
-        with pytest.raises(ConfigError, match="only Diptych's own layout"):
+        with pytest.raises(ConfigError, match="only Diptych's layout"):
             convert()
-    with pytest.raises(ConfigError, match="only Diptych's own layout"):
+    with pytest.raises(ConfigError, match="only Diptych's layout"):
         to_custom_text(tensors)
     with pytest.raises(ConfigError, match="build_model"):
         CLIP(config)

@@ -44,7 +44,7 @@ def test_shapes_give_open_clip_s_own_configuration_or_a_refusal(name):
     pooled_elsewhere = {"pool_type", "no_causal_mask"} & set(text)
     unlike = {"pool_type", "no_ln_pre", "attentional_pool", "ls_init_value"} & set(vision)
     if unlike or "multimodal_cfg" in config:
-        with pytest.raises(WeightsError, match=r"Diptych's own .* open_clip:"):
+        with pytest.raises(WeightsError, match=r"Diptych's .* open_clip:"):
             infer(tensors)
         return
     inferred = infer(tensors)
@@ -56,7 +56,8 @@ def test_shapes_give_open_clip_s_own_configuration_or_a_refusal(name):
     assert ours.text.heads == text["heads"]
     assert ours.vision.image_size == vision["image_size"] and ours.embed_dim == config["embed_dim"]
     # Both activations have the same shapes: the notice names the one that is taken, and the option.
-    assert f"taking {ours.activation}" in inferred.notice and "--activation" in inferred.notice
+    assert f"{ours.activation} is assumed" in inferred.notice or f"{ours.activation} as the activation" in inferred.notice
+    assert "--activation" in inferred.notice
     own = "quick_gelu" if config.get("quick_gelu") else "gelu"
     assert infer(tensors, own).config.activation == own
     if pooled_elsewhere:
@@ -143,7 +144,7 @@ def test_stated_heads_and_activation_give_open_clip_s_numbers(theirs, file, head
     assert cosines(model.encode_texts(TEXTS), texts) > 1 - 1e-6
     with caplog.at_level(logging.WARNING, "diptych"):
         assumed = load(file)
-    assert "assumed are 2 heads in the image tower and 1 in the text tower" in caplog.text
+    assert "assumed: 2 heads in the image tower and 1 in the text tower" in caplog.text
     assert "--heads IMAGE,TEXT" in caplog.text and "class token" in caplog.text and "causal mask" in caplog.text
     assert cosines(assumed.encode_texts(TEXTS), texts) < 1 - 1e-4
 
@@ -174,7 +175,7 @@ def test_what_a_command_states_is_refused_of_a_folder(file, command, tmp_path, t
         for stated in (("--heads", "2,3"), ("--activation", "gelu")):
             command(*words, "--model", model, *stated).is_error("is a folder", "leave them out")
     command(*words, "--model", f"hf:{tmp_path / 'own'}", "--heads", "2,3").is_error("belong to a weight file")
-    command("paper", "table1", "--heads", "2,3").is_error("no model is named")
+    command("paper", "table1", "--heads", "2,3").is_error("no model is given")
 
 
 def test_a_run_begins_with_a_file_whose_heads_are_stated(theirs, file, command, tmp_path):

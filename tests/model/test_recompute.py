@@ -123,7 +123,10 @@ def test_impossible_shares(share):
 
 def test_patches_that_cannot_be_left_out():
     kept = torch.zeros(2, 1, dtype=torch.int64)
-    for name, error, text in (("resnet", ConfigError, "Vision Transformer only"), ("vit", ShapeError, r"for 3 pictur")):
+    for name, error, text in (
+        ("resnet", ConfigError, "only a Vision Transformer"),
+        ("vit", ShapeError, "for 3 images"),
+    ):
         model = random_clip(CONFIGS[name])
         with pytest.raises(error, match=text):
             model.encode_image(random_pairs(model, n=3)[0], kept)

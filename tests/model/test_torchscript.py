@@ -168,4 +168,4 @@ def test_a_pickle_that_asks_for_gigabytes_is_one_error(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", program, tmp_path / "a.pt"], capture_output=True, text=True, check=True
     )
-    assert "a.pt cannot be read as weights: its data.pkl asks for more memory than there is" in done.stdout
+    assert "a.pt cannot be read as weights: its data.pkl asks for more memory than is available" in done.stdout

@@ -16,7 +16,7 @@ DAY = 86_400.0
     [
         (500, {}, None, "too few"),
         (9_999, {}, None, "too few"),
-        (10_000, {"compact-rn": 600.0}, "compact-rn", "processor"),
+        (10_000, {"compact-rn": 600.0}, "compact-rn", "small enough for a CPU"),
         (60_000, {"compact-rn": 15 * DAY}, None, "compact-rn would take 15 days here"),
         (60_000, {"compact-rn": None}, None, "could not be measured"),
         (15_000_000, {"RN50": 13 * DAY, "compact-rn": DAY}, "RN50", "published"),

@@ -96,7 +96,7 @@ def test_a_dimension_from_text(config):
     ("text", "said"),
     [
         ("optimizer.rate=1..2", "optimizer.learning_rate"),
-        ("schedule.warmup_steps=fast..slow", "no range"),
+        ("schedule.warmup_steps=fast..slow", "not a range"),
         ("optimizer.lr=2..1", "lower bound"),
         ("optimizer.lr=log:0..1", "above 0"),
         ("optimizer.lr=", "no choice"),

@@ -69,7 +69,7 @@ def test_only_what_is_set_changes(config):
         ("optimizer.learning_rate=fast", "'fast'; it takes a number"),
         ("optimizer.learning_rate=nan", "a number"),
         ("optimizer.learning_rate=none", "a number"),
-        ("optimizer.betas=0.9", "2 values with commas between them, each a number"),
+        ("optimizer.betas=0.9", "2 values separated by commas, each a number"),
         ("activation_checkpointing=1", "true or false"),
         ("micro_batch_size=big", "a whole number or none"),
         ("optimizer.learning_rate=-1", "above 0"),

@@ -58,7 +58,7 @@ def test_too_many_skipped_in_a_row_stop_the_run():
 
 def test_mode_stop_names_loss_step_and_mean():
     guard = SpikeGuard(GuardConfig(spike="stop", window_steps=2))
-    said = r"the loss leapt to 9 at step 3, from a mean of 1\.05 with a standard deviation of 0\.071.*guard\.spike"
+    said = r"the loss jumped to 9 at step 3, from a mean of 1\.05 with a standard deviation of 0\.071.*guard\.spike"
     with pytest.raises(LossSpikeError, match=said):
         verdicts(guard, [1.0, 1.1, 9.0])
     assert issubclass(LossSpikeError, TrainingError)
@@ -114,7 +114,7 @@ def test_the_window_is_the_last_good_losses():
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"spike": "ignore"}, "guard.spike is 'ignore'; a guard knows off, skip and stop"),
+        ({"spike": "ignore"}, "guard.spike is 'ignore'; choose off, skip or stop"),
         ({"factor": 0.0}, "guard.factor is 0.0"),
         ({"factor": math.inf}, "guard.factor is inf"),
         ({"factor": math.nan}, "guard.factor is nan"),

@@ -71,7 +71,7 @@ def test_a_slow_machine_trains_on_the_least(tmp_path, caplog):
     caplog.set_level("WARNING", "diptych")
     run = fit(dataclasses.replace(tiny_config(tmp_path / "run", minutes=1e-6, least_pairs=90), num_pairs=160))
     assert run.finished and run.step == 5 and run.config.num_pairs == 80  # whole batches of 16
-    assert "80 pairs, the least of this run, take" in caplog.text
+    assert "80 pairs, the minimum of this run, take" in caplog.text
     most = fit(tiny_config(tmp_path / "most", 3, minutes=1e-6, least_pairs=90))
     assert most.config.num_pairs == 48
 

@@ -261,7 +261,7 @@ def test_frozen_weights_stay_and_have_no_statistics():
         ({"layer_decay": 1.1}, "layer_decay is 1.1"),
         ({"layer_decay": math.nan}, "layer_decay is nan"),
         ({"moments": "fp16"}, "moments is 'fp16'"),
-        ({"stochastic_rounding": True, "muon_learning_rate": 0.1}, "stochastic_rounding is AdamW's"),
+        ({"stochastic_rounding": True, "muon_learning_rate": 0.1}, "stochastic_rounding works only with AdamW"),
     ],
 )
 def test_settings_that_cannot_be(changes, words):

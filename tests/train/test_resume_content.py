@@ -110,7 +110,7 @@ def test_tokenizer_and_first_weights_are_compared_by_what_they_hold(tmp_path):
     weights = moved / "model.safetensors"
     content = weights.read_bytes()
     replace_keeping_time(weights, content[:-1] + bytes([content[-1] ^ 1]))
-    with pytest.raises(ConfigError, match=r"init\.weights is not what the run began with"):
+    with pytest.raises(ConfigError, match=r"init\.weights is not what the run started with"):
         fit(elsewhere, resume=True)
     shutil.rmtree(moved)  # what the run needs of them is in its own folder
     assert fit(elsewhere, resume=True).step == 2
@@ -120,7 +120,7 @@ def test_tokenizer_and_first_weights_are_compared_by_what_they_hold(tmp_path):
     other["model"]["merges"] = [merges[1], merges[0], *merges[2:]]
     (moved / "tokenizer.json").write_text(json.dumps(other))
     only_tokenizer = dataclasses.replace(elsewhere, init=config.init)
-    with pytest.raises(ConfigError, match=r"moved/tokenizer\.json is another tokenizer"):
+    with pytest.raises(ConfigError, match=r"moved/tokenizer\.json is not the tokenizer that the run started with"):
         fit(only_tokenizer, resume=True)
 
 
@@ -130,7 +130,7 @@ def test_resume_asks_for_a_run(tmp_path, monkeypatch):
     for name, says in (
         ("runs/tinny", r"cannot resume runs/tinny: there is no such folder; runs near it: \S*runs/tiny; name one .*"),
         ("runs", r"there is no run in it; runs near it: runs/tiny;"),
-        ("nowhere/at/all", r"there is no such folder; leave out --resume to begin a run there"),
+        ("nowhere/at/all", r"there is no such folder; leave out --resume to start a run there"),
     ):
         with pytest.raises(ConfigError, match=says):
             fit(tiny_config(name, 2), resume=True)

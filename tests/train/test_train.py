@@ -191,7 +191,7 @@ def test_no_decay_on_gains_biases_and_temperature(vision):
     ("changes", "words"),
     [
         ({"num_pairs": 3}, "less than one batch"),
-        ({"precision": "int3"}, "auto, bf16 and fp32"),
+        ({"precision": "int3"}, "auto, bf16 or fp32"),
         ({"log_steps": 0}, "at least 1"),
         ({"loader": LoaderConfig(global_batch_size=1000)}, "less than one batch of 1000"),
     ],
@@ -256,7 +256,7 @@ def test_a_dead_worker_costs_no_update(tmp_path):
     thread = threading.Thread(target=kill)
     thread.start()
     with pytest.raises(
-        WorkerError, match=r"SIGKILL.*; the (\d+) updates before it are saved: go on with --resume"
+        WorkerError, match=r"SIGKILL.*; the (\d+) earlier updates are saved: continue with --resume"
     ) as e:
         fit(config)
     thread.join()

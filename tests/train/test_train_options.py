@@ -65,7 +65,7 @@ def test_a_guard_that_skips_says_so_and_leaves_the_weights(tmp_path):
 def test_a_guard_that_stops_leaves_a_checkpoint_and_another_guard_may_go_on(tmp_path):
     guard = GuardConfig("stop", factor=0.01, window_steps=3)
     config = tiny_config(tmp_path / "run", 10, guard=guard, checkpoint=CheckpointConfig(every_steps=1000))
-    with pytest.raises(LossSpikeError, match="the loss leapt"):
+    with pytest.raises(LossSpikeError, match="the loss jumped"):
         fit(config)
     assert list((tmp_path / "run" / "checkpoints").glob("*.pt"))
     assert fit(dataclasses.replace(config, guard=GuardConfig("off")), resume=True).finished
