@@ -133,7 +133,7 @@ def _check_attempts(attempts: int, shard: Any, ending: str) -> None:
     if attempts >= _ATTEMPTS:
         raise WorkerError(
             f"the process that worked on {shard!r:.80} was ended {attempts} times, the last time by {ending}. If "
-            "memory ran out (SIGKILL), use fewer processes. Run the same command again to resume; finished shards are kept"
+            "memory ran out (SIGKILL), use fewer processes. Run it again to resume; finished shards are kept"
         )
 
 
