@@ -50,8 +50,8 @@ def _differences(first: Model, second: Model) -> Iterator[str]:
         ("", first.clip.config.to_dict(), second.clip.config.to_dict()),
         ("preprocessing.", first.preprocessing.to_dict(), second.preprocessing.to_dict()),
     )
-    for prefix, *trees in pairs:
-        left, right = (dict(_leaves(tree, prefix)) for tree in trees)
+    for prefix, first_tree, second_tree in pairs:
+        left, right = dict(_leaves(first_tree, prefix)), dict(_leaves(second_tree, prefix))
         for name in (*left, *(right.keys() - left.keys())):
             if left.get(name) != right.get(name):
                 yield f"{name} is {left.get(name)!r} and {right.get(name)!r}"
