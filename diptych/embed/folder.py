@@ -54,7 +54,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read the object in a small JSON file.
 
     Raises:
-        WeightsError: the file is missing, too large, or no JSON object.
+        WeightsError: the file is missing, too large, or not a JSON object.
     """
     if not path.is_file():
         raise WeightsError(absence(path))

@@ -39,22 +39,22 @@ def open_huggingface(name: str, device: torch.device) -> ForeignEncoder:
         WeightsError: there is no such model, it is another kind of model, it is incomplete or lacks its preprocessor,
             or it needs its own code.
     """
-    shown, name = f"hf:{name}", str(expanded(name)) if name.startswith("~") else name
-    _check_folder(shown, name)
+    full_name, name = f"hf:{name}", str(expanded(name)) if name.startswith("~") else name
+    _check_folder(full_name, name)
     transformers = import_library("transformers", "transformers")
     for library in ("transformers", "huggingface_hub"):
         logging.getLogger(library).propagate = False  # they print their own warnings
-    with no_remote_code(shown):
-        config = _part(shown, transformers.AutoConfig, name)
-        _check_config(shown, config)
+    with no_remote_code(full_name):
+        config = _from_pretrained(full_name, transformers.AutoConfig, name)
+        _check_config(full_name, config)
         _check_weights(Path(name), config)
-        network = _network(shown, transformers, name, config).to(device)
-        processor = _part(
-            f"{shown} cannot be loaded with its preprocessor", transformers.AutoImageProcessor, name, use_fast=False
+        network = _network(full_name, transformers, name, config).to(device)
+        processor = _from_pretrained(
+            f"{full_name} cannot be loaded with its preprocessor", transformers.AutoImageProcessor, name, use_fast=False
         )
         tokenizer, problem = _tokenizer(transformers, name)
     if problem:
-        logger.warning("%s: images can be encoded, texts cannot: %s", shown, problem)
+        logger.warning("%s: images can be encoded, texts cannot: %s", full_name, problem)
     vision: Any = network.vision_model
     embed: Any = network.get_image_features
     encode, tokenizing = _text_encoder(network, tokenizer, device)
@@ -70,51 +70,51 @@ def open_huggingface(name: str, device: torch.device) -> ForeignEncoder:
         tokenizing=tokenizing,
         no_texts=problem,
     )
-    _try(shown, encoder, texts=encode is not None)
+    _check_encoding(full_name, encoder, texts=encode is not None)
     return encoder
 
 
-def _try(shown: str, encoder: ForeignEncoder, *, texts: bool) -> None:
+def _check_encoding(full_name: str, encoder: ForeignEncoder, *, texts: bool) -> None:
     """Encode an image and a text: the library detects a wrong configuration only then."""
     try:
         encoder.encode_images([Image.new("RGB", (64, 48), (128, 128, 128))])
         if texts:
             encoder.encode_texts(["a photo"])
     except Exception as error:
-        raise WeightsError(f"{shown} cannot encode: {reason(error)}") from error
+        raise WeightsError(f"{full_name} cannot encode: {reason(error)}") from error
 
 
-def _check_folder(shown: str, name: str) -> None:
+def _check_folder(full_name: str, name: str) -> None:
     """Refuse a missing folder, and a folder that refers the library to another place."""
     folder = Path(name)
     if not folder.is_dir():
         if folder.is_absolute() or name.startswith(".") or name.count("/") > 1 or "\\" in name or folder.exists():
-            raise WeightsError(f"{shown}: there is no folder {name}")
+            raise WeightsError(f"{full_name}: there is no folder {name}")
         return
     if (folder / _ADAPTER).is_file():
         raise WeightsError(
-            f"{shown} holds an adapter ({_ADAPTER}) without its base model: merge the two and save the result"
+            f"{full_name} holds an adapter ({_ADAPTER}) without its base model: merge the two and save the result"
         )
     if not (folder / CONFIG).is_file():
         if is_there(folder / CONFIG):
             raise WeightsError(absence(folder / CONFIG))
-        raise WeightsError(f"{shown} lacks {CONFIG}; a weight file is given by its own path, without hf:")
+        raise WeightsError(f"{full_name} lacks {CONFIG}; a weight file is given by its own path, without hf:")
 
 
-def _check_config(shown: str, config: Any) -> None:
+def _check_config(full_name: str, config: Any) -> None:
     """Refuse configurations that make the library download code, and kinds of models that are not supported."""
-    for part in _parts(config):
+    for part in _configs(config):
         for key in ("_attn_implementation", "_experts_implementation"):
             if "/" in str(getattr(part, key, None) or ""):
-                raise RemoteCodeError(remote_code_sentence(shown, f"the kernel {getattr(part, key)!r}"))
+                raise RemoteCodeError(remote_code_sentence(full_name, f"the kernel {getattr(part, key)!r}"))
     kind = getattr(config, "model_type", None)
     if kind == _NAFLEX:
         raise WeightsError(
-            f"{shown} is a SigLIP 2 of variable resolution (NaFlex), which is not supported: use one of fixed "
+            f"{full_name} is a SigLIP 2 of variable resolution (NaFlex), which is not supported: use one of fixed "
             "resolution, such as google/siglip2-base-patch16-224"
         )
     if kind in _VIDEO:
-        raise WeightsError(f"{shown} is a {kind}, which encodes videos; CLIP and SigLIP models can be measured")
+        raise WeightsError(f"{full_name} is a {kind}, which encodes videos; CLIP and SigLIP models can be measured")
 
 
 def _check_weights(folder: Path, config: Any) -> None:
@@ -144,14 +144,14 @@ def _check_weights(folder: Path, config: Any) -> None:
             )
 
 
-def _parts(config: Any) -> Iterator[Any]:
+def _configs(config: Any) -> Iterator[Any]:
     yield config
     for name in ("vision_config", "text_config"):
         if (part := getattr(config, name, None)) is not None:
             yield part
 
 
-def _part(problem: str, kind: Any, name: str, **options: Any) -> Any:
+def _from_pretrained(problem: str, kind: Any, name: str, **options: Any) -> Any:
     """kind.from_pretrained, with its exceptions converted to Diptych's."""
     try:
         with quiet_pickles():
@@ -159,10 +159,10 @@ def _part(problem: str, kind: Any, name: str, **options: Any) -> Any:
     except DiptychError:
         raise
     except Exception as error:  # with a damaged folder the library can raise anything
-        raise _refused(problem, name, error) from error
+        raise _converted(problem, name, error) from error
 
 
-def _refused(problem: str, name: str, error: Exception) -> WeightsError:
+def _converted(problem: str, name: str, error: Exception) -> WeightsError:
     """Convert an exception of the library, whose message may advise the user to disable a protection."""
     message = str(error)
     if "trust_remote_code" in message or "custom code" in message:
@@ -185,16 +185,18 @@ def _asked_code(name: str) -> str:
     return asked_code(read_json(path)) if path.is_file() else ""
 
 
-def _network(shown: str, transformers: Any, name: str, config: Any) -> torch.nn.Module:
+def _network(full_name: str, transformers: Any, name: str, config: Any) -> torch.nn.Module:
     """The network; all of its weights must come from the files."""
     # By default newer versions compute in the half precision that many files state. FOLDER and other names use fp32.
     fp32 = {"dtype" if int(transformers.__version__.split(".")[0]) >= 5 else "torch_dtype": torch.float32}
-    network, report = _part(shown, transformers.AutoModel, name, config=config, output_loading_info=True, **fp32)
+    network, report = _from_pretrained(
+        full_name, transformers.AutoModel, name, config=config, output_loading_info=True, **fp32
+    )
     if not hasattr(network, "get_image_features") or not hasattr(network, "vision_model"):
-        raise WeightsError(f"{shown} is a {type(network).__name__}; CLIP and SigLIP models can be measured")
+        raise WeightsError(f"{full_name} is a {type(network).__name__}; CLIP and SigLIP models can be measured")
     if missing := sorted(report["missing_keys"]):
         raise WeightsError(
-            f"{shown} is incomplete: {len(missing)} tensors of a {type(network).__name__} are missing, such as "
+            f"{full_name} is incomplete: {len(missing)} tensors of a {type(network).__name__} are missing, such as "
             f"{', '.join(missing[:3])}; the library would initialize them at random"
         )
     return network
@@ -207,7 +209,7 @@ def _tokenizer(transformers: Any, name: str) -> tuple[Any, str]:
     except RemoteCodeError as error:
         return None, str(error)
     except Exception as error:
-        return None, str(_refused("its tokenizer", name, error))
+        return None, str(_converted("its tokenizer", name, error))
     if len(tokenizer) < _MIN_VOCABULARY:
         return None, "the files of its tokenizer are missing"
     return tokenizer, ""

@@ -106,9 +106,8 @@ def _near(name: str, path: Path) -> list[str]:
         names = sorted(entry.name for entry, _ in zip(path.parent.iterdir(), range(_MAX_ENTRIES), strict=False))
         siblings = [str(path.parent / sibling) for sibling in difflib.get_close_matches(path.name, names, 2, 0.7)]
     spellings = {text.lower(): preset for preset in (DEFAULT, *PRESETS) for text in (preset, preset.replace("/", "-"))}
-    similar = (
-        [name.lower()] if name.lower() in spellings else difflib.get_close_matches(name.lower(), spellings, 3, 0.7)
-    )
+    lower = name.lower()
+    similar = [lower] if lower in spellings else difflib.get_close_matches(lower, spellings, 3, 0.7)
     presets = list(dict.fromkeys(spellings[spelling] for spelling in similar))[:2]
     if not siblings and not presets and name.count("/") == 1 and not name.startswith((".", "~", "/")):
         return [f"hf:{name}"]

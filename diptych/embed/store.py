@@ -177,7 +177,7 @@ class ShardKeys(Sequence[str]):
         begin, end = int(self.offsets[place]), int(self.offsets[place + 1])
         try:
             if not 0 <= begin <= end <= len(self.content):
-                raise ValueError("its place lies outside the file")
+                raise ValueError("its bytes lie outside the file")
             return self.content[begin:end].tobytes().decode("utf-8", "surrogatepass")
         except ValueError as error:
             raise DataError(
