@@ -1,4 +1,4 @@
-"""Models in use: pictures and texts in, embeddings out; folders that describe themselves."""
+"""Model inference: images and texts in, embeddings out; self-describing model folders."""
 
 from typing import TYPE_CHECKING
 

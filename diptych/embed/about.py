@@ -1,6 +1,6 @@
-"""What an encoder can do, and what its numbers depend on, said in one record.
+"""One record of what an encoder can do and what its results depend on.
 
-Evaluation asks `about(encoder)` and nothing else: no other module looks for optional attributes of an encoder.
+Evaluation calls `about(encoder)`. No other module inspects the optional attributes of an encoder.
 """
 
 import dataclasses
@@ -21,18 +21,18 @@ class About:
 
     Attributes:
         no_texts: why the encoder cannot encode texts; None if it can.
-        has_features: whether it gives image features before the projection, which probes prefer.
-        projects_features: whether `project_features` turns these into embeddings.
-        takes_pixels: whether it takes the pixels of `evaluation_pixels`, so that other processes can prepare images.
+        has_features: whether it returns image features before the projection, which probes prefer.
+        projects_features: whether it has `project_features`, which turns these features into embeddings.
+        takes_pixels: whether it accepts the output of `evaluation_pixels`, so that worker processes can prepare images.
         logit_scale: exp(t), which multiplies cosines; None if unknown.
-        image_fingerprint: changes whenever an image's vector could change; None if the encoder does not state one.
+        image_fingerprint: changes whenever an image's vector could change; None if the encoder does not define one.
             Without it a stale cache could not be detected, so nothing is cached.
-        text_fingerprint: the same for a text's embedding.
+        text_fingerprint: changes whenever a text's embedding could change; None if unknown.
         gflops: billions of multiply-adds of the image tower for one image; None if unknown.
-        precision: of the computation, such as "fp32"; None if unknown.
+        precision: number format of the computation, such as "fp32"; None if unknown.
         device: where the encoder computes; None if unknown.
-        tokenizer: tells the lengths of texts before they are encoded; None if unknown.
-        token: tells this object from others within this process; for encoders that state no fingerprint.
+        tokenizer: used to measure the length of texts before they are encoded; None if unknown.
+        token: identifies this object within this process; used for encoders without a fingerprint.
     """
 
     no_texts: str | None = None
@@ -60,13 +60,13 @@ class About:
 
 
 def about(encoder: Encoder | Any) -> About:
-    """The `about` of an encoder; of a user's object without one, what its attributes tell."""
-    told = getattr(encoder, "about", None)
-    return told if isinstance(told, About) else about_object(encoder)
+    """The `about` record of an encoder. A user-defined object without one gets a record made from its attributes."""
+    record = getattr(encoder, "about", None)
+    return record if isinstance(record, About) else about_object(encoder)
 
 
 def about_object(encoder: Any) -> About:
-    """What the attributes of any object with `encode_images` tell."""
+    """Make the record from the attributes of any object with `encode_images`."""
 
     def has(*methods: str) -> bool:
         return all(callable(getattr(encoder, method, None)) for method in methods)
@@ -91,10 +91,10 @@ def about_object(encoder: Any) -> About:
 
 
 def required_logit_scale(encoder: Encoder | Any) -> float:
-    """The logit scale of an encoder, where probabilities are asked for.
+    """The logit scale of an encoder, for callers that need probabilities.
 
     Raises:
-        InputError: the encoder does not state one, so that its cosines give no probabilities.
+        InputError: the encoder does not define one, so its cosines cannot become probabilities.
     """
     scale = about(encoder).logit_scale
     if scale is None:
@@ -112,9 +112,9 @@ def ranking_scale(encoder: Encoder | Any) -> float:
 
 
 def weights_state(network: torch.nn.Module) -> tuple[Any, ...]:
-    """A value that changes when a weight of a network changes, in a tenth of the time that hashing takes.
+    """A value that changes when a weight of a network changes, ten times faster than hashing.
 
-    Version counters notice every edit but those through `.data` or NumPy; the sums notice these.
+    Version counters detect every edit except those through `.data` or NumPy; the sums detect those.
     """
     tensors = [*network.named_parameters(), *network.named_buffers()]
     return tuple(

@@ -1,4 +1,4 @@
-"""What a folder's configuration files say of the model in it: Diptych's, Hugging Face's and open_clip's."""
+"""Read the configuration of a model folder: Diptych's, Hugging Face's or open_clip's."""
 
 import dataclasses
 import logging
@@ -28,11 +28,11 @@ _OPEN_CLIP = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensor
 
 @dataclasses.dataclass(frozen=True)
 class Description:
-    """A model but for its weights.
+    """Everything about a model except its weights.
 
     Attributes:
-        source: the configuration file that tells the architecture.
-        weights: names that the weights may have in such a folder, the preferred one first.
+        source: the configuration file that defines the architecture.
+        weights: possible names of the weight file in such a folder, the preferred one first.
     """
 
     config: CLIPConfig
@@ -46,10 +46,10 @@ def describe(folder: Path, prefer_open_clip: bool = False) -> Description:
     """Read the configuration of a folder.
 
     Args:
-        prefer_open_clip: of a folder that also holds Hugging Face's configuration, as LAION's do.
+        prefer_open_clip: take open_clip's configuration if the folder also holds Hugging Face's, as LAION's do.
     Raises:
-        WeightsError: there is none of a CLIP; the message says what is there, and the way that works.
-        ConfigError: it describes a model that Diptych's CLIP is not.
+        WeightsError: the folder holds no configuration of a CLIP; the message says what is there and what to do.
+        ConfigError: it describes a model that Diptych's CLIP does not support.
     """
     values = read_json(folder / CONFIG) if is_there(folder / CONFIG) else {}
     open_clip = (folder / OPEN_CLIP_CONFIG).is_file()
@@ -63,7 +63,7 @@ def describe(folder: Path, prefer_open_clip: bool = False) -> Description:
 
 
 def is_described(folder: Path) -> bool:
-    """Whether a folder has a configuration that `describe` would read, or refuse for what it says."""
+    """Whether a folder has a configuration for `describe`, supported or not."""
     if (folder / OPEN_CLIP_CONFIG).is_file():
         return True
     values = read_json(folder / CONFIG) if (folder / CONFIG).is_file() else {}
@@ -94,7 +94,7 @@ def _describe_open_clip(folder: Path) -> Description:
 def _check_end_of_text(
     folder: Path, values: Mapping[str, Any], config: CLIPConfig, tokenizer: Tokenizer | None
 ) -> None:
-    """transformers reads a text at the token eos_token_id; 2 stands for the largest id, at which Diptych reads it."""
+    """transformers pools a text at the token eos_token_id. The value 2 means the largest id, where Diptych pools."""
     old = values.get("text_config_dict")
     stated = values.get("text_config") if old is None else old
     end = stated.get("eos_token_id", OPENAI_VOCABULARY - 1) if isinstance(stated, Mapping) else OPENAI_VOCABULARY - 1
@@ -106,7 +106,7 @@ def _check_end_of_text(
 
 
 def _problem(folder: Path, values: Mapping[str, Any]) -> str:
-    """Why a folder is none of a CLIP, and the way that works."""
+    """Why a folder is not a CLIP folder, and what to do."""
     kind = values.get("model_type")
     if code := asked_code(values):
         return remote_code_sentence(f"the {kind} in it", code)
@@ -120,7 +120,7 @@ def _problem(folder: Path, values: Mapping[str, Any]) -> str:
 
 
 def optional_tokenizer(folder: Path, config: CLIPConfig) -> Tokenizer | None:
-    """The tokenizer in a folder; without one OpenAI's, if the vocabulary has its size; else None, with a notice."""
+    """The tokenizer in a folder; else OpenAI's, if the vocabulary has its size; else None, with a warning."""
     length = config.text.context_length
     if (folder / TOKENIZER).is_file():
         return Tokenizer.from_file(folder / TOKENIZER, length)
@@ -128,11 +128,11 @@ def optional_tokenizer(folder: Path, config: CLIPConfig) -> Tokenizer | None:
         return Tokenizer.from_vocab_and_merges(folder, length)
     if config.text.vocab_size == OPENAI_VOCABULARY:
         try:
-            found = Tokenizer.openai(find_openai_vocabulary(folder), length)
+            tokenizer = Tokenizer.openai(find_openai_vocabulary(folder), length)
         except DataError as error:
-            logger.warning("%s has no %s: pictures can be encoded, texts cannot. %s", folder, TOKENIZER, error)
+            logger.warning("%s has no %s: images can be encoded, texts cannot. %s", folder, TOKENIZER, error)
             return None
         logger.warning("%s has no %s; taking OpenAI's vocabulary", folder, TOKENIZER)
-        return found
-    logger.warning("%s lacks %s: pictures can be encoded, texts cannot", folder, TOKENIZER)
+        return tokenizer
+    logger.warning("%s lacks %s: images can be encoded, texts cannot", folder, TOKENIZER)
     return None

@@ -1,8 +1,8 @@
-"""A whole source encoded into a store: bounded memory, several processes, resumed where it was stopped.
+"""Encode a whole source into a store: in bounded memory, with several processes, and resumable.
 
-The source's shards form units, which processes take in turn; a unit is written in parts of `rows_per_shard` samples. A
-killed run loses at most the parts in hand. Batches never cross a part, so that their composition, and with it every
-vector, is the same after any interruption.
+The source's shards form units, and each process encodes one unit at a time. A unit is written in parts of
+`rows_per_shard` samples. A killed run loses at most the unfinished parts. Batches never cross a part, so an
+interruption changes neither the composition of the batches nor any vector.
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ from diptych.progress import progress_bar
 from diptych.records import Broken, Sample
 
 ROWS_PER_SHARD = 65_536
-_MOST_UNITS = 1_000_000  # six digits in a shard's name
+_MAX_UNITS = 1_000_000  # a shard's name has six digits for the unit
 
 
 def embed_source(
@@ -45,37 +45,37 @@ def embed_source(
     num_processes: int = 1,
     executor: Executor = map_shards,
 ) -> Store:
-    """Encode all images of a source into a store; run again, it goes on where it was stopped.
+    """Encode all images of a source into a store. Call it again to resume an interrupted run.
 
     Broken samples are left out, named in the log, and counted (`Store.num_broken`).
 
     Args:
-        source: images, with captions and labels or without.
-        encoder: gives the vectors. Its `image_fingerprint` is what tells a resumed run that it is the same one.
-        folder: of the store; made if it is missing.
+        source: images; captions and labels are optional.
+        encoder: computes the vectors. A resumed run recognizes it by its `image_fingerprint`.
+        folder: folder of the store; created if it is missing.
         kind: "embeddings" of unit norm, or "features" before the projection.
         batch_size: images per batch.
         rows_per_shard: samples per shard, a multiple of batch_size.
-        num_workers: processes that decode, for each process that encodes; they change no number.
-        num_processes: processes that encode, on the CPU, with one torch thread each.
+        num_workers: decoding processes per encoding process; they do not change the vectors.
+        num_processes: encoding processes, on the CPU, with one torch thread each.
         executor: maps a function over the units.
     Returns:
-        The store, complete.
+        The complete store.
     Raises:
-        ConfigError: the settings contradict each other, or the encoder gives no vectors of that kind.
+        ConfigError: the settings contradict each other, or the encoder does not compute vectors of that kind.
         DataError: the folder holds vectors of something else, or cannot be written.
         InputError: a vector is not finite.
-        WorkerError: a process was killed twice at the same unit.
+        WorkerError: a process was killed twice on the same unit.
     """
     _check(kind, batch_size, rows_per_shard, num_processes)
     folder = expanded(folder)
     units = _units(source, rows_per_shard)
     manifest = _manifest(source, encoder, kind, batch_size, rows_per_shard, len(units))
-    store = _begun(folder, manifest)
+    store = _open_or_create(folder, manifest)
 
     encode = _EncodeUnit(source, encoder, store, tuple(units), kind, batch_size, rows_per_shard, num_workers)
     counts: Iterator[int]
-    if num_processes == 1 and executor is map_shards:  # here, so that progress is shown batch by batch
+    if num_processes == 1 and executor is map_shards:  # in this process, so that the progress bar moves batch by batch
         pending = (unit for unit in range(len(units)) if not encode.is_finished(unit))
         counts = itertools.chain.from_iterable(map(encode.parts, pending))
     else:
@@ -88,7 +88,7 @@ def embed_source(
 
 @dataclasses.dataclass(frozen=True)
 class _Span:
-    """Shards of a source: from `first` up to `end`."""
+    """Shards `first` to `end` (exclusive) of a source."""
 
     first: int
     end: int
@@ -96,7 +96,7 @@ class _Span:
 
 @dataclasses.dataclass(frozen=True)
 class _EncodeUnit:
-    """Encodes one unit, from its first unfinished part on; what an executor hands to its processes."""
+    """Encodes one unit from its first unfinished part on. Executors pass it to their processes."""
 
     source: Source
     encoder: Encoder
@@ -108,15 +108,15 @@ class _EncodeUnit:
     num_workers: int
 
     def is_finished(self, unit: int) -> bool:
-        """As the store was when the run began."""
+        """Whether the unit was complete when the run began."""
         return self.store.num_parts(unit)[1]
 
     def __call__(self, unit: int) -> int:
-        """Encode it; returns how many vectors came."""
+        """Encode a unit; returns the number of vectors."""
         return sum(self.parts(unit))
 
     def parts(self, unit: int) -> Iterator[int]:
-        """Encode it; yields how many vectors came, batch by batch."""
+        """Encode a unit; yields the number of vectors of each batch."""
         folder, rows, (done, _) = self.store.folder, self.rows_per_shard, self.store.num_parts(unit)
         rest = _Unit(self.source, self.units[unit], done * rows)
         batches = encode_source(
@@ -127,7 +127,7 @@ class _EncodeUnit:
 
 
 class _Unit(Source):
-    """Some neighbouring shards of a source, without the first items, which are encoded already."""
+    """Consecutive shards of a source, without the first `skip` items, which are already encoded."""
 
     def __init__(self, source: Source, span: _Span, skip: int) -> None:
         self._source, self._span, self._skip, self._left = source, span, skip, skip
@@ -150,11 +150,11 @@ class _Unit(Source):
                 yield item
 
 
-class _Ahead:
-    """Batches, the next one always at hand.
+class _Lookahead:
+    """Holds the next batch, so that the caller can look at it before taking it.
 
     Attributes:
-        batch: the next one; None at the end. num_items: samples of the unit, known at the end.
+        batch: the next batch; None at the end. num_items: samples of the unit, known at the end.
     """
 
     def __init__(self, batches: Generator[EncodedBatch, None, tuple[int, int]]) -> None:
@@ -172,8 +172,8 @@ class _Ahead:
 def _write_parts(
     batches: Generator[EncodedBatch, None, tuple[int, int]], folder: Path, unit: int, done: int, rows: int, dim: int
 ) -> Iterator[int]:
-    """Write a unit's batches as shards of `rows` samples each, from shard `done` on; yields how many vectors came."""
-    stream = _Ahead(batches)
+    """Write a unit's batches as shards of `rows` samples each, from shard `done` on; yields the size of each batch."""
+    stream = _Lookahead(batches)
     for number in itertools.count():
         path = folder / shard_name(unit, done + number)
         with new_folder(path, stays=(path / "shard.json").exists) as unfinished, ShardWriter(unfinished, dim) as writer:
@@ -189,23 +189,23 @@ def _write_parts(
 
 def _check(kind: str, batch_size: int, rows_per_shard: int, num_processes: int) -> None:
     if kind not in KINDS:
-        raise ConfigError(f"there are {' and '.join(KINDS)} of images, no {kind!r}")
+        raise ConfigError(f"kind must be {' or '.join(KINDS)}, not {kind!r}")
     if batch_size < 1 or rows_per_shard < 1 or rows_per_shard % batch_size:
         raise ConfigError(f"rows_per_shard ({rows_per_shard}) must be a multiple of batch_size ({batch_size})")
     if num_processes < 1:
         raise ConfigError(f"num_processes must be at least 1, not {num_processes}")
     if num_processes > 1 and torch.cuda.is_initialized():
-        raise ConfigError("a GPU is used by one process; take num_processes=1, and num_workers for decoding")
+        raise ConfigError("only one process can use the GPU; set num_processes=1, and num_workers for decoding")
     if distributed.world_size() > 1:
-        raise ConfigError("embed_source does not run under torchrun; take num_processes")
+        raise ConfigError("embed_source does not run under torchrun; set num_processes instead")
 
 
 def _units(source: Source, rows_per_shard: int) -> list[_Span]:
-    """A shard each; where the source knows that its shards are small, as many as hold `rows_per_shard` samples."""
+    """One unit per shard; small shards are joined until a unit holds about `rows_per_shard` samples."""
     count = len(source.shards)
-    together = max(1, count * rows_per_shard // max(1, source.num_samples or count * rows_per_shard))
-    together = max(together, -(-count // _MOST_UNITS))
-    return [_Span(first, min(first + together, count)) for first in range(0, count, together)]
+    shards_per_unit = max(1, count * rows_per_shard // max(1, source.num_samples or count * rows_per_shard))
+    shards_per_unit = max(shards_per_unit, -(-count // _MAX_UNITS))
+    return [_Span(first, min(first + shards_per_unit, count)) for first in range(0, count, shards_per_unit)]
 
 
 def _manifest(
@@ -213,26 +213,26 @@ def _manifest(
 ) -> StoreManifest:
     origin = encoder_manifest(encoder)
     data = hashlib.sha256(f"{source.fingerprint} {content_fingerprint(source)}".encode()).hexdigest()
-    decides = [kind, origin["model_fingerprint"], origin["precision"], data, batch_size, rows_per_shard, num_units]
-    fingerprint = hashlib.sha256(json.dumps(decides).encode()).hexdigest()
+    identity = [kind, origin["model_fingerprint"], origin["precision"], data, batch_size, rows_per_shard, num_units]
+    fingerprint = hashlib.sha256(json.dumps(identity).encode()).hexdigest()
     dim = _vector_dim(encoder, kind)
     return StoreManifest(fingerprint=fingerprint, kind=kind, data=data, dim=dim, num_units=num_units, **origin)
 
 
 def encoder_manifest(encoder: Encoder) -> dict[str, str]:
-    """What a store's manifest says of an encoder: name, fingerprint, preprocessing, precision and backend."""
-    known = about(encoder)
+    """The fields of a store's manifest that describe the encoder."""
+    record = about(encoder)
     return {
         "model": encoder.name,
-        "model_fingerprint": known.image_fingerprint or "",
+        "model_fingerprint": record.image_fingerprint or "",
         "preprocessing": str(encoder.preprocessing) if isinstance(encoder, PixelEncoder) else "",
-        "precision": known.precision or "",
+        "precision": record.precision or "",
         "backend": f"torch {torch.__version__}",
     }
 
 
 def _vector_dim(encoder: Encoder, kind: str) -> int:
-    """Numbers per vector, asked of a black image: an encoder that fails does so before the first shard."""
+    """Numbers per vector, measured on a black image, so that a broken encoder fails before the first shard."""
     function = image_function(encoder, kind)
     if isinstance(encoder, PixelEncoder):
         size = encoder.preprocessing.image_size
@@ -240,8 +240,8 @@ def _vector_dim(encoder: Encoder, kind: str) -> int:
     return function([Image.new("RGB", (64, 64))]).shape[1]
 
 
-def _begun(folder: Path, manifest: StoreManifest) -> Store:
-    """The store as an earlier run left it, or a new one."""
+def _open_or_create(folder: Path, manifest: StoreManifest) -> Store:
+    """The store of an earlier run, or a new one."""
     if not (folder / "manifest.json").exists():
         if folder.exists() and (not folder.is_dir() or any(folder.glob("[!.]*"))):
             raise DataError(f"{folder} holds something else; choose a new folder for the embeddings")
@@ -252,20 +252,20 @@ def _begun(folder: Path, manifest: StoreManifest) -> Store:
     store = open_store(folder)
     if store.manifest.fingerprint != manifest.fingerprint:
         ours, theirs = dataclasses.asdict(manifest), dataclasses.asdict(store.manifest)
-        others = [name for name in ours if ours[name] != theirs[name] and name != "fingerprint"]
+        fields = [name for name in ours if ours[name] != theirs[name] and name != "fingerprint"]
         raise DataError(
-            f"{folder} holds vectors of something else: {', '.join(others) or 'batch_size or rows_per_shard'} differ; "
+            f"{folder} holds vectors of something else: {', '.join(fields) or 'batch_size or rows_per_shard'} differ; "
             "choose another folder"
         )
     if not manifest.model_fingerprint and store.shards:
         raise ConfigError(
-            f"{manifest.model} has no image_fingerprint, so nothing tells whether {folder} holds its vectors; "
+            f"{manifest.model} has no image_fingerprint, so it is unknown whether {folder} holds its vectors; "
             "choose a new folder, or define image_fingerprint"
         )
     return store
 
 
 def _num_left(source: Source, store: Store) -> int | None:
-    """Samples that are not encoded yet, where that is known."""
+    """Samples that are not encoded yet; None if unknown."""
     num_samples = source.num_samples
     return None if num_samples is None else max(0, num_samples - sum(shard.num_items for shard in store.shards))

@@ -1,4 +1,4 @@
-"""What evaluation and search ask of a model: any model that fills this can be measured."""
+"""The Encoder protocol: evaluation and search work with any model that implements it."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,24 +16,24 @@ Picture = Image.Image | str | Path | bytes | np.ndarray
 
 @runtime_checkable
 class Encoder(Protocol):
-    """Two encoders into one space; cosines there say how well a picture and a text fit."""
+    """An image encoder and a text encoder into one space, where cosines measure how well an image and a text match."""
 
     @property
     def name(self) -> str:
-        """What results call the model."""
+        """Name of the model in results."""
 
-    def encode_images(self, pictures: Sequence[Picture], /) -> torch.Tensor:
-        """N pictures -> (N, E) float32 on the CPU, unit norm."""
+    def encode_images(self, images: Sequence[Picture], /) -> torch.Tensor:
+        """N images -> (N, E) float32 on the CPU, unit norm."""
 
     def encode_texts(self, texts: Sequence[str], /) -> torch.Tensor:
         """N texts -> (N, E) float32 on the CPU, unit norm."""
 
 
 class Evaluator(Protocol):
-    """One measurement of an encoder. `fit` runs evaluators, `diptych evaluate` runs the same objects afterwards.
+    """One measurement of an encoder. `fit` and `diptych evaluate` run the same evaluators.
 
-    An evaluator may also have `check(encoder) -> None`, which `fit` calls before the first step: it raises what would
-    otherwise end the measurement after hours of training, and takes seconds at most.
+    An evaluator may also have `check(encoder) -> None`, which `fit` calls before the first step: it raises the errors
+    that would otherwise end the measurement after hours of training. It takes seconds at most.
     """
 
     def __call__(self, encoder: Encoder, /) -> list[Result]:

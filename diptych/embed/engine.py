@@ -1,4 +1,4 @@
-"""From a source of images to their vectors: batch by batch, in bounded memory, with any number of workers and ranks."""
+"""Encode the images of a source batch by batch, in bounded memory, with any number of workers and ranks."""
 
 import dataclasses
 import itertools
@@ -27,11 +27,11 @@ KINDS = ("embeddings", "features")
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
 class EncodedBatch:
-    """Some samples of a source, with their vectors.
+    """A batch of samples with their vectors.
 
     Attributes:
-        places: int64 (N,), of the samples among all that the source has.
-        samples: N, with captions, labels and metadata, and without their encoded images (b"").
+        places: int64 (N,), positions of the samples in the whole source.
+        samples: N samples with captions, labels and metadata; their encoded images are dropped (b"").
         vectors: float32 (N, D), embeddings or features.
     """
 
@@ -46,8 +46,8 @@ class EncodedBatch:
 
     @property
     def labels(self) -> np.ndarray:
-        """int64 (N,), the samples' labels; NO_LABEL for those without one."""
-        return np.array([NO_LABEL if one.label is None else one.label for one in self.samples], dtype=np.int64)
+        """int64 (N,), the samples' labels; NO_LABEL for samples without a label."""
+        return np.array([NO_LABEL if sample.label is None else sample.label for sample in self.samples], dtype=np.int64)
 
 
 NO_LABEL = -1
@@ -55,11 +55,11 @@ NO_LABEL = -1
 
 @runtime_checkable
 class PixelEncoder(Protocol):
-    """An encoder that says how images become its input, so that worker processes can prepare them."""
+    """An encoder with a declared preprocessing, so that worker processes can prepare its input."""
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """The evaluation's resize, crop and normalisation."""
+        """The evaluation's resize, crop and normalization."""
 
     def encode_pixels(self, images: torch.Tensor, /) -> torch.Tensor:
         """uint8 (N, 3, R, R) -> (N, E) float32, unit norm."""
@@ -75,27 +75,27 @@ def encode_source(
     where: str = "the data",
     strict: bool = True,
 ) -> Generator[EncodedBatch, None, tuple[int, int]]:
-    """Encode the images of a source, each once and in its order.
+    """Encode each image of a source once, in the order of the source.
 
-    Broken samples are left out, named in the log, and counted. Of several ranks each encodes its share, every
-    world_size-th sample; all must iterate to the end.
+    Broken samples are left out, named in the log, and counted. Each rank encodes every world_size-th sample. All ranks
+    must iterate to the end.
 
     Args:
-        encoder: gives the images' vectors; where it has `encode_pixels`, workers decode and resize for it.
-        source: the images, with labels and captions or without.
-        batch_size: the most images per batch.
-        num_workers: processes that decode; it changes nothing in the result.
-        kind: "embeddings" of unit norm, or "features", what the image tower gives before its projection.
-        where: what messages call the source.
-        strict: the samples stand for the whole source, as in a measurement: a lost sample is an error. Otherwise what
-            is lost counts as broken, and a source without a usable sample yields nothing.
+        encoder: computes the vectors. If it has `encode_pixels`, workers decode and resize the images.
+        source: images; labels and captions are optional.
+        batch_size: maximum number of images per batch.
+        num_workers: decoding processes; they do not change the result.
+        kind: "embeddings" of unit norm, or "features", the output of the image tower before its projection.
+        where: name of the source in messages.
+        strict: a lost sample is an error, because a measurement must cover the whole source. If False, lost samples
+            count as broken, and a source without a usable sample yields nothing.
     Yields:
-        The samples, N >= 1 at a time.
+        Batches of N >= 1 samples.
     Returns:
-        How many samples were broken, of how many, in all ranks together.
+        The number of broken samples and the number of all samples, over all ranks.
     Raises:
-        DataError: the source is empty, a shard breaks off, or its layout loses a sample, where `strict`.
-        ConfigError: features are asked for, and the encoder has none.
+        DataError: the source is empty; or, if `strict`, a shard is cut short or its layout loses a sample.
+        ConfigError: kind is "features" and the encoder has none.
     """
     share = _Share(source, where, strict)
     function = image_function(encoder, kind)
@@ -113,21 +113,21 @@ def encode_source(
 
 
 def image_function(encoder: Encoder, kind: str) -> Callable[..., torch.Tensor]:
-    """What turns images (or pixels, for a PixelEncoder) into vectors of a kind.
+    """The method of an encoder that turns images (pixels for a PixelEncoder) into vectors of a kind.
 
     Raises:
-        ConfigError: the encoder gives none of that kind.
+        ConfigError: the encoder has no vectors of that kind.
     """
     if kind == "features" and not about(encoder).has_features:
         raise ConfigError(f"{encoder.name} gives no features of images")
-    given: Any = encoder
+    any_encoder: Any = encoder  # the methods are optional
     if isinstance(encoder, PixelEncoder):
-        return given.encode_pixels if kind == "embeddings" else given.pixel_features
-    return given.encode_images if kind == "embeddings" else given.image_features
+        return any_encoder.encode_pixels if kind == "embeddings" else any_encoder.pixel_features
+    return any_encoder.encode_images if kind == "embeddings" else any_encoder.image_features
 
 
 def _unless_empty(batches: Iterator[EncodedBatch], share: "_Share", where: str) -> Iterator[EncodedBatch]:
-    """The batches; none where the source has fewer samples than there are ranks and this one has none of them."""
+    """The batches; none if this rank has no sample because the source has fewer samples than there are ranks."""
     try:
         yield from batches
     except DataError as error:
@@ -138,13 +138,13 @@ def _unless_empty(batches: Iterator[EncodedBatch], share: "_Share", where: str) 
 
 
 class _Share(Source):
-    """This rank's share of a source; counts the items of each shard, since the loader reads ahead into the next pass.
+    """This rank's share of a source. It counts the items per shard, because the loader reads ahead into the next pass.
 
-    Where `strict` it refuses a shard of which the rest is lost: no count can tell how much is missing.
+    If `strict`, a shard whose rest is lost is an error: nothing tells how many samples are missing.
 
     Attributes:
-        num_items: of each shard, all ranks' together.
-        has_given: whether this rank was given any item.
+        num_items: items per shard, over all ranks.
+        has_given: whether this rank has received any item.
     """
 
     def __init__(self, source: Source, where: str, strict: bool) -> None:
@@ -161,7 +161,7 @@ class _Share(Source):
         return self._source.fingerprint
 
     def place(self, places: np.ndarray) -> np.ndarray:
-        """From places in this share to places in the whole source."""
+        """Convert positions in this share to positions in the whole source."""
         return places * distributed.world_size() + distributed.rank()
 
     def read(self, index: int) -> Iterator[Sample | Broken]:
@@ -212,7 +212,7 @@ def _from_images(
                 good.append((place, shard, *opened))
         vectors, failed = encode_apart(function, [image for *_, image in good]) if good else (None, {})
         if failed and vectors is None and not any_good:
-            raise failed[0]  # it is the model: the others would fail, too
+            raise failed[0]  # the model is broken, and every other image would fail too
         broken += [Broken(good[row][2].key, good[row][1], in_short(error)) for row, error in failed.items()]
         encoded = [(place, sample) for row, (place, _, sample, _) in enumerate(good) if row not in failed]
         tally.add(len(encoded), broken, epoch=0, epoch_ends=False)

@@ -1,9 +1,9 @@
-"""One function mapped over the shards of something, in local processes.
+"""Map a function over shards in local processes.
 
     for shard, result in map_shards(function, shards, is_finished=..., num_processes=8): ...
 
-The function writes what it makes to disk, whole or not at all, and returns something small. Run again, the map skips
-what `is_finished`. Results come in the order of the shards, whatever the number of processes.
+The function writes its output to disk atomically and returns a small value. A second run skips the shards that are
+finished. Results come in the order of the shards for any number of processes.
 """
 
 import collections
@@ -33,7 +33,7 @@ _ATTEMPTS = 2
 
 
 class Executor(Protocol):
-    """What maps a function over shards: `map_shards`, or the same on other machines."""
+    """Maps a function over shards: `map_shards`, or a user-defined executor, for example on other machines."""
 
     def __call__(
         self,
@@ -56,21 +56,21 @@ def map_shards(
     is_finished: Callable[[S], bool] | None = None,
     num_processes: int = 1,
 ) -> Iterator[tuple[S, R]]:
-    """Call a function for each shard; it has one torch thread in each of several processes.
+    """Call a function for each shard. With several processes, each has one torch thread.
 
-    A shard whose process is killed is tried once more. Wherever the caller stops (Ctrl-C, an error, SIGTERM), all
+    A shard whose process is killed is tried once more. When the caller stops (Ctrl-C, an error, SIGTERM), all
     processes end.
 
     Args:
         function: takes a shard and returns plain values. On Linux it may be a closure; elsewhere it is pickled.
-        shards: plain values, each handed to one process.
-        is_finished: asked for each shard before anything starts; finished shards are skipped.
-        num_processes: 1 works in this process.
+        shards: plain values; each is sent to one process.
+        is_finished: called for each shard before the first one starts; finished shards are skipped.
+        num_processes: 1 runs in the calling process.
     Yields:
         a shard and the function's result, in the order of the shards.
     Raises:
-        WorkerError: a shard's process was killed twice, or the function raised what is no DiptychError.
-        DiptychError: as the function raised it.
+        WorkerError: a shard's process was killed twice, or the function raised another error than a DiptychError.
+        DiptychError: raised by the function.
     """
     pending = [shard for shard in shards if is_finished is None or not is_finished(shard)]
     if num_processes <= 1 or len(pending) <= 1:
@@ -83,14 +83,14 @@ def map_shards(
 
 @dataclasses.dataclass(eq=False)
 class _Process:
-    """A worker process and the number of the shard that it works on."""
+    """A worker process and the index of its current shard."""
 
     process: Any
     connection: Connection
     shard: int | None = None
 
     def end(self) -> str:
-        """Kill it, if it lives; returns how it ended."""
+        """Kill the process if it is alive; returns how it ended."""
         self.process.join(timeout=0)
         if self.process.exitcode is None:
             self.process.kill()
@@ -106,9 +106,9 @@ def _in_processes(function: Callable[[S], R], shards: list[S], num_processes: in
     try:
         for number in range(len(shards)):
             while number not in results:
-                while waiting and (worker := _free(workers, function, num_processes)) is not None:
+                while waiting and (worker := _idle_worker(workers, function, num_processes)) is not None:
                     worker.shard = waiting.popleft()
-                    with contextlib.suppress(OSError):  # it died: its answer will not come
+                    with contextlib.suppress(OSError):  # it died; recv below fails and the shard is tried again
                         worker.connection.send(shards[worker.shard])
                 for worker in _ready(workers):
                     assert worker.shard is not None
@@ -129,56 +129,57 @@ def _in_processes(function: Callable[[S], R], shards: list[S], num_processes: in
             worker.end()
 
 
-def _check_attempts(attempts: int, shard: Any, how: str) -> None:
+def _check_attempts(attempts: int, shard: Any, ending: str) -> None:
     if attempts >= _ATTEMPTS:
         raise WorkerError(
-            f"the process that worked on {shard!r:.80} was ended {attempts} times, the last time by {how}. If memory "
-            "ran out (SIGKILL), use fewer processes; run the same again to resume: what is finished stays"
+            f"the process that worked on {shard!r:.80} was ended {attempts} times, the last time by {ending}. If "
+            "memory ran out (SIGKILL), use fewer processes. Run it again to resume; finished shards are kept"
         )
 
 
-def _free(workers: list[_Process], function: Callable[..., Any], most: int) -> _Process | None:
-    """A worker without a shard; a new one while there are fewer than `most`."""
+def _idle_worker(workers: list[_Process], function: Callable[..., Any], max_workers: int) -> _Process | None:
+    """A worker without a shard. A new one is started while there are fewer than `max_workers`."""
     idle = next((worker for worker in workers if worker.shard is None), None)
-    if idle is None and len(workers) < most:
+    if idle is None and len(workers) < max_workers:
         context: Any = multiprocessing.get_context(_CONTEXT)
-        ours, theirs = context.Pipe()
-        main = threading.current_thread() is threading.main_thread()
-        arguments = (theirs, ours if _CONTEXT == "fork" else None, function, os.getpid(), main)
-        # No daemon: it may have processes of its own, which decode images.
+        parent_end, child_end = context.Pipe()
+        in_main_thread = threading.current_thread() is threading.main_thread()
+        inherited_end = parent_end if _CONTEXT == "fork" else None  # the child must close it
+        arguments = (child_end, inherited_end, function, os.getpid(), in_main_thread)
+        # Not a daemon: it may start processes that decode images.
         process = context.Process(target=_serve, args=arguments, name="diptych-executor")
         try:
             process.start()
         except OSError as error:
             raise WorkerError(f"no process can be started: {error}; use fewer processes") from error
-        theirs.close()
-        workers.append(idle := _Process(process, ours))
+        child_end.close()
+        workers.append(idle := _Process(process, parent_end))
     return idle
 
 
 def _ready(workers: list[_Process]) -> list[_Process]:
-    """Wait until workers have answered or died; returns those. What one sent before it died still counts."""
+    """Wait until a worker has answered or died; returns these workers. An answer sent before the death still counts."""
     busy = [worker for worker in workers if worker.shard is not None]
     ends = {worker.process.sentinel: worker for worker in busy} | {worker.connection: worker for worker in busy}
-    found = multiprocessing.connection.wait(list(ends))
-    return list({id(worker): worker for worker in (ends[end] for end in found)}.values())
+    ready_ends = multiprocessing.connection.wait(list(ends))
+    return list({id(worker): worker for worker in (ends[end] for end in ready_ends)}.values())
 
 
-# ---- in the process
+# ---- in the worker process
 
 
 def _serve(
-    connection: Connection, parents_side: Connection | None, function: Callable[..., Any], parent: int, by_signal: bool
+    connection: Connection, parent_end: Connection | None, function: Callable[..., Any], parent: int, by_signal: bool
 ) -> None:
     end_with_parent(parent, by_signal=by_signal)
-    if parents_side is not None:
-        parents_side.close()
-    for name in ("SIGINT", "SIGHUP"):  # they reach the whole process group; the parent decides what they mean
+    if parent_end is not None:
+        parent_end.close()
+    for name in ("SIGINT", "SIGHUP"):  # they reach the whole process group; the parent handles them
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    torch.set_num_threads(1)  # threads of OpenMP do not survive a fork
-    with contextlib.suppress(EOFError, OSError):  # the parent closed its side
+    torch.set_num_threads(1)  # OpenMP threads do not survive a fork
+    with contextlib.suppress(EOFError, OSError):  # the parent closed its end
         while True:
             shard = connection.recv()
             answer: tuple[Any, Exception | None]
@@ -190,7 +191,7 @@ def _serve(
 
 
 def _portable(error: Exception) -> Exception:
-    """The error itself, if it is ours; others may not survive the way, so only their words travel."""
+    """A DiptychError as it is. Other exceptions may not be picklable, so only their traceback is sent, as text."""
     if isinstance(error, DiptychError):
         return error
     return WorkerError("a process failed:\n" + "".join(traceback.format_exception(error)))

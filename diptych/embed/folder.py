@@ -1,4 +1,4 @@
-"""The folder that describes itself: config.json, model.safetensors, tokenizer.json, README.md."""
+"""Read and write Diptych's model folder: config.json, model.safetensors, tokenizer.json, README.md."""
 
 import json
 import logging
@@ -51,10 +51,10 @@ model.encode_images(["picture.jpg"]) @ model.encode_texts(["a photo of a cat"]).
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a small JSON file.
+    """Read the object in a small JSON file.
 
     Raises:
-        WeightsError: the file is missing, too large, or no JSON object.
+        WeightsError: the file is missing, too large, or not a JSON object.
     """
     if not path.is_file():
         raise WeightsError(absence(path))
@@ -70,17 +70,18 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_description(folder: Path, values: Mapping[str, Any]) -> tuple[CLIPConfig, Preprocessing, Tokenizer | None]:
-    """What config.json and tokenizer.json of a Diptych folder say.
+    """Read config.json and tokenizer.json of a Diptych folder.
 
     Args:
         values: the contents of config.json.
     Raises:
         WeightsError: a file or a field is missing, or the format is newer than this version of Diptych.
-        ConfigError: a value is absurd.
+        ConfigError: a value is invalid.
     """
     if values["format_version"] != FORMAT_VERSION:
         raise WeightsError(
-            f"{folder / CONFIG} has format version {values['format_version']!r}, known is {FORMAT_VERSION}"
+            f"{folder / CONFIG} has format version {values['format_version']!r}, "
+            f"this version of Diptych reads {FORMAT_VERSION}"
         )
     if missing := [name for name in ("model", "preprocessing", "tokenizer") if name not in values]:
         raise WeightsError(f"{folder / CONFIG} lacks {', '.join(missing)}")
@@ -99,7 +100,7 @@ def read_description(folder: Path, values: Mapping[str, Any]) -> tuple[CLIPConfi
 
 
 def require(folder: Path, name: str) -> Path:
-    """The path of a file that must be there; WeightsError names it where it is not."""
+    """The path of a required file; WeightsError names the file if it is missing."""
     if not (folder / name).is_file():
         raise WeightsError(absence(folder / name))
     return folder / name
@@ -108,7 +109,7 @@ def require(folder: Path, name: str) -> Path:
 def write_folder(
     folder: Path, clip: CLIP, tokenizer: Tokenizer | None, preprocessing: Preprocessing, precision: str = "fp32"
 ) -> None:
-    """Write a model folder beside its place, then rename it there; see Model.save."""
+    """Write a model folder under a temporary name, then rename it; see Model.save."""
     tensors = _in_precision(clip.state_dict(), precision)
     check_can_save(folder)
     folder = place_of(folder)
@@ -121,22 +122,22 @@ def write_folder(
 
 
 def check_can_save(folder: str | Path) -> None:
-    """Find out before a training run whether Model.save would refuse this folder.
+    """Check, before a training run, that Model.save can use this folder.
 
     Raises:
-        WeightsError: it is a file, or a folder that holds other files than a model's.
+        WeightsError: it is a file, or a folder that holds files that do not belong to a model.
     """
     place = place_of(expanded(folder))
     if not place.name:  # "", "." and "/"
         raise WeightsError(f"a model is saved in a folder with a name of its own, not in {str(folder)!r}")
-    for used in (place, old_place(place)):
-        if not used.exists():
+    for target in (place, old_place(place)):
+        if not target.exists():
             continue
-        if not used.is_dir():
-            raise WeightsError(f"{used} is a file; a model is saved in a folder")
-        if others := sorted({path.name for path in used.iterdir()} - {CONFIG, WEIGHTS, TOKENIZER, CARD}):
+        if not target.is_dir():
+            raise WeightsError(f"{target} is a file; a model is saved in a folder")
+        if others := sorted({path.name for path in target.iterdir()} - {CONFIG, WEIGHTS, TOKENIZER, CARD}):
             raise WeightsError(
-                f"{used} holds other files than a model's ({', '.join(others[:5])}); "
+                f"{target} holds other files than a model's ({', '.join(others[:5])}); "
                 "move them away, or choose another folder"
             )
 

@@ -1,4 +1,4 @@
-"""The configuration files of others: Hugging Face's preprocessor_config.json and open_clip's open_clip_config.json."""
+"""Read Hugging Face's preprocessor_config.json and open_clip's open_clip_config.json."""
 
 import dataclasses
 import logging
@@ -24,15 +24,15 @@ _KINDS: Mapping[str, dict[str, Any]] = {
     "Siglip": _HALVES,
     "ViT": _HALVES | {"resample": 2},
 }
-"""The image processors of transformers that differ from CLIP's in their defaults alone, and these defaults."""
+"""Image processors of transformers that differ from CLIP's only in their defaults, with these defaults."""
 _VISION_DEFAULTS = {"image_size": 224, "patch_size": 16, "width": 768, "layers": 12, "head_width": 64, "mlp_ratio": 4.0}
 
 
 def huggingface_preprocessing(folder: Path, image_size: int) -> Preprocessing:
-    """What a Hugging Face folder says about pictures; CLIP's preprocessing, with a notice, where it says nothing.
+    """The preprocessing that a Hugging Face folder states; if it states none, CLIP's, with a warning.
 
     Raises:
-        ConfigError: the file asks for something that Diptych does not do.
+        ConfigError: the file asks for a step that Diptych does not support.
     """
     if (folder / PREPROCESSOR).is_file():
         values = read_json(folder / PREPROCESSOR)
@@ -48,7 +48,7 @@ def huggingface_preprocessing(folder: Path, image_size: int) -> Preprocessing:
 
 
 def _read_processor(values: Mapping[str, Any], image_size: int) -> Preprocessing:
-    """The preprocessing of an image processor of transformers, with that kind's defaults where it states nothing."""
+    """The preprocessing of an image processor of transformers; missing values are the defaults of its kind."""
     stated = values.get("image_processor_type") or values.get("feature_extractor_type") or "CLIP"
     kind = re.sub(r"(ImageProcessor(Fast|Pil)?|FeatureExtractor)$", "", str(stated))
     if kind not in _KINDS:
@@ -60,8 +60,8 @@ def _read_processor(values: Mapping[str, Any], image_size: int) -> Preprocessing
     skipped = [step for step in steps if not values.get(step, True)]
     factor = values.get("rescale_factor", 1 / 255)
     if skipped or values.get("do_pad") or not isinstance(factor, float) or abs(factor * 255 - 1) > 1e-6:
-        unlike = f"without {', '.join(skipped)}" if skipped else "with do_pad" if values.get("do_pad") else ""
-        raise ConfigError(f"a preprocessing {unlike or 'without division by 255'} is not supported")
+        difference = f"without {', '.join(skipped)}" if skipped else "with do_pad" if values.get("do_pad") else ""
+        raise ConfigError(f"a preprocessing {difference or 'without division by 255'} is not supported")
     if _side(size) != image_size or (values.get("do_center_crop", True) and _side(crop) != image_size):
         raise ConfigError(f"resizing to {size} and cropping to {crop} is not supported for {image_size} pixels")
     resample = values.get("resample", 3)
@@ -77,7 +77,7 @@ def _read_processor(values: Mapping[str, Any], image_size: int) -> Preprocessing
 
 
 def _side(size: Any) -> Any:
-    """224, {"shortest_edge": 224} and {"height": 224, "width": 224} say the same; anything else comes back as it is."""
+    """224 for 224, {"shortest_edge": 224} and {"height": 224, "width": 224}; any other value is returned unchanged."""
     if isinstance(size, Mapping) and set(size) in ({"shortest_edge"}, {"height", "width"}):
         sides = list(size.values())
         return sides[0] if all(side == sides[0] for side in sides) else size
@@ -85,21 +85,21 @@ def _side(size: Any) -> Any:
 
 
 def _triple(values: Any) -> Any:
-    """JSON's list as a tuple; Preprocessing checks what is in it."""
+    """Convert a JSON list to a tuple; Preprocessing checks its values."""
     return tuple(values) if isinstance(values, list) else values
 
 
 def read_open_clip(values: Mapping[str, Any]) -> tuple[CLIPConfig, Preprocessing]:
-    """The architecture, with its activation, and the preprocessing that an open_clip_config.json describes.
+    """The architecture (with its activation) and the preprocessing of an open_clip_config.json.
 
     Raises:
-        ConfigError: it describes a model that is no CLIP of the paper's form.
+        ConfigError: it describes a model that is not a CLIP as in the paper.
     """
     known = ("embed_dim", "vision_cfg", "text_cfg", "quick_gelu", "custom_text", "init_logit_bias")
     model = _object(values, "model_cfg", known)
     vision = _VISION_DEFAULTS | _object(model, "vision_cfg", tuple(_VISION_DEFAULTS))
     text = _object(model, "text_cfg", tuple(field.name for field in dataclasses.fields(TextConfig)))
-    pictures = _object(
+    images = _object(
         values, "preprocess_cfg", ("size", "mode", "mean", "std", "interpolation", "resize_mode", "fill_color")
     )
     head_width, mlp_ratio = vision.pop("head_width"), vision.pop("mlp_ratio")
@@ -110,7 +110,7 @@ def read_open_clip(values: Mapping[str, Any]) -> tuple[CLIPConfig, Preprocessing
             tower = ResNetConfig(**vision, heads=vision["width"] * 32 // head_width)
         else:
             width = vision["width"]
-            # open_clip cuts off part of a channel.
+            # open_clip rounds the MLP's width down to a whole number.
             tower = ViTConfig(**vision, heads=width // head_width, mlp_ratio=int(width * mlp_ratio) / width)
         config = CLIPConfig(
             model.get("embed_dim", 0),
@@ -121,18 +121,18 @@ def read_open_clip(values: Mapping[str, Any]) -> tuple[CLIPConfig, Preprocessing
         )
         preprocessing = Preprocessing(
             tower.image_size,
-            _triple(pictures.get("mean", Preprocessing.mean)),
-            _triple(pictures.get("std", Preprocessing.std)),
-            pictures.get("interpolation", "bicubic"),
-            pictures.get("resize_mode", "shortest"),
+            _triple(images.get("mean", Preprocessing.mean)),
+            _triple(images.get("std", Preprocessing.std)),
+            images.get("interpolation", "bicubic"),
+            images.get("resize_mode", "shortest"),
         )
     except ConfigError:
         raise
-    except (TypeError, ValueError, ArithmeticError) as error:  # NaN and infinity are numbers of JSON here, too
+    except (TypeError, ValueError, ArithmeticError) as error:  # Python's JSON also accepts NaN and infinity
         raise ConfigError(f"{OPEN_CLIP_CONFIG} has a value of the wrong type: {error}") from error
     side = tower.image_size
     for field, supported in {"size": (side, [side, side]), "mode": ("RGB",)}.items():
-        if (value := pictures.get(field, supported[0])) not in supported:
+        if (value := images.get(field, supported[0])) not in supported:
             raise ConfigError(
                 f"{OPEN_CLIP_CONFIG}: preprocess_cfg.{field} = {value!r} is not supported, only {supported[0]!r}"
             )
@@ -140,10 +140,10 @@ def read_open_clip(values: Mapping[str, Any]) -> tuple[CLIPConfig, Preprocessing
 
 
 def _object(values: Mapping[str, Any], name: str, known: tuple[str, ...] | None = None) -> dict[str, Any]:
-    """The object called name, which may have only known fields."""
-    found = values.get(name) or {}
-    if not isinstance(found, Mapping):
-        raise ConfigError(f"{name} must be an object, not {found!r}")
-    if known is not None and (unknown := sorted(set(found) - set(known))):
-        raise ConfigError(f"{OPEN_CLIP_CONFIG}: {name} has {', '.join(unknown)}, which Diptych's CLIP has not")
-    return dict(found)
+    """The object values[name], {} if missing; only known fields are allowed."""
+    content = values.get(name) or {}
+    if not isinstance(content, Mapping):
+        raise ConfigError(f"{name} must be an object, not {content!r}")
+    if known is not None and (unknown := sorted(set(content) - set(known))):
+        raise ConfigError(f"{OPEN_CLIP_CONFIG}: {name} has {', '.join(unknown)}, which Diptych's CLIP does not support")
+    return dict(content)

@@ -1,4 +1,4 @@
-"""A model of another library as an Encoder: whatever fills the protocol can be measured."""
+"""Wrap a model of another library as an Encoder."""
 
 import hashlib
 import importlib
@@ -19,19 +19,19 @@ from diptych.errors import ConfigError, WeightsError
 from diptych.model.clip import normalised
 
 BATCH_SIZE = 64
-_LONGEST_STRIP = 32  # long sides over short ones; photographs have up to 3, panoramas 10
+_MAX_ASPECT_RATIO = 32  # photographs have up to 3, panoramas 10
 _TORCHVISION = "torchvision"
 _ORIGINS = ("_name_or_path", "transformers_version")
 
 
 class ForeignEncoder:
-    """A model of another library, behind three functions of its own.
+    """A model of another library, behind three functions of that library.
 
     Attributes:
-        name: what results call it.
-        device: where it computes.
-        logit_scale: exp(t); None where the model has none.
-        fingerprint, image_fingerprint: of its weights, and of how pictures are prepared.
+        name: name of the model in results.
+        device: device of the network.
+        logit_scale: exp(t); None if the model has none.
+        fingerprint, image_fingerprint: change whenever the weights or the preparation of texts and images change.
     """
 
     def __init__(
@@ -46,26 +46,27 @@ class ForeignEncoder:
         preprocessing: str,
         tokenizing: str = "",
         no_texts: str = "",
-        keeps_centre: bool = False,
+        keeps_center: bool = False,
     ) -> None:
         """Wrap a network.
 
         Args:
             prepare: a PIL image in RGB -> (3, R, R) as the network takes it.
-            images, features: (N, 3, R, R) on the device -> (N, E) and (N, W), of any norm; None for no features.
-            texts: N texts -> (N, E), of any norm; None for a model of pictures alone.
-            preprocessing: how pictures are prepared, in words that change whenever it does.
-            tokenizing: the same of texts.
-            no_texts: why there is no `texts`, for the message.
-            keeps_centre: `prepare` scales the short side and keeps the centre square; a strip is cut to its middle.
+            images, features: (N, 3, R, R) on the device -> (N, E) and (N, W), of any norm; features may be None.
+            texts: N texts -> (N, E), of any norm; None for a model without a text encoder.
+            preprocessing: a string that changes whenever the preparation of images changes.
+            tokenizing: a string that changes whenever the tokenization of texts changes.
+            no_texts: why `texts` is None, for the message.
+            keeps_center: `prepare` resizes the short side and crops the center square; very long images are cropped
+                before.
         """
         self.name, self._network, self._no_texts = name, network.eval(), no_texts
-        self._prepare = guarded((lambda picture: prepare(middle(picture))) if keeps_centre else prepare)
+        self._prepare = guarded((lambda image: prepare(crop_long_image(image))) if keeps_center else prepare)
         self._images, self._texts, self._features = images, texts, features
         self.device = next(network.parameters()).device
-        # Equal weights are not equal models: the network in words tells its activation, which no weight does.
-        about = f"{preprocessing} {network} {_settings(network)}"
-        digest = hashlib.sha256(re.sub(r" at 0x[0-9a-f]+", "", about).encode())
+        # Models with equal weights can differ: the printed network shows the activation, which is in no weight.
+        description = f"{preprocessing} {network} {_settings(network)}"
+        digest = hashlib.sha256(re.sub(r" at 0x[0-9a-f]+", "", description).encode())
         for key, tensor in network.state_dict().items():
             digest.update(f"{key} {tensor.dtype}".encode())
             digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
@@ -86,46 +87,46 @@ class ForeignEncoder:
         kind = type(self._network).__name__
         return f"{type(self).__name__}({self.name!r}, {kind}, {parameters / 1e6:.1f} M parameters, {self.device})"
 
-    def encode_images(self, pictures: Iterable[Picture], /, *, on_error: OnError = "raise") -> torch.Tensor:
-        """N pictures -> (N, E) float32 on the CPU, unit norm; `on_error` as Model.encode_images has it."""
-        return normalised(self._each(self._images, pictures, on_error))
+    def encode_images(self, images: Iterable[Picture], /, *, on_error: OnError = "raise") -> torch.Tensor:
+        """N images -> (N, E) float32 on the CPU, unit norm; `on_error` as in Model.encode_images."""
+        return normalised(self._encode(self._images, images, on_error))
 
     @property
     def image_features(self) -> Callable[[Iterable[Picture]], torch.Tensor]:
-        """N pictures -> (N, W) float32 on the CPU, before the projection.
+        """N images -> (N, W) float32 on the CPU, before the projection.
 
-        Models of which the way to them is not known here do not have it: `hasattr` tells, and probes take embeddings.
+        Models whose features are not accessible do not have this attribute; probes then use embeddings.
         """
         features = self._features
         if features is None:
-            raise AttributeError(f"{self.name}: features before the projection are not to be had of this model")
-        return lambda pictures: self._each(features, pictures)
+            raise AttributeError(f"{self.name}: the features before the projection are not accessible in this model")
+        return lambda images: self._encode(features, images)
 
     def encode_texts(self, texts: Sequence[str], /) -> torch.Tensor:
         """N texts -> (N, E) float32 on the CPU, unit norm.
 
         Raises:
-            WeightsError: it is a model of pictures alone.
+            WeightsError: the model has no text encoder.
         """
         if self._texts is None:
             raise WeightsError(f"{self.name} {self.about.no_texts}")
         with torch.inference_mode():
-            parts = [self._texts(texts[at : at + BATCH_SIZE]).float().cpu() for at in range(0, len(texts), BATCH_SIZE)]
+            parts = [self._texts(texts[i : i + BATCH_SIZE]).float().cpu() for i in range(0, len(texts), BATCH_SIZE)]
         return normalised(torch.cat(parts)).clone()
 
     def _why_no_texts(self) -> str:
         reason = self._no_texts and f" ({self._no_texts})"
         return f"encodes images alone{reason}: probes can measure it, zero-shot cannot"
 
-    def _each(
+    def _encode(
         self,
         function: Callable[[torch.Tensor], torch.Tensor],
-        pictures: Iterable[Picture],
+        images: Iterable[Picture],
         on_error: OnError = "raise",
     ) -> torch.Tensor:
         with torch.inference_mode():
             vectors = embed_pictures(
-                pictures,
+                images,
                 self._prepare,
                 lambda pixels: function(pixels.to(self.device)).float().cpu(),
                 batch_size=BATCH_SIZE,
@@ -134,36 +135,37 @@ class ForeignEncoder:
         return vectors.clone()
 
 
-def middle(picture: Image.Image) -> Image.Image:
-    """A picture, of a strip its middle: libraries scale the whole of it, which of 700,000 x 1 pixels takes gigabytes.
+def crop_long_image(image: Image.Image) -> Image.Image:
+    """Crop an extremely long image to its middle; return other images unchanged.
 
-    What is left is so long that no pixel of the centre square comes from the rest; its centre is where it was.
+    Libraries resize the whole image, which takes gigabytes for 700,000 x 1 pixels. The part that is kept has the same
+    center and is so long that the center square does not change.
     """
-    long, short = max(picture.size), min(picture.size)
-    cut = (long - _LONGEST_STRIP * short) // 2
+    long, short = max(image.size), min(image.size)
+    cut = (long - _MAX_ASPECT_RATIO * short) // 2
     if cut <= 0:
-        return picture
-    width, height = picture.size
+        return image
+    width, height = image.size
     box = (cut, 0, width - cut, height) if width > height else (0, cut, width, height - cut)
-    return picture.crop(box)
+    return image.crop(box)
 
 
 def import_library(module: str, package: str) -> Any:
-    """An optional library.
+    """Import an optional library.
 
     Raises:
         ConfigError: it is not installed, or cannot be imported.
     """
     try:
         return importlib.import_module(module)
-    except ModuleNotFoundError as error:  # of the library, or of another one that comes with it
+    except ModuleNotFoundError as error:  # the library or one of its dependencies
         raise ConfigError(f"this model needs {package}: pip install {package}") from error
-    except Exception as error:  # an installation that does not fit torch's fails with whatever it likes
+    except Exception as error:  # an installation built for another torch can raise anything
         raise ConfigError(f"{package} is installed, but cannot be imported: {reason(error)}") from error
 
 
 def _logit_scale(network: torch.nn.Module) -> float | None:
-    """What cosines are multiplied with: exp(t); ALIGN divides by its temperature; None if nothing tells."""
+    """The factor exp(t) of cosines. ALIGN divides by its temperature. None if the network has neither."""
     scale, temperature = (getattr(network, name, None) for name in ("logit_scale", "temperature"))
     if isinstance(scale, torch.Tensor):
         return float(scale.detach().exp())
@@ -171,30 +173,30 @@ def _logit_scale(network: torch.nn.Module) -> float | None:
 
 
 def _settings(network: torch.nn.Module) -> str:
-    """What a network's configuration says, without where it came from."""
+    """A network's configuration as text, without the fields that name its origin."""
     config = getattr(network, "config", None)
     values = config.to_dict() if config is not None and hasattr(config, "to_dict") else {}
     return str(sorted((key, value) for key, value in values.items() if key not in _ORIGINS))
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what an exception says."""
+    """The first line of an exception's message."""
     return str(error).strip().split("\n")[0]
 
 
 def reason(error: BaseException) -> str:
-    """Why something of another library failed, in one line: what it says, and the cause that it keeps to itself."""
+    """Why another library failed, in one line: the message of its exception and of the root cause."""
     causes = [error]
     while (cause := causes[-1].__cause__) is not None and cause not in causes:
         causes.append(cause)
-    said, root = (first_line(one) or repr(one) for one in (error, causes[-1]))
+    message, root = (first_line(exception) or repr(exception) for exception in (error, causes[-1]))
     if any(_TORCHVISION in Path(frame.filename).parts for frame in traceback.extract_tb(causes[-1].__traceback__)):
         return (
             f"{_TORCHVISION}{_version(_TORCHVISION)} does not work with torch {torch.__version__} ({root}): install "
             "the one that was built for this torch, from where torch came (https://pytorch.org/get-started), or "
-            "uninstall it where no models but those of hf: are used"
+            "uninstall it if you use only models of hf:"
         )
-    return said if root in said else f"{said.rstrip('.')}: {root}"
+    return message if root in message else f"{message.rstrip('.')}: {root}"
 
 
 def _version(package: str) -> str:

@@ -1,4 +1,4 @@
-"""From a path to a Model: Diptych's folders, Hugging Face's and open_clip's, and bare weight files."""
+"""Load a Model from a path: folders of Diptych, Hugging Face and open_clip, and bare weight files."""
 
 import dataclasses
 import logging
@@ -28,13 +28,13 @@ from diptych.model.weights import load_tensors, read_tensors
 
 logger = logging.getLogger(__name__)
 
-# Names that say nothing: a file of such a name in a model's folder is called after the folder.
-_PLAIN_NAMES = ("model", "pytorch_model", "open_clip_model", "open_clip_pytorch_model")
+# Generic file names: the model in such a file is named after its folder.
+_GENERIC_NAMES = ("model", "pytorch_model", "open_clip_model", "open_clip_pytorch_model")
 
 
 @dataclasses.dataclass(frozen=True)
 class Stated:
-    """What the user says of a bare weight file, which does not say it; None for what is not stated."""
+    """What the user states about a bare weight file, because the file does not; None if not stated."""
 
     activation: str | None = None
     heads: Heads | None = None
@@ -47,13 +47,13 @@ def load_path(
     precision: str,
     stated: Stated,
 ) -> Model:
-    """The Model in a folder or a weight file, in evaluation mode.
+    """Load the Model in a folder or a weight file, in evaluation mode.
 
     Args:
-        place: the folder that the model is named after, where path is a folder.
+        place: the folder that the model is named after, if path is a folder.
     Raises:
-        WeightsError: it is incomplete or damaged; the message names the file.
-        ConfigError: its configuration is absurd, or device or precision do not exist.
+        WeightsError: the model is incomplete or damaged; the message names the file.
+        ConfigError: its configuration is invalid, or the device or the precision does not exist.
     """
     dtype = choose_dtype(precision, choose_device(device))
     if path.is_dir():
@@ -71,10 +71,10 @@ def load_path(
 
 
 def _cast(clip: CLIP, dtype: torch.dtype) -> None:
-    """Cast the weights; the temperature, the bias and BatchNorm's statistics stay exact, they cost nothing."""
-    exact = {name: one.data for name, one in clip.named_parameters(recurse=False) if one.ndim == 0}
+    """Cast the weights. The temperature, the bias and BatchNorm's statistics keep fp32, which costs nothing."""
+    scalars = {name: value.data for name, value in clip.named_parameters(recurse=False) if value.ndim == 0}
     clip.to(dtype)
-    for name, value in exact.items():
+    for name, value in scalars.items():
         clip.get_parameter(name).data = value
     for module in clip.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -82,31 +82,36 @@ def _cast(clip: CLIP, dtype: torch.dtype) -> None:
 
 
 def _load_folder(folder: Path, place: Path) -> Model:
-    """The model in folder, named after place."""
-    found = describe(folder)
-    weights = next((folder / name for name in found.weights if (folder / name).is_file()), None)
+    """Load the model in folder, named after place."""
+    description = describe(folder)
+    names = description.weights
+    weights = next((folder / name for name in names if (folder / name).is_file()), None)
     if weights is None:
-        weights = require(folder, next((name for name in found.weights if is_there(folder / name)), found.weights[0]))
-    clip = _build(found.config, to_diptych(read_tensors(weights)), str(weights))
-    return Model(clip, found.tokenizer, found.preprocessing, place.parent.name if place.name == "model" else place.name)
+        weights = require(folder, next((name for name in names if is_there(folder / name)), names[0]))
+    clip = _build(description.config, to_diptych(read_tensors(weights)), str(weights))
+    name = place.parent.name if place.name == "model" else place.name
+    return Model(clip, description.tokenizer, description.preprocessing, name)
 
 
 def _load_file(path: Path, stated: Stated) -> Model:
-    """The model of a weight file, by the configuration beside it; by its shapes where there is none."""
+    """Load a weight file; the architecture comes from the configuration beside it, else from the weights' shapes."""
     tensors = to_diptych(read_tensors(path))
     name = path.name.removesuffix(INDEX_SUFFIX)
     if is_described(path.parent):
-        found = describe(path.parent, prefer_open_clip=path.name.startswith("open_clip"))
-        logger.warning("%s: taking architecture, preprocessing and tokenizer from %s beside it", path, found.source)
-        config = _with(found, stated)
+        description = describe(path.parent, prefer_open_clip=path.name.startswith("open_clip"))
+        logger.warning(
+            "%s: taking architecture, preprocessing and tokenizer from %s beside it", path, description.source
+        )
+        config = _with_stated(description, stated)
         where = (
-            f"{path} (its architecture is that of {found.source.name} beside it; move the file if that is another's)"
+            f"{path} (its architecture is that of {description.source.name} beside it; move the file if that belongs "
+            "to another model)"
         )
         place = path.resolve().parent
         name = Path(name).stem
-        if name in _PLAIN_NAMES or "-of-" in name:
+        if name in _GENERIC_NAMES or "-of-" in name:
             name = place.parent.name if place.name == "model" else place.name
-        return Model(_build(config, tensors, where), found.tokenizer, found.preprocessing, name)
+        return Model(_build(config, tensors, where), description.tokenizer, description.preprocessing, name)
     try:
         inferred = infer(tensors, stated.activation, stated.heads)
     except WeightsError as error:
@@ -119,37 +124,39 @@ def _load_file(path: Path, stated: Stated) -> Model:
     return Model(clip, tokenizer, Preprocessing(inferred.config.vision.image_size), Path(name).stem)
 
 
-def _with(found: Description, stated: Stated) -> CLIPConfig:
-    """The configuration beside a file, but for what the user states."""
-    config = found.config
+def _with_stated(description: Description, stated: Stated) -> CLIPConfig:
+    """The configuration beside a file, overridden by what the user states."""
+    config, source = description.config, description.source
     if stated.activation is not None and stated.activation != config.activation:
-        logger.warning("%s says %s; taking %s, as stated", found.source, config.activation, stated.activation)
+        logger.warning("%s says %s; taking %s, as stated", source, config.activation, stated.activation)
         config = dataclasses.replace(config, activation=stated.activation)
     if stated.heads is None:
         return config
     if "openai" not in text_side_of(config.text).layouts:
-        raise ConfigError(f"{found.source}: a text side of this kind has no heads to state")
+        raise ConfigError(f"{source}: --heads does not apply to a text side of this kind")
     vision: Any = config.vision
     text: Any = config.text
     if not hasattr(vision, "heads"):
-        raise ConfigError(f"{found.source}: an image tower of this kind has no heads to state")
-    own = (vision.heads, text.heads)
-    if own != stated.heads:
-        logger.warning("%s says %s heads; taking %s, as stated", found.source, own, stated.heads)
+        raise ConfigError(f"{source}: --heads does not apply to an image tower of this kind")
+    heads = (vision.heads, text.heads)
+    if heads != stated.heads:
+        logger.warning("%s says %s heads; taking %s, as stated", source, heads, stated.heads)
     vision, text = (dataclasses.replace(side, heads=n) for side, n in zip((vision, text), stated.heads, strict=True))
     return dataclasses.replace(config, vision=vision, text=text)
 
 
 def _build(config: CLIPConfig, tensors: Tensors, where: str) -> CLIP:
-    with torch.device("meta"), _NoInitialisation():
-        clip = cast(CLIP, build_model(config))  # or one of figure 2's, which a Model takes as well
+    with torch.device("meta"), _NoInitialization():
+        clip = cast(CLIP, build_model(config))  # or a predictive model of figure 2, which Model also accepts
     load_tensors(clip, tensors, where)
     return clip
 
 
-class _NoInitialisation(TorchFunctionMode):
-    """Leaves new parameters as they are: weights are loaded into them, and on the meta device torch would import its
-    compiler, which takes seconds, only to initialise nothing."""
+class _NoInitialization(TorchFunctionMode):
+    """Skips the initialization of new parameters, because weights are loaded into them.
+
+    On the meta device torch would also import its compiler, which takes seconds, to initialize nothing.
+    """
 
     def __torch_function__(
         self, func: Callable, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None

@@ -1,4 +1,4 @@
-"""A CLIP with everything that its numbers depend on: weights, tokenizer, preprocessing."""
+"""A CLIP model with everything its results depend on: weights, tokenizer, preprocessing."""
 
 import dataclasses
 import hashlib
@@ -29,15 +29,15 @@ _NO_TOKENIZER = "came without a tokenizer: put its tokenizer.json beside the wei
 
 
 class Model:
-    """Encodes pictures and texts; fills the Encoder protocol.
+    """Encodes images and texts; implements the Encoder protocol.
 
     Attributes:
-        clip: the network, on `device`; its weights' type is the precision of the computation.
-        tokenizer: None where a foreign model came without one; only encode_texts then raises.
-        preprocessing: how a picture becomes the network's input.
-        name: what results call the model.
+        clip: the network, on `device`; it computes in the number format of its weights.
+        tokenizer: None if the weights came without one; then encode_texts raises.
+        preprocessing: how an image becomes the network's input.
+        name: name of the model in results.
     Raises:
-        WeightsError: tokenizer or preprocessing do not belong to this network.
+        WeightsError: the tokenizer or the preprocessing does not fit the network.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Model:
                 f"{name}: the tokenizer's texts have up to {tokenizer.context_length} tokens, "
                 f"the network's context {text.context_length}"
             )
-        # One memory format for all: another one could choose other kernels, whose results differ in the last bit.
+        # Always the same memory format: another one could select other kernels, whose results differ in the last bit.
         self.clip = clip.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.tokenizer = tokenizer
         self.preprocessing = preprocessing
@@ -68,7 +68,7 @@ class Model:
         self._about: tuple[Any, About] | None = None
 
     def __repr__(self) -> str:
-        """Name, architecture, size, and where and how it computes."""
+        """Name, architecture, size, device and number format."""
         config = self.clip.config
         dtype = str(self.clip.dtype).removeprefix("torch.")
         return (
@@ -78,17 +78,17 @@ class Model:
 
     @property
     def device(self) -> torch.device:
-        """Where the network computes."""
+        """Device of the network."""
         return self.clip.device
 
     @property
     def logit_scale(self) -> float:
-        """exp(t): logits are cosines times this."""
+        """exp(t), the factor from cosines to logits."""
         return self.clip.logit_scale.detach().double().exp().item()
 
     @property
     def about(self) -> About:
-        """What the model can do and what its numbers depend on; computed again only after its weights changed."""
+        """What the model can do and what its results depend on; recomputed only after its weights changed."""
         state = (weights_state(self.clip), self.preprocessing, self.tokenizer)
         if self._about is None or self._about[0] != state:
             self._about = (state, self._describe())
@@ -96,7 +96,7 @@ class Model:
 
     @property
     def fingerprint(self) -> str | None:
-        """Changes whenever a text's embedding could: weights of the text tower, tokenizer, precision.
+        """Changes whenever a text's embedding could change (weights of the text tower, tokenizer, precision).
 
         None without a tokenizer.
         """
@@ -104,33 +104,33 @@ class Model:
 
     @property
     def image_fingerprint(self) -> str | None:
-        """Changes whenever an image's embedding could: weights of the image tower, preprocessing, precision."""
+        """Changes whenever an image's embedding could change (weights of the image tower, preprocessing, precision)."""
         return self.about.image_fingerprint
 
     @property
     def gflops(self) -> float:
-        """Billions of multiply-adds of the image tower for one image, as the paper's figures count compute."""
+        """Billions of multiply-adds of the image tower for one image, the unit of the paper's figures."""
         return image_flops(self.clip.config) / 2e9
 
     def encode_images(
-        self, pictures: Iterable[Picture], batch_size: int = BATCH_SIZE, *, on_error: OnError = "raise"
+        self, images: Iterable[Picture], batch_size: int = BATCH_SIZE, *, on_error: OnError = "raise"
     ) -> torch.Tensor:
-        """Embed pictures.
+        """Embed images.
 
         Args:
-            pictures: list, array or generator of PIL images, paths, encoded bytes, or uint8 arrays (height, width, 3).
-            batch_size: pictures decoded and computed at a time.
-            on_error: "raise", or "skip": the row of a picture that cannot be decoded is NaN and the log names it, so
-                that row i is always picture i's; or a function of place and error, which is called in place of the log.
+            images: list, array or generator of PIL images, paths, encoded bytes, or uint8 arrays (height, width, 3).
+            batch_size: images decoded and encoded at a time.
+            on_error: "raise"; or "skip": an image that cannot be decoded is logged and its row is NaN, so that row i
+                always belongs to image i; or a function of index and error, which is called instead of logging.
         Returns:
-            (N, E) float32 on the CPU, unit norm; (0, E) of no pictures.
+            (N, E) float32 on the CPU, unit norm; (0, E) for no images.
         Raises:
-            ImageError: a picture cannot be decoded; it is named by its place.
+            ImageError: an image cannot be decoded; the message has its index.
         """
-        return self._from_pictures(pictures, self._image_embeddings, batch_size, on_error)
+        return self._encode_images(images, self._image_embeddings, batch_size, on_error)
 
     def encode_pixels(self, images: torch.Tensor, batch_size: int = BATCH_SIZE) -> torch.Tensor:
-        """Embed what `evaluation_pixels` prepared: uint8 (N, 3, R, R) -> (N, E) float32 on the CPU, unit norm."""
+        """Embed the output of `evaluation_pixels`: uint8 (N, 3, R, R) -> (N, E) float32 on the CPU, unit norm."""
         if not isinstance(images, torch.Tensor) or images.dtype != torch.uint8:
             got = images.dtype if isinstance(images, torch.Tensor) else shown(images)
             raise ShapeError(f"encode_pixels takes uint8 pixels in a tensor, not {got}")
@@ -138,32 +138,32 @@ class Model:
         return self._embed(batches, self._image_embeddings, self.clip.config.embed_dim)
 
     def pixel_features(self, images: torch.Tensor, batch_size: int = BATCH_SIZE) -> torch.Tensor:
-        """Features of what `evaluation_pixels` prepared: uint8 (N, 3, R, R) -> (N, W) float32 on the CPU."""
+        """Features of the output of `evaluation_pixels`: uint8 (N, 3, R, R) -> (N, W) float32 on the CPU."""
         batches = _batches(images, batch_size)
         return self._embed(batches, self._image_features, self.clip.config.vision.features_dim)
 
     def project_features(self, features: torch.Tensor, batch_size: int = 16 * BATCH_SIZE) -> torch.Tensor:
-        """From image features (N, W) to the embeddings (N, E) of encode_images: float32 on the CPU, unit norm."""
+        """Project image features (N, W) to the embeddings (N, E) of encode_images: float32 on the CPU, unit norm."""
         batches = (batch.to(self.device, self.clip.dtype) for batch in _batches(features, batch_size))
         return self._embed(batches, lambda x: normalised(self.clip.visual.project(x)), self.clip.config.embed_dim)
 
     def image_features(
-        self, pictures: Iterable[Picture], batch_size: int = BATCH_SIZE, *, on_error: OnError = "raise"
+        self, images: Iterable[Picture], batch_size: int = BATCH_SIZE, *, on_error: OnError = "raise"
     ) -> torch.Tensor:
-        """N pictures -> (N, W) float32 on the CPU: what the image tower says before the projection, for probes."""
-        return self._from_pictures(pictures, self._image_features, batch_size, on_error)
+        """N images -> (N, W) float32 on the CPU: the image tower's output before the projection, for probes."""
+        return self._encode_images(images, self._image_features, batch_size, on_error)
 
     def encode_texts(self, texts: Sequence[str], truncate: bool = False, batch_size: int = BATCH_SIZE) -> torch.Tensor:
-        """Embed texts; each batch holds texts of similar length and is computed only that far.
+        """Embed texts. Each batch holds texts of similar length and is computed only up to its longest text.
 
         Args:
-            truncate: cut texts that are longer than the context instead of raising.
+            truncate: truncate texts that are longer than the context, instead of raising.
         Returns:
             (N, E) float32 on the CPU, unit norm.
         Raises:
             TextError: a text is longer than the context.
-            WeightsError: the model came without a tokenizer.
-            ConfigError: it predicts captions and has no embeddings of them.
+            WeightsError: the model has no tokenizer.
+            ConfigError: the model predicts captions and does not embed them.
         """
         if not self._embeds_texts:
             raise ConfigError(f"{self.name} {_PREDICTS}")
@@ -176,23 +176,23 @@ class Model:
         return embeddings[order.argsort()]
 
     def save(self, folder: str | Path, precision: str = "fp32") -> None:
-        """Write a folder that `load` reads: config.json, model.safetensors, tokenizer.json and README.md.
+        """Write a model folder for `load`: config.json, model.safetensors, tokenizer.json and README.md.
 
-        The folder appears complete or not at all; an older model folder of that name is replaced.
-        Where a save is killed in between, `load` takes the older one.
+        The folder is written atomically and replaces an older model folder of that name. If a save is killed, `load`
+        still reads the older one.
 
         Args:
-            precision: "fp32" keeps each number as it is; "fp16" halves the file: matrices, kernels and embeddings are
-                rounded, gains, biases and statistics are not. `load` computes in fp32 with either.
+            precision: "fp32" keeps each number. "fp16" halves the file: matrices, kernels and embeddings are rounded;
+                gains, biases and statistics are not. `load` computes in fp32 from both.
         Raises:
-            WeightsError: the folder holds other files, or cannot be written, or a weight is too large for fp16.
-            ConfigError: there is no such precision.
+            WeightsError: the folder holds other files or cannot be written, or a weight is too large for fp16.
+            ConfigError: the precision is unknown.
         """
         write_folder(expanded(folder), self.clip, self.tokenizer, self.preprocessing, precision)
 
     @property
     def _embeds_texts(self) -> bool:
-        """Predictive models of figure 2 have no text tower."""
+        """False for the predictive models of figure 2, which have no text tower."""
         return hasattr(self.clip, "encode_text")
 
     def _describe(self) -> About:
@@ -212,50 +212,50 @@ class Model:
         if self.tokenizer is None:
             return about
         text = {key: value for key, value in self.clip.state_dict().items() if not key.startswith("visual.")}
-        mark = _digest(f"{self.tokenizer.fingerprint} {self.clip.config}", text)
-        return dataclasses.replace(about, text_fingerprint=mark)
+        fingerprint = _digest(f"{self.tokenizer.fingerprint} {self.clip.config}", text)
+        return dataclasses.replace(about, text_fingerprint=fingerprint)
 
-    def _from_pictures(
+    def _encode_images(
         self,
-        pictures: Iterable[Picture],
+        images: Iterable[Picture],
         function: Callable[[torch.Tensor], torch.Tensor],
         batch_size: int,
         on_error: OnError,
     ) -> torch.Tensor:
         with evaluating(self.clip), torch.inference_mode():
             vectors = embed_pictures(
-                pictures,
-                lambda picture: evaluation_pixels(picture, self.preprocessing),
-                lambda images: function(images).float().cpu(),
+                images,
+                lambda image: evaluation_pixels(image, self.preprocessing),
+                lambda pixels: function(pixels).float().cpu(),
                 batch_size=_checked(batch_size),
                 on_error=on_error,
             )
         return vectors.clone()  # as in _embed
 
     def _image_embeddings(self, images: torch.Tensor) -> torch.Tensor:
-        return normalised(self.clip.encode_image(self._normalise(images)))
+        return normalised(self.clip.encode_image(self._normalize(images)))
 
     def _image_features(self, images: torch.Tensor) -> torch.Tensor:
-        return self.clip.image_features(self._normalise(images))
+        return self.clip.image_features(self._normalize(images))
 
     def _text_embeddings(self, batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
         tokens, lengths = batch
         return normalised(self.clip.encode_text(tokens.to(self.device), lengths))
 
-    def _normalise(self, images: torch.Tensor) -> torch.Tensor:
+    def _normalize(self, images: torch.Tensor) -> torch.Tensor:
         images = normalise(images.to(self.device, non_blocking=True), self.preprocessing, self.clip.dtype)
         return images.contiguous(memory_format=torch.channels_last)
 
     def _embed(self, batches: Iterator, function: Callable[..., torch.Tensor], dim: int) -> torch.Tensor:
-        """Run function over the batches and put the results, float32 on the CPU, under each other."""
+        """Apply a function to each batch and concatenate the results, float32 on the CPU."""
         with evaluating(self.clip), torch.inference_mode():
             parts = [function(batch).float().cpu() for batch in batches]
-        # A clone is an ordinary tensor, which a caller may train on; those made in inference mode are not.
+        # Callers may train on the result. A clone can be used in autograd; tensors made in inference mode cannot.
         return torch.cat(parts).clone() if parts else torch.empty(0, dim)
 
 
-def _digest(words: str, weights: Mapping[str, torch.Tensor]) -> str:
-    digest = hashlib.sha256(words.encode())
+def _digest(description: str, weights: Mapping[str, torch.Tensor]) -> str:
+    digest = hashlib.sha256(description.encode())
     for name, tensor in weights.items():
         digest.update(name.encode() + str(tensor.dtype).encode())
         digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
@@ -267,7 +267,7 @@ def _batches(rows: torch.Tensor, batch_size: int) -> Iterator[torch.Tensor]:
 
 
 def _checked(batch_size: int) -> int:
-    """Of a batch of no items no vectors would come, whatever was asked for."""
+    """The batch size as int; ConfigError if it is not a whole number >= 1."""
     if isinstance(batch_size, bool) or not isinstance(batch_size, Integral) or batch_size < 1:
         raise ConfigError(f"batch_size must be a whole number, at least 1, not {shown(batch_size)}")
     return int(batch_size)
@@ -275,7 +275,7 @@ def _checked(batch_size: int) -> int:
 
 @contextmanager
 def evaluating(clip: CLIP) -> Iterator[None]:
-    """The network in evaluation mode; a trainer's network is put back."""
+    """Put the network into evaluation mode; restore its mode afterwards."""
     was_training = clip.training
     clip.eval()
     try:

@@ -1,6 +1,6 @@
-"""What the name of a model may be, and what to say of a name that is none.
+"""The forms of a model's name, and messages for unknown names.
 
-It imports no torch, so that a command with a mistyped name ends at once.
+This module does not import torch, so that a command with a mistyped name fails at once.
 """
 
 import difflib
@@ -15,27 +15,27 @@ from diptych.model.presets import PRESETS
 
 logger = logging.getLogger(__name__)
 
-# A folder of the user's that has this name is "./default", or a Path.
+# A user's own folder of this name is loaded as "./default" or as a Path.
 DEFAULT = "default"
 FORMS = {
     DEFAULT: "the small model that comes with Diptych",
     "FOLDER": "a model folder of Diptych, Hugging Face (CLIP) or open_clip",
     "FILE": "weights of a CLIP: .safetensors, .pt, .pth, .bin, .ckpt, or the *.index.json of several",
-    "hf:FOLDER_OR_ID": "any CLIP or SigLIP of Hugging Face's transformers, which then computes it",
+    "hf:FOLDER_OR_ID": "any CLIP or SigLIP of Hugging Face's transformers, run by that library",
     "open_clip:NAME@PRETRAINED": "any model of open_clip; PRETRAINED is one of its tags or a weight file",
-    "open_clip:FOLDER": "a folder with open_clip_config.json, which open_clip then computes",
-    "python:MODULE:NAME": "an object with encode_images and encode_texts, or a function that makes one",
+    "open_clip:FOLDER": "a folder with open_clip_config.json, run by open_clip",
+    "python:MODULE:NAME": "an object with encode_images and encode_texts, or a function that returns one",
 }
 LIBRARIES, PYTHON = ("hf", "open_clip"), "python"  # the prefixes
-_MAX_SEEN = 1000  # entries of a folder that are looked at for near names
+_MAX_ENTRIES = 1000  # of a folder, searched for similar names
 
 
 def check_name(name: str | Path) -> None:
-    """Find out whether there is such a model, without opening it; whether it is whole, only loading tells.
+    """Check that there is such a model, without opening it. Only loading tells whether it is complete.
 
     Raises:
-        WeightsError: no file and no folder has this name, and it is in no other form of FORMS.
-        InputError: it begins with ~, and nobody knows that user; or it is empty, or no name at all.
+        WeightsError: no file or folder has this name, and it has no other form of FORMS.
+        InputError: the name starts with ~ and an unknown user, is empty, or is neither a string nor a Path.
     """
     check_form(name)
     if isinstance(name, str) and (name == DEFAULT or has_prefix(name)):
@@ -46,10 +46,10 @@ def check_name(name: str | Path) -> None:
 
 
 def check_form(name: object) -> None:
-    """Refuse what can be no name: another type, such as a model that is already loaded, and an empty text.
+    """Check the type of a name: a string or a Path, and not empty.
 
     Raises:
-        InputError: it is one of these.
+        InputError: it has another type, such as a loaded model, or is empty.
     """
     if not isinstance(name, str | os.PathLike):
         raise InputError(f"a model is named by a text or a Path, such as {DEFAULT!r}, not by {shown(name)}")
@@ -58,13 +58,13 @@ def check_form(name: object) -> None:
 
 
 def has_prefix(name: str) -> bool:
-    """Whether another library or an object of the user's is named: "hf:..." and the like."""
+    """Whether the name has the prefix of another library or of a user-defined encoder, such as "hf:..."."""
     library, _, rest = name.partition(":")
     return bool(rest) and library in (*LIBRARIES, PYTHON)
 
 
 def find_folder(folder: Path) -> Path:
-    """The folder, or where its model is after a save that was killed between its two renames."""
+    """The folder; or, if a save was killed between its two renames, the folder that holds the older model."""
     if folder.exists() or not (old := old_place(place_of(folder))).is_dir():
         return folder
     logger.warning("a save to %s was killed; taking the model that was there before, %s", folder, old)
@@ -72,13 +72,13 @@ def find_folder(folder: Path) -> Path:
 
 
 def place_of(folder: Path) -> Path:
-    """What a link points to: that is replaced, not the link."""
+    """The target of a link: a save replaces the target, not the link."""
     return Path(os.path.realpath(folder)) if folder.is_symlink() else folder
 
 
 def unknown(name: str, path: Path) -> str:
-    """What to say of a name that is in no form, with the nearest names."""
-    if is_there(path):  # and is neither a file nor a folder
+    """The message for an unknown name, with the most similar known names."""
+    if is_there(path):  # but is neither a file nor a folder
         return f"{absence(path)}; give a model folder or a weight file"
     if any(name == preset or name == preset.replace("/", "-") for preset in PRESETS):
         return (
@@ -95,19 +95,20 @@ def unknown(name: str, path: Path) -> str:
 
 
 def _near(name: str, path: Path) -> list[str]:
-    """Names of models that are nearly this one: presets, what lies beside the path, and the form it may have meant."""
+    """Similar names: presets, neighbors of the path, and the form that was probably meant."""
     if page := re.match(r"https?://(?:www\.)?(?:huggingface\.co|hf\.co)/([\w.-]+/[\w.-]+)", name):
         return [f"hf:{page[1]}"]
     library, colon, rest = name.partition(":")
-    if colon and (found := difflib.get_close_matches(library.lower(), [*LIBRARIES, PYTHON, "huggingface"], 1, 0.6)):
-        return [f"{'hf' if found[0] == 'huggingface' else found[0]}:{rest or '...'}"]
-    beside: list[str] = []
+    if colon and (prefixes := difflib.get_close_matches(library.lower(), [*LIBRARIES, PYTHON, "huggingface"], 1, 0.6)):
+        return [f"{'hf' if prefixes[0] == 'huggingface' else prefixes[0]}:{rest or '...'}"]
+    siblings: list[str] = []
     if path.parent.is_dir():
-        names = sorted(entry.name for entry, _ in zip(path.parent.iterdir(), range(_MAX_SEEN), strict=False))
-        beside = [str(path.parent / one) for one in difflib.get_close_matches(path.name, names, 2, 0.7)]
-    known = {one.lower(): preset for preset in (DEFAULT, *PRESETS) for one in (preset, preset.replace("/", "-"))}
-    like = [name.lower()] if name.lower() in known else difflib.get_close_matches(name.lower(), known, 3, 0.7)
-    presets = list(dict.fromkeys(known[one] for one in like))[:2]
-    if not beside and not presets and name.count("/") == 1 and not name.startswith((".", "~", "/")):
+        names = sorted(entry.name for entry, _ in zip(path.parent.iterdir(), range(_MAX_ENTRIES), strict=False))
+        siblings = [str(path.parent / sibling) for sibling in difflib.get_close_matches(path.name, names, 2, 0.7)]
+    spellings = {text.lower(): preset for preset in (DEFAULT, *PRESETS) for text in (preset, preset.replace("/", "-"))}
+    lower = name.lower()
+    similar = [lower] if lower in spellings else difflib.get_close_matches(lower, spellings, 3, 0.7)
+    presets = list(dict.fromkeys(spellings[spelling] for spelling in similar))[:2]
+    if not siblings and not presets and name.count("/") == 1 and not name.startswith((".", "~", "/")):
         return [f"hf:{name}"]
-    return [*beside, *presets][:3]
+    return [*siblings, *presets][:3]

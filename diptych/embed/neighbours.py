@@ -1,10 +1,10 @@
-"""Exact nearest neighbours among any number of vectors: tile by tile, on the CPU or a GPU.
+"""Exact nearest neighbors among any number of vectors, tile by tile, on the CPU or a GPU.
 
-A score is a property of two vectors alone. Products of float32 numbers are exact in float64; `exact_scores` adds them
-in one fixed order and rounds the sum to float32. Equal scores are ordered by row number. So the answer is the same for
-every tile size, every sharding and every device, and equal vectors tie wherever they lie.
+A score depends only on its two vectors. Products of float32 numbers are exact in float64; `exact_scores` adds them in a
+fixed order and rounds the sum to float32. Equal scores are ordered by row number. The result is therefore the same for
+every tile size, sharding and device, and equal vectors always tie.
 
-A float32 matrix product only proposes candidates: all items within its proven error of the k-th best score.
+A float32 matrix product only selects candidates: all items within its error bound of the k-th best score.
 """
 
 import contextlib
@@ -22,9 +22,9 @@ _WIDE = 8192
 _TILE = 16_384
 _UNIT_ROUNDOFF = 2.0**-24  # of float32
 _TINY = 1e-30  # products below float32's range
-_LARGEST = 1e37  # beyond, a float32 sum could overflow
-_PAIRS = 1024  # scored at a time: their float64 terms fit a processor's cache
-_MAX_CANDIDATES = 1 << 22  # of one tile and one block of queries
+_LARGEST = 1e37  # above it a float32 sum could overflow
+_PAIRS = 1024  # pairs scored at a time; their float64 terms fit into a processor's cache
+_MAX_CANDIDATES = 1 << 22  # per tile and block of queries
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -50,36 +50,36 @@ def nearest_neighbours(
     query_block: int = BLOCK,
     item_block: int = _TILE,
 ) -> Neighbours:
-    """The k items of the largest dot product with each query, exactly; of equal scores the lower row is better.
+    """The k items with the largest dot product for each query, exactly. Equal scores are ordered by row number.
 
-    Items are read once, in order. Memory holds the queries, the answers, and (query_block, item_block) scores.
+    Items are read once, in order. Memory holds the queries, the results, and (query_block, item_block) scores.
 
     Args:
         queries: float (Q, E), used as float32.
-        items: float (N, E), or arrays (n, E) that follow each other, such as `Store.vector_shards()`; used as float32.
-        k: neighbours per query; with fewer items, K is their number.
+        items: float (N, E), or consecutive arrays (n, E), such as `Store.vector_shards()`; used as float32.
+        k: neighbors per query; K = min(k, number of items).
         without: bool (N,), items to leave out.
-        device: where scores are computed; it changes no result.
-        query_block, item_block: rows per tile; they change no result.
+        device: computes the scores; it does not change the result.
+        query_block, item_block: rows per tile; they do not change the result.
     Raises:
-        ShapeError: widths differ, an array is no matrix, or `without` has another length than the items.
+        ShapeError: widths differ, an array is not a matrix, or the length of `without` is not the number of items.
         InputError: a vector is not finite, or too large for float32 sums.
         ConfigError: k or a block is below 1.
     """
     for name, number in (("k", k), ("query_block", query_block), ("item_block", item_block)):
         if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < 1:
             raise ConfigError(f"{name} must be a whole number, at least 1, not {number!r:.40}")
-    wanted = torch.from_numpy(_checked(queries, np.shape(queries)[-1] if np.ndim(queries) == 2 else None))
-    best = _Best(len(wanted), int(k))
+    query_rows = torch.from_numpy(_checked(queries, np.shape(queries)[-1] if np.ndim(queries) == 2 else None))
+    best = _Best(len(query_rows), int(k))
     device, first = torch.device(device), 0
     with _exact_products():
-        for tile in _tiles(items, item_block, wanted.shape[1]):
-            shown = np.arange(len(tile)) if without is None else np.flatnonzero(~without[first : first + len(tile)])
-            visible = torch.from_numpy(tile if len(shown) == len(tile) else tile[shown]).to(device)
-            best.grow(len(shown))
-            for top in range(0, len(wanted), query_block):
+        for tile in _tiles(items, item_block, query_rows.shape[1]):
+            kept = np.arange(len(tile)) if without is None else np.flatnonzero(~without[first : first + len(tile)])
+            kept_items = torch.from_numpy(tile if len(kept) == len(tile) else tile[kept]).to(device)
+            best.grow(len(kept))
+            for top in range(0, len(query_rows), query_block):
                 rows = slice(top, top + query_block)
-                best.update(rows.start, wanted[rows].to(device), visible, first + shown)
+                best.update(rows.start, query_rows[rows].to(device), kept_items, first + kept)
             first += len(tile)
     if without is not None and len(without) != first:
         raise ShapeError(f"`without` has {len(without)} entries, but there are {first} items")
@@ -87,14 +87,14 @@ def nearest_neighbours(
 
 
 def exact_scores(queries: Any, items: Any) -> np.ndarray:
-    """Dot products of M pairs of vectors: the same bits for any M, in NumPy and on any device that knows float64.
+    """Dot products of M pairs of vectors, bit-identical for any M, in NumPy and on any device with float64.
 
     Args:
-        queries, items: float32 (M, E), row i with row i: both arrays, or both tensors.
+        queries, items: float32 (M, E), paired row by row; both arrays or both tensors.
     Returns:
         float32 (M,).
     """
-    # Only elementwise operations: IEEE 754 fixes their results, unlike the order within a library's sum.
+    # Only elementwise operations, whose results IEEE 754 defines; the order inside a library's sum is not defined.
     terms = queries.astype(np.float64) if isinstance(queries, np.ndarray) else queries.double()
     terms *= items
     width = 1 << (terms.shape[1].bit_length() - 1) if terms.shape[1] else 0
@@ -112,24 +112,23 @@ def similarity_blocks(
 ) -> Iterator[tuple[slice, slice, np.ndarray]]:
     """Dot products of all queries with all items, up to (block, 8192) of them at a time.
 
-    They are summed in float64 and rounded to float32, so that equal vectors have equal scores in whatever block they
-    lie: ties are ties.
+    They are summed in float64 and rounded to float32, so that equal vectors have equal scores in every block.
 
     Args:
-        queries: float (Q, E). items: float (G, E); both may be mapped from disk.
-        block: queries at a time.
+        queries: float (Q, E). items: float (G, E). Both may be mapped from disk.
+        block: queries per block.
     Yields:
-        the queries' rows, the items' rows, float32 (q, g); of one block of queries all items, then the next block.
+        query rows, item rows, float32 scores (q, g); all items for one block of queries, then the next block.
     Raises:
-        ShapeError: the two differ in E, or one is no matrix.
+        ShapeError: the two differ in E, or one is not a matrix.
     """
     check_vectors(queries, items)
     for top in range(0, len(queries), block):
         rows = slice(top, min(top + block, len(queries)))
-        some = np.asarray(queries[rows], np.float64)
+        block_queries = np.asarray(queries[rows], np.float64)
         for left in range(0, len(items), _WIDE):
             columns = slice(left, min(left + _WIDE, len(items)))
-            yield rows, columns, (some @ np.asarray(items[columns], np.float64).T).astype(np.float32)
+            yield rows, columns, (block_queries @ np.asarray(items[columns], np.float64).T).astype(np.float32)
 
 
 def check_vectors(queries: np.ndarray, items: np.ndarray) -> None:
@@ -151,7 +150,7 @@ class _Best:
         self.scores = np.empty((num_queries, 0), np.float32)
 
     def grow(self, num_items: int) -> None:
-        """Make room for so many more items."""
+        """Make room for `num_items` more items."""
         self._seen += num_items
         if more := min(self._k, self._seen) - self.scores.shape[1]:
             count = len(self.scores)
@@ -159,38 +158,39 @@ class _Best:
             self.scores = np.concatenate([self.scores, np.full((count, more), -np.inf, np.float32)], axis=1)
 
     def update(self, first: int, queries: torch.Tensor, items: torch.Tensor, numbers: np.ndarray) -> None:
-        """Take in a tile.
+        """Merge a tile of items into the best of a block of queries.
 
         Args:
-            first: number of the first query. queries: float32 (B, E). items: float32 (T, E).
-            numbers: int64 (T,), the items' row numbers, above all that were seen before.
+            first: row number of the first query. queries: float32 (B, E). items: float32 (T, E).
+            numbers: int64 (T,), row numbers of the items, higher than those of all earlier tiles.
         """
         if not len(queries) or not len(items):
             return
         floor, approximate = self._floor(first, queries, items)
-        # Most rows of a late tile have none; where several thousand equal vectors give too many, fewer rows at a time.
-        having = (approximate.amax(dim=1) >= floor).nonzero()[:, 0]
-        some = approximate if len(having) == len(queries) else approximate[having]
-        hits = (some >= floor[having, None]).nonzero()
-        del some, approximate
+        # In a late tile most queries have no candidates. With thousands of equal vectors there are too many: then the
+        # block of queries is split.
+        hit_rows = (approximate.amax(dim=1) >= floor).nonzero()[:, 0]
+        hit_scores = approximate if len(hit_rows) == len(queries) else approximate[hit_rows]
+        hits = (hit_scores >= floor[hit_rows, None]).nonzero()
+        del hit_scores, approximate
         if len(queries) > 1 and len(hits) > _MAX_CANDIDATES:
             half = len(queries) // 2
             self.update(first, queries[:half], items, numbers)
             self.update(first + half, queries[half:], items, numbers)
             return
-        where, columns = having[hits[:, 0]], hits[:, 1]
-        scores = _scores_of(queries, items, where, columns)
-        rows = first + where.cpu().numpy()
-        better = scores > self.scores[rows, -1]  # an equal one has the higher row
+        block_rows, columns = hit_rows[hits[:, 0]], hits[:, 1]
+        scores = _pair_scores(queries, items, block_rows, columns)
+        rows = first + block_rows.cpu().numpy()
+        better = scores > self.scores[rows, -1]  # an equal score loses, because its item has the higher row number
         self._merge(rows[better], numbers[columns.cpu().numpy()[better]], scores[better])
 
     def _floor(self, first: int, queries: torch.Tensor, items: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Below which no approximate score (B,) can be among the best, and the approximate scores (B, T)."""
-        reach = torch.linalg.vector_norm(queries, dim=1) * torch.linalg.vector_norm(items, dim=1).max()
-        if not bool((reach < _LARGEST).all()):
+        """The lowest approximate score (B,) that can be among the best, and the approximate scores (B, T)."""
+        max_score = torch.linalg.vector_norm(queries, dim=1) * torch.linalg.vector_norm(items, dim=1).max()
+        if not bool((max_score < _LARGEST).all()):
             raise InputError("vectors are too large for float32 sums; scale them to unit norm")
         # |float32 sum - exact sum| <= E u |q| |x| in any order of summation; twice that covers all other roundings.
-        slack = 2 * (queries.shape[1] + 8) * _UNIT_ROUNDOFF * reach + _TINY
+        slack = 2 * (queries.shape[1] + 8) * _UNIT_ROUNDOFF * max_score + _TINY
         approximate = queries @ items.T
         worst = torch.from_numpy(self.scores[first : first + len(queries), -1]).to(queries.device)
         floor = worst - slack
@@ -200,39 +200,40 @@ class _Best:
         return floor, approximate
 
     def _merge(self, queries: np.ndarray, numbers: np.ndarray, scores: np.ndarray) -> None:
-        """Put M candidates among the best: query rows, item rows and scores."""
-        touched, where = np.unique(queries, return_inverse=True)
+        """Merge M candidates (query rows, item rows and scores) into the best."""
+        changed, group = np.unique(queries, return_inverse=True)
         k = self.scores.shape[1]
-        where = np.concatenate([np.arange(len(touched)).repeat(k), where])
-        scores = np.concatenate([self.scores[touched].ravel(), scores])
-        numbers = np.concatenate([self.rows[touched].ravel(), numbers])
-        order = np.lexsort((numbers, -scores, where))
-        counts = np.bincount(where, minlength=len(touched))
-        place = np.arange(len(order)) - (counts.cumsum() - counts).repeat(counts)
-        kept = order[place < k]
-        self.scores[touched] = scores[kept].reshape(-1, k)
-        self.rows[touched] = numbers[kept].reshape(-1, k)
+        group = np.concatenate([np.arange(len(changed)).repeat(k), group])
+        scores = np.concatenate([self.scores[changed].ravel(), scores])
+        numbers = np.concatenate([self.rows[changed].ravel(), numbers])
+        order = np.lexsort((numbers, -scores, group))
+        counts = np.bincount(group, minlength=len(changed))
+        rank = np.arange(len(order)) - (counts.cumsum() - counts).repeat(counts)
+        kept = order[rank < k]
+        self.scores[changed] = scores[kept].reshape(-1, k)
+        self.rows[changed] = numbers[kept].reshape(-1, k)
 
 
-def _scores_of(queries: torch.Tensor, items: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> np.ndarray:
-    """Exact scores of M pairs, float32: rows of the queries with rows of the items."""
+def _pair_scores(queries: torch.Tensor, items: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> np.ndarray:
+    """Exact scores (M,) float32 of M pairs: queries[rows] with items[columns]."""
     pairs = zip(rows.split(_PAIRS), columns.split(_PAIRS), strict=True)
     if queries.device.type == "cuda":
-        scores = [exact_scores(queries[some], items[others]) for some, others in pairs]
-    else:  # NumPy starts no threads for these small pieces, and Apple's GPUs know no float64
-        one, other = queries.cpu().numpy(), items.cpu().numpy()
-        scores = [exact_scores(one[some.cpu().numpy()], other[others.cpu().numpy()]) for some, others in pairs]
+        scores = [exact_scores(queries[left], items[right]) for left, right in pairs]
+    else:  # NumPy starts no threads for these small pieces, and Apple's GPUs have no float64
+        query_rows, item_rows = queries.cpu().numpy(), items.cpu().numpy()
+        scores = [exact_scores(query_rows[left.cpu().numpy()], item_rows[right.cpu().numpy()]) for left, right in pairs]
     return np.concatenate(scores)
 
 
 def _checked(vectors: np.ndarray, width: int | None) -> np.ndarray:
-    """float32 (n, E), contiguous."""
+    """The vectors as float32 (n, E), contiguous and finite."""
     if np.ndim(vectors) != 2 or vectors.shape[1] != width:
         raise ShapeError(f"embeddings of shape {np.shape(vectors)} do not fit: (n, {width or 'E'}) is needed")
-    found = np.array(vectors, np.float32, order="C")  # a copy: a mapped file is read once, and torch may write
-    if not np.isfinite(found).all():
-        raise InputError("embeddings hold NaN or infinity; are the weights sound?")
-    return found
+    # A copy, because a mapped file should be read once and torch requires a writable array.
+    copied = np.array(vectors, np.float32, order="C")
+    if not np.isfinite(copied).all():
+        raise InputError("embeddings hold NaN or infinity; the model's weights may be damaged")
+    return copied
 
 
 def _tiles(items: np.ndarray | Iterable[np.ndarray], rows: int, width: int) -> Iterator[np.ndarray]:
@@ -247,7 +248,7 @@ def _tiles(items: np.ndarray | Iterable[np.ndarray], rows: int, width: int) -> I
 
 @contextlib.contextmanager
 def _exact_products() -> Iterator[None]:
-    """Matrix products in float32 proper: no TF32 and no bfloat16, which the error bound does not cover."""
+    """Compute matrix products in full float32: the error bound does not cover TF32 and bfloat16."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:

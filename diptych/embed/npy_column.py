@@ -1,6 +1,6 @@
-"""A column of a shard as a .npy file: written in pieces with a digest, and mapped without parsing its header.
+"""Columns of a shard as .npy files, written in pieces with a digest and mapped without parsing the header.
 
-The header is a function of type and shape, which the shard's manifest states; a file with any other header is refused.
+The shard's manifest states type and shape, which determine the header. A file with another header is refused.
 """
 
 from pathlib import Path
@@ -31,10 +31,10 @@ class ColumnWriter:
 
     Args:
         path: the new file.
-        dtype: of its numbers.
-        width: numbers per row of a matrix; None for a plain column.
+        dtype: type of the numbers.
+        width: numbers per row of a matrix; None for a one-dimensional column.
     Attributes:
-        num_rows: so far.
+        num_rows: rows written so far.
     Raises (all methods):
         OSError: the disk is full.
     """
@@ -62,7 +62,7 @@ class ColumnWriter:
         return self._digest.hexdigest()
 
     def close(self) -> None:
-        """Close the file as it is; after `finish` nothing happens."""
+        """Close the file without a header; no effect after `finish`."""
         self._file.close()
 
 
@@ -70,7 +70,7 @@ def map_column(path: Path, dtype: type | np.dtype, shape: tuple[int, ...]) -> np
     """The numbers of a column, mapped from disk and read-only.
 
     Raises:
-        DataError: the file is missing, or is not of that type and shape.
+        DataError: the file is missing or has another type or shape.
     """
     kind = np.dtype(dtype).newbyteorder("<")
     num_bytes = kind.itemsize * int(np.prod(shape, dtype=object))
@@ -81,7 +81,7 @@ def map_column(path: Path, dtype: type | np.dtype, shape: tuple[int, ...]) -> np
         with path.open("rb") as file:
             if file.read(HEADER_BYTES) != npy_header(kind, shape):
                 raise DataError(f"{path} is not a column of {kind.str} {shape}: it was changed")
-        if not num_bytes:  # nothing cannot be mapped
+        if not num_bytes:  # an empty range cannot be mapped
             return np.empty(shape, kind)
         return np.memmap(path, kind, "r", offset=HEADER_BYTES, shape=shape)
     except OSError as error:

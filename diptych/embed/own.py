@@ -1,6 +1,6 @@
-"""An object of one's own as an Encoder: whatever arrays its methods give become checked tensors.
+"""Wrap a user-defined encoder: the arrays that its methods return become checked tensors.
 
-What an object leaves wrong would otherwise be a wrong number later, or an error that does not name the model.
+Unchecked, a bad array would become a wrong result later, or an error that does not name the model.
 """
 
 import itertools
@@ -20,24 +20,24 @@ from diptych.embed.encoder import Picture
 from diptych.embed.pictures import OnError, blank_picture, encode_apart, error_reporter, in_batches, in_short, scattered
 from diptych.errors import DiptychError, ImageError, InputError, ShapeError
 
-_UNIT = ("encode_images", "encode_texts", "encode_pixels", "project_features")
-_FREE = ("image_features", "pixel_features")
-_FAR = 1e-3  # of a norm from 1: half precision stays within
+_UNIT_NORM_METHODS = ("encode_images", "encode_texts", "encode_pixels", "project_features")
+_FEATURE_METHODS = ("image_features", "pixel_features")
+_NORM_TOLERANCE = 1e-3  # half precision stays within it
 
 _TOKENS: weakref.WeakKeyDictionary[Any, str] = weakref.WeakKeyDictionary()
 _log = logging.getLogger(__name__)
 
 
 class OwnEncoder:
-    """An object with `encode_images`, and what else of an Encoder it has.
+    """Wraps an object with `encode_images` and, optionally, other methods of an Encoder.
 
-    Its embeddings may be arrays, lists or tensors of any device and precision: here they are float32 on the CPU, one
-    row per item, of unit norm. What else it has (`fingerprint`, `logit_scale`, ...) is passed through.
+    The object may return arrays, lists or tensors of any device and precision. The wrapper returns float32 tensors on
+    the CPU, one row per item, of unit norm. Other attributes (`fingerprint`, `logit_scale`, ...) are passed through.
 
     Attributes:
-        own: the object itself.
-        name: what results call it.
-        token: of the object, in this process alone: it marks what was measured of one that has no fingerprint.
+        own: the wrapped object.
+        name: name of the model in results.
+        token: identifies the object within this process; it marks the results of an object without a fingerprint.
     """
 
     def __init__(self, own: Any, name: str | None = None) -> None:
@@ -45,18 +45,18 @@ class OwnEncoder:
 
         Args:
             own: the object.
-            name: for one that has none.
+            name: used if the object has no name.
         Raises:
-            InputError: it has no `encode_images`, or a `logit_scale` that is no number above 0.
+            InputError: the object has no `encode_images`, or its `logit_scale` is not a number above 0.
         """
         if not callable(getattr(own, "encode_images", None)):
-            raise InputError(f"{name or own!r} is a {type(own).__name__} without encode_images(pictures)")
+            raise InputError(f"{name or own!r} is a {type(own).__name__} without encode_images(images)")
         self.own, self.token = own, _token(own)
         self.name = str(getattr(own, "name", None) or name or type(own).__name__)
-        self._has_told = False
-        getattr(self, "logit_scale", None)  # a wrong one is an error now, not after hours of encoding
-        # As attributes of its own: protocols that are checked at run time look for them without asking __getattr__.
-        for method in (*_UNIT, *_FREE):
+        self._has_warned = False
+        getattr(self, "logit_scale", None)  # raises now if it is wrong, not after hours of encoding
+        # Set as attributes, because isinstance with a runtime-checkable protocol does not call __getattr__.
+        for method in (*_UNIT_NORM_METHODS, *_FEATURE_METHODS):
             if callable(function := getattr(own, method, None)):
                 checked = self._checked(function, method)
                 setattr(self, method, self._with_on_error(checked) if method == "encode_images" else checked)
@@ -68,112 +68,113 @@ class OwnEncoder:
 
     @property
     def about(self) -> About:
-        """What the object can do: its own record if it has one, otherwise what its attributes tell."""
+        """The object's own record; if it has none, one made from its attributes."""
         stated = getattr(self.own, "about", None)
         return stated if isinstance(stated, About) else about_object(self)
 
     def __getattr__(self, attribute: str) -> Any:
-        if attribute == "own" or attribute in (*_UNIT, *_FREE):  # own: not yet there, as while it is being copied
+        if attribute == "own" or attribute in (
+            *_UNIT_NORM_METHODS,
+            *_FEATURE_METHODS,
+        ):  # `own` is missing while copy() builds the object
             raise AttributeError(attribute)
-        found = getattr(self.own, attribute)
-        return _scale(found, self.name) if attribute == "logit_scale" else found
+        value = getattr(self.own, attribute)
+        return _scale(value, self.name) if attribute == "logit_scale" else value
 
     def _checked(self, function: Callable[..., Any], method: str) -> Callable[..., torch.Tensor]:
         def checked(items: Sequence[Picture] | Sequence[str] | torch.Tensor, /, **options: Any) -> torch.Tensor:
             try:
-                found = function(items, **options)
+                vectors = function(items, **options)
             except DiptychError:
                 raise
-            except Exception as error:  # it is somebody else's code: the other sets are measured all the same
-                last = traceback.extract_tb(error.__traceback__)[-1]
+            except Exception as error:  # user code can raise anything; an InputError does not stop other data sets
+                frame = traceback.extract_tb(error.__traceback__)[-1]
                 raise InputError(
                     f"{self.name}: {method} of {len(items)} failed with {type(error).__name__}: {error} "
-                    f"({last.filename}, line {last.lineno})"
+                    f"({frame.filename}, line {frame.lineno})"
                 ) from error
-            vectors = _tensor(found, f"{self.name}: {method}", len(items))
-            return self._unit(vectors, method) if method in _UNIT else vectors
+            vectors = _tensor(vectors, f"{self.name}: {method}", len(items))
+            return self._unit(vectors, method) if method in _UNIT_NORM_METHODS else vectors
 
         return checked
 
     def _with_on_error(self, encode: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
-        """encode_images with Diptych's on_error, which the object itself need not know."""
+        """encode_images with Diptych's on_error, which the object need not implement."""
 
-        def encode_images(
-            pictures: Iterable[Picture], /, *, on_error: OnError = "raise", **options: Any
-        ) -> torch.Tensor:
+        def encode_images(images: Iterable[Picture], /, *, on_error: OnError = "raise", **options: Any) -> torch.Tensor:
             if on_error == "raise":
-                return encode(pictures, **options)
-            report, sound, number = error_reporter(on_error), {}, 0
-            for number, picture in enumerate(itertools.chain.from_iterable(in_batches(pictures, 1)), start=1):
+                return encode(images, **options)
+            report, decoded, count = error_reporter(on_error), {}, 0
+            for count, image in enumerate(itertools.chain.from_iterable(in_batches(images, 1)), start=1):
                 try:
-                    sound[number - 1] = decode_image(picture)
+                    decoded[count - 1] = decode_image(image)
                 except ImageError as error:
-                    report(number - 1, error)
-            rows, places = None, list(sound)
-            if sound:
-                rows, failed = encode_apart(lambda some: encode(some, **options), list(sound.values()))
-                for place, problem in failed.items():
-                    report(places[place], ImageError(in_short(problem)))
-                places = [one for place, one in enumerate(places) if place not in failed]
-            if rows is None:  # a blank picture tells how wide a row is, or that no picture can be encoded
+                    report(count - 1, error)
+            rows, indices = None, list(decoded)
+            if decoded:
+                rows, failed = encode_apart(lambda batch: encode(batch, **options), list(decoded.values()))
+                for row, problem in failed.items():
+                    report(indices[row], ImageError(in_short(problem)))
+                indices = [index for row, index in enumerate(indices) if row not in failed]
+            if rows is None:  # a blank image gives the width of a row, or raises if no image can be encoded
                 rows = encode([blank_picture()], **options)[:0]
-            return scattered(rows, places, number)
+            return scattered(rows, indices, count)
 
         return encode_images
 
     def _unit(self, vectors: torch.Tensor, method: str) -> torch.Tensor:
-        """Rows of unit norm; NaN stays, for whoever knows the sample's name to find it."""
+        """Scale rows to unit norm. NaN is kept: the caller detects it and knows the sample's name."""
         norms = vectors.double().norm(dim=1, keepdim=True)
         if zeros := int((norms == 0).sum()):
             raise InputError(f"{self.name}: {method} gave {zeros} of {len(vectors)} vectors that are zero")
-        off = (norms - 1).abs()
-        if not bool((off > _FAR).any()):
+        deviations = (norms - 1).abs()
+        if not bool((deviations > _NORM_TOLERANCE).any()):
             return vectors
-        if not self._has_told:
-            worst = float(norms[off.nan_to_num().argmax()])
+        if not self._has_warned:
+            worst = float(norms[deviations.nan_to_num().argmax()])
             _log.warning("%s: %s gave vectors of norm %.3g; they are scaled to 1 here", self.name, method, worst)
-            self._has_told = True
+            self._has_warned = True
         return (vectors / norms).float()
 
 
 def _token(own: Any) -> str:
-    """The same for the same object, and for no other one, of this process or another."""
+    """A random token: one per object, unique across processes."""
     try:
         return _TOKENS.setdefault(own, uuid.uuid4().hex)
-    except TypeError:  # it cannot be hashed, or not referred to weakly
+    except TypeError:  # the object has no hash or no weak references
         return uuid.uuid4().hex
 
 
-def _scale(found: Any, name: str) -> float:
-    """exp(t), which multiplies cosines."""
+def _scale(value: Any, name: str) -> float:
+    """The logit scale exp(t) as a float."""
     try:
-        scale = float(found)
+        scale = float(value)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"{name}: its logit_scale is no number, but {found!r:.60}: exp(t) is needed") from error
+        raise InputError(f"{name}: its logit_scale is no number, but {value!r:.60}: exp(t) is needed") from error
     if not 0 < scale < float("inf"):
         raise InputError(f"{name}: its logit_scale is {scale:g}; it multiplies cosines, so it must be above 0: exp(t)")
     return scale
 
 
-def _tensor(found: Any, what: str, number: int) -> torch.Tensor:
+def _tensor(values: Any, source: str, count: int) -> torch.Tensor:
     try:
-        vectors = _numbers(found).detach().float().cpu()
+        vectors = _numbers(values).detach().float().cpu()
     except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"{what} gave a {type(found).__name__} that is no array of numbers: {error}") from error
-    if vectors.ndim != 2 or len(vectors) != number or not vectors.shape[1]:
-        raise ShapeError(f"{what} gave an array of shape {tuple(vectors.shape)} for {number}; it must be ({number}, E)")
+        raise InputError(f"{source} gave a {type(values).__name__} that is no array of numbers: {error}") from error
+    if vectors.ndim != 2 or len(vectors) != count or not vectors.shape[1]:
+        raise ShapeError(f"{source} gave an array of shape {tuple(vectors.shape)} for {count}; it must be ({count}, E)")
     return vectors
 
 
-def _numbers(found: Any) -> torch.Tensor:
-    """Whatever holds real numbers and leaves none of them out."""
-    if isinstance(found, list | tuple) and found and all(isinstance(one, torch.Tensor) for one in found):
-        found = torch.stack(list(found))
-    if isinstance(found, torch.Tensor):
-        if found.layout != torch.strided or found.is_complex():
-            raise TypeError(f"it is {found.dtype}, {found.layout}")
-        return found
-    array = np.asanyarray(found)
+def _numbers(values: Any) -> torch.Tensor:
+    """Convert any container of real numbers to a tensor; sparse and masked arrays are refused."""
+    if isinstance(values, list | tuple) and values and all(isinstance(row, torch.Tensor) for row in values):
+        values = torch.stack(list(values))
+    if isinstance(values, torch.Tensor):
+        if values.layout != torch.strided or values.is_complex():
+            raise TypeError(f"it is {values.dtype}, {values.layout}")
+        return values
+    array = np.asanyarray(values)
     if array.dtype.kind not in "fiub" or isinstance(array, np.ma.MaskedArray):
         raise TypeError(f"it is a {type(array).__name__} of {array.dtype}")
     return torch.from_numpy(np.array(array, np.float32))  # of any byte order and any strides

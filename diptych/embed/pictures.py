@@ -1,4 +1,4 @@
-"""What every encoder does with pictures: take them in batches, prepare each, and say what becomes of a broken one."""
+"""Image input shared by all encoders: batching, preparation, and handling of broken images."""
 
 import itertools
 import logging
@@ -17,171 +17,174 @@ from diptych.errors import ConfigError, DiptychError, ImageError
 from diptych.model.device import num_cores
 
 OnError = Literal["raise", "skip"] | Callable[[int, ImageError], None]
-"""What becomes of a picture that cannot be decoded.
+"""How to handle an image that cannot be decoded.
 
-"raise" raises the ImageError, which names the picture's place; "skip" logs it and gives a row of NaN, so that row i
-belongs to picture i as always; a function is called with the place and the error, and the row is NaN, too.
+"raise": raise the ImageError, whose message has the image's index. "skip": log the error; the row is NaN, so that row i
+still belongs to image i. A function: it is called with the index and the error, and the row is NaN.
 """
 
-_MOST_DECODERS = 8
+_MAX_DECODERS = 8
 _log = logging.getLogger(__name__)
 
 
-def in_batches(pictures: Iterable[Picture], size: int) -> Iterator[list[Picture]]:
-    """Lists of up to `size` pictures: of a list, an array of paths or of pixels (N, height, width, 3), or a generator.
+def in_batches(images: Iterable[Picture], size: int) -> Iterator[list[Picture]]:
+    """Split images into lists of up to `size`.
 
+    Args:
+        images: a list, an array of paths or of pixels (N, height, width, 3), or a generator.
+        size: images per list.
     Raises:
-        ImageError: it is a single picture.
+        ImageError: `images` is a single image.
     """
-    single = isinstance(pictures, str | Path | bytes | bytearray | memoryview | Image.Image)
-    if single or (isinstance(pictures, np.ndarray) and pictures.ndim != 1 and pictures.ndim < 4):
-        raise ImageError("give a list of pictures, not a single one")
-    if not isinstance(pictures, Iterable) and not hasattr(pictures, "__getitem__"):
-        raise ImageError(f"give a list of pictures, not one {type(pictures).__name__}")
-    rest = iter(pictures)
+    single = isinstance(images, str | Path | bytes | bytearray | memoryview | Image.Image)
+    if single or (isinstance(images, np.ndarray) and images.ndim != 1 and images.ndim < 4):
+        raise ImageError("give a list of images, not a single one")
+    if not isinstance(images, Iterable) and not hasattr(images, "__getitem__"):
+        raise ImageError(f"give a list of images, not one {type(images).__name__}")
+    rest = iter(images)
     while batch := list(itertools.islice(rest, size)):
         yield batch
 
 
 def embed_pictures(
-    pictures: Iterable[Picture],
+    images: Iterable[Picture],
     prepare: Callable[[Image.Image], torch.Tensor],
     embed: Callable[[torch.Tensor], torch.Tensor],
     *,
     batch_size: int,
     on_error: OnError = "raise",
 ) -> torch.Tensor:
-    """One row for each picture; no more than a batch of prepared pictures is in memory.
+    """Embed images, one row each. Memory holds at most one batch of prepared images.
 
     Args:
-        pictures: as `in_batches` takes them.
-        prepare: a decoded picture -> (3, R, R), as the network takes it; several threads call it.
+        images: as in `in_batches`.
+        prepare: a decoded image -> (3, R, R), the network's input; called from several threads.
         embed: (n, 3, R, R) -> (n, E) float32 on the CPU.
         on_error: see OnError.
     Returns:
-        (N, E) float32, with NaN in the rows of pictures that cannot be decoded; (0, E) of no pictures.
+        (N, E) float32; rows of images that cannot be decoded are NaN. (0, E) for no images.
     Raises:
-        ImageError: a picture cannot be decoded, and on_error is "raise".
-        ConfigError: on_error is something else.
+        ImageError: an image cannot be decoded, and on_error is "raise".
+        ConfigError: on_error is not one of OnError.
     """
     report = error_reporter(on_error)
 
-    def attempt(picture: Picture) -> torch.Tensor | ImageError:
+    def attempt(image: Picture) -> torch.Tensor | ImageError:
         try:
-            return prepare(decode_image(picture))
+            return prepare(decode_image(image))
         except ImageError as error:
             return error
 
     parts: list[torch.Tensor] = []
-    sound: list[int] = []  # the places of their rows
-    shapes: list[torch.Size] = []  # of the first that is sound
-    place = 0
-    with ThreadPoolExecutor(min(_MOST_DECODERS, num_cores())) as pool:
-        for batch in in_batches(pictures, batch_size):
-            prepared = [_of_one_shape(one, shapes) for one in pool.map(attempt, batch)]
-            for index, one in enumerate(prepared):
-                if isinstance(one, ImageError):
-                    report(place + index, one)
-            good = [one for one in prepared if isinstance(one, torch.Tensor)]
+    good_indices: list[int] = []  # of the images that have a row
+    shapes: list[torch.Size] = []  # the shape of the first good image
+    count = 0
+    with ThreadPoolExecutor(min(_MAX_DECODERS, num_cores())) as pool:
+        for batch in in_batches(images, batch_size):
+            prepared = [_check_shape(result, shapes) for result in pool.map(attempt, batch)]
+            for index, result in enumerate(prepared, start=count):
+                if isinstance(result, ImageError):
+                    report(index, result)
+            good = [result for result in prepared if isinstance(result, torch.Tensor)]
             if good:
                 parts.append(embed(torch.stack(good)))
-            sound += [place + index for index, one in enumerate(prepared) if isinstance(one, torch.Tensor)]
-            place += len(batch)
-    if not parts:  # a blank picture tells how wide a row is
+            good_indices += [i for i, result in enumerate(prepared, start=count) if isinstance(result, torch.Tensor)]
+            count += len(batch)
+    if not parts:  # a blank image gives the width of a row
         parts.append(embed(prepare(blank_picture())[None])[:0])
-    return scattered(torch.cat(parts), sound, place)
+    return scattered(torch.cat(parts), good_indices, count)
 
 
-def _of_one_shape(prepared: torch.Tensor | ImageError, shapes: list[torch.Size]) -> torch.Tensor | ImageError:
-    """What was prepared; of another shape than the first one, an error."""
+def _check_shape(prepared: torch.Tensor | ImageError, shapes: list[torch.Size]) -> torch.Tensor | ImageError:
+    """The prepared image; an error if its shape differs from the first one's."""
     if isinstance(prepared, ImageError):
         return prepared
     shapes += [] if shapes else [prepared.shape]
     if prepared.shape == shapes[0]:
         return prepared
-    return ImageError(f"the picture is prepared as {tuple(prepared.shape)}, those before it as {tuple(shapes[0])}")
+    return ImageError(f"the image is prepared as {tuple(prepared.shape)}, those before it as {tuple(shapes[0])}")
 
 
 def guarded(prepare: Callable[[Any], Any]) -> Callable[[Any], torch.Tensor]:
-    """Another library's preprocessing, of which every exception is the ImageError of the picture it is raised for."""
+    """Wrap another library's preprocessing, so that every exception becomes an ImageError."""
 
-    def prepared(picture: Any) -> torch.Tensor:
+    def guarded_prepare(image: Any) -> torch.Tensor:
         try:
-            found = prepare(picture)
+            pixels = prepare(image)
         except ImageError:
             raise
-        except Exception as error:  # it raises what it likes
+        except Exception as error:  # the library can raise anything
             raise ImageError(f"the model's preprocessing failed: {in_short(error)}") from error
-        if not isinstance(found, torch.Tensor):
-            raise ImageError(f"the model's preprocessing gave a {type(found).__name__}, which is no tensor")
-        return found
+        if not isinstance(pixels, torch.Tensor):
+            raise ImageError(f"the model's preprocessing gave a {type(pixels).__name__}, which is no tensor")
+        return pixels
 
-    return prepared
+    return guarded_prepare
 
 
 def in_short(error: Exception) -> str:
-    """An exception in one line; that of Diptych by its words, another one with its type."""
-    words = str(error).strip().split("\n")[0][:300]
-    return words if isinstance(error, DiptychError) else f"{type(error).__name__}: {words}"
+    """The first line of an exception's message, with the type in front unless it is a DiptychError."""
+    message = str(error).strip().split("\n")[0][:300]
+    return message if isinstance(error, DiptychError) else f"{type(error).__name__}: {message}"
 
 
 def encode_apart(
-    encode: Callable[[list[Any]], Any], pictures: Sequence[Any]
+    encode: Callable[[list[Any]], Any], images: Sequence[Any]
 ) -> tuple[torch.Tensor | None, dict[int, Exception]]:
-    """Encode pictures together; where that fails, without those that fail alone.
+    """Encode images as one batch; if that fails, leave out those that fail on their own.
 
     Args:
-        encode: N >= 1 pictures -> (N, E); somebody else's, it may raise anything.
-        pictures: decoded ones.
+        encode: N >= 1 images -> (N, E); user code, which can raise anything.
+        images: decoded images.
     Returns:
-        the rows of the others, None where there are none, and by its place why a picture failed.
+        The rows of the images that did not fail (None if all failed), and the exceptions of the others by index.
     Raises:
-        Exception: what `encode` raises of all together where it raises nothing of any of them alone.
+        Exception: the batch failed, but no image fails on its own; the batch's exception is raised.
     """
     try:
-        return torch.as_tensor(encode(list(pictures))), {}
+        return torch.as_tensor(encode(list(images))), {}
     except Exception:
         failed: dict[int, Exception] = {}
-        for place, picture in enumerate(pictures):
+        for index, image in enumerate(images):
             try:
-                encode([picture])
+                encode([image])
             except Exception as error:
-                # An encoder of ours calls the picture by its place, which is 0 here.
-                failed[place] = error.__cause__ if isinstance(error.__cause__, ImageError) else error
+                # Diptych's own encoders put the index into the message, which is always 0 here.
+                failed[index] = error.__cause__ if isinstance(error.__cause__, ImageError) else error
         if not failed:
-            raise  # of all together
-    good = [picture for place, picture in enumerate(pictures) if place not in failed]
+            raise  # the batch's exception
+    good = [image for index, image in enumerate(images) if index not in failed]
     return (torch.as_tensor(encode(good)) if good else None), failed
 
 
 def blank_picture() -> Image.Image:
-    """A picture to learn the width of an encoder's vectors from."""
+    """A black image, used to measure the width of an encoder's vectors."""
     return Image.new("RGB", (64, 64))
 
 
-def scattered(rows: torch.Tensor, places: Sequence[int], number: int) -> torch.Tensor:
-    """(n, E) rows at their places among `number`; the others are NaN."""
-    if len(rows) == number:
+def scattered(rows: torch.Tensor, indices: Sequence[int], count: int) -> torch.Tensor:
+    """(count, E) with the given rows (n, E) at their indices; the other rows are NaN."""
+    if len(rows) == count:
         return rows
-    result = torch.full((number, rows.shape[1]), torch.nan)
-    result[list(places)] = rows
+    result = torch.full((count, rows.shape[1]), torch.nan)
+    result[list(indices)] = rows
     return result
 
 
 def error_reporter(on_error: Any) -> Callable[[int, ImageError], None]:
-    """What to call with the place and the error of a picture that cannot be decoded.
+    """The function to call with the index and the error of an image that cannot be decoded.
 
     Raises:
-        ConfigError: on_error is none of OnError.
+        ConfigError: on_error is not one of OnError.
     """
     if on_error == "raise":
         return _raise
     if on_error == "skip":
-        return lambda place, error: _log.warning("skipped picture %d: %s", place, error)
+        return lambda index, error: _log.warning("skipped image %d: %s", index, error)
     if callable(on_error):
         return on_error
-    raise ConfigError(f'on_error must be "raise", "skip" or a function of place and error, not {on_error!r}')
+    raise ConfigError(f'on_error must be "raise", "skip" or a function of index and error, not {on_error!r}')
 
 
-def _raise(place: int, error: ImageError) -> None:
-    raise ImageError(f"picture {place}: {error}") from error
+def _raise(index: int, error: ImageError) -> None:
+    raise ImageError(f"image {index}: {error}") from error

@@ -1,4 +1,4 @@
-"""Code that comes with a model never runs: the guard around libraries that would run it."""
+"""Prevent libraries from running code that comes with a model."""
 
 import contextlib
 import importlib
@@ -11,31 +11,31 @@ REASON = "Diptych runs no code that comes with a model"
 
 
 class RemoteCodeError(WeightsError):
-    """A model asks for code of its own."""
+    """A model needs its own code."""
 
 
 @contextlib.contextmanager
 def no_remote_code(name: str) -> Iterator[None]:
-    """While it is open, transformers neither runs a model's own code nor asks on stdin whether it should.
+    """Within this context transformers neither runs a model's own code nor asks on stdin whether to run it.
 
-    `trust_remote_code=False` says the same at each call of ours. This also holds where another library makes the call,
-    as open_clip does with what an open_clip_config.json gives it.
+    Diptych's own calls also pass `trust_remote_code=False`. This guard covers calls by other libraries: open_clip, for
+    example, calls transformers with values of an open_clip_config.json.
 
     Args:
-        name: of the model, for the message.
+        name: name of the model in messages.
     Raises:
-        WeightsError: the model asked for its own code.
+        WeightsError: the model needs its own code.
     """
     try:
         loader: Any = importlib.import_module("transformers.dynamic_module_utils")
-    except Exception:  # without transformers, or with a broken one, there is nobody to run any
+    except Exception:  # transformers is missing or broken, so nothing can run such code
         yield
         return
 
     def refuse(*_: Any, **__: Any) -> None:
         raise RemoteCodeError(remote_code_sentence(name))
 
-    guarded = {"get_class_in_module": refuse, "TIME_OUT_REMOTE_CODE": 0}  # no time to answer: it does not ask
+    guarded = {"get_class_in_module": refuse, "TIME_OUT_REMOTE_CODE": 0}  # a time limit of 0 means that it does not ask
     before = {key: getattr(loader, key) for key in guarded if hasattr(loader, key)}
     for key in before:
         setattr(loader, key, guarded[key])
@@ -47,14 +47,14 @@ def no_remote_code(name: str) -> Iterator[None]:
 
 
 def remote_code_sentence(name: str, asked: str = "") -> str:
-    """What to say of a model that needs code of its own."""
+    """The message for a model that needs its own code."""
     return (
-        f"{name} needs code that comes with it{asked and f' ({asked})'}, and {REASON}. Load it in a program of "
-        "your own, if you have read that code and want it, and give the object as python:MODULE:NAME"
+        f"{name} needs code that comes with it{asked and f' ({asked})'}, and {REASON}. If you have read that code and "
+        "trust it, load the model in your own module and give the object as python:MODULE:NAME"
     )
 
 
 def asked_code(values: Mapping[str, Any]) -> str:
-    """The module that a configuration's auto_map names; "" where it names none."""
-    found = values.get("auto_map")
-    return ", ".join(sorted(map(str, found.values())))[:120] if isinstance(found, Mapping) else ""
+    """The modules that a configuration's auto_map names; "" if it names none."""
+    auto_map = values.get("auto_map")
+    return ", ".join(sorted(map(str, auto_map.values())))[:120] if isinstance(auto_map, Mapping) else ""

@@ -1,4 +1,4 @@
-"""One resolver for the names of models, in every command and in `diptych.load`; FORMS in names.py lists them."""
+"""Load models by name, for all commands and for `diptych.load`; FORMS in names.py lists the forms of names."""
 
 import importlib
 import sys
@@ -31,21 +31,21 @@ def load(
     *,
     activation: str | None = None,
     heads: str | Heads | None = None,
-) -> Any:  # a Model or another Encoder: the name decides, which no annotation can say
+) -> Any:  # a Model or another Encoder, depending on the name
     """Load a model by its name, in any form of FORMS.
 
     Args:
         name: "default", a folder, a weight file, or hf:, open_clip: or python: and what these take.
-        device: by default the GPU where there is one.
-        precision: "fp32" (exact), "bf16" (weights cast once), or "auto": bf16 where the processor computes in it.
-        activation: "quick_gelu" or "gelu", for a weight file alone, which does not say it.
-        heads: of the image tower and the text tower, (16, 12) or "16,12", for a weight file alone.
+        device: by default the GPU if there is one.
+        precision: "fp32" (exact), "bf16" (weights cast once), or "auto": bf16 if the processor supports it.
+        activation: "quick_gelu" or "gelu"; only for a weight file, which does not state it.
+        heads: of the image tower and the text tower, (16, 12) or "16,12"; only for a weight file.
     Returns:
-        a Model in evaluation mode; for the names with a prefix another Encoder.
+        A Model in evaluation mode; for names with a prefix, another Encoder.
     Raises:
         WeightsError: there is no such model, or it is incomplete or damaged; the message names the file.
-        ConfigError: its configuration is absurd, or an option does not exist or does not belong to such a name.
-        InputError: the name is empty, or neither a text nor a Path.
+        ConfigError: its configuration is invalid, or an option is unknown or does not apply to such a name.
+        InputError: the name is empty, or neither a string nor a Path.
     """
     check_form(name)
     options = _with_command_line(_stated(activation, heads))
@@ -62,10 +62,10 @@ def load(
         return _open_of(library)(rest, choose_device(device))
     if isinstance(name, str) and name == DEFAULT:
         return load_path(DEFAULT_FOLDER, DEFAULT_FOLDER, device, precision, options)
-    given = expanded(name)
-    path = find_folder(given)
+    named = expanded(name)
+    path = find_folder(named)
     if path.is_dir() or path.is_file():
-        return load_path(path, given.resolve(), device, precision, options)
+        return load_path(path, named.resolve(), device, precision, options)
     raise WeightsError(unknown(str(name), path))
 
 
@@ -77,36 +77,36 @@ def load_model(
     activation: str | None = None,
     heads: str | Heads | None = None,
 ) -> Model:
-    """A model whose network is Diptych's own, for what changes it: training, averaging, saving. See `load`.
+    """Load a model with a network of Diptych, for training, averaging and saving. See `load`.
 
     Raises:
-        WeightsError: there is no such model, or another library computes it.
+        WeightsError: there is no such model, or it belongs to another library.
         ConfigError: as in `load`.
     """
     if isinstance(name, str) and has_prefix(name):
         raise WeightsError(
             f"{name} is computed by another library, and this needs a network of Diptych's own: give the folder or the "
-            "weight file of a CLIP by its path, without prefix"
+            "weight file of a CLIP by its path, without a prefix"
         )
     check_form(name)
     return load(Path(name) if name != DEFAULT else DEFAULT, device, precision, activation=activation, heads=heads)
 
 
-def _with_command_line(given: Stated) -> Stated:
-    """What is stated of a weight file: the arguments before the options of the command. Other models refuse both."""
+def _with_command_line(arguments: Stated) -> Stated:
+    """Fill missing arguments from the options of the command line. Only weight files accept either."""
     command = _stated(*stated())
-    return Stated(given.activation or command.activation, given.heads or command.heads)
+    return Stated(arguments.activation or command.activation, arguments.heads or command.heads)
 
 
 def _stated(activation: str | None, heads: str | Heads | None) -> Stated:
-    """The options of a weight file, checked."""
+    """Check the options of a weight file."""
     if activation is not None and activation not in ACTIVATIONS:
         raise ConfigError(f"activation must be one of {', '.join(ACTIVATIONS)}, not {activation!r}")
     return Stated(activation, None if heads is None else parse_heads(heads))
 
 
 def _open_of(library: str) -> Callable[[str, torch.device], Encoder]:
-    """What opens the models of another library; loaded where one is named."""
+    """The function that opens models of another library; the import is deferred until such a model is named."""
     if library == "hf":
         from diptych.embed.huggingface import open_huggingface
 
@@ -117,36 +117,36 @@ def _open_of(library: str) -> Callable[[str, torch.device], Encoder]:
 
 
 def open_python(name: str) -> Encoder:
-    """The object MODULE:NAME, or what the function of that name returns; MODULE is found from the working folder too.
+    """The object MODULE:NAME; a function or class of that name is called. MODULE may be in the working folder.
 
     Raises:
-        InputError: there is none, or it has no encode_images.
+        InputError: there is no such object, or it has no encode_images.
     """
     module, _, attribute = name.partition(":")
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))
     try:
-        found = getattr(importlib.import_module(module), attribute)
+        named = getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
         raise InputError(f"python:{name} is not there ({error}); write python:MODULE:NAME") from error
     try:
-        encoder = found() if callable(found) and not hasattr(found, "encode_images") else found
+        encoder = named() if callable(named) and not hasattr(named, "encode_images") else named
         encoder = encoder() if isinstance(encoder, type) else encoder
     except TypeError as error:
         raise InputError(f"python:{name} cannot be called without arguments: {first_line(error)}") from error
     if not hasattr(encoder, "encode_images"):
-        raise InputError(f"python:{name} is a {type(encoder).__name__} without encode_images(pictures)")
+        raise InputError(f"python:{name} is a {type(encoder).__name__} without encode_images(images)")
     return as_encoder(encoder, attribute)
 
 
 def as_encoder(encoder: Any, name: str | None = None) -> Encoder:
-    """An Encoder whose vectors can be relied on: one of Diptych's as it is, an object of one's own in an OwnEncoder.
+    """An Encoder whose vectors are checked: Diptych's encoders are returned unchanged, other objects are wrapped.
 
     Args:
-        encoder: with `encode_images`, and what else it has of an Encoder.
-        name: of an object that has none.
+        encoder: an object with `encode_images` and, optionally, other methods of an Encoder.
+        name: used if the object has no name.
     Raises:
-        InputError: it has no `encode_images`.
+        InputError: the object has no `encode_images`.
     """
     if isinstance(encoder, Model | ForeignEncoder | OwnEncoder):
         return encoder

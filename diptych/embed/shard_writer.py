@@ -1,4 +1,4 @@
-"""One shard of a store, written batch by batch, so that memory does not grow with it."""
+"""Write one shard of a store batch by batch, in bounded memory."""
 
 import dataclasses
 import json
@@ -22,12 +22,12 @@ _SCHEMA = pa.schema([("texts", pa.list_(pa.string())), ("metadata", pa.string())
 
 
 class ShardWriter:
-    """Writes the files of a shard into a folder, which the caller gives its name at the end.
+    """Writes the files of a shard into a folder, which the caller renames at the end.
 
     Use it as a context manager: `add` batches, then `finish`.
 
     Args:
-        folder: exists and is empty.
+        folder: an existing, empty folder.
         dim: numbers per vector.
     Raises (all methods):
         OSError: the disk is full.
@@ -72,15 +72,15 @@ class ShardWriter:
 
     @property
     def num_rows(self) -> int:
-        """Vectors so far."""
+        """Vectors written so far."""
         return self._columns["vectors"].num_rows
 
     def finish(self, num_items: int, *, is_last: bool) -> None:
-        """Write what is left and the shard's manifest.
+        """Write the remaining rows and the shard's manifest.
 
         Args:
-            num_items: samples that the source had here, broken ones counted.
-            is_last: nothing of the unit follows.
+            num_items: samples of the source in this shard, including broken ones.
+            is_last: whether this is the last shard of its unit.
         """
         num_rows = self.num_rows
         digests = {name: column.finish() for name, column in self._columns.items()}
@@ -88,7 +88,7 @@ class ShardWriter:
             digests["samples"] = file_digest(self._folder / "samples.parquet")
         shard = Shard(self._folder, 0, 0, num_rows, num_items, is_last, self._dim, self._num_key_bytes, digests)
         content = dataclasses.asdict(shard)
-        for name in ("folder", "unit", "part"):  # the folder's name says them
+        for name in ("folder", "unit", "part"):  # encoded in the folder's name
             del content[name]
         write_json(self._folder / "shard.json", content)
 
@@ -97,19 +97,19 @@ def finite_vectors(batch: EncodedBatch) -> np.ndarray:
     """The vectors of a batch, float32 (N, D).
 
     Raises:
-        InputError: one is not finite.
+        InputError: a vector is not finite.
     """
     vectors = np.ascontiguousarray(batch.vectors.float().cpu().numpy())
     if broken := np.flatnonzero(~np.isfinite(vectors).all(axis=1)).tolist():
         raise InputError(
-            f"the vectors of {len(broken)} of {len(vectors)} pictures, first {batch.keys[broken[0]]!r}, are NaN or "
-            "infinite: are the weights sound?"
+            f"the vectors of {len(broken)} of {len(vectors)} images, first {batch.keys[broken[0]]!r}, are NaN or "
+            "infinite; the model's weights may be damaged"
         )
     return vectors
 
 
 class _SamplesWriter:
-    """Captions and metadata as Parquet; no file where no sample has any."""
+    """Writes captions and metadata as Parquet; no file if no sample has any."""
 
     def __init__(self, path: Path) -> None:
         self._path, self._num_without = path, 0
@@ -120,12 +120,12 @@ class _SamplesWriter:
 
     def add(self, samples: Sequence[Sample]) -> None:
         self._texts += [sample.texts for sample in samples]
-        self._metadata += [json.dumps(one.metadata, default=_plain) if one.metadata else "" for one in samples]
+        self._metadata += [json.dumps(sample.metadata, default=_plain) if sample.metadata else "" for sample in samples]
         if len(self._texts) >= _ROWS_PER_GROUP:
             self._flush()
 
     def finish(self) -> bool:
-        """Write the rest; returns whether there is a file."""
+        """Write the remaining rows; returns whether there is a file."""
         self._flush()
         if self._writer is not None:
             self._writer.close()
@@ -142,7 +142,7 @@ class _SamplesWriter:
             self._num_without += count
         else:
             if self._writer is None:
-                self._file = self._path.open("wb")  # PyArrow opens no path that is not UTF-8
+                self._file = self._path.open("wb")  # PyArrow cannot open a path that is not UTF-8
                 self._writer = pq.ParquetWriter(self._file, _SCHEMA)
                 for start in range(0, self._num_without, _ROWS_PER_GROUP):
                     rows = min(_ROWS_PER_GROUP, self._num_without - start)
@@ -152,12 +152,15 @@ class _SamplesWriter:
 
     def _write(self, texts: Sequence[Sequence[str]], metadata: Sequence[str]) -> None:
         if texts:
-            columns = [pa.array([list(some) for some in texts], _SCHEMA.types[0]), pa.array(metadata, pa.string())]
+            columns = [
+                pa.array([list(captions) for captions in texts], _SCHEMA.types[0]),
+                pa.array(metadata, pa.string()),
+            ]
             self._writer.write_table(pa.table(columns, schema=_SCHEMA))
 
 
 def _plain(value: Any) -> Any:
-    """Metadata as JSON: arrays and numbers of NumPy become lists and numbers."""
+    """Convert NumPy arrays and numbers for JSON; other objects become strings."""
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
     return str(value)

@@ -1,4 +1,4 @@
-"""What the command line states of bare weight files: each command sets it once, before it loads a model."""
+"""Command-line options for bare weight files: each command sets them once, before it loads a model."""
 
 from collections.abc import Sequence
 
@@ -8,26 +8,26 @@ _stated: dict[str, str | None] = {"activation": None, "heads": None}
 
 
 def state(name: str, value: str | None) -> str | None:
-    """Keep "activation" or "heads" of this command; returns the value."""
+    """Store the option "activation" or "heads" of this command; returns the value."""
     _stated[name] = value
     return value
 
 
 def forget() -> None:
-    """At the end of a command: what it stated is nobody else's."""
+    """Clear the options at the end of a command."""
     _stated.update(activation=None, heads=None)
 
 
 def stated() -> tuple[str | None, str | None]:
-    """Activation and heads as the command line gave them, None where it did not."""
+    """Activation and heads from the command line; None if not given."""
     return _stated["activation"], _stated["heads"]
 
 
 def parse_heads(heads: str | Sequence[int]) -> tuple[int, int]:
-    """Heads of the image tower and of the text tower, from "16,12" or (16, 12).
+    """Parse the heads of the image tower and of the text tower from "16,12" or (16, 12).
 
     Raises:
-        ConfigError: they are not two numbers above 0.
+        ConfigError: not two numbers above 0.
     """
     parts = heads.split(",") if isinstance(heads, str) else heads
     try:

@@ -3,13 +3,13 @@
     STORE/manifest.json                          model, preprocessing, precision, data, dim: see StoreManifest
     STORE/000000-000000/shard.json               rows, and the digests of the files beside it
                         vectors.npy              float32 (n, D)
-                        labels.npy               int64 (n,), NO_LABEL without one
-                        key_bytes.npy            uint8: the keys in UTF-8, one after the other
+                        labels.npy               int64 (n,), NO_LABEL if missing
+                        key_bytes.npy            uint8: all keys in UTF-8, concatenated
                         key_offsets.npy          int64 (n + 1,): key i is key_bytes[offsets[i]:offsets[i + 1]]
-                        samples.parquet          captions and metadata; missing where no sample has any
+                        samples.parquet          captions and metadata; missing if no sample has any
 
-A shard appears whole or not at all, and does not change afterwards. There is no Python object per row: 100 million
-rows are 1,526 shards of 65,536. Nothing is unpickled, and no header of a mapped file is parsed.
+A shard is written atomically and never changes. There is no Python object per row: 100 million rows are 1,526 shards of
+65,536 rows. Nothing is unpickled, and no header of a mapped file is parsed.
 """
 
 import dataclasses
@@ -42,17 +42,17 @@ _COLUMNS = ("vectors", "labels", "key_bytes", "key_offsets")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StoreManifest:
-    """Where the vectors of a store come from.
+    """The origin of a store's vectors.
 
     Attributes:
-        fingerprint: changes with everything that the vectors depend on; a resumed run must have the same.
-        model: name of the encoder. model_fingerprint: "" where the encoder has none.
+        fingerprint: changes with everything that the vectors depend on; a resumed run must have the same one.
+        model: name of the encoder. model_fingerprint: "" if the encoder has none.
         kind: "embeddings" of unit norm, or "features" before the projection.
-        preprocessing, precision, backend: how images became vectors, "" where the encoder does not say.
+        preprocessing, precision, backend: how the vectors were computed; "" if unknown.
         data: fingerprint of the source.
         dim: numbers per vector.
-        num_units: parts of the source that are encoded on their own; 0 where the store just grows.
-        dtype: of the vectors.
+        num_units: number of independently encoded parts of the source; 0 for a store that only grows.
+        dtype: type of the vectors.
     """
 
     fingerprint: str
@@ -68,10 +68,10 @@ class StoreManifest:
     dtype: str = "float32"
 
     def write(self, folder: Path) -> None:
-        """Put it into the store's folder.
+        """Write the manifest into the store's folder.
 
         Raises:
-            OSError: it cannot be written.
+            OSError: the file cannot be written.
         """
         with new_file(folder / "manifest.json") as unfinished:
             write_json(unfinished, dataclasses.asdict(self))
@@ -79,15 +79,15 @@ class StoreManifest:
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
-    """A finished shard; its files are mapped when they are asked for.
+    """A finished shard; its files are mapped on access.
 
     Attributes:
-        folder: its own. unit, part: its place in the store.
-        num_rows: vectors. num_items: samples that the source had there, broken ones counted.
-        is_last: nothing of its unit follows.
+        folder: folder of the shard. unit, part: position of the shard in the store.
+        num_rows: number of vectors. num_items: samples of the source in this shard, including broken ones.
+        is_last: whether this is the last shard of its unit.
         dim: numbers per vector.
-        num_key_bytes: of all keys together.
-        digests: of its files, by column.
+        num_key_bytes: total length of the keys.
+        digests: digests of the files, by column.
     """
 
     folder: Path
@@ -112,14 +112,14 @@ class Shard:
 
     @property
     def keys(self) -> "ShardKeys":
-        """n keys, each decoded when it is asked for."""
+        """n keys, each decoded on access."""
         offsets = map_column(self.folder / "key_offsets.npy", np.int64, (self.num_rows + 1,))
         return ShardKeys(
             self.folder, map_column(self.folder / "key_bytes.npy", np.uint8, (self.num_key_bytes,)), offsets
         )
 
     def samples(self) -> "pa.Table | None":
-        """Columns texts (list of strings) and metadata (JSON or "") of n rows; None where no sample has any.
+        """Columns texts (list of strings) and metadata (JSON or "") of n rows; None if no sample has any.
 
         Raises:
             DataError: the file is broken.
@@ -135,9 +135,9 @@ class Shard:
         """Read all files and compare them with their digests.
 
         Raises:
-            DataError: one was changed, cut short, or is missing.
+            DataError: a file was changed, truncated, or is missing.
         """
-        _ = self.vectors, self.labels, self.keys  # sizes and headers
+        _ = self.vectors, self.labels, self.keys  # checks sizes and headers
         for column in _COLUMNS:
             if column_digest(self.folder / f"{column}.npy") != self.digests[column]:
                 raise DataError(f"{self.folder / column}.npy was changed since it was written")
@@ -147,7 +147,7 @@ class Shard:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ShardKeys(Sequence[str]):
-    """Keys of one shard, decoded one by one; a damaged one is a DataError."""
+    """Keys of one shard, decoded on access; a damaged key raises DataError."""
 
     folder: Path
     content: np.ndarray
@@ -177,7 +177,7 @@ class ShardKeys(Sequence[str]):
         begin, end = int(self.offsets[place]), int(self.offsets[place + 1])
         try:
             if not 0 <= begin <= end <= len(self.content):
-                raise ValueError("its place lies outside the file")
+                raise ValueError("its bytes lie outside the file")
             return self.content[begin:end].tobytes().decode("utf-8", "surrogatepass")
         except ValueError as error:
             raise DataError(
@@ -186,11 +186,11 @@ class ShardKeys(Sequence[str]):
 
 
 class Store:
-    """The finished shards of a folder, as `open_store` found them; rows are numbered through all of them.
+    """The finished shards of a folder; rows are numbered across all shards. Made by `open_store`.
 
     Attributes:
-        folder: of the store. manifest: where its vectors come from. shards: in order.
-        starts: int64 (S + 1,): shard s has the rows from starts[s] to starts[s + 1].
+        folder: folder of the store. manifest: origin of the vectors. shards: in order.
+        starts: int64 (S + 1,): shard s has rows starts[s] to starts[s + 1] (exclusive).
     """
 
     def __init__(self, folder: Path, manifest: StoreManifest, shards: Sequence[Shard]) -> None:
@@ -198,7 +198,7 @@ class Store:
         self.starts = np.cumsum([0, *(shard.num_rows for shard in shards)], dtype=np.int64)
 
     def __repr__(self) -> str:
-        """Size and origin, not numbers."""
+        """Size and origin, without vectors."""
         about = self.manifest
         return f"Store({str(self.folder)!r}, {len(self):,} {about.kind} ({about.dim}-d) of {about.model!r})"
 
@@ -207,16 +207,16 @@ class Store:
 
     @property
     def num_broken(self) -> int:
-        """Samples of the source that have no vector."""
+        """Samples of the source without a vector."""
         return sum(shard.num_items - shard.num_rows for shard in self.shards)
 
     @functools.cached_property
     def is_complete(self) -> bool:
-        """Whether all units of the source are encoded to their end."""
+        """Whether all units of the source are completely encoded."""
         return all(self.num_parts(unit)[1] for unit in range(self.manifest.num_units))
 
     def num_parts(self, unit: int) -> tuple[int, bool]:
-        """How many parts of a unit are finished, from its first on, and whether that is all of it."""
+        """The number of finished consecutive parts of a unit, and whether the unit is complete."""
         parts = {shard.part: shard.is_last for shard in self._by_unit.get(unit, ())}
         count = 0
         while count in parts:
@@ -227,20 +227,20 @@ class Store:
 
     @functools.cached_property
     def _by_unit(self) -> dict[int, list[Shard]]:
-        found: dict[int, list[Shard]] = {}
+        shards: dict[int, list[Shard]] = {}
         for shard in self.shards:
-            found.setdefault(shard.unit, []).append(shard)
-        return found
+            shards.setdefault(shard.unit, []).append(shard)
+        return shards
 
     def vector_shards(self) -> Iterator[np.ndarray]:
-        """float32 (n, D) of each shard, mapped; what `nearest_neighbours` takes."""
+        """float32 (n, D) of each shard, mapped; an input of `nearest_neighbours`."""
         return (shard.vectors for shard in self.shards)
 
     def embeddings(self) -> Iterator[Embeddings]:
-        """Each shard as a record.
+        """Each shard as an Embeddings record.
 
         Raises:
-            ConfigError: the store holds features, which have no unit norm.
+            ConfigError: the store holds features, which do not have unit norm.
         """
         if self.manifest.kind != "embeddings":
             raise ConfigError(f"{self.folder} holds {self.manifest.kind}, not embeddings of unit norm")
@@ -248,43 +248,43 @@ class Store:
         return (Embeddings(shard.vectors, shard.keys, about) for shard in self.shards)
 
     def vectors(self, rows: np.ndarray) -> np.ndarray:
-        """float32 (n, D): the vectors of some rows, int64 (n,), in their order.
+        """float32 (n, D): the vectors of the given rows, int64 (n,), in that order.
 
         Raises:
-            IndexError: there is no such row.
+            IndexError: a row does not exist.
         """
-        found = np.empty((len(rows), self.manifest.dim), np.float32)
-        for shard, places, inside in self._within(rows):
-            found[places] = shard.vectors[inside]
-        return found
+        vectors = np.empty((len(rows), self.manifest.dim), np.float32)
+        for shard, places, shard_rows in self._by_shard(rows):
+            vectors[places] = shard.vectors[shard_rows]
+        return vectors
 
     def labels(self, rows: np.ndarray) -> np.ndarray:
-        """int64 (n,): the labels of some rows, in their order."""
-        found = np.empty(len(rows), np.int64)
-        for shard, places, inside in self._within(rows):
-            found[places] = shard.labels[inside]
-        return found
+        """int64 (n,): the labels of the given rows, in that order."""
+        labels = np.empty(len(rows), np.int64)
+        for shard, places, shard_rows in self._by_shard(rows):
+            labels[places] = shard.labels[shard_rows]
+        return labels
 
     def keys(self, rows: np.ndarray) -> list[str]:
-        """The keys of some rows, in their order."""
-        found = [""] * len(rows)
-        for shard, places, inside in self._within(rows):
-            keys = shard.keys
-            for place, row in zip(places.tolist(), inside.tolist(), strict=True):
-                found[place] = keys[row]
-        return found
+        """The keys of the given rows, in that order."""
+        keys = [""] * len(rows)
+        for shard, places, shard_rows in self._by_shard(rows):
+            shard_keys = shard.keys
+            for place, row in zip(places.tolist(), shard_rows.tolist(), strict=True):
+                keys[place] = shard_keys[row]
+        return keys
 
     def check(self) -> None:
-        """Compare every file with its digest; reads everything.
+        """Read every file and compare it with its digest.
 
         Raises:
-            DataError: names what was changed.
+            DataError: a file was changed; the message names it.
         """
         for shard in self.shards:
             shard.check()
 
-    def _within(self, rows: np.ndarray) -> Iterator[tuple[Shard, np.ndarray, np.ndarray]]:
-        """Shards, the places in `rows` that lie in them, and these rows counted within the shard."""
+    def _by_shard(self, rows: np.ndarray) -> Iterator[tuple[Shard, np.ndarray, np.ndarray]]:
+        """Group rows by shard: the shard, positions in `rows`, and row numbers within the shard."""
         rows = np.asarray(rows, np.int64)
         if len(rows) and not (rows.min() >= 0 and rows.max() < len(self)):
             raise IndexError(f"rows lie in [0, {len(self)}); got {rows.min()} to {rows.max()}")
@@ -295,7 +295,7 @@ class Store:
 
 
 def open_store(folder: str | Path) -> Store:
-    """Open a store; shards that are not finished are passed over.
+    """Open a store; unfinished shards are ignored.
 
     Raises:
         DataError: there is no store, or a manifest is damaged.
@@ -310,7 +310,7 @@ def open_store(folder: str | Path) -> Store:
 
 
 def shard_name(unit: int, part: int) -> str:
-    """The folder of a shard: names sort as the source's samples follow each other."""
+    """The folder name of a shard. The names sort in the order of the source's samples."""
     return f"{unit:06d}-{part:06d}"
 
 
@@ -318,7 +318,7 @@ def file_digest(path: Path) -> str:
     """SHA-256 of a file.
 
     Raises:
-        DataError: it cannot be read.
+        DataError: the file cannot be read.
     """
     try:
         with path.open("rb") as file:
@@ -329,19 +329,21 @@ def file_digest(path: Path) -> str:
 
 def _read_shard(folder: Path, dim: int) -> Shard:
     path = folder / "shard.json"
-    content = _typed(Shard, _read_json(path, "the shard is damaged"), path, but=("folder", "unit", "part"))
+    content = _typed(Shard, _read_json(path, "the shard is damaged"), path, skip=("folder", "unit", "part"))
     unit, part = map(int, folder.name.split("-"))
     shard = Shard(folder, unit, part, **content)
     sizes = shard.num_rows, shard.num_items - shard.num_rows, shard.num_key_bytes
     if min(sizes) < 0 or shard.dim != dim:
         raise DataError(f"{path} is damaged: it states {shard.num_rows} rows of {shard.dim} numbers; delete {folder}")
-    if not set(_COLUMNS) <= shard.digests.keys() or not all(isinstance(one, str) for one in shard.digests.values()):
+    if not set(_COLUMNS) <= shard.digests.keys() or not all(
+        isinstance(digest, str) for digest in shard.digests.values()
+    ):
         raise DataError(f"{path} is damaged: digests are missing; delete {folder} and encode it again")
     return shard
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write a manifest of a store or a shard, with the format's number and a digest of all that it says.
+    """Write the manifest of a store or a shard, with the format number and a digest of the content.
 
     Raises:
         OSError: the disk is full.
@@ -360,7 +362,7 @@ def _read_json(path: Path, absent: str) -> dict[str, Any]:
             raise ValueError("it is too large")
         content = json.loads(path.read_bytes())
         if not isinstance(content, dict):
-            raise ValueError(f"it holds no object but {type(content).__name__}")
+            raise ValueError(f"it holds {type(content).__name__}, not an object")
         if content.get("format") != FORMAT:
             raise ValueError(f"its format is {content.get('format')!r:.20}, not {FORMAT}: another version wrote it")
         if content.pop("digest", None) != _digest(content):
@@ -372,17 +374,17 @@ def _read_json(path: Path, absent: str) -> dict[str, Any]:
     return content
 
 
-def _typed(kind: type, content: dict[str, Any], path: Path, but: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The fields of a record, each of its type and none missing; others are left out."""
+def _typed(kind: type, content: dict[str, Any], path: Path, skip: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The fields of a dataclass, checked for presence and type; fields in `skip` and unknown keys are left out."""
     types = {"str": str, "int": int, "bool": bool, "Mapping[str, str]": dict}
-    found = {}
+    values = {}
     for field in dataclasses.fields(kind):
-        if field.name in but:
+        if field.name in skip:
             continue
-        value, wanted = content.get(field.name), str(getattr(field.type, "__name__", field.type))
-        if type(value) is not types.get(wanted, dict):
+        value, type_name = content.get(field.name), str(getattr(field.type, "__name__", field.type))
+        if type(value) is not types.get(type_name, dict):
             raise DataError(
                 f"{path} is damaged: {field.name} is {value!r:.60}; delete {path.parent} and encode it again"
             )
-        found[field.name] = value
-    return found
+        values[field.name] = value
+    return values

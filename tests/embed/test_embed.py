@@ -89,7 +89,7 @@ def test_a_network_in_training_is_measured_in_evaluation_mode(model, pictures):
 
 
 def test_bad_pictures(vit, pictures):
-    with pytest.raises(ImageError, match="picture 3: "):
+    with pytest.raises(ImageError, match="image 3: "):
         vit.encode_images([*pictures[:3], b"no picture"], batch_size=2)
     for single in ("a.jpg", b"bytes", pictures[0], Image.fromarray(pictures[0])):
         with pytest.raises(ImageError, match="give a list"):

@@ -133,7 +133,7 @@ def test_a_model_without_a_fingerprint_is_not_resumed(tmp_path):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"kind": "thoughts"}, "no 'thoughts'"),
+        ({"kind": "thoughts"}, "not 'thoughts'"),
         ({"kind": "features"}, "means gives no features"),
         ({"rows_per_shard": 18}, "must be a multiple of batch_size"),
         ({"num_processes": 0}, "num_processes must be"),

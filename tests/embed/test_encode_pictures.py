@@ -97,7 +97,7 @@ def test_broken_pictures_have_rows_of_nan_and_the_others_keep_their_places(encod
     rows = encoder.encode_images(given, on_error="skip")
     assert rows.isnan().all(dim=1).tolist() == [False, True, False, True, False]
     torch.testing.assert_close(rows[[0, 2, 4]], expected, atol=1e-5, rtol=0)
-    assert [record.message.split(":")[0] for record in caplog.records] == ["skipped picture 1", "skipped picture 3"]
+    assert [record.message.split(":")[0] for record in caplog.records] == ["skipped image 1", "skipped image 3"]
 
     told: list[tuple[int, str]] = []
     again = encoder.encode_images(given, on_error=lambda place, error: told.append((place, str(error))))
@@ -131,7 +131,7 @@ def test_any_list_of_pictures_will_do(make, paths):
     ):
         torch.testing.assert_close(encoder.encode_images(given), expected, atol=1e-6, rtol=0)
     assert encoder.encode_images([]).shape == (0, expected.shape[1])
-    with pytest.raises(ImageError, match=r"picture 1.*gone"):
+    with pytest.raises(ImageError, match=r"image 1.*gone"):
         encoder.encode_images([paths[0], "gone.png"])
     for single in (paths[0], str(paths[0]), paths[0].read_bytes(), noise(8, 8), np.asarray(noise(8, 8)), None, 7):
         with pytest.raises(ImageError, match="give a list"):
@@ -243,7 +243,7 @@ def test_a_picture_that_is_prepared_in_another_shape_is_named():
     encoder = foreign()
     encoder._prepare = guarded(lambda picture: torch.zeros(3, 8, picture.height))
     with pytest.raises(
-        ImageError, match=r"picture 1: the picture is prepared as \(3, 8, 9\), those before it as \(3, 8, 8\)"
+        ImageError, match=r"image 1: the image is prepared as \(3, 8, 9\), those before it as \(3, 8, 8\)"
     ):
         encoder.encode_images([noise(8, 8), noise(8, 9)])
     encoder._prepare = guarded(lambda picture: np.zeros((3, 8, 8)))

@@ -7,7 +7,7 @@ from pictures import noise
 from PIL import Image
 
 from diptych.embed import load
-from diptych.embed.library_encoder import middle
+from diptych.embed.library_encoder import crop_long_image
 
 transformers = pytest.importorskip("transformers")
 PICTURES = [noise(50, 40, seed) for seed in range(3)]
@@ -101,5 +101,5 @@ def test_a_strip_costs_no_more_than_its_middle(tmp_path, size):
 
 def test_a_panorama_is_given_whole():
     panorama = noise(40, 1200, 0)
-    assert middle(panorama) is panorama and middle(noise(10, 321, 0)).size == (10, 321)
-    assert middle(noise(2, 101, 0)).size == (2, 65) and middle(noise(101, 2, 0)).size == (65, 2)
+    assert crop_long_image(panorama) is panorama and crop_long_image(noise(10, 321, 0)).size == (10, 321)
+    assert crop_long_image(noise(2, 101, 0)).size == (2, 65) and crop_long_image(noise(101, 2, 0)).size == (65, 2)

@@ -134,8 +134,7 @@ def test_a_weight_file_of_open_clip_says_what_is_assumed_and_takes_what_is_state
     assumed = load(f"open_clip:tiny-file@{weights}", "cpu")
     [notice] = [record.getMessage() for record in caplog.records if record.name.startswith("diptych")]
     assert (
-        "weights.pt does not say how its pictures were prepared; assumed, at 32 x 32 pixels: mean (0.48145466,"
-        in notice
+        "weights.pt does not say how its images were prepared; assumed, at 32 x 32 pixels: mean (0.48145466," in notice
     )
     assert "std (0.26862954," in notice and "interpolation bicubic, resize_mode shortest" in notice
     # What the notice tells to write is read, and is what was assumed.
@@ -173,7 +172,7 @@ def test_a_part_of_the_preprocessing_stated_leaves_a_notice_of_the_others(weight
         ({"preprocess_cfg": {"interpolation": "magic"}}, "cannot be loaded"),
         (
             {"preprocess_cfg": SIGLIP | {"size": 64}},
-            "states pictures of 64 x 64 pixels; this arch.* takes 32 x 32",
+            "states images of 64 x 64 pixels; this arch.* takes 32 x 32",
         ),
     ],
 )

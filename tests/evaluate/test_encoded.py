@@ -112,7 +112,7 @@ def test_nan_and_unknown_kinds_are_refused(tmp_path):
         def encode_images(self, images):
             return super().encode_images(images) * torch.nan
 
-    with pytest.raises(InputError, match=r"7 of 7 pictures, first 'p0', are NaN"):
+    with pytest.raises(InputError, match=r"7 of 7 images, first 'p0', are NaN"):
         encode_set(Broken_(), pictures(), cache=tmp_path)
     with pytest.raises(ConfigError, match="no 'thoughts'"):
         encode_set(Counting(), pictures(), "thoughts")

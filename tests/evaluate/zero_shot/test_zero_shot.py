@@ -88,7 +88,7 @@ def test_no_pictures_and_one_that_is_no_list():
     assert classifier.predict([]).shape == (0,)
     assert classifier.predict_proba([]).shape == (0, len(NAMES))
     for one in ("cat.jpg", Path("cat.jpg"), b"\xff\xd8", PICTURES[0]):
-        with pytest.raises(InputError, match="list of pictures"):
+        with pytest.raises(InputError, match="list of images"):
             classifier.predict(one)
 
 
