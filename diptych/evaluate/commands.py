@@ -33,7 +33,7 @@ def evaluate_benchmarks(
         out: write Results into this JSON-lines file, each set's as soon as it is measured and in the place of the same
             measurement made before, and Predictions into the folder `predictions` beside it; None writes nothing.
         split: which part of the sets that are given as folders.
-        num_workers: processes that decode pictures.
+        num_workers: processes that decode images.
     Returns:
         The Results, set by set.
     Raises:
@@ -76,7 +76,7 @@ def _with_folder(result: Result, benchmark: Benchmark) -> Result:
 def _refuse_others(rows: Sequence[Result], model: str, sets: Sequence[Benchmark], out: Path) -> None:
     """Refuse to put a set's Results in the place of another set's of its name.
 
-    Another set is one of other data in another folder: pictures of one folder may change, and a folder may move.
+    Another set is one of other data in another folder: images of one folder may change, and a folder may move.
 
     Raises:
         InputError: names both folders, and what to do.

@@ -1,4 +1,4 @@
-"""A set's pictures as vectors, computed once for all tasks and kept on disk.
+"""A set's images as vectors, computed once for all tasks and kept on disk.
 
     CACHE/pictures/<fingerprint>/        a store of one shard (embed/store.py)
 
@@ -40,7 +40,7 @@ _NOTHING: Mapping[str, Any] = {}  # one for all: millions of empty ones would fi
 
 @dataclasses.dataclass(frozen=True)
 class Encoded:
-    """The pictures of one split, in its order, without the broken ones.
+    """The images of one split, in its order, without the broken ones.
 
     Attributes:
         keys: N sample keys.
@@ -66,7 +66,7 @@ def encode_set(
 ) -> Encoded:
     """Encode a split, or read what an earlier run kept.
 
-    Where vectors are kept and the encoder can project features (`project_features`), one pass over the pictures serves
+    Where vectors are kept and the encoder can project features (`project_features`), one pass over the images serves
     both kinds. Vectors are cached only for encoders that state an
     `image_fingerprint`; without it a stale cache could not be detected.
 
@@ -75,7 +75,7 @@ def encode_set(
         benchmark: the split.
         kind: "embeddings" (N, E) of unit norm, or "features" (N, W) before the projection.
         cache: folder of kept vectors; None keeps nothing, and all vectors are held in memory.
-        num_workers: processes that decode pictures; it changes no number.
+        num_workers: processes that decode images; it changes no number.
     Raises:
         ConfigError: there is no such kind, or the encoder gives none.
         DataError: the set is empty or too broken, or the disk is full.
@@ -122,7 +122,7 @@ def _projected(encoder: Any, features: np.ndarray, path: Path) -> np.ndarray:
 
 
 def _fingerprint(mark: Any, kind: str, benchmark: Benchmark) -> str:
-    # The set's name and its files' content: tar pads, so that shards of other pictures or labels may be equal in size.
+    # The set's name and its files' content: tar pads, so that shards of other images or labels may be equal in size.
     data = [benchmark.name, benchmark.split, len(benchmark.class_names), benchmark.source.fingerprint]
     content = [FORMAT, kind, mark, *data, files_state(benchmark.source)]
     return hashlib.sha256(json.dumps(content).encode("utf-8", "surrogatepass")).hexdigest()

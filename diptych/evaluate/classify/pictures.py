@@ -1,4 +1,4 @@
-"""From picture files to rows, a batch at a time."""
+"""From image files to rows, a batch at a time."""
 
 import itertools
 import logging
@@ -32,18 +32,18 @@ def classify_pictures(
     *,
     top_k: int = 5,
 ) -> list[Classified]:
-    """Classify picture files. A broken one says so in its row and does not stop the others.
+    """Classify image files. A broken one says so in its row and does not stop the others.
 
     Args:
         encoder: the model.
-        pictures: files, and folders that are searched for pictures with all their folders.
+        pictures: files, and folders that are searched for images with all their folders.
         labels: C >= 2 different class names.
         templates: with {c} in the place of the class name; None for "a photo of a {c}.".
-        top_k: classes per picture, at least 1; all of them where there are fewer.
+        top_k: classes per image, at least 1; all of them where there are fewer.
     Returns:
         One row per file, in the order given, a folder's files sorted.
     Raises:
-        InputError: no picture is found, or labels, templates or top_k cannot be used.
+        InputError: no image is found, or labels, templates or top_k cannot be used.
     """
     question = Question(tuple(labels), tuple(templates or ()), top_k)
     return list(itertools.chain.from_iterable(classify_batches(encoder, find_images(pictures), question)))

@@ -10,11 +10,11 @@ from typing import Any
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Classified:
-    """What `classify_pictures` says about one picture.
+    """What `classify_pictures` says about one image.
 
     Attributes:
         path: the file.
-        classes: its best classes with their probabilities, best first; empty for a broken picture.
+        classes: its best classes with their probabilities, best first; empty for a broken image.
         error: why it could not be read; None for a good one.
     """
 
@@ -29,13 +29,13 @@ class Classified:
 
 
 def print_classified(rows: Iterable[Classified], *, as_json: bool = False) -> bool:
-    """Print a line per picture on stdout, at once: its path and best classes, or why it is broken.
+    """Print a line per image on stdout, at once: its path and best classes, or why it is broken.
 
     Args:
         rows: of `classify_pictures`.
         as_json: one object per line: {"path", "classes": [{"label", "probability"}], "error"}.
     Returns:
-        True where no picture was broken.
+        True where no image was broken.
     """
     is_good = True
     for row in rows:

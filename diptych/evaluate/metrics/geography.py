@@ -17,7 +17,7 @@ def great_circle_km(places: ArrayLike, others: ArrayLike) -> np.ndarray:
     Args:
         places, others: float (N, 2), latitude in [-90, 90] and longitude in [-180, 180], degrees.
     Returns:
-        float64 (N,), kilometres.
+        float64 (N,), kilometers.
     Raises:
         ShapeError: the shapes differ or are no (N, 2).
         InputError: a place is not on the globe.
@@ -34,7 +34,7 @@ def great_circle_km(places: ArrayLike, others: ArrayLike) -> np.ndarray:
 
 
 def share_within(kilometres: ArrayLike, radii: Sequence[float] = RADII_KM) -> dict[float, float]:
-    """For each radius in kilometres the share of distances (N,) that are at most so long.
+    """For each radius in kilometers the share of distances (N,) that are at most so long.
 
     Raises:
         InputError: there is no distance, or one is NaN or negative.

@@ -21,9 +21,9 @@ def average_precision_11_point(relevant: ArrayLike, scores: ArrayLike, counted: 
     Samples of equal score enter together, so that their order does not matter.
 
     Args:
-        relevant: bool (N,), whether the picture shows the class.
+        relevant: bool (N,), whether the image shows the class.
         scores: float (N,), higher is surer.
-        counted: bool (N,), False for pictures that are left out (VOC's "difficult"); all count by default.
+        counted: bool (N,), False for images that are left out (VOC's "difficult"); all count by default.
     Source: Everingham et al. (2010), section 4.2; CLIP paper, table 9.
     """
     right, surety = _two_sides(relevant, scores, counted, wrong_needed=False)
@@ -105,7 +105,7 @@ def roc_auc(relevant: ArrayLike, scores: ArrayLike) -> float:
 def recall_at_k(scores: ArrayLike, query_owner: ArrayLike, item_owner: ArrayLike, k: int) -> float:
     """Share of queries with a right item among the k best; of equal scores the lower index is better.
 
-    With five captions a picture, both directions are this: a query or an item belongs to the picture that it is, or
+    With five captions an image, both directions are this: a query or an item belongs to the image that it is, or
     that it describes.
 
     Args:

@@ -41,7 +41,7 @@ def class_probabilities(
     """Zero-shot probabilities of a set's classes, by all its names and templates.
 
     Args:
-        vectors: float32 (N, E), the pictures' embeddings.
+        vectors: float32 (N, E), the images' embeddings.
         cache: the classifier is kept below it; None keeps nothing.
     Yields:
         rows and float32 (n, C).

@@ -16,7 +16,7 @@ _MAX_TRIALS, _MAX_NOISY_TRIALS, _MAX_LENGTHENED = 20, 6, 5  # with noise, anothe
 
 
 class Descent:
-    """One minimisation: `trial` is the point to evaluate next, `tell` takes what was found there.
+    """One minimization: `trial` is the point to evaluate next, `tell` takes what was found there.
 
     Attributes:
         trial: float64 (C, r + 1).

@@ -1,4 +1,4 @@
-"""The rows of a probe: read in chunks, centred, and seen in the eigenbasis of their covariance."""
+"""The rows of a probe: read in chunks, centered, and seen in the eigenbasis of their covariance."""
 
 import functools
 
@@ -77,7 +77,7 @@ class Design:
         return [(start, min(start + size, self.num_rows)) for start in range(0, self.num_rows, size)]
 
     def rows(self, start: int, stop: int, dtype: torch.dtype) -> torch.Tensor:
-        """Rows as the products take them: (n, r) in the basis if kept so, otherwise centred, (n, D)."""
+        """Rows as the products take them: (n, r) in the basis if kept so, otherwise centered, (n, D)."""
         if dtype in self._kept:
             return self._kept[dtype][start:stop]
         return self._centred(slice(start, stop), dtype)

@@ -1,4 +1,4 @@
-"""Effective data efficiency: how many labelled examples per class a probe needs to match zero-shot.
+"""Effective data efficiency: how many labeled examples per class a probe needs to match zero-shot.
 
 Source: CLIP paper, section 3.1.5 and figure 7.
 """
@@ -15,7 +15,7 @@ from diptych.errors import InputError, ShapeError
 def examples_to_match(shots: Sequence[float], scores: Sequence[float], zero_shot: float) -> float | None:
     """The examples per class at which a few-shot curve first reaches the zero-shot score.
 
-    Between two neighbouring points the score is linear in the logarithm of the examples. A curve that is above the
+    Between two neighboring points the score is linear in the logarithm of the examples. A curve that is above the
     zero-shot score at its first point is prolonged to the left with the slope of its first two points, so that the
     count comes out below the first one (the paper prints 0.9, and does not say how it got there); where these two do
     not rise there is no slope to follow, and the first count is returned, as an upper bound. To the right nothing is

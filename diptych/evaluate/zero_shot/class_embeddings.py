@@ -28,7 +28,7 @@ def class_embeddings(
     *,
     cache_folder: str | Path | None = None,
 ) -> torch.Tensor:
-    """One vector per class: the mean of its prompts' unit embeddings, normalised again.
+    """One vector per class: the mean of its prompts' unit embeddings, normalized again.
 
     Args:
         encoder: gives the texts' embeddings; the result is cached only if the encoder states a text fingerprint.
@@ -58,7 +58,7 @@ def class_embeddings(
 def _class_means(
     encoder: Encoder, prompts: Sequence[str], owner: torch.Tensor, class_names: Sequence[str]
 ) -> torch.Tensor:
-    """The normalised mean of each class's prompts, float32 (C, E); `owner` int64 has the class of each prompt."""
+    """The normalized mean of each class's prompts, float32 (C, E); `owner` int64 has the class of each prompt."""
     # Prompts of like length share a batch, since an encoder computes up to the longest of each.
     order = torch.tensor(sorted(range(len(prompts)), key=lambda index: len(prompts[index])))
     sums = torch.zeros(())

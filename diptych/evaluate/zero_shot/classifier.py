@@ -24,7 +24,7 @@ _PICTURES_PER_BATCH = 256
 
 
 def zero_shot_logits(image_embeddings: torch.Tensor, classes: torch.Tensor, logit_scale: float) -> torch.Tensor:
-    """Scaled cosines between pictures and classes.
+    """Scaled cosines between images and classes.
 
     Args:
         image_embeddings: (N, E) float, unit L2 norm.
@@ -34,7 +34,7 @@ def zero_shot_logits(image_embeddings: torch.Tensor, classes: torch.Tensor, logi
         (N, C) float32, on the CPU.
     Raises:
         ShapeError: the two differ in E.
-        InputError: a picture's embedding is not finite.
+        InputError: an image's embedding is not finite.
     """
     try:
         images = torch.as_tensor(image_embeddings).float().cpu()
@@ -50,7 +50,7 @@ def zero_shot_logits(image_embeddings: torch.Tensor, classes: torch.Tensor, logi
 class ZeroShotClassifier:
     """A classifier made of texts, with scikit-learn's predict, predict_proba and score.
 
-    The classes' embeddings are computed once, here; afterwards each picture costs one matrix product.
+    The classes' embeddings are computed once, here; afterwards each image costs one matrix product.
 
     Attributes:
         classes_: str (C,), the class names in the order given; columns of `predict_proba`, and what `predict` returns.
@@ -69,13 +69,13 @@ class ZeroShotClassifier:
         """Turn texts into a classifier.
 
         Args:
-            model: encodes texts and pictures.
+            model: encodes texts and images.
             class_names: C >= 2 different names.
             templates: T texts with {c}, which the name replaces literally; their embeddings are averaged.
             cache_folder: keep the class embeddings there, for models with a fingerprint; None keeps nothing.
         Raises:
             InputError: fewer than two classes, a blank name or one given twice, or a template without {c}; or the model
-                encodes no texts or no pictures.
+                encodes no texts or no images.
         """
         if not all(callable(getattr(model, method, None)) for method in ("encode_images", "encode_texts")):
             raise InputError(
@@ -95,7 +95,7 @@ class ZeroShotClassifier:
         return f"ZeroShotClassifier({self._model!r}, {len(self.classes_)} classes: {names}; {prompts})"
 
     def predict(self, pictures: Iterable[Any]) -> np.ndarray:
-        """Names of the best classes, str (N,), for pictures as the model's `encode_images` takes them."""
+        """Names of the best classes, str (N,), for images as the model's `encode_images` takes them."""
         return self.classes_[self._best(pictures)]
 
     def predict_proba(self, pictures: Iterable[Any]) -> np.ndarray:
@@ -115,7 +115,7 @@ class ZeroShotClassifier:
             labels: N class names, or N indices into `classes_`.
         Raises:
             InputError: a label is none of the classes.
-            ShapeError: pictures and labels differ in number.
+            ShapeError: images and labels differ in number.
         """
         labels = np.asarray(labels)
         if labels.ndim != 1:

@@ -33,15 +33,15 @@ _PICTURES_PER_BATCH = 256
 
 @dataclasses.dataclass(frozen=True)
 class PredictiveZeroShot:
-    """Evaluator: zero-shot accuracy of a model that predicts captions (objective "prediction"), on one labelled set.
+    """Evaluator: zero-shot accuracy of a model that predicts captions (objective "prediction"), on one labeled set.
 
     The score of a class is, with the caption decoder, the log-likelihood of the class's prompts: the probability that
     the caption is any one of them (log-mean-exp over the templates). With the prediction of bags of words it is the
     mean log-probability of the different words of the class's name; templates say nothing there.
 
     Attributes:
-        benchmark: pictures, labels, class names and templates.
-        num_workers: processes that decode pictures.
+        benchmark: images, labels, class names and templates.
+        num_workers: processes that decode images.
         protocols: "single" uses one template alone, "ensemble" all of them, at as many times the cost.
     """
 
@@ -68,7 +68,7 @@ class PredictiveZeroShot:
         """Accuracy and mean accuracy per class, for each protocol.
 
         Raises:
-            DataError: the set is empty, a label is out of range, or too many pictures are broken.
+            DataError: the set is empty, a label is out of range, or too many images are broken.
         """
         labels, best = self.predict(model)
         found = [self._results(model, protocol, labels, classes) for protocol, classes in best.items()]
@@ -90,7 +90,7 @@ class PredictiveZeroShot:
                 points, known = batch.vectors, (batch.places.tolist(), batch.labels.tolist())
                 best = [class_scores(model, points, names, some).argmax(dim=1).tolist() for some in used.values()]
                 rows += zip(*known, zip(*best, strict=True), strict=True)
-        # Every rank has classified its share of the pictures; all count all of them.
+        # Every rank has classified its share of the images; all count all of them.
         rows = sorted(itertools.chain(*distributed.gather_objects(rows)))
         classes = np.array([found for _, _, found in rows], dtype=np.int64).T
         all_labels = np.array([label for _, label, _ in rows], dtype=np.int64)
@@ -137,7 +137,7 @@ def class_scores(
 
 @dataclasses.dataclass(frozen=True)
 class _Points:
-    """Pictures to the network's own points, whose length counts: a predictive model compares no cosines."""
+    """Images to the network's own points, whose length counts: a predictive model compares no cosines."""
 
     model: Model
 
