@@ -91,7 +91,7 @@ def _refuse_others(rows: Sequence[Result], model: str, sets: Sequence[Benchmark]
             if known and folder != str(benchmark.folder) and row.run.get("fingerprint") != benchmark.fingerprint:
                 raise InputError(
                     f"{out} holds results of {model} on another set called {row.dataset}/{row.split}, measured in "
-                    f"{folder}; those of {benchmark.folder} would take their place. Rename the folder, or write into "
-                    "another folder (--out OTHER/results.jsonl: predictions lie beside it); if it is the same set, "
-                    "moved and changed, take the old rows out of the file"
+                    f"{folder}; those of {benchmark.folder} would replace them. Rename the folder, or write into "
+                    "another folder (--out OTHER/results.jsonl; predictions go next to it); if it is the same set, "
+                    "moved and changed, delete the old rows from the file"
                 )
