@@ -164,7 +164,7 @@ def test_many_pictures_keep_their_order(pictures, monkeypatch):
         ({"labels": ["red"]}, "at least two"),
         ({"templates": ["a photo"]}, "{c}"),
         ({"top_k": 0}, "top_k"),
-        ({"pictures": []}, "no pictures"),
+        ({"pictures": []}, "no images"),
     ],
 )
 def test_arguments_that_cannot_be_used(pictures, options, message):

@@ -26,7 +26,7 @@ _MAX_NAMED = 50
 
 def classify_pictures(
     encoder: Encoder,
-    images: Sequence[str | Path],
+    pictures: Sequence[str | Path],
     labels: Sequence[str],
     templates: Sequence[str] | None = None,
     *,
@@ -36,7 +36,7 @@ def classify_pictures(
 
     Args:
         encoder: the model.
-        images: files, and folders, which are searched for images recursively.
+        pictures: image files, and folders, which are searched for images recursively.
         labels: C >= 2 different class names.
         templates: texts with {c} for the class name; None for "a photo of a {c}.".
         top_k: classes per image, at least 1; all classes if there are fewer.
@@ -46,7 +46,7 @@ def classify_pictures(
         InputError: no image is found, or labels, templates or top_k cannot be used.
     """
     question = Question(tuple(labels), tuple(templates or ()), top_k)
-    return list(itertools.chain.from_iterable(classify_batches(encoder, find_images(images), question)))
+    return list(itertools.chain.from_iterable(classify_batches(encoder, find_images(pictures), question)))
 
 
 def classify_batches(encoder: Encoder, paths: Sequence[str], question: Question) -> Iterator[list[Classified]]:
