@@ -67,7 +67,7 @@ def test_the_texts_of_a_classifier(model, wrong):
 def test_what_a_classifier_is_asked(model):
     classifier = diptych.ZeroShotClassifier(model, ["cat", "dog"])
     for wrong in (None, "cat", 1):
-        with pytest.raises(ShapeError, match="labels must be a list, one for each picture"):
+        with pytest.raises(ShapeError, match="labels must be a list, one for each image"):
             classifier.score([BLACK], wrong)
     for wrong in (None, "cat"):
         with pytest.raises(ShapeError, match="embeddings are an array of numbers, not"):

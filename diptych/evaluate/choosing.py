@@ -1,4 +1,4 @@
-"""Which sets to measure: cards of the sets in a folder by their names, and the card of one folder."""
+"""Choose the sets to measure: find the cards of a folder's sets by name, and the card of a single folder."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,13 +15,13 @@ from diptych.evaluate.zero_shot.evaluator import ZeroShot
 
 
 def choose_cards(root: Path, names: Sequence[str] | None = None) -> tuple[list[Card], list[Skipped]]:
-    """The cards of the sets in a folder, and the folders there that are no evaluation sets, with the reasons.
+    """The cards of the sets in a folder, and which folders in it are not evaluation sets, with the reasons.
 
     Args:
         root: folder of evaluation sets.
-        names: of the sets that are wanted; None for all cards of the paper and all sets of the user's.
+        names: names of the wanted sets; None for all sets of the paper and all of the user's own sets.
     Raises:
-        InputError: there is no set of a name, or none of the sets is there.
+        InputError: no set has one of the names, or none of the sets exists in the folder.
     """
     own, refused = own_sets(root)
     if names:
@@ -43,7 +43,7 @@ def cards_of_names(root: Path, names: Sequence[str]) -> list[Card]:
     """The cards of sets that must all be in a folder.
 
     Raises:
-        InputError: there is no set of a name, or one of them is not there.
+        InputError: no set has one of the names, or a set is missing from the folder.
     """
     cards = _named(root, names, *own_sets(root))
     if absent := [missing(card, root) for card in cards if find_folder(card, root) is None]:
@@ -52,11 +52,11 @@ def cards_of_names(root: Path, names: Sequence[str]) -> list[Card]:
 
 
 def make_evaluator(named: str, predictions: Path | None = None) -> ZeroShot | BoundTask:
-    """The evaluator that SET or SET:TASK names: a task bound to the set in a folder; zero-shot without a task.
+    """The evaluator for SET or SET:TASK: the task bound to the set in that folder; zero-shot if no task is named.
 
     Raises:
-        DataError: there is no such folder, or it holds no evaluation set.
-        ConfigError: there is no such task, or it does not apply to the set.
+        DataError: the folder does not exist, or it holds no evaluation set.
+        ConfigError: the task does not exist, or it does not apply to the set.
     """
     folder, task = split_task(named)
     if task is None:
@@ -67,8 +67,8 @@ def make_evaluator(named: str, predictions: Path | None = None) -> ZeroShot | Bo
 
 
 def _named(root: Path, names: Sequence[str], own: Sequence[Card], refused: dict[str, str]) -> list[Card]:
-    if broken := [name for name in names if name in refused]:
-        raise InputError(f"{broken[0]} cannot be measured: {refused[broken[0]]}")
+    if unusable := [name for name in names if name in refused]:
+        raise InputError(f"{unusable[0]} cannot be measured: {refused[unusable[0]]}")
     by_name = {card.name: card for card in own}
     try:
         return [by_name.get(name) or get_card(name) for name in names]

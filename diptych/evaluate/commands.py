@@ -1,4 +1,4 @@
-"""What `diptych evaluate` does, as a plain function."""
+"""`diptych evaluate` as a plain function."""
 
 import dataclasses
 from collections import Counter
@@ -30,26 +30,26 @@ def evaluate_benchmarks(
     Args:
         encoder: the model.
         benchmarks: the sets, or their folders (clip-benchmark/wds layout, or a folder per class).
-        out: write Results into this JSON-lines file, each set's as soon as it is measured and in the place of the same
-            measurement made before, and Predictions into the folder `predictions` beside it; None writes nothing.
-        split: which part of the sets that are given as folders.
-        num_workers: processes that decode pictures.
+        out: write Results into this JSON-lines file, after each set; they replace earlier Results of the same
+            measurement. Predictions go into the folder `predictions` next to it. None writes nothing.
+        split: the split to read from sets that are given as folders.
+        num_workers: processes that decode images.
     Returns:
         The Results, set by set.
     Raises:
-        InputError: no set is given, two have the same name and split, `out` has results of another set of such a name,
-            or one cannot be used.
-        DataError: `out` holds something else than results. Both are found out before anything is measured.
+        InputError: no set is given, two sets have the same name and split, `out` holds results of another set with the
+            same name, or a set cannot be used.
+        DataError: `out` is not a file of results. Both errors are raised before anything is measured.
     """
-    sets = [found if isinstance(found, Benchmark) else open_set(found, split) for found in benchmarks]
+    sets = [entry if isinstance(entry, Benchmark) else open_set(entry, split) for entry in benchmarks]
     if not sets:
         raise InputError("name at least one evaluation set")
     names = Counter(f"{benchmark.name}/{benchmark.split}" for benchmark in sets)
-    if twice := [name for name, count in names.items() if count > 1]:
-        raise InputError(f"two evaluation sets are called {twice[0]}; their results could not be told apart")
+    if repeated := [name for name, count in names.items() if count > 1]:
+        raise InputError(f"two evaluation sets are called {repeated[0]}; their results could not be told apart")
     out = None if out is None else expanded(out)
     if out is not None and out.exists():
-        # What cannot be merged into is an error here: after the work, the work would be lost.
+        # Check now that `out` can be merged into; an error after the measurement would lose its results.
         _refuse_others(read_results(out), encoder.name, sets, out)
     results = []
     for benchmark in sets:
@@ -67,30 +67,31 @@ def evaluate_benchmarks(
 
 
 def _with_folder(result: Result, benchmark: Benchmark) -> Result:
-    """A Result that says in its run where the set lay: it tells sets of one name apart."""
+    """Record the set's folder in the Result's run, which distinguishes sets with the same name."""
     if benchmark.folder is None:
         return result
     return dataclasses.replace(result, run={**result.run, "folder": str(benchmark.folder)})
 
 
 def _refuse_others(rows: Sequence[Result], model: str, sets: Sequence[Benchmark], out: Path) -> None:
-    """Refuse to put a set's Results in the place of another set's of its name.
+    """Refuse to replace the Results of another set with the same name.
 
-    Another set is one of other data in another folder: pictures of one folder may change, and a folder may move.
+    A set counts as another one if both its folder and its data differ: the images of a folder may change, and a folder
+    may move.
 
     Raises:
-        InputError: names both folders, and what to do.
+        InputError: the message names both folders and says what to do.
     """
     for benchmark in sets:
         for row in rows:
             if (row.task, row.model, row.dataset, row.split) != ("zero_shot", model, benchmark.name, benchmark.split):
                 continue
-            folder = row.run.get("folder")  # rows of older versions do not say
+            folder = row.run.get("folder")  # older versions did not record it
             known = isinstance(folder, str) and benchmark.folder is not None
             if known and folder != str(benchmark.folder) and row.run.get("fingerprint") != benchmark.fingerprint:
                 raise InputError(
                     f"{out} holds results of {model} on another set called {row.dataset}/{row.split}, measured in "
-                    f"{folder}; those of {benchmark.folder} would take their place. Rename the folder, or write into "
-                    "another folder (--out OTHER/results.jsonl: predictions lie beside it); if it is the same set, "
-                    "moved and changed, take the old rows out of the file"
+                    f"{folder}; those of {benchmark.folder} would replace them. Rename the folder, or write into "
+                    "another folder (--out OTHER/results.jsonl; predictions go next to it); if it is the same set, "
+                    "moved and changed, delete the old rows from the file"
                 )

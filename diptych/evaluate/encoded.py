@@ -1,10 +1,10 @@
-"""A set's pictures as vectors, computed once for all tasks and kept on disk.
+"""Encode a set's images once for all tasks, and cache the vectors on disk.
 
     CACHE/pictures/<fingerprint>/        a store of one shard (embed/store.py)
 
-The store appears whole or not at all: what a killed process left of one is deleted when the next set is encoded. Its
-name is a fingerprint of all that the vectors depend on, so another model, preprocessing or set never finds them. A
-store that an earlier version wrote is encoded again, with a notice.
+A store is written completely or not at all. Leftovers of a killed process are deleted when the next set is encoded.
+The folder name is a fingerprint of everything that the vectors depend on, so another model, preprocessing or set gets
+another store. If an earlier version of Diptych wrote the store, the set is encoded again, with a notice.
 """
 
 import dataclasses
@@ -35,20 +35,20 @@ FORMAT = 2
 
 _PICTURES_PER_BATCH = 256
 _ROWS_PER_BLOCK = 65_536
-_NOTHING: Mapping[str, Any] = {}  # one for all: millions of empty ones would fill the memory
+_NOTHING: Mapping[str, Any] = {}  # shared: millions of empty dicts would fill the memory
 
 
 @dataclasses.dataclass(frozen=True)
 class Encoded:
-    """The pictures of one split, in its order, without the broken ones.
+    """The images of one split, in its order, without the broken ones.
 
     Attributes:
         keys: N sample keys.
         labels: int64 (N,); NO_LABEL in sets without classes.
-        vectors: float32 (N, D): embeddings of unit norm, or features before the projection; mapped from disk if kept.
-        texts: of each sample, its captions.
-        metadata: of each sample, what its reader knows beside.
-        num_broken: samples that were left out.
+        vectors: float32 (N, D): embeddings of unit norm, or features before the projection; memory-mapped if cached.
+        texts: the captions of each sample.
+        metadata: further facts about each sample, from its reader.
+        num_broken: number of broken samples, which are left out.
         fingerprint: changes with the model's weights, its preprocessing, the data, and the kind of vector.
     """
 
@@ -64,44 +64,44 @@ class Encoded:
 def encode_set(
     encoder: Encoder, benchmark: Benchmark, kind: str = "embeddings", *, cache: Path | None = None, num_workers: int = 0
 ) -> Encoded:
-    """Encode a split, or read what an earlier run kept.
+    """Encode a split, or read its vectors from the cache.
 
-    Where vectors are kept and the encoder can project features (`project_features`), one pass over the pictures serves
-    both kinds. Vectors are cached only for encoders that state an
-    `image_fingerprint`; without it a stale cache could not be detected.
+    If vectors are cached and the encoder can project features (`project_features`), one pass over the images serves
+    both kinds. Vectors are cached only for encoders that state an `image_fingerprint`; without it a stale cache could
+    not be detected.
 
     Args:
         encoder: the model.
         benchmark: the split.
         kind: "embeddings" (N, E) of unit norm, or "features" (N, W) before the projection.
-        cache: folder of kept vectors; None keeps nothing, and all vectors are held in memory.
-        num_workers: processes that decode pictures; it changes no number.
+        cache: folder of cached vectors; None caches nothing and holds all vectors in memory.
+        num_workers: processes that decode images; the numbers do not depend on it.
     Raises:
-        ConfigError: there is no such kind, or the encoder gives none.
+        ConfigError: the kind does not exist, or the encoder cannot compute it.
         DataError: the set is empty or too broken, or the disk is full.
         InputError: a vector is not finite.
     """
     if kind not in KINDS:
-        raise ConfigError(f"there are {' and '.join(KINDS)} of pictures, no {kind!r}")
-    known = about(encoder)
-    mark = known.image_fingerprint
-    kept = cache is not None and bool(mark)
-    projects = kept and known.projects_features
+        raise ConfigError(f"images have {' and '.join(KINDS)}, no {kind!r}")
+    facts = about(encoder)
+    model_fingerprint = facts.image_fingerprint
+    is_cached = cache is not None and bool(model_fingerprint)
+    projects = is_cached and facts.projects_features
     computed = "features" if projects else kind
-    fingerprint = _fingerprint(mark or encoder.name, computed, benchmark)
-    folder = Path(cache) / "pictures" / fingerprint[:32] if cache is not None and kept else None
+    fingerprint = _fingerprint(model_fingerprint or encoder.name, computed, benchmark)
+    folder = Path(cache) / "pictures" / fingerprint[:32] if cache is not None and is_cached else None
     encoded = None if folder is None else _read(folder, fingerprint)
     if encoded is None:
         encoded = _encode(encoder, benchmark, computed, folder, fingerprint, num_workers)
     if kind == computed or folder is None:
         return encoded
-    mark_of_kind = _fingerprint(mark, kind, benchmark)
-    vectors = _projected(encoder, encoded.vectors, folder / f"{mark_of_kind[:16]}.f32")
-    return dataclasses.replace(encoded, vectors=vectors, fingerprint=mark_of_kind)
+    fingerprint_of_kind = _fingerprint(model_fingerprint, kind, benchmark)
+    vectors = _projected(encoder, encoded.vectors, folder / f"{fingerprint_of_kind[:16]}.f32")
+    return dataclasses.replace(encoded, vectors=vectors, fingerprint=fingerprint_of_kind)
 
 
 def _projected(encoder: Any, features: np.ndarray, path: Path) -> np.ndarray:
-    """Embeddings of kept features, beside them on disk, made block by block."""
+    """Embeddings of cached features, computed block by block and cached in the same folder."""
     dim = encoder.project_features(torch.from_numpy(np.array(features[:1]))).shape[1]
     size = 4 * len(features) * dim
     if read_or_none(path, lambda kept: check_digest(kept, size), "the kept vectors") is None:
@@ -121,17 +121,17 @@ def _projected(encoder: Any, features: np.ndarray, path: Path) -> np.ndarray:
     return np.memmap(path, np.float32, "r", shape=(len(features), dim))
 
 
-def _fingerprint(mark: Any, kind: str, benchmark: Benchmark) -> str:
-    # The set's name and its files' content: tar pads, so that shards of other pictures or labels may be equal in size.
+def _fingerprint(model: Any, kind: str, benchmark: Benchmark) -> str:
+    # The content of the files counts, too: tar pads, so shards with other images or labels may have the same size.
     data = [benchmark.name, benchmark.split, len(benchmark.class_names), benchmark.source.fingerprint]
-    content = [FORMAT, kind, mark, *data, files_state(benchmark.source)]
+    content = [FORMAT, kind, model, *data, files_state(benchmark.source)]
     return hashlib.sha256(json.dumps(content).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _encode(
     encoder: Encoder, benchmark: Benchmark, kind: str, folder: Path | None, fingerprint: str, num_workers: int
 ) -> Encoded:
-    """Encode into memory, or through a store in `folder`."""
+    """Encode into memory, or into a store in `folder`."""
     batches = _Counted(encode_benchmark(encoder, benchmark, _PICTURES_PER_BATCH, num_workers, kind))
     expected = (benchmark.card.splits.get(benchmark.split) if benchmark.card else None) or None
     where = f"{benchmark.name}/{benchmark.split}"
@@ -139,7 +139,7 @@ def _encode(
     if folder is None:
         return _in_memory(list(shown), batches, fingerprint)
     try:
-        # A sound folder of another process stays.
+        # A complete folder that another process wrote meanwhile is kept.
         with new_folder(folder, stays=lambda: _read(folder, fingerprint) is not None) as unfinished:
             dim = _write_shard(shown, batches, unfinished / shard_name(0, 0))
             origin, data = encoder_manifest(encoder), benchmark.source.fingerprint
@@ -152,12 +152,12 @@ def _encode(
         ) from error
     encoded = _read(folder, fingerprint)
     if encoded is None:
-        raise DataError(f"the vectors just written to {folder} cannot be read back; is the disk sound?")
+        raise DataError(f"the vectors just written to {folder} cannot be read back; check the disk")
     return encoded
 
 
 class _Counted:
-    """Batches, and how many samples were broken, known at their end."""
+    """An iterable of batches; `num_broken` is known after the last batch."""
 
     def __init__(self, batches: Any) -> None:
         self._batches, self.num_broken = batches, 0
@@ -181,7 +181,7 @@ def _in_memory(batches: Sequence[EncodedBatch], counted: _Counted, fingerprint: 
 
 def _write_shard(batches: Iterator[EncodedBatch], counted: _Counted, folder: Path) -> int:
     """Write all batches as one shard; returns the width of their vectors."""
-    first = next(batches)  # a set without a usable sample is an error
+    first = next(batches)  # raises DataError if no sample is usable
     dim = first.vectors.shape[1]
     folder.mkdir()
     with ShardWriter(folder, dim) as writer:
@@ -192,7 +192,7 @@ def _write_shard(batches: Iterator[EncodedBatch], counted: _Counted, folder: Pat
 
 
 def _read(folder: Path, fingerprint: str) -> Encoded | None:
-    """What an earlier run kept; None where it is not there, or, with a notice, where it is broken."""
+    """The cached vectors; None if they are missing or, with a notice, broken."""
     return read_or_none(folder, lambda kept: _read_whole(kept, fingerprint), "the folder of kept vectors")
 
 
@@ -204,7 +204,7 @@ def _read_whole(folder: Path, fingerprint: str) -> Encoded:
         raise DataError("it belongs to something else")
     if len(store.shards) != 1 or not len(store):
         raise DataError(f"it holds {len(store.shards)} shards of {len(store)} vectors")
-    store.check()  # a parser sees nothing but what was written: damaged Parquet can ask for gigabytes
+    store.check()  # check digests before parsing: damaged Parquet can ask for gigabytes
     [shard] = store.shards
     samples = shard.samples()
     texts: Sequence[Sequence[str]] = [()] * len(store) if samples is None else samples.column("texts").to_pylist()
@@ -214,7 +214,7 @@ def _read_whole(folder: Path, fingerprint: str) -> Encoded:
         np.array(shard.labels),
         shard.vectors,
         tuple(map(tuple, texts)),
-        tuple(json.loads(known) if known else _NOTHING for known in metadata),
+        tuple(json.loads(text) if text else _NOTHING for text in metadata),
         store.num_broken,
         fingerprint,
     )

@@ -1,4 +1,4 @@
-"""An evaluation set encoded: its labels must be classes, and hardly any of its samples broken."""
+"""Encode an evaluation set; its labels must be valid classes, and at most one percent of its samples broken."""
 
 from collections.abc import Generator
 
@@ -12,7 +12,7 @@ from diptych.errors import DataError
 from diptych.evalsets.benchmark import Benchmark
 
 MAX_BROKEN = 0.01
-"""Largest share of broken samples with which a number still stands for its set."""
+"""The largest allowed share of broken samples; above it, a number would not represent its set."""
 
 
 def encode_benchmark(
@@ -24,20 +24,20 @@ def encode_benchmark(
     *,
     gather: bool = True,
 ) -> Generator[EncodedBatch, None, int]:
-    """Encode the images of a set, each once and in its order; see `encode_source`.
+    """Encode the images of a set, each once and in order; see `encode_source`.
 
     Args:
         encoder, batch_size, num_workers, kind: as for `encode_source`.
         benchmark: the set.
-        gather: of several ranks each encodes its share and gets all samples; without, it gets its share alone.
+        gather: with several ranks, each encodes its share; True gives every rank all samples, False only its share.
     Yields:
         The samples, N >= 1 at a time.
     Returns:
         How many samples were broken.
     Raises:
-        DataError: the set is empty, a shard breaks off, its layout loses a sample, more than MAX_BROKEN of the samples
-            are broken, or a label is none of its classes.
-        ConfigError: features are asked for, and the encoder has none.
+        DataError: the set is empty, a shard is truncated, its layout loses a sample, more than MAX_BROKEN of the
+            samples are broken, or a label is not one of the classes.
+        ConfigError: features are requested, but the encoder has none.
     """
     where, num_classes = f"{benchmark.name}/{benchmark.split}", len(benchmark.class_names)
     batches = encode_source(encoder, benchmark.source, batch_size, num_workers, kind, where=where)
@@ -45,7 +45,7 @@ def encode_benchmark(
     if num_broken > MAX_BROKEN * num_items:
         raise DataError(
             f"{where}: {num_broken} of {num_items} samples are broken, more than {MAX_BROKEN:.0%}; "
-            "the log names them; repair the set, or a number would not stand for it"
+            "the log names them; repair the set, otherwise the result would not represent it"
         )
     return num_broken
 
@@ -53,14 +53,14 @@ def encode_benchmark(
 def _checked(
     batches: Generator[EncodedBatch, None, tuple[int, int]], num_classes: int, where: str
 ) -> Generator[EncodedBatch, None, tuple[int, int]]:
-    """The batches; a label that is none of the classes is an error."""
+    """The batches unchanged; raises DataError for a label that is not one of the classes."""
     while True:
         try:
             batch = next(batches)
         except StopIteration as end:
             counts: tuple[int, int] = end.value
             return counts
-        wrong = (one for one in batch.samples if one.label is None or not 0 <= one.label < num_classes)
+        wrong = (row for row in batch.samples if row.label is None or not 0 <= row.label < num_classes)
         if num_classes and (sample := next(wrong, None)) is not None:
             label = "no label" if sample.label is None else f"the label {sample.label}"
             raise DataError(f"{where}: sample {sample.key!r} has {label}, but there are {num_classes} classes")
@@ -70,11 +70,11 @@ def _checked(
 def _from_all_ranks(
     batches: Generator[EncodedBatch, None, tuple[int, int]], gather: bool
 ) -> Generator[EncodedBatch, None, tuple[int, int]]:
-    """The batches as they are on one rank; on several, the samples of all ranks as one batch, in the set's order."""
+    """The batches unchanged on a single rank; otherwise the samples of all ranks as one batch, in the set's order."""
     if distributed.world_size() == 1 or not gather:
         return (yield from batches)
     mine, counts = _collect(batches)
-    shares = [one for share in distributed.gather_objects(mine) for one in share]
+    shares = [batch for share in distributed.gather_objects(mine) for batch in share]
     places = np.concatenate([share.places for share in shares])
     samples = [sample for share in shares for sample in share.samples]
     order = places.argsort(kind="stable")
@@ -84,7 +84,7 @@ def _from_all_ranks(
 
 
 def _collect(batches: Generator[EncodedBatch, None, tuple[int, int]]) -> tuple[list[EncodedBatch], tuple[int, int]]:
-    """All batches of a generator, and what it returns."""
+    """All batches of a generator, and its return value."""
     collected = []
     while True:
         try:

@@ -1,4 +1,4 @@
-"""`diptych.evaluate(model, sets, tasks)`: the suite's tasks on any sets, as one call that returns Results."""
+"""`diptych.evaluate(model, sets, tasks)`: run the suite's tasks on any sets in one call that returns Results."""
 
 import tempfile
 from collections import Counter
@@ -39,28 +39,28 @@ def evaluate(
 ) -> list[Result]:
     """Measure a model by tasks on evaluation sets: the same numbers as `diptych suite`.
 
-    Each task measures those of the sets to which it applies. A folder that is called like a set of the paper is
-    measured as that set, with the paper's metric and prompts, and its Results carry that set's name.
+    Each task measures the sets that it applies to. A folder with the name of a set of the paper is measured as that
+    set, with the paper's metric and prompts, and its Results carry that set's name.
 
     Args:
         model: a name that `diptych.load` takes, or an Encoder.
-        sets: folders of evaluation sets; with `data_root` names of sets in that folder.
-        tasks: names of tasks; `diptych.evaluate.tasks.registry.TASKS` has all of them.
-        data_root: a folder of evaluation sets, for `sets` that are names such as "CIFAR10".
-        out: write Results into this folder, as `diptych suite --out` does, and do not measure again what it holds of
-            the same model, data and task; None writes nothing.
-        cache: keep encoded images and classifiers in this folder; None keeps nothing.
+        sets: folders of evaluation sets; with `data_root`, names of sets in that folder.
+        tasks: names of tasks; `diptych.evaluate.tasks.registry.TASKS` lists all of them.
+        data_root: a folder of evaluation sets, if `sets` are names such as "CIFAR10".
+        out: write Results into this folder, as `diptych suite --out` does. Results that it already holds for the same
+            model, data and task are reused. None writes nothing.
+        cache: cache encoded images and classifiers in this folder; None caches nothing.
         predictions: write Predictions into this folder, one file per measurement; None writes none.
-        num_workers: processes that decode images; it changes no number.
-        seed: of every draw (few-shot samples, splits, resamples).
-        partial: measure also sets of which many classes are missing.
-        device, precision: as in `diptych.load`, for a model that is given by its name.
+        num_workers: processes that decode images; the numbers do not depend on it.
+        seed: seed of every draw (few-shot samples, splits, resamples).
+        partial: also measure sets that lack many of their classes.
+        device, precision: as in `diptych.load`, if the model is given by name.
     Returns:
         The Results, set by set.
     Raises:
-        InputError: a set or the model cannot be used, or something could not be measured. With `out`, all other
-            measurements are made first, and kept.
-        ConfigError: there is no such task, a task applies to none of the sets, or a set to none of the tasks.
+        InputError: a set or the model cannot be used, or a measurement failed. With `out`, all other measurements are
+            made first and saved.
+        ConfigError: a task does not exist, a task applies to none of the sets, or none of the tasks applies to a set.
     """
     chosen = get_tasks([tasks] if isinstance(tasks, str) else tasks)
     if not chosen:
@@ -68,23 +68,23 @@ def evaluate(
     rows = _find_sets(sets, data_root)
     _check_applies(chosen, rows)
     encoder = load(model, device, precision) if isinstance(model, str | Path) else as_encoder(model)
-    results, failed = [], []
+    results, failures = [], []
     with tempfile.TemporaryDirectory(prefix="diptych-") as nowhere:
         folder = expanded(nowhere if out is None else out)
         for root, card in rows:
             setting = Setting(root, _path(cache), _path(predictions), num_workers, seed, partial)
-            measured = run_suite(encoder, [task for task in chosen if task.applies(card)], [card], setting, folder)
-            results += measured.results
-            failed += [f"{row.task} on {row.dataset} could not be measured: {row.reason}" for row in measured.skipped]
-            if failed and out is None:
-                break  # nothing would be kept
-    if failed:
-        raise InputError("\n".join(failed))
+            outcome = run_suite(encoder, [task for task in chosen if task.applies(card)], [card], setting, folder)
+            results += outcome.results
+            failures += [f"{row.task} on {row.dataset} could not be measured: {row.reason}" for row in outcome.skipped]
+            if failures and out is None:
+                break  # without `out`, later results would be lost
+    if failures:
+        raise InputError("\n".join(failures))
     return results
 
 
 def _check_applies(tasks: Sequence[Task], rows: Sequence[tuple[Path, Card]]) -> None:
-    """Each task must apply to one of the sets, and each set to one of the tasks."""
+    """Check that each task applies to at least one set and that each set has at least one task."""
     for task in tasks:
         if not any(task.applies(card) for _, card in rows):
             raise ConfigError(f"the task {task.name} applies to none of these sets: {_names(rows)}")
@@ -102,24 +102,24 @@ def _names(rows: Sequence[tuple[Path, Card]]) -> str:
 
 
 def _find_sets(sets: str | Path | Sequence[str | Path], data_root: str | Path | None) -> list[tuple[Path, Card]]:
-    """The folder in which each set lies, and its card."""
-    given: list[Any] = [sets] if isinstance(sets, str | Path | Benchmark) else list(sets)
-    if not given:
+    """The parent folder and the card of each set."""
+    requested: list[Any] = [sets] if isinstance(sets, str | Path | Benchmark) else list(sets)
+    if not requested:
         raise InputError("name at least one evaluation set")
-    for one in given:
-        if isinstance(one, Benchmark):
-            where = "" if one.folder is None else f" {str(one.folder)!r}"
+    for entry in requested:
+        if isinstance(entry, Benchmark):
+            where = "" if entry.folder is None else f" {str(entry.folder)!r}"
             raise InputError(
-                f"{one.name}: tasks open a set's splits themselves, so give its folder{where}, not a Benchmark; "
+                f"{entry.name}: a task opens the set's splits itself, so give the folder{where}, not a Benchmark; "
                 "ZeroShot(benchmark) measures one split"
             )
-        if not isinstance(one, str | Path):
-            raise InputError(f"a set is given by its folder or its name, not by {type(one).__name__}")
+        if not isinstance(entry, str | Path):
+            raise InputError(f"a set is given by its folder or its name, not by {type(entry).__name__}")
     if data_root is None:
-        rows = [card_of_folder(one) for one in given]
+        rows = [card_of_folder(entry) for entry in requested]
     else:
         root = expanded(data_root)
-        rows = [(root, card) for card in cards_of_names(root, [str(one) for one in given])]
+        rows = [(root, card) for card in cards_of_names(root, [str(entry) for entry in requested])]
     counts = Counter(card.name for _, card in rows)
     if twice := [name for name, count in counts.items() if count > 1]:
         raise InputError(f"two evaluation sets are called {twice[0]}; measure them in two calls")

@@ -1,4 +1,4 @@
-"""Predictions as Parquet files: one row per sample with key, label, classes and scores, best first, and a rank."""
+"""Predictions as Parquet files: one row per sample with key, label, best classes, their scores, and the true rank."""
 
 import io
 import logging
@@ -19,16 +19,16 @@ from diptych.records import Predictions, Result, protocol_in_words
 _log = logging.getLogger(__name__)
 _COLUMNS = ("key", "label", "classes", "scores")
 TOP_K = 5
-# A file that states more would fill the memory; every key is different, and hardly shrinks.
+# A file that claims more rows could fill the memory. Keys are unique and hardly compress.
 _ROWS_PER_BYTE = 4
-_RANK = "rank"  # a column of some files: Predictions may come without
+_RANK = "rank"  # an optional column: Predictions may lack ranks
 
 
 def predictions_path(folder: Path, model: str, dataset: str, split: str, protocol: str) -> Path:
-    """Where the Predictions of a model on a set stand; other characters than letters, digits and ._@+- become "-".
+    """The path of a model's Predictions on a set; characters other than letters, digits and ._@+- become "-".
 
     Args:
-        protocol: with its condition, as `protocol_in_words` gives both: "ensemble", "static".
+        protocol: protocol and condition in the words of `protocol_in_words`: "ensemble", "static".
     """
     parts = (model, f"{dataset}-{split}-{protocol}")
     folder_name, file_name = (re.sub(r"[^\w.@+-]", "-", part).strip(".") or "-" for part in parts)
@@ -36,25 +36,25 @@ def predictions_path(folder: Path, model: str, dataset: str, split: str, protoco
 
 
 def predictions_path_of(folder: Path, result: Result) -> Path:
-    """Where the Predictions that a Result was computed from stand."""
+    """The path of the Predictions that a Result was computed from."""
     return predictions_path(folder, result.model, result.dataset, result.split, protocol_in_words(result))
 
 
 def has_probabilities(encoder: Encoder) -> bool:
     """Whether an encoder's Predictions can be written: they hold probabilities, which need a logit scale.
 
-    If it states none, the log says so.
+    Logs a warning if the encoder states none.
     """
     if about(encoder).logit_scale is not None:
         return True
-    _log.warning("%s states no logit_scale, so that no predictions with probabilities are written", encoder.name)
+    _log.warning("%s states no logit_scale; no predictions are written, because they need probabilities", encoder.name)
     return False
 
 
 def top_k_classes(logits: torch.Tensor, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Best classes int64 (N, k), of equal ones the lower index first, and their probabilities float32 (N, k)."""
+    """The k best classes int64 (N, k), lower index first on ties, and their probabilities float32 (N, k)."""
     rest, columns = logits.clone(), []
-    for _ in range(k):  # torch.topk leaves the order of equal values open, and a stable sort takes ten times as long
+    for _ in range(k):  # torch.topk does not define the order of ties, and a stable sort takes ten times as long
         columns.append(rest.argmax(dim=1, keepdim=True))
         rest.scatter_(1, columns[-1], -torch.inf)
     classes = torch.cat(columns, dim=1)
@@ -64,27 +64,27 @@ def top_k_classes(logits: torch.Tensor, k: int) -> tuple[np.ndarray, np.ndarray]
 def top_predictions(
     keys: Sequence[str], labels: np.ndarray, blocks: Iterable[np.ndarray], k: int = TOP_K
 ) -> Predictions:
-    """The best classes of each sample and the rank of the true one, from scores of all classes.
+    """The best classes of each sample and the rank of the true class, from the scores of all classes.
 
     Args:
-        keys, labels: of N samples.
-        blocks: logits (n, C), until all samples are through; their softmax gives the probabilities.
-        k: classes that are kept, at most.
+        keys, labels: keys and true classes of N samples.
+        blocks: logits (n, C) of consecutive samples; together they cover all N. Their softmax gives the probabilities.
+        k: the largest number of classes to keep.
     """
-    found, start = [], 0
+    columns, start = [], 0
     for block in blocks:
         classes, scores = top_k_classes(torch.from_numpy(np.ascontiguousarray(block)), min(k, block.shape[1]))
-        found.append((classes, scores, rank_of_truth(labels[start : start + len(block)], block)))
+        columns.append((classes, scores, rank_of_truth(labels[start : start + len(block)], block)))
         start += len(block)
-    return Predictions(tuple(keys), labels, *(np.concatenate(column) for column in zip(*found, strict=True)))
+    return Predictions(tuple(keys), labels, *(np.concatenate(column) for column in zip(*columns, strict=True)))
 
 
 def write_predictions(predictions: Predictions, path: str | Path) -> None:
-    """Write predictions to a Parquet file, which is complete or not there; the folder is made if it is missing.
+    """Write predictions to a Parquet file, completely or not at all; creates the folder if needed.
 
     Raises:
         ShapeError: keys, labels, classes and scores differ in N or K.
-        DataError: the file cannot be written (a full disk); a file of that name is as it was.
+        DataError: the file cannot be written (a full disk); an existing file stays unchanged.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -116,12 +116,12 @@ def write_predictions(predictions: Predictions, path: str | Path) -> None:
 
 
 def read_predictions(path: str | Path) -> Predictions:
-    """Read a file of `write_predictions` back.
+    """Read a file that `write_predictions` wrote.
 
     Raises:
-        DataError: the file is missing, is no Parquet, or its columns are not those of predictions.
+        DataError: the file is missing, is not Parquet, or has other columns than predictions have.
     """
-    from diptych.data.parquet_process import describe, read_table  # classify needs none of it
+    from diptych.data.parquet_process import describe, read_table  # imported here: classify does not need it
 
     try:
         path = expanded(path)
@@ -137,5 +137,5 @@ def read_predictions(path: str | Path) -> Predictions:
             np.array(scores, dtype=np.float32).reshape(len(keys), -1 if keys else 0),
             np.array(table.column(_RANK).to_pylist(), np.int64) if _RANK in table.column_names else None,
         )
-    except Exception as error:  # a broken file can fail in any way
+    except Exception as error:  # a broken file can raise any error
         raise DataError(f"{path} is no file of predictions ({', '.join(_COLUMNS)}): {error}") from error

@@ -1,4 +1,4 @@
-"""Where a number comes from: the `run` block of a Result."""
+"""The `run` block of a Result: command, commit, machine and data that a number comes from."""
 
 import functools
 import importlib.metadata
@@ -14,7 +14,7 @@ import torch
 
 from diptych.model.device import BF16_VARIABLE, num_cores
 
-# What decides a processor's speed here, the most telling first.
+# The features that decide a processor's speed, fastest first.
 _PROCESSOR_FEATURES = ("amx_bf16", "avx512_bf16", "avx512f", "avx2")
 
 
@@ -24,9 +24,9 @@ def run_record(
     """Describe this run: {"command", "commit", "machine", "fingerprint"}.
 
     Args:
-        command: what was typed; by default this process's own command line.
-        fingerprint: of the data that was measured on.
-        device: where the model computed; by default CUDA where there is one.
+        command: the command line; by default that of this process.
+        fingerprint: fingerprint of the data that was measured on.
+        device: the model's device; by default CUDA if available.
     """
     return {
         "command": command or shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
@@ -38,21 +38,21 @@ def run_record(
 
 @functools.cache
 def commit() -> str:
-    """Git commit of the checkout that Diptych runs from ("-dirty" where files changed), else the package's version."""
+    """Git commit of the checkout that Diptych runs from ("-dirty" if files changed), else the package version."""
     root = Path(__file__).resolve().parents[2]
-    # An installed package may lie inside another project's checkout, whose commit would tell nothing.
+    # An installed package may lie inside another project's checkout, whose commit is unrelated.
     if (root / ".git").exists() and (root / "pyproject.toml").exists():
         describe = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
         try:
-            done = subprocess.run(describe, capture_output=True, text=True, timeout=20, check=True)
-            return done.stdout.strip()
+            completed = subprocess.run(describe, capture_output=True, text=True, timeout=20, check=True)
+            return completed.stdout.strip()
         except (OSError, subprocess.SubprocessError):
-            pass  # no git here, or a checkout of another owner: the version still tells something
+            pass  # no git, or a checkout of another user: fall back to the version
     return f"diptych {importlib.metadata.version('diptych')}"
 
 
 def machine(device: str | torch.device | None = None) -> str:
-    """Kind of machine, without its name: "2 x AMD EPYC (avx512_bf16), 24 GiB, cpu"; the GPU's name in place of cpu."""
+    """The kind of machine, without host name: "2 x AMD EPYC (avx512_bf16), 24 GiB, cpu", or the GPU instead of cpu."""
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     cores = num_cores()
     accelerator = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
@@ -60,7 +60,7 @@ def machine(device: str | torch.device | None = None) -> str:
 
 
 def _memory() -> list[str]:
-    """ "24 GiB", or nothing where the system does not tell (Windows)."""
+    """["24 GiB"], or [] if the system does not report it (Windows)."""
     try:
         return [f"{os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE') / 2**30:.0f} GiB"]
     except (AttributeError, ValueError, OSError):
@@ -74,7 +74,7 @@ def _processor() -> str:
         return platform.processor() or platform.machine()
     facts = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
     flags = facts.get("flags", "").split()
-    refused = os.environ.get(BF16_VARIABLE) == "0"  # then no number comes of the processor's bf16
+    refused = os.environ.get(BF16_VARIABLE) == "0"  # then nothing is computed with the processor's bf16
     names = [name for name in _PROCESSOR_FEATURES if name in flags and not (refused and name.endswith("bf16"))]
     feature = f" ({names[0]})" if names else ""
     return facts.get("model name", platform.machine()) + feature

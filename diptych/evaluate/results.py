@@ -1,4 +1,4 @@
-"""From a Score to a Result, with where it comes from."""
+"""Make a Result from a Score and record where the number comes from."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -22,23 +22,23 @@ def make_result(
     fingerprint: str | None,
     settings: Mapping[str, Any] | None = None,
 ) -> Result:
-    """One measured number.
+    """Make the Result of one measured number.
 
     Args:
         task, dataset, split, metric, protocol, condition: see Result.
         score: value, n and interval.
-        encoder: its `name` is the result's model, its `device` part of the machine; one that tells its `gflops` takes
-            part in figures against compute.
-        fingerprint: of the data that was measured on.
-        settings: what was chosen on the way, e.g. {"lambda": 0.3}; it lands in run["settings"].
+        encoder: its `name` becomes the Result's model and its `device` part of the machine. If it states `gflops`, the
+            Result appears in figures of accuracy against compute.
+        fingerprint: fingerprint of the data that was measured on.
+        settings: choices made during the measurement, e.g. {"lambda": 0.3}; stored as run["settings"].
     """
-    known = about(encoder)
-    run = run_record(fingerprint=fingerprint, device=known.device)
-    told = dict(settings or {})
-    if known.gflops:
-        told["gflops"] = round(float(known.gflops), 6)
-    if told:
-        run["settings"] = told
+    facts = about(encoder)
+    run = run_record(fingerprint=fingerprint, device=facts.device)
+    recorded = dict(settings or {})
+    if facts.gflops:
+        recorded["gflops"] = round(float(facts.gflops), 6)
+    if recorded:
+        run["settings"] = recorded
     return Result(
         task=task,
         dataset=dataset,
@@ -46,7 +46,7 @@ def make_result(
         metric=metric,
         value=score.value,
         n=score.n,
-        # The percentiles of a bootstrap of very few samples may lie beside the value.
+        # With very few samples, the bootstrap percentiles may not contain the value.
         low=None if score.low is None else min(score.low, score.value),
         high=None if score.high is None else max(score.high, score.value),
         interval=score.interval,

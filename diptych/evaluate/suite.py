@@ -1,9 +1,9 @@
-"""The paper's evaluation of one model: every task on every set that is there, resumed where it was stopped.
+"""The paper's evaluation of one model: every task on every available set; a stopped run can be resumed.
 
     OUT/results.jsonl                          all Results of all models measured into OUT
-    OUT/parts/<model>/<dataset>-<task>.json    one measurement: what it depended on, and its Results
+    OUT/parts/<model>/<dataset>-<task>.json    one measurement: a fingerprint of its inputs, and its Results
 
-A part is used again only where all that it depended on is the same: weights, preprocessing, data, task and its version.
+A part is reused only if its inputs are unchanged: weights, preprocessing, data, task and task version.
 """
 
 import contextlib
@@ -40,9 +40,9 @@ class Skipped:
     """A measurement that could not be made.
 
     Attributes:
-        task, dataset: which.
-        reason: why, and what to do.
-        absent: the set is not there; otherwise something went wrong.
+        task, dataset: their names.
+        reason: why it could not be made, and what to do.
+        absent: True if the set is missing, False if something else went wrong.
     """
 
     task: str
@@ -53,7 +53,7 @@ class Skipped:
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """What a run of the suite left: its Results, what it skipped, and how many measurements stood there before."""
+    """The outcome of a run of the suite: Results, skipped measurements, and how many were reused from earlier runs."""
 
     results: list[Result]
     skipped: list[Skipped]
@@ -71,17 +71,17 @@ def run_suite(
 ) -> Measured:
     """Measure a model by each task on each set that the task applies to.
 
-    What stands in `out` from an earlier run and still holds is not measured again. A set that is missing, or that
-    cannot be measured, is named among what was skipped; the others go on.
+    Measurements of an earlier run in `out` are reused while they are up to date. A set that is missing or cannot be
+    measured is listed in `skipped`; the other sets are still measured.
 
     Args:
         encoder: the model.
         tasks, cards: what to measure.
-        setting: where the sets are, and the cache.
-        out: folder of the Results; after each measurement it holds all so far.
-        announce: called with a line before each measurement.
+        setting: the folders of the sets and of the cache.
+        out: folder of the Results, updated after each measurement.
+        announce: called with a line of text before each measurement.
     Raises:
-        ConfigError: nothing is to be measured, or `out` holds results of another version of Diptych.
+        ConfigError: there is nothing to measure, or `out` holds results of another version of Diptych.
         DataError: the Results cannot be written.
     """
     encoder, out = as_encoder(encoder), expanded(out)
@@ -89,11 +89,11 @@ def run_suite(
     if not pairs:
         names = ", ".join(task.name for task in tasks)
         raise ConfigError(f"none of these tasks applies to any of these sets: {names}; choose others")
-    read_all(out)  # another version's results are an error here, before any work
+    read_all(out)  # fail before any work if another version of Diptych wrote the results
     set_aside(out, encoder)
-    there = {card.name: find_folder(card, setting.data) is not None for _, card in pairs}
-    absent = [(task, card) for task, card in pairs if not there[card.name]]
-    present = [(task, card) for task, card in pairs if there[card.name]]
+    is_present = {card.name: find_folder(card, setting.data) is not None for _, card in pairs}
+    absent = [(task, card) for task, card in pairs if not is_present[card.name]]
+    present = [(task, card) for task, card in pairs if is_present[card.name]]
     skipped = [Skipped(task.name, card.name, missing(card, setting.data), absent=True) for task, card in absent]
     results: list[Result] = []
     num_kept, seen, no_texts = 0, Seen(), about(encoder).no_texts
@@ -103,62 +103,62 @@ def run_suite(
             skipped.append(Skipped(task.name, card.name, f"{encoder.name} {no_texts}"))
             continue
         try:
-            found, kept = _measure(encoder, task, card, setting, out, seen, lambda line=line: announce(line))  # type: ignore[misc]
+            measured, kept = _measure(encoder, task, card, setting, out, seen, lambda line=line: announce(line))  # type: ignore[misc]
         except InputError as error:
             _log.warning("%s is left out: %s", line, error)
             skipped.append(Skipped(task.name, card.name, str(error)))
             continue
-        results += found
+        results += measured
         num_kept += kept
         write_all(out)
     return Measured(results, skipped, num_kept)
 
 
 Seen = dict[tuple[str, str, int | None], list[str] | None]
-"""The state of each split as a run found it first, by card, split and fold: a split is listed once, not for each task.
+"""The state of each split when a run first read it, by card, split and fold; a split is listed once for all tasks.
 
-What is measured later of data that changed meanwhile has the older mark, so that the next run measures it again.
+If data change during a run, later measurements still carry the older state, so the next run measures them again.
 """
 
 
 def _measure(
     encoder: Encoder, task: Task, card: Card, setting: Setting, out: Path, seen: Seen, announce: Callable[[], None]
 ) -> tuple[list[Result], bool]:
-    """The Results, and whether they stood there from an earlier run."""
-    mark = fingerprint(encoder, task, card, setting, seen)
+    """The Results, and whether they were reused from an earlier run."""
+    inputs = fingerprint(encoder, task, card, setting, seen)
     path = part_path(out, encoder.name, card.name, task.name)
-    kept = read_part(path)
+    earlier = read_part(path)
     folder = None if setting.predictions is None else Path(setting.predictions)
     if (
-        kept is not None
-        and mark is not None
-        and kept["fingerprint"] == mark
-        and _all_there(folder, kept["predictions"])
-        and (setting.partial or not any(map(had_to_be_asked_for, kept["results"])))
+        earlier is not None
+        and inputs is not None
+        and earlier["fingerprint"] == inputs
+        and _all_there(folder, earlier["predictions"])
+        and (setting.partial or not any(map(had_to_be_asked_for, earlier["results"])))
     ):
-        return kept["results"], True
-    place = _own_folder(card, setting)
-    if kept is not None and kept["folder"] and place not in (None, kept["folder"]):
+        return earlier["results"], True
+    own_folder = _own_folder(card, setting)
+    if earlier is not None and earlier["folder"] and own_folder not in (None, earlier["folder"]):
         raise DataError(
-            f"{out} holds results on another set called {card.name}, measured in {kept['folder']}; those of {place} "
-            f"would take their place. Rename the folder, or give another --out; if it is the same set, moved, delete "
-            f"{path}"
+            f"{out} holds results on another set called {card.name}, measured in {earlier['folder']}; those of "
+            f"{own_folder} would replace them. Rename the folder, or give another --out; if it is the same set, moved, "
+            f"delete {path}"
         )
     announce()
-    found = task.bind(card, setting).measure(encoder)
-    written = [] if folder is None else sorted(str(one.relative_to(folder)) for one in found.predictions)
-    write_part(path, mark, found.results, model_mark(encoder), written, place)
-    return found.results, False
+    measured = task.bind(card, setting).measure(encoder)
+    written = [] if folder is None else sorted(str(file.relative_to(folder)) for file in measured.predictions)
+    write_part(path, inputs, measured.results, model_mark(encoder), written, own_folder)
+    return measured.results, False
 
 
 def _own_folder(card: Card, setting: Setting) -> str | None:
-    """Where a user's own set lies, which tells it from another of its name; None for a set of the paper's."""
+    """The folder of a user's own set, which distinguishes sets with the same name; None for a set of the paper."""
     folder = None if is_paper_set(card.name) else find_folder(card, setting.data)
     return None if folder is None else str(folder.resolve())
 
 
 def _all_there(folder: Path | None, names: Sequence[str]) -> bool:
-    """Whether files of Predictions are there and can be read; a broken one is named, and measured again."""
+    """Whether all files of Predictions can be read; a broken one is logged, and the set is measured again."""
 
     def read(path: Path) -> Predictions:
         return read_predictions(path)
@@ -168,50 +168,55 @@ def _all_there(folder: Path | None, names: Sequence[str]) -> bool:
 
 
 def fingerprint(encoder: Encoder, task: Task, card: Card, setting: Setting, seen: Seen | None = None) -> str | None:
-    """Of all that a measurement depends on; None for an encoder that does not say when it changes.
+    """Fingerprint of everything that a measurement depends on; None for an encoder that states no fingerprint.
 
     Args:
-        seen: splits that were looked at before; those that are looked at now are added.
+        seen: states of splits that were read before; the splits read now are added.
     """
     known = about(encoder)
     marks = [known.image_fingerprint, *([known.text_fingerprint] if task.needs_texts else [])]
     if not all(marks):
         return None
-    read = [(card, split) for split in task.splits(card)]
-    read += [(get_card(name), split) for name, split in task.others(card)]
-    looked: list[tuple[Card, str, int | None]] = [(one, split, None) for one, split in read]
+    splits_read = [(card, split) for split in task.splits(card)]
+    splits_read += [(get_card(name), split) for name, split in task.others(card)]
+    states_needed: list[tuple[Card, str, int | None]] = [(set_card, split, None) for set_card, split in splits_read]
     numbers = range(1, task.folds(card) + 1)
-    looked += [(card, split, fold) for fold in numbers for split in task.splits(card)]
+    states_needed += [(card, split, fold) for fold in numbers for split in task.splits(card)]
     seen = {} if seen is None else seen
-    for one, split, fold in looked:
-        if (one.name, split, fold) not in seen:
-            seen[one.name, split, fold] = _data_mark(one, split, setting, fold)
-    data = [seen[one.name, split, fold] for one, split, fold in looked]
+    for set_card, split, fold in states_needed:
+        if (set_card.name, split, fold) not in seen:
+            seen[set_card.name, split, fold] = _data_mark(set_card, split, setting, fold)
+    data = [seen[set_card.name, split, fold] for set_card, split, fold in states_needed]
     scale = known.logit_scale if task.needs_texts else None
     content = [FORMAT, task.name, task.version, card.name, card.metric, setting.seed, marks, scale, data]
     return hashlib.sha256(json.dumps(content).encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _data_mark(card: Card, split: str, setting: Setting, fold: int | None = None) -> list[str] | None:
-    """Of a split; None for a validation split or a fold that is not there, which tasks do without."""
+    """The state of a split; None if a validation split or a fold is missing, which tasks can do without."""
     if split == "val" and "val" not in card.splits:
         return None
     try:
-        found = setting.open(card, split, fold)
+        benchmark = setting.open(card, split, fold)
     except DataError:
         if split == "val" or fold is not None:
             return None
         raise
-    except Exception as error:  # a reader that fails costs its own set alone
+    except Exception as error:  # a failing reader must not stop the other sets
         raise DataError(f"{split}: {failure(error)}") from error
-    # whole.txt decides which numbers say that they are over some of the classes.
-    return [found.fingerprint, files_state(found.source), *found.absent, *(["whole"] if found.whole else [])]
+    # whole.txt decides which Results are noted as covering only some of the classes.
+    return [
+        benchmark.fingerprint,
+        files_state(benchmark.source),
+        *benchmark.absent,
+        *(["whole"] if benchmark.whole else []),
+    ]
 
 
 def model_mark(encoder: Encoder) -> str:
-    """Of all that a model's numbers depend on, whatever the task.
+    """Fingerprint of the model: everything that its numbers depend on, for all tasks.
 
-    An encoder that does not say what that is has a mark that ends with it: another process's may be another model.
+    For an encoder without fingerprints it is valid in this process only; another process may hold another model.
     """
     known = about(encoder)
     marks: list[Any] = [known.image_fingerprint, known.text_fingerprint, known.logit_scale]
@@ -220,9 +225,9 @@ def model_mark(encoder: Encoder) -> str:
 
 
 def set_aside(out: Path, encoder: Encoder) -> None:
-    """Rename the measurements of another model of the same name, such as one trained further, to *.json.old.
+    """Rename the measurements of another model with the same name, such as one trained further, to *.json.old.
 
-    Left among the others they would stand in one row with this model's.
+    Otherwise the Results of both models would appear in one row.
     """
     mark, folder = model_mark(encoder), part_path(out, encoder.name, "", "").parent
     others = [path for path in sorted(folder.glob("*.json")) if _is_of_another(path, mark, encoder.name)]
@@ -230,9 +235,9 @@ def set_aside(out: Path, encoder: Encoder) -> None:
         path.replace(path.with_name(f"{path.name}.old"))
     if others:
         _log.warning(
-            "%s holds %d measurements of another model called %s (other weights, preprocessing or precision, or it has "
-            "no fingerprint that would tell): they are set aside as *.json.old; give each model a name or a folder of "
-            "its own to keep both",
+            "%s holds %d measurements of another model called %s (other weights, preprocessing or precision, or no "
+            "fingerprint to compare): they are set aside as *.json.old; give each model its own name or folder to "
+            "keep both",
             out,
             len(others),
             encoder.name,
@@ -248,7 +253,7 @@ def _is_of_another(path: Path, mark: str | None, name: str) -> bool:
 
 
 def part_path(out: Path, model: str, dataset: str, task: str) -> Path:
-    """Where one measurement stands; other characters than letters, digits and ._@+- become "-"."""
+    """The file of one measurement; characters other than letters, digits and ._@+- become "-"."""
     folder, name = (re.sub(r"[^\w.@+-]", "-", part).strip(".") or "-" for part in (model, f"{dataset}-{task}"))
     return Path(out) / "parts" / folder / f"{name}.json"
 
@@ -261,18 +266,18 @@ def write_part(
     predictions: Sequence[str] = (),
     folder: str | None = None,
 ) -> None:
-    """Keep a measurement, whole or not at all.
+    """Write a measurement to its file, completely or not at all.
 
     Args:
-        path: of `part_path`.
-        mark: of `fingerprint`.
+        path: from `part_path`.
+        mark: from `fingerprint`.
         results: what was measured.
-        model: of `model_mark`; "" where it is not known.
-        predictions: files that were written beside it, by their names in the folder of Predictions.
-        folder: where the set lies; None for a set of the paper's, which is the same one wherever it lies.
+        model: from `model_mark`; "" if it is not known.
+        predictions: files of Predictions that were written, relative to the folder of Predictions.
+        folder: the folder of the set; None for a set of the paper, which is the same set in any folder.
     Raises:
-        InputError: a Result is no measurement, so that nobody could read it again.
-        DataError: the disk is full, or the folder cannot be written.
+        InputError: a Result is not a valid measurement and could not be read back.
+        DataError: the disk is full, or the folder is not writable.
     """
     for result in results:
         try:
@@ -286,7 +291,7 @@ def write_part(
         "model": model,
         "predictions": list(predictions),
         "folder": folder,
-        "results": [dataclasses.asdict(one) for one in results],
+        "results": [dataclasses.asdict(result) for result in results],
     }
     _write(path, json.dumps({**content, "digest": _digest(content)}, ensure_ascii=True, indent=1))
 
@@ -296,10 +301,10 @@ def _digest(content: dict[str, Any]) -> str:
 
 
 def read_part(path: Path) -> dict[str, Any] | None:
-    """{"fingerprint", "model", "predictions", "folder", "results"} of a measurement; None where there is no whole one.
+    """{"fingerprint", "model", "predictions", "folder", "results"} of a measurement; None if missing or broken.
 
     Raises:
-        ConfigError: another version of Diptych wrote it.
+        ConfigError: another version of Diptych wrote the file.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
@@ -321,33 +326,33 @@ def read_part(path: Path) -> dict[str, Any] | None:
             f"{path} was written by another version of Diptych; give another --out, or move the folder parts away"
         )
     try:
-        found = parse_results(content["results"], task=path.stem.rpartition("-")[2])
+        results = parse_results(content["results"], task=path.stem.rpartition("-")[2])
         beside = {"model": content.get("model", ""), "predictions": list(content.get("predictions", ()))}
         if not all(isinstance(name, str) for name in beside["predictions"]):
             raise TypeError("predictions are names of files")
         beside["folder"] = content.get("folder")  # older versions wrote none
-        return {"fingerprint": content["fingerprint"], **beside, "results": found}
-    except Exception as error:  # whatever is broken in it, measuring again is right
+        return {"fingerprint": content["fingerprint"], **beside, "results": results}
+    except Exception as error:  # any other damage: measure again
         _log.warning("%s is broken (%r); it is measured again", path, error)
         return None
 
 
 def read_results_of(out: Path, encoder: Encoder) -> list[Result]:
-    """The Results in a folder of this model itself; those of another one of its name are not among them."""
+    """The Results of this model in a folder, without those of another model with the same name."""
     mark, folder = model_mark(encoder), part_path(out, encoder.name, "", "").parent
     parts = (path for path in sorted(folder.glob("*.json")) if not _is_of_another(path, mark, encoder.name))
     return [result for path in parts if (part := read_part(path)) is not None for result in part["results"]]
 
 
 def read_all(out: Path) -> list[Result]:
-    """The Results of all measurements in a folder, of all models, sorted by their files' names."""
+    """The Results of all measurements of all models in a folder, in the order of the file names."""
     return [result for path in _parts(out) if (part := read_part(path)) is not None for result in part["results"]]
 
 
 def write_all(out: Path) -> Path:
-    """OUT/results.jsonl from all parts, whole or not at all.
+    """Write OUT/results.jsonl from all parts, completely or not at all.
 
-    Where another process finishes a part in the meantime it is written again, so that the last one has all of them.
+    If another process finishes a part meanwhile, the file is written again, so the last version has all parts.
     """
     path = Path(out) / "results.jsonl"
     while True:
@@ -358,11 +363,11 @@ def write_all(out: Path) -> Path:
 
 
 def _state(out: Path) -> list[tuple[str, int]]:
-    found = []
+    times = []
     for path in _parts(out):
         with contextlib.suppress(FileNotFoundError):
-            found.append((str(path), path.stat().st_mtime_ns))
-    return found
+            times.append((str(path), path.stat().st_mtime_ns))
+    return times
 
 
 def _parts(out: Path) -> Iterator[Path]:

@@ -1,4 +1,4 @@
-"""Results for people: percent, one row per set."""
+"""Results as a table for the terminal: percent, one row per set."""
 
 from collections.abc import Iterable, Mapping
 
@@ -12,16 +12,16 @@ from diptych.records import Result
 
 
 def zero_shot_table(results: Iterable[Result], benchmarks: Iterable[Benchmark] = ()) -> Table:
-    """Zero-shot Results, single template against ensemble.
+    """Tabulate zero-shot Results, single template against ensemble.
 
-    Top-5, mean per class and the interval of top-1 belong to the ensemble, or to the single template where it was
-    measured alone.
+    Top-5, mean per class and the interval of top-1 belong to the ensemble, or to the single template if only that was
+    measured.
 
     Args:
-        results: rows of other tasks are passed over.
-        benchmarks: the sets, for the column of chance, 1 / C; without them there is no such column.
+        results: Results of other tasks are ignored.
+        benchmarks: the sets, for the column "chance" (1 / C); without them the column is left out.
     Returns:
-        Percentages, one row per model, dataset and split, in the order in which they come.
+        Percentages, one row per model, dataset and split, in the order of the Results.
     """
     rows: dict[tuple[str, str, str], dict[tuple[str, str], Result]] = {}
     for result in results:
@@ -36,19 +36,19 @@ def zero_shot_table(results: Iterable[Result], benchmarks: Iterable[Benchmark] =
         wraps = column in ("mean per class", "n")
         table.add_column(column, justify="right", no_wrap=not wraps, min_width=6 if wraps else None)
     several_models = len({model for model, _, _ in rows}) > 1
-    for (model, dataset, split), found in rows.items():
+    for (model, dataset, split), by_metric in rows.items():
         name = f"{model}: {dataset}/{split}" if several_models else f"{dataset}/{split}"
-        # Text, because a name from a file may hold what rich would read as markup.
-        cells = _cells(found)
+        # Text: a name from a file may contain characters that rich would read as markup.
+        cells = _cells(by_metric)
         table.add_row(Text(name), *([*cells, _percent(chance.get(dataset))] if chance else cells))
     return table
 
 
-def _cells(found: Mapping[tuple[str, str], Result]) -> list[str]:
-    values = {key: result.value for key, result in found.items()}
+def _cells(by_metric: Mapping[tuple[str, str], Result]) -> list[str]:
+    values = {key: result.value for key, result in by_metric.items()}
     single, ensemble = values.get(("single", "accuracy")), values.get(("ensemble", "accuracy"))
     main = "single" if ensemble is None else "ensemble"
-    top_1 = found.get((main, "accuracy"))
+    top_1 = by_metric.get((main, "accuracy"))
     return [
         _percent(single),
         _percent(ensemble),

@@ -103,7 +103,7 @@ def test_classify_broken_pictures_says_so_and_goes_on(command, model, tmp_path):
         (["pictures", "--labels", "a,b", "--template", "@bytes.txt"], ["bytes.txt", "UTF-8"]),
         (["pictures", "--labels", "a,b", "--top-k", 0], ["top_k"]),
         (["pictures", "--labels", "a,b", "--device", "abacus"], ["abacus", "cpu"]),
-        (["nothing", "--labels", "a,b"], ["no pictures in nothing"]),
+        (["nothing", "--labels", "a,b"], ["no images in nothing"]),
         (["pictures", "--labels", "a,b", "--model", "nowhere"], ["nowhere"]),
         (["pictures", "--labels", "a,b", "--model", "ViT-B/32"], ["weights", "path"]),
     ],

@@ -164,7 +164,7 @@ def test_many_pictures_keep_their_order(pictures, monkeypatch):
         ({"labels": ["red"]}, "at least two"),
         ({"templates": ["a photo"]}, "{c}"),
         ({"top_k": 0}, "top_k"),
-        ({"pictures": []}, "no pictures"),
+        ({"pictures": []}, "no images"),
     ],
 )
 def test_arguments_that_cannot_be_used(pictures, options, message):
@@ -175,7 +175,7 @@ def test_arguments_that_cannot_be_used(pictures, options, message):
 
 def test_a_folder_without_pictures(tmp_path):
     (tmp_path / "notes.txt").write_text("nothing here")
-    with pytest.raises(InputError, match="no pictures in"):
+    with pytest.raises(InputError, match="no images in"):
         classify_pictures(ColourEncoder(), [tmp_path], NAMES)
 
 

@@ -1,4 +1,4 @@
-"""Rows of images as lines of CSV and of JSON, and back: what is whole, what is torn, and what is something else."""
+"""Write rows of images as CSV or JSON lines, and read them back; detects incomplete rows and other files."""
 
 import csv
 import dataclasses
@@ -19,15 +19,15 @@ _CSV_HEADER = re.compile(rb"path,label,probability(,label_(\d+),probability_\2)*
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Entry:
-    """What is remembered of a row.
+    """The parts of a row that are kept in memory.
 
     Attributes:
-        path: of its image, as it was given.
+        path: path of the image, as the user gave it.
         is_broken: whether the image could not be read.
-        made_by: what made the row.
-        file: where the image lies; "" in rows of older versions, which do not say it.
-        content: changes with the image; "" in rows of older versions.
-        start, end: the row's first byte, and the one after its last.
+        made_by: digests of model, labels, templates and top_k.
+        file: absolute path of the image; "" in rows of older versions.
+        content: changes with the image's content; "" in rows of older versions.
+        start, end: byte range of the row in its file, end excluded.
     """
 
     path: str
@@ -40,13 +40,13 @@ class Entry:
 
     @property
     def outcome(self) -> tuple[str, bool]:
-        """What the image held, and whether it was broken."""
+        """The image's content mark, and whether it was broken."""
         return self.content, self.is_broken
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Origin:
-    """Of which image a row is: where it lies, and what changes with its content."""
+    """The image of a row: its absolute path, and a mark that changes with its content."""
 
     file: str
     content: str
@@ -54,13 +54,13 @@ class Origin:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class RowFormat:
-    """A format of one row after the other.
+    """A format that stores rows one after the other.
 
     Attributes:
-        header: what the file begins with.
-        encode: rows, the image of each, and their made_by, as bytes.
-        read: the whole rows of a file; a torn one at its end is left out.
-        renew: a row's bytes as this version has them, from those of any version.
+        header: the first bytes of the file.
+        encode: encodes rows, their origins and their made_by as bytes.
+        read: yields the complete rows of a file; an incomplete last row is left out.
+        renew: converts a row's bytes from any version to this one.
     """
 
     header: bytes
@@ -83,14 +83,14 @@ def csv_format(num_labels: int) -> RowFormat:
 
 
 def json_format() -> RowFormat:
-    """One JSON object a line."""
+    """One JSON object per line."""
     return RowFormat(b"", _encode_json, _read_json, lambda row: row)
 
 
 def _csv(rows: Sequence[Sequence[Any]]) -> bytes:
     text = io.StringIO()
-    csv.writer(text).writerows(rows)  # CRLF: with a bare newline, a carriage return in a name would not be quoted
-    # The name of a file may hold bytes that are no text; what they become here is the same whenever it is asked.
+    csv.writer(text).writerows(rows)  # CRLF line ends: otherwise csv does not quote a carriage return in a name
+    # File names may contain bytes that are not text; they are always escaped in the same way.
     return text.getvalue().encode("utf-8", "backslashreplace")
 
 
@@ -122,7 +122,7 @@ def _read_csv(path: Path) -> Iterator[Entry]:
     with path.open("rb") as file:
         header = file.readline(_LONGEST_ROW)
         if not header.endswith(b"\n") and b"path,label,probability".startswith(header[:22]):
-            return  # torn in its header: there are no rows
+            return  # an incomplete header: there are no rows
         if not _CSV_HEADER.fullmatch(header):
             raise DataError(f"{path} is no file of diptych classify: its first line is {header[:60]!r}")
         record, end, number = b"", len(header), 1
@@ -132,12 +132,12 @@ def _read_csv(path: Path) -> Iterator[Entry]:
             if len(record) >= _LONGEST_ROW:
                 raise DataError(f"{path}, line {number}: the row is longer than {_LONGEST_ROW >> 20} MiB")
             if not record.endswith(b"\n") or record.count(b'"') % 2:
-                continue  # a name may hold line breaks
+                continue  # a quoted name may contain line breaks
             fields = _fields(record)
             start, end = end, end + len(record)
             record = b""
             if len(fields) != width:
-                raise DataError(f"{path}, line {number} is no row of diptych classify; mend the line or take it out")
+                raise DataError(f"{path}, line {number} is no row of diptych classify; fix or delete the line")
             error, made_by, origin, content = [*fields, "", ""][-4:] if is_old else fields[-4:]
             yield Entry(fields[0], bool(error), made_by, origin, content, start, end)
 
@@ -149,31 +149,31 @@ def _read_json(path: Path) -> Iterator[Entry]:
             if not line.endswith(b"\n"):
                 if not end and not (line.startswith(b'{"path"') or b'{"path"'.startswith(line)):
                     raise DataError(f"{path} is no file of diptych classify: it begins with {line[:60]!r}")
-                return  # torn
+                return  # an incomplete last row
             try:
                 row = json.loads(line)
                 image, error, made_by = row["path"], row["error"], row["made_by"]
                 origin, content = row.get("file", ""), row.get("content", "")
             except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
                 raise DataError(
-                    f"{path}, line {number} is no row of diptych classify; mend the line or take it out"
+                    f"{path}, line {number} is no row of diptych classify; fix or delete the line"
                 ) from error
             start, end = end, end + len(line)
             texts = (image, made_by, origin, content, "" if error is None else error)
             if not all(isinstance(text, str) for text in texts) or not _are_classes(row.get("classes")):
                 raise DataError(
-                    f"{path}, line {number}: path, error, made_by, file, content or classes are none; mend the line or "
-                    "take it out"
+                    f"{path}, line {number}: path, error, made_by, file, content or classes have a wrong type; fix or "
+                    "delete the line"
                 )
             yield Entry(image, error is not None, made_by, origin, content, start, end)
 
 
 def _are_classes(classes: Any) -> bool:
-    """Whether a row's classes are what `Classified.to_dict` writes."""
+    """Whether a row's classes have the form that `Classified.to_dict` writes."""
     return isinstance(classes, list) and all(
-        isinstance(one, dict)
-        and one.keys() == {"label", "probability"}
-        and isinstance(one["label"], str)
-        and is_number(one["probability"])
-        for one in classes
+        isinstance(entry, dict)
+        and entry.keys() == {"label", "probability"}
+        and isinstance(entry["label"], str)
+        and is_number(entry["probability"])
+        for entry in classes
     )

@@ -1,4 +1,4 @@
-"""From picture files to rows, a batch at a time."""
+"""Classify image files, a batch at a time."""
 
 import itertools
 import logging
@@ -20,7 +20,7 @@ from diptych.progress import progress_bar
 
 logger = logging.getLogger(__name__)
 
-_FIRST_BATCH, _PICTURES_PER_BATCH = 16, 64  # the first results show early
+_FIRST_BATCH, _PICTURES_PER_BATCH = 16, 64  # a small first batch, so results appear early
 _MAX_NAMED = 50
 
 
@@ -32,25 +32,25 @@ def classify_pictures(
     *,
     top_k: int = 5,
 ) -> list[Classified]:
-    """Classify picture files. A broken one says so in its row and does not stop the others.
+    """Classify image files. For a broken file the row holds the error; the other files are still classified.
 
     Args:
         encoder: the model.
-        pictures: files, and folders that are searched for pictures with all their folders.
+        pictures: image files, and folders, which are searched for images recursively.
         labels: C >= 2 different class names.
-        templates: with {c} in the place of the class name; None for "a photo of a {c}.".
-        top_k: classes per picture, at least 1; all of them where there are fewer.
+        templates: texts with {c} for the class name; None for "a photo of a {c}.".
+        top_k: classes per image, at least 1; all classes if there are fewer.
     Returns:
-        One row per file, in the order given, a folder's files sorted.
+        One row per file, in the given order; the files of a folder are sorted.
     Raises:
-        InputError: no picture is found, or labels, templates or top_k cannot be used.
+        InputError: no image is found, or labels, templates or top_k cannot be used.
     """
     question = Question(tuple(labels), tuple(templates or ()), top_k)
     return list(itertools.chain.from_iterable(classify_batches(encoder, find_images(pictures), question)))
 
 
 def classify_batches(encoder: Encoder, paths: Sequence[str], question: Question) -> Iterator[list[Classified]]:
-    """The rows of image files, a batch at a time, in their order; one batch of them is in memory."""
+    """Yield the rows of image files in order, a batch at a time; only one batch is in memory."""
     encoder = as_encoder(encoder)
     classifier = ZeroShotClassifier(encoder, question.labels, question.templates, cache_folder=default_cache_folder())
     for batch in _in_batches(paths):
@@ -65,43 +65,43 @@ def _in_batches(paths: Sequence[str]) -> Iterator[Sequence[str]]:
 def classify_to_stdout(
     encoder: Encoder, paths: Sequence[str], question: Question, *, as_json: bool = False
 ) -> Iterator[list[Classified]]:
-    """Print each batch's rows as soon as they are there, and yield them."""
+    """Print the rows of each batch as soon as they are ready, and yield them."""
     batches = classify_batches(encoder, paths, question)
-    for rows in progress_bar(batches, "pictures", len(paths), len, beside_rows=True):
+    for rows in progress_bar(batches, "images", len(paths), len, beside_rows=True):
         print_classified(rows, as_json=as_json)
         yield rows
 
 
 def classify_to_file(encoder: Encoder, paths: Sequence[str], file: LabelFile) -> Iterator[list[Classified]]:
-    """Append the rows of the images that the file does not have yet, and yield them; the log names broken ones.
+    """Append rows for the images that the file lacks, and yield them; broken images are logged.
 
-    An image that has changed since its row was made has none any more, and so has one that was broken and can be read.
+    A row is made again if its image has changed since, or was broken and can be read now.
 
     Raises:
-        DataError: the file is of another model, or cannot be written.
+        DataError: another model wrote the file, or it cannot be written.
     """
-    named = 0
+    num_named = 0
     with file.writing(model_identity(encoder), paths) as missing:
         if len(missing) < len(paths):
-            logger.info("%s has %d of %d pictures already", file.path, len(paths) - len(missing), len(paths))
+            logger.info("%s has %d of %d images already", file.path, len(paths) - len(missing), len(paths))
         if not missing:
             return
-        # What a file holds is asked before it is read: if it changes in between, the next run sees that.
-        origins = map(file.origins, _in_batches(missing))
-        batches = zip(origins, classify_batches(encoder, missing, file.question), strict=True)
-        for whose, rows in progress_bar(batches, "pictures", len(missing), lambda batch: len(batch[1])):
-            file.append(rows, whose)
+        # Record the content marks before classifying: if an image changes in between, the next run notices.
+        origin_batches = map(file.origins, _in_batches(missing))
+        batches = zip(origin_batches, classify_batches(encoder, missing, file.question), strict=True)
+        for batch_origins, rows in progress_bar(batches, "images", len(missing), lambda batch: len(batch[1])):
+            file.append(rows, batch_origins)
             yield rows
             for row in rows:
-                if row.error is not None and (named := named + 1) <= _MAX_NAMED:
+                if row.error is not None and (num_named := num_named + 1) <= _MAX_NAMED:
                     logger.warning("broken: %s: %s", row.path, row.error)
 
 
 def model_identity(encoder: Any) -> str:
-    """Changes with the content of a model that has fingerprints, and with the name of one that has none."""
-    known = about(encoder)
-    halves = [known.image_fingerprint, known.text_fingerprint]
-    return digest([*halves, known.logit_scale] if all(halves) else encoder.name)
+    """A digest of the model's fingerprints, or of its name if it has none."""
+    facts = about(encoder)
+    fingerprints = [facts.image_fingerprint, facts.text_fingerprint]
+    return digest([*fingerprints, facts.logit_scale] if all(fingerprints) else encoder.name)
 
 
 def _classify(encoder: Any, classifier: ZeroShotClassifier, paths: Sequence[str], top_k: int) -> list[Classified]:
@@ -111,11 +111,11 @@ def _classify(encoder: Any, classifier: ZeroShotClassifier, paths: Sequence[str]
         errors[place] = str(error).removeprefix(f"{paths[place]}: ")
 
     embeddings = encoder.encode_images(paths, on_error=report)
-    sound = [place for place in range(len(paths)) if place not in errors]
+    usable = [place for place in range(len(paths)) if place not in errors]
     rows = {place: Classified(Path(paths[place]), (), reason) for place, reason in errors.items()}
-    if sound:
-        classes, scores = top_k_classes(classifier.scores_from_embeddings(embeddings[sound]), top_k)
-        for place, names, shares in zip(sound, classifier.classes_[classes], scores, strict=True):
-            best = tuple(zip(names.tolist(), shares.tolist(), strict=True))
+    if usable:
+        classes, scores = top_k_classes(classifier.scores_from_embeddings(embeddings[usable]), top_k)
+        for place, best_names, probabilities in zip(usable, classifier.classes_[classes], scores, strict=True):
+            best = tuple(zip(best_names.tolist(), probabilities.tolist(), strict=True))
             rows[place] = Classified(Path(paths[place]), best)
     return [rows[place] for place in range(len(paths))]

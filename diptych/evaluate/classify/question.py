@@ -1,4 +1,4 @@
-"""What is asked of images, and of which ones: checked before anything heavy is imported."""
+"""The inputs of a classification, labels and images: checked before anything heavy is imported."""
 
 import dataclasses
 import hashlib
@@ -17,12 +17,12 @@ logger = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class Question:
-    """Which of these labels fits?
+    """The labels to choose from, and how.
 
     Attributes:
         labels: C >= 2 different class names.
-        templates: T >= 1 prompts with {c} in the place of the class name.
-        top_k: labels kept for each image, at least 1; all of them where there are fewer.
+        templates: T >= 1 prompts with {c} for the class name.
+        top_k: labels kept for each image, at least 1; all labels if there are fewer.
     Raises:
         InputError: one of them cannot be used.
     """
@@ -39,37 +39,37 @@ class Question:
 
     @property
     def num_kept(self) -> int:
-        """Labels in each row."""
+        """Number of labels in each row."""
         return min(self.top_k, len(self.labels))
 
     @property
     def identity(self) -> dict[str, str]:
-        """What decides the rows, beside the model and the images, by name."""
+        """Digests of everything that determines the rows, except the model and the images."""
         return {"labels": digest(self.labels), "templates": digest(self.templates), "top_k": str(self.num_kept)}
 
 
 def digest(value: object) -> str:
-    """Eight letters that differ where the contents do."""
+    """A digest of eight hexadecimal digits."""
     return hashlib.sha256(json.dumps(value).encode()).hexdigest()[:8]
 
 
-def find_images(given: Sequence[str | Path]) -> list[str]:
-    """The paths of image files: those named, and all in the folders named, each once and a folder's sorted.
+def find_images(files_and_folders: Sequence[str | Path]) -> list[str]:
+    """The paths of image files: the given files, and all files in the given folders, sorted; each path once.
 
-    A path takes some hundred bytes; nothing else grows with the number of images.
+    Memory grows by about a hundred bytes per path.
 
     Raises:
-        InputError: there are none.
+        InputError: there are no images.
     """
-    found: dict[str, None] = {}
-    for path in map(Path, given):
+    paths: dict[str, None] = {}
+    for path in map(Path, files_and_folders):
         if not path.is_dir():
-            found[str(path)] = None
+            paths[str(path)] = None
             continue
         passed_over = PassedOver()
         names = sorted(walk_images(path, passed_over), key=lambda name: name.split("/"))
-        found.update((str(path / name), None) for name in names)
+        paths.update((str(path / name), None) for name in names)
         passed_over.log(path)
-    if not found:
-        raise InputError(f"no pictures in {', '.join(map(str, given)) or 'an empty list'}")
-    return list(found)
+    if not paths:
+        raise InputError(f"no images in {', '.join(map(str, files_and_folders)) or 'an empty list'}")
+    return list(paths)

@@ -1,4 +1,4 @@
-"""A row of `diptych classify`: an image with its best labels, for people and for programs."""
+"""A row of `diptych classify`: an image with its best labels, as text or JSON."""
 
 import dataclasses
 import json
@@ -10,12 +10,12 @@ from typing import Any
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Classified:
-    """What `classify_pictures` says about one picture.
+    """The row of `classify_pictures` for one image.
 
     Attributes:
         path: the file.
-        classes: its best classes with their probabilities, best first; empty for a broken picture.
-        error: why it could not be read; None for a good one.
+        classes: its best classes with their probabilities, best first; empty for a broken image.
+        error: why the image could not be read; None if it was read.
     """
 
     path: Path
@@ -23,19 +23,19 @@ class Classified:
     error: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON has it: {"path", "classes": [{"label", "probability"}], "error"}."""
+        """The row as a JSON object: {"path", "classes": [{"label", "probability"}], "error"}."""
         classes = [{"label": label, "probability": probability} for label, probability in self.classes]
         return {"path": str(self.path), "classes": classes, "error": self.error}
 
 
 def print_classified(rows: Iterable[Classified], *, as_json: bool = False) -> bool:
-    """Print a line per picture on stdout, at once: its path and best classes, or why it is broken.
+    """Print one line per image on stdout, and flush: path and best classes, or the error.
 
     Args:
-        rows: of `classify_pictures`.
+        rows: from `classify_pictures`.
         as_json: one object per line: {"path", "classes": [{"label", "probability"}], "error"}.
     Returns:
-        True where no picture was broken.
+        True if no image was broken.
     """
     is_good = True
     for row in rows:
@@ -48,5 +48,5 @@ def print_classified(rows: Iterable[Classified], *, as_json: bool = False) -> bo
 def _line(row: Classified) -> str:
     best = ", ".join(f"{label} {probability:.1%}" for label, probability in row.classes)
     line = f"{row.path}: {best if row.error is None else f'error: {row.error}'}"
-    # A file may be named with control characters, or with bytes that are no text.
+    # File names may contain control characters, or bytes that are not text.
     return "".join(character if character.isprintable() else "\N{REPLACEMENT CHARACTER}" for character in line)

@@ -1,4 +1,4 @@
-"""Rows of images as a parquet file, which appears whole."""
+"""The rows of images as a Parquet file, which is written completely or not at all."""
 
 import itertools
 import json
@@ -31,10 +31,10 @@ def _old_schema() -> Any:
 
 
 def read_table(path: Path) -> Iterator[Entry]:
-    """What is remembered of each row.
+    """Yield the Entry of each row.
 
     Raises:
-        DataError: it is no such file.
+        DataError: the file is not a table of `diptych classify`.
     """
     for batch in _batches(path, _NAMES):
         yield from map(_entry, batch.to_pylist())
@@ -46,7 +46,7 @@ def _entry(row: Mapping[str, Any]) -> Entry:
 
 
 def _batches(path: Path, columns: Sequence[str] | None = None) -> Iterator[Any]:
-    """The rows a few at a time, read in a process of its own: a damaged file can end neither this one nor fill it."""
+    """Read the rows in small batches in a separate process: a damaged file cannot crash this one or fill its memory."""
     from diptych.data.parquet_process import ParquetError, describe, read_batches
 
     try:
@@ -55,25 +55,25 @@ def _batches(path: Path, columns: Sequence[str] | None = None) -> Iterator[Any]:
             raise ParquetError(f"it has the columns {', '.join(file.schema.names)[:300]}")
         for number, group in enumerate(file.groups):
             stated = min(sum(unpacked for *_, unpacked in group), MAX_RATIO * size)
-            wanted = [name for name in file.schema.names if columns is None or name in columns]
-            for batch in read_batches(path, number, wanted, _ROWS_AT_A_TIME, stated):
-                batch.validate(full=True)  # texts are UTF-8
+            columns_read = [name for name in file.schema.names if columns is None or name in columns]
+            for batch in read_batches(path, number, columns_read, _ROWS_AT_A_TIME, stated):
+                batch.validate(full=True)  # checks that texts are UTF-8
                 yield batch
     except (ParquetError, ValueError) as error:
         raise DataError(f"{path} is no file of diptych classify: {error}; choose another --out") from error
 
 
 def write_table(path: Path, rows: Path, key: Callable[[Entry], bytes]) -> None:
-    """Put the rows of a JSON-lines file into a table, in the place of those that it has of the same images.
+    """Merge the rows of a JSON-lines file into a table; they replace the table's rows of the same images.
 
-    A row that the table has already, since a process was killed before it deleted the rows, stays where it is.
+    A row that is in the table already, because a process was killed before it deleted the file, keeps its place.
 
     Args:
         path: the table, which may be missing.
-        rows: the file.
-        key: what rows of one image have in common.
+        rows: the JSON-lines file.
+        key: gives a key that is equal for all rows of one image.
     Raises:
-        OSError: it cannot be written; the table is as it was.
+        OSError: the table cannot be written; it stays unchanged.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -81,21 +81,21 @@ def write_table(path: Path, rows: Path, key: Callable[[Entry], bytes]) -> None:
     newer: dict[bytes, tuple[str, bool]] = {}
     with rows.open("rb") as lines:
         newer.update((key(entry), entry.outcome) for entry in map(_entry, map(_text_row, lines)))
-    has: set[bytes] = set()
+    in_table: set[bytes] = set()
     with new_file(path) as unfinished, unfinished.open("wb") as file, pq.ParquetWriter(file, _schema()) as writer:
         for group in _groups(path) if path.exists() else ():
             entries = [(key(entry), entry.outcome) for entry in map(_entry, group.select(_NAMES).to_pylist())]
-            stays = [newer.get(one, outcome) == outcome for one, outcome in entries]
-            has.update(one for (one, _), here in zip(entries, stays, strict=True) if here)
-            writer.write_table(group.filter(pa.array(stays, pa.bool_())))
+            stay_flags = [newer.get(image_key, outcome) == outcome for image_key, outcome in entries]
+            in_table.update(image_key for (image_key, _), stay in zip(entries, stay_flags, strict=True) if stay)
+            writer.write_table(group.filter(pa.array(stay_flags, pa.bool_())))
         with rows.open("rb") as lines:
             while group := list(itertools.islice(lines, _ROWS_PER_GROUP)):
-                new = [row for row in map(_text_row, group) if key(_entry(row)) not in has]
+                new = [row for row in map(_text_row, group) if key(_entry(row)) not in in_table]
                 writer.write_table(pa.Table.from_pylist(new, schema=_schema()))
 
 
 def _groups(path: Path) -> Iterator[Any]:
-    """The rows of a table, as many as a row group has; those of older versions with empty new columns."""
+    """The rows of a table, a row group at a time; columns that older versions lack are empty."""
     import pyarrow as pa
 
     batches = _batches(path)
@@ -108,7 +108,7 @@ def _groups(path: Path) -> Iterator[Any]:
 
 
 def _text_row(line: bytes) -> dict[str, Any]:
-    """A row whose texts UTF-8 has."""
+    """Parse a line; its texts are made valid UTF-8."""
     row: dict[str, Any] = json.loads(line)
     row |= {name: row.get(name) and utf8(row[name]) for name in _NAMES}
     row["classes"] = [{"label": utf8(c["label"]), "probability": float(c["probability"])} for c in row["classes"]]

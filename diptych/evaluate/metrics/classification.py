@@ -1,11 +1,11 @@
 """Metrics of classification: arrays in, numbers out, all of them fractions in [0, 1].
 
-Labels are int (N,). Predictions come in three forms, told apart by their type and shape: float (N, C), a score per
-class; int (N,), the predicted class; int (N, K), predicted classes, best first. Of classes with the same score the one
-with the lower index is better, everywhere in Diptych, so that a number depends on the scores alone.
+Labels are int (N,). Predictions have one of three forms, distinguished by type and shape: float (N, C), a score per
+class; int (N,), the predicted class; int (N, K), predicted classes, best first. On ties the class with the lower index
+is better, everywhere in Diptych, so a number depends on the scores only.
 
-All of them raise ShapeError where labels and predictions do not fit together or hold no sample, and InputError where a
-score is NaN, a label is no whole number or a class lies outside [0, C).
+All metrics raise ShapeError if labels and predictions do not fit together or are empty, and InputError if a score is
+NaN, a label is not a whole number, or a class lies outside [0, C).
 """
 
 import numpy as np
@@ -15,7 +15,7 @@ from diptych.errors import InputError, ShapeError
 
 
 def accuracy(labels: ArrayLike, predictions: ArrayLike) -> float:
-    """Share of samples whose best class is the true one; predictions in any of the three forms."""
+    """Share of samples whose best class is the true class; predictions may have any of the three forms."""
     labels, classes = _best_classes(labels, predictions)
     return float(np.mean(classes == labels))
 
@@ -27,7 +27,7 @@ def accuracy_top_k(labels: ArrayLike, predictions: ArrayLike, k: int) -> float:
         predictions: scores float (N, C) with C >= k, or classes int (N, K) with K >= k, best first.
         k: at least 1.
     Raises:
-        ShapeError: also for predictions of fewer than k classes.
+        ShapeError: also if there are predictions of fewer than k classes.
     """
     labels, predictions = _checked(labels, predictions)
     if predictions.ndim != 2 or not 1 <= k <= predictions.shape[1]:
@@ -39,7 +39,7 @@ def accuracy_top_k(labels: ArrayLike, predictions: ArrayLike, k: int) -> float:
 
 
 def rank_of_truth(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
-    """Place of the true class among all, int64 (N,), 1 being the best; of equal scores the lower index comes first.
+    """Rank of the true class, int64 (N,), 1 for the best; on ties the lower index comes first.
 
     Args:
         labels: int (N,), in [0, C).
@@ -51,26 +51,26 @@ def rank_of_truth(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
 
 
 def mean_of_top_1_and_5(labels: ArrayLike, predictions: ArrayLike) -> float:
-    """The mean of top-1 and top-5 accuracy, which the paper's table 9 names for Kinetics700; see accuracy_top_k."""
+    """The mean of top-1 and top-5 accuracy, the metric of Kinetics700 in the paper's table 9; see accuracy_top_k."""
     return (accuracy_top_k(labels, predictions, 1) + accuracy_top_k(labels, predictions, 5)) / 2
 
 
 def mean_per_class_accuracy(labels: ArrayLike, predictions: ArrayLike) -> float:
-    """Mean over classes of the accuracy inside each class; classes without samples are left out."""
+    """Mean over classes of the accuracy within each class; classes without samples are left out."""
     labels, classes = _best_classes(labels, predictions)
     _, index = np.unique(labels, return_inverse=True)
     return float(np.mean(np.bincount(index, weights=classes == labels) / np.bincount(index)))
 
 
 def confusion_matrix(labels: ArrayLike, predictions: ArrayLike, num_classes: int) -> np.ndarray:
-    """Count the samples of each true class (row) that were given each class (column).
+    """Count the samples by true class (row) and predicted class (column).
 
     Args:
         num_classes: C.
     Returns:
         int64 (C, C).
     """
-    from sklearn.metrics import confusion_matrix as count  # imported here: it takes longer to load than most runs of it
+    from sklearn.metrics import confusion_matrix as count  # imported here: loading takes longer than most calls
 
     labels, classes = _best_classes(labels, predictions)
     _check_range(labels, num_classes)

@@ -1,4 +1,4 @@
-"""Is one model better than another: paired tests on the same samples, and the paper's rule for bold scores."""
+"""Compare models: paired tests on the same samples, and the paper's rule for bold scores."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -15,10 +15,10 @@ class Paired:
     """Two models on the same samples.
 
     Attributes:
-        only_first, only_second: samples that one of them alone gets right.
-        difference: accuracy of the first less that of the second, a fraction.
-        low, high: its exact 99.5 % interval, given how many samples one alone gets right.
-        p: of so lopsided a split, or a more lopsided one, if neither were better; two-sided.
+        only_first, only_second: numbers of samples that only the first or only the second model classifies correctly.
+        difference: accuracy of the first minus that of the second, a fraction.
+        low, high: exact 99.5 % interval of the difference, conditional on only_first + only_second.
+        p: two-sided p-value of the hypothesis that neither model is better.
     """
 
     only_first: int
@@ -33,10 +33,10 @@ def paired_test(first_right: ArrayLike, second_right: ArrayLike) -> Paired:
     """McNemar's exact test.
 
     Args:
-        first_right, second_right: bool (N,), whether each model is right about each sample, in the same order.
+        first_right, second_right: bool (N,), whether each model classifies each sample correctly, in the same order.
     Raises:
-        ShapeError: they are not two equal rows of bool with at least one sample.
-    Source: McNemar (1947), with the binomial distribution in place of its approximation.
+        ShapeError: they are not bool arrays of one length with at least one sample.
+    Source: McNemar (1947), with the exact binomial distribution.
     """
     first, second = np.asarray(first_right), np.asarray(second_right)
     if (
@@ -49,7 +49,7 @@ def paired_test(first_right: ArrayLike, second_right: ArrayLike) -> Paired:
             "two models need two bool rows of one length: "
             f"got {first.dtype} {first.shape}, {second.dtype} {second.shape}"
         )
-    from scipy.special import bdtr  # the binomial distribution's sum; it takes half a second to load
+    from scipy.special import bdtr  # the binomial cumulative distribution; loading takes half a second
 
     b, c = int((first & ~second).sum()), int((second & ~first).sum())
     p = min(1.0, 2 * float(bdtr(min(b, c), b + c, 0.5))) if b + c else 1.0
@@ -59,14 +59,14 @@ def paired_test(first_right: ArrayLike, second_right: ArrayLike) -> Paired:
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """Several tests' p, each raised so that all of them together err no more often than one would.
+    """Adjust the p-values of several tests, so that their family-wise error rate is that of a single test.
 
     Args:
-        p: of any number of tests, in any order.
+        p: p-values of any number of tests, in any order.
     Source: Holm (1979).
     """
     adjusted, largest = [0.0] * len(p), 0.0
-    for before, place in enumerate(sorted(range(len(p)), key=lambda one: p[one])):
+    for before, place in enumerate(sorted(range(len(p)), key=lambda index: p[index])):
         largest = max(largest, min(1.0, (len(p) - before) * p[place]))
         adjusted[place] = largest
     return adjusted
@@ -75,15 +75,15 @@ def holm(p: Sequence[float]) -> list[float]:
 def bootstrap(
     statistic: Callable[[np.ndarray], float], n: int, *, level: float = 0.995, resamples: int = 2000, seed: int = 0
 ) -> tuple[float, float]:
-    """Percentile interval of what is not a count, by drawing samples again with replacement.
+    """Percentile interval of any statistic, from samples drawn with replacement.
 
-    Paired differences are this too: a statistic that measures both models on the drawn samples.
+    It also serves for paired differences: the statistic then measures both models on the drawn samples.
 
     Args:
-        statistic: from the drawn samples, int64 (n,) in [0, n), to a number.
-        n: samples, at least 2.
+        statistic: maps the indices of drawn samples, int64 (n,) in [0, n), to a number.
+        n: number of samples, at least 2.
         level: coverage, in (0, 1).
-        resamples: draws; the tails hold resamples * (1 - level) of them, which should be several.
+        resamples: number of draws; resamples * (1 - level) of them lie in the tails, which should be several.
         seed: the same seed draws the same samples.
     Returns:
         (low, high).
@@ -102,14 +102,14 @@ def bootstrap(
 
 
 def as_good_as_best(scores: Sequence[float | None], n: int, level: float = 0.995) -> list[bool]:
-    """Which scores of a table's column are bold: those inside the Clopper-Pearson interval of the best one.
+    """Which scores of a table column are bold: those inside the Clopper-Pearson interval of the best score.
 
     Args:
-        scores: fractions, of whatever metric; None for a score that is missing, which is never bold.
-        n: test samples of the column's dataset.
+        scores: fractions, of any metric; None for a missing score, which is never bold.
+        n: number of test samples of the column's dataset.
         level: coverage of the interval.
     Raises:
-        InputError: a score is no fraction, or all are missing.
+        InputError: a score is not a fraction, or all are missing.
     Source: CLIP paper, appendix A.4.
     """
     present = [score for score in scores if score is not None]

@@ -1,8 +1,8 @@
-"""A straight line between logit-scaled accuracies, and how far a model lies above it: effective robustness.
+"""Effective robustness: how far a model lies above a line fitted to logit-scaled accuracies.
 
-Source: CLIP paper, section 3.3 and figure 13, after Taori et al. (2020). The paper does not say what was drawn again
-for its bands nor how often: here it is models, a thousand times. An accuracy of exactly 0 or 1 has no finite logit: its
-model is left out of the fit and counted.
+Source: CLIP paper, section 3.3 and figure 13, after Taori et al. (2020). The paper does not say what its bands
+resample, or how often: here, models are resampled a thousand times. An accuracy of exactly 0 or 1 has no finite logit:
+its model is left out of the fit and counted.
 """
 
 import dataclasses
@@ -23,9 +23,9 @@ class LogitLine:
 
     Attributes:
         a, b: its coefficients.
-        draws: float64 (D, 2), the coefficients of lines through models drawn again.
-        num_models: fitted points.
-        left_out: places, among the given points, of those that have no logit, because one accuracy is exactly 0 or 1.
+        draws: float64 (D, 2), coefficients of lines through resampled models.
+        num_models: number of fitted models.
+        left_out: indices of the models that have no logit, because an accuracy is exactly 0 or 1.
     """
 
     a: float
@@ -35,11 +35,11 @@ class LogitLine:
     left_out: tuple[int, ...] = ()
 
     def __call__(self, x: ArrayLike) -> np.ndarray:
-        """Accuracy under shift that the line expects at accuracy x; fractions, of the shape of x."""
+        """Accuracy under shift that the line predicts at accuracy x; fractions, in the shape of x."""
         return np.asarray(expit(self.a * logit(np.asarray(x, float)) + self.b))
 
     def band(self, x: ArrayLike, level: float = LEVEL) -> tuple[np.ndarray, np.ndarray]:
-        """Percentile interval of the line itself at each x: (low, high), fractions, of the shape of x."""
+        """Percentile interval of the line at each x: (low, high), fractions, in the shape of x."""
         at = logit(np.asarray(x, float))
         heights = self.draws[:, 0].reshape(-1, *[1] * at.ndim) * at + self.draws[:, 1].reshape(-1, *[1] * at.ndim)
         low, high = np.quantile(heights, [(1 - level) / 2, (1 + level) / 2], axis=0)
@@ -48,13 +48,13 @@ class LogitLine:
 
 @dataclasses.dataclass(frozen=True)
 class Effective:
-    """Models beside the line of others; arrays (N,), fractions.
+    """Models compared with a line; arrays (N,), fractions.
 
     Attributes:
-        predicted: accuracy under shift that the line expects of each.
-        effective: what each has beyond that: y - predicted.
-        low, high: interval of `effective` by the line's band; the models' own intervals are not in it.
-        gap_closed: by which share the distance to y = x is smaller than the line's.
+        predicted: accuracy under shift that the line predicts for each model.
+        effective: effective robustness, y - predicted.
+        low, high: interval of `effective` from the line's band; the uncertainty of the models is not included.
+        gap_closed: the share of the line's distance to y = x that the model closes.
     """
 
     predicted: np.ndarray
@@ -68,14 +68,14 @@ def fit_logit_line(x: ArrayLike, y: ArrayLike, *, resamples: int = RESAMPLES, se
     """Fit a line through models.
 
     Args:
-        x: (N,) accuracies of the models on the usual set, fractions. Models of which one accuracy is exactly 0 or 1 are
-            left out; `left_out` names them.
+        x: (N,) accuracies of the models without shift, fractions. Models with an accuracy of exactly 0 or 1 are left
+            out; `left_out` lists them.
         y: (N,) their accuracies under shift, likewise.
-        resamples: lines through N models drawn with replacement, for the band.
-        seed: of the draws.
+        resamples: number of lines through N models drawn with replacement, for the band.
+        seed: seed of the draws.
     Raises:
-        ShapeError: x and y are not two rows of one length.
-        InputError: fewer than two different x with a logit, or an accuracy that is no fraction.
+        ShapeError: x and y are not arrays of one length.
+        InputError: there are fewer than two different x with a logit, or an accuracy is not a fraction.
     """
     x, y = np.asarray(x, float), np.asarray(y, float)
     if x.shape != y.shape or x.ndim != 1:
@@ -87,20 +87,20 @@ def fit_logit_line(x: ArrayLike, y: ArrayLike, *, resamples: int = RESAMPLES, se
         without = f", {len(left_out)} of them with exactly 0 or 1, which has no logit" if left_out else ""
         raise InputError(f"a line needs models of at least two different accuracies; got {len(x)} models{without}")
     u, v = logit(x[fits]), logit(y[fits])
-    a, b = (float(one[0]) for one in _lines(u, v, np.arange(len(u))[None]))
+    a, b = (float(coefficient[0]) for coefficient in _lines(u, v, np.arange(len(u))[None]))
     rows = np.random.default_rng(seed).integers(len(u), size=(resamples, len(u)))
     draws = np.stack(_lines(u, v, rows), axis=1)
     return LogitLine(a, b, draws[np.isfinite(draws).all(axis=1)], len(u), left_out)
 
 
 def has_logit(values: ArrayLike) -> np.ndarray:
-    """Which fractions lie between 0 and 1, both excluded; bool, of the shape of values."""
+    """Which fractions lie between 0 and 1, both excluded; bool, in the shape of values."""
     values = np.asarray(values, float)
     return (values > 0) & (values < 1)
 
 
 def _lines(u: np.ndarray, v: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Slope and height of the line through each row's points, (D,) each; NaN where all its points are one."""
+    """Slope and intercept of the line through each row's points, (D,) each; NaN if all its points are equal."""
     u, v = u[rows], v[rows]
     du = u - u.mean(axis=1, keepdims=True)
     with np.errstate(invalid="ignore", divide="ignore"):
@@ -117,12 +117,12 @@ def effective_robustness(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> Effective:
-    """How much better models do under shift than standard ones of their accuracy.
+    """Effective robustness of models: accuracy under shift beyond that of standard models of the same accuracy.
 
     Args:
-        x, y: (N,) accuracies of the models on the usual set and under shift, fractions.
+        x, y: (N,) accuracies of the models without and under shift, fractions.
         baseline_x, baseline_y: (M,) those of the standard models.
-        resamples, seed: of the line's band.
+        resamples, seed: for the line's band, as for `fit_logit_line`.
     Raises:
         ShapeError, InputError: as `fit_logit_line`.
     """
@@ -130,9 +130,9 @@ def effective_robustness(
 
 
 def above_line(line: LogitLine, x: ArrayLike, y: ArrayLike) -> Effective:
-    """`effective_robustness` beside a line that is there already.
+    """`effective_robustness` with a given line.
 
-    A model whose x is exactly 0 or 1 has no place on the line, and NaN in every row; y needs no logit.
+    For a model whose x is exactly 0 or 1, all values are NaN; y needs no logit.
     """
     x, y = np.asarray(x, float), np.asarray(y, float)
     if x.shape != y.shape:
@@ -146,7 +146,7 @@ def above_line(line: LogitLine, x: ArrayLike, y: ArrayLike) -> Effective:
 
 
 def relative_robustness(after: ArrayLike, before: ArrayLike) -> np.ndarray:
-    """What a change to a model gains under shift, whatever it does to the usual accuracy: after - before."""
+    """The gain of a modified model under shift, after - before, regardless of its accuracy without shift."""
     return np.asarray(after, float) - np.asarray(before, float)
 
 

@@ -1,7 +1,7 @@
-"""Metrics of a ranking: how far above the wrong ones the right ones stand.
+"""Ranking metrics: average precision, ROC AUC and recall at k.
 
-All of them return fractions in [0, 1], and raise ShapeError where arrays do not fit together and InputError where a
-score is NaN or a side has no sample.
+All metrics return fractions in [0, 1]. They raise ShapeError if arrays do not fit together, and InputError if a score
+is NaN or there are no relevant or no other samples.
 """
 
 from collections.abc import Iterator
@@ -18,12 +18,12 @@ _DRAWS_AT_ONCE = 100
 def average_precision_11_point(relevant: ArrayLike, scores: ArrayLike, counted: ArrayLike | None = None) -> float:
     """VOC2007's average precision of a class: the mean over recalls 0, 0.1, ..., 1 of the best precision from there on.
 
-    Samples of equal score enter together, so that their order does not matter.
+    Samples with equal scores enter together, so their order does not matter.
 
     Args:
-        relevant: bool (N,), whether the picture shows the class.
-        scores: float (N,), higher is surer.
-        counted: bool (N,), False for pictures that are left out (VOC's "difficult"); all count by default.
+        relevant: bool (N,), whether the image shows the class.
+        scores: float (N,), higher is more certain.
+        counted: bool (N,), False for images that are left out (VOC's "difficult"); all count by default.
     Source: Everingham et al. (2010), section 4.2; CLIP paper, table 9.
     """
     right, surety = _two_sides(relevant, scores, counted, wrong_needed=False)
@@ -43,25 +43,27 @@ def mean_average_precision(relevant: ArrayLike, scores: ArrayLike, counted: Arra
     if right.ndim != 2 or right.shape != surety.shape or right.shape != kept.shape or not right.size:
         shapes = f"{right.shape}, {surety.shape} and {kept.shape}"
         raise ShapeError(f"relevant, scores and counted must share one shape (N, C); got {shapes}")
-    return float(np.mean([average_precision_11_point(*one) for one in zip(right.T, surety.T, kept.T, strict=True)]))
+    return float(
+        np.mean([average_precision_11_point(*columns) for columns in zip(right.T, surety.T, kept.T, strict=True)])
+    )
 
 
 def resampled_mean_average_precision(
     relevant: np.ndarray, scores: np.ndarray, counted: np.ndarray | None = None, *, resamples: int, seed: int = 0
 ) -> np.ndarray:
-    """`mean_average_precision` of samples drawn again with replacement, float (resamples,), for a bootstrap.
+    """`mean_average_precision` of samples drawn with replacement, float (resamples,), for a bootstrap.
 
-    A class that a draw leaves without a relevant sample does not count in that draw; a draw without any is left out.
+    A class without a relevant sample in a draw does not count in that draw; a draw without any such class is left out.
     Each class is sorted once: a draw is a weight per sample, not another array of scores.
 
     Args:
         relevant: bool (N, C). scores: float (N, C). counted: bool (N, C).
-        resamples: draws.
+        resamples: number of draws.
         seed: the same seed draws the same samples.
     """
     rng, num = np.random.default_rng(seed), len(scores)
     kept = np.ones(scores.shape, bool) if counted is None else counted
-    found = np.full((resamples, scores.shape[1]), np.nan)
+    precisions = np.full((resamples, scores.shape[1]), np.nan)
     sorted_rows = [rows[np.argsort(-scores[rows, place], kind="stable")] for place, rows in _rows(kept)]
     for first in range(0, resamples, _DRAWS_AT_ONCE):
         draws = range(first, min(first + _DRAWS_AT_ONCE, resamples))
@@ -71,8 +73,8 @@ def resampled_mean_average_precision(
             drawn = weights[:, rows]
             hits = np.cumsum(drawn * relevant[rows, place], axis=1, dtype=np.int32)[:, ends]
             seen = np.cumsum(drawn, axis=1, dtype=np.int32)[:, ends]
-            found[draws, place] = [_average_precision(*one) for one in zip(hits, seen, strict=True)]
-    return np.nanmean(found[~np.isnan(found).all(axis=1)], axis=1)
+            precisions[draws, place] = [_average_precision(*counts) for counts in zip(hits, seen, strict=True)]
+    return np.nanmean(precisions[~np.isnan(precisions).all(axis=1)], axis=1)
 
 
 def _rows(kept: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
@@ -81,39 +83,38 @@ def _rows(kept: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
 
 
 def _average_precision(hits: np.ndarray, seen: np.ndarray) -> float:
-    """Of the relevant ones, and of all, that lie above each score, both growing; NaN where none is relevant."""
+    """Average precision from cumulative counts of relevant and of all samples, best first; NaN if none is relevant."""
     if not hits[-1]:
         return float("nan")
     precision = hits / np.maximum(seen, 1)
     best_from_here = np.maximum.accumulate(precision[::-1])[::-1]
-    # The tolerance: 3 of 10 is a recall of 0.3, whatever the last bit of either says.
+    # The tolerance makes 3 of 10 reach a recall of 0.3 despite rounding.
     return float(best_from_here[np.searchsorted(hits / hits[-1], _RECALLS - 1e-9)].mean())
 
 
 def roc_auc(relevant: ArrayLike, scores: ArrayLike) -> float:
-    """The chance that a relevant sample has a higher score than another one, ties counting half.
+    """The probability that a relevant sample has a higher score than another sample; ties count half.
 
     Args:
         relevant: bool (N,), both values present.
         scores: float (N,).
     """
-    from sklearn.metrics import roc_auc_score  # imported here: it takes longer to load than most runs of it
+    from sklearn.metrics import roc_auc_score  # imported here: loading takes longer than most calls
 
     return float(roc_auc_score(*_two_sides(relevant, scores, None, wrong_needed=True)))
 
 
 def recall_at_k(scores: ArrayLike, query_owner: ArrayLike, item_owner: ArrayLike, k: int) -> float:
-    """Share of queries with a right item among the k best; of equal scores the lower index is better.
+    """Share of queries with a correct item among the k best; on ties the lower index is better.
 
-    With five captions a picture, both directions are this: a query or an item belongs to the picture that it is, or
-    that it describes.
+    It serves both directions of image-text retrieval: the owner of an image or caption is the index of the image.
 
     Args:
         scores: float (Q, G), of each query with each item.
-        query_owner: int (Q,). item_owner: int (G,): an item is right for a query of the same owner.
+        query_owner: int (Q,). item_owner: int (G,): an item is correct for a query with the same owner.
         k: at least 1.
     Raises:
-        InputError: also where a query has no right item.
+        InputError: also if a query has no correct item.
     Source: CLIP paper, section E.1 and table 13.
     """
     table, queries, items = np.asarray(scores), np.asarray(query_owner), np.asarray(item_owner)
@@ -135,7 +136,7 @@ def recall_at_k(scores: ArrayLike, query_owner: ArrayLike, item_owner: ArrayLike
 def _two_sides(
     relevant: ArrayLike, scores: ArrayLike, counted: ArrayLike | None, *, wrong_needed: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Both arrays without what is not counted, checked."""
+    """Check both arrays, and drop samples that do not count."""
     right, surety = np.asarray(relevant), np.asarray(scores, dtype=np.float64)
     if right.ndim != 1 or right.shape != surety.shape:
         raise ShapeError(f"relevant and scores must both have the shape (N,); got {right.shape} and {surety.shape}")

@@ -1,4 +1,4 @@
-"""From scores of classes to a number with its interval, by the metric that a set's card names."""
+"""Compute a set's metric from class scores, with its interval."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -14,12 +14,12 @@ from diptych.evaluate.metrics.statistics import clopper_pearson
 COUNTED = "clopper-pearson 99.5%"
 RESAMPLED = "bootstrap 99.5%"
 _RESAMPLES = 1000
-_MAX_RANKED = 20_000  # samples for which ranking metrics are resampled; beyond, the interval is narrow anyway
+_MAX_RANKED = 20_000  # ranking metrics of more samples are not resampled; their interval is narrow anyway
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Score:
-    """A number, its 99.5 % interval and how that was made; None where there is none."""
+    """A number with its 99.5 % interval and the method of the interval; None if there is no interval."""
 
     value: float
     n: int
@@ -29,7 +29,7 @@ class Score:
 
 
 def of_repeats(values: Sequence[float], n: int, interval: str) -> Score:
-    """The mean of repeated measurements with their range; rounding never puts the mean of equal ones beside it."""
+    """The mean of repeated measurements with their range; the mean is clamped to the range against rounding."""
     low, high = min(values), max(values)
     return Score(min(max(float(np.mean(values)), low), high), n, low, high, interval)
 
@@ -43,27 +43,25 @@ def score(
     counted: np.ndarray | None = None,
     seed: int = 0,
 ) -> Score:
-    """Measure class scores.
+    """Compute a metric of class scores.
 
     Args:
         metric: "accuracy", "accuracy_top_5", "mean_per_class_accuracy", "mean_of_top_1_and_5", "roc_auc" (of the
             second of two classes) or "mean_average_precision_11_point".
         labels: int64 (N,), true classes.
-        scores: float (N, C), higher is surer; of equal ones the lower index wins.
+        scores: float (N, C), higher is more certain; on ties the lower index wins.
         relevant: bool (N, C), for mean average precision.
-        counted: bool (N, C), which of them count; None for all.
-        seed: of the resamples.
+        counted: bool (N, C), which entries count; None for all.
+        seed: seed of the resamples.
     Raises:
-        InputError: there is no such metric, a score is not finite, or a label is out of range.
+        InputError: the metric does not exist, a score is not finite, or a label is out of range.
         ShapeError: the arrays do not fit together.
     """
     labels, scores = np.asarray(labels), np.asarray(scores)
     if scores.ndim != 2 or labels.shape != scores.shape[:1] or not len(labels):
         raise ShapeError(f"labels {labels.shape} and scores {scores.shape} must be (N,) and (N, C), N at least 1")
     if broken := int((~np.isfinite(scores)).any(axis=1).sum()):
-        raise InputError(
-            f"the scores of {broken} of {len(scores)} samples hold NaN or infinity; are the weights sound?"
-        )
+        raise InputError(f"the scores of {broken} of {len(scores)} samples hold NaN or infinity; check the weights")
     if labels.min() < 0 or labels.max() >= scores.shape[1]:
         raise InputError(f"labels must lie in [0, {scores.shape[1]}); found {labels.min()} to {labels.max()}")
     if metric == "mean_average_precision_11_point":
@@ -85,12 +83,12 @@ def score(
 
 
 def relevance(metadata: Sequence, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Of samples with {"labels": (...), "ignored": (...)}: relevant bool (N, C), counted bool (N, C)."""
+    """From metadata {"labels": (...), "ignored": (...)}: relevant bool (N, C), counted bool (N, C)."""
     relevant = np.zeros((len(metadata), num_classes), bool)
     counted = np.ones((len(metadata), num_classes), bool)
-    for row, known in enumerate(metadata):
-        relevant[row, list(known.get("labels", ()))] = True
-        counted[row, list(known.get("ignored", ()))] = False
+    for row, facts in enumerate(metadata):
+        relevant[row, list(facts.get("labels", ()))] = True
+        counted[row, list(facts.get("ignored", ()))] = False
     return relevant, counted | relevant
 
 
@@ -112,9 +110,11 @@ def _roc_auc(labels: np.ndarray, scores: np.ndarray, seed: int) -> Score:
     rng, draws = np.random.default_rng(seed), []
     yes, no = np.flatnonzero(labels == 1), np.flatnonzero(labels == 0)
     place = np.unique(surety, return_inverse=True)[1]
-    for _ in range(_RESAMPLES):  # within each class: a draw without one of them would have no area
+    for _ in range(_RESAMPLES):  # within each class: a draw without one of the classes would have no AUC
         above, below = (np.bincount(place[rng.choice(rows, len(rows))], minlength=n) for rows in (yes, no))
-        lower = np.cumsum(below) - below / 2  # those of the other class with a lower score, and half of the equal ones
+        lower = (
+            np.cumsum(below) - below / 2
+        )  # the other class's samples with a lower score, and half of those with an equal one
         draws.append(float(above @ lower) / (len(yes) * len(no)))
     return Score(value, n, *_percentiles(draws), RESAMPLED)
 

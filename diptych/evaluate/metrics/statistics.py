@@ -1,4 +1,4 @@
-"""Intervals for measured shares."""
+"""Confidence intervals of proportions."""
 
 from numbers import Integral
 
@@ -6,7 +6,7 @@ from diptych.errors import InputError
 
 
 def clopper_pearson(k: int, n: int, level: float = 0.995) -> tuple[float, float]:
-    """Exact two-sided interval of a binomial share: the rates that k of n does not reject at (1 - level) / 2 a side.
+    """Exact two-sided interval of a binomial proportion: the rates that k of n does not reject, (1 - level) / 2 a side.
 
     Args:
         k: successes, 0 to n.
@@ -18,7 +18,7 @@ def clopper_pearson(k: int, n: int, level: float = 0.995) -> tuple[float, float]
         InputError: k, n or level is outside its range.
     Source: Clopper & Pearson (1934); the 99.5 % level is the CLIP paper's, appendix A.4.
     """
-    from scipy.special import betaincinv  # the beta distribution's quantile; it takes half a second to load
+    from scipy.special import betaincinv  # the quantile of the beta distribution; loading takes half a second
 
     if not (isinstance(k, Integral) and isinstance(n, Integral) and 0 <= k <= n and n >= 1):
         raise InputError(f"an interval needs whole numbers with 0 <= k <= n and n >= 1; got k = {k}, n = {n}")

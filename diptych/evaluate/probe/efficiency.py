@@ -1,4 +1,4 @@
-"""Effective data efficiency: how many labelled examples per class a probe needs to match zero-shot.
+"""Effective data efficiency: how many labeled examples per class a probe needs to match zero-shot.
 
 Source: CLIP paper, section 3.1.5 and figure 7.
 """
@@ -15,25 +15,25 @@ from diptych.errors import InputError, ShapeError
 def examples_to_match(shots: Sequence[float], scores: Sequence[float], zero_shot: float) -> float | None:
     """The examples per class at which a few-shot curve first reaches the zero-shot score.
 
-    Between two neighbouring points the score is linear in the logarithm of the examples. A curve that is above the
-    zero-shot score at its first point is prolonged to the left with the slope of its first two points, so that the
-    count comes out below the first one (the paper prints 0.9, and does not say how it got there); where these two do
-    not rise there is no slope to follow, and the first count is returned, as an upper bound. To the right nothing is
-    prolonged: beyond the full training set there are no examples to be had.
+    Between neighboring points the score is interpolated linearly in the logarithm of the examples. If the curve is
+    above the zero-shot score at its first point, it is extrapolated to the left with the slope of its first two points,
+    so the count is below the first one (the paper prints 0.9 and does not say how it was computed). If the first two
+    points do not rise, the first count is returned as an upper bound. The curve is not extrapolated to the right: there
+    are no examples beyond the full training set.
 
     Args:
         shots: examples per class, positive and increasing; the last is usually the full training set's.
         scores: the probe's score at each, in any unit.
         zero_shot: the score to match, in the same unit.
     Returns:
-        the count, or None where the curve stays below: zero-shot is worth more than the full training set.
+        The count, or None if the curve stays below: zero-shot then beats the full training set.
     Raises:
-        ShapeError: there is no point, or the columns differ in length.
-        InputError: the shots do not increase from above 0, or a score is not finite.
+        ShapeError: there is no point, or shots and scores differ in length.
+        InputError: the shots are not positive and increasing, or a score is not finite.
     """
     if not shots or len(shots) != len(scores):
         raise ShapeError(f"a few-shot curve has {len(shots)} counts of examples and {len(scores)} scores")
-    rising = all(one < following for one, following in itertools.pairwise(shots))
+    rising = all(lower < upper for lower, upper in itertools.pairwise(shots))
     if not rising or not 0 < shots[0] < math.inf or not math.isfinite(shots[-1]):
         raise InputError(f"examples per class must increase from above 0; got {', '.join(map(str, shots))}")
     if not all(map(math.isfinite, [*scores, zero_shot])):
@@ -49,20 +49,20 @@ def examples_to_match(shots: Sequence[float], scores: Sequence[float], zero_shot
 
 
 def _crossing(shots: Sequence[float], scores: Sequence[float], wanted: float) -> float:
-    """Where the line through two points (log examples, score) has the wanted score."""
+    """The examples at which the line through two points (log examples, score) has the wanted score."""
     share = (wanted - scores[0]) / (scores[1] - scores[0])
     return float(shots[0] * (shots[1] / shots[0]) ** share)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Needed:
-    """Examples per class over data sets.
+    """Examples per class to match zero-shot, summarized over data sets.
 
     Attributes:
-        mean: of the sets that reach zero-shot; None without any. Where `num_never` is not 0 the true mean is larger.
-        median: of all sets, those that never reach it being above all others; None where it falls among these.
-        num: sets.
-        num_never: sets whose probe stays below zero-shot even on the full training set.
+        mean: mean over sets that reach zero-shot; None if none does. If `num_never` > 0, the true mean is larger.
+        median: median over all sets; sets that never reach zero-shot count as infinite. None if it is infinite.
+        num: number of sets.
+        num_never: number of sets whose probe stays below zero-shot even on the full training set.
     """
 
     mean: float | None
@@ -72,9 +72,11 @@ class Needed:
 
 
 def summarise_needed(counts: Iterable[float | None]) -> Needed:
-    """Mean and median over data sets of what `examples_to_match` gave for each."""
-    found = list(counts)
-    reached = [count for count in found if count is not None]
+    """Mean and median over data sets of the counts from `examples_to_match`."""
+    all_counts = list(counts)
+    reached = [count for count in all_counts if count is not None]
     mean = statistics.fmean(reached) if reached else None
-    median = statistics.median([math.inf if count is None else count for count in found]) if found else math.inf
-    return Needed(mean, median if math.isfinite(median) else None, len(found), len(found) - len(reached))
+    median = (
+        statistics.median([math.inf if count is None else count for count in all_counts]) if all_counts else math.inf
+    )
+    return Needed(mean, median if math.isfinite(median) else None, len(all_counts), len(all_counts) - len(reached))

@@ -2,7 +2,7 @@
 
 Three classifiers, all linear:
 
-- "probe": L2-regularised logistic regression on features, as the linear probe is.
+- "probe": L2-regularized logistic regression on features, as the linear probe is.
 - "zero-shot-initialised": logistic regression on embeddings whose penalty pulls towards the zero-shot classifier (class
   embeddings times logit_scale) and not towards 0. It has no bias, as the zero-shot classifier has none, so that with a
   growing penalty it becomes the zero-shot classifier. The paper tried it and dropped it.

@@ -1,4 +1,4 @@
-"""Probes on a paper's set: learned once from its training and validation pictures, and kept on disk."""
+"""Probes on a paper's set: learned once from its training and validation images, and kept on disk."""
 
 import dataclasses
 import hashlib
@@ -28,7 +28,7 @@ VERSION = 3
 """Raised when the same vectors would give another classifier."""
 
 _MOST_BESIDE = 1 << 20  # bytes of a kept file beside its numbers
-_NEVER = -1e9  # the score of a class without a training picture
+_NEVER = -1e9  # the score of a class without a training image
 _log = logging.getLogger(__name__)
 
 
@@ -52,8 +52,8 @@ def learn_probe(encoder: Encoder, card: Card, setting: Setting, kind: str, fold:
 
     Args:
         encoder: gives the vectors.
-        card: which set; its metric, on validation pictures, decides between penalties.
-        setting: where the sets and the cache are; its seed decides which pictures are held out.
+        card: which set; its metric, on validation images, decides between penalties.
+        setting: where the sets and the cache are; its seed decides which images are held out.
         kind: "features" or "embeddings".
         fold: of a set that has several.
     Raises:

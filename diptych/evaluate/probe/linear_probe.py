@@ -63,7 +63,7 @@ class LinearProbe:
 
         Args:
             penalty: a fixed lambda; None searches.
-            metric: what the search maximises on validation rows: "accuracy", or a function of labels, int (N,) into
+            metric: what the search maximizes on validation rows: "accuracy", or a function of labels, int (N,) into
                 `classes_` or bool (N, C), and scores (N, C). "default" is accuracy, and with several labels per row
                 the mean over classes of the 11-point average precision.
             validation_share: of the rows, held out where `fit` gets no validation rows.

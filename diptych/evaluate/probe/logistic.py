@@ -4,12 +4,12 @@ The objective is scikit-learn's with lambda = 1 / C, on the summed loss:
 
     sum_i cross_entropy(softmax(W x_i + b), y_i) + lambda / 2 * ||W - toward||^2
 
-Features are ill-conditioned, and plain L-BFGS takes hundreds of steps. Here it works in the eigenbasis of the features'
-covariance, where class k and direction j have about the curvature s_k e_j + lambda, with s_k the sum of p (1 - p) over
-the rows, known after every pass, and e_j the variance: dividing by it leaves some tens of steps. That of the next
-lambda begins where the last one has come near its minimum, with what that learned of the Hessian; all lambdas under way
-share each pass over the rows. Products are float32 until an estimate of the excess is small enough. Then float64 takes
-over, until a bound of the excess that holds for any features (`bound.py`) is below a millionth of the objective.
+Features are ill-conditioned, so plain L-BFGS takes hundreds of steps. Here it works in the eigenbasis of the features'
+covariance, where the curvature for class k and direction j is about s_k e_j + lambda; s_k is the sum of p (1 - p) over
+the rows, known after every pass, and e_j the variance. Preconditioned with it, L-BFGS takes some tens of steps. The
+next lambda starts once the previous one is near its minimum, from its point and with its estimate of the Hessian; all
+running lambdas share each pass over the rows. Products are float32 until an estimate of the excess is small enough.
+Then they are float64, until a rigorous bound of the excess (`bound.py`) is below a millionth of the objective.
 """
 
 import dataclasses
@@ -29,9 +29,9 @@ from diptych.model.device import choose_device
 
 _NOISE = {torch.float32: 1e-7, torch.float64: 1e-13}  # relative error of an objective
 _SCORED_ROWS = 8192
-_HAND_OVER = 0.01  # the next penalty begins once this one's excess is below this share of its objective
-_CONVERGED = 1e-6  # of the objective: the largest bound of the excess of a fit that has converged
-_ROUNDS = 4  # descent, then the bias alone, then the bound
+_HAND_OVER = 0.01  # the next penalty starts once the excess of the current one is below this share of its objective
+_CONVERGED = 1e-6  # share of the objective: the largest excess bound of a converged fit
+_ROUNDS = 4  # each: descent, then the bias alone, then the bound
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,8 +43,8 @@ class Fitted:
         bias: float64 (C,).
         penalty: lambda.
         objective: nats summed over rows, with the penalty; computed in float64.
-        excess: upper bound of objective - minimum, nats; it holds whether the fit has converged or not.
-        iterations: steps of L-BFGS.
+        excess: upper bound of objective - minimum, nats; valid even if the fit has not converged.
+        iterations: number of L-BFGS steps.
         converged: whether the excess is at most a millionth of the objective, or 20 times a `tolerance` above 5e-8.
     """
 
@@ -57,12 +57,12 @@ class Fitted:
     converged: bool
 
     def scores(self, features: Rows) -> np.ndarray:
-        """Class scores float32 (N, C), of (N, D) features; rows are taken in chunks, and the products are float64."""
-        found = np.empty((features.shape[0], len(self.bias)), np.float32)
-        for start in range(0, len(found), _SCORED_ROWS):
+        """Class scores float32 (N, C) of features (N, D), computed in float64, in chunks of rows."""
+        class_scores = np.empty((features.shape[0], len(self.bias)), np.float32)
+        for start in range(0, len(class_scores), _SCORED_ROWS):
             rows = np.asarray(features[start : start + _SCORED_ROWS], dtype=np.float64)
-            found[start : start + _SCORED_ROWS] = rows @ self.weights.T + self.bias
-        return found
+            class_scores[start : start + _SCORED_ROWS] = rows @ self.weights.T + self.bias
+        return class_scores
 
 
 Array = np.ndarray | torch.Tensor
@@ -85,33 +85,33 @@ def fit_logistic(
 ) -> list[Fitted]:
     """Fit a linear classifier for each lambda.
 
-    A class of a softmax that no row has takes no part, if there is a bias: this would go to minus infinity, and is put
-    far below the others'.
+    With a softmax and a bias, a class without rows is left out of the fit: its bias would go to minus infinity, and is
+    set far below the others.
 
-    A fit ends when the estimated excess of its objective is below `tolerance` of the objective, and a true bound of it
-    (`bound.py`) is below 20 times that. At weak penalties and on separable rows that
-    takes some hundreds of steps; where `max_iterations` or float64 do not allow it, `converged` is False.
+    A fit ends when the estimated excess of its objective is below `tolerance` times the objective, and a rigorous bound
+    of it (`bound.py`) is below 20 times that. At weak penalties and on separable rows this takes some hundreds of
+    steps. If `max_iterations` or float64 precision do not suffice, `converged` is False.
 
     Args:
-        features: float (N, D), also mapped from disk; or a Design of them, which several calls can share.
-        labels: int (N,) in [0, C): one softmax over the classes, also for two; or an independent classifier
-            for each class (sigmoid): bool (N, C), or int8 (N, C) of 1, -1 and 0, which does not count.
-            scikit-learn's regression on two classes is that of bool (N, 1).
+        features: float (N, D), may be memory-mapped; or a Design of them, which several calls can share.
+        labels: int (N,) in [0, C) for one softmax over the classes, also for two classes; or, for an independent
+            classifier per class (sigmoid), bool (N, C), or int8 (N, C) of 1, -1 and 0, where 0 does not count.
+            scikit-learn's regression on two classes corresponds to bool (N, 1).
         num_classes: C.
         lambdas: K penalties, positive.
-        starts: of each lambda, a Fitted, (weights, bias), or None for `toward` and no bias. Without `starts` each
-            lambda begins at the solution of the next larger one.
-        toward: float (C, D): what the penalty pulls the weights to; None for 0.
-        intercept: whether there is a bias; without, it is 0. Ignored with a Design.
-        max_iterations: of each lambda.
-        tolerance: relative, of the objective.
-        certify: go on until the bound is small, too; otherwise the estimate decides alone, and the bound found there,
-            mostly a wide one at weak penalties, is only told.
-        device: None takes the GPU where there is one; ignored with a Design.
+        starts: for each lambda a Fitted, (weights, bias), or None for `toward` and no bias. Without `starts`, each
+            lambda starts at the solution of the next larger one.
+        toward: float (C, D), the weights that the penalty pulls to; None for 0.
+        intercept: whether there is a bias; otherwise it is 0. Ignored with a Design.
+        max_iterations: limit for each lambda.
+        tolerance: relative to the objective.
+        certify: also continue until the bound is small; otherwise only the estimate decides, and the bound, often wide
+            at weak penalties, is only reported.
+        device: None uses a GPU if there is one; ignored with a Design.
     Returns:
         One Fitted per lambda, in the order given.
     Raises:
-        InputError: a feature is not finite, a label out of range, a lambda not positive, or there are no rows.
+        InputError: a feature is not finite, a label is out of range, a lambda is not positive, or there are no rows.
         ShapeError: two arrays do not fit together.
     Source: CLIP paper, appendix A.3.
     """
@@ -139,10 +139,10 @@ def _fit_present(
     toward: Array | None,
     **options: Any,
 ) -> list[Fitted]:
-    """Fit the classes that rows have alone, and put the others beside them, where the penalty leaves them.
+    """Fit only the classes that have rows, and add the other classes with the weights that the penalty pulls to.
 
-    Together they would go far astray: the first step to minus infinity is so long that no estimate of the Hessian
-    survives it, and every penalty seems to be at its minimum.
+    A joint fit fails: the first step of a bias to minus infinity is so long that it spoils every estimate of the
+    Hessian, and every penalty then seems to be at its minimum.
     """
     rows = present.cpu().numpy()
 
@@ -152,24 +152,24 @@ def _fit_present(
         weights, bias = (start.weights, start.bias) if isinstance(start, Fitted) else start
         return np.asarray(weights)[rows], np.asarray(bias)[rows]
 
-    pulled = None if toward is None else np.asarray(toward, np.float64)
+    pull_to = None if toward is None else np.asarray(toward, np.float64)
     labels = torch.searchsorted(present, targets).cpu()
-    found = fit_logistic(
+    fits = fit_logistic(
         design,
         labels,
         len(rows),
         lambdas,
         starts=None if starts is None else [chosen(start) for start in starts],
-        toward=None if pulled is None else pulled[rows],
+        toward=None if pull_to is None else pull_to[rows],
         **options,
     )
-    whole = []
-    for one in found:
-        weights = np.zeros((num_classes, one.weights.shape[1])) if pulled is None else pulled.copy()
-        bias = np.full(num_classes, one.bias.min() - FAR)
-        weights[rows], bias[rows] = one.weights, one.bias
-        whole.append(dataclasses.replace(one, weights=weights, bias=bias))
-    return whole
+    completed = []
+    for fit in fits:
+        weights = np.zeros((num_classes, fit.weights.shape[1])) if pull_to is None else pull_to.copy()
+        bias = np.full(num_classes, fit.bias.min() - FAR)
+        weights[rows], bias[rows] = fit.weights, fit.bias
+        completed.append(dataclasses.replace(fit, weights=weights, bias=bias))
+    return completed
 
 
 def make_design(
@@ -185,7 +185,7 @@ def make_design(
 
 
 class _Problem:
-    """What all penalties have in common."""
+    """The problem that all penalties share."""
 
     def __init__(
         self,
@@ -201,12 +201,12 @@ class _Problem:
         self.tolerance, self.max_iterations = tolerance, max_iterations
         self.allowed = max(_CONVERGED, 20 * tolerance)
         self.certify = certify
-        self.strict: float | None = None  # share of the objective that the bound may have; none in float32
+        self.strict: float | None = None  # largest bound, as a share of the objective; None during float32
         self.toward = design.mean.new_zeros(num_classes, design.width) if toward is None else toward
         self.prior = design.coordinates(self.toward, design.mean.new_zeros(num_classes))
 
     def solve(self, penalties: list[float], starts: list[torch.Tensor | None] | None) -> list[Descent]:
-        """Descend in float32, check and polish in float64."""
+        """Descend in float32, then check and refine in float64."""
         limit = self.max_iterations
         if starts is None:
             order = np.argsort(penalties, kind="stable")[::-1].tolist()
@@ -227,58 +227,63 @@ class _Problem:
             return descents
         self.strict = 0.5 * self.allowed
         for _ in range(_ROUNDS):
-            for one in descents:
-                if one.state == "converged" and one.bound > self.allowed * one.objective:
-                    one.again()
+            for descent in descents:
+                if descent.state == "converged" and descent.bound > self.allowed * descent.objective:
+                    descent.again()
             self.descend(descents, [], torch.float64)
-            self.settle([one for one in descents if one.bound == float("inf")])
+            self.settle([descent for descent in descents if descent.bound == float("inf")])
             self.strict /= 10
         return descents
 
     def settle(self, descents: list[Descent]) -> None:
-        """Bring each bias to its minimum, and find the bound."""
+        """Move each bias to its minimum, and compute the bound."""
         if descents and self.design.intercept:
-            gradients = torch.stack([one.gradient[:, -1] for one in descents if one.gradient is not None])
-            points = [one.point for one in descents]
-            for one, bias in zip(descents, settle(self.design, self.targets, points, gradients), strict=True):
-                one.point = torch.cat([one.point[:, :-1], bias[:, None]], dim=1)
+            gradients = torch.stack([descent.gradient[:, -1] for descent in descents if descent.gradient is not None])
+            points = [descent.point for descent in descents]
+            for descent, bias in zip(descents, settle(self.design, self.targets, points, gradients), strict=True):
+                descent.point = torch.cat([descent.point[:, :-1], bias[:, None]], dim=1)
         self.measure(descents)
 
     def measure(self, descents: list[Descent], again: bool = True) -> None:
-        """The bound of each; objective and gradient are evaluated `again` where the point has changed."""
+        """Compute the bound of each descent; `again` first evaluates objective and gradient, for changed points."""
         if not descents:
             return
-        points, is_softmax = [one.point for one in descents], self.targets.ndim == 1
+        points, is_softmax = [descent.point for descent in descents], self.targets.ndim == 1
         if again:
-            for one, found in zip(descents, self.evaluate(points, descents), strict=True):
-                one.objective, one.gradient = found.objective, found.gradient
+            for descent, evaluated in zip(descents, self.evaluate(points, descents), strict=True):
+                descent.objective, descent.gradient = evaluated.objective, evaluated.gradient
         far = [without_absent(self.targets, point) for point in points] if self.design.intercept else [None]
         if far[0] is None:
-            for one in descents:
-                assert one.gradient is not None
-                one.bound = excess_bound(
-                    self.design, one.point, (one.objective, one.gradient), one.penalty, self.prior, is_softmax
+            for descent in descents:
+                assert descent.gradient is not None
+                descent.bound = excess_bound(
+                    self.design,
+                    descent.point,
+                    (descent.objective, descent.gradient),
+                    descent.penalty,
+                    self.prior,
+                    is_softmax,
                 )
             return
         points = [point for point in far if point is not None]
-        for one, point, found in zip(descents, points, self.evaluate(points, descents), strict=True):
-            rest = excess_bound(self.design, point, found[:2], one.penalty, self.prior, is_softmax)
-            one.bound = one.objective - found.objective + rest
+        for descent, point, evaluated in zip(descents, points, self.evaluate(points, descents), strict=True):
+            bound_without = excess_bound(self.design, point, evaluated[:2], descent.penalty, self.prior, is_softmax)
+            descent.bound = descent.objective - evaluated.objective + bound_without
 
     def evaluate(self, points: list[torch.Tensor], descents: list[Descent]) -> list[Evaluated]:
-        """In float64, with the penalties of the descents."""
-        penalties = [one.penalty for one in descents]
+        """Evaluate points in float64, with the penalties of the descents."""
+        penalties = [descent.penalty for descent in descents]
         return evaluate(self.design, self.targets, points, penalties, self.prior, torch.float64)
 
     def descend(self, descents: list[Descent], queue: list[Descent], dtype: torch.dtype) -> None:
-        """Evaluate all that are under way together until all have ended; those waiting join one by one."""
+        """Evaluate all running descents together until all have ended; queued descents join one by one."""
         waiting = queue[1:]
         last = queue[0] if queue else None
-        while running := [one for one in descents if one.state == "running" and one not in waiting]:
-            points, penalties = [one.trial for one in running], [one.penalty for one in running]
-            found = evaluate(self.design, self.targets, points, penalties, self.prior, dtype)
-            for one, (objective, gradient, weights) in zip(running, found, strict=True):
-                one.tell(objective, gradient, self.curvature(weights, one.penalty), _NOISE[dtype])
+        while running := [descent for descent in descents if descent.state == "running" and descent not in waiting]:
+            points, penalties = [descent.trial for descent in running], [descent.penalty for descent in running]
+            evaluated = evaluate(self.design, self.targets, points, penalties, self.prior, dtype)
+            for descent, (objective, gradient, weights) in zip(running, evaluated, strict=True):
+                descent.tell(objective, gradient, self.curvature(weights, descent.penalty), _NOISE[dtype])
             if last and waiting and (last.state != "running" or last.excess <= _HAND_OVER * last.objective):
                 waiting[0].follow(last)
                 last, *waiting = waiting
@@ -298,13 +303,13 @@ class _Problem:
         return self.strict is None or square <= 2 * descent.penalty * self.strict * descent.objective
 
     def without_common_part(self, point: torch.Tensor) -> torch.Tensor:
-        """Without what all classes of a softmax have in common, which changes no probability and costs penalty."""
+        """Remove the mean over the classes of a softmax: it does not change probabilities, but costs penalty."""
         if self.targets.ndim > 1:
             return point
         return point - (point - self.prior).mean(dim=0)
 
     def fitted(self, descent: Descent) -> Fitted:
-        """In the coordinates of the features."""
+        """The classifier in the coordinates of the features."""
         away = (descent.point - self.prior)[:, :-1]
         weights = self.toward + away @ self.design.basis.T
         return Fitted(
@@ -335,12 +340,12 @@ def _targets(labels: Array, num_classes: int, design: Design) -> torch.Tensor:
     return torch.from_numpy(labels.astype(np.int64)).to(design.device)
 
 
-def _weights(given: Array, shape: tuple[int, ...], design: Design) -> torch.Tensor:
-    weights = torch.as_tensor(np.asarray(given, dtype=np.float64), device=design.device)
+def _weights(values: Array, shape: tuple[int, ...], design: Design) -> torch.Tensor:
+    weights = torch.as_tensor(np.asarray(values, dtype=np.float64), device=design.device)
     if tuple(weights.shape) != shape:
         raise ShapeError(f"weights of shape {tuple(weights.shape)} were given where {shape} is needed")
     if not bool(weights.isfinite().all()):
-        raise InputError("the weights to begin at, or to pull towards, hold NaN or infinity")
+        raise InputError("the weights to start at, or to pull towards, hold NaN or infinity")
     return weights
 
 
@@ -351,12 +356,12 @@ def _starts(
         return None
     if len(starts) != len(penalties):
         raise ShapeError(f"{len(starts)} starts for {len(penalties)} lambdas")
-    found: list[torch.Tensor | None] = []
+    points: list[torch.Tensor | None] = []
     for start in starts:
         if start is None:
-            found.append(None)
+            points.append(None)
             continue
         weights, bias = (start.weights, start.bias) if isinstance(start, Fitted) else start
         shape = (num_classes, design.width)
-        found.append(design.coordinates(_weights(weights, shape, design), _weights(bias, (num_classes,), design)))
-    return found
+        points.append(design.coordinates(_weights(weights, shape, design), _weights(bias, (num_classes,), design)))
+    return points

@@ -1,7 +1,7 @@
 """The penalty of a linear probe: searched on validation data over a lattice of 97, with at most 15 fits.
 
-The lattice is 10^(-6 + i / 8), i = 0 ... 96. First every sixteenth is tried; then, four times, the two neighbours of
-the best at half the distance, until neighbours are an eighth of a decade apart. Of equal scores the one with the lower
+The lattice is 10^(-6 + i / 8), i = 0 ... 96. First every sixteenth is tried; then, four times, the two neighbors of
+the best at half the distance, until neighbors are an eighth of a decade apart. Of equal scores the one with the lower
 cross-entropy on validation data wins: a metric that counts is level over decades where there are few rows to count, and
 at the ends of such a plain lie classifiers that know frequencies alone. Of equal ones in both the larger penalty wins.
 Beyond the ends of the lattice nothing is tried.

@@ -259,7 +259,7 @@ FEW_SHOT = Task(
     needs_texts=False,
     others=_others,
 )
-"""The probe on features (on embeddings where an encoder has no features); an encoder of pictures alone will do."""
+"""The probe on features (on embeddings where an encoder has no features); an encoder of images alone will do."""
 
 FEW_SHOT_FROM_TEXTS = Task(
     name="few_shot_from_texts",

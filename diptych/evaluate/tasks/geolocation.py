@@ -1,4 +1,4 @@
-"""Where a photograph was taken: the place of its nearest neighbour among photographs whose place is known (table 17).
+"""Where a photograph was taken: the place of its nearest neighbor among photographs whose place is known (table 17).
 
 The paper says neither which a million photographs these were, nor which similarity and distance: here they are the
 card's training split, the cosine of embeddings, and the great circle. Not zero-shot, and no text is needed. A reference
@@ -30,7 +30,7 @@ from diptych.evaluate.tasks.task import Measurement, Setting, Task
 logger = logging.getLogger(__name__)
 
 PROTOCOL = "nearest_neighbour"
-_ALIKE = 0.999  # cosine above which two pictures may be one; an equal one has 1, but for the rounding of bf16
+_ALIKE = 0.999  # cosine above which two images may be one; an equal one has 1, but for the rounding of bf16
 
 
 def distance_scores(kilometres: np.ndarray, radii: Sequence[float] = RADII_KM, *, seed: int = 0) -> dict[str, Score]:
@@ -40,7 +40,7 @@ def distance_scores(kilometres: np.ndarray, radii: Sequence[float] = RADII_KM, *
         kilometres: float (N,), from each guess to the true place.
         seed: of the median's resamples.
     Returns:
-        "within_1_km", ...: fractions with Clopper-Pearson intervals; "median_error_km": kilometres, with a bootstrap
+        "within_1_km", ...: fractions with Clopper-Pearson intervals; "median_error_km": kilometers, with a bootstrap
         interval from two photographs on.
     Raises:
         InputError: there is no distance, or one is NaN or negative.
@@ -104,7 +104,7 @@ def same_pictures(queries: Encoded, query_source: Source, reference: Encoded, re
 
 
 def _contents(source: Source, keys: Iterable[str]) -> dict[str, set[bytes]]:
-    """SHA-256 of the pictures of these keys; a key that comes twice has both."""
+    """SHA-256 of the images of these keys; a key that comes twice has both."""
     found: dict[str, set[bytes]] = {}
     for sample in source.get_all(set(keys)):
         image = sample.image

@@ -1,6 +1,6 @@
-"""People and models on the same pictures: how right each is, and whether they err on the same classes (section 4).
+"""People and models on the same images: how right each is, and whether they err on the same classes (section 4).
 
-Source: CLIP paper, section 4, table 2 and figure 16. Five people looked at each test picture of Oxford-IIIT Pets and
+Source: CLIP paper, section 4, table 2 and figure 16. Five people looked at each test image of Oxford-IIIT Pets and
 named one of 37 breeds, or said that they did not know.
 """
 
@@ -39,7 +39,7 @@ _RESAMPLES = 1000
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Answer:
-    """What a person said about a picture: a class's name, or "don't know"."""
+    """What a person said about an image: a class's name, or "don't know"."""
 
     image: str
     person: str
@@ -50,7 +50,7 @@ def read_answers(path: str | Path) -> list[Answer]:
     """Read a CSV file with the columns image, person and answer.
 
     Raises:
-        DataError: it cannot be read, lacks a column, has an empty field, or a person answers twice about a picture.
+        DataError: it cannot be read, lacks a column, has an empty field, or a person answers twice about an image.
     """
     try:
         with expanded(path).open(encoding="utf-8-sig", newline="") as file:
@@ -74,18 +74,18 @@ def read_answers(path: str | Path) -> list[Answer]:
 def human_scores(answers: Sequence[Answer], labels: Mapping[str, str], *, seed: int = 0) -> dict[str, Score]:
     """Table 2's four columns: means over classes, as everywhere on this set.
 
-    "accuracy" counts "don't know" as wrong; "majority vote" is each picture's most frequent answer, "don't know" being
-    one, without the pictures on which two are equally frequent; the other two leave "don't know" out beforehand. The
-    intervals are bootstraps over pictures, whose answers stay together.
+    "accuracy" counts "don't know" as wrong; "majority vote" is each image's most frequent answer, "don't know" being
+    one, without the images on which two are equally frequent; the other two leave "don't know" out beforehand. The
+    intervals are bootstraps over images, whose answers stay together.
 
     Args:
         answers: of any number of people.
-        labels: picture -> its class's name; names are compared without case and punctuation.
+        labels: image -> its class's name; names are compared without case and punctuation.
         seed: of the resamples.
     Returns:
         column -> Score, n being answers or votes; a column without any (nobody guesses) is left out.
     Raises:
-        InputError: there is no answer, or one is about an unknown picture or names no class.
+        InputError: there is no answer, or one is about an unknown image or names no class.
     """
     classes = {plain_name(name): place for place, name in enumerate(sorted(set(labels.values())))}
     given: dict[str, list[str]] = {}
@@ -183,7 +183,7 @@ def per_class(
 
 
 def _count(column: str, said: Sequence[str], true: str) -> tuple[int, int]:
-    """Right ones and all ones of a picture."""
+    """Right ones and all ones of an image."""
     said = [one for one in said if one] if column.endswith("guesses") else said
     if column.startswith("majority"):
         (top, most), *rest = Counter(said).most_common(2) or [("", 0)]

@@ -1,4 +1,4 @@
-"""Reading words zero-shot: each picture brings the list of words that its own is chosen from (IIIT5K, table 14).
+"""Reading words zero-shot: each image brings the list of words that its own is chosen from (IIIT5K, table 14).
 
 The paper does not print its prompt; its prompts for text have the text in quotes, and so has this one.
 
@@ -25,7 +25,7 @@ PROTOCOL = "own_lexicon"
 
 
 def choose_words(vectors: np.ndarray, word_vectors: np.ndarray, lexicons: Sequence[np.ndarray]) -> np.ndarray:
-    """For each picture the place in its lexicon of the nearest word; of equal ones the first.
+    """For each image the place in its lexicon of the nearest word; of equal ones the first.
 
     Args:
         vectors: float (N, E), of unit norm and finite.
@@ -34,7 +34,7 @@ def choose_words(vectors: np.ndarray, word_vectors: np.ndarray, lexicons: Sequen
     Returns:
         int64 (N,).
     Raises:
-        ShapeError: pictures, words and lexicons do not fit together.
+        ShapeError: images, words and lexicons do not fit together.
         InputError: a lexicon is empty.
     """
     if len(vectors) != len(lexicons) or vectors.shape[1] != word_vectors.shape[1]:

@@ -14,10 +14,10 @@ from diptych.errors import ConfigError
 
 @dataclasses.dataclass(frozen=True)
 class RawPixels:
-    """An encoder of pictures alone, for probes: `image_features` are pixels, and it has no `encode_texts`.
+    """An encoder of images alone, for probes: `image_features` are pixels, and it has no `encode_texts`.
 
     Attributes:
-        size: side of the square that a picture is resized to; 28 leaves MNIST as it is.
+        size: side of the square that an image is resized to; 28 leaves MNIST as it is.
         grey: one channel, luminance, instead of three.
     Source: CLIP paper, appendix E.2.
     """
@@ -40,10 +40,10 @@ class RawPixels:
         return f"raw pixels 1 {self.size} {self.grey}"
 
     def image_features(self, pictures: Sequence[Picture]) -> torch.Tensor:
-        """N pictures -> float32 (N, size * size) in [0, 1], black to white; three times as wide in colour.
+        """N images -> float32 (N, size * size) in [0, 1], black to white; three times as wide in color.
 
         Raises:
-            ImageError: a picture cannot be decoded.
+            ImageError: an image cannot be decoded.
         """
         rows = np.zeros((len(pictures), self.size * self.size * (1 if self.grey else 3)), np.float32)
         for place, picture in enumerate(pictures):
@@ -55,5 +55,5 @@ class RawPixels:
         return torch.from_numpy(rows)
 
     def encode_images(self, pictures: Sequence[Picture]) -> torch.Tensor:
-        """The same with unit norm; a black picture stays 0."""
+        """The same with unit norm; a black image stays 0."""
         return torch.nn.functional.normalize(self.image_features(pictures), dim=1)

@@ -1,7 +1,7 @@
-"""Retrieval: from a picture to its captions and back, among all of a set (table 13).
+"""Retrieval: from an image to its captions and back, among all of a set (table 13).
 
 Source: CLIP paper, appendix E.1. The paper prefixes each caption with "a photo of" and ranks by cosine; a caption that
-describes several pictures is right for the picture that it came with alone.
+describes several images is right for the image that it came with alone.
 """
 
 import logging
@@ -51,15 +51,15 @@ def retrieve(
     Args:
         image_embeddings: float (N, E), unit norm.
         text_embeddings: float (M, E), unit norm.
-        owner: int (M,), the picture that each text belongs to; each picture has at least one.
+        owner: int (M,), the image that each text belongs to; each image has at least one.
         ks: each at least 1; a k of N or M and more finds everything.
-        block: pictures at a time.
+        block: images at a time.
     Returns:
-        "text_recall_at_1", ... (a picture finds one of its texts), "image_recall_at_1", ... (a text finds its
-        picture), each with its Clopper-Pearson interval over the queries.
+        "text_recall_at_1", ... (an image finds one of its texts), "image_recall_at_1", ... (a text finds its
+        image), each with its Clopper-Pearson interval over the queries.
     Raises:
         ShapeError: the arrays do not fit together.
-        InputError: there is no text or no picture, a picture has no text, an owner is no picture, a k is below 1, or a
+        InputError: there is no text or no image, an image has no text, an owner is no image, a k is below 1, or a
             vector is not finite.
     """
     images, texts, owner = np.asarray(image_embeddings), np.asarray(text_embeddings), np.asarray(owner)
@@ -80,16 +80,16 @@ def measure_retrieval(
     cache: Path | None = None,
     num_workers: int = 0,
 ) -> list[Result]:
-    """Measure retrieval on any pictures with captions: a set of the paper, or the held-out part of training pairs.
+    """Measure retrieval on any images with captions: a set of the paper, or the held-out part of training pairs.
 
-    Pictures without a caption are left out and counted in the Result's settings. A caption longer than the context of
+    Images without a caption are left out and counted in the Result's settings. A caption longer than the context of
     a Diptych model is cut, as in training, and counted.
 
     Args:
         data: a Benchmark, or pairs as `open_source` opens them.
         name, split: what Results call plain pairs.
         protocols: of PREFIXES.
-        cache: where the pictures' embeddings are kept; None keeps nothing.
+        cache: where the images' embeddings are kept; None keeps nothing.
     Raises:
         DataError: no sample has a caption, or more than MAX_BROKEN of them have none.
         InputError: there is no such protocol.
@@ -122,10 +122,10 @@ def measure_retrieval(
 
 
 def captions_of(encoded: Encoded, where: str = "the set") -> tuple[np.ndarray, list[str], np.ndarray]:
-    """The pictures that have captions, int64 (N,); all captions, M of them; and each one's picture, int64 (M,) below N.
+    """The images that have captions, int64 (N,); all captions, M of them; and each one's image, int64 (M,) below N.
 
     Raises:
-        DataError: no picture has a caption, or more than MAX_BROKEN of them have none.
+        DataError: no image has a caption, or more than MAX_BROKEN of them have none.
     """
     texts = [[text.strip() for text in texts if text.strip()] for texts in encoded.texts]
     kept = np.array([place for place, some in enumerate(texts) if some], np.int64)
@@ -195,7 +195,7 @@ def _check(images: np.ndarray, texts: np.ndarray, owner: np.ndarray) -> None:
 
 
 def _ranks(images: np.ndarray, texts: np.ndarray, owner: np.ndarray, block: int) -> tuple[np.ndarray, np.ndarray]:
-    """How many wrong texts come before each picture's best one, and wrong pictures before each text's: int64 each."""
+    """How many wrong texts come before each image's best one, and wrong images before each text's: int64 each."""
     own = np.empty(len(texts), np.float32)
     for start in range(0, len(texts), block):
         rows = slice(start, start + block)

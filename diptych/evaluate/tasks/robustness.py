@@ -83,7 +83,7 @@ def accuracy_pm_k(right: np.ndarray, anchors: Sequence[Any], offsets: Sequence[i
         k: 0 counts anchors alone.
     Returns:
         Over anchors, with their Clopper-Pearson interval. An anchor whose own frame is missing does not count; a
-        neighbour that is missing, as at the ends of a clip, asks nothing.
+        neighbor that is missing, as at the ends of a clip, asks nothing.
     Raises:
         ShapeError: the rows differ in length, or there is no anchor.
     """
@@ -101,7 +101,7 @@ def accuracy_pm_k(right: np.ndarray, anchors: Sequence[Any], offsets: Sequence[i
 
 
 def judge(encoded: Encoded, scorer: Scorer, classes: Sequence[Sequence[int]] | None = None) -> Predictions:
-    """Classify encoded pictures, block by block.
+    """Classify encoded images, block by block.
 
     Args:
         encoded: their vectors, which may be mapped from disk, and labels.
@@ -137,7 +137,7 @@ def shift_results(
     condition: Mapping[str, str | int | float] | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> list[Result]:
-    """Accuracy on a shift's pictures; of videos accuracy_pm_0 and accuracy_pm_10.
+    """Accuracy on a shift's images; of videos accuracy_pm_0 and accuracy_pm_10.
 
     A video's frame may have several valid classes: any of metadata["labels"] is right. Without an anchor in its
     metadata each frame is one.

@@ -1,4 +1,4 @@
-"""Zero-shot accuracy on a labelled set as it is and under shifts that are made (data/shifts.py).
+"""Zero-shot accuracy on a labeled set as it is and under shifts that are made (data/shifts.py).
 
 Made shifts are no natural ones, and their parameters are ours: the numbers compare with each other, between models and
 severities, not with those of published suites.
@@ -59,7 +59,7 @@ class ShiftSummary:
 
 
 def shifted(benchmark: Benchmark, name: str, severity: int = 1, *, seed: int = 0) -> Benchmark:
-    """A set with its pictures changed: "cifar10" becomes "cifar10 gaussian noise 3".
+    """A set with its images changed: "cifar10" becomes "cifar10 gaussian noise 3".
 
     Raises:
         ConfigError: there is no such shift, or it has no such severity.
@@ -87,18 +87,18 @@ def measure_shifts(
 
     Args:
         encoder: the model.
-        benchmark: pictures with one label each.
+        benchmark: images with one label each.
         names: some of SHIFTS; None for all.
         severities: of corruptions; None for 1 to 5. Renditions have one severity.
-        cache: encoded pictures and classifiers are kept there, for each shift anew; None keeps nothing.
-        num_workers: processes that decode pictures; it changes no number.
+        cache: encoded images and classifiers are kept there, for each shift anew; None keeps nothing.
+        num_workers: processes that decode images; it changes no number.
         seed: of the shifts' draws.
         partial: whether few of a paper's set's classes will do; see `shown_classes.py`.
     Returns:
         Results of the task "shifts", protocol "ensemble": of the set as it is, then with the condition {"shift",
         "severity"}. First the metric that the set's card names, if it is another than accuracy, then accuracy.
     Raises:
-        ConfigError: a shift or severity is not there, or the set has several labels a picture.
+        ConfigError: a shift or severity is not there, or the set has several labels an image.
         DataError, InputError: as `encode_set` and `class_embeddings`.
     """
     chosen = variants(names, severities)

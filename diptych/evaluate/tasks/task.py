@@ -28,9 +28,9 @@ class Setting:
 
     Attributes:
         data: folder of evaluation sets, one folder each; not needed if `benchmarks` are all that is read.
-        cache: encoded pictures and classifiers are kept there; None keeps nothing.
+        cache: encoded images and classifiers are kept there; None keeps nothing.
         predictions: per-sample Predictions are written there; None writes none.
-        num_workers: processes that decode pictures; it changes no number.
+        num_workers: processes that decode images; it changes no number.
         seed: of every draw (few-shot samples, splits, resamples).
         partial: whether sets of which many classes are missing are measured, too; `shown_classes.py` says when.
         benchmarks: splits that are open already; `open` returns these instead of looking in `data`.
@@ -92,10 +92,10 @@ class Task:
         splits: the splits of a set that it reads.
         measure: Results, and the files that it wrote.
         version: raised whenever the same model on the same data would give another number.
-        others: (card, split) pairs of other sets that it reads for a set, such as ImageNet's training pictures for a
+        others: (card, split) pairs of other sets that it reads for a set, such as ImageNet's training images for a
             shift.
         folds: into how many published divisions of a set it looks, beside the usual one.
-        needs_texts: whether it calls `encode_texts`; an encoder of pictures alone does without.
+        needs_texts: whether it calls `encode_texts`; an encoder of images alone does without.
     """
 
     name: str

@@ -38,7 +38,7 @@ _MORE_DATA = (
 _TECHNIQUES = (
     "advprop|adv_trained|adv-train|smoothing|_robust$",  # adversarial training, randomised smoothing
     "augmix|deepaugment|cutmix|mixup|cutout",
-    "trained_on_sin",  # stylised pictures
+    "trained_on_sin",  # stylized images
     "_lpf[0-9]",  # antialiased
     "rotation-(random|worst)",
     "_with_.*_aws",  # trained on corruptions
@@ -110,10 +110,10 @@ def under_shift(accuracy: Mapping[str, float], name: str) -> float | None:
 def group_of(name: str) -> str:
     """Which of GROUPS a model of the testbed belongs to, by its name.
 
-    "more data": trained on more than ImageNet's training set, labelled or not, CLIP included. "technique": on it alone,
-    with what its authors propose for robustness (adversarial training, smoothing, corruptions or stylised pictures in
-    training, mixing pictures, antialiasing). "standard": all others, among them those with learned augmentation
-    (AutoAugment, RandAugment), a higher test resolution, self-supervision, few pictures or few epochs.
+    "more data": trained on more than ImageNet's training set, labeled or not, CLIP included. "technique": on it alone,
+    with what its authors propose for robustness (adversarial training, smoothing, corruptions or stylized images in
+    training, mixing images, antialiasing). "standard": all others, among them those with learned augmentation
+    (AutoAugment, RandAugment), a higher test resolution, self-supervision, few images or few epochs.
     """
     return next((group for group, marks in _GROUPS.items() if re.search(marks, name.lower())), "standard")
 
@@ -153,7 +153,7 @@ def shift_line(name: str, least: float = LEAST) -> LogitLine:
 def without_logit(name: str, least: float = LEAST) -> tuple[str, ...]:
     """The standard models that are not in a shift's line because they have exactly 0 % or 100 % there.
 
-    Of ImageNet-A that is the ResNet-50 whose errors its pictures were chosen by.
+    Of ImageNet-A that is the ResNet-50 whose errors its images were chosen by.
     """
     return _line(_on_shift(name), least)[1]
 

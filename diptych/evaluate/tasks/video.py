@@ -145,7 +145,7 @@ def _measure(encoder: Encoder, card: Card, setting: Setting) -> Measurement:
 
 
 def _applies(card: Card) -> bool:
-    return card.task == "video" and card.group != "shift"  # the shifts' frames lie there as pictures
+    return card.task == "video" and card.group != "shift"  # the shifts' frames lie there as images
 
 
 VIDEO = Task(

@@ -1,1 +1,1 @@
-"""Texts as classifiers."""
+"""Zero-shot classifiers made from texts."""

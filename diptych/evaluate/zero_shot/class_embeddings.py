@@ -1,4 +1,4 @@
-"""Texts as a classifier: one unit vector per class, kept on disk for the next run."""
+"""Class embeddings from texts: one unit vector per class, cached on disk."""
 
 import hashlib
 import json
@@ -28,17 +28,17 @@ def class_embeddings(
     *,
     cache_folder: str | Path | None = None,
 ) -> torch.Tensor:
-    """One vector per class: the mean of its prompts' unit embeddings, normalised again.
+    """One vector per class: the mean of its prompts' unit embeddings, scaled to unit norm.
 
     Args:
-        encoder: gives the texts' embeddings; the result is cached only if the encoder states a text fingerprint.
-        class_names: C classes, each with one name or several, which count alike.
+        encoder: encodes the prompts; the result is cached only if the encoder states a text fingerprint.
+        class_names: C classes, each with one name or several names of equal weight.
         templates: T templates with {c}.
-        cache_folder: where to keep the result; None keeps nothing.
+        cache_folder: where to cache the result; None caches nothing.
     Returns:
         (C, E) float32, unit L2 norm, on the CPU.
     Raises:
-        InputError: a prompt's embedding is not finite, or a class's embeddings cancel out.
+        InputError: the embedding of a prompt is not finite, or the embeddings of a class sum to zero.
     Source: CLIP paper, section 3.1.4.
     """
     path = _cache_path(cache_folder, about(encoder).text_fingerprint, class_names, templates)
@@ -46,20 +46,20 @@ def class_embeddings(
         cached = read_or_none(path, lambda kept: _read_cache(kept, len(class_names)), "cached classifier")
         if cached is not None:
             return cached
-    names = [(one,) if isinstance(one, str) else tuple(one) for one in class_names]
-    prompts = [fill_template(template, name) for several in names for name in several for template in templates]
-    owner = [index for index, several in enumerate(names) for _ in range(len(several) * len(templates))]
-    embeddings = _class_means(encoder, prompts, torch.tensor(owner), [several[0] for several in names])
+    names_of = [(names,) if isinstance(names, str) else tuple(names) for names in class_names]
+    prompts = [fill_template(template, name) for names in names_of for name in names for template in templates]
+    class_of_prompt = [index for index, names in enumerate(names_of) for _ in range(len(names) * len(templates))]
+    embeddings = _class_means(encoder, prompts, torch.tensor(class_of_prompt), [names[0] for names in names_of])
     if path is not None:
         _write_cache(embeddings, path)
     return embeddings
 
 
 def _class_means(
-    encoder: Encoder, prompts: Sequence[str], owner: torch.Tensor, class_names: Sequence[str]
+    encoder: Encoder, prompts: Sequence[str], class_of_prompt: torch.Tensor, class_names: Sequence[str]
 ) -> torch.Tensor:
-    """The normalised mean of each class's prompts, float32 (C, E); `owner` int64 has the class of each prompt."""
-    # Prompts of like length share a batch, since an encoder computes up to the longest of each.
+    """The normalized mean of each class's prompts, float32 (C, E); `class_of_prompt` int64 (P,) of P prompts."""
+    # Prompts of similar length share a batch: an encoder computes up to the longest prompt of a batch.
     order = torch.tensor(sorted(range(len(prompts)), key=lambda index: len(prompts[index])))
     sums = torch.zeros(())
     for rows in progress_bar(order.split(_PROMPTS_PER_BATCH), "prompts", len(prompts), len):
@@ -67,15 +67,15 @@ def _class_means(
         if embeddings.ndim != 2 or len(embeddings) != len(rows):
             raise ShapeError(f"{encoder.name}: {len(rows)} texts gave embeddings of shape {tuple(embeddings.shape)}")
         sums = sums if sums.ndim else torch.zeros(len(class_names), embeddings.shape[1], dtype=torch.float64)
-        sums.index_add_(0, owner[rows], torch.nn.functional.normalize(embeddings, dim=1))
+        sums.index_add_(0, class_of_prompt[rows], torch.nn.functional.normalize(embeddings, dim=1))
     norms = sums.norm(dim=1, keepdim=True)
-    if broken := [class_names[index] for index in (~(norms > 0)).nonzero()[:, 0].tolist()]:
-        raise InputError(f"{encoder.name} gives no usable embedding (NaN or zero) for the class {broken[0]!r}")
+    if unusable := [class_names[index] for index in (~(norms > 0)).nonzero()[:, 0].tolist()]:
+        raise InputError(f"{encoder.name} gives no usable embedding (NaN or zero) for the class {unusable[0]!r}")
     return (sums / norms).float()
 
 
 def default_cache_folder() -> Path | None:
-    """Where the command line keeps classifiers: $XDG_CACHE_HOME/diptych/classifiers, under ~/.cache by default."""
+    """Where the command line caches classifiers: $XDG_CACHE_HOME/diptych/classifiers, under ~/.cache by default."""
     caches = cache_folder()
     return None if caches is None else caches / "diptych" / "classifiers"
 
@@ -93,7 +93,7 @@ def _cache_path(
 
 
 def _read_cache(path: Path, num_classes: int) -> torch.Tensor:
-    """Read a cached classifier; any error where the file cannot be one."""
+    """Read a cached classifier; may raise any error if the file is broken."""
     if path.stat().st_size > _MAX_CACHE_BYTES:
         raise ValueError("too large")
     embeddings = safetensors.torch.load(path.read_bytes())["class_embeddings"]
@@ -105,8 +105,8 @@ def _read_cache(path: Path, num_classes: int) -> torch.Tensor:
 
 
 def _write_cache(embeddings: torch.Tensor, path: Path) -> None:
-    """Keep a classifier; a cache that cannot be written costs time, not the result."""
+    """Cache a classifier; a failed write is only logged, since the result does not depend on it."""
     try:
         write_whole(path, safetensors.torch.save({"class_embeddings": embeddings}))
     except OSError as error:
-        _log.warning("the classifier is not kept for the next run: %s", error)
+        _log.warning("the classifier cannot be cached: %s", error)

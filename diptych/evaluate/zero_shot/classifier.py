@@ -1,4 +1,4 @@
-"""Zero-shot classification: texts become a classifier with scikit-learn's methods.
+"""Zero-shot classification: a classifier made from texts, with scikit-learn's methods.
 
 Source: CLIP paper, sections 3.1.2 and 3.1.4.
 """
@@ -24,17 +24,17 @@ _PICTURES_PER_BATCH = 256
 
 
 def zero_shot_logits(image_embeddings: torch.Tensor, classes: torch.Tensor, logit_scale: float) -> torch.Tensor:
-    """Scaled cosines between pictures and classes.
+    """Cosine similarities of images and classes, times the logit scale.
 
     Args:
         image_embeddings: (N, E) float, unit L2 norm.
-        classes: (C, E) float32, unit L2 norm, as `class_embeddings` gives them.
+        classes: (C, E) float32, unit L2 norm, from `class_embeddings`.
         logit_scale: exp(t).
     Returns:
         (N, C) float32, on the CPU.
     Raises:
-        ShapeError: the two differ in E.
-        InputError: a picture's embedding is not finite.
+        ShapeError: images and classes differ in E.
+        InputError: an image's embedding is not finite.
     """
     try:
         images = torch.as_tensor(image_embeddings).float().cpu()
@@ -43,19 +43,19 @@ def zero_shot_logits(image_embeddings: torch.Tensor, classes: torch.Tensor, logi
     if images.ndim != 2 or images.shape[1] != classes.shape[1]:
         raise ShapeError(f"embeddings {tuple(images.shape)} do not fit classes {tuple(classes.shape)}: (N, E), (C, E)")
     if broken := int((~images.isfinite()).any(dim=1).sum()):
-        raise InputError(f"{broken} of {len(images)} picture embeddings hold NaN or infinity; are the weights sound?")
+        raise InputError(f"{broken} of {len(images)} image embeddings hold NaN or infinity; check the weights")
     return logit_scale * images @ classes.T
 
 
 class ZeroShotClassifier:
-    """A classifier made of texts, with scikit-learn's predict, predict_proba and score.
+    """A classifier made from texts, with scikit-learn's predict, predict_proba and score.
 
-    The classes' embeddings are computed once, here; afterwards each picture costs one matrix product.
+    The class embeddings are computed once, in the constructor.
 
     Attributes:
-        classes_: str (C,), the class names in the order given; columns of `predict_proba`, and what `predict` returns.
+        classes_: str (C,), the class names in the given order: the columns of `predict_proba`.
         class_embeddings: (C, E) float32, unit L2 norm.
-        logit_scale: exp(t) of the model; None if the model states none: it then gives classes and no probabilities.
+        logit_scale: exp(t) of the model; None if the model states none. Then `predict_proba` raises InputError.
     """
 
     def __init__(
@@ -66,16 +66,16 @@ class ZeroShotClassifier:
         *,
         cache_folder: str | Path | None = None,
     ) -> None:
-        """Turn texts into a classifier.
+        """Make a classifier from texts.
 
         Args:
-            model: encodes texts and pictures.
+            model: encodes texts and images.
             class_names: C >= 2 different names.
-            templates: T texts with {c}, which the name replaces literally; their embeddings are averaged.
-            cache_folder: keep the class embeddings there, for models with a fingerprint; None keeps nothing.
+            templates: T texts with {c}, which is replaced by the class name; their embeddings are averaged.
+            cache_folder: where to cache the class embeddings of models with a fingerprint; None caches nothing.
         Raises:
-            InputError: fewer than two classes, a blank name or one given twice, or a template without {c}; or the model
-                encodes no texts or no pictures.
+            InputError: there are fewer than two classes, a class name is blank or repeated, a template lacks {c}, or
+                the model cannot encode both texts and images.
         """
         if not all(callable(getattr(model, method, None)) for method in ("encode_images", "encode_texts")):
             raise InputError(
@@ -89,37 +89,37 @@ class ZeroShotClassifier:
         self.logit_scale = about(model).logit_scale
 
     def __repr__(self) -> str:
-        """Model, classes and templates, not their numbers."""
+        """Model, classes and templates, without the embeddings."""
         names = ", ".join(map(repr, self.classes_[:5].tolist())) + (", ..." if len(self.classes_) > 5 else "")
         prompts = f"{self._templates[0]!r}" if len(self._templates) == 1 else f"{len(self._templates)} templates"
         return f"ZeroShotClassifier({self._model!r}, {len(self.classes_)} classes: {names}; {prompts})"
 
-    def predict(self, pictures: Iterable[Any]) -> np.ndarray:
-        """Names of the best classes, str (N,), for pictures as the model's `encode_images` takes them."""
-        return self.classes_[self._best(pictures)]
+    def predict(self, images: Iterable[Any]) -> np.ndarray:
+        """Names of the best classes, str (N,), for images as the model's `encode_images` takes them."""
+        return self.classes_[self._best(images)]
 
-    def predict_proba(self, pictures: Iterable[Any]) -> np.ndarray:
+    def predict_proba(self, images: Iterable[Any]) -> np.ndarray:
         """Probabilities of the classes, float32 (N, C): the softmax of the scaled cosines.
 
         Raises:
             InputError: the model states no logit_scale.
         """
-        parts = map(self.scores_from_embeddings, self._embeddings(pictures))
+        parts = map(self.scores_from_embeddings, self._embeddings(images))
         return torch.cat([torch.zeros(0, len(self.classes_)), *parts]).softmax(dim=1).numpy()
 
-    def score(self, pictures: Iterable[Any], labels: Sequence[str] | Sequence[int] | np.ndarray) -> float:
+    def score(self, images: Iterable[Any], labels: Sequence[str] | Sequence[int] | np.ndarray) -> float:
         """Accuracy of `predict`, a fraction.
 
         Args:
-            pictures: N >= 1, as the model's `encode_images` takes them.
+            images: N >= 1, as the model's `encode_images` takes them.
             labels: N class names, or N indices into `classes_`.
         Raises:
-            InputError: a label is none of the classes.
-            ShapeError: pictures and labels differ in number.
+            InputError: a label is not one of the classes.
+            ShapeError: images and labels differ in number.
         """
         labels = np.asarray(labels)
         if labels.ndim != 1:
-            raise ShapeError(f"labels must be a list, one for each picture, not of shape {labels.shape}")
+            raise ShapeError(f"labels must be a list, one for each image, not of shape {labels.shape}")
         if labels.dtype.kind in "UO":
             index = {str(name): number for number, name in enumerate(self.classes_)}
             if unknown := [label for label in labels.tolist() if str(label).strip() not in index]:
@@ -127,13 +127,13 @@ class ZeroShotClassifier:
             labels = np.array([index[str(label).strip()] for label in labels.tolist()], dtype=np.int64)
         elif labels.size and not 0 <= labels.min() <= labels.max() < len(self.classes_):
             raise InputError(f"labels must lie in [0, {len(self.classes_)}); found {labels.min()} to {labels.max()}")
-        best = self._best(pictures)
+        best = self._best(images)
         if len(labels) != len(best):
-            raise ShapeError(f"{len(best)} pictures and {len(labels)} labels")
+            raise ShapeError(f"{len(best)} images and {len(labels)} labels")
         return accuracy(labels, best)
 
     def scores_from_embeddings(self, image_embeddings: torch.Tensor) -> torch.Tensor:
-        """Logits, float32 (N, C), of images encoded before: (N, E), unit norm. Their softmax is `predict_proba`.
+        """Logits, float32 (N, C), of image embeddings (N, E) of unit norm. Their softmax is `predict_proba`.
 
         Raises:
             InputError: the model states no logit_scale.
@@ -141,12 +141,12 @@ class ZeroShotClassifier:
         scale = required_logit_scale(self._model) if self.logit_scale is None else self.logit_scale
         return zero_shot_logits(image_embeddings, self.class_embeddings, scale)
 
-    def _best(self, pictures: Iterable[Any]) -> np.ndarray:
+    def _best(self, images: Iterable[Any]) -> np.ndarray:
         scale = 1.0 if self.logit_scale is None else self.logit_scale
-        logits = (zero_shot_logits(one, self.class_embeddings, scale) for one in self._embeddings(pictures))
-        best = [one.numpy().argmax(axis=1) for one in logits]
-        return np.concatenate([np.zeros(0, dtype=np.int64), *best])
+        logits = (zero_shot_logits(batch, self.class_embeddings, scale) for batch in self._embeddings(images))
+        best_classes = [batch.numpy().argmax(axis=1) for batch in logits]
+        return np.concatenate([np.zeros(0, dtype=np.int64), *best_classes])
 
-    def _embeddings(self, pictures: Iterable[Any]) -> Iterator[torch.Tensor]:
-        for batch in in_batches(pictures, _PICTURES_PER_BATCH):
+    def _embeddings(self, images: Iterable[Any]) -> Iterator[torch.Tensor]:
+        for batch in in_batches(images, _PICTURES_PER_BATCH):
             yield self._model.encode_images(batch)

@@ -1,4 +1,4 @@
-"""The evaluator of zero-shot classification on one open split, as training and `diptych evaluate` use it.
+"""The zero-shot evaluator for one open split, used by training and `diptych evaluate`.
 
 Source: CLIP paper, sections 3.1.2 and 3.1.4.
 """
@@ -28,13 +28,13 @@ PROTOCOLS = ("single", "ensemble")
 class ZeroShot:
     """Evaluator: zero-shot accuracy on one labeled split; images are encoded once for all protocols.
 
-    Its numbers are those of the task "zero_shot", of two protocols alone, because a test during training is made often.
+    It gives the numbers of the task "zero_shot" for two protocols only, because training evaluates often.
 
     Attributes:
         benchmark: images, labels, class names and templates.
         predictions_folder: write <model>/<dataset>-<split>-<protocol>.parquet there; None writes nothing.
         num_workers: processes that decode images.
-        protocols: "single" uses one template alone, the set's `single` or else its first, "ensemble" all of them.
+        protocols: "single" uses one template (the set's `single`, or else its first), "ensemble" all templates.
         cache_folder: where classifiers are cached, for models with a fingerprint; None caches nothing.
     """
 
@@ -49,10 +49,10 @@ class ZeroShot:
             raise ConfigError(f"protocols must be some of {', '.join(PROTOCOLS)}; got {self.protocols}")
 
     def check(self, encoder: Encoder) -> None:
-        """Find out before a training run whether this set's prompts can be measured after it.
+        """Check before a training run that this set's prompts can be encoded.
 
         Raises:
-            InputError: the set has fewer than two classes, or a template without {c}; or the encoder has no texts.
+            InputError: the set has fewer than two classes, a template lacks {c}, or the encoder encodes no texts.
             TextError: a prompt is longer than the encoder's context, if its tokenizer is known.
         """
         check_texts(encoder, "zero-shot classification")
@@ -60,7 +60,7 @@ class ZeroShot:
         check_prompts(encoder, self.benchmark, single)
 
     def __call__(self, encoder: Encoder) -> list[Result]:
-        """Measure an encoder: accuracy, top-5 and mean per class, by each protocol.
+        """Measure accuracy, top-5 accuracy and mean per class accuracy with each protocol.
 
         Raises:
             InputError: the set has fewer than two classes, or the model gives no finite embeddings.
@@ -69,7 +69,7 @@ class ZeroShot:
         return self.measure(encoder).results
 
     def measure(self, encoder: Encoder) -> Measurement:
-        """Results, and the files of Predictions that were written; only the main one of several ranks writes."""
+        """Measure, and return Results and the files of Predictions; only the main rank writes files."""
         folder = self.predictions_folder if distributed.is_main() else None
         setting = Setting(predictions=None if folder is None else Path(folder), partial=True)
         return measure_zero_shot(
@@ -80,22 +80,22 @@ class ZeroShot:
         """Predictions of each protocol, in the order of the set.
 
         Raises:
-            InputError: the encoder states no logit scale, without which there are no probabilities.
+            InputError: the encoder states no logit scale, which probabilities need.
         """
         required_logit_scale(encoder)
         encoded = self._encoded(encoder)
         scores = protocol_scores(encoder, self.benchmark, encoded, self.protocols, self._classifiers)
-        return {protocol: predictions_of(encoded, some, protocol) for protocol, some in scores}
+        return {protocol: predictions_of(encoded, class_scores, protocol) for protocol, class_scores in scores}
 
     def predictions_path(self, model: str, protocol: str) -> Path:
-        """Where the predictions of a model stand."""
+        """The file of a model's predictions."""
         folder = Path(self.predictions_folder or ".")
         return predictions_path(folder, model, self.benchmark.name, self.benchmark.split, protocol)
 
     def prompt_gain(self, model: str) -> tuple[float, float] | None:
-        """Interval of the ensemble's accuracy less the single template's, from written predictions.
+        """Interval of the ensemble's accuracy minus the single template's, from written predictions.
 
-        Exact, 99.5 %, of the same samples; None where one of the files is missing or is of other samples.
+        An exact 99.5 % interval on the same samples; None if a file is missing or the files differ in samples.
         """
         paths = [self.predictions_path(model, protocol) for protocol in ("ensemble", "single")]
         if not all(path.is_file() for path in paths):
@@ -103,8 +103,10 @@ class ZeroShot:
         ensemble, single = map(read_predictions, paths)
         if ensemble.keys != single.keys or not np.array_equal(ensemble.labels, single.labels):
             return None
-        found = paired_test(*(one.classes[:, 0] == one.labels for one in (ensemble, single)))
-        return found.low, found.high
+        comparison = paired_test(
+            *(predictions.classes[:, 0] == predictions.labels for predictions in (ensemble, single))
+        )
+        return comparison.low, comparison.high
 
     @property
     def _classifiers(self) -> Path | None:

@@ -1,7 +1,7 @@
-"""Zero-shot classification with models that predict captions: a class is as likely as its texts are.
+"""Zero-shot classification with models that predict captions: the score of a class is the likelihood of its texts.
 
-Source: CLIP paper, section 2.3 and figure 2, which do not say how class scores are formed; what is done here stands in
-PredictiveZeroShot.
+Source: CLIP paper, section 2.3 and figure 2, which do not say how class scores are formed; see PredictiveZeroShot for
+the definition used here.
 """
 
 import dataclasses
@@ -33,16 +33,16 @@ _PICTURES_PER_BATCH = 256
 
 @dataclasses.dataclass(frozen=True)
 class PredictiveZeroShot:
-    """Evaluator: zero-shot accuracy of a model that predicts captions (objective "prediction"), on one labelled set.
+    """Evaluator: zero-shot accuracy of a model that predicts captions (objective "prediction"), on one labeled set.
 
-    The score of a class is, with the caption decoder, the log-likelihood of the class's prompts: the probability that
-    the caption is any one of them (log-mean-exp over the templates). With the prediction of bags of words it is the
-    mean log-probability of the different words of the class's name; templates say nothing there.
+    With the caption decoder, the score of a class is the log-likelihood of its prompts: the log-mean-exp over the
+    templates. With bag-of-words prediction, it is the mean log-probability of the distinct words of the class name;
+    templates are not used.
 
     Attributes:
-        benchmark: pictures, labels, class names and templates.
-        num_workers: processes that decode pictures.
-        protocols: "single" uses one template alone, "ensemble" all of them, at as many times the cost.
+        benchmark: images, labels, class names and templates.
+        num_workers: processes that decode images.
+        protocols: "single" uses one template, "ensemble" all T of them at T times the cost.
     """
 
     benchmark: Benchmark
@@ -54,7 +54,7 @@ class PredictiveZeroShot:
             raise ConfigError(f"protocols must be some of {', '.join(PROTOCOLS)}; got {self.protocols}")
 
     def check(self, model: Model) -> None:
-        """Find out before a training run whether this set's prompts can be measured after it.
+        """Check before a training run that this set's prompts can be scored.
 
         Raises:
             ConfigError: the model does not predict captions.
@@ -68,33 +68,38 @@ class PredictiveZeroShot:
         """Accuracy and mean accuracy per class, for each protocol.
 
         Raises:
-            DataError: the set is empty, a label is out of range, or too many pictures are broken.
+            DataError: the set is empty, a label is out of range, or too many images are broken.
         """
         labels, best = self.predict(model)
-        found = [self._results(model, protocol, labels, classes) for protocol, classes in best.items()]
-        return [result for results in found for result in results]
+        by_protocol = [self._results(model, protocol, labels, classes) for protocol, classes in best.items()]
+        return [result for results in by_protocol for result in results]
 
     @torch.inference_mode()
     def predict(self, model: Model) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """Labels int64 (N,), and for each protocol the likeliest classes int64 (N,), in the order of the set."""
+        """Labels int64 (N,), and the most likely classes int64 (N,) for each protocol, in the order of the set."""
         self.check(model)
         names, templates = check_class_names(self.benchmark.class_names, unique=False), self._templates(model)
         single = (self.benchmark.single,) if self.benchmark.single in templates else templates[:1]
-        used = {protocol: single if protocol == "single" else templates for protocol in self.protocols}
+        templates_of = {protocol: single if protocol == "single" else templates for protocol in self.protocols}
         rows: list[tuple[int, int, tuple[int, ...]]] = []
         with evaluating(model.clip):
             encoder: Any = _Points(model)
             batches = encode_benchmark(encoder, self.benchmark, _PICTURES_PER_BATCH, self.num_workers, gather=False)
-            shown = progress_bar(batches, f"{self.benchmark.name} (pictures)", size=lambda batch: len(batch.samples))
-            for batch in shown:
-                points, known = batch.vectors, (batch.places.tolist(), batch.labels.tolist())
-                best = [class_scores(model, points, names, some).argmax(dim=1).tolist() for some in used.values()]
-                rows += zip(*known, zip(*best, strict=True), strict=True)
-        # Every rank has classified its share of the pictures; all count all of them.
+            with_progress = progress_bar(
+                batches, f"{self.benchmark.name} (images)", size=lambda batch: len(batch.samples)
+            )
+            for batch in with_progress:
+                points, places_and_labels = batch.vectors, (batch.places.tolist(), batch.labels.tolist())
+                best = [
+                    class_scores(model, points, names, protocol_templates).argmax(dim=1).tolist()
+                    for protocol_templates in templates_of.values()
+                ]
+                rows += zip(*places_and_labels, zip(*best, strict=True), strict=True)
+        # Every rank has classified its share of the images; each rank counts all of them.
         rows = sorted(itertools.chain(*distributed.gather_objects(rows)))
-        classes = np.array([found for _, _, found in rows], dtype=np.int64).T
+        classes = np.array([best_classes for _, _, best_classes in rows], dtype=np.int64).T
         all_labels = np.array([label for _, label, _ in rows], dtype=np.int64)
-        return all_labels, dict(zip(used, classes, strict=True))
+        return all_labels, dict(zip(templates_of, classes, strict=True))
 
     def _templates(self, model: Model) -> tuple[str, ...]:
         if not text_side_of(model.clip.config.text).reads_templates:
@@ -118,10 +123,10 @@ class PredictiveZeroShot:
 def class_scores(
     model: Model, points: torch.Tensor, class_names: tuple[str, ...], templates: tuple[str, ...]
 ) -> torch.Tensor:
-    """How likely each class is: the log-mean-exp of its prompts' scores, each as the network's `text_scores` says.
+    """The log-likelihood of each class: the log-mean-exp of the `text_scores` of its prompts.
 
     Args:
-        points: (N, E), from the network's encode_image.
+        points: (N, E), outputs of the network's encode_image.
         class_names: C names.
         templates: T templates with {c}.
     Returns:
@@ -137,7 +142,7 @@ def class_scores(
 
 @dataclasses.dataclass(frozen=True)
 class _Points:
-    """Pictures to the network's own points, whose length counts: a predictive model compares no cosines."""
+    """An encoder that returns unnormalized outputs: a predictive model does not compare cosines."""
 
     model: Model
 

@@ -1,4 +1,4 @@
-"""Class names and templates: what they must be, and the files that hold them."""
+"""Check class names and templates, and read them from the command line or files."""
 
 import json
 from collections import Counter
@@ -12,14 +12,14 @@ _MAX_LIST_BYTES = 16 * 2**20
 
 
 def check_class_names(class_names: Sequence[str], *, unique: bool = True) -> tuple[str, ...]:
-    """Class names without surrounding white space.
+    """Check class names and strip white space around them.
 
     Args:
         class_names: at least two.
-        unique: refuse a name given twice. Some published sets have such names (ImageNet: missile, sunglasses); there a
-            class is an index, and of two classes with the same name the first wins.
+        unique: refuse repeated names. Some published sets repeat names (ImageNet: missile, sunglasses); with False,
+            classes are told apart by index, and the first of two classes with one name wins.
     Raises:
-        InputError: fewer than two names, a blank one, or one given twice.
+        InputError: there are fewer than two names, or a name is blank or repeated.
     """
     if isinstance(class_names, str):
         raise InputError(f"class names must be a list of texts, not the one text {class_names!r}")
@@ -28,16 +28,18 @@ def check_class_names(class_names: Sequence[str], *, unique: bool = True) -> tup
         raise InputError(f"a classifier chooses between at least two classes; got {list(names)}")
     if blank := [index for index, name in enumerate(names) if not name]:
         raise InputError(f"class names must not be blank; see position {', '.join(map(str, blank[:5]))} (from 0)")
-    if unique and (twice := [name for name, count in Counter(names).items() if count > 1]):
-        raise InputError(f"class names given more than once: {', '.join(map(repr, twice[:10]))}; name each class once")
+    if unique and (repeated := [name for name, count in Counter(names).items() if count > 1]):
+        raise InputError(
+            f"class names given more than once: {', '.join(map(repr, repeated[:10]))}; name each class once"
+        )
     return names
 
 
 def check_templates(templates: Sequence[str]) -> tuple[str, ...]:
-    """Templates, each with the placeholder {c}; one text counts as a list of one.
+    """Check that each template has the placeholder {c}; a single text counts as a list of one.
 
     Raises:
-        InputError: there is none, or one lacks {c}.
+        InputError: there is no template, or one lacks {c}.
     """
     templates = _texts((templates,) if isinstance(templates, str) else templates, "template")
     if not templates:
@@ -48,12 +50,12 @@ def check_templates(templates: Sequence[str]) -> tuple[str, ...]:
 
 
 def fill_template(template: str, class_name: str) -> str:
-    """Put a class name in the place of {c}, literally: other braces, in either text, have no meaning."""
+    """Replace {c} by a class name; other braces in either text are left as they are."""
     return template.replace("{c}", class_name)
 
 
 def read_labels(text: str) -> list[str]:
-    """Labels as a command line gives them: "cat,dog", or "@file" with one per line.
+    """Read labels from a command-line argument: "cat,dog", or "@file" with one label per line.
 
     Raises:
         DataError: the file is missing, too large or not UTF-8.
@@ -63,22 +65,22 @@ def read_labels(text: str) -> list[str]:
 
 
 def read_templates(texts: Iterable[str]) -> list[str]:
-    """Templates as a command line gives them: each a template with {c}, or "@file" with one per line.
+    """Read templates from command-line arguments: each is a template with {c}, or "@file" with one per line.
 
-    A file may also be a JSON list (.json). Lists published with the CLIP paper mark the place of the class name with
-    {}: it is read as {c} in a file's template that has exactly one {} and no {c}.
+    A file may also be a JSON list (.json). Lists published with the CLIP paper use {} as the placeholder: in a file, a
+    template with exactly one {} and no {c} is read with {c}.
 
     Raises:
         DataError: a file is missing, too large, not UTF-8, or not a list of texts.
     """
-    found: list[str] = []
+    templates: list[str] = []
     for text in texts:
-        found += _read_template_file(text[1:]) if text.startswith("@") else [_typed(text)]
-    return found
+        templates += _read_template_file(text[1:]) if text.startswith("@") else [_typed(text)]
+    return templates
 
 
 def _typed(text: str) -> str:
-    """A text as it was typed: where the locale is ASCII, Python hands on other letters as halves of surrogate pairs.
+    """Decode a typed text: with an ASCII locale, Python passes other bytes on as surrogates.
 
     Raises:
         InputError: its bytes are not UTF-8.
@@ -96,7 +98,7 @@ def _read_template_file(path: str) -> list[str]:
         try:
             templates = json.loads(_read_text(path))
         except (json.JSONDecodeError, RecursionError) as error:
-            raise DataError(f"{path} is no JSON: {error}") from error
+            raise DataError(f"{path} is not JSON: {error}") from error
         if not isinstance(templates, list) or not all(isinstance(template, str) for template in templates):
             raise DataError(f"{path} must hold a list of texts")
     return [

@@ -1,4 +1,4 @@
-"""Models between two: zero-shot accuracy of weights interpolated between a model and its fine-tuned form (WiSE-FT)."""
+"""Zero-shot accuracy of weights interpolated between a model and its fine-tuned version (WiSE-FT)."""
 
 from collections.abc import Sequence
 
@@ -15,10 +15,10 @@ from diptych.records import Result
 
 
 def parse_shares(text: str) -> list[float]:
-    """ "0,0.5,1" -> [0.0, 0.5, 1.0].
+    """Parse shares: "0,0.5,1" -> [0.0, 0.5, 1.0].
 
     Raises:
-        ConfigError: one of them is no number from 0 to 1.
+        ConfigError: an entry is not a number from 0 to 1.
     """
     try:
         shares = [float(part) for part in text.split(",")]
@@ -32,36 +32,36 @@ def parse_shares(text: str) -> list[float]:
 def measure_shares(
     zero_shot: Model, fine_tuned: Model, shares: Sequence[float], benchmarks: Sequence[Benchmark]
 ) -> dict[float, list[Result]]:
-    """Measure each model between the two.
+    """Measure an interpolated model for each share.
 
     Args:
-        shares: of the fine-tuned weights, 0 to 1.
+        shares: weights of the fine-tuned model, 0 to 1.
     Returns:
-        share -> its Results, in the order of the shares.
+        The Results of each share, in the order of `shares`.
     Source: Wortsman et al. 2021, arXiv 2109.01903.
     """
     measured: dict[float, list[Result]] = {}
     for share in shares:
         model = interpolate(zero_shot, fine_tuned, share)
         model.name = f"{model.name}-{share:g}"
-        measured[share] = [result for one in benchmarks for result in ZeroShot(one)(model)]
+        measured[share] = [result for benchmark in benchmarks for result in ZeroShot(benchmark)(model)]
     return measured
 
 
 def shares_table(measured: dict[float, list[Result]]) -> Table:
-    """Accuracy in percent, a row for each share and a column for each set: the ensemble's, or the single template's."""
-    found: dict[tuple[float, str], dict[str, float]] = {}
+    """Accuracy in percent, a row per share and a column per set: of the ensemble, else of the single template."""
+    accuracies: dict[tuple[float, str], dict[str, float]] = {}
     for share, results in measured.items():
         for result in results:
             if result.metric == "accuracy":
-                found.setdefault((share, f"{result.dataset}/{result.split}"), {})[result.protocol] = result.value
-    sets = list(dict.fromkeys(name for _, name in found))
+                accuracies.setdefault((share, f"{result.dataset}/{result.split}"), {})[result.protocol] = result.value
+    sets = list(dict.fromkeys(name for _, name in accuracies))
     table = Table(title="Zero-shot accuracy, %", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
     table.add_column("share of the fine-tuned", justify="right")
     for name in sets:
         table.add_column(Text(name), justify="right")
     for share in measured:
-        values = [found[share, name] for name in sets]
-        cells = [100 * one.get("ensemble", next(iter(one.values()))) for one in values]
+        values = [accuracies[share, name] for name in sets]
+        cells = [100 * by_protocol.get("ensemble", next(iter(by_protocol.values()))) for by_protocol in values]
         table.add_row(f"{share:g}", *(f"{cell:.2f}" for cell in cells))
     return table

@@ -98,7 +98,7 @@ def test_labels_that_do_not_fit():
         classifier.score(PICTURES[:2], ["red", "pink"])
     with pytest.raises(InputError, match=r"\[0, 7\)"):
         classifier.score(PICTURES[:2], [0, 7])
-    with pytest.raises(ShapeError, match="2 pictures and 3 labels"):
+    with pytest.raises(ShapeError, match="2 images and 3 labels"):
         classifier.score(PICTURES[:2], [0, 1, 2])
     with pytest.raises(ShapeError):
         classifier.score([], [])
