@@ -1,4 +1,4 @@
-"""diptych classify: labels in words for images; rows go to stdout or into a file."""
+"""diptych classify: predict labels for images; rows go to stdout or into a file."""
 
 import gc
 import math
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from diptych.evaluate.classify.label_file import LabelFile
     from diptych.evaluate.classify.question import Question
 
-_SMALL = 20  # billions of multiply-adds: a second of one thread
+_SMALL = 20  # billion multiply-adds: one thread needs about a second
 
 
 def run_classify_command(
     model: str, paths: list[str], question: "Question", file: "LabelFile | None", as_json: bool, device: str
 ) -> None:
-    """Classify images; `question` is checked already. The exit status is 1 if an image is broken, 130 after Ctrl-C."""
-    done = broken = 0
+    """Classify images; the caller has checked `question`. Exit status: 1 if an image is broken, 130 after Ctrl-C."""
+    num_done = num_broken = 0
     try:
         import torch
 
@@ -30,33 +30,33 @@ def run_classify_command(
         from diptych.embed.about import about
         from diptych.evaluate.classify.pictures import classify_to_file, classify_to_stdout
 
-        gc.freeze()  # the imported objects stay: garbage collection skips them
+        gc.freeze()  # imported objects live until the end, so garbage collection can skip them
 
         threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # to start and synchronize threads takes longer than a small model
+        torch.set_num_threads(1)  # starting and synchronizing threads takes longer than running a small model
         encoder = load(model, device=None if device == "auto" else device)
-        prompts = len(question.labels) * len(question.templates)
-        if (about(encoder).gflops or math.inf) * (len(paths) + prompts) > _SMALL:
+        num_prompts = len(question.labels) * len(question.templates)
+        if (about(encoder).gflops or math.inf) * (len(paths) + num_prompts) > _SMALL:
             torch.set_num_threads(threads)
         if file is None:
             batches = classify_to_stdout(encoder, paths, question, as_json=as_json)
         else:
             batches = classify_to_file(encoder, paths, file)
         for rows in batches:
-            done += len(rows)
-            broken += sum(row.error is not None for row in rows)
+            num_done += len(rows)
+            num_broken += sum(row.error is not None for row in rows)
     except KeyboardInterrupt:
         if file is None:
-            announce(f"stopped after {done} of {len(paths)} images; to be able to resume, use --out FILE.csv")
+            announce(f"stopped after {num_done} of {len(paths)} images; to be able to resume, use --out FILE.csv")
         else:
             announce(f"stopped: {file.num_rows} rows are kept in {file.kept_in}; run the same command again to resume")
         raise
     if file is not None:
-        broken = file.num_broken
-        print(f"{file.path}: {file.num_rows} images" + (f", {broken} of them broken" if broken else ""))
-    elif broken:
-        announce(f"{broken} of {done} images are broken; their rows say why")
-    if broken:
+        num_broken = file.num_broken
+        print(f"{file.path}: {file.num_rows} images" + (f", {num_broken} of them broken" if num_broken else ""))
+    elif num_broken:
+        announce(f"{num_broken} of {num_done} images are broken; their rows say why")
+    if num_broken:
         raise typer.Exit(1)
 
 
@@ -78,7 +78,7 @@ def classify(
         list[str] | None,
         Option(
             parser=paths.text_or_file,
-            help="Prompt with {c} in the place of the label, or @FILE with one per line; several are averaged.",
+            help="Prompt with {c} in place of the label, or @FILE with one per line; several are averaged.",
         ),
     ] = None,
     top_k: Annotated[int, Option(help="Number of labels to show for each image.")] = 3,
@@ -96,9 +96,9 @@ def classify(
     activation: Activation = None,
     heads: Heads = None,
 ) -> None:
-    """Say which of your labels fits each image best. It needs no training, only the labels.
+    """Predict which of your labels fits each image best. It needs no training, only the labels.
 
-    Rows appear batch by batch. With --out, a run that was stopped or killed resumes, and no row is lost or doubled.
+    Rows appear batch by batch. With --out, a stopped or killed run can be resumed, without lost or duplicate rows.
     """
     from diptych.embed.names import check_name
     from diptych.evaluate.classify.label_file import LabelFile
@@ -107,6 +107,6 @@ def classify(
 
     question = Question(tuple(read_labels(labels)), tuple(read_templates(template or ())), top_k)
     check_name(str(model))
-    found = find_images(images)
+    image_paths = find_images(images)
     file = None if out is None else LabelFile(out, question)
-    run_classify_command(str(model), found, question, file, json_lines, device)
+    run_classify_command(str(model), image_paths, question, file, json_lines, device)

@@ -1,4 +1,4 @@
-"""What the commands share: the app, checks before the work, and printing."""
+"""Code that commands share: the app, checks before the work starts, and printing."""
 
 import contextlib
 import importlib.metadata
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from diptych.evaluate.tasks.task import Setting
     from diptych.train import Run
 
-# torch takes seconds to import: each command imports what it needs, so that --help answers at once.
+# torch takes seconds to import. Each command imports what it needs, so that --help answers at once.
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
@@ -46,17 +46,17 @@ def diptych(
 
 
 def examples(*lines: str) -> str:
-    """The examples below a command's help, one line each."""
+    """Text with the examples below a command's help, one line each."""
     return "[bold]Examples[/bold]\n\n" + "\n\n".join(f"$ {line}" for line in lines)
 
 
 def is_main() -> bool:
-    """Whether this process prints: it is the only one, or the first one of torchrun."""
+    """Whether this process prints: it is the only process, or rank 0 of torchrun."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def exit_if_stopped(run: "Run") -> None:
-    """After Ctrl-C or SIGTERM all is saved: print the command that resumes the run, and exit with status 0."""
+    """If Ctrl-C or SIGTERM stopped the run, print the command that resumes it and exit with status 0."""
     if not run.finished:
         if os.environ.get("RANK", "0") == "0":
             print(f"stopped after step {run.step}; resume with: {_resuming(sys.argv)}", file=sys.stderr)
@@ -64,20 +64,20 @@ def exit_if_stopped(run: "Run") -> None:
 
 
 def _resuming(argv: list[str]) -> str:
-    """The command line, for a shell, that resumes this run."""
+    """The shell command that resumes this run."""
     if "TORCHELASTIC_RUN_ID" in os.environ:
         return "the same torchrun command with --resume"  # its workers do not know its command line
-    program, *words = argv
+    program, *arguments = argv
     if Path(program).name == "__main__.py":
         command = [sys.executable, "-m", "diptych"]
     else:
         command = ["diptych" if program in ("-c", shutil.which("diptych")) else program]
-    # Not at the end: after a "--" every word is a path.
-    return shlex.join([*command, words[0], *([] if "--resume" in words else ["--resume"]), *words[1:]])
+    # --resume cannot go at the end: after "--", every argument is a path.
+    return shlex.join([*command, arguments[0], *([] if "--resume" in arguments else ["--resume"]), *arguments[1:]])
 
 
 def refuse_unwritable(out: Path) -> None:
-    """Raise an error before the work, not after it, if its results cannot be written."""
+    """Raise an InputError before the work starts if its results cannot be written."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with replaceable(out).open("a"):
@@ -87,7 +87,7 @@ def refuse_unwritable(out: Path) -> None:
 
 
 def refuse_unwritable_folder(out: Path) -> None:
-    """As `refuse_unwritable`, for a folder."""
+    """Like `refuse_unwritable`, for a folder."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=out):
@@ -99,7 +99,7 @@ def refuse_unwritable_folder(out: Path) -> None:
 
 
 def show(table: Any) -> None:
-    """Print a table: as wide as the terminal, or 120 columns wide into a file, without trailing blanks."""
+    """Print a table: as wide as the terminal, or 120 columns wide in a file, without trailing blanks."""
     from rich.console import Console
 
     if sys.stdout.isatty():
@@ -113,7 +113,7 @@ def show(table: Any) -> None:
 
 @contextlib.contextmanager
 def resumable() -> Iterator[None]:
-    """Wrap work that the same command resumes: after Ctrl-C, say so."""
+    """Wrap work that can be resumed: after Ctrl-C, print that the same command resumes it."""
     try:
         yield
     except KeyboardInterrupt:
@@ -134,7 +134,7 @@ def suite_setting(
     workers: int | None,
     partial: bool = False,
 ) -> "Setting":
-    """Where the suite reads its sets and keeps what it computes; without models it reads nothing."""
+    """The folders that the suite reads from and writes to. Without models, no folder of sets is needed."""
     from diptych.evaluate.tasks.task import Setting
 
     if models and data_root is None:
@@ -148,25 +148,25 @@ def suite_setting(
 
 
 def refuse_equal_names(models: Sequence[str], names: Sequence[str]) -> None:
-    """Refuse two models of one name: in the results, the second would replace the first.
+    """Refuse two models with the same name, because the second one's results would replace the first one's.
 
     Args:
-        models: as given on the command line.
-        names: the name of each in results.
+        models: names as given on the command line.
+        names: the name of each model in results.
     Raises:
-        InputError: two have the same name.
+        InputError: two models have the same name.
     """
-    for place, name in enumerate(names):
-        if name in names[:place]:
-            other = models[names.index(name)]
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            first = models[names.index(name)]
             raise InputError(
-                f"{other} and {models[place]} are both called {name!r}, so their results could not be told apart: "
+                f"{first} and {models[index]} are both called {name!r}, so their results could not be told apart: "
                 "measure them into two folders (--out), or rename one"
             )
 
 
 def print_skipped(skipped: "Sequence[Skipped]") -> None:
-    """Print on stderr what was not measured: missing sets in one line, the others with their reasons."""
+    """Print on stderr what was not measured: missing sets on one line, then other cases with their reasons."""
     absent = dict.fromkeys(row.dataset for row in skipped if row.absent)
     if absent:
         print(f"not there: {', '.join(absent)} (diptych data check says where to get them)", file=sys.stderr)

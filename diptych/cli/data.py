@@ -26,11 +26,11 @@ def check(
     root: Root,
     dataset: Datasets = None,
     strict: Annotated[
-        bool, Option("--strict", help="Exit with status 1 if a set that is there has a problem.")
+        bool, Option("--strict", help="Exit with status 1 if a set that is present has a problem.")
     ] = False,
     old_datasets: OldDatasets = None,
 ) -> None:
-    """Show which sets of the paper are there and whether they have the paper's sizes, and where to get the others."""
+    """Show which sets of the paper are present, whether they have the paper's sizes, and where to get the others."""
     from diptych.evalsets.checking import check_data, missing_lines, states_table
     from diptych.evalsets.user_sets import own_cards
 
@@ -56,18 +56,19 @@ def check(
     )
 )
 def prepare(
-    name: Annotated[str, typer.Argument(help="The set to make; a wrong name lists all.")],
-    source: Annotated[
-        Path, typer.Argument(parser=paths.path, help="The data it is made from, as its authors publish it.")
-    ],
+    name: Annotated[str, typer.Argument(help="Name of the set; a wrong name lists all names.")],
+    source: Annotated[Path, typer.Argument(parser=paths.path, help="The source data, as its authors publish it.")],
     out: Annotated[
         Path, typer.Argument(parser=paths.path, help="Folder for the set; it is written whole or not at all.")
     ],
     seed: Annotated[
-        int, Option(help="Seed of the random draws; the default is the one with which the archive itself is read.")
+        int,
+        Option(
+            help="Seed of the random draws; by default the seed that Diptych uses when it reads the archive directly."
+        ),
     ] = 2021,
 ) -> None:
-    """Make a set that the paper derives from another data set, by seeded rules."""
+    """Derive a set of the paper from another data set, by seeded rules."""
     from diptych.evalsets.preparing import prepare
 
     print(f"the set: {prepare(name, source, out, seed=seed)}")

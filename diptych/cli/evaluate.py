@@ -1,4 +1,4 @@
-"""diptych evaluate: zero-shot accuracy on evaluation sets; `--suite paper` is an alias of diptych suite."""
+"""diptych evaluate: zero-shot accuracy on evaluation sets. `--suite paper` is an alias of diptych suite."""
 
 from pathlib import Path
 from typing import Annotated
@@ -71,21 +71,31 @@ def evaluate(
     Compares a single prompt template with the ensemble of all templates of each set. To measure everything that the
     CLIP paper measures (linear probes, few-shot, retrieval, robustness), use diptych suite.
     """
-    words = [*([] if model is None else [model]), *(model_and_datasets or ())]
-    named = datasets(dataset, old_datasets)
+    model_and_folders = [*([] if model is None else [model]), *(model_and_datasets or ())]
+    dataset_names = datasets(dataset, old_datasets)
     if suite is not None:
         if suite not in SUITES:
             raise InputError(f"there is no suite {suite!r}; there is {', '.join(SUITES)}")
         if split is not None:
             raise InputError(f"--split {split} is not an option of the suite, which measures the splits of each set")
         folder = out or Path("runs/paper")
-        run_suite_command(words, data_root, folder, task, named, precision, workers, device, partial)
+        run_suite_command(
+            model_and_folders, data_root, folder, task, dataset_names, precision, workers, device, partial
+        )
         return
     if data_root or task or old_datasets or partial:
         raise InputError("--data-root, --task, --set and --partial are options of diptych suite")
-    if not words:
+    if not model_and_folders:
         raise InputError("nothing to measure: diptych evaluate MODEL DATASET ...")
-    _evaluate(words[0], [*words[1:], *(named or ())], out, split or "test", workers, precision, device)
+    _evaluate(
+        model_and_folders[0],
+        [*model_and_folders[1:], *(dataset_names or ())],
+        out,
+        split or "test",
+        workers,
+        precision,
+        device,
+    )
 
 
 def _evaluate(
@@ -101,7 +111,7 @@ def _evaluate(
     from diptych.evalsets.user_sets import open_set
 
     benchmarks = [open_set(folder, split) for folder in folders]
-    from diptych.embed import load  # these import torch, so all checks that do not need it come before
+    from diptych.embed import load  # imports torch, so checks that do not need torch come first
     from diptych.embed.about import about
     from diptych.evaluate import evaluate_benchmarks, zero_shot_table
 

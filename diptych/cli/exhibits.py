@@ -1,4 +1,4 @@
-"""diptych paper: tables and figures that need no training. Measure models, print tables, write pages."""
+"""diptych paper: tables and figures that need no training. The commands measure models, print tables, write pages."""
 
 import shlex
 from pathlib import Path
@@ -33,35 +33,35 @@ from diptych.cli.paper import paper_app
 from diptych.embed.stated import stated
 from diptych.errors import InputError
 
-# Not taken from the exhibits: to import them imports torch, and --help should answer at once.
+# Not read from the exhibits: importing them imports torch, and --help must answer at once.
 ABOUT = {
-    "table1": "Zero-shot, beside Visual N-Grams, on aYahoo, ImageNet and SUN.",
-    "table2": "Zero-shot, beside people, on Oxford-IIIT Pets.",
-    "table10": "Linear probes on 27 sets, beside the paper's 66 models; the best scores are bold.",
-    "table11": "Zero-shot on 27 sets, beside the paper's nine models.",
+    "table1": "Zero-shot accuracy on aYahoo, ImageNet and SUN, compared with Visual N-Grams.",
+    "table2": "Zero-shot accuracy on Oxford-IIIT Pets, compared with people.",
+    "table10": "Linear probes on 27 sets, compared with the paper's 66 models; the best scores are bold.",
+    "table11": "Zero-shot scores on 27 sets, compared with the paper's nine models.",
     "table13": "Retrieval on Flickr30k and MSCOCO, zero-shot, in both directions.",
     "table14": "Reading text in images: MNIST, SVHN, IIIT5K, Hateful Memes and SST-2.",
     "table15": "Actions in videos: UCF101, Kinetics-700 and RareAct, averaged over frames.",
     "table16": "ImageNet and its seven natural shifts.",
-    "table17": "Geolocation: where an image was taken, by nearest neighbours on IM2GPS.",
+    "table17": "Geolocation on IM2GPS: an image gets the location of its nearest neighbor.",
     "figure4": "The gain of prompts and prompt ensembles over bare class names.",
-    "figure5": "Zero-shot minus a linear probe on ResNet-50's features, set by set.",
-    "figure6": "Few-shot probes beside zero-shot.",
-    "figure7": "The number of labelled examples per class to which zero-shot is equivalent.",
+    "figure5": "Zero-shot minus a linear probe on ResNet-50's features, per set.",
+    "figure6": "Few-shot probes compared with zero-shot.",
+    "figure7": "The number of labeled examples per class to which zero-shot is equivalent.",
     "figure8": "Zero-shot against the linear probe, with fit and correlation.",
     "figure9-paper": "The paper's figure 9, from its own points (figure9 trains your own models).",
     "figure10": "Mean probe score against compute.",
-    "figure11": "A linear probe minus a probe on Noisy Student EfficientNet-L2, set by set.",
+    "figure11": "A linear probe minus a probe on Noisy Student EfficientNet-L2, per set.",
     "figure12": "Transfer against ImageNet score.",
     "figure13": "Accuracy under natural shift against ImageNet accuracy, with 335 published models.",
     "figure14": "The effect of adapting to ImageNet, and to the classes of a shift.",
     "figure15": "Robustness of few-shot classifiers to natural shifts.",
     "figure16": "Breeds of pets by difficulty, for the model and for people.",
-    "figure20": "Linear probes set by set, against compute.",
+    "figure20": "Linear probes against compute, per set.",
     "figure21": "Random example images, with the top five classes and the rank of the true class.",
     "pairs": "Not in the paper: pairs of models on the same samples, with McNemar's test.",
     "shifts": "Not in the paper: corruptions and renditions made from the images of a set.",
-    "figure22": "Zero-shot set by set, against compute.",
+    "figure22": "Zero-shot against compute, per set.",
 }
 
 Models = Annotated[
@@ -137,7 +137,11 @@ def run_exhibits(
     device: str,
     partial: bool = False,
 ) -> None:
-    """Measure, print the tables, and name the pages."""
+    """Measure the models, print the tables, and write the pages.
+
+    Raises:
+        InputError: nothing was measured, or an argument does not fit.
+    """
     from diptych.embed.names import check_name
 
     for model in models or []:
@@ -150,37 +154,39 @@ def run_exhibits(
     if not models and stated() != (None, None):
         raise InputError("--activation and --heads describe a weight file, but no model is given: leave them out")
     exhibits = get_exhibits(names)
-    kept_only = bool(models) and data_root is None  # then all numbers to show are in OUT
-    if kept_only and not any((out / "parts").glob("*/*.json")):
+    from_results = bool(models) and data_root is None  # all numbers to show are in OUT already
+    if from_results and not any((out / "parts").glob("*/*.json")):
         raise InputError(_unmeasured(names[0], models or [], out, "no results"))
-    setting = suite_setting([] if kept_only else models, data_root, out, cache, workers, partial)
+    setting = suite_setting([] if from_results else models, data_root, out, cache, workers, partial)
     refuse_unwritable_folder(out)
-    where = None if device == "auto" else device
-    encoders = [load(model, where, precision) for model in models or []]
+    torch_device = None if device == "auto" else device
+    encoders = [load(model, torch_device, precision) for model in models or []]
     refuse_equal_names(models or [], [encoder.name for encoder in encoders])
-    if kept_only and (missing := lacking(exhibits[0], encoders, out, datasets)):
-        what = "no predictions to compare" if exhibits[0].own_sets else "no results for it"
-        raise InputError(_unmeasured(names[0], models or [], out, f"{what} of {missing[0].name}"))
+    if from_results and (missing := lacking(exhibits[0], encoders, out, datasets)):
+        lack = "no predictions to compare" if exhibits[0].own_sets else "no results for it"
+        raise InputError(_unmeasured(names[0], models or [], out, f"{lack} of {missing[0].name}"))
     with resumable():
-        made = make_exhibits(
-            exhibits, [] if kept_only else encoders, setting, out, datasets=datasets, announce=announce
+        written = make_exhibits(
+            exhibits, [] if from_results else encoders, setting, out, datasets=datasets, announce=announce
         )
-    for _, shown in made.shown:
+    for _, shown in written.shown:
         if not shown.tables:
             print(shown.title)
         for table in shown.tables:
             show(to_rich(table))
-    print_skipped(made.skipped)
-    if models and not kept_only and not made.num_results:
-        if not all(row.absent for row in made.skipped):
-            raise InputError(f"nothing could be measured, for the reasons above; {made.page} shows the paper's numbers")
+    print_skipped(written.skipped)
+    if models and not from_results and not written.num_results:
+        if not all(row.absent for row in written.skipped):
+            raise InputError(
+                f"nothing could be measured, for the reasons above; {written.page} shows the paper's numbers"
+            )
         announce("none of the sets is there: the page shows no number of these models")
-    print(f"the page: {made.page}")
+    print(f"the page: {written.page}")
 
 
-def _unmeasured(name: str, models: list[str], out: Path, what: str) -> str:
+def _unmeasured(name: str, models: list[str], out: Path, lack: str) -> str:
     command = shlex.join(["diptych", "paper", name, *models, "--out", str(out), "--data-root"])
     return (
-        f"{out} holds {what}: {command} FOLDER measures on the evaluation sets in FOLDER (diptych data check lists "
+        f"{out} holds {lack}: {command} FOLDER measures on the evaluation sets in FOLDER (diptych data check lists "
         "what is there); without models the pages are made from the results in --out"
     )

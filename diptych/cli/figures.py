@@ -1,4 +1,4 @@
-"""diptych paper figure2 and figure9: train the models of a figure, and draw it."""
+"""diptych paper figure2 and figure9: train the models of a figure and draw it."""
 
 import sys
 from collections.abc import Callable
@@ -98,14 +98,14 @@ def figure9(
     done = run_figure9(
         base, lambda pixels: sets(data, evaluate, template, limit, pixels, seed), out, sizes=tuple(size or SIZES)
     )
-    _show(done, lambda found: [figure9_table(found)])
+    _show(done, lambda figure: [figure9_table(figure)])
 
 
-def _show(done: Any, tables: Callable[[Any], list[Any]]) -> None:
-    """Print the tables and files of a Figure2 or Figure9; if it was stopped, how to resume."""
-    if done is None:
+def _show(figure: Any, tables: Callable[[Any], list[Any]]) -> None:
+    """Print the tables and files of a Figure2 or Figure9, or how to resume if the run was stopped (None)."""
+    if figure is None:
         print("stopped; everything is saved: run the same command again to resume", file=sys.stderr)
         return
-    for table in tables(done):
+    for table in tables(figure):
         show(table)
-    print(f"the figure:  {done.picture}\nthe page:    {done.page}\nthe numbers: {done.numbers}")
+    print(f"the figure:  {figure.picture}\nthe page:    {figure.page}\nthe numbers: {figure.numbers}")

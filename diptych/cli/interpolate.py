@@ -59,12 +59,12 @@ def interpolate(
         raise InputError("--share saves one model: give --out FOLDER, and leave out --evaluate")
     if shares is not None and (out is not None or not evaluate):
         raise InputError("--shares measures models: give --evaluate SET, and leave out --out")
-    wanted = parse_shares(str(share) if shares is None else shares)
+    share_values = parse_shares(str(share) if shares is None else shares)
     benchmarks = [open_benchmark(path) for path in evaluate or []]
-    where = None if device == "auto" else device
-    first, second = load_model(zero_shot, device=where), load_model(fine_tuned, device=where)
+    torch_device = None if device == "auto" else device
+    first, second = load_model(zero_shot, device=torch_device), load_model(fine_tuned, device=torch_device)
     if out is not None:
-        interpolate(first, second, wanted[0]).save(out)
+        interpolate(first, second, share_values[0]).save(out)
         print(f"the model: {out}")
     else:
-        show(shares_table(measure_shares(first, second, wanted, benchmarks)))
+        show(shares_table(measure_shares(first, second, share_values, benchmarks)))

@@ -1,4 +1,4 @@
-"""Options and arguments that several commands share: one name, one meaning and one help text each."""
+"""Options and arguments that several commands share. Each has one name, one meaning and one help text."""
 
 import importlib.metadata
 from pathlib import Path
@@ -19,9 +19,9 @@ _DEVICES = ("auto", "cpu", "cuda", "mps", "xpu", "hpu", "mtia", "xla", "meta")
 
 
 def device(name: str) -> str:
-    """Refuse a misspelled device before torch is imported; only torch can tell whether a known one is there."""
+    """Refuse a misspelled device before torch is imported. Only torch can tell whether a device exists."""
     kind, _, number = name.partition(":")
-    plug_ins = importlib.metadata.entry_points(group="torch.backends")  # they add names of devices
+    plug_ins = importlib.metadata.entry_points(group="torch.backends")  # plug-ins add device names
     if not plug_ins and (kind not in _DEVICES or (number and not number.isdecimal())):
         raise DiptychError(f"there is no device {name!r}: try auto, cpu, cuda or cuda:1")
     return name
@@ -41,7 +41,7 @@ Models = Annotated[list[str] | None, typer.Argument(parser=paths.model, help=f"M
 ModelsOption = Annotated[
     list[str] | None, Option("--model", parser=paths.model, help="A model, as in MODELS; may be repeated.")
 ]
-# Of weight files, in every command that takes one. The resolver reads them from diptych.embed.stated.
+# For weight files, in every command that takes one. The resolver reads them from diptych.embed.stated.
 Activation = Annotated[
     str | None,
     Option(
@@ -75,7 +75,10 @@ TaskModules = Annotated[
 ]
 Partial = Annotated[
     bool,
-    Option("--partial", help="Also measure sets that lack many of their classes; each number then says so."),
+    Option(
+        "--partial",
+        help="Also measure sets that lack many of their classes; the results then state how many are present.",
+    ),
 ]
 
 # ------------------------------------------------------------------ training
@@ -91,7 +94,7 @@ Resume = Annotated[bool, Option("--resume", help="Continue from the newest check
 Init = Annotated[
     str | None, Option(parser=paths.model, help="Model to start from: a folder, a weight file or default.")
 ]
-# Not those above: these two are saved in the run's configuration, so that it can be resumed.
+# Separate from the two above: these are saved in the run's configuration, so that the run can be resumed.
 InitActivation = Annotated[
     str | None, Option(help="Activation of --init FILE, which does not name it: quick_gelu or gelu.")
 ]
@@ -106,5 +109,5 @@ CaptionColumn = Annotated[str | None, Option(help="Column of a table that holds 
 
 
 def datasets(named: list[str] | None, old: list[str] | None) -> list[str] | None:
-    """The data sets of --dataset and of its old spelling, --set; None where neither is given."""
+    """The data sets of --dataset and of its old spelling --set; None if neither is given."""
     return [*(named or ()), *(old or ())] or None

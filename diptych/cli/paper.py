@@ -1,4 +1,4 @@
-"""diptych paper: the group of its commands, and table12."""
+"""diptych paper: the group of commands, and table12."""
 
 from pathlib import Path
 from typing import Annotated
@@ -22,7 +22,7 @@ def table12(
         typer.Argument(parser=paths.path, help="Results of the same model trained on the same number of other pairs."),
     ],
 ) -> None:
-    """Compare two models of the YFCC ablation (appendix D), beside the paper's numbers.
+    """Compare two models of the YFCC ablation (appendix D), and show the paper's numbers.
 
     Train both with --recipe yfcc, and measure them with diptych evaluate. Rows without a measurement stay empty.
     """

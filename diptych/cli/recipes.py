@@ -1,4 +1,4 @@
-"""diptych recipes: list all recipes, or choose one for some data on this machine."""
+"""diptych recipes: list all recipes, or recommend one for given data on this machine."""
 
 import dataclasses
 import json
@@ -25,8 +25,8 @@ def recipes(
 ) -> None:
     """List all recipes, or recommend one for DATA, or for a number of pairs, on this machine.
 
-    With DATA or --pairs, each candidate makes a few updates on generated images to measure the time. Accuracies are
-    those of measured or published runs, each with its source.
+    With DATA or --pairs, each candidate runs a few updates on generated images to measure the time. Accuracies come
+    from measured or published runs, each with its source.
     """
     from diptych.recipes.guidance import candidates, choose, measured_config, recipe_rows
 
@@ -45,17 +45,17 @@ def recipes(
     seconds = {recipe: plan.seconds for recipe, plan in plans.items()}
     at_most = [recipe for recipe, plan in plans.items() if plan.cost.at_most]
     advice = choose(num_pairs, seconds, at_most)
-    known = [run for option in options for run in option.known]
+    known_runs = [run for option in options for run in option.known]
     if json_lines:
-        runs = [dataclasses.asdict(run) for run in known]
+        runs = [dataclasses.asdict(run) for run in known_runs]
         measured = {"num_pairs": num_pairs, "seconds": seconds, "at_most": at_most}
         print(json.dumps({**measured, **dataclasses.asdict(advice), "known_runs": runs}))
         return
     _print_advice(num_pairs, plans, advice)
-    for run in known:
+    for run in known_runs:
         print(f"known run  {run.recipe} on {run.num_pairs:,} pairs ({run.data}): {run.result} [{run.source}]")
-    for way in advice.instead:
-        print(f"instead    {way}")
+    for advice_line in advice.instead:
+        print(f"instead    {advice_line}")
 
 
 def _print_advice(num_pairs: int, plans: "dict[str, Plan]", advice: "Advice") -> None:

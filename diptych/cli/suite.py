@@ -1,4 +1,4 @@
-"""diptych suite: every task of the paper on every evaluation set at hand, in one report."""
+"""diptych suite: every task of the paper on every available evaluation set, in one report."""
 
 from pathlib import Path
 from typing import Annotated
@@ -57,17 +57,17 @@ def suite(
     heads: Heads = None,
     partial: Partial = False,
 ) -> None:
-    """Measure models by every task of the CLIP paper on every evaluation set at hand, and write one report.
+    """Measure models with every task of the CLIP paper on every available evaluation set, and write one report.
 
     Tasks: zero-shot, linear and few-shot probes, retrieval, natural shifts, videos, geolocation and more, each on the
-    sets of --data-root to which it applies. --task and --dataset choose some of them. Sets that are missing are named.
+    sets of --data-root to which it applies. --task and --dataset select some of them. Missing sets are listed.
     --tasks my_module adds tasks that your own module registers.
 
-    The report, OUT/report.html, shows each table and figure of the paper that has a measured number, with the paper's
-    own numbers beside it. All Results are in OUT/results.jsonl.
+    The report, OUT/report.html, shows each table and figure of the paper that has a measured number, next to the
+    paper's own numbers. All Results are in OUT/results.jsonl.
 
     Run the same command again to resume: finished measurements are kept as long as model, data and task are the same.
-    Models that are measured into the same OUT stand beside each other in the report.
+    Models with the same OUT share one report.
 
     To start without a download: diptych data embedded sets/ writes ten small sets.
     """
@@ -87,7 +87,11 @@ def run_suite_command(
     partial: bool = False,
     modules: list[str] | None = None,
 ) -> None:
-    """Measure each model by all tasks on all sets that are there, and write every exhibit."""
+    """Measure each model with all tasks on all present sets, and write every exhibit.
+
+    Raises:
+        InputError: no model is given, or nothing could be measured.
+    """
     from diptych.embed.names import check_name
 
     for name in models:
@@ -112,23 +116,23 @@ def run_suite_command(
     present = [card.title for card in cards if find_folder(card, setting.data) is not None]
     announce(f"{len(present)} of {len(cards)} sets are there: {', '.join(present)}")
     refuse_unwritable_folder(out)
-    where = None if device == "auto" else device
-    if len(models) > 1:  # a wrong name is an error now, not after hours with the first model
-        refuse_equal_names(models, [load(name, where, precision).name for name in models])
+    torch_device = None if device == "auto" else device
+    if len(models) > 1:  # a wrong name fails now, not after hours with the first model
+        refuse_equal_names(models, [load(name, torch_device, precision).name for name in models])
     for name in models:
-        encoder = load(name, where, precision)
+        encoder = load(name, torch_device, precision)
         with resumable():
             done = run_suite(encoder, chosen, cards, setting, out, announce=announce)
         skipped += done.skipped
         if done.kept:
             announce(f"{encoder.name}: {done.kept} measured before with the same model and data, and kept")
     results = read_all(out)
-    made = write([SUMMARY, *EXHIBITS.values()], results, out, skipped, data=setting.data)
-    shown = dict(made.shown)
-    tables = [*made.shown[0][1].tables, *(shown["shifts"].tables if "shifts" in (tasks or ()) else ())]
+    written = write([SUMMARY, *EXHIBITS.values()], results, out, skipped, data=setting.data)
+    shown = dict(written.shown)
+    tables = [*written.shown[0][1].tables, *(shown["shifts"].tables if "shifts" in (tasks or ()) else ())]
     for table in tables:
         show(to_rich(table))
     print_skipped(skipped)
     if not results:
-        raise InputError(f"nothing could be measured, for the reasons above; {made.page} lists them")
-    print(f"results: {out / 'results.jsonl'}\nthe report: {made.page}")
+        raise InputError(f"nothing could be measured, for the reasons above; {written.page} lists them")
+    print(f"results: {out / 'results.jsonl'}\nthe report: {written.page}")

@@ -1,4 +1,4 @@
-"""diptych train: an image and a text encoder from (image, text) pairs."""
+"""diptych train: train an image and a text encoder on (image, text) pairs."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -100,18 +100,18 @@ def train(
 ) -> None:
     """Train an image and a text encoder on (image, text) pairs.
 
-    After Ctrl-C, a signal or a crash, the same command with --resume continues with exactly the same losses.
+    After Ctrl-C, a signal or a crash, run the same command with --resume: it continues with exactly the same losses.
     """
     from diptych.embed.names import check_name
 
     if init is not None:
         check_name(init)
-    for named in evaluate or ():
-        check_evaluation(named)
+    for evaluation_set in evaluate or ():
+        check_evaluation(evaluation_set)
     from diptych.recipes import configure  # this imports torch
     from diptych.train.held_out import held_out_share
 
-    measuring = {"evaluate_steps": evaluate_steps, "held_out": held_out_share(held_out, out, resume)}
+    evaluation_fields = {"evaluate_steps": evaluate_steps, "held_out": held_out_share(held_out, out, resume)}
     config = configure(
         recipe,
         tuple(data),
@@ -121,7 +121,7 @@ def train(
         minutes=minutes,
         init=init_config(init, activation, heads),
         settings=settings or [],
-        top={"tokenizer": tokenizer, "precision": precision, "device": device, "seed": seed, **measuring},
+        top={"tokenizer": tokenizer, "precision": precision, "device": device, "seed": seed, **evaluation_fields},
         columns={"image": image_column, "caption": caption_column},
         loader={"global_batch_size": batch_size, "num_workers": workers, "seed": seed},
         optimizer={"learning_rate": learning_rate, "weight_decay": weight_decay},
@@ -138,15 +138,15 @@ def _plan(config: "TrainConfig") -> None:
         print(make_plan(config))
 
 
-def check_evaluation(named: str) -> None:
+def check_evaluation(name: str) -> None:
     """Refuse an evaluation set that cannot be opened, before torch is imported."""
     from diptych.evalsets.user_sets import card_of_folder, open_set, split_task
 
-    folder, task = split_task(named)
+    folder, task = split_task(name)
     open_set(folder) if task is None else card_of_folder(folder)
 
 
-def _train(config: "TrainConfig", named: list[str], modules: list[str], resume: bool) -> None:
+def _train(config: "TrainConfig", evaluation_sets: list[str], modules: list[str], resume: bool) -> None:
     from diptych.evaluate import ZeroShot, zero_shot_table
     from diptych.evaluate.choosing import make_evaluator
     from diptych.evaluate.tasks.registry import load_task_module
@@ -156,14 +156,14 @@ def _train(config: "TrainConfig", named: list[str], modules: list[str], resume: 
     for module in modules:
         load_task_module(module)
     predictions = config.folder / "predictions"
-    evaluators = [make_evaluator(one, predictions) for one in named]
+    evaluators = [make_evaluator(name, predictions) for name in evaluation_sets]
     run = fit(config, evaluators, resume=resume)
     exit_if_stopped(run)
     if not is_main():
         return
-    zero_shot = [one for one in evaluators if isinstance(one, ZeroShot)]
+    zero_shot = [evaluator for evaluator in evaluators if isinstance(evaluator, ZeroShot)]
     if zero_shot:
-        show(zero_shot_table(run.results, [one.benchmark for one in zero_shot]))
+        show(zero_shot_table(run.results, [evaluator.benchmark for evaluator in zero_shot]))
     for result in run.results:
         if result.task not in ("zero_shot", "held_out_pairs"):
             print(
@@ -173,7 +173,7 @@ def _train(config: "TrainConfig", named: list[str], modules: list[str], resume: 
 
 
 def init_config(weights: str | None, activation: str | None, heads: str | None) -> "InitConfig":
-    """The model to start from, as --init, --activation and --heads name it."""
+    """The config of the model to start from, from --init, --activation and --heads."""
     from diptych.embed.stated import parse_heads
     from diptych.train.config import InitConfig
 

@@ -64,7 +64,7 @@ def tune(
     seed: Seed = 0,
     resume: Annotated[bool, Option("--resume", help="Continue the search in --out.")] = False,
 ) -> None:
-    """Search hyper-parameters in short runs, which are compared on training pairs that none of them trains on.
+    """Search hyper-parameters in short runs, and compare them on held-out training pairs.
 
     The paper (section 2.5) uses grid, random and manual search on a small model for one epoch, and adapts the result by
     hand to larger models. The command needs an extra: pip install 'diptych[search]'.
@@ -85,11 +85,11 @@ def tune(
         loader={"num_workers": workers, "seed": seed},
     )
     plan = Search(config, tuple(search), tuple(first or ()), trials, sampler, objective, held_out)
-    found = search_hyperparameters(plan, resume=resume)
-    show(trials_table(found))
-    if not found.finished:
-        announce(f"stopped after {len(found.trials)} trials; run the same command with --resume to continue")
+    outcome = search_hyperparameters(plan, resume=resume)
+    show(trials_table(outcome))
+    if not outcome.finished:
+        announce(f"stopped after {len(outcome.trials)} trials; run the same command with --resume to continue")
         raise typer.Exit(0)
-    if found.best is None:
+    if outcome.best is None:
         raise InputError("no trial finished: search lower learning rates, or look at the runs in the folder")
-    print(f"best: {' '.join(f'--set {setting}' for setting in found.best.settings)}")
+    print(f"best: {' '.join(f'--set {setting}' for setting in outcome.best.settings)}")

@@ -1,4 +1,4 @@
-"""The main job on the embedded pairs in one command, and the page that every training run leaves."""
+"""The quickstart (train and test on generated pairs in one command), and the report page of every training run."""
 
 from typing import TYPE_CHECKING
 

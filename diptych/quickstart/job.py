@@ -1,4 +1,4 @@
-"""The main job on the embedded pairs: train, test zero-shot, and write a page about it."""
+"""The quickstart: train on generated pairs, test zero-shot, and write a report page."""
 
 import dataclasses
 import json
@@ -24,21 +24,21 @@ from diptych.train.inputs import is_playground
 logger = logging.getLogger(__name__)
 
 PAIRS = 120_000
-MINUTES = 3.5  # a slow machine stops earlier
-LEAST_PAIRS = 60_000  # but not before these: with fewer there is little to see
+MINUTES = 3.5  # on a slow machine training stops after this time
+LEAST_PAIRS = 60_000  # but not before this many pairs: with fewer, the model learns little
 UNIQUE_PAIRS = 50_000
 SIZE = 64
-_HEADLINE = "held_out_colour_shape"  # the task that leads the page
-_FORMER = "playground-rn"  # what earlier versions trained
-_POOL = 400  # test pairs among which neighbours are looked for
-_OURS = ("checkpoints", "tensorboard", "predictions", "model")
+_HEADLINE = "held_out_colour_shape"  # the task at the top of the page
+_FORMER_PRESET = "playground-rn"  # the preset that earlier versions trained
+_NUM_SEARCHED = 400  # test pairs in which nearest neighbors are searched
+_OWN_FOLDERS = ("checkpoints", "tensorboard", "predictions", "model")
 
 
 @dataclasses.dataclass(frozen=True)
 class Quickstart:
-    """What a quickstart leaves: the run with its results, the tasks they are of, and the page.
+    """The outcome of a quickstart: the run with its results, the tasks of these results, and the page.
 
-    `report` is None where SIGINT or SIGTERM stopped the training; the checkpoint is written.
+    `report` is None if SIGINT or SIGTERM stopped the training; the checkpoint is written in that case.
     """
 
     run: Run
@@ -52,14 +52,14 @@ def run_quickstart(
     """Train on the playground, measure every task, write out/report.html and out/results.jsonl.
 
     Args:
-        out: folder of the run; an earlier quickstart there is replaced unless `resume`, any other run is refused.
-        num_pairs: pairs to train on, with repetition; at most these where `minutes` is given, too.
-        minutes: of training. Without both, PAIRS or MINUTES, whichever ends first, and LEAST_PAIRS on a slow machine.
-        seed: of the weights, and of the training pictures.
-        resume: go on with a run that was stopped.
+        out: folder of the run. Without `resume`, an earlier quickstart in it is replaced; any other run is refused.
+        num_pairs: pairs to train on, with repetition; the upper limit if `minutes` is given too.
+        minutes: training time. By default PAIRS or MINUTES, whichever ends first, but at least LEAST_PAIRS.
+        seed: seed of the weights and of the training images.
+        resume: continue a stopped run.
     """
     out = expanded(out)
-    least = LEAST_PAIRS if num_pairs is None and minutes is None else 0
+    least_pairs = LEAST_PAIRS if num_pairs is None and minutes is None else 0
     if num_pairs is None:
         num_pairs, minutes = PAIRS, MINUTES if minutes is None else minutes
     config = configure(
@@ -68,11 +68,11 @@ def run_quickstart(
         str(out),
         num_pairs=num_pairs,
         minutes=minutes,
-        top={"seed": seed, "least_pairs": least},
+        top={"seed": seed, "least_pairs": least_pairs},
         loader={"seed": seed},
     )
     if not resume:
-        _clear(out, config)
+        _remove_earlier_run(out, config)
     tasks = playground_tasks(seed=seed, size=SIZE)
     evaluators = [ZeroShot(task, predictions_folder=out / "predictions") for task in tasks]
     run = fit(config, evaluators, resume=resume)
@@ -80,7 +80,7 @@ def run_quickstart(
         return Quickstart(run, tasks, None)
     if run.config.num_pairs < LEAST_PAIRS:
         logger.warning(
-            "%s pairs are few: on %s the model learns most of what this page tests",
+            "%s pairs are few: the model needs %s to learn most of what this page tests",
             f"{run.config.num_pairs:,}",
             f"{LEAST_PAIRS:,}",
         )
@@ -91,11 +91,11 @@ def run_quickstart(
 
 def _report(run: Run, evaluators: list[ZeroShot], seed: int) -> RunReport:
     config = run.config
-    pairs = _pairs(Playground(_POOL, seed=seed, size=SIZE, split="test"))
+    pairs = _pairs(Playground(_NUM_SEARCHED, seed=seed, size=SIZE, split="test"))
     return RunReport(
         title=_title(config.num_pairs),
         results=run.results,
-        chance={one.benchmark.name: 1 / len(one.benchmark.class_names) for one in evaluators},
+        chance={evaluator.benchmark.name: 1 / len(evaluator.benchmark.class_names) for evaluator in evaluators},
         headline=_HEADLINE,
         gains=prompt_gains(run, evaluators),
         log=read_log(run.folder),
@@ -118,12 +118,12 @@ def _title(num_pairs: int) -> str:
 
 
 def _pairs(playground: Playground) -> list[Pair]:
-    """The first shard's pictures with the first caption of each."""
+    """The images of the first shard, each with its first caption."""
     return [Pair(np.asarray(sample.image), sample.texts[0]) for sample in playground.read(0)]
 
 
 def _next_steps(model: Path) -> tuple[tuple[str, str], ...]:
-    """Commands to go on with, and what for."""
+    """(command, what it does) of the next steps to try."""
     classify = f"diptych classify picture.png --model {shlex.quote(str(model))} --labels 'red star,blue circle'"
     return (
         (classify, "name your own pictures with your own words"),
@@ -132,15 +132,15 @@ def _next_steps(model: Path) -> tuple[tuple[str, str], ...]:
     )
 
 
-def _clear(out: Path, config: TrainConfig) -> None:
-    """Remove what an earlier quickstart wrote, and nothing else: `fit` refuses a folder with any other run."""
+def _remove_earlier_run(out: Path, config: TrainConfig) -> None:
+    """Delete only files of an earlier quickstart. `fit` refuses a folder with any other run."""
     try:
-        before = json.loads((out / "config.json").read_text(encoding="utf-8"))
-        models = [json.loads(json.dumps(model.to_dict())) for model in (config.model, get_preset(_FORMER))]
-        ours = before["model"] in models and is_playground(before["data"])
+        old_config = json.loads((out / "config.json").read_text(encoding="utf-8"))
+        models = [json.loads(json.dumps(model.to_dict())) for model in (config.model, get_preset(_FORMER_PRESET))]
+        is_quickstart = old_config["model"] in models and is_playground(old_config["data"])
     except (OSError, ValueError, KeyError, TypeError):
         return
-    if ours:
-        for name in _OURS:
+    if is_quickstart:
+        for name in _OWN_FOLDERS:
             shutil.rmtree(out / name, ignore_errors=True)
         (out / "report.html").unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""The page about a training run: what it learned, shown on pairs that it has not seen.
+"""The report page of a training run: what the model learned, shown on held-out pairs.
 
 page = write_run_page(fit(config, evaluators), evaluators)       # runs/mine/report.html
 """
@@ -26,21 +26,21 @@ from diptych.train import Run, read_log
 from diptych.train.inputs import open_pairs
 from diptych.train.log import read_evaluations
 
-_SHOWN, _QUERIES, _POOL, _SIDE = 10, 4, 400, 160
+_SHOWN, _QUERIES, _NUM_SEARCHED, _SIDE = 10, 4, 400, 160
 
 
 def write_run_page(run: Run, evaluators: Sequence[ZeroShot]) -> Path:
-    """Write out/report.html about a finished run: accuracies, losses, held-out pairs matched, and how to repeat it."""
+    """Write out/report.html of a finished run: accuracies, losses, matches of held-out pairs, and how to repeat it."""
     config, validation = run.config, run.validation
     held_out: list[Pair] = []
     if validation is not None:
-        held_out = _pairs(zip(validation.pictures[:_POOL], validation.captions, strict=False))
+        held_out = _pairs(zip(validation.pictures[:_NUM_SEARCHED], validation.captions, strict=False))
     command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
     model = shlex.quote(str(run.folder / "model"))
     report = RunReport(
         title=f"{run.folder.name}: {config.num_pairs:,} pairs seen",
         results=run.results,
-        chance={one.benchmark.name: 1 / len(one.benchmark.class_names) for one in evaluators},
+        chance={evaluator.benchmark.name: 1 / len(evaluator.benchmark.class_names) for evaluator in evaluators},
         headline=evaluators[0].benchmark.name if evaluators else "",
         gains=prompt_gains(run, evaluators),
         log=read_log(run.folder),
@@ -61,12 +61,12 @@ def write_run_page(run: Run, evaluators: Sequence[ZeroShot]) -> Path:
 
 
 def matches(model: Model, pairs: Sequence[Pair]) -> dict[str, Any]:
-    """The parts of a report that show pictures beside captions: cosines of some, and the nearest of a few."""
+    """The parts of a report about images and captions: a similarity matrix, and nearest neighbors of a few queries."""
     pictures, captions = [pair.image for pair in pairs], [pair.caption for pair in pairs]
     texts = model.encode_texts(captions, truncate=True)
     cosines = (model.encode_images(pictures) @ texts.T).cpu().numpy()
     shown = _distinct(captions, _SHOWN)
-    later = len(captions) // 10  # other pairs than those of the matrix, where there are enough
+    later = len(captions) // 10  # other pairs than those of the matrix, if there are enough
     return {
         "similarity": Similarity(
             [pictures[i] for i in shown], [captions[i] for i in shown], cosines[np.ix_(shown, shown)]
@@ -81,18 +81,20 @@ def matches(model: Model, pairs: Sequence[Pair]) -> dict[str, Any]:
 
 
 def prompt_gains(run: Run, evaluators: Sequence[ZeroShot]) -> dict[str, tuple[float, float]]:
-    """By task the interval of what ensembling prompts adds, where predictions by both protocols were kept."""
-    gains = {one.benchmark.name: one.prompt_gain(run.model.name) for one in evaluators}
+    """Interval of the gain from prompt ensembling, by task; only for tasks with kept predictions of both protocols."""
+    gains = {evaluator.benchmark.name: evaluator.prompt_gain(run.model.name) for evaluator in evaluators}
     return {name: gain for name, gain in gains.items() if gain is not None}
 
 
 def weakest_confusion(run: Run, evaluators: Sequence[ZeroShot]) -> Confusion | None:
-    """Which names the classes were given in the task with the lowest accuracy; None without a task."""
-    accuracies = {one.dataset: one for one in run.results if one.metric == "accuracy"}  # the ensemble's comes last
-    measured = [one for one in evaluators if one.benchmark.name in accuracies]
-    if not measured:
+    """Confusion matrix of the task with the lowest accuracy; None without a task."""
+    accuracies = {
+        result.dataset: result for result in run.results if result.metric == "accuracy"
+    }  # the ensemble's is last
+    measured_evaluators = [evaluator for evaluator in evaluators if evaluator.benchmark.name in accuracies]
+    if not measured_evaluators:
         return None
-    task = min(measured, key=lambda one: accuracies[one.benchmark.name].value)
+    task = min(measured_evaluators, key=lambda evaluator: accuracies[evaluator.benchmark.name].value)
     protocol = accuracies[task.benchmark.name].protocol
     predictions = read_predictions(task.predictions_path(run.model.name, protocol))
     names = task.benchmark.class_names
@@ -101,7 +103,7 @@ def weakest_confusion(run: Run, evaluators: Sequence[ZeroShot]) -> Confusion | N
 
 
 def facts(run: Run, command: str, more: Mapping[str, str]) -> dict[str, str]:
-    """What the run was and where, for the page's table."""
+    """Command, machine, size and time of the run, for the page's table."""
     record, config = run_record(command), run.config
     return {
         "command": command,
@@ -119,8 +121,8 @@ def facts(run: Run, command: str, more: Mapping[str, str]) -> dict[str, str]:
 
 
 def _losses(run: Run) -> dict[str, str]:
-    """The validation loss at the end beside that of guessing."""
-    values = {one.metric: one.value for one in run.results if one.task == "held_out_pairs"}
+    """The final validation loss, with the loss of guessing."""
+    values = {result.metric: result.value for result in run.results if result.task == "held_out_pairs"}
     if run.validation is None or "loss_nats" not in values:
         return {}
     chance, among = run.validation.chance_loss, run.validation.at_a_time
@@ -132,13 +134,13 @@ def _losses(run: Run) -> dict[str, str]:
 
 
 def _validation(run: Run) -> list[tuple[float, float]]:
-    """(pairs seen, loss) of every measurement on the way and at the end."""
-    losses = {step: found.value for step, found in read_evaluations(run.folder) if found.metric == "loss_nats"}
+    """(pairs seen, loss) of every validation during and at the end of training."""
+    losses = {step: result.value for step, result in read_evaluations(run.folder) if result.metric == "loss_nats"}
     return [(float(step * run.config.global_batch_size), value) for step, value in losses.items()]
 
 
 def _training_pairs(run: Run) -> list[Pair]:
-    """A few of the pairs that were learned from."""
+    """A few of the training pairs."""
     config = run.config
     source = open_pairs(config.data, config.preprocessing.image_size, config.loader.seed, config.columns)
     sound = (item for item in source.read(0) if isinstance(item, Sample) and item.texts)
@@ -146,19 +148,19 @@ def _training_pairs(run: Run) -> list[Pair]:
 
 
 def _pairs(pairs: Iterable[tuple[Any, str]]) -> list[Pair]:
-    """Pictures and captions as the page shows them, without the broken ones, which the run has counted."""
+    """Images and captions as the page shows them. Broken images are skipped; the run has counted them."""
     shown = []
-    for picture, caption in pairs:
+    for image, caption in pairs:
         with contextlib.suppress(ImageError):
-            shown.append(Pair(_pixels(picture), caption))
+            shown.append(Pair(_pixels(image), caption))
     return shown
 
 
-def _pixels(picture: Any) -> np.ndarray:
-    """uint8 (height, width, 3), no larger than the page shows it."""
-    image = decode_image(picture).convert("RGB")
-    image.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
-    return np.asarray(image)
+def _pixels(image: Any) -> np.ndarray:
+    """The image as uint8 (height, width, 3), at most _SIDE pixels wide and high."""
+    decoded = decode_image(image).convert("RGB")
+    decoded.thumbnail((_SIDE, _SIDE), Image.Resampling.LANCZOS)
+    return np.asarray(decoded)
 
 
 def _distinct(captions: Sequence[str], number: int, start: int = 0) -> list[int]:
@@ -170,14 +172,14 @@ def _distinct(captions: Sequence[str], number: int, start: int = 0) -> list[int]
 
 
 def _nearest(query: int, queries: list, items: list, captions: list[str], scores: np.ndarray, k: int = 5) -> Retrieval:
-    """The k best different items for a query; right is an item whose caption is the query's own."""
-    seen: set[str] = set()
-    found = []
+    """The k best items with different captions for a query. An item is right if its caption is the query's own."""
+    captions_seen: set[str] = set()
+    matches_found = []
     for index in np.argsort(-scores[query], kind="stable"):
-        if captions[index] in seen:
+        if captions[index] in captions_seen:
             continue
-        seen.add(captions[index])
-        found.append(Match(items[index], float(scores[query, index]), captions[index] == captions[query]))
-        if len(found) == k:
+        captions_seen.add(captions[index])
+        matches_found.append(Match(items[index], float(scores[query, index]), captions[index] == captions[query]))
+        if len(matches_found) == k:
             break
-    return Retrieval(queries[query], found)
+    return Retrieval(queries[query], matches_found)

@@ -1,6 +1,6 @@
-"""The frozen records that cross the borders between packages.
+"""The frozen records that packages pass to each other.
 
-Shape letters, one legend for all of Diptych: N pairs here, G pairs in all ranks, L tokens, W width, H heads,
+Shape letters, the same in all of Diptych: N pairs here, G pairs in all ranks, L tokens, W width, H heads,
 E embedding, C classes, T templates, K top-k, R resolution.
 """
 
@@ -40,14 +40,14 @@ __all__ = [
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Sample:
-    """One picture with its texts, as readers yield it and as overlap and curation pass it on.
+    """One image with its texts. Readers yield Samples; overlap detection and curation pass them on.
 
     Attributes:
         key: unique name inside its source.
         image: the encoded file (JPEG, PNG, WebP, ...), or pixels already decoded, uint8 (height, width, 3).
-        texts: the captions; empty in sets that have labels alone.
-        label: class index in labelled sets.
-        metadata: what else came with the sample (parsed .json, parquet columns).
+        texts: the captions; empty in sets that only have labels.
+        label: class index, in labeled sets.
+        metadata: other data of the sample (parsed .json, parquet columns).
     """
 
     key: str
@@ -59,15 +59,17 @@ class Sample:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Broken:
-    """A member of a source that could not be used: it is counted, named in the log and skipped.
+    """A member of a source that cannot be used. It is counted, logged and skipped.
 
     Attributes:
         key: unique name inside its source.
-        shard: where it lies.
+        shard: the shard that contains it.
         reason: why it cannot be used.
-        rest_lost: all that followed it in its shard is lost, too, and nobody can tell how much that was.
-        by_layout: its file is sound, but its name or its place loses it, as it loses others: a measurement stops.
-        instead_of: the reason that stood for this sample so far: it is counted already, and this one tells more.
+        rest_lost: the rest of its shard is lost too, and the number of lost samples is unknown.
+        by_layout: the file is valid, but its name or folder does not fit the layout. Others are probably lost the same
+            way, so a measurement stops with an error.
+        instead_of: the reason that was reported for this sample before. The sample is counted already, and this reason
+            replaces the earlier one because it is more precise.
     """
 
     key: str
@@ -80,7 +82,7 @@ class Broken:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Batch:
-    """Pairs ready for a device; pixels are normalised there.
+    """Pairs ready for a device, which normalizes the pixels.
 
     Attributes:
         images: uint8 (N, 3, R, R).
@@ -119,14 +121,14 @@ class Embeddings:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Predictions:
-    """What a classifier said about each sample of a set.
+    """The predictions of a classifier for each sample of a set.
 
     Attributes:
         keys: N sample keys.
         labels: int64 (N,), true classes.
         classes: int64 (N, K), predicted classes, best first.
         scores: float32 (N, K), their probabilities.
-        ranks: int64 (N,), of the true class among all, 1 being the best; None where nobody counted.
+        ranks: int64 (N,), rank of the true class among all classes, 1 is best; None if ranks were not computed.
     """
 
     keys: tuple[str, ...]

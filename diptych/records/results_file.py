@@ -1,4 +1,4 @@
-"""results.jsonl: one Result a row, appended or merged whole, and read back, files of older versions too."""
+"""results.jsonl: one Result per row. Rows are appended or merged atomically; files of older versions can be read."""
 
 from __future__ import annotations
 
@@ -21,80 +21,82 @@ _LONGEST_ROW = 16 << 20
 
 
 def write_results(results: Iterable[Result], path: str | Path) -> None:
-    """Append results to a JSON-lines file, one row each: all or none; the folder is made if it is missing.
+    """Append results to a JSON-lines file, one row each: all or none. A missing folder is created.
 
-    Several processes may append to one file: each waits until it has the file alone.
+    Several processes may append to one file; a lock lets one write at a time.
 
     Raises:
-        DataError: a result is none (NaN, a wrong type), or the file cannot be written (a full disk) or holds something
-            else; it is as it was.
+        DataError: a result is invalid (NaN, a wrong type), or the file cannot be written (a full disk) or is not a
+            results file. The file is unchanged.
     """
     path = expanded(path)
-    rows = _encoded(results)
-    with _writing(path) as file:
-        length = _healed(file, path)
+    rows = _encode(results)
+    with _open_for_writing(path) as file:
+        length = _repair_last_row(file, path)
         _write_all_or_none(file, rows, length)
 
 
 def merge_results(results: Iterable[Result], path: str | Path) -> int:
-    """Put results into a JSON-lines file, each in the place of one that measured the same before.
+    """Write results into a JSON-lines file; each replaces an earlier result with the same identity.
 
-    The file appears whole: readers and a crash find it as it was, or as it is after.
+    The file is replaced atomically: after a crash it has either the old or the new content.
 
     Args:
-        results: the last one of each `identity` counts.
-        path: the file; it and its folder are made if they are missing.
+        results: of several with the same `identity`, the last one is kept.
+        path: the file; it and its folder are created if missing.
     Returns:
-        how many rows of the file were replaced.
+        the number of rows that were replaced.
     Raises:
-        DataError: as for write_results, or the file has a row that is no result.
+        DataError: as for write_results, or the file has an invalid row.
     """
     path = expanded(path)
     results = list(results)
-    _encoded(results)  # refuses what is no result before the file is touched
+    _encode(results)  # refuses invalid results before the file is touched
     new = {result.identity: result for result in results}
-    with _writing(path) as file:
+    with _open_for_writing(path) as file:
         file.seek(0)
-        before = _parsed(file.read(), path)
+        before = _parse(file.read(), path)
         kept = {row.identity: row for row in before}
-        # The lock belongs to the old file: a process that waits for it then finds the new one under the name.
+        # The lock belongs to the old file. A process that waits for it then opens the new file under the same name.
         with new_file(path) as unfinished:
-            unfinished.write_bytes(_encoded({**kept, **new}.values()))
+            unfinished.write_bytes(_encode({**kept, **new}.values()))
     return len(kept.keys() & new.keys())
 
 
 def read_results(path: str | Path) -> list[Result]:
-    """Read a results.jsonl file back.
+    """Read a results.jsonl file.
 
-    Rows that an interrupted process glued together are read one by one, and of a torn row nothing but a notice is left.
+    Rows that an interrupted process joined into one line are read one by one. Truncated rows are skipped and logged.
 
     Raises:
-        DataError: the file cannot be read, or a row is no Result; the message names file and line.
+        DataError: the file cannot be read, or a row is not a Result; the message names the file and the line.
     """
     try:
         with open_regular(path := expanded(path)) as file:
             content = file.read()
     except OSError as error:
         raise DataError(f"cannot read results from {path}: {error.strerror}") from error
-    return _parsed(content, path)
+    return _parse(content, path)
 
 
-def _encoded(results: Iterable[Result]) -> bytes:
-    """The rows of results, or DataError for one that is none."""
+def _encode(results: Iterable[Result]) -> bytes:
+    """The rows of results as bytes; DataError if a result is invalid."""
     lines = []
     for number, result in enumerate(results, start=1):
         try:
             check_result(result)
             lines.append(json.dumps(dataclasses.asdict(result), ensure_ascii=False, allow_nan=False) + "\n")
         except (ValueError, TypeError, RecursionError) as error:
-            where = f"{result.task} of {result.dataset}" if isinstance(result, Result) else repr(result)[:60]
-            raise DataError(f"result {number} ({where}) cannot be written: {error}; nothing was written") from error
-    # The name of a file may hold half a surrogate pair, which UTF-8 has not; its backslash form is JSON's own.
+            description = f"{result.task} of {result.dataset}" if isinstance(result, Result) else repr(result)[:60]
+            raise DataError(
+                f"result {number} ({description}) cannot be written: {error}; nothing was written"
+            ) from error
+    # File names may contain lone surrogates, which UTF-8 cannot encode. JSON accepts their backslash form.
     return "".join(lines).encode("utf-8", "backslashreplace")
 
 
 @contextlib.contextmanager
-def _writing(path: Path) -> Iterator[IO[bytes]]:
+def _open_for_writing(path: Path) -> Iterator[IO[bytes]]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with locked(path) as file:
@@ -105,29 +107,31 @@ def _writing(path: Path) -> Iterator[IO[bytes]]:
         ) from error
 
 
-def _healed(file: IO[bytes], path: Path) -> int:
-    """End the last row where a process was killed in it, and return the length of what is whole.
+def _repair_last_row(file: IO[bytes], path: Path) -> int:
+    """Repair the last row if a process was killed while writing it, and return the length of the complete rows.
 
-    A last row that lacks nothing but its newline gets it; of a torn one nothing can be saved, and it is cut off.
+    A complete last row without newline gets one. A truncated row is removed.
     """
     length = file.seek(0, os.SEEK_END)
     if length == 0:
         return 0
     file.seek(0)
     if file.read(1) not in b"{ \r\n\t":
-        raise DataError(f"{path} is no file of results: it does not begin with a row; choose another file")
+        raise DataError(f"{path} is not a results file: it does not begin with a row; choose another file")
     begin = max(0, length - _LONGEST_ROW)
     file.seek(begin)
     content = file.read()
     if begin and b"\n" not in content:
-        raise DataError(f"{path} is no file of results: its last row is longer than {_LONGEST_ROW >> 20} MiB")
+        raise DataError(f"{path} is not a results file: its last row is longer than {_LONGEST_ROW >> 20} MiB")
     tail = content[content.rfind(b"\n") + 1 :]
     if not tail.strip():
         return length
     try:
         json.loads(tail)
     except (ValueError, RecursionError):
-        _log.warning("the last row of %s was torn (a killed process, a full disk) and is taken out: %.200r", path, tail)
+        _log.warning(
+            "the last row of %s is truncated (a killed process, a full disk) and is removed: %.200r", path, tail
+        )
         file.truncate(length - len(tail))
         return length - len(tail)
     _write_all_or_none(file, b"\n", length)
@@ -135,23 +139,23 @@ def _healed(file: IO[bytes], path: Path) -> int:
 
 
 def _write_all_or_none(file: IO[bytes], rows: bytes, length: int) -> None:
-    """Append to an unbuffered file of that length; a partial write on a full disk is truncated."""
+    """Append to an unbuffered file of the given length; on a full disk the partial write is truncated."""
     rest = memoryview(rows)
     try:
         while rest:
             rest = rest[file.write(rest) :]
     except OSError:
-        with contextlib.suppress(OSError):  # of the two errors, the first tells more
+        with contextlib.suppress(OSError):  # the first of the two errors is the cause
             file.truncate(length)
         raise
 
 
-def _parsed(content: bytes, path: Path) -> list[Result]:
+def _parse(content: bytes, path: Path) -> list[Result]:
     begins = content.lstrip()[:1] == b"{"
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
-        # A crash or a power cut ends the last line anywhere, in a character too; what follows there is no row.
+        # A crash or a power cut can end the last line anywhere, even within a character.
         if not begins or b"\n" in content[error.start :]:
             raise DataError(f"{path} holds no results: it is not UTF-8 (byte {error.start})") from error
         text = content[: error.start].decode("utf-8") + "\ufffd"
@@ -159,28 +163,28 @@ def _parsed(content: bytes, path: Path) -> list[Result]:
     rows: list[tuple[int, Any]] = []
     for number, line in enumerate(lines, start=1):
         try:
-            found = _rows(line, last=begins and number == len(lines), where=f"{path}, line {number}")
-            rows += [(number, row) for row in found]
+            values = _parse_line(line, last=begins and number == len(lines), where=f"{path}, line {number}")
+            rows += [(number, row) for row in values]
         except (ValueError, RecursionError) as error:
-            raise _no_result(path, number, error) from error
+            raise _row_error(path, number, error) from error
     results = []
     for (number, _), row in zip(rows, as_new_rows([row for _, row in rows]), strict=True):
         try:
             results.append(_result_of(row))
         except (ValueError, TypeError) as error:
-            raise _no_result(path, number, error) from error
+            raise _row_error(path, number, error) from error
     return results
 
 
-def _no_result(path: Path, number: int, error: Exception) -> DataError:
-    return DataError(f"{path}, line {number} is no result ({error}); mend the line or take it out")
+def _row_error(path: Path, number: int, error: Exception) -> DataError:
+    return DataError(f"{path}, line {number} is not a result ({error}); repair or delete the line")
 
 
-def _rows(line: str, *, last: bool, where: str) -> Iterator[Any]:
-    """The JSON values of a line: one, or several that were glued together; a torn one ends with a notice.
+def _parse_line(line: str, *, last: bool, where: str) -> Iterator[Any]:
+    """The JSON values of a line: one, or several joined ones. A truncated value is skipped with a warning.
 
     Raises:
-        ValueError: the line is no JSON.
+        ValueError: the line is not JSON.
     """
     decoder, begin = json.JSONDecoder(), 0
     while rest := line[begin:].strip():
@@ -188,11 +192,11 @@ def _rows(line: str, *, last: bool, where: str) -> Iterator[Any]:
         try:
             value, begin = decoder.raw_decode(line, begin)
         except ValueError:
-            # Torn by a crash: it is the last line, or a whole row follows in the same line.
+            # Truncated by a crash: it is the last line, or a complete row follows in the same line.
             following = line.find('{"task": ', begin + 1)
             if not last and (following < 0 or not rest.startswith("{")):
                 raise
-            _log.warning("%s: a row was torn (a killed process, a full disk) and is left out: %.80r", where, rest)
+            _log.warning("%s: a row is truncated (a killed process, a full disk) and is skipped: %.80r", where, rest)
             if following < 0:
                 return
             begin = following
@@ -201,22 +205,22 @@ def _rows(line: str, *, last: bool, where: str) -> Iterator[Any]:
 
 
 def parse_results(rows: Sequence[Any], task: str | None = None) -> list[Result]:
-    """Results of parsed rows, of files of older versions, too.
+    """Results of parsed rows, also of files of older versions.
 
     Args:
         rows: in the order of their file.
-        task: the name of the task that measured all of them, where it is known.
+        task: name of the task that measured all rows, if known.
     Raises:
-        TypeError, ValueError: one of them is no Result; the message says why.
+        TypeError, ValueError: a row is not a Result; the message says why.
     """
     return [_result_of(row) for row in as_new_rows(rows, task)]
 
 
 def parse_result(row: Any) -> Result:
-    """A Result of a parsed row, of a file of an older version, too.
+    """A Result of one parsed row, also of a file of an older version.
 
     Raises:
-        TypeError, ValueError: it is none; the message says why.
+        TypeError, ValueError: the row is not a Result; the message says why.
     """
     (result,) = parse_results([row])
     return result
@@ -224,7 +228,7 @@ def parse_result(row: Any) -> Result:
 
 def _result_of(row: Any) -> Result:
     if not isinstance(row, dict):
-        raise TypeError(f"it is no object but {row!r:.60}")
+        raise TypeError(f"it must be an object, not {row!r:.60}")
     if unknown := row.keys() - {field.name for field in dataclasses.fields(Result)}:
         names = ", ".join(sorted(map(str, unknown)))[:100]
         raise TypeError(f"unknown fields: {names}; a newer version of Diptych may have written it, install that")

@@ -1,4 +1,4 @@
-"""What tables call a measurement: the kind of its task, and its protocol and condition in a few words."""
+"""Names of measurements in tables: the kind of task, and protocol and condition as text."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PROTOCOLS = {
     "zero-shot": "a model on the images that people named",
     "answers": "people",
 }
-"""The protocols of Diptych's own tasks, and what each means."""
+"""The protocols of Diptych's own tasks, with their meanings."""
 
 _KINDS = {
     "robustness": "zero_shot",
@@ -39,23 +39,23 @@ _WORDS = {
 
 
 def kind_of(result: Result) -> str:
-    """The task whose table a Result stands in: robustness and made shifts stand beside "zero_shot", for example."""
+    """The task whose table shows a Result. Results of robustness and made shifts are in the table of "zero_shot"."""
     return _KINDS.get(result.task, result.task)
 
 
 def protocol_in_words(result: Result) -> str:
-    """Protocol and condition as tables, messages and names of files have them.
+    """Protocol and condition as text, for tables, messages and file names.
 
-    "ensemble", "static", "on ImageNet-A", "probe 16-shot", "probe 16-shot on ImageNet-A"; what is in a condition
-    beside the four usual entries follows by its name.
+    Examples: "ensemble", "static", "on ImageNet-A", "probe 16-shot", "probe 16-shot on ImageNet-A". Other entries
+    of the condition follow with their names.
     """
-    rest = dict(result.condition)
-    classifier, shots, subset = (rest.pop(name, None) for name in ("classifier", "shots", "subset"))
+    other_entries = dict(result.condition)
+    classifier, shots, subset = (other_entries.pop(name, None) for name in ("classifier", "shots", "subset"))
     if shots is not None:
-        words = [f"{shots}-shot"] if classifier is None else [f"{classifier} {shots}-shot"]
-        words += [] if subset is None else [f"on {subset}"]
+        parts = [f"{shots}-shot"] if classifier is None else [f"{classifier} {shots}-shot"]
+        parts += [] if subset is None else [f"on {subset}"]
     elif subset is not None:
-        words = [f"on {subset}"]  # the classifier is the one that the set's task has
+        parts = [f"on {subset}"]  # the task determines the classifier
     else:
-        words = [_WORDS.get(result.protocol, result.protocol) if classifier is None else str(classifier)]
-    return ", ".join([" ".join(words), *(f"{name} {value}" for name, value in rest.items())])
+        parts = [_WORDS.get(result.protocol, result.protocol) if classifier is None else str(classifier)]
+    return ", ".join([" ".join(parts), *(f"{name} {value}" for name, value in other_entries.items())])

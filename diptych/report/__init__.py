@@ -1,4 +1,4 @@
-"""Tables, charts and pages: plain data in, self-contained files out."""
+"""Tables, charts and pages, made from plain data and written as self-contained files."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Axes of charts: from values to places on the drawing, and where ticks stand."""
+"""Axes of charts: map values to coordinates, and choose ticks."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -8,7 +8,7 @@ _MOST_TICKS = 9
 
 
 class Axis:
-    """One axis: called with a value, it gives its place on the drawing.
+    """One axis. Calling it with a value returns the coordinate on the drawing.
 
     Attributes:
         low, high: the values at its two ends.
@@ -25,33 +25,33 @@ class Axis:
         from_zero: bool = True,
         logit: bool = False,
     ) -> None:
-        """An axis that shows all the values.
+        """Make an axis that shows all values.
 
         Args:
-            values: finite, and positive for a logarithmic axis, between 0 and 100 for a logit one.
-            base: 2 or 10 for a logarithmic axis with ticks there, None for a linear one.
+            values: finite; positive for a logarithmic axis, between 0 and 100 for a logit axis.
+            base: 2 or 10 for a logarithmic axis with ticks at its powers, None for a linear axis.
             start, end: coordinates of its ends.
-            from_zero: a linear axis begins at 0, if no value is negative.
-            logit: percent, spaced by log(p / (100 - p)).
+            from_zero: start a linear axis at 0 if no value is negative.
+            logit: values are percent, spaced by log(p / (100 - p)).
         """
         low, high = (min(values), max(values)) if values else ((20.0, 80.0) if logit else (1.0, 2.0))
         self._scale: Callable[[float], float] = float
         if logit:
             self._scale = _logit
-            room = max(0.04 * (_logit(high) - _logit(low)), 0.1)
-            low, high = _inverse_logit(_logit(low) - room), _inverse_logit(_logit(high) + room)
+            margin = max(0.04 * (_logit(high) - _logit(low)), 0.1)
+            low, high = _inverse_logit(_logit(low) - margin), _inverse_logit(_logit(high) + margin)
             self.ticks = logit_ticks(low, high)
         elif base is not None:
-            self._scale, first = math.log, low
-            room = (high / low) ** 0.04 if high > low else 1.5
-            low, high = low / room, high * room
-            self.ticks = doublings(first, high) if base == 2 else log_ticks(low, high)
+            self._scale, first_tick = math.log, low
+            margin = (high / low) ** 0.04 if high > low else 1.5
+            low, high = low / margin, high * margin
+            self.ticks = doublings(first_tick, high) if base == 2 else log_ticks(low, high)
         elif from_zero and low >= 0:
             low, high = 0.0, max(high * 1.04, 1e-9)
             self.ticks = linear_ticks(low, high, 5)
         else:
-            room = 0.04 * (high - low) or 0.5
-            low, high = low - room, (max(high, 0.0) if from_zero else high) + room
+            margin = 0.04 * (high - low) or 0.5
+            low, high = low - margin, (max(high, 0.0) if from_zero else high) + margin
             self.ticks = linear_ticks(low, high, 5)
         self.low, self.high = low, high
         self._low, self._high = self._scale(low), self._scale(high)
@@ -63,7 +63,7 @@ class Axis:
 
 
 def linear_ticks(low: float, high: float, count: int) -> list[float]:
-    """Round numbers in [low, high], about `count` of them."""
+    """About `count` round numbers in [low, high]."""
     raw = (high - low) / count
     size = 10.0 ** math.floor(math.log10(raw))
     step = next(size * factor for factor in (1, 2, 2.5, 5, 10) if size * factor >= raw * 0.999)
@@ -72,27 +72,27 @@ def linear_ticks(low: float, high: float, count: int) -> list[float]:
 
 
 def doublings(first: float, high: float) -> list[float]:
-    """`first`, twice that, ... up to `high`; of more than eight every second, third, ..."""
+    """`first`, doubled until `high`; if these are more than eight, only every second, third, ... of them."""
     number = math.floor(math.log2(high / first) + 1e-9) + 1
     return [first * 2.0**power for power in range(0, number, max(1, -(-number // 8)))]
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """Round numbers in [low, high] for a logarithmic axis: 1, 2, 5 a decade; evenly spaced ones on a short axis."""
+    """Round numbers in [low, high] for a logarithmic axis: 1, 2, 5 per decade; evenly spaced on a short axis."""
     if high / low < 8:
         return [tick for tick in linear_ticks(low, high, 5) if tick > 0]
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     factors = (1, 2, 5) if high / low < 2000 else (1,)
-    found = [factor * 10.0**power for power in decades for factor in factors]
-    return [tick for tick in found if low <= tick <= high]
+    ticks = [factor * 10.0**power for power in decades for factor in factors]
+    return [tick for tick in ticks if low <= tick <= high]
 
 
 def logit_ticks(low: float, high: float) -> list[float]:
-    """Round percentages in [low, high] for a logit axis; on a short one, evenly spaced ones."""
-    found = [float(tick) for tick in _LOGIT_TICKS if low <= tick <= high]
-    if len(found) < 4:
+    """Round percentages in [low, high] for a logit axis; evenly spaced on a short axis."""
+    ticks = [float(tick) for tick in _LOGIT_TICKS if low <= tick <= high]
+    if len(ticks) < 4:
         return [tick for tick in linear_ticks(low, high, 5) if 0 < tick < 100]
-    return found[:: -(-len(found) // _MOST_TICKS)]
+    return ticks[:: -(-len(ticks) // _MOST_TICKS)]
 
 
 def _logit(percent: float) -> float:

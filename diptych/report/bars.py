@@ -1,4 +1,4 @@
-"""Bar charts, as SVG: data in, markup out."""
+"""Bar charts as SVG."""
 
 import dataclasses
 import math
@@ -14,9 +14,9 @@ from diptych.report.svg import Drawing, element, line, text
 WIDTH = 560
 _ROW, _BAR = 22.0, 13.0
 _TOP, _BOTTOM, _RIGHT = 44.0, 50.0, 16.0
-_LETTER = 7.0  # width of a letter, generously
+_LETTER = 7.0  # width of a letter, rounded up
 _LONGEST_NAME = 30
-_VALUE_ROOM = 52.0  # beyond the longest bar, for its number
+_VALUE_ROOM = 52.0  # room after the longest bar for its number
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,12 +24,12 @@ class BarChart:
     """One horizontal bar per row.
 
     Attributes:
-        rows: name and value, in drawing order from the top; negative bars go to the left.
-        published: beside each row, the paper's value, or None; empty where there is none at all.
-        digits: after the point, in the number at a bar's end.
-        log: a logarithmic axis from the smallest power of ten; values must be positive.
-        intervals: low and high of each row, drawn as whiskers, or None; empty where there is none at all.
-        remarks: words in place of the number of a row that has none, by its name.
+        rows: name and value, from top to bottom; negative bars go to the left.
+        published: the paper's value for each row, or None; empty if no row has one.
+        digits: decimal places of the numbers at the bars.
+        log: use a logarithmic axis that starts at a power of ten; values must be positive.
+        intervals: low and high of each row, drawn as whiskers, or None; empty if no row has one.
+        remarks: by row name, the text to show if the row has no number.
     """
 
     title: str
@@ -43,17 +43,17 @@ class BarChart:
 
 
 def bar_chart(chart: BarChart) -> Markup:
-    """A bar chart as one SVG element of the class "chart", as high as its rows need; the page's style includes STYLE.
+    """A bar chart as one SVG element of the class "chart". The page's style must include STYLE.
 
     Raises:
-        ShapeError: the paper's values are not one per row.
+        ShapeError: the number of paper values or intervals differs from the number of rows.
         InputError: a value is not finite, or not positive on a logarithmic axis.
     """
     return element(bar_drawing(chart))
 
 
 def bar_drawing(chart: BarChart) -> Drawing:
-    """The same as a drawing; see `bar_chart`."""
+    """Like `bar_chart`, but as a Drawing."""
     shown = _checked(chart)
     names = [readable(name, _LONGEST_NAME) for name, _ in chart.rows]
     left = 20 + _LETTER * max([4, *map(len, names)])
@@ -67,20 +67,20 @@ def bar_drawing(chart: BarChart) -> Drawing:
     parts.append(text((left + WIDTH - _RIGHT) / 2, bottom + 40, chart.x_label, "soft", "middle"))
     published = chart.published or [None] * len(chart.rows)
     intervals = chart.intervals or [None] * len(chart.rows)
-    for place, (name, (_, value), paper) in enumerate(zip(names, chart.rows, published, strict=True)):
-        middle = _TOP + _ROW * (place + 0.5)
-        parts.append(text(left - 8, middle + 4.5, name, "", "end"))
-        beyond, side = chart.remarks.get(chart.rows[place][0]), intervals[place]
-        parts.append(_bar(value, paper, side, middle, scale, chart.digits, beyond))
+    for index, (name, (_, value), paper) in enumerate(zip(names, chart.rows, published, strict=True)):
+        y = _TOP + _ROW * (index + 0.5)
+        parts.append(text(left - 8, y + 4.5, name, "", "end"))
+        remark, interval = chart.remarks.get(chart.rows[index][0]), intervals[index]
+        parts.append(_bar(value, paper, interval, y, scale, chart.digits, remark))
     parts.append(line(scale.zero, _TOP - 4, scale.zero, bottom, "axis"))
     if any(paper is not None for paper in published):
         end = WIDTH - _RIGHT
-        parts += [_mark(end - 60, 32), text(end, 36, "the paper", "name", "end")]
+        parts += [_paper_marker(end - 60, 32), text(end, 36, "the paper", "name", "end")]
     return Drawing(Markup("").join(parts), WIDTH, bottom + _BOTTOM, chart.title)
 
 
 def _checked(chart: BarChart) -> list[float]:
-    """All values and the paper's."""
+    """All numbers of the chart, including the paper's values and the interval ends, after checks."""
     if chart.published and len(chart.published) != len(chart.rows):
         raise ShapeError(f"{chart.title}: {len(chart.rows)} bars and {len(chart.published)} values of the paper")
     if chart.intervals and len(chart.intervals) != len(chart.rows):
@@ -93,7 +93,7 @@ def _checked(chart: BarChart) -> list[float]:
 
 
 class _Scale:
-    """From values to places across; `zero` is where bars begin."""
+    """Map values to x coordinates; `zero` is the x at which bars begin."""
 
     def __init__(self, values: Sequence[float], log: bool, start: float, end: float) -> None:
         self._log, self._start, self._end = log, start, end
@@ -122,14 +122,14 @@ def _bar(
     value: float | None,
     paper: float | None,
     interval: tuple[float, float] | None,
-    middle: float,
+    y: float,
     scale: _Scale,
     digits: int,
     remark: str | None,
 ) -> Markup:
-    """A bar with its number at its end, beyond the paper's mark and the whisker if they are farther out.
+    """A bar with its number after the end of the bar, the paper's marker and the whisker.
 
-    A row without a number has the remark in its place, or else a dash, but nothing beside the paper's mark alone.
+    A row without a number shows the remark instead, or a dash. A row with only the paper's marker shows no text.
     """
     parts, end = [], scale.zero
     if value is not None:
@@ -139,29 +139,29 @@ def _bar(
             Markup(form).format(
                 1 if place < scale.zero else 0,
                 min(place, scale.zero),
-                middle - _BAR / 2,
+                y - _BAR / 2,
                 abs(place - scale.zero),
                 _BAR,
             )
         )
         end = place
     if paper is not None:
-        parts.append(_mark(scale(paper), middle))
-    to_the_left = end < scale.zero
-    ends = [end, *([scale(paper) + (-4 if to_the_left else 4)] if paper is not None else [])]
+        parts.append(_paper_marker(scale(paper), y))
+    is_left = end < scale.zero
+    occupied_x = [end, *([scale(paper) + (-4 if is_left else 4)] if paper is not None else [])]
     if interval is not None:
         low, high = map(scale, interval)
-        parts.append(line(low, middle, high, middle, "whisker ink"))
-        parts += [line(x, middle - 3, x, middle + 3, "whisker ink") for x in (low, high)]
-        ends += [low, high]
-    beyond = min(ends) - 5 if to_the_left else max(ends) + 5
-    missing = remark or ("" if paper is not None else NOTHING)
-    words = missing if value is None else f"{value:.{digits}f}".replace("-", "−")
-    parts.append(text(beyond, middle + 4.5, words, "soft" if value is None else "", "end" if to_the_left else "start"))
+        parts.append(line(low, y, high, y, "whisker ink"))
+        parts += [line(x, y - 3, x, y + 3, "whisker ink") for x in (low, high)]
+        occupied_x += [low, high]
+    label_x = min(occupied_x) - 5 if is_left else max(occupied_x) + 5
+    text_if_missing = remark or ("" if paper is not None else NOTHING)
+    label = text_if_missing if value is None else f"{value:.{digits}f}".replace("-", "−")
+    parts.append(text(label_x, y + 4.5, label, "soft" if value is None else "", "end" if is_left else "start"))
     return Markup("").join(parts)
 
 
-def _mark(x: float, y: float) -> Markup:
-    """The paper's value: a hollow diamond."""
+def _paper_marker(x: float, y: float) -> Markup:
+    """A hollow diamond that marks the paper's value."""
     corners = f"{x:.2f},{y - 6:.2f} {x + 4.5:.2f},{y:.2f} {x:.2f},{y + 6:.2f} {x - 4.5:.2f},{y:.2f}"
     return Markup('<polygon class="published" points="{}"/>').format(corners)

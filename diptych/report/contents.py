@@ -1,6 +1,6 @@
-"""What a report shows, as plain data: arrays, strings and Results.
+"""The contents of a report as plain data: arrays, strings and Results.
 
-Pictures are uint8 (height, width, 3). Every text may be hostile or absurdly long: the page escapes and cuts it.
+Images are uint8 (height, width, 3). Texts may be hostile or very long: the page escapes and truncates them.
 """
 
 import dataclasses
@@ -14,11 +14,11 @@ from diptych.records import Result
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Similarity:
-    """The cosine of every picture with every caption.
+    """The cosine of every image with every caption.
 
     Attributes:
-        images: N pictures, uint8 (N, height, width, 3) or a sequence of (height, width, 3).
-        captions: M texts; where N = M, caption i belongs to picture i and the diagonal is marked.
+        images: N images, uint8 (N, height, width, 3) or a sequence of (height, width, 3).
+        captions: M texts; if N = M, caption i belongs to image i and the diagonal is marked.
         cosines: float (N, M).
     """
 
@@ -28,17 +28,17 @@ class Similarity:
 
     def __post_init__(self) -> None:
         for image in self.images:
-            check_picture(image, "similarity")
+            check_image(image, "similarity")
         if np.shape(self.cosines) != (len(self.images), len(self.captions)):
             raise ShapeError(
-                f"similarity: cosines have shape {np.shape(self.cosines)}, but there are {len(self.images)} pictures "
-                f"and {len(self.captions)} captions; pass one row per picture and one column per caption"
+                f"similarity: cosines have shape {np.shape(self.cosines)}, but there are {len(self.images)} images "
+                f"and {len(self.captions)} captions; pass one row per image and one column per caption"
             )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Match:
-    """One neighbour: a caption or a picture, its cosine, and whether it belongs to the query."""
+    """One neighbor: a caption or an image, its cosine, and whether it belongs to the query."""
 
     item: str | np.ndarray
     score: float
@@ -46,26 +46,28 @@ class Match:
 
     def __post_init__(self) -> None:
         if not isinstance(self.item, str):
-            check_picture(self.item, "match")
+            check_image(self.item, "match")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Retrieval:
-    """A query with its nearest neighbours, best first: captions for a picture, or pictures for a caption."""
+    """A query with its nearest neighbors, best first: captions for an image, or images for a caption."""
 
     query: str | np.ndarray
     matches: Sequence[Match]
 
     def __post_init__(self) -> None:
         if not isinstance(self.query, str):
-            check_picture(self.query, "retrieval query")
+            check_image(self.query, "retrieval query")
         if any(isinstance(match.item, str) == isinstance(self.query, str) for match in self.matches):
-            raise ShapeError("retrieval: a caption is answered by pictures and a picture by captions, not by its kind")
+            raise ShapeError(
+                "retrieval: the matches of a caption must be images, and the matches of an image must be captions"
+            )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Confusion:
-    """How often each true class (row) was given each name (column) in one task: counts is int (C, C)."""
+    """Confusion matrix of one task: `counts` is int (C, C), true classes in rows, predicted classes in columns."""
 
     task: str
     labels: Sequence[str]
@@ -78,30 +80,30 @@ class Confusion:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Pair:
-    """A picture with its caption."""
+    """An image with its caption."""
 
     image: np.ndarray
     caption: str
 
     def __post_init__(self) -> None:
-        check_picture(self.image, "training pair")
+        check_image(self.image, "training pair")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class RunReport:
-    """One training run with its measurements. A part that is empty or None is left out of the page.
+    """One training run with its measurements. The page omits parts that are empty or None.
 
     Attributes:
-        title: one sentence that says what was done; the page's heading.
+        title: the page's heading, one sentence that says what was done.
         results: rows of metric "accuracy" are shown, one task per `dataset`, protocols "single" and "ensemble".
         chance: accuracy of guessing, by `dataset`.
-        gains: low and high of the accuracy of "ensemble" less that of "single" on the same samples, by `dataset`.
-        headline: the `dataset` that leads the page; left out where no result has it.
+        gains: by `dataset`, interval of the accuracy of "ensemble" minus that of "single" on the same samples.
+        headline: the `dataset` at the top of the page; omitted if no result has it.
         log: rows with the keys step, pairs, loss, lr, pairs_per_second, share_waiting; any may be missing or NaN.
-        validation: (pairs seen, loss) on held-out pairs, drawn beside the training loss.
-        facts: what the run was, shown as a table in this order. The keys "command", "cores", "seconds" (of training)
-            and "parameters" are understood, with numbers as plain text ("252.7"); any other is shown as it is.
-        next_steps: (command, what it does) of what to try next.
+        validation: (pairs seen, loss) on held-out pairs, drawn with the training loss.
+        facts: facts about the run, shown as a table in this order. The page formats "command", "cores", "seconds"
+            (of training) and "parameters", with numbers as plain text ("252.7"); it shows others unchanged.
+        next_steps: (command, what it does) of each step to try next.
     """
 
     title: str
@@ -120,11 +122,11 @@ class RunReport:
     next_steps: Sequence[tuple[str, str]] = ()
 
 
-def check_picture(image: np.ndarray, where: str) -> None:
-    """Raise ShapeError unless image is uint8 (height, width, 3) with at least one pixel."""
+def check_image(image: np.ndarray, where: str) -> None:
+    """Raise ShapeError unless the image is uint8 (height, width, 3) with at least one pixel."""
     array = np.asarray(image)
     if array.dtype != np.uint8 or array.ndim != 3 or array.shape[2] != 3 or array.size == 0:
         raise ShapeError(
-            f"{where}: a picture must be uint8 (height, width, 3), not {array.dtype} {array.shape}; "
-            "convert it with numpy.asarray(picture.convert('RGB'))"
+            f"{where}: an image must be uint8 (height, width, 3), not {array.dtype} {array.shape}; "
+            "convert it with numpy.asarray(image.convert('RGB'))"
         )

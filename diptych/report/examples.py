@@ -1,4 +1,4 @@
-"""Single pictures with what a classifier said about them."""
+"""Single images with the predictions of a classifier."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -8,15 +8,15 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Example:
-    """One picture of a set, and the classes that were thought the likeliest.
+    """One image of a set, and the classes with the highest probabilities.
 
     Attributes:
         dataset: the set's name.
-        truth: the name of its class.
-        rank: of the true class among all, 1 being the best; None where it is beyond the classes that were kept.
+        truth: name of the true class.
+        rank: rank of the true class among all classes, 1 is best; None if it is below the kept classes.
         answers: names and probabilities (fractions), best first.
-        right: place of the true class among `answers`, or None.
-        kept: classes that were kept per picture.
+        right: index of the true class in `answers`, or None.
+        kept: number of classes that were kept per image.
         picture: uint8 (height, width, 3), or None.
     """
 
@@ -29,5 +29,5 @@ class Example:
     picture: np.ndarray | None = None
 
     def in_words(self) -> str:
-        """correct: tabby cat, ranked 2"""
+        """Text such as "correct: tabby cat, ranked 2"."""
         return f"correct: {self.truth}, ranked {self.rank if self.rank is not None else f'below {self.kept}'}"

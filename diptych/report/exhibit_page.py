@@ -1,4 +1,4 @@
-"""Tables and figures of the paper as one page, and each of them as files of several forms."""
+"""Tables and figures of the paper as one page, and each exhibit as files in several formats."""
 
 import dataclasses
 import json
@@ -23,8 +23,8 @@ from diptych.report.svg import STYLE, Drawing, element, svg_file
 from diptych.report.table import Cell, to_html, to_latex, to_markdown
 
 FORMS = ("html", "md", "tex", "svg", "json")
-_NOTE = 800  # letters of a note
-_MANY_CHARTS = 6  # more than these are drawn small, beside each other
+_NOTE_LENGTH = 800  # longest note, in characters
+_MOST_LARGE_CHARTS = 6  # more charts than this are drawn small, in a grid
 
 
 def render_exhibits(
@@ -33,18 +33,18 @@ def render_exhibits(
     title: str = "The paper's evaluation",
     beside: tuple[str, str] | None = None,
 ) -> str:
-    """A page as HTML text: contents, and a section per exhibit with its charts, tables and notes.
+    """A page as HTML text: a list of contents, and for each exhibit a section with its charts, tables and notes.
 
     Args:
-        shown: names such as "table11", which become anchors and labels, and what they show.
-        facts: command, commit, machine, ... at the end of the page.
-        title: of the page.
-        beside: file name and words of another page in the same folder, which one link leads to.
+        shown: name and contents of each exhibit; names such as "table11" become anchors and labels.
+        facts: command, commit, machine, ... for the end of the page.
+        title: title of the page.
+        beside: file name and link text of another page in the same folder.
     """
     return render_template(
         "exhibits.html.j2",
         title=readable(title, 240),
-        exhibits=[_view(name, one) for name, one in shown],
+        exhibits=[_view(name, contents) for name, contents in shown],
         beside=None if beside is None else (quote(beside[0]), readable(beside[1], 240)),
         facts={readable(name): readable(value, 1500) for name, value in facts.items()},
         chart_style=STYLE,
@@ -59,7 +59,7 @@ def write_exhibits(
     title: str = "The paper's evaluation",
     beside: tuple[str, str] | None = None,
 ) -> Path:
-    """Write the page of `render_exhibits`, whole or not at all; the folder is made if it is missing."""
+    """Write the page of `render_exhibits` atomically. A missing folder is created."""
     return write_page(render_exhibits(shown, facts, title, beside), path)
 
 
@@ -70,16 +70,16 @@ def write_exhibit(
     forms: Sequence[str] = FORMS,
     facts: Mapping[str, str] | None = None,
 ) -> list[Path]:
-    """Write folder/name.html, .md, .tex, .svg and .json, each whole or not at all.
+    """Write folder/name.html, .md, .tex, .svg and .json, each atomically.
 
     Args:
-        forms: some of FORMS; "svg" is left out where there is no chart, "tex" where there is no table, and the file of
-            an earlier run is removed.
-        facts: command, commit, machine, ..., for the page and the numbers.
+        forms: some of FORMS. Without charts "svg" is not written, without tables "tex" is not written; files of these
+            names from an earlier run are deleted.
+        facts: command, commit, machine, ..., for the page and the JSON file.
     Returns:
-        what was written, in the order of `forms`.
+        paths of the written files, in the order of `forms`.
     Raises:
-        ConfigError: there is no such form.
+        ConfigError: unknown form.
     """
     if unknown := [form for form in forms if form not in FORMS]:
         raise ConfigError(f"there is no form {', '.join(unknown)}; there are {', '.join(FORMS)}")
@@ -89,64 +89,64 @@ def write_exhibit(
             remove([Path(folder) / f"{name}.{form}"])
             continue
         if form == "html":
-            words = render_exhibits([(name, shown)], facts, shown.title)
+            text = render_exhibits([(name, shown)], facts, shown.title)
         elif form == "md":
-            words = exhibit_markdown(name, shown, picture="svg" in forms)
+            text = exhibit_markdown(name, shown, picture="svg" in forms)
         elif form == "tex":
-            words = exhibit_latex(shown)
+            text = exhibit_latex(shown)
         elif form == "svg":
-            words = exhibit_svg(shown)
+            text = exhibit_svg(shown)
         else:
-            words = (
+            text = (
                 json.dumps(_plain({**_fields(shown), "name": name, "facts": facts}), indent=1, allow_nan=False) + "\n"
             )
-        written.append(write_page(words, Path(folder) / f"{name}.{form}"))
+        written.append(write_page(text, Path(folder) / f"{name}.{form}"))
     return written
 
 
 def exhibit_latex(shown: Shown) -> str:
-    """All tables of an exhibit; its notes stand under the last one."""
+    """All tables of an exhibit as LaTeX, with its notes under the last table."""
     *others, last = shown.tables
     last = dataclasses.replace(last, notes=[*last.notes, *shown.notes])
     return "\n".join(map(to_latex, [*others, last]))
 
 
 def remove(paths: Iterable[Path]) -> None:
-    """Delete pages and pictures of an earlier run that have nothing to show any more, where they are."""
+    """Delete pages and images of an earlier run that have no contents any more, if they exist."""
     for path in paths:
         with writing(path):
             path.unlink(missing_ok=True)
 
 
 def exhibit_svg(shown: Shown) -> str:
-    """All charts of an exhibit as the text of one SVG file, its notes under them."""
-    many = len(shown.charts) > _MANY_CHARTS
+    """All charts of an exhibit as the text of one SVG file, with its notes below."""
+    many = len(shown.charts) > _MOST_LARGE_CHARTS
     columns = math.ceil(math.sqrt(len(shown.charts))) if many else min(2, len(shown.charts))
-    notes = [readable(note, _NOTE) for note in shown.notes]
+    notes = [readable(note, _NOTE_LENGTH) for note in shown.notes]
     return svg_file([_drawing(chart, many) for chart in shown.charts], columns, notes)
 
 
 def exhibit_markdown(name: str, shown: Shown, *, picture: bool = False) -> str:
-    """An exhibit as Markdown; with `picture` it refers to name.svg beside it."""
+    """An exhibit as Markdown; with `picture` it embeds name.svg from the same folder."""
     parts = [f"## {exhibit_label(name)}: {readable(shown.title, 240)}", readable(shown.summary, 1500)]
     parts += [f"![{readable(shown.charts[0].title)}]({name}.svg)"] if picture and shown.charts else []
     parts += [to_markdown(table).rstrip("\n") for table in shown.tables]
-    parts += [readable(note, _NOTE) for note in shown.notes]
+    parts += [readable(note, _NOTE_LENGTH) for note in shown.notes]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
 def exhibit_label(name: str) -> str:
     """ "table11" as "Table 11", "figure9-paper" as "Figure 9, paper"."""
-    found = re.fullmatch(r"(table|figure)-?(\d+)[-_]?(.*)", name)
-    if not found:
+    match = re.fullmatch(r"(table|figure)-?(\d+)[-_]?(.*)", name)
+    if not match:
         return readable(name[:1].upper() + name[1:], 60)
-    kind, number, rest = found.groups()
+    kind, number, rest = match.groups()
     return f"{kind.capitalize()} {number}" + (f", {readable(rest, 40)}" if rest else "")
 
 
 def _view(name: str, shown: Shown) -> dict[str, Any]:
-    """What the template needs of one exhibit."""
-    many = len(shown.charts) > _MANY_CHARTS
+    """The values that the template needs for one exhibit."""
+    many = len(shown.charts) > _MOST_LARGE_CHARTS
     return {
         "anchor": re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "exhibit",
         "label": exhibit_label(name),
@@ -155,8 +155,8 @@ def _view(name: str, shown: Shown) -> dict[str, Any]:
         "many": many,
         "charts": [(chart.title, element(_drawing(chart, many))) for chart in shown.charts],
         "tables": [to_html(table) for table in shown.tables],
-        "examples": [_example(one) for one in shown.examples],
-        "notes": [readable(note, _NOTE) for note in shown.notes],
+        "examples": [_example(example) for example in shown.examples],
+        "notes": [readable(note, _NOTE_LENGTH) for note in shown.notes],
     }
 
 
@@ -184,20 +184,22 @@ def _fields(shown: Shown) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON knows it: fields that are empty or None are left out, pictures and what is not finite, too."""
+    """A value as JSON data. Fields that are empty or None are omitted; images and non-finite numbers become None."""
     if isinstance(value, Cell):
         return {
-            name: kept for name, kept in dataclasses.asdict(value).items() if kept is not None and kept is not False
+            name: field_value
+            for name, field_value in dataclasses.asdict(value).items()
+            if field_value is not None and field_value is not False
         }
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
-        return {name: kept for name, kept in fields.items() if kept not in (None, [])}
+        return {name: field_value for name, field_value in fields.items() if field_value not in (None, [])}
     if isinstance(value, Mapping):
-        return {str(name): _plain(kept) for name, kept in value.items()}
+        return {str(name): _plain(field_value) for name, field_value in value.items()}
     if isinstance(value, np.ndarray):
         return None
     if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
+        return [_plain(item) for item in value]
     if isinstance(value, float | np.floating):
         return float(value) if math.isfinite(value) else None
     return int(value) if isinstance(value, np.integer) else value

@@ -1,4 +1,4 @@
-"""A page about one figure: charts, their numbers as a table, and how they came about."""
+"""A page about one figure: charts, a table of their numbers, and how they were measured."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -11,14 +11,14 @@ from diptych.report.page import render_template, write_page
 
 @dataclasses.dataclass(frozen=True)
 class FigurePage:
-    """What the page says.
+    """The contents of the page.
 
     Attributes:
-        title: what was found, one sentence.
-        summary: a few sentences under it.
-        charts: drawn beside each other in the picture, under each other on the page.
+        title: the main finding, one sentence.
+        summary: a few sentences under the title.
+        charts: drawn side by side in the SVG file, one below the other on the page.
         columns, rows: a table; its first column names the row.
-        notes: how it was measured, a sentence or two each.
+        notes: how the numbers were measured, one or two sentences each.
         facts: command, commit, machine, ...
     """
 
@@ -48,6 +48,6 @@ def render_figure_page(page: FigurePage) -> str:
 
 
 def write_figure(page: FigurePage, folder: Path, name: str) -> tuple[Path, Path]:
-    """Write folder/name.svg and folder/name.html, each whole or not at all; returns their paths."""
-    drawn, paged = folder / f"{name}.svg", folder / f"{name}.html"
-    return write_page(picture(page.charts), drawn), write_page(render_figure_page(page), paged)
+    """Write folder/name.svg and folder/name.html, each atomically, and return their paths."""
+    svg_path, html_path = folder / f"{name}.svg", folder / f"{name}.html"
+    return write_page(picture(page.charts), svg_path), write_page(render_figure_page(page), html_path)

@@ -1,8 +1,8 @@
-"""Figures as SVG: data in, markup out.
+"""Figures of the run page, as SVG.
 
-An SVG here is its plot area and nothing else: positions are percentages, so that it stretches to any width while text
-and lines keep their size; labels overflow into the margin that the page's style gives its class. Colours are classes of
-that style as well, which is how a figure follows the light and the dark scheme.
+An SVG here is only its plot area. Positions are percentages, so the figure stretches to any width while text and lines
+keep their size. Labels overflow into the margin that the page's style gives the class of the figure. Colors come from
+that style too, so a figure follows the light and the dark scheme.
 """
 
 import math
@@ -13,56 +13,56 @@ from markupsafe import Markup
 
 from diptych.report import formats
 
-_SPAN = 1000  # curves are drawn in a square of this side, which the browser stretches
+_SPAN = 1000  # curves are drawn in a square with sides of this length, which the browser stretches
 _MAX_POINTS = 600
 
 
 def loss_curve(log: Sequence[Mapping[str, float]], validation: Sequence[tuple[float, float]] = ()) -> Markup:
-    """The training loss by pairs seen: each row thin, their running mean strong; "" without two finite rows.
+    """The training loss against pairs seen: logged values thin, their running mean thick; "" without two finite rows.
 
-    Rings are the losses of held-out pairs, `validation`: (pairs seen, loss).
-    Where the log has the same number of pairs in every step, a dashed line marks the loss of guessing among them, ln N.
+    Circles are losses of held-out pairs, `validation`: (pairs seen, loss). If every step of the log has the same number
+    N of pairs, a dashed line shows the loss of guessing, ln N.
     """
     pairs, loss = _series(log, "loss")
     if len(pairs) < 2 or pairs.max() <= 0 or loss.max() <= 0:
         return Markup("")
-    guess = _loss_of_guessing(log)
+    guessing_loss = _loss_of_guessing(log)
     held_out = [(seen, value) for seen, value in validation if math.isfinite(seen + value) and seen <= pairs.max()]
-    top = max(float(loss.max()), guess or 0.0, *(value for _, value in held_out))
+    top = max(float(loss.max()), guessing_loss or 0.0, *(value for _, value in held_out))
     x_span, y_span = float(pairs.max()), top * 1.04
     x_ticks, y_ticks = _ticks(x_span, 5), _ticks(top, 4)
-    smooth = _running_mean(loss, max(3, len(loss) // 30))
+    smoothed = _running_mean(loss, max(3, len(loss) // 30))
     parts = [_grid_y(tick, 100 - 100 * tick / y_span, formats.number(tick)) for tick in y_ticks]
     parts += [_label_x(100 * tick / x_span, formats.short_number(tick)) for tick in x_ticks]
-    if guess is not None:
-        y = 100 - 100 * guess / y_span
+    if guessing_loss is not None:
+        y = 100 - 100 * guessing_loss / y_span
         parts.append(
             Markup(
                 '<line class="reference" x1="0" x2="100%" y1="{y}%" y2="{y}%"/>'
                 '<text class="small" x="100%" y="{y}%" dy="-6" text-anchor="end">guessing among {size}: {guess}</text>'
-            ).format(y=_round(y), size=formats.number(math.exp(guess)), guess=f"{guess:.2f}")
+            ).format(y=_round(y), size=formats.number(math.exp(guessing_loss)), guess=f"{guessing_loss:.2f}")
         )
     parts.append(_curve(pairs / x_span, loss / y_span, "raw"))
-    parts.append(_curve(pairs / x_span, smooth / y_span, "line"))
+    parts.append(_curve(pairs / x_span, smoothed / y_span, "line"))
     parts += [
         Markup('<circle class="held-out" cx="{x}%" cy="{y}%" r="4"><title>validation {loss}</title></circle>').format(
             x=_round(100 * seen / x_span), y=_round(100 - 100 * value / y_span), loss=f"{value:.2f}"
         )
         for seen, value in held_out
     ]
-    last = float(smooth[-1])
+    last = float(smoothed[-1])
     parts.append(
         Markup(
             '<circle class="dot" cx="100%" cy="{y}%" r="4"/>'
             '<text class="value" x="100%" y="{y}%" dy="-10" text-anchor="end">{last}</text>'
         ).format(y=_round(100 - 100 * last / y_span), last=f"{last:.2f}")
     )
-    label = f"Training loss falls from {float(smooth[0]):.2f} to {last:.2f} over {formats.number(x_span)} pairs"
+    label = f"Training loss falls from {float(smoothed[0]):.2f} to {last:.2f} over {formats.number(x_span)} pairs"
     return _svg("plot loss", label, parts)
 
 
 def sparkline(log: Sequence[Mapping[str, float]], key: str, label: str, top: float | None = None) -> Markup:
-    """One quantity of the log by pairs seen, from 0 to `top` or its maximum; "" without two finite rows."""
+    """One quantity of the log against pairs seen, from 0 to `top` or its maximum; "" without two finite rows."""
     pairs, values = _series(log, key)
     if len(pairs) < 2 or pairs.max() <= 0:
         return Markup("")
@@ -75,7 +75,7 @@ def sparkline(log: Sequence[Mapping[str, float]], key: str, label: str, top: flo
 
 
 def accuracy_plot(value: float, low: float | None, high: float | None, chance: float | None) -> Markup:
-    """One row of a dot plot from 0 to 100 %: a dot with its interval, and a line from the tick of chance to it."""
+    """One row of a dot plot from 0 to 100 %: a dot with its interval, and a line to it from the tick of chance."""
     parts = [Markup('<line class="track" x1="0" x2="100%" y1="50%" y2="50%"/>')]
     if chance is not None and math.isfinite(chance):
         parts.append(
@@ -107,21 +107,21 @@ def gain_plot(gain: float, span: float, interval: tuple[float, float] | None = N
     return _svg("row-plot", "", parts)
 
 
-def _svg(kind: str, label: str, parts: Sequence[Markup]) -> Markup:
-    """An SVG element; one without a label stands beside its numbers and is hidden from screen readers."""
-    says = Markup('role="img" aria-label="{}"').format(label) if label else Markup('aria-hidden="true"')
+def _svg(css_class: str, label: str, parts: Sequence[Markup]) -> Markup:
+    """An SVG element. Without a label it is hidden from screen readers: the text next to it has its numbers."""
+    attributes = Markup('role="img" aria-label="{}"').format(label) if label else Markup('aria-hidden="true"')
     return Markup('<svg xmlns="http://www.w3.org/2000/svg" class="{}" {}>{}</svg>').format(
-        kind, says, Markup("").join(parts)
+        css_class, attributes, Markup("").join(parts)
     )
 
 
-def _curve(x: np.ndarray, y: np.ndarray, kind: str) -> Markup:
-    """A line through points in the unit square, y upward."""
-    spots = " ".join(f"{_round(_SPAN * a)},{_round(_SPAN * (1 - b))}" for a, b in zip(x, y, strict=True))
+def _curve(x: np.ndarray, y: np.ndarray, css_class: str) -> Markup:
+    """A line through points in the unit square; y points up."""
+    coordinates = " ".join(f"{_round(_SPAN * a)},{_round(_SPAN * (1 - b))}" for a, b in zip(x, y, strict=True))
     return Markup(
         '<svg width="100%" height="100%" viewBox="0 0 {0} {0}" preserveAspectRatio="none" overflow="visible">'
         '<polyline class="{1}" vector-effect="non-scaling-stroke" points="{2}"/></svg>'
-    ).format(_SPAN, kind, spots)
+    ).format(_SPAN, css_class, coordinates)
 
 
 def _grid_y(tick: float, y: float, label: str) -> Markup:
@@ -138,7 +138,7 @@ def _label_x(x: float, label: str) -> Markup:
 
 
 def _series(log: Sequence[Mapping[str, float]], key: str) -> tuple[np.ndarray, np.ndarray]:
-    """The (pairs, value) points of a log that can be drawn, thinned to the means of at most _MAX_POINTS stretches."""
+    """The valid (pairs, value) points of a log. If there are more than _MAX_POINTS, neighboring points are averaged."""
     rows = [(row.get("pairs"), row.get(key)) for row in log]
     points = np.array([(a, b) for a, b in rows if a is not None and b is not None], dtype=float).reshape(-1, 2)
     points = points[((points >= 0) & (points < 1e12)).all(axis=1)]  # NaN compares false
@@ -148,20 +148,20 @@ def _series(log: Sequence[Mapping[str, float]], key: str) -> tuple[np.ndarray, n
 
 
 def _running_mean(values: np.ndarray, window: int) -> np.ndarray:
-    """The mean over a centred window, narrower at the ends."""
+    """The mean over a centered window, which is narrower at the ends."""
     kernel = np.ones(min(window, len(values)))
     return np.convolve(values, kernel, "same") / np.convolve(np.ones(len(values)), kernel, "same")
 
 
 def _loss_of_guessing(log: Sequence[Mapping[str, float]]) -> float | None:
-    """ln of the pairs per step, or None where they vary or are unknown."""
+    """ln of the pairs per step; None if their number varies or is unknown."""
     sizes = {row["pairs"] / row["step"] for row in log if row.get("step") and row.get("pairs")}
     size = sizes.pop() if len(sizes) == 1 else 0.0
     return math.log(size) if size > 1 and math.isfinite(size) else None
 
 
 def _ticks(top: float, count: int) -> list[float]:
-    """Round numbers from 0 to at most `top`, about `count` steps."""
+    """About `count` round numbers from 0 to at most `top`."""
     if not math.isfinite(top) or top <= 0:
         return [0.0]
     raw = top / count

@@ -1,4 +1,4 @@
-"""Texts, numbers and pictures in the form in which a page shows them."""
+"""Formatting of texts, numbers and images for pages."""
 
 import base64
 import io
@@ -14,10 +14,10 @@ _JOINERS = {"\u200c", "\u200d", "\u200e", "\u200f"}  # Persian, emoji and right-
 
 
 def readable(text: object, limit: int = 140) -> str:
-    """One line of at most `limit` characters without control characters; what is cut ends with an ellipsis.
+    """One line of at most `limit` characters without control characters. Truncated text ends with an ellipsis.
 
-    Characters that change the layout unseen (controls, direction overrides, zero-width spaces, lone surrogates) become
-    U+FFFD. Escaping is left to the template.
+    Invisible characters that change the layout (controls, direction overrides, zero-width spaces, lone surrogates)
+    become U+FFFD. The template does the escaping.
     """
     line = " ".join(str(text)[: 4 * limit].split())
     line = "".join("\ufffd" if unicodedata.category(c)[0] == "C" and c not in _JOINERS else c for c in line)
@@ -30,9 +30,9 @@ def readable(text: object, limit: int = 140) -> str:
 
 
 def humanised(name: str) -> str:
-    """A name of a task or fact as words: "held_out_colour_shape" is "Held-out colour shape"."""
-    words = readable(name.replace("held_out", "held-out").replace("_", " "), 48)
-    return words[:1].upper() + words[1:]
+    """The name of a task or fact as text: "held_out_colour_shape" becomes "Held-out colour shape"."""
+    text = readable(name.replace("held_out", "held-out").replace("_", " "), 48)
+    return text[:1].upper() + text[1:]
 
 
 def percent(fraction: float | None, digits: int = 1) -> str:
@@ -50,9 +50,9 @@ def points(difference: float) -> str:
     return f"{'+' if rounded > 0 else '−' if rounded < 0 else '±'}{abs(rounded):.1f}"
 
 
-def counted(number: int, what: str) -> str:
+def counted(number: int, noun: str) -> str:
     """ "1 set", "27 sets"."""
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def number(value: float | None) -> str:
@@ -65,7 +65,7 @@ def number(value: float | None) -> str:
 
 
 def short_number(value: float) -> str:
-    """A count as an axis shows it: 0, 800, 50 k, 1.5 M."""
+    """A number as an axis label: 0, 800, 50 k, 1.5 M."""
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if abs(value) >= size:
             return f"{value / size:.4g}\u202f{unit}"
@@ -93,7 +93,7 @@ def duration(seconds: float) -> str:
 
 
 def as_number(text: str | None) -> float | None:
-    """The number in a fact's text, or None where it is not one or is absurd."""
+    """The text of a fact as a number; None if it is not a number or not below 1e15."""
     try:
         value = float(text) if text is not None else math.nan
     except ValueError:
@@ -102,9 +102,9 @@ def as_number(text: str | None) -> float | None:
 
 
 def data_uri(image: np.ndarray) -> str:
-    """A picture, uint8 (height, width, 3), as a data: URI of a PNG of at most MAX_SIDE pixels a side."""
-    picture = Image.fromarray(np.ascontiguousarray(image))
-    picture.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
+    """An image, uint8 (height, width, 3), as a data: URI of a PNG with at most MAX_SIDE pixels per side."""
+    thumbnail = Image.fromarray(np.ascontiguousarray(image))
+    thumbnail.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()
-    picture.save(buffer, "PNG", optimize=True)
+    thumbnail.save(buffer, "PNG", optimize=True)
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -1,4 +1,4 @@
-"""Names beside the points of a chart, placed so that they cover neither each other nor a point."""
+"""Names next to the points of a chart, placed so that they cover neither each other nor a point."""
 
 from collections.abc import Sequence
 
@@ -9,9 +9,9 @@ from diptych.report.svg import text
 Box = tuple[float, float, float, float]
 """Left, top, right and bottom of a rectangle."""
 
-_LETTER, _LINE = 6.6, 12.0  # width and height of a letter of the class "name", generously
-_POINT = 6.0  # half of what a marker covers
-# Where a name may start, from its point: beside it first, then above and below, then farther off.
+_LETTER, _LINE = 6.6, 12.0  # width and height of a letter of the class "name", rounded up
+_POINT = 6.0  # half the width of a marker
+# Positions of a name relative to its point: left and right first, then above and below, then farther away.
 _SPOTS = (
     *((9, 4, "start"), (-9, 4, "end"), (0, -9, "middle"), (0, 17, "middle")),
     *((8, -6, "start"), (8, 14, "start"), (-8, -6, "end"), (-8, 14, "end")),
@@ -26,30 +26,35 @@ _SPOTS = (
 )
 
 
-def place_names(places: Sequence[tuple[float, float]], names: Sequence[str], inside: Box, taken: list[Box]) -> Markup:
-    """Names near their points; one that fits nowhere is left out, for two over each other can be read by nobody.
+def place_names(
+    places: Sequence[tuple[float, float]], names: Sequence[str], plot_area: Box, occupied: list[Box]
+) -> Markup:
+    """Names near their points. A name that fits nowhere is omitted, because overlapping names are unreadable.
 
     Args:
-        places: of the points, one per name; "" names nothing.
-        inside: the plot area.
-        taken: boxes that must stay free, to which those of the names are added.
+        places: coordinates of the points.
+        names: one name for each point; "" for no name.
+        plot_area: the box in which names must lie.
+        occupied: boxes that names must not overlap; the boxes of the placed names are appended.
     """
     parts = []
     for (x, y), name in zip(places, names, strict=True):
         if not name:
             continue
-        for right, down, anchor in _SPOTS:
-            box = _box(x + right, y + down, name, anchor)
-            fits = inside[0] <= box[0] and box[2] <= inside[2] and inside[1] <= box[1] and box[3] <= inside[3]
-            if fits and not any(_overlap(box, other) for other in taken):
-                taken.append(box)
-                parts.append(text(x + right, y + down, name, "name", anchor))
+        for dx, dy, anchor in _SPOTS:
+            box = _box(x + dx, y + dy, name, anchor)
+            fits = (
+                plot_area[0] <= box[0] and box[2] <= plot_area[2] and plot_area[1] <= box[1] and box[3] <= plot_area[3]
+            )
+            if fits and not any(_overlap(box, other) for other in occupied):
+                occupied.append(box)
+                parts.append(text(x + dx, y + dy, name, "name", anchor))
                 break
     return Markup("").join(parts)
 
 
 def point_boxes(places: Sequence[tuple[float, float]]) -> list[Box]:
-    """What markers at these places cover."""
+    """The boxes that markers at these places cover."""
     return [(x - _POINT, y - _POINT, x + _POINT, y + _POINT) for x, y in places]
 
 

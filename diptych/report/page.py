@@ -1,4 +1,4 @@
-"""The report page: contents in, one self-contained HTML file out."""
+"""The report page as one self-contained HTML file."""
 
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from diptych.report.views import page_view
 
 
 def render_template(name: str, **values: Any) -> str:
-    """A page as HTML text: no script, nothing from the network, every text escaped."""
+    """A page as HTML text. Every value is escaped; templates use no script and load nothing from the network."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
@@ -23,21 +23,21 @@ def render_template(name: str, **values: Any) -> str:
 
 
 def render_report(report: RunReport) -> str:
-    """The page about a training run as HTML text."""
+    """The page of a training run as HTML text."""
     return render_template("run.html.j2", **page_view(report))
 
 
 def write_report(report: RunReport, path: str | Path) -> Path:
-    """Write the page to a file, whole or not at all; the folder is made if it is missing."""
+    """Write the page of a training run to a file atomically. A missing folder is created."""
     return write_page(render_report(report), path)
 
 
 def write_page(text: str, path: str | Path) -> Path:
-    """Write a text to a file, whole or not at all; the folder is made if it is missing."""
+    """Write a text to a file atomically. A missing folder is created."""
     path = expanded(path)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with new_file(path) as unfinished:
-            # The name of a file may hold half a surrogate pair, which UTF-8 cannot encode.
+            # File names may contain lone surrogates, which UTF-8 cannot encode.
             unfinished.write_bytes(text.encode("utf-8", "replace"))
     return path

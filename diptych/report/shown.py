@@ -1,4 +1,4 @@
-"""What a table or figure shows, as plain data: tables, charts, examples and the words around them."""
+"""The contents of a table or figure of the paper, as plain data: tables, charts, examples and text."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -11,15 +11,15 @@ from diptych.report.table import NumberTable
 
 @dataclasses.dataclass(frozen=True)
 class Shown:
-    """What an exhibit shows; parts that are empty are left out of the page.
+    """The contents of an exhibit. The page omits empty parts.
 
     Attributes:
-        title: what was found, one sentence.
-        summary: a few sentences under it.
-        tables: with the paper's values marked.
-        charts: drawn one after another.
-        notes: how it was measured, and where it differs from the paper.
-        examples: single images, under the charts.
+        title: the main finding, one sentence.
+        summary: a few sentences under the title.
+        tables: tables, with the paper's values marked.
+        charts: charts, in drawing order.
+        notes: how the numbers were measured, and differences from the paper.
+        examples: single images, shown under the charts.
     """
 
     title: str

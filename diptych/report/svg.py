@@ -1,4 +1,4 @@
-"""The parts that every chart is drawn of, and charts as one element or as a file: coordinates in, markup out."""
+"""Elements that charts are drawn from, and charts as one SVG element or as an SVG file."""
 
 import dataclasses
 import textwrap
@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 from markupsafe import Markup
 
-# Light and dark schemes; curves are told apart by lightness too, and by their markers.
+# Light and dark color schemes. Curves also differ in lightness and in their markers.
 STYLE = (Path(__file__).parent / "templates" / "chart.css").read_text(encoding="utf-8")
 
 
 @dataclasses.dataclass(frozen=True)
 class Drawing:
-    """Content for a viewBox from (0, 0) to (width, height), pixels at its natural size, and what it is about."""
+    """SVG content for a viewBox from (0, 0) to (width, height), in pixels at its natural size, and its title."""
 
     content: Markup
     width: float
@@ -30,59 +30,63 @@ def element(drawing: Drawing) -> Markup:
     ).format(rounded(drawing.width), rounded(drawing.height), drawing.title, drawing.content)
 
 
-_LETTER, _LINE, _MARGIN = 6.5, 17.0, 12.0  # of notes: a letter's mean width, a line's height, what is left free
+_LETTER, _LINE, _MARGIN = 6.5, 17.0, 12.0  # of notes: mean width of a letter, height of a line, margin
 
 
 def svg_file(drawings: Sequence[Drawing], columns: int, notes: Sequence[str] = ()) -> str:
-    """Drawings in rows of so many, as the text of an SVG file that follows the light and the dark scheme.
+    """Drawings in a grid, as the text of an SVG file with a light and a dark color scheme.
 
     Args:
+        drawings: the drawings, row by row.
+        columns: drawings per row.
         notes: sentences under the drawings, broken into lines.
     """
-    wide = max((one.width for one in drawings), default=0.0)
+    column_width = max((drawing.width for drawing in drawings), default=0.0)
     parts, top = [], 0.0
     for first in range(0, len(drawings), columns):
         row = drawings[first : first + columns]
-        for place, one in enumerate(row):
-            shift = f"{rounded(place * wide)} {rounded(top)}"
-            parts.append(Markup('<g transform="translate({})">{}</g>').format(shift, one.content))
-        top += max(one.height for one in row)
-    width = wide * min(columns, len(drawings))
-    letters = max(20, int((width - 2 * _MARGIN) / _LETTER))
-    for words in (words for note in notes for words in textwrap.wrap(note, letters)):
+        for place, drawing in enumerate(row):
+            shift = f"{rounded(place * column_width)} {rounded(top)}"
+            parts.append(Markup('<g transform="translate({})">{}</g>').format(shift, drawing.content))
+        top += max(drawing.height for drawing in row)
+    width = column_width * min(columns, len(drawings))
+    letters_per_line = max(20, int((width - 2 * _MARGIN) / _LETTER))
+    for note_line in (note_line for note in notes for note_line in textwrap.wrap(note, letters_per_line)):
         top += _LINE
-        parts.append(text(_MARGIN, top, words, "name"))
+        parts.append(text(_MARGIN, top, note_line, "name"))
     top += _MARGIN if notes else 0
-    paper = Markup('<rect width="100%" height="100%" fill="var(--chart-paper)"/>')
+    background = Markup('<rect width="100%" height="100%" fill="var(--chart-paper)"/>')
     style = Markup("<style>{}</style>").format(Markup(STYLE))
-    title = "; ".join(one.title for one in drawings)
-    whole = Drawing(style + paper + Markup("").join(parts), width, top, title)
-    return str(element(whole)) + "\n"
+    title = "; ".join(drawing.title for drawing in drawings)
+    combined = Drawing(style + background + Markup("").join(parts), width, top, title)
+    return str(element(combined)) + "\n"
 
 
-def line(x1: float, y1: float, x2: float, y2: float, kind: str) -> Markup:
-    """A straight line of a class of the style."""
-    return Markup('<line class="{}" x1="{}" y1="{}" x2="{}" y2="{}"/>').format(kind, *map(rounded, (x1, y1, x2, y2)))
-
-
-def text(x: float, y: float, words: str, kind: str = "", anchor: str = "start") -> Markup:
-    """Words, whose base line starts, has its middle or ends at (x, y)."""
-    return Markup('<text class="{}" x="{}" y="{}" text-anchor="{}">{}</text>').format(
-        kind, rounded(x), rounded(y), anchor, words
+def line(x1: float, y1: float, x2: float, y2: float, css_class: str) -> Markup:
+    """A straight line with a class of the style."""
+    return Markup('<line class="{}" x1="{}" y1="{}" x2="{}" y2="{}"/>').format(
+        css_class, *map(rounded, (x1, y1, x2, y2))
     )
 
 
-def upright(x: float, y: float, words: str) -> Markup:
-    """Words from below to above with their middle at (x, y)."""
+def text(x: float, y: float, content: str, css_class: str = "", anchor: str = "start") -> Markup:
+    """Text whose base line starts, is centered or ends at (x, y), as `anchor` says."""
+    return Markup('<text class="{}" x="{}" y="{}" text-anchor="{}">{}</text>').format(
+        css_class, rounded(x), rounded(y), anchor, content
+    )
+
+
+def upright(x: float, y: float, content: str) -> Markup:
+    """Vertical text that reads upward, centered at (x, y)."""
     return Markup('<text class="soft" transform="translate({} {}) rotate(-90)" text-anchor="middle">{}</text>').format(
-        rounded(x), rounded(y), words
+        rounded(x), rounded(y), content
     )
 
 
 def marker(x: float, y: float, colour: int, name: str = "") -> Markup:
-    """A disc, a square, a diamond, a triangle, or a square on its side: forms differ where colours cannot be told.
+    """A marker: disc, square, diamond or triangle, up or down. Shapes help readers who cannot distinguish the colors.
 
-    A pointer that rests on it is told its name.
+    `name` becomes the tooltip.
     """
     shapes: dict[int, list[tuple[float, float]]] = {
         1: [(-4, -4), (4, -4), (4, 4), (-4, 4)],
@@ -104,10 +108,10 @@ def _closed(start: Markup, content: Markup) -> Markup:
 
 
 def points(places: Sequence[tuple[float, float]]) -> str:
-    """Corners of a line or an area."""
+    """The points attribute of a polyline or polygon."""
     return " ".join(f"{rounded(a)},{rounded(b)}" for a, b in places)
 
 
 def rounded(value: float) -> str:
-    """A coordinate with two digits after the point at most."""
+    """A coordinate with at most two decimal places."""
     return f"{np.round(value, 2):.8g}"

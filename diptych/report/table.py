@@ -1,4 +1,4 @@
-"""Tables of numbers: one description, shown in a terminal, on a page, as Markdown and as LaTeX."""
+"""Tables of numbers, as plain data, and their output in a terminal, as HTML, as Markdown and as LaTeX."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -13,11 +13,11 @@ from rich.text import Text
 from diptych.errors import ShapeError
 from diptych.report.formats import NOTHING, readable
 
-_MANY_COLUMNS = 12  # with more, the names of the columns are set upright
-_MANY_ROWS = 30  # with more, a page shows them in a window of their own, under the names of the columns
-_WORDS = 24  # letters of words in a cell of a terminal; more are broken
+_MANY_COLUMNS = 12  # with more columns, the column names are vertical
+_MANY_ROWS = 30  # with more rows, a page shows them in a scrolling region under the column names
+_LONGEST_TEXT = 24  # characters of text in a terminal's cell; longer text is wrapped
 _PARTIAL = "‡"
-_GAP = 2  # between the columns of a terminal
+_GAP = 2  # characters between columns in a terminal
 _LEGEND = {
     "published": "the paper's, or computed from the paper's numbers alone",
     "bold": "inside the 99.5 % interval of the best of its column",
@@ -31,13 +31,13 @@ class Cell:
     """One number.
 
     Attributes:
-        value: as shown, percent where the table says so; None shows an empty cell.
-        low, high: its interval, shown where the form has room.
-        bold: it is as good as the best of its column.
-        published: it is the paper's own, and marked as such.
-        partial: images of some classes are missing, or recall is among fewer items, and it is marked for that.
-        digits: after the point.
-        chance: it cannot be told from guessing, and is marked as such.
+        value: the number to show, in percent if the table says so; None for an empty cell.
+        low, high: interval, shown if the output format has room.
+        bold: the value is as good as the best of its column.
+        published: the value is the paper's own; it is marked.
+        digits: decimal places.
+        partial: images of some classes are missing, or the recall is among fewer items; the value is marked.
+        chance: the value is not distinguishable from guessing; it is marked.
     """
 
     value: float | None
@@ -52,13 +52,13 @@ class Cell:
 
 @dataclasses.dataclass(frozen=True)
 class NumberTable:
-    """Rows of numbers with a name each.
+    """A table whose rows have a name and cells.
 
     Attributes:
-        title: what it shows.
-        columns: names of all columns, the first being that of the rows' names.
-        rows: name and cells; a cell may be words.
-        notes: under it, a sentence or two each.
+        title: title of the table.
+        columns: names of all columns, including the column of row names.
+        rows: name and cells of each row; a cell may be text.
+        notes: one or two sentences each, shown under the table.
     """
 
     title: str
@@ -73,14 +73,14 @@ class NumberTable:
 
 
 def to_markdown(table: NumberTable) -> str:
-    """A pipe table under its title: intervals in brackets, the paper's numbers in italics, the best in bold."""
+    """A title and a pipe table: intervals in parentheses, the paper's numbers in italics, the best ones in bold."""
     rows = [[_markdown(name), *(_markdown_cell(cell) for cell in cells)] for name, cells in table.rows]
     lines = [
         f"**{_markdown(table.title)}**",
         "",
-        _piped([_markdown(column) for column in table.columns]),
-        _piped(["---", *["---:"] * (len(table.columns) - 1)]),
-        *map(_piped, rows),
+        _pipe_row([_markdown(column) for column in table.columns]),
+        _pipe_row(["---", *["---:"] * (len(table.columns) - 1)]),
+        *map(_pipe_row, rows),
     ]
     marks = {"published": "*italic*: {}", "bold": "**bold**: {}"}
     marks |= {"partial": f"{_PARTIAL}: {{}}", "chance": "° at chance: {}"}
@@ -89,9 +89,9 @@ def to_markdown(table: NumberTable) -> str:
 
 
 def to_latex(table: NumberTable) -> str:
-    """A tabular of booktabs (and of graphicx, where upright names of columns need it).
+    """A LaTeX table that needs booktabs (and graphicx, if its column names are vertical).
 
-    Intervals stand beside the numbers in small print, but not in wide tables.
+    Intervals follow the numbers in small print, except in wide tables.
     """
     upright = len(table.columns) > _MANY_COLUMNS
     names = [_latex(column) for column in table.columns]
@@ -128,9 +128,9 @@ def to_latex(table: NumberTable) -> str:
 
 
 def to_html(table: NumberTable) -> Markup:
-    """A figure of the class "table": the title, the table in a region that scrolls, a legend and the notes.
+    """A figure of the class "table": the title, the table in a scrolling region, a legend and the notes.
 
-    The paper's numbers are of the class "published", the best of each column of the class "best"; the page's style must
+    The paper's numbers have the class "published", the best of each column the class "best". The page's style must
     include templates/tables.css.
     """
     head = Markup("").join(
@@ -167,15 +167,15 @@ def to_html(table: NumberTable) -> Markup:
 def to_rich(table: NumberTable) -> ConsoleRenderable:
     """A table for a terminal, without intervals; the paper's numbers are in italics and have a dagger.
 
-    Names of columns are broken between words; where the terminal is too narrow for all columns, the table is cut into
-    several under each other. A number is never cut.
+    Column names wrap between words. If the terminal is too narrow for all columns, the table is split into several
+    tables, one below the other. Numbers are never truncated.
     """
-    return _Fitted(table)
+    return _FittedTable(table)
 
 
 @dataclasses.dataclass(frozen=True)
-class _Fitted:
-    """A table that learns the width of the terminal when it is printed."""
+class _FittedTable:
+    """A table that is fitted to the width of the terminal when it is printed."""
 
     table: NumberTable
 
@@ -204,9 +204,9 @@ class _Fitted:
 
 
 def _column_width(table: NumberTable, place: int) -> int:
-    """Room for the longest number of a column and for the longest word of its name; words in cells may be broken."""
+    """The width of a column: its longest number or the longest word of its name; text in cells may wrap."""
     cells = [row[place - 1] for _, row in table.rows]
-    shown = [min(len(cell), _WORDS) if isinstance(cell, str) else len(_rich_cell(cell)) for cell in cells]
+    shown = [min(len(cell), _LONGEST_TEXT) if isinstance(cell, str) else len(_rich_cell(cell)) for cell in cells]
     return max([*shown, *map(len, readable(table.columns[place], 60).split())], default=1)
 
 
@@ -228,7 +228,7 @@ def _rich_table(table: NumberTable, widths: Sequence[int]) -> Table:
 
 
 def _kinds(table: NumberTable) -> list[str]:
-    """Which marks occur, in the legend's order."""
+    """The kinds of marks that occur in the table, in the order of the legend."""
     cells = [cell for _, cells in table.rows for cell in cells if isinstance(cell, Cell) and cell.value is not None]
     return [kind for kind in _LEGEND if any(getattr(cell, kind) for cell in cells)]
 
@@ -240,18 +240,18 @@ def _number(value: float | None, digits: int) -> str:
 def _interval(cell: Cell) -> str:
     if cell.value is None or cell.low is None or cell.high is None:
         return ""
-    dash = " to " if cell.low < 0 else "–"  # beside a minus a dash would be one sign too many
+    dash = " to " if cell.low < 0 else "–"  # a dash before a minus sign would be hard to read
     return f"{_number(cell.low, cell.digits)}{dash}{_number(cell.high, cell.digits)}"
 
 
-def _piped(cells: Sequence[str]) -> str:
+def _pipe_row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _markdown(words: str) -> str:
-    line = readable(words, 600)
-    for sign in "\\`*_|[]<>~$":
-        line = line.replace(sign, f"\\{sign}")
+def _markdown(text: str) -> str:
+    line = readable(text, 600)
+    for character in "\\`*_|[]<>~$":
+        line = line.replace(character, f"\\{character}")
     return line
 
 
@@ -260,9 +260,9 @@ def _markdown_cell(cell: Cell | str) -> str:
         return _markdown(cell)
     if cell.value is None:
         return ""
-    mark = "*" * (cell.published + 2 * cell.bold)
+    emphasis = "*" * (cell.published + 2 * cell.bold)
     interval = _interval(cell)
-    shown = f"{mark}{_number(cell.value, cell.digits)}{mark}{_PARTIAL * cell.partial}{'°' * cell.chance}"
+    shown = f"{emphasis}{_number(cell.value, cell.digits)}{emphasis}{_PARTIAL * cell.partial}{'°' * cell.chance}"
     return f"{shown}{f' ({interval})' if interval else ''}"
 
 
@@ -275,8 +275,8 @@ _LATEX = {
 }
 
 
-def _latex(words: str) -> str:
-    return "".join(_LATEX.get(sign, sign) for sign in readable(words, 800))
+def _latex(text: str) -> str:
+    return "".join(_LATEX.get(character, character) for character in readable(text, 800))
 
 
 def _latex_cell(cell: Cell | str, with_interval: bool) -> str:
@@ -294,7 +294,7 @@ def _latex_cell(cell: Cell | str, with_interval: bool) -> str:
 
 
 def _breakable(name: str) -> Markup:
-    """A name that a narrow column may break after an underscore, not within a word."""
+    """A name that may wrap after underscores, not within words."""
     return Markup("_<wbr>").join(name.split("_"))
 
 
@@ -303,7 +303,7 @@ def _html_cell(cell: Cell | str) -> Markup:
         return Markup('<td class="words">{}</td>').format(readable(cell, 400))
     if cell.value is None:
         return Markup("<td></td>")
-    kinds = " ".join(name for name, given in (("published", cell.published), ("best", cell.bold)) if given)
+    kinds = " ".join(name for name, applies in (("published", cell.published), ("best", cell.bold)) if applies)
     interval = _interval(cell)
     small = Markup("<small>{}</small>").format(interval) if interval else Markup("")
     small += Markup('<small class="chance">at chance</small>') if cell.chance else ""
@@ -319,6 +319,6 @@ def _rich_cell(cell: Cell | str) -> Text:
         return Text(readable(cell, 200))
     if cell.value is None:
         return Text("")
-    style = " ".join(name for name, given in (("bold", cell.bold), ("italic", cell.published)) if given)
+    style = " ".join(name for name, applies in (("bold", cell.bold), ("italic", cell.published)) if applies)
     signs = "†" * cell.published + _PARTIAL * cell.partial + "°" * cell.chance
     return Text(_number(cell.value, cell.digits) + signs, style=style)

@@ -1,4 +1,4 @@
-"""What the template prints: the contents of a report, cut to size, in words, numbers and pictures."""
+"""The values that the run page's template prints: the contents of a report, formatted and truncated."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ View = dict[str, Any]
 
 
 def page_view(report: RunReport) -> View:
-    """Every part of the page; one that has nothing to show is None or empty."""
+    """Every part of the page; a part without contents is None or empty."""
     tasks = _accuracies(report.results)
     return {
         "title": formats.readable(report.title, 240),
@@ -34,13 +34,15 @@ def page_view(report: RunReport) -> View:
         "pairs": [_pair(pair) for pair in report.training_pairs[:_MAX_PAIRS]],
         "facts": _facts(report.facts),
         "command": formats.readable(report.facts.get("command", ""), 400),
-        "next_steps": [(formats.readable(command, 200), formats.readable(what)) for command, what in report.next_steps],
+        "next_steps": [
+            (formats.readable(command, 200), formats.readable(purpose)) for command, purpose in report.next_steps
+        ],
         "heat_levels": HEAT_LEVELS,
     }
 
 
 def _accuracies(results: Sequence[Result]) -> dict[str, dict[str, Result]]:
-    """Accuracy by dataset and protocol, finite values alone."""
+    """Accuracy by dataset and protocol; only finite values."""
     tasks: dict[str, dict[str, Result]] = {}
     for result in results:
         if result.metric == "accuracy" and math.isfinite(result.value):
@@ -53,7 +55,7 @@ def _best_protocol(task: Mapping[str, Result]) -> Result:
 
 
 def _lead(report: RunReport, tasks: Mapping[str, Mapping[str, Result]]) -> View | None:
-    """The number that leads the page."""
+    """The number at the top of the page."""
     task = tasks.get(report.headline)
     if task is None:
         return None
@@ -68,7 +70,7 @@ def _lead(report: RunReport, tasks: Mapping[str, Mapping[str, Result]]) -> View 
 
 
 def _tiles(report: RunReport, tasks: Mapping[str, Mapping[str, Result]]) -> list[tuple[str, str]]:
-    """(number, what it is) for each headline number that is known."""
+    """(number, description) of each known headline number."""
     tiles = []
     if tasks:
         mean = sum(_best_protocol(task).value for task in tasks.values()) / len(tasks)
@@ -90,7 +92,7 @@ def _tiles(report: RunReport, tasks: Mapping[str, Mapping[str, Result]]) -> list
 
 
 def _pairs_and_rate(log: Sequence[Mapping[str, float]]) -> tuple[float | None, float | None]:
-    """Pairs seen, and pairs per second over the whole log: pairs over the seconds that their rates add up to."""
+    """Pairs seen, and the mean rate of the whole log in pairs per second, from the logged rates."""
     rows = [(row.get("pairs") or math.nan, row.get("pairs_per_second") or math.nan) for row in log]
     pairs = np.array([row[0] for row in rows if math.isfinite(row[0])])
     timed = np.array([row for row in rows if math.isfinite(row[0] + row[1]) and row[1] > 0]).reshape(-1, 2)
@@ -109,7 +111,7 @@ def _similarity(similarity: Similarity | None) -> View | None:
     cosines = cosines[:_MAX_PICTURES, :_MAX_PICTURES]
     finite = cosines[np.isfinite(cosines)]
     low, high = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 1.0)
-    negative = low < 0 < high  # how far below zero says little: it stays as light as zero
+    negative = low < 0 < high  # the size of a negative cosine says little, so it has the color of zero
     low = 0.0 if negative else low
     return {
         "pictures": [formats.data_uri(image) for image in similarity.images[:_MAX_PICTURES]],
@@ -156,7 +158,7 @@ def _zero_shot(tasks: Mapping[str, Mapping[str, Result]], chances: Mapping[str, 
 
 
 def _interval(result: Result) -> str:
-    """The interval as "95.1 – 98.6 %", or nothing where there is none."""
+    """The interval as "95.1 – 98.6 %"; "" without interval."""
     if result.low is None or result.high is None or not math.isfinite(result.low + result.high):
         return ""
     return f"{100 * result.low:.1f} – {formats.percent(result.high)}"
@@ -168,15 +170,15 @@ def _chance(chances: Mapping[str, float], name: str) -> str:
 
 
 def _prompts(tasks: Mapping[str, Mapping[str, Result]], intervals: Mapping[str, tuple[float, float]]) -> View | None:
-    """Single template against ensemble, for the tasks that have both."""
-    both = [
+    """Single template compared with ensemble, for the tasks that have both."""
+    with_both = [
         (name, task["single"], task["ensemble"]) for name, task in tasks.items() if {"single", "ensemble"} <= {*task}
     ]
-    if not both:
+    if not with_both:
         return None
-    gains = [ensemble.value - single.value for _, single, ensemble in both]
-    known = [intervals.get(name) for name, _, _ in both]
-    span = max(0.01, *(abs(end) for end in (*gains, *(end for ends in known if ends for end in ends))))
+    gains = [ensemble.value - single.value for _, single, ensemble in with_both]
+    gain_intervals = [intervals.get(name) for name, _, _ in with_both]
+    span = max(0.01, *(abs(end) for end in (*gains, *(end for ends in gain_intervals if ends for end in ends))))
     rows = [
         {
             "name": formats.humanised(name),
@@ -186,13 +188,13 @@ def _prompts(tasks: Mapping[str, Mapping[str, Result]], intervals: Mapping[str, 
             "single": f"{100 * single.value:.1f}",
             "ensemble": formats.percent(ensemble.value),
         }
-        for (name, single, ensemble), gain, ends in zip(both, gains, known, strict=True)
+        for (name, single, ensemble), gain, ends in zip(with_both, gains, gain_intervals, strict=True)
     ]
     return {
         "rows": rows,
         "mean": formats.points(sum(gains) / len(gains)),
         "count": len(rows),
-        "with_intervals": any(known),
+        "with_intervals": any(gain_intervals),
     }
 
 
@@ -215,7 +217,7 @@ def _text_or_uri(item: str | np.ndarray) -> str:
 
 
 def _confusion(confusion: Confusion | None) -> View | None:
-    """Rows with their shares as heat; of many labels, those with the most errors."""
+    """Rows with shares as heat levels; of many labels, only those with the most errors."""
     if confusion is None or not len(confusion.labels):
         return None
     counts = np.asarray(confusion.counts)
@@ -246,7 +248,7 @@ def _training(log: Sequence[Mapping[str, float]], validation: Sequence[tuple[flo
     if not curve:
         return None
     sparks = []
-    for key, name, top, says in (
+    for key, name, top, describe in (
         ("lr", "Learning rate", None, lambda values: f"peak {values.max():.2g}"),
         ("pairs_per_second", "Pairs per second", None, lambda values: f"median {formats.number(np.median(values))}"),
         (
@@ -259,7 +261,7 @@ def _training(log: Sequence[Mapping[str, float]], validation: Sequence[tuple[flo
         values = np.array([row[key] for row in log if row.get(key) is not None], dtype=float)
         values = values[np.isfinite(values)]
         if len(values) > 1:
-            figure = says(values)
+            figure = describe(values)
             sparks.append((name, figure, figures.sparkline(log, key, f"{name}: {figure}", top)))
     return {"curve": curve, "sparks": sparks, "validated": bool(validation)}
 
@@ -269,7 +271,7 @@ def _pair(pair: Pair) -> tuple[str, str]:
 
 
 def _facts(facts: Mapping[str, str]) -> list[tuple[str, str]]:
-    """(name, value) in the given order, the known ones in their units, and what the run cost in core time."""
+    """(name, value) of each fact in the given order. Known facts get units; the core time of the run is added."""
     shown: list[tuple[str, str]] = []
     cores = formats.as_number(facts.get("cores"))
     for key, text in facts.items():

@@ -165,7 +165,7 @@ def test_a_config_that_asks_for_terabytes(command, colours):
     [
         (["empty"], ["empty", "classnames.txt", "folder per class"]),
         (["nowhere"], ["nowhere"]),
-        ([], ["diptych evaluate MODEL DATASET_DIR"]),
+        ([], ["diptych evaluate MODEL DATASET ..."]),
         (["colours", "--split", "train"], ["train"]),
         (["colours", "--precision", "fp12"], ["fp12"]),
         (["colours", "--device", "cuda:77"], ["cuda:77"]),

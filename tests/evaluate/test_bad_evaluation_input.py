@@ -205,5 +205,5 @@ def test_results_of_another_version_are_not_mixed_in(tmp_path):
     assert (out / "results.jsonl").read_text() == before
     row = json.loads(before.splitlines()[0]) | {"percent": 97.0}
     (out / "results.jsonl").write_text(json.dumps(row))
-    with pytest.raises(DataError, match="line 1 is no result"):
+    with pytest.raises(DataError, match="line 1 is not a result"):
         read_results(out / "results.jsonl")

@@ -136,7 +136,7 @@ def test_the_field_paper_is_null_or_an_object_and_is_dropped(tmp_path):
     assert parse_result(row | {"paper": {"value": 0.4}}) == parse_result(row)
     path = tmp_path / "results.jsonl"
     path.write_text(json.dumps(row | {"paper": 0.4}) + "\n")
-    with pytest.raises(DataError, match=r"line 1 is no result \(unknown fields: paper"):
+    with pytest.raises(DataError, match=r"line 1 is not a result \(unknown fields: paper"):
         read_results(path)
 
 

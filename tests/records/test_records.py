@@ -78,7 +78,7 @@ def test_a_bad_row_is_named(tmp_path, bad):
     write_results(rows(2), path)
     with path.open("a") as file:
         file.write(f"\n{bad}\n{json.dumps(dataclasses.asdict(rows(1)[0]))}\n")
-    with pytest.raises(DataError, match=r"results\.jsonl, line 4 is no result"):
+    with pytest.raises(DataError, match=r"results\.jsonl, line 4 is not a result"):
         read_results(path)
 
 
@@ -87,7 +87,7 @@ def test_files_that_hold_no_results(tmp_path):
     with pytest.raises(DataError, match=r"latin\.jsonl holds no results: it is not UTF-8 \(byte 0\)"):
         read_results(tmp_path / "latin.jsonl")
     (tmp_path / "note.jsonl").write_text("one line without an end")
-    with pytest.raises(DataError, match="line 1 is no result"):
+    with pytest.raises(DataError, match="line 1 is not a result"):
         read_results(tmp_path / "note.jsonl")
     for path in (tmp_path / "missing.jsonl", tmp_path):
         with pytest.raises(DataError, match="cannot read results from"):
@@ -138,7 +138,7 @@ def test_a_merge_replaces_what_measures_the_same(tmp_path):
     assert merge_results(again, path) == 1 and read_results(path) == again + second
     path.write_text(path.read_text() + '{"task": 7}\n')
     before = path.read_bytes()
-    with pytest.raises(DataError, match="line 3 is no result"):
+    with pytest.raises(DataError, match="line 3 is not a result"):
         merge_results(first, path)
     assert path.read_bytes() == before and [one.name for one in path.parent.iterdir()] == [path.name]
 
@@ -152,7 +152,7 @@ def test_a_torn_last_row_costs_that_row_alone(tmp_path, caplog, cut):
     kept = rows(3) if cut == 1 else rows(2)
     with caplog.at_level(logging.WARNING, "diptych"):
         assert read_results(path) == kept
-        assert ("was torn" in caplog.text) == (cut > 1)
+        assert ("is truncated" in caplog.text) == (cut > 1)
         write_results(rows(1, "next"), path)
     assert read_results(path) == kept + rows(1, "next")
     assert len(path.read_bytes().splitlines()) == len(kept) + 1
@@ -177,7 +177,7 @@ def test_a_last_row_torn_in_any_form_costs_that_row_alone(tmp_path, caplog, tail
     path.write_bytes(path.read_bytes() + tail)
     with caplog.at_level(logging.WARNING, "diptych"):
         assert read_results(path) == rows(2)
-    assert "line 3: a row was torn" in caplog.text and "\0" not in caplog.text
+    assert "line 3: a row is truncated" in caplog.text and "\0" not in caplog.text
     write(rows(1, "next"), path)
     kept = rows(2) if write is write_results else rows(2)[1:]  # a merge leaves one row of an identity
     assert read_results(path) == kept + rows(1, "next")
@@ -191,7 +191,7 @@ def test_glued_rows_of_an_older_version_are_read(tmp_path, caplog):
     one, two, three = (json.dumps(dataclasses.asdict(row)) for row in rows(3))
     path.write_text(f"{one}{two}\n{one[:90]}{three}\n{two}\n")
     assert read_results(path) == [rows(3)[index] for index in (0, 1, 2, 1)]
-    assert "line 2: a row was torn" in caplog.text
+    assert "line 2: a row is truncated" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -224,7 +224,7 @@ def test_a_field_of_the_wrong_type_or_range_is_neither_written_nor_read(tmp_path
             write([good, bad], path)
     assert read_results(path) == [good]
     path.write_text(json.dumps(dataclasses.asdict(bad)) + "\n")
-    with pytest.raises(DataError, match=rf"line 1 is no result \(.*{name}"):
+    with pytest.raises(DataError, match=rf"line 1 is not a result \(.*{name}"):
         read_results(path)
 
 
@@ -278,7 +278,7 @@ def test_a_field_of_a_newer_version_is_named(tmp_path):
 def test_another_file_is_not_appended_to(tmp_path):
     path = tmp_path / "photo.jpg"
     path.write_bytes(b"\xff\xd8\xff\xe0 no rows")
-    with pytest.raises(DataError, match=r"photo\.jpg is no file of results"):
+    with pytest.raises(DataError, match=r"photo\.jpg is not a results file"):
         write_results(rows(1), path)
     assert path.read_bytes() == b"\xff\xd8\xff\xe0 no rows"
 

@@ -227,7 +227,7 @@ def test_formats(shown, expected):
 
 def test_arrays_that_do_not_fit_are_refused():
     image = np.zeros((4, 4, 3), np.uint8)
-    with pytest.raises(ShapeError, match="one row per picture"):
+    with pytest.raises(ShapeError, match="one row per image"):
         Similarity(image[None], ["a", "b"], np.zeros((2, 1)))
     with pytest.raises(ShapeError, match="uint8"):
         Pair(image.astype(float), "a")
@@ -235,7 +235,7 @@ def test_arrays_that_do_not_fit_are_refused():
         Match(np.zeros((0, 4, 3), np.uint8), 0.1, True)
     with pytest.raises(ShapeError, match="2 labels"):
         Confusion("x", ["a", "b"], np.zeros((3, 3), int))
-    with pytest.raises(ShapeError, match="answered by pictures"):
+    with pytest.raises(ShapeError, match="matches of a caption must be images"):
         Retrieval("a", [Match("b", 0.1, True)])
 
 
