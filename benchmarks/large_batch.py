@@ -24,7 +24,7 @@ from types import SimpleNamespace
 import common
 import torch
 
-from diptych.model.config import CLIPConfig, TextConfig, ViTConfig
+from diptych.model.clip_config import CLIPConfig, TextConfig, ViTConfig
 from diptych.model.presets import get_preset
 from diptych.records import Batch
 

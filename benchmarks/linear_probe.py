@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from diptych.evaluate.probe.logistic import make_design
-from diptych.evaluate.probe.search import Judged, Search, lattice, search_lattice, search_penalty
+from diptych.evaluate.probe.penalty_search import Judged, Search, lattice, search_lattice, search_penalty
 
 NUM_TEST = 100_000
 DECAY = 0.9  # of standard deviations, by the direction's rank

@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from diptych.data.playground import Playground, make_sample
 from diptych.data.playground.masks import digit_indices, digits
-from diptych.data.playground.vocabulary import (
+from diptych.data.playground.scene_vocabulary import (
     BACKGROUNDS,
     COLOURS,
     KIND_WEIGHTS,

@@ -27,7 +27,7 @@ from diptych import load
 from diptych.data.transforms import Augmentation
 from diptych.evalsets.benchmark import open_benchmark
 from diptych.evaluate import ZeroShot
-from diptych.model.config import CLIPConfig, TextConfig, ViTConfig
+from diptych.model.clip_config import CLIPConfig, TextConfig, ViTConfig
 from diptych.model.device import has_fast_bf16
 from diptych.recipes import compact_rn, tiny_vit
 from diptych.train import TrainConfig, fit

@@ -32,7 +32,7 @@ import torch
 from diptych.data.loader import LoaderConfig
 from diptych.data.transforms import Preprocessing
 from diptych.model.allocator import keep_freed_memory
-from diptych.model.config import CLIPConfig, CompactResNetConfig, ViTConfig
+from diptych.model.clip_config import CLIPConfig, CompactResNetConfig, ViTConfig
 from diptych.model.device import choose_dtype, has_fast_bf16
 from diptych.model.flops import flops_per_pair
 from diptych.model.presets import get_preset

@@ -28,7 +28,7 @@ from diptych.data.source import Source
 from diptych.embed import Model, load
 from diptych.evalsets import get_prompts
 from diptych.evalsets.benchmark import Benchmark, open_benchmark
-from diptych.evaluate.encoded import encode_set
+from diptych.evaluate.encoded_set import encode_set
 from diptych.evaluate.tasks.task import Setting
 from diptych.evaluate.tasks.zero_shot import measure_zero_shot
 from diptych.evaluate.zero_shot.class_embeddings import class_embeddings

@@ -8,7 +8,7 @@ from model_tools import random_clip
 from diptych.data.tokenizer import Tokenizer
 from diptych.data.transforms import Preprocessing
 from diptych.embed import Model
-from diptych.model.config import CLIPConfig, CompactResNetConfig, ResNetConfig, TextConfig, ViTConfig
+from diptych.model.clip_config import CLIPConfig, CompactResNetConfig, ResNetConfig, TextConfig, ViTConfig
 
 TEXT = TextConfig(context_length=24, vocab_size=700, width=128, layers=2)
 VIT = CLIPConfig(64, ViTConfig(48, 16, width=128, layers=2), TEXT)

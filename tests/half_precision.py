@@ -4,7 +4,7 @@ import torch
 from model_tools import random_pairs
 
 from diptych.model.clip import CLIP, normalised
-from diptych.model.config import CLIPConfig, CompactResNetConfig, ResNetConfig, TextConfig, ViTConfig
+from diptych.model.clip_config import CLIPConfig, CompactResNetConfig, ResNetConfig, TextConfig, ViTConfig
 from diptych.objective import contrastive_loss
 from diptych.train.precision import WorkingWeights
 

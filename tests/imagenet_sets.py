@@ -13,7 +13,7 @@ from diptych.data.shards import write_shards
 from diptych.evalsets.card import Card
 from diptych.evalsets.cards import CARDS
 from diptych.evalsets.prompts import get_prompts
-from diptych.evaluate.zero_shot.prompts import fill_template
+from diptych.evaluate.zero_shot.class_prompts import fill_template
 from diptych.records import Sample, protocol_in_words
 
 DIM = 16

@@ -5,7 +5,7 @@ import os
 import torch
 
 from diptych.model.clip import CLIP
-from diptych.model.config import CLIPConfig
+from diptych.model.clip_config import CLIPConfig
 
 
 @torch.no_grad()

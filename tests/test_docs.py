@@ -28,7 +28,7 @@ from diptych.embed import Model
 from diptych.evalsets import get_prompts
 from diptych.evalsets.embedded import write_embedded
 from diptych.model.clip import CLIP
-from diptych.model.config import CLIPConfig, TextConfig, ViTConfig
+from diptych.model.clip_config import CLIPConfig, TextConfig, ViTConfig
 from diptych.model.presets import PRESETS
 from diptych.records import Result, write_results
 

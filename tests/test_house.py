@@ -2,6 +2,7 @@
 
 import ast
 import functools
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -312,3 +313,11 @@ def test_what_asks_for_a_kind_is_found(line):
 def test_what_asks_a_row_is_not_found():
     lines = "isinstance(config, TrainConfig); plan.objective == 'loss'; tower_of(config.vision).masks_patches"
     assert not kinds_asked_for(ast.parse(f"{lines}; OBJECTIVES[config.objective].loss is None"))
+
+
+def test_two_modules_share_no_basename():
+    """Commands alone are called like what they run: cli/suite.py runs evaluate/suite.py."""
+    names = Counter(
+        path.name for path in PACKAGE if path.name not in ("__init__.py", "__main__.py") and path.parent.name != "cli"
+    )
+    assert [name for name, count in names.items() if count > 1] == []

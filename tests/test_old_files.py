@@ -16,7 +16,7 @@ from training import tiny_config
 
 import diptych
 from diptych.data.transforms import Preprocessing
-from diptych.model.config import CLIPConfig, TextConfig, ViTConfig
+from diptych.model.clip_config import CLIPConfig, TextConfig, ViTConfig
 from diptych.quickstart import write_run_page
 from diptych.records import merge_results, read_results, write_results
 from diptych.train import CheckpointConfig, fit

@@ -93,7 +93,7 @@ EVERY_COMMAND = """
 import contextlib, io, sys
 import typer.main
 from diptych.cli import app
-from diptych.cli.exhibits import ABOUT
+from diptych.cli.paper_exhibits import ABOUT
 
 NUMBERS = "IntParamType", "IntRange", "FloatParamType", "FloatRange"
 diptych = typer.main.get_command(app)

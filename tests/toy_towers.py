@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from diptych.model.clip import DualEncoder
-from diptych.model.config import CLIPConfig
+from diptych.model.clip_config import CLIPConfig
 from diptych.model.recompute import recomputed
 from diptych.model.shapes import count_numbers, grid_of, shape_of
 from diptych.model.sizes import check_size

@@ -11,7 +11,7 @@ from PIL import Image
 from diptych.data.loader import LoaderConfig
 from diptych.data.playground import Playground
 from diptych.data.transforms import Augmentation, Preprocessing
-from diptych.model.config import CLIPConfig, CompactResNetConfig, ResNetConfig, TextConfig
+from diptych.model.clip_config import CLIPConfig, CompactResNetConfig, ResNetConfig, TextConfig
 from diptych.records import Batch, Sample
 from diptych.train import CheckpointConfig, OptimizerConfig, ScheduleConfig, TrainConfig
 

@@ -20,10 +20,10 @@ from diptych.cli import (  # noqa: F401  (importing them adds their commands to 
     classify,
     data,
     evaluate,
-    exhibits,
-    figures,
     interpolate,
     paper,
+    paper_exhibits,
+    paper_figures,
     quickstart,
     recipes,
     suite,
@@ -31,7 +31,7 @@ from diptych.cli import (  # noqa: F401  (importing them adds their commands to 
     tune,
 )
 from diptych.cli.common import app, is_main
-from diptych.embed.stated import forget
+from diptych.embed.weight_file_options import forget
 from diptych.errors import DiptychError
 from diptych.lazy import uncollected_imports
 

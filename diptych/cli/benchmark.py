@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from diptych.cli import paths
+from diptych.cli import parse
 from diptych.cli.common import app, examples, is_main, show
 from diptych.cli.options import PAIRS_HELP, Device, Number, Option, Recipe, Settings, Workers
 
@@ -28,7 +28,7 @@ def benchmark() -> None:
     )
 )
 def train(
-    data: Annotated[list[str] | None, typer.Argument(parser=paths.path, help=PAIRS_HELP)] = None,
+    data: Annotated[list[str] | None, typer.Argument(parser=parse.path, help=PAIRS_HELP)] = None,
     recipe: Recipe = "compact-rn",
     batch_size: Annotated[Number, Option(help="Pairs per update, over all processes.")] = None,
     settings: Settings = None,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from diptych.cli import paths
+from diptych.cli import parse
 from diptych.cli.common import announce, app, examples
 from diptych.cli.options import Activation, Device, Heads, ModelOption, Option
 
@@ -28,7 +28,7 @@ def run_classify_command(
 
         from diptych.embed import load
         from diptych.embed.about import about
-        from diptych.evaluate.classify.pictures import classify_to_file, classify_to_stdout
+        from diptych.evaluate.classify.classify_images import classify_to_file, classify_to_stdout
 
         gc.freeze()  # imported objects live until the end, so garbage collection can skip them
 
@@ -69,15 +69,15 @@ def run_classify_command(
     )
 )
 def classify(
-    images: Annotated[list[Path], typer.Argument(parser=paths.path, help="Images, or folders of images.")],
+    images: Annotated[list[Path], typer.Argument(parser=parse.path, help="Images, or folders of images.")],
     labels: Annotated[
-        str, Option(parser=paths.text_or_file, help="Labels, separated by commas, or @FILE with one label per line.")
+        str, Option(parser=parse.text_or_file, help="Labels, separated by commas, or @FILE with one label per line.")
     ],
     model: ModelOption = "default",
     template: Annotated[
         list[str] | None,
         Option(
-            parser=paths.text_or_file,
+            parser=parse.text_or_file,
             help="Prompt with {c} in place of the label, or @FILE with one per line; several are averaged.",
         ),
     ] = None,
@@ -88,7 +88,7 @@ def classify(
     out: Annotated[
         Path | None,
         Option(
-            parser=paths.path,
+            parser=parse.path,
             help="Write the rows into this .csv, .jsonl or .parquet file; run the same command again to resume.",
         ),
     ] = None,
@@ -100,10 +100,10 @@ def classify(
 
     Rows appear batch by batch. With --out, a stopped or killed run can be resumed, without lost or duplicate rows.
     """
-    from diptych.embed.names import check_name
+    from diptych.embed.model_names import check_name
     from diptych.evaluate.classify.label_file import LabelFile
     from diptych.evaluate.classify.question import Question, find_images
-    from diptych.evaluate.zero_shot.prompts import read_labels, read_templates
+    from diptych.evaluate.zero_shot.class_prompts import read_labels, read_templates
 
     question = Question(tuple(read_labels(labels)), tuple(read_templates(template or ())), top_k)
     check_name(str(model))

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from diptych.cli import paths
+from diptych.cli import parse
 from diptych.cli.common import app, examples, show
 from diptych.cli.options import Datasets, OldDatasets, Option, Seed, datasets
 
@@ -16,7 +16,7 @@ data_app = typer.Typer(
 )
 app.add_typer(data_app, name="data")
 
-Root = Annotated[Path, typer.Argument(parser=paths.path, help="Folder of evaluation sets, one folder for each.")]
+Root = Annotated[Path, typer.Argument(parser=parse.path, help="Folder of evaluation sets, one folder for each.")]
 
 
 @data_app.command(
@@ -57,9 +57,9 @@ def check(
 )
 def prepare(
     name: Annotated[str, typer.Argument(help="Name of the set; a wrong name lists all names.")],
-    source: Annotated[Path, typer.Argument(parser=paths.path, help="The source data, as its authors publish it.")],
+    source: Annotated[Path, typer.Argument(parser=parse.path, help="The source data, as its authors publish it.")],
     out: Annotated[
-        Path, typer.Argument(parser=paths.path, help="Folder for the set; it is written whole or not at all.")
+        Path, typer.Argument(parser=parse.path, help="Folder for the set; it is written whole or not at all.")
     ],
     seed: Annotated[
         int,
@@ -78,7 +78,7 @@ def prepare(
 def fetch(
     name: Annotated[str, typer.Argument(help="A set of the paper that is on the hub, or a hub id OWNER/NAME.")],
     out: Annotated[
-        Path, typer.Argument(parser=paths.path, help="Folder for the set; an interrupted download continues.")
+        Path, typer.Argument(parser=parse.path, help="Folder for the set; an interrupted download continues.")
     ],
     endpoint: Annotated[str | None, Option(help="Address of a hub other than huggingface.co.")] = None,
     revision: Annotated[str | None, Option(help="Branch, tag or commit.")] = None,

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from diptych.cli import paths
+from diptych.cli import parse
 from diptych.cli.common import app, examples, refuse_unwritable, show
 from diptych.cli.options import (
     Activation,
@@ -35,7 +35,7 @@ def evaluate(
     model_and_datasets: Annotated[
         list[str] | None,
         typer.Argument(
-            parser=paths.model,
+            parser=parse.model,
             metavar="MODEL DATASETS...",
             help="MODEL (leave it out with --model), then folders of evaluation sets: clip-benchmark/wds layout, "
             "parquet files, or a folder per class.",
@@ -44,12 +44,12 @@ def evaluate(
     model: ModelOption = None,
     dataset: Annotated[
         list[str] | None,
-        Option("--dataset", parser=paths.path, help="Folder of an evaluation set, as in DATASETS; may be repeated."),
+        Option("--dataset", parser=parse.path, help="Folder of an evaluation set, as in DATASETS; may be repeated."),
     ] = None,
     out: Annotated[
         Path | None,
         Option(
-            parser=paths.path,
+            parser=parse.path,
             help="Write Results into this .jsonl file, and Predictions into a folder beside it. By default nothing is "
             "written.",
         ),
@@ -61,7 +61,7 @@ def evaluate(
     activation: Activation = None,
     heads: Heads = None,
     suite: Annotated[str | None, Option(hidden=True, help="paper: the same as diptych suite.")] = None,
-    data_root: Annotated[Path | None, Option(parser=paths.path, hidden=True)] = None,
+    data_root: Annotated[Path | None, Option(parser=parse.path, hidden=True)] = None,
     task: Annotated[list[str] | None, Option(hidden=True)] = None,
     old_datasets: OldDatasets = None,
     partial: Annotated[bool, Option("--partial", hidden=True)] = False,
@@ -101,7 +101,7 @@ def evaluate(
 def _evaluate(
     name: str, folders: list[str], out: Path | None, split: str, workers: int | None, precision: str, device: str
 ) -> None:
-    from diptych.embed.names import check_name
+    from diptych.embed.model_names import check_name
 
     if not folders:
         raise InputError(f"nothing to measure {name} on: diptych evaluate MODEL DATASET ...")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from diptych.cli import paths
+from diptych.cli import parse
 from diptych.cli.common import app, examples, show
 from diptych.cli.options import Activation, Device, Heads, Option
 from diptych.errors import InputError
@@ -20,18 +20,18 @@ from diptych.errors import InputError
 def interpolate(
     zero_shot: Annotated[
         str,
-        typer.Argument(parser=paths.model, help="The model before fine-tuning: a folder, a weight file or default."),
+        typer.Argument(parser=parse.model, help="The model before fine-tuning: a folder, a weight file or default."),
     ],
     fine_tuned: Annotated[
-        str, typer.Argument(parser=paths.model, help="The model after fine-tuning, of the same architecture.")
+        str, typer.Argument(parser=parse.model, help="The model after fine-tuning, of the same architecture.")
     ],
     share: Annotated[
         float | None, Option(help="Share of the fine-tuned weights, 0 to 1, in the model to save.")
     ] = None,
-    out: Annotated[Path | None, Option(parser=paths.path, help="Folder for the model of --share.")] = None,
+    out: Annotated[Path | None, Option(parser=parse.path, help="Folder for the model of --share.")] = None,
     shares: Annotated[str | None, Option(help="Shares to measure, separated by commas.")] = None,
     evaluate: Annotated[
-        list[str] | None, Option(parser=paths.path, help="Evaluation set for --shares; may be repeated.")
+        list[str] | None, Option(parser=parse.path, help="Evaluation set for --shares; may be repeated.")
     ] = None,
     device: Device = "auto",
     activation: Activation = None,
@@ -41,7 +41,7 @@ def interpolate(
 
     The average often keeps the accuracy that fine-tuning adds and the robustness that it costs.
     """
-    from diptych.embed.names import check_name
+    from diptych.embed.model_names import check_name
 
     check_name(zero_shot)
     check_name(fine_tuned)
@@ -49,7 +49,7 @@ def interpolate(
     from diptych.embed import load_model
     from diptych.embed.interpolation import interpolate
     from diptych.evalsets.benchmark import open_benchmark
-    from diptych.evaluate.zero_shot.shares import measure_shares, parse_shares, shares_table
+    from diptych.evaluate.zero_shot.weight_interpolation import measure_shares, parse_shares, shares_table
 
     if (share is None) == (shares is None):
         raise InputError(

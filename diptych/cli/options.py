@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from diptych.cli import paths
+from diptych.cli import parse
 from diptych.cli.common import announce
-from diptych.embed.stated import state
+from diptych.embed.weight_file_options import state
 from diptych.errors import DiptychError
 
 Option = typer.Option
@@ -36,12 +36,12 @@ def _old_datasets(names: list[str] | None) -> list[str] | None:
 # ------------------------------------------------------------------ models
 
 MODEL_FORMS = "a folder, a weight file, default, hf:ID, open_clip:NAME@TAG or python:MODULE:NAME"
-ModelOption = Annotated[str | None, Option(parser=paths.model, help=f"Model: {MODEL_FORMS}.")]
-Models = Annotated[list[str] | None, typer.Argument(parser=paths.model, help=f"Models: {MODEL_FORMS}.")]
+ModelOption = Annotated[str | None, Option(parser=parse.model, help=f"Model: {MODEL_FORMS}.")]
+Models = Annotated[list[str] | None, typer.Argument(parser=parse.model, help=f"Models: {MODEL_FORMS}.")]
 ModelsOption = Annotated[
-    list[str] | None, Option("--model", parser=paths.model, help="A model, as in MODELS; may be repeated.")
+    list[str] | None, Option("--model", parser=parse.model, help="A model, as in MODELS; may be repeated.")
 ]
-# For weight files, in every command that takes one. The resolver reads them from diptych.embed.stated.
+# For weight files, in every command that takes one. The resolver reads them from diptych.embed.weight_file_options.
 Activation = Annotated[
     str | None,
     Option(
@@ -64,7 +64,7 @@ Workers = Annotated[int | None, Option(min=0, help="Processes that decode images
 
 DataRoot = Annotated[
     Path | None,
-    Option("--data-root", parser=paths.path, help="Folder of evaluation sets; diptych data check lists them."),
+    Option("--data-root", parser=parse.path, help="Folder of evaluation sets; diptych data check lists them."),
 ]
 Datasets = Annotated[list[str] | None, Option("--dataset", help="Only this data set; may be repeated.")]
 OldDatasets = Annotated[list[str] | None, Option("--set", hidden=True, callback=_old_datasets)]
@@ -92,7 +92,7 @@ Settings = Annotated[
 Seed = Annotated[int, Option(help="Seed of the weights and of the order of the data.")]
 Resume = Annotated[bool, Option("--resume", help="Continue from the newest checkpoint.")]
 Init = Annotated[
-    str | None, Option(parser=paths.model, help="Model to start from: a folder, a weight file or default.")
+    str | None, Option(parser=parse.model, help="Model to start from: a folder, a weight file or default.")
 ]
 # Separate from the two above: these are saved in the run's configuration, so that the run can be resumed.
 InitActivation = Annotated[

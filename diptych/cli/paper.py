@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from diptych.cli import paths
+from diptych.cli import parse
 from diptych.cli.common import app, examples, show
 
 paper_app = typer.Typer(
@@ -16,10 +16,10 @@ app.add_typer(paper_app, name="paper")
 
 @paper_app.command(epilog=examples("diptych paper table12 yfcc.jsonl sample.jsonl"))
 def table12(
-    yfcc: Annotated[Path, typer.Argument(parser=paths.path, help="Results of the model trained on YFCC.")],
+    yfcc: Annotated[Path, typer.Argument(parser=parse.path, help="Results of the model trained on YFCC.")],
     sample: Annotated[
         Path,
-        typer.Argument(parser=paths.path, help="Results of the same model trained on the same number of other pairs."),
+        typer.Argument(parser=parse.path, help="Results of the same model trained on the same number of other pairs."),
     ],
 ) -> None:
     """Compare two models of the YFCC ablation (appendix D), and show the paper's numbers.

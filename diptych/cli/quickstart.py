@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-from diptych.cli import paths
+from diptych.cli import parse
 from diptych.cli.common import app, examples, exit_if_stopped, show
 from diptych.cli.options import Fraction, Number, Option, Resume, Seed
 
@@ -14,7 +14,7 @@ from diptych.cli.options import Fraction, Number, Option, Resume, Seed
     )
 )
 def quickstart(
-    out: Annotated[Path, Option(parser=paths.path, help="Folder for the model, the results and report.html.")] = Path(
+    out: Annotated[Path, Option(parser=parse.path, help="Folder for the model, the results and report.html.")] = Path(
         "runs/quickstart"
     ),
     pairs: Annotated[Number, Option(help="Pairs to train on; fewer pairs are faster and less accurate.")] = None,

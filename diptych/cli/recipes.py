@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from diptych.cli import paths
+from diptych.cli import parse
 from diptych.cli.common import announce, app, examples, show
 from diptych.cli.options import PAIRS_HELP, Number
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @app.command(epilog=examples("diptych recipes", "diptych recipes --pairs 60000"))
 def recipes(
-    data: Annotated[list[str] | None, typer.Argument(parser=paths.path, help=PAIRS_HELP)] = None,
+    data: Annotated[list[str] | None, typer.Argument(parser=parse.path, help=PAIRS_HELP)] = None,
     pairs: Annotated[
         Number, typer.Option(help="Number of different pairs that you have; without it, DATA is counted.")
     ] = None,

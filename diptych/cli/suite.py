@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-from diptych.cli import paths
+from diptych.cli import parse
 from diptych.cli.common import (
     announce,
     app,
@@ -45,7 +45,7 @@ def suite(
     model: ModelsOption = None,
     data_root: DataRoot = None,
     out: Annotated[
-        Path, Option(parser=paths.path, help="Folder for results.jsonl, predictions/ and report.html.")
+        Path, Option(parser=parse.path, help="Folder for results.jsonl, predictions/ and report.html.")
     ] = Path("runs/paper"),
     dataset: Datasets = None,
     task: Tasks = None,
@@ -92,17 +92,17 @@ def run_suite_command(
     Raises:
         InputError: no model is given, or nothing could be measured.
     """
-    from diptych.embed.names import check_name
+    from diptych.embed.model_names import check_name
 
     for name in models:
         check_name(name)
 
     from diptych.embed import load
     from diptych.evalsets.opening import find_folder
-    from diptych.evaluate.choosing import choose_cards
+    from diptych.evaluate.choose_sets import choose_cards
     from diptych.evaluate.suite import read_all, run_suite
     from diptych.evaluate.tasks.registry import USUAL, get_tasks, load_task_module
-    from diptych.paper.exhibits import EXHIBITS
+    from diptych.paper.exhibit_table import EXHIBITS
     from diptych.paper.run import write
     from diptych.paper.summary import SUMMARY
     from diptych.report.table import to_rich

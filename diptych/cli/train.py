@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from diptych.cli import paths
+from diptych.cli import parse
 from diptych.cli.common import app, examples, exit_if_stopped, is_main, show
 from diptych.cli.options import (
     PAIRS_HELP,
@@ -37,12 +37,12 @@ Minutes = Annotated[
 ]
 TokenizerName = Annotated[
     str | None,
-    Option(parser=paths.path, help="train (from the captions), openai, init (that of --init), or a tokenizer.json."),
+    Option(parser=parse.path, help="train (from the captions), openai, init (that of --init), or a tokenizer.json."),
 ]
 EvaluationSets = Annotated[
     list[str] | None,
     Option(
-        parser=paths.path,
+        parser=parse.path,
         metavar="SET[:TASK]",
         help="Folder of an evaluation set to measure on at the end: zero-shot, or by a task of diptych suite, as in "
         "cifar10/:linear_probe; may be repeated.",
@@ -68,8 +68,8 @@ DryRun = Annotated[
     )
 )
 def train(
-    data: Annotated[list[str], typer.Argument(parser=paths.path, help=PAIRS_HELP)],
-    out: Annotated[Path, Option(parser=paths.path, help="Folder for the run: log, checkpoints, model.")],
+    data: Annotated[list[str], typer.Argument(parser=parse.path, help=PAIRS_HELP)],
+    out: Annotated[Path, Option(parser=parse.path, help="Folder for the run: log, checkpoints, model.")],
     recipe: Recipe = "compact-rn",
     pairs: Annotated[Number, Option(help="Pairs that the whole run sees, repetitions included.")] = None,
     epochs: Epochs = None,
@@ -102,7 +102,7 @@ def train(
 
     After Ctrl-C, a signal or a crash, run the same command with --resume: it continues with exactly the same losses.
     """
-    from diptych.embed.names import check_name
+    from diptych.embed.model_names import check_name
 
     if init is not None:
         check_name(init)
@@ -148,7 +148,7 @@ def check_evaluation(name: str) -> None:
 
 def _train(config: "TrainConfig", evaluation_sets: list[str], modules: list[str], resume: bool) -> None:
     from diptych.evaluate import ZeroShot, zero_shot_table
-    from diptych.evaluate.choosing import make_evaluator
+    from diptych.evaluate.choose_sets import make_evaluator
     from diptych.evaluate.tasks.registry import load_task_module
     from diptych.quickstart import write_run_page
     from diptych.train import fit
@@ -174,7 +174,7 @@ def _train(config: "TrainConfig", evaluation_sets: list[str], modules: list[str]
 
 def init_config(weights: str | None, activation: str | None, heads: str | None) -> "InitConfig":
     """The config of the model to start from, from --init, --activation and --heads."""
-    from diptych.embed.stated import parse_heads
+    from diptych.embed.weight_file_options import parse_heads
     from diptych.train.config import InitConfig
 
     return InitConfig(weights, activation=activation, heads=None if heads is None else parse_heads(heads))

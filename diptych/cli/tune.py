@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from diptych.cli import paths
+from diptych.cli import parse
 from diptych.cli.common import announce, app, examples, show
 from diptych.cli.options import (
     PAIRS_HELP,
@@ -34,12 +34,12 @@ from diptych.errors import InputError
     )
 )
 def tune(
-    data: Annotated[list[str], typer.Argument(parser=paths.path, help=PAIRS_HELP)],
+    data: Annotated[list[str], typer.Argument(parser=parse.path, help=PAIRS_HELP)],
     search: Annotated[
         list[str],
         Option(help="NAME=A,B,C (choices), NAME=LOW..HIGH or NAME=log:LOW..HIGH; may be repeated."),
     ],
-    out: Annotated[Path, Option(parser=paths.path, help="Folder for the search: study.log, and a run for each trial.")],
+    out: Annotated[Path, Option(parser=parse.path, help="Folder for the search: study.log, and a run for each trial.")],
     recipe: Recipe = "compact-rn",
     pairs: Annotated[Number, Option(help="Pairs that each trial sees, repetitions included.")] = None,
     epochs: Annotated[Fraction, Option(help="Passes over the data in each trial, instead of --pairs.")] = None,
@@ -70,7 +70,7 @@ def tune(
     hand to larger models. The command needs an extra: pip install 'diptych[search]'.
     """
     from diptych.recipes import configure
-    from diptych.recipes.search import Search, search_hyperparameters, trials_table
+    from diptych.recipes.hyperparameter_search import Search, search_hyperparameters, trials_table
 
     config = configure(
         recipe,

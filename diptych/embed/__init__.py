@@ -6,8 +6,8 @@ from diptych.lazy import lazy_names
 
 if TYPE_CHECKING:
     from diptych.embed.encoder import Encoder
-    from diptych.embed.folder import check_can_save
     from diptych.embed.model import Model
+    from diptych.embed.model_folder import check_can_save
     from diptych.embed.resolver import load, load_model
 
 __all__ = ["Encoder", "Model", "check_can_save", "load", "load_model"]
@@ -16,7 +16,7 @@ __getattr__, __dir__ = lazy_names(
     __name__,
     {
         "diptych.embed.encoder": ("Encoder",),
-        "diptych.embed.folder": ("check_can_save",),
+        "diptych.embed.model_folder": ("check_can_save",),
         "diptych.embed.model": ("Model",),
         "diptych.embed.resolver": ("load", "load_model"),
     },

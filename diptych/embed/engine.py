@@ -18,7 +18,7 @@ from diptych.data.tally import Tally
 from diptych.data.transforms import Preprocessing
 from diptych.embed.about import about
 from diptych.embed.encoder import Encoder
-from diptych.embed.pictures import encode_apart, in_short
+from diptych.embed.image_batches import encode_apart, in_short
 from diptych.errors import ConfigError, DataError, ImageError
 from diptych.records import Broken, Sample
 

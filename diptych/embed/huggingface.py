@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from PIL import Image
 
-from diptych.embed.described import HUGGINGFACE_WEIGHTS
-from diptych.embed.folder import CONFIG, read_json
-from diptych.embed.library_encoder import ForeignEncoder, import_library, reason
+from diptych.embed.library_encoder import LibraryEncoder, import_library, reason
+from diptych.embed.model_description import HUGGINGFACE_WEIGHTS
+from diptych.embed.model_folder import CONFIG, read_json
 from diptych.embed.remote_code import RemoteCodeError, asked_code, no_remote_code, remote_code_sentence
 from diptych.errors import DiptychError, WeightsError
 from diptych.files import absence, expanded, is_there
@@ -31,7 +31,7 @@ _ROBERTA = ("altclip",)
 _MAX_TOKENS = {"align": 64}  # its processor pads and truncates texts to this length
 
 
-def open_huggingface(name: str, device: torch.device) -> ForeignEncoder:
+def open_huggingface(name: str, device: torch.device) -> LibraryEncoder:
     """A CLIP or SigLIP of transformers, from a folder or the hub.
 
     Raises:
@@ -58,7 +58,7 @@ def open_huggingface(name: str, device: torch.device) -> ForeignEncoder:
     vision: Any = network.vision_model
     embed: Any = network.get_image_features
     encode, tokenizing = _text_encoder(network, tokenizer, device)
-    encoder = ForeignEncoder(
+    encoder = LibraryEncoder(
         network,
         Path(name).name,
         prepare=lambda image: processor(images=image, return_tensors="pt")["pixel_values"][0],
@@ -74,7 +74,7 @@ def open_huggingface(name: str, device: torch.device) -> ForeignEncoder:
     return encoder
 
 
-def _check_encoding(full_name: str, encoder: ForeignEncoder, *, texts: bool) -> None:
+def _check_encoding(full_name: str, encoder: LibraryEncoder, *, texts: bool) -> None:
     """Encode an image and a text: the library detects a wrong configuration only then."""
     try:
         encoder.encode_images([Image.new("RGB", (64, 48), (128, 128, 128))])

@@ -14,7 +14,7 @@ from PIL import Image
 
 from diptych.embed.about import About
 from diptych.embed.encoder import Picture
-from diptych.embed.pictures import OnError, embed_pictures, guarded
+from diptych.embed.image_batches import OnError, embed_pictures, guarded
 from diptych.errors import ConfigError, WeightsError
 from diptych.model.clip import normalised
 
@@ -24,7 +24,7 @@ _TORCHVISION = "torchvision"
 _ORIGINS = ("_name_or_path", "transformers_version")
 
 
-class ForeignEncoder:
+class LibraryEncoder:
     """A model of another library, behind three functions of that library.
 
     Attributes:

@@ -11,14 +11,14 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from diptych.data.transforms import Preprocessing
-from diptych.embed.described import Description, describe, is_described, optional_tokenizer
-from diptych.embed.folder import require
 from diptych.embed.model import Model
+from diptych.embed.model_description import Description, describe, is_described, optional_tokenizer
+from diptych.embed.model_folder import require
 from diptych.errors import ConfigError, WeightsError
 from diptych.files import is_there
 from diptych.model.build import build_model
 from diptych.model.clip import CLIP
-from diptych.model.config import CLIPConfig
+from diptych.model.clip_config import CLIPConfig
 from diptych.model.device import choose_device, choose_dtype
 from diptych.model.inference import Heads, infer
 from diptych.model.layouts import Tensors, to_diptych

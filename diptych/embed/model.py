@@ -14,8 +14,8 @@ from diptych.data.tokenizer import Tokenizer
 from diptych.data.transforms import Preprocessing, evaluation_pixels, normalise
 from diptych.embed.about import About, weights_state
 from diptych.embed.encoder import Picture
-from diptych.embed.folder import write_folder
-from diptych.embed.pictures import OnError, embed_pictures
+from diptych.embed.image_batches import OnError, embed_pictures
+from diptych.embed.model_folder import write_folder
 from diptych.errors import ConfigError, ShapeError, WeightsError
 from diptych.files import expanded, shown
 from diptych.model.clip import CLIP, normalised

@@ -11,9 +11,9 @@ from typing import Any
 
 import torch
 
-from diptych.embed.folder import read_json
-from diptych.embed.foreign import OPEN_CLIP_CONFIG
-from diptych.embed.library_encoder import ForeignEncoder, import_library, reason
+from diptych.embed.foreign_config import OPEN_CLIP_CONFIG
+from diptych.embed.library_encoder import LibraryEncoder, import_library, reason
+from diptych.embed.model_folder import read_json
 from diptych.embed.remote_code import RemoteCodeError, no_remote_code, remote_code_sentence
 from diptych.errors import DiptychError, WeightsError
 from diptych.files import expanded
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 _PREPROCESSING_KEYS = ("mean", "std", "interpolation", "resize_mode")
 
 
-def open_open_clip(name: str, device: torch.device) -> ForeignEncoder:
+def open_open_clip(name: str, device: torch.device) -> LibraryEncoder:
     """A model of open_clip: NAME@PRETRAINED with one of its tags or a weight file, a FOLDER of open_clip, or hf-hub:ID.
 
     A tag defines the preprocessing, a weight file does not. For a file it comes from preprocess_cfg in an
@@ -68,7 +68,7 @@ def open_open_clip(name: str, device: torch.device) -> ForeignEncoder:
         with _without_projection(visual):
             return network.encode_image(pixels)
 
-    return ForeignEncoder(
+    return LibraryEncoder(
         network,
         f"{architecture} {Path(pretrained).stem}" if pretrained else Path(architecture.partition(":")[2]).name,
         prepare=prepare,

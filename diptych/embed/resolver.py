@@ -9,15 +9,15 @@ from typing import Any
 import torch
 
 from diptych.embed.encoder import Encoder
-from diptych.embed.library_encoder import ForeignEncoder, first_line
+from diptych.embed.library_encoder import LibraryEncoder, first_line
 from diptych.embed.loading import Stated, load_path
 from diptych.embed.model import Model
-from diptych.embed.names import DEFAULT, PYTHON, check_form, find_folder, has_prefix, unknown
-from diptych.embed.own import OwnEncoder
-from diptych.embed.stated import parse_heads, stated
+from diptych.embed.model_names import DEFAULT, PYTHON, check_form, find_folder, has_prefix, unknown
+from diptych.embed.weight_file_options import parse_heads, stated
+from diptych.embed.wrapped_encoder import WrappedEncoder
 from diptych.errors import ConfigError, InputError, WeightsError
 from diptych.files import expanded
-from diptych.model.config import ACTIVATIONS
+from diptych.model.clip_config import ACTIVATIONS
 from diptych.model.device import choose_device
 from diptych.model.inference import Heads
 
@@ -148,6 +148,6 @@ def as_encoder(encoder: Any, name: str | None = None) -> Encoder:
     Raises:
         InputError: the object has no `encode_images`.
     """
-    if isinstance(encoder, Model | ForeignEncoder | OwnEncoder):
+    if isinstance(encoder, Model | LibraryEncoder | WrappedEncoder):
         return encoder
-    return OwnEncoder(encoder, name)
+    return WrappedEncoder(encoder, name)

@@ -10,7 +10,7 @@ from diptych.data.parquet_process import ParquetError, describe, read_batches
 from diptych.data.samples import read_file
 from diptych.errors import DataError
 from diptych.evalsets.archive_class_names import COUNTRY_CODES
-from diptych.evalsets.archives.reading import inside, shuffled
+from diptych.evalsets.archives.listed_files import inside, shuffled
 from diptych.evalsets.derived import Draft, draw
 from diptych.evalsets.prompts import get_prompts
 

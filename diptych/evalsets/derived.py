@@ -15,7 +15,7 @@ from diptych.data.samples import read_file
 from diptych.errors import DataError
 from diptych.evalsets.archive_class_names import EUROSAT_NAMES
 from diptych.evalsets.archives import driving, scenes
-from diptych.evalsets.archives.reading import ClassIndex, folders_of, inner, inside, shuffled
+from diptych.evalsets.archives.listed_files import ClassIndex, folders_of, inner, inside, shuffled
 from diptych.evalsets.prompts import get_prompts
 
 # Images per class.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from diptych.data.playground.source import Playground
+from diptych.data.playground.playground_source import Playground
 from diptych.data.shards import write_shards
 from diptych.evalsets.benchmark import CLASS_NAMES_FILE, TEMPLATES_FILE, WHOLE_FILE, Benchmark
 from diptych.evalsets.playground_tasks import playground_tasks

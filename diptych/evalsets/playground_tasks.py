@@ -10,6 +10,7 @@ import random
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from diptych.data.playground.playground_source import check_arguments, fingerprint, stream
 from diptych.data.playground.render import render
 from diptych.data.playground.scene import (
     Scene,
@@ -20,8 +21,7 @@ from diptych.data.playground.scene import (
     single_scene,
     word_scene,
 )
-from diptych.data.playground.source import check_arguments, fingerprint, stream
-from diptych.data.playground.vocabulary import (
+from diptych.data.playground.scene_vocabulary import (
     ALL_PAIRS,
     COLOURS,
     COUNTS,

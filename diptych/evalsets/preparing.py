@@ -16,7 +16,7 @@ from rich.progress import track
 from diptych.data.shards import write_shards
 from diptych.errors import DataError, InputError
 from diptych.evalsets import countries, derived, rendering
-from diptych.evalsets.archives.reading import SEED
+from diptych.evalsets.archives.listed_files import SEED
 from diptych.evalsets.benchmark import CLASS_NAMES_FILE, TEMPLATES_FILE
 from diptych.evalsets.cards import CARDS
 from diptych.evalsets.derived import Draft

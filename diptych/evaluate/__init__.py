@@ -11,11 +11,12 @@ from diptych.lazy import CallablePackage, lazy_names
 
 if TYPE_CHECKING:
     from diptych.embed.encoder import Evaluator
-    from diptych.evaluate.classify.pictures import classify_pictures
-    from diptych.evaluate.classify.rows import Classified, print_classified
-    from diptych.evaluate.commands import evaluate_benchmarks
-    from diptych.evaluate.encoded import encode_set
+    from diptych.evaluate.classify.classified import Classified, print_classified
+    from diptych.evaluate.classify.classify_images import classify_pictures
+    from diptych.evaluate.encoded_set import encode_set
+    from diptych.evaluate.evaluate_benchmarks import evaluate_benchmarks
     from diptych.evaluate.evaluation import evaluate
+    from diptych.evaluate.make_result import make_result
     from diptych.evaluate.metrics.classification import (
         accuracy,
         accuracy_top_k,
@@ -36,14 +37,13 @@ if TYPE_CHECKING:
     from diptych.evaluate.predictions import read_predictions, write_predictions
     from diptych.evaluate.probe.linear_probe import LinearProbe
     from diptych.evaluate.provenance import run_record
-    from diptych.evaluate.results import make_result
-    from diptych.evaluate.tables import zero_shot_table
     from diptych.evaluate.tasks.registry import register
     from diptych.evaluate.tasks.task import BoundTask, Measurement, Setting, Task
+    from diptych.evaluate.zero_shot.class_prompts import read_labels, read_templates
     from diptych.evaluate.zero_shot.classifier import ZeroShotClassifier
     from diptych.evaluate.zero_shot.evaluator import ZeroShot
     from diptych.evaluate.zero_shot.predictive import PredictiveZeroShot
-    from diptych.evaluate.zero_shot.prompts import read_labels, read_templates
+    from diptych.evaluate.zero_shot_table import zero_shot_table
 
 __all__ = [
     "BoundTask",
@@ -93,9 +93,9 @@ __getattr__, __dir__ = lazy_names(
     __name__,
     {
         "diptych.embed.encoder": ("Evaluator",),
-        "diptych.evaluate.classify.pictures": ("classify_pictures",),
-        "diptych.evaluate.classify.rows": ("Classified", "print_classified"),
-        "diptych.evaluate.commands": ("evaluate_benchmarks",),
+        "diptych.evaluate.classify.classify_images": ("classify_pictures",),
+        "diptych.evaluate.classify.classified": ("Classified", "print_classified"),
+        "diptych.evaluate.evaluate_benchmarks": ("evaluate_benchmarks",),
         "diptych.evaluate.evaluation": ("evaluate",),
         "diptych.evaluate.metrics.classification": (
             "accuracy",
@@ -127,13 +127,13 @@ __getattr__, __dir__ = lazy_names(
         ),
         "diptych.evaluate.probe.linear_probe": ("LinearProbe",),
         "diptych.evaluate.provenance": ("run_record",),
-        "diptych.evaluate.tables": ("zero_shot_table",),
-        "diptych.evaluate.encoded": ("encode_set",),
+        "diptych.evaluate.zero_shot_table": ("zero_shot_table",),
+        "diptych.evaluate.encoded_set": ("encode_set",),
         "diptych.evaluate.metrics.score": (
             "Score",
             "score",
         ),
-        "diptych.evaluate.results": ("make_result",),
+        "diptych.evaluate.make_result": ("make_result",),
         "diptych.evaluate.tasks.registry": ("register",),
         "diptych.evaluate.tasks.task": (
             "BoundTask",
@@ -144,7 +144,7 @@ __getattr__, __dir__ = lazy_names(
         "diptych.evaluate.zero_shot.classifier": ("ZeroShotClassifier",),
         "diptych.evaluate.zero_shot.evaluator": ("ZeroShot",),
         "diptych.evaluate.zero_shot.predictive": ("PredictiveZeroShot",),
-        "diptych.evaluate.zero_shot.prompts": (
+        "diptych.evaluate.zero_shot.class_prompts": (
             "read_labels",
             "read_templates",
         ),

@@ -14,7 +14,7 @@ from diptych.errors import ConfigError, InputError
 from diptych.evalsets.benchmark import Benchmark
 from diptych.evalsets.card import Card
 from diptych.evalsets.user_sets import card_of_folder
-from diptych.evaluate.choosing import cards_of_names
+from diptych.evaluate.choose_sets import cards_of_names
 from diptych.evaluate.suite import run_suite
 from diptych.evaluate.tasks.registry import get_tasks
 from diptych.evaluate.tasks.task import Setting, Task

@@ -24,8 +24,8 @@ from diptych.errors import ConfigError, DataError, InputError
 from diptych.evalsets.card import Card
 from diptych.evalsets.cards import get_card, is_paper_set
 from diptych.evalsets.opening import failure, find_folder, missing
+from diptych.evaluate.class_coverage import had_to_be_asked_for
 from diptych.evaluate.predictions import read_predictions
-from diptych.evaluate.shown_classes import had_to_be_asked_for
 from diptych.evaluate.tasks.task import Setting, Task
 from diptych.files import expanded, read_or_none, write_whole
 from diptych.records import Predictions, Result, check_result, parse_results, protocol_in_words

@@ -1,9 +1,9 @@
 """Files: paths, reading input files, atomic writing, and locks for files that several processes append to."""
 
 from diptych.files.digests import check_digest, new_digest, read_or_none
+from diptych.files.input_files import HEAD, open_regular, read_object, stand_in, stand_in_at
 from diptych.files.locks import locked
 from diptych.files.paths import absence, cache_folder, expanded, is_there, replaceable, shown, size_of, utf8
-from diptych.files.reading import HEAD, open_regular, read_object, stand_in, stand_in_at
 from diptych.files.whole import (
     new_file,
     new_folder,

@@ -10,7 +10,7 @@ from torch import nn
 
 from diptych.errors import ConfigError, ShapeError
 from diptych.model.clip import DualEncoder
-from diptych.model.config import CLIPConfig
+from diptych.model.clip_config import CLIPConfig
 from diptych.model.image_half import ImageHalf, build_image_tower
 from diptych.model.text_config import BagOfWordsConfig, WordPredictionConfig
 

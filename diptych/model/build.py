@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from diptych.model.config import CLIPConfig
+from diptych.model.clip_config import CLIPConfig
 from diptych.model.towers import text_side_of
 
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from diptych.errors import ConfigError, ShapeError
 from diptych.model.attention import Block, Transformer, attend
-from diptych.model.config import CLIPConfig
+from diptych.model.clip_config import CLIPConfig
 from diptych.model.image_half import ImageHalf, build_image_tower
 from diptych.model.packing import pack_texts
 from diptych.model.recompute import recomputed

@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from diptych.errors import ConfigError
-from diptych.model.config import CLIPConfig, TextConfig
+from diptych.model.clip_config import CLIPConfig, TextConfig
 from diptych.model.image_half import ImageHalf, build_image_tower
 from diptych.model.text_transformer import TextTransformer
 

@@ -1,7 +1,7 @@
 """Count the operations per pair: the matrix products and convolutions of both towers, from the config."""
 
 from diptych.errors import ConfigError
-from diptych.model.config import CLIPConfig
+from diptych.model.clip_config import CLIPConfig
 from diptych.model.towers import text_side_of, tower_of
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from diptych.errors import ConfigError, ShapeError
-from diptych.model.config import CLIPConfig
+from diptych.model.clip_config import CLIPConfig
 from diptych.model.towers import tower_of
 
 

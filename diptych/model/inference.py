@@ -8,10 +8,10 @@ from typing import Any
 import torch
 
 from diptych.errors import WeightsError
-from diptych.model.config import CLIPConfig, TextConfig
+from diptych.model.clip_config import CLIPConfig, TextConfig
 from diptych.model.families import foreign_family
 from diptych.model.modified_resnet_config import RESNET
-from diptych.model.published import find_published
+from diptych.model.published_models import find_published
 from diptych.model.shapes import count_numbers, shape_of
 from diptych.model.towers import TOWERS, tower_of
 

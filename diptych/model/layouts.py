@@ -12,7 +12,7 @@ from typing import Any, cast
 import torch
 
 from diptych.errors import ConfigError
-from diptych.model.config import CLIPConfig, TextConfig, ViTConfig
+from diptych.model.clip_config import CLIPConfig, TextConfig, ViTConfig
 from diptych.model.containers import without_prefix
 from diptych.model.sizes import check_size
 from diptych.model.towers import text_side_of, tower_of

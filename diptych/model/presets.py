@@ -3,7 +3,7 @@
 import dataclasses
 
 from diptych.errors import ConfigError
-from diptych.model.config import CLIPConfig, CompactResNetConfig, ResNetConfig, TextConfig, ViTConfig
+from diptych.model.clip_config import CLIPConfig, CompactResNetConfig, ResNetConfig, TextConfig, ViTConfig
 
 PRESETS: dict[str, CLIPConfig] = {
     "RN50": CLIPConfig(1024, ResNetConfig(224, 64, (3, 4, 6, 3))),

@@ -17,7 +17,7 @@ from diptych.model.tower import TextSide, stack_depth
 if TYPE_CHECKING:
     from torch import nn
 
-    from diptych.model.config import CLIPConfig
+    from diptych.model.clip_config import CLIPConfig
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

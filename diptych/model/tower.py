@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-    from diptych.model.config import CLIPConfig
+    from diptych.model.clip_config import CLIPConfig
 
 
 class ImageConfig(Protocol):

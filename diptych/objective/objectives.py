@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from diptych.errors import ConfigError
-from diptych.model.config import CLIPConfig
+from diptych.model.clip_config import CLIPConfig
 from diptych.model.towers import text_side_of
 from diptych.objective.contrastive import contrastive_loss
 from diptych.objective.sigmoid import sigmoid_loss

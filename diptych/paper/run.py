@@ -17,11 +17,11 @@ from diptych.evaluate.tasks.registry import get_tasks
 from diptych.evaluate.tasks.task import Setting
 from diptych.files import expanded
 from diptych.paper.exhibit import Exhibit
-from diptych.paper.exhibits import EXHIBITS
-from diptych.paper.shown.pairs import compared_models
+from diptych.paper.exhibit_table import EXHIBITS
+from diptych.paper.exhibits.pairs import compared_models
 from diptych.records import Result
+from diptych.report.display import counted
 from diptych.report.exhibit_page import FORMS, remove, write_exhibit, write_exhibits
-from diptych.report.formats import counted
 from diptych.report.shown import Shown
 
 _log = logging.getLogger(__name__)

@@ -4,12 +4,12 @@ import re
 from collections.abc import Mapping, Sequence
 
 from diptych.evalsets.cards import CARDS
-from diptych.evaluate.shown_classes import classes_in_words
+from diptych.evaluate.class_coverage import classes_in_words
 from diptych.paper.exhibit import Exhibit
 from diptych.paper.numbers.chance import is_at_chance
 from diptych.paper.numbers.measured import headline, measured_cell
 from diptych.records import Result, kind_of, protocol_in_words
-from diptych.report.formats import counted
+from diptych.report.display import counted
 from diptych.report.shown import Shown
 from diptych.report.table import NumberTable
 

@@ -5,9 +5,9 @@ config = diptych.recipes.apply_settings(config, ["optimizer.learning_rate=1e-3",
 """
 
 from diptych.recipes.configure import EPOCHS, RECIPES, Recipe, configure, get_recipe
-from diptych.recipes.paper import PAPER_LEARNING_RATES, high_resolution, paper, yfcc
+from diptych.recipes.paper_recipes import PAPER_LEARNING_RATES, high_resolution, paper, yfcc
 from diptych.recipes.settings import apply_settings
-from diptych.recipes.small import compact_rn, playground_rn, quickstart, siglip, tiny_rn, tiny_vit
+from diptych.recipes.small_recipes import compact_rn, playground_rn, quickstart, siglip, tiny_rn, tiny_vit
 from diptych.recipes.tuning import finetune, lit
 
 __all__ = [

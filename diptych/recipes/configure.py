@@ -7,11 +7,18 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from diptych.embed.stated import parse_heads
+from diptych.embed.weight_file_options import parse_heads
 from diptych.errors import ConfigError
-from diptych.recipes.paper import HIGH_RESOLUTION, PAPER_EPOCHS, PAPER_LEARNING_RATES, high_resolution, paper, yfcc
+from diptych.recipes.paper_recipes import (
+    HIGH_RESOLUTION,
+    PAPER_EPOCHS,
+    PAPER_LEARNING_RATES,
+    high_resolution,
+    paper,
+    yfcc,
+)
 from diptych.recipes.settings import Changes, parse_settings, rebuild
-from diptych.recipes.small import compact_rn, playground_rn, quickstart, siglip, tiny_rn, tiny_vit
+from diptych.recipes.small_recipes import compact_rn, playground_rn, quickstart, siglip, tiny_rn, tiny_vit
 from diptych.recipes.tuning import finetune, lit
 from diptych.train import TrainConfig
 from diptych.train.config import InitConfig

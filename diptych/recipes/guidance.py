@@ -9,7 +9,7 @@ from typing import Any
 
 from diptych.errors import ConfigError
 from diptych.recipes.configure import RECIPES, configure
-from diptych.recipes.paper import HIGH_RESOLUTION
+from diptych.recipes.paper_recipes import HIGH_RESOLUTION
 from diptych.train import TrainConfig
 
 PURPOSES: Mapping[str, str] = {

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from diptych.errors import InputError, ShapeError
 from diptych.report.axes import linear_ticks, log_ticks
-from diptych.report.formats import NOTHING, readable, short_number
+from diptych.report.display import NOTHING, readable, short_number
 from diptych.report.svg import Drawing, element, line, text
 
 WIDTH = 560

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from diptych.errors import ShapeError
-from diptych.report import formats
+from diptych.report import display
 from diptych.report.axes import Axis, doublings, linear_ticks, log_ticks
-from diptych.report.names import Box, place_names, point_boxes
+from diptych.report.point_labels import Box, place_names, point_boxes
 from diptych.report.svg import STYLE, Drawing, element, line, marker, points, svg_file, text, upright
 
 __all__ = [
@@ -121,10 +121,10 @@ def chart_drawing(chart: Chart, size: tuple[float, float] = (WIDTH, HEIGHT)) -> 
     ]
     for tick in y.ticks:
         parts.append(line(_LEFT, y(tick), right, y(tick), "grid"))
-        parts.append(text(_LEFT - 8, y(tick) + 4, formats.short_number(tick), "soft", "end"))
+        parts.append(text(_LEFT - 8, y(tick) + 4, display.short_number(tick), "soft", "end"))
     for tick in _spaced_ticks(x, right):
         parts.append(line(x(tick), bottom, x(tick), bottom + 5, "axis"))
-        parts.append(text(x(tick), bottom + 20, formats.short_number(tick), "soft", "middle"))
+        parts.append(text(x(tick), bottom + 20, display.short_number(tick), "soft", "middle"))
     parts.append(line(_LEFT, bottom, right, bottom, "axis"))
     if chart.diagonal and (least := max(x.low, y.low)) < (most := min(x.high, y.high)):
         parts.append(line(x(least), y(least), x(most), y(most), "diagonal"))
@@ -138,7 +138,7 @@ def _spaced_ticks(axis: Axis, right: float) -> list[float]:
     """The ticks of the x axis, without those whose labels would touch the previous label."""
     ticks: list[float] = []
     for tick in axis.ticks:
-        if not ticks or axis(tick) - axis(ticks[-1]) >= 7 * (len(formats.short_number(tick)) + 1):
+        if not ticks or axis(tick) - axis(ticks[-1]) >= 7 * (len(display.short_number(tick)) + 1):
             ticks.append(tick)
     return [tick for tick in ticks if axis(tick) <= right + 1]
 

@@ -1,4 +1,4 @@
-"""Tables and figures of the paper as one page, and each exhibit as files in several formats."""
+"""Tables and figures of the paper as one page, and each exhibit as files in several display."""
 
 import dataclasses
 import json
@@ -15,8 +15,8 @@ from diptych.errors import ConfigError
 from diptych.files import writing
 from diptych.report.bars import BarChart, bar_drawing
 from diptych.report.curves import SMALL, Chart, chart_drawing
-from diptych.report.examples import Example
-from diptych.report.formats import data_uri, percent, readable
+from diptych.report.display import data_uri, percent, readable
+from diptych.report.example_images import Example
 from diptych.report.page import render_template, write_page
 from diptych.report.shown import Shown
 from diptych.report.svg import STYLE, Drawing, element, svg_file

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from diptych.report.curves import STYLE, Chart, line_chart, picture
-from diptych.report.formats import readable
+from diptych.report.display import readable
 from diptych.report.page import render_template, write_page
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from markupsafe import Markup
 
-from diptych.report import formats
+from diptych.report import display
 
 _SPAN = 1000  # curves are drawn in a square with sides of this length, which the browser stretches
 _MAX_POINTS = 600
@@ -32,15 +32,15 @@ def loss_curve(log: Sequence[Mapping[str, float]], validation: Sequence[tuple[fl
     x_span, y_span = float(pairs.max()), top * 1.04
     x_ticks, y_ticks = _ticks(x_span, 5), _ticks(top, 4)
     smoothed = _running_mean(loss, max(3, len(loss) // 30))
-    parts = [_grid_y(tick, 100 - 100 * tick / y_span, formats.number(tick)) for tick in y_ticks]
-    parts += [_label_x(100 * tick / x_span, formats.short_number(tick)) for tick in x_ticks]
+    parts = [_grid_y(tick, 100 - 100 * tick / y_span, display.number(tick)) for tick in y_ticks]
+    parts += [_label_x(100 * tick / x_span, display.short_number(tick)) for tick in x_ticks]
     if guessing_loss is not None:
         y = 100 - 100 * guessing_loss / y_span
         parts.append(
             Markup(
                 '<line class="reference" x1="0" x2="100%" y1="{y}%" y2="{y}%"/>'
                 '<text class="small" x="100%" y="{y}%" dy="-6" text-anchor="end">guessing among {size}: {guess}</text>'
-            ).format(y=_round(y), size=formats.number(math.exp(guessing_loss)), guess=f"{guessing_loss:.2f}")
+            ).format(y=_round(y), size=display.number(math.exp(guessing_loss)), guess=f"{guessing_loss:.2f}")
         )
     parts.append(_curve(pairs / x_span, loss / y_span, "raw"))
     parts.append(_curve(pairs / x_span, smoothed / y_span, "line"))
@@ -57,7 +57,7 @@ def loss_curve(log: Sequence[Mapping[str, float]], validation: Sequence[tuple[fl
             '<text class="value" x="100%" y="{y}%" dy="-10" text-anchor="end">{last}</text>'
         ).format(y=_round(100 - 100 * last / y_span), last=f"{last:.2f}")
     )
-    label = f"Training loss falls from {float(smoothed[0]):.2f} to {last:.2f} over {formats.number(x_span)} pairs"
+    label = f"Training loss falls from {float(smoothed[0]):.2f} to {last:.2f} over {display.number(x_span)} pairs"
     return _svg("plot loss", label, parts)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from diptych.report.bars import BarChart
 from diptych.report.curves import Chart
-from diptych.report.examples import Example
+from diptych.report.example_images import Example
 from diptych.report.table import NumberTable
 
 

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from diptych.errors import ShapeError
-from diptych.report.formats import NOTHING, readable
+from diptych.report.display import NOTHING, readable
 
 _MANY_COLUMNS = 12  # with more columns, the column names are vertical
 _MANY_ROWS = 30  # with more rows, a page shows them in a scrolling region under the column names

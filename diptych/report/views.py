@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from diptych.records import Result
-from diptych.report import figures, formats
+from diptych.report import display, figures
 from diptych.report.contents import Confusion, Pair, Retrieval, RunReport, Similarity
 
 HEAT_LEVELS = 10
@@ -21,7 +21,7 @@ def page_view(report: RunReport) -> View:
     """Every part of the page; a part without contents is None or empty."""
     tasks = _accuracies(report.results)
     return {
-        "title": formats.readable(report.title, 240),
+        "title": display.readable(report.title, 240),
         "lead": _lead(report, tasks),
         "tiles": _tiles(report, tasks),
         "similarity": _similarity(report.similarity),
@@ -33,9 +33,9 @@ def page_view(report: RunReport) -> View:
         "training": _training(report.log, report.validation),
         "pairs": [_pair(pair) for pair in report.training_pairs[:_MAX_PAIRS]],
         "facts": _facts(report.facts),
-        "command": formats.readable(report.facts.get("command", ""), 400),
+        "command": display.readable(report.facts.get("command", ""), 400),
         "next_steps": [
-            (formats.readable(command, 200), formats.readable(purpose)) for command, purpose in report.next_steps
+            (display.readable(command, 200), display.readable(purpose)) for command, purpose in report.next_steps
         ],
         "heat_levels": HEAT_LEVELS,
     }
@@ -61,11 +61,11 @@ def _lead(report: RunReport, tasks: Mapping[str, Mapping[str, Result]]) -> View 
         return None
     result = _best_protocol(task)
     return {
-        "value": formats.percent(result.value),
-        "name": formats.humanised(report.headline),
+        "value": display.percent(result.value),
+        "name": display.humanised(report.headline),
         "interval": _interval(result),
         "chance": _chance(report.chance, report.headline),
-        "count": formats.number(result.n),
+        "count": display.number(result.n),
     }
 
 
@@ -74,20 +74,23 @@ def _tiles(report: RunReport, tasks: Mapping[str, Mapping[str, Result]]) -> list
     tiles = []
     if tasks:
         mean = sum(_best_protocol(task).value for task in tasks.values()) / len(tasks)
-        tiles.append((formats.percent(mean), f"mean accuracy of {len(tasks)} {'task' if len(tasks) == 1 else 'tasks'}"))
+        tiles.append((display.percent(mean), f"mean accuracy of {len(tasks)} {'task' if len(tasks) == 1 else 'tasks'}"))
     pairs, rate = _pairs_and_rate(report.log)
     if pairs:
-        tiles.append((formats.short_number(float(f"{pairs:.3g}")), "pairs seen"))
+        tiles.append((display.short_number(float(f"{pairs:.3g}")), "pairs seen"))
     if rate:
-        tiles.append((formats.number(float(f"{rate:.3g}")), "pairs per second"))
-    seconds, cores = formats.as_number(report.facts.get("seconds")), formats.as_number(report.facts.get("cores"))
+        tiles.append((display.number(float(f"{rate:.3g}")), "pairs per second"))
+    seconds, cores = (
+        display.as_number(report.facts.get("seconds")),
+        display.as_number(report.facts.get("cores")),
+    )
     if seconds is not None and seconds >= 0:
-        tiles.append((formats.duration(seconds), "of training"))
+        tiles.append((display.duration(seconds), "of training"))
     if cores is not None and cores > 0:
-        tiles.append((formats.number(cores), "processor core" if cores == 1 else "processor cores"))
-    parameters = formats.as_number(report.facts.get("parameters"))
+        tiles.append((display.number(cores), "processor core" if cores == 1 else "processor cores"))
+    parameters = display.as_number(report.facts.get("parameters"))
     if parameters is not None:
-        tiles.append((formats.short_number(float(f"{parameters:.3g}")), "parameters"))
+        tiles.append((display.short_number(float(f"{parameters:.3g}")), "parameters"))
     return tiles
 
 
@@ -114,14 +117,14 @@ def _similarity(similarity: Similarity | None) -> View | None:
     negative = low < 0 < high  # the size of a negative cosine says little, so it has the color of zero
     low = 0.0 if negative else low
     return {
-        "pictures": [formats.data_uri(image) for image in similarity.images[:_MAX_PICTURES]],
-        "captions": [formats.readable(caption, 90) for caption in similarity.captions[:_MAX_PICTURES]],
+        "pictures": [display.data_uri(image) for image in similarity.images[:_MAX_PICTURES]],
+        "captions": [display.readable(caption, 90) for caption in similarity.captions[:_MAX_PICTURES]],
         "rows": [
-            [(formats.cosine(value), _heat(value, low, high), square and i == j) for i, value in enumerate(row)]
+            [(display.cosine(value), _heat(value, low, high), square and i == j) for i, value in enumerate(row)]
             for j, row in enumerate(cosines.T)
         ],
-        "low": f"{'≤ ' if negative else ''}{formats.cosine(low)}",
-        "high": formats.cosine(high),
+        "low": f"{'≤ ' if negative else ''}{display.cosine(low)}",
+        "high": display.cosine(high),
         "summary": f"For {nearest} of {total} pictures, the nearest caption is their own." if square else "",
     }
 
@@ -140,20 +143,20 @@ def _zero_shot(tasks: Mapping[str, Mapping[str, Result]], chances: Mapping[str, 
         result, chance = _best_protocol(task), chances.get(name)
         rows.append(
             {
-                "name": formats.humanised(name),
+                "name": display.humanised(name),
                 "plot": figures.accuracy_plot(result.value, result.low, result.high, chance),
-                "value": formats.percent(result.value),
+                "value": display.percent(result.value),
                 "interval": _interval(result),
                 "chance": _chance(chances, name),
-                "count": formats.number(result.n),
+                "count": display.number(result.n),
             }
         )
     shown = [_best_protocol(task) for task in tasks.values()]
     intervals = sorted({result.interval for result in shown if result.interval})
     return {
         "rows": rows,
-        "intervals": [_INTERVALS.get(name, formats.readable(name, 60)) for name in intervals],
-        "models": sorted({formats.readable(result.model, 60) for result in shown}),
+        "intervals": [_INTERVALS.get(name, display.readable(name, 60)) for name in intervals],
+        "models": sorted({display.readable(result.model, 60) for result in shown}),
     }
 
 
@@ -161,12 +164,12 @@ def _interval(result: Result) -> str:
     """The interval as "95.1 – 98.6 %"; "" without interval."""
     if result.low is None or result.high is None or not math.isfinite(result.low + result.high):
         return ""
-    return f"{100 * result.low:.1f} – {formats.percent(result.high)}"
+    return f"{100 * result.low:.1f} – {display.percent(result.high)}"
 
 
 def _chance(chances: Mapping[str, float], name: str) -> str:
     chance = chances.get(name)
-    return formats.percent(chance) if chance is not None and math.isfinite(chance) else ""
+    return display.percent(chance) if chance is not None and math.isfinite(chance) else ""
 
 
 def _prompts(tasks: Mapping[str, Mapping[str, Result]], intervals: Mapping[str, tuple[float, float]]) -> View | None:
@@ -181,18 +184,18 @@ def _prompts(tasks: Mapping[str, Mapping[str, Result]], intervals: Mapping[str, 
     span = max(0.01, *(abs(end) for end in (*gains, *(end for ends in gain_intervals if ends for end in ends))))
     rows = [
         {
-            "name": formats.humanised(name),
+            "name": display.humanised(name),
             "plot": figures.gain_plot(gain, span, ends),
-            "gain": formats.points(gain),
-            "interval": f"{formats.points(ends[0])} to {formats.points(ends[1])}" if ends else "",
+            "gain": display.points(gain),
+            "interval": f"{display.points(ends[0])} to {display.points(ends[1])}" if ends else "",
             "single": f"{100 * single.value:.1f}",
-            "ensemble": formats.percent(ensemble.value),
+            "ensemble": display.percent(ensemble.value),
         }
         for (name, single, ensemble), gain, ends in zip(with_both, gains, gain_intervals, strict=True)
     ]
     return {
         "rows": rows,
-        "mean": formats.points(sum(gains) / len(gains)),
+        "mean": display.points(sum(gains) / len(gains)),
         "count": len(rows),
         "with_intervals": any(gain_intervals),
     }
@@ -204,7 +207,7 @@ def _retrieval(retrieval: Retrieval) -> View:
         "matches": [
             {
                 "item": _text_or_uri(match.item),
-                "score": formats.cosine(match.score),
+                "score": display.cosine(match.score),
                 "right": match.right,
             }
             for match in retrieval.matches[:_MAX_MATCHES]
@@ -213,7 +216,7 @@ def _retrieval(retrieval: Retrieval) -> View:
 
 
 def _text_or_uri(item: str | np.ndarray) -> str:
-    return formats.readable(item, 110) if isinstance(item, str) else formats.data_uri(item)
+    return display.readable(item, 110) if isinstance(item, str) else display.data_uri(item)
 
 
 def _confusion(confusion: Confusion | None) -> View | None:
@@ -225,21 +228,24 @@ def _confusion(confusion: Confusion | None) -> View | None:
     order = np.arange(len(counts))
     if len(counts) > _MAX_LABELS:
         order = np.sort(np.argsort(-(wrong.sum(axis=0) + wrong.sum(axis=1)), kind="stable")[:_MAX_LABELS])
-    labels = [formats.readable(label, 24) for label in confusion.labels]
+    labels = [display.readable(label, 24) for label in confusion.labels]
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     row, column = np.unravel_index(int(wrong.argmax()), wrong.shape)
     return {
-        "task": formats.humanised(confusion.task),
+        "task": display.humanised(confusion.task),
         "labels": [labels[i] for i in order],
         "long": max(len(label) for label in labels) > 3,
         "rows": [
-            (labels[i], [(formats.number(int(counts[i, j])), _heat(shares[i, j], 0.0, 1.0), i == j) for j in order])
+            (
+                labels[i],
+                [(display.number(int(counts[i, j])), _heat(shares[i, j], 0.0, 1.0), i == j) for j in order],
+            )
             for i in order
         ],
-        "right": formats.number(int(np.trace(counts))),
-        "total": formats.number(int(counts.sum())),
+        "right": display.number(int(np.trace(counts))),
+        "total": display.number(int(counts.sum())),
         "left_out": len(counts) - len(order),
-        "worst": (labels[row], labels[column], formats.number(int(wrong[row, column]))) if wrong.any() else None,
+        "worst": (labels[row], labels[column], display.number(int(wrong[row, column]))) if wrong.any() else None,
     }
 
 
@@ -250,12 +256,17 @@ def _training(log: Sequence[Mapping[str, float]], validation: Sequence[tuple[flo
     sparks = []
     for key, name, top, describe in (
         ("lr", "Learning rate", None, lambda values: f"peak {values.max():.2g}"),
-        ("pairs_per_second", "Pairs per second", None, lambda values: f"median {formats.number(np.median(values))}"),
+        (
+            "pairs_per_second",
+            "Pairs per second",
+            None,
+            lambda values: f"median {display.number(np.median(values))}",
+        ),
         (
             "share_waiting",
             "Share of time waiting for data",
             1.0,
-            lambda values: f"mean {formats.percent(values.mean())}",
+            lambda values: f"mean {display.percent(values.mean())}",
         ),
     ):
         values = np.array([row[key] for row in log if row.get(key) is not None], dtype=float)
@@ -267,23 +278,23 @@ def _training(log: Sequence[Mapping[str, float]], validation: Sequence[tuple[flo
 
 
 def _pair(pair: Pair) -> tuple[str, str]:
-    return formats.data_uri(pair.image), formats.readable(pair.caption, 110)
+    return display.data_uri(pair.image), display.readable(pair.caption, 110)
 
 
 def _facts(facts: Mapping[str, str]) -> list[tuple[str, str]]:
     """(name, value) of each fact in the given order. Known facts get units; the core time of the run is added."""
     shown: list[tuple[str, str]] = []
-    cores = formats.as_number(facts.get("cores"))
+    cores = display.as_number(facts.get("cores"))
     for key, text in facts.items():
-        value = formats.as_number(text)
+        value = display.as_number(text)
         if key == "command":
             continue
         if key == "seconds" and value is not None:
-            shown.append(("Training time", formats.duration(value)))
+            shown.append(("Training time", display.duration(value)))
             if cores is not None and cores > 0:
-                shown.append(("Core time", formats.duration(value * cores)))
+                shown.append(("Core time", display.duration(value * cores)))
         elif key == "parameters" and value is not None:
-            shown.append(("Parameters", formats.number(value)))
+            shown.append(("Parameters", display.number(value)))
         else:
-            shown.append((formats.humanised(key), formats.readable(text, 240)))
+            shown.append((display.humanised(key), display.readable(text, 240)))
     return shown

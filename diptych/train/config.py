@@ -12,7 +12,7 @@ from diptych.data.loader import LoaderConfig
 from diptych.data.transforms import Augmentation, Preprocessing
 from diptych.errors import ConfigError
 from diptych.files import expanded, shown
-from diptych.model.config import CLIPConfig
+from diptych.model.clip_config import CLIPConfig
 from diptych.model.towers import tower_of
 from diptych.objective.objectives import OBJECTIVES
 from diptych.train.optimizer import OptimizerConfig, ScheduleConfig

@@ -9,7 +9,7 @@ from diptych.embed import load_model
 from diptych.embed.model import Model
 from diptych.errors import ConfigError, WeightsError
 from diptych.model.clip import CLIP
-from diptych.model.config import CLIPConfig
+from diptych.model.clip_config import CLIPConfig
 from diptych.model.resample import resample_positions
 from diptych.model.towers import tower_of
 from diptych.train.config import InitConfig

@@ -1,6 +1,6 @@
 """The depth of each parameter in its tower, for layer-wise learning rate decay."""
 
-from diptych.model.config import CLIPConfig
+from diptych.model.clip_config import CLIPConfig
 from diptych.model.towers import text_side_of, tower_of
 
 

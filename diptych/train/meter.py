@@ -8,8 +8,8 @@ import torch
 from diptych.errors import NonFiniteLossError
 from diptych.train.checkpoint import Checkpoints
 from diptych.train.config import TrainConfig
+from diptych.train.learning_check import ChanceWatch
 from diptych.train.log import TrainLog
-from diptych.train.progress import ChanceWatch
 from diptych.train.state import Training
 
 

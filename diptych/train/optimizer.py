@@ -10,7 +10,7 @@ from torch import nn
 
 from diptych import distributed
 from diptych.errors import ConfigError
-from diptych.model.config import CLIPConfig
+from diptych.model.clip_config import CLIPConfig
 from diptych.model.towers import tower_of
 from diptych.train.adamw import AdamW
 from diptych.train.layers import layer_depth

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from diptych import distributed
-from diptych.embed.folder import check_can_save
+from diptych.embed.model_folder import check_can_save
 from diptych.errors import CheckpointError, ConfigError
 from diptych.train.checkpoint import Checkpoints
 from diptych.train.config import TrainConfig, check_same_run

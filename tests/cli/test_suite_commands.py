@@ -10,9 +10,9 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from diptych.cli import exhibits
+from diptych.cli import paper_exhibits
 from diptych.paper.exhibit import Exhibit
-from diptych.paper.exhibits import EXHIBITS
+from diptych.paper.exhibit_table import EXHIBITS
 from diptych.paper.run import write
 from diptych.records import Result
 from diptych.report.shown import Shown
@@ -194,7 +194,7 @@ def test_ctrl_c_says_how_to_go_on(command, sets, monkeypatch):
 
 
 def test_every_exhibit_has_a_command_that_shows_the_papers_numbers(command):
-    assert set(exhibits.ABOUT) == set(EXHIBITS)
+    assert set(paper_exhibits.ABOUT) == set(EXHIBITS)
     for name in ("table11", "figure8"):
         outcome = command("paper", name, "--out", "out")
         assert outcome.status == 0 and "†" in outcome.out and f"the page: out/exhibits/{name}.html" in outcome.out

@@ -12,7 +12,7 @@ from diptych.data.decoding import decode_image
 from diptych.data.image_files import PassedOver, is_image_name, missing_decoder, walk_images
 from diptych.data.open_source import open_source
 from diptych.errors import DataError, ImageError, InputError
-from diptych.evalsets.archives.reading import class_folders
+from diptych.evalsets.archives.listed_files import class_folders
 from diptych.evalsets.benchmark import open_benchmark
 from diptych.evaluate.classify.question import find_images
 

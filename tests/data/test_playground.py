@@ -24,8 +24,8 @@ from diptych.data.playground import (
     vocabulary,
 )
 from diptych.data.playground.__main__ import main
-from diptych.data.playground.captions import SYNONYMS
 from diptych.data.playground.masks import digit_indices, shape_mask
+from diptych.data.playground.scene_captions import SYNONYMS
 from diptych.errors import ConfigError, InputError
 from diptych.evalsets.playground_tasks import playground_tasks
 from diptych.records import Sample

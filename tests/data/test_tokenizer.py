@@ -21,7 +21,7 @@ from diptych.data import text_cleaning, tokenizer
 from diptych.data.tokenizer import Tokenizer
 from diptych.errors import ConfigError, TextError
 from diptych.model.clip import CLIP
-from diptych.model.config import CLIPConfig, TextConfig, ViTConfig
+from diptych.model.clip_config import CLIPConfig, TextConfig, ViTConfig
 
 needs_paper = pytest.mark.skipif(not PAPER.is_dir(), reason=f"{PAPER} is absent")
 

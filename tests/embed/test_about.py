@@ -14,7 +14,7 @@ import diptych
 from diptych import ZeroShotClassifier
 from diptych.embed import model as model_module
 from diptych.embed.about import About, about, ranking_scale, required_logit_scale
-from diptych.embed.own import OwnEncoder
+from diptych.embed.wrapped_encoder import WrappedEncoder
 from diptych.errors import InputError
 
 
@@ -138,7 +138,7 @@ def test_an_object_tells_by_its_methods():
 
     kinds = [about(one()).probe_vectors for one in (Images, Features, Pixels, Mixed)]
     assert kinds == ["embeddings", "features", "features", "embeddings"]
-    assert about(OwnEncoder(Features())).has_features and not about(OwnEncoder(Images())).has_features
+    assert about(WrappedEncoder(Features())).has_features and not about(WrappedEncoder(Images())).has_features
     assert about(Images()).no_texts and about(Texts()).no_texts is None
 
 
@@ -146,7 +146,7 @@ def test_an_object_may_state_its_own_record():
     class Stated(Texts):
         about = About(logit_scale=5.0, image_fingerprint="a", text_fingerprint="b")
 
-    assert about(Stated()) is Stated.about and OwnEncoder(Stated()).about is Stated.about
+    assert about(Stated()) is Stated.about and WrappedEncoder(Stated()).about is Stated.about
 
 
 def test_an_unknown_logit_scale_is_an_error_only_where_probabilities_are_asked_for():

@@ -10,13 +10,13 @@ from pictures import noise
 from PIL import Image
 
 import diptych
-from diptych.embed.library_encoder import ForeignEncoder
-from diptych.embed.pictures import guarded
+from diptych.embed.image_batches import guarded
+from diptych.embed.library_encoder import LibraryEncoder
 from diptych.embed.resolver import as_encoder
 from diptych.errors import ConfigError, DataError, ImageError, InputError
 from diptych.evalsets.benchmark import open_benchmark
 from diptych.evaluate import classify_pictures
-from diptych.evaluate.encoding import encode_benchmark
+from diptych.evaluate.encode_benchmark import encode_benchmark
 
 
 class Means:
@@ -29,10 +29,10 @@ class Means:
         return means / np.linalg.norm(means, axis=1, keepdims=True)
 
 
-def foreign(features: bool = False) -> ForeignEncoder:
+def foreign(features: bool = False) -> LibraryEncoder:
     torch.manual_seed(0)
     network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 8 * 8, 5))
-    return ForeignEncoder(
+    return LibraryEncoder(
         network,
         "foreign",
         prepare=lambda picture: torch.from_numpy(np.asarray(picture.resize((8, 8)), np.float32)).permute(2, 0, 1),
@@ -62,7 +62,7 @@ class Picky(Means):
 
 def picky(kind: str, fault=Picky.fault):
     """An encoder of a library, or of somebody's own, that fails over some pictures."""
-    if kind == "OwnEncoder":
+    if kind == "WrappedEncoder":
         own = Picky()
         own.fault = fault
         return as_encoder(own)
@@ -79,9 +79,11 @@ def picky(kind: str, fault=Picky.fault):
     return found
 
 
-@pytest.fixture(scope="module", params=["Model", "ForeignEncoder", "OwnEncoder"])
+@pytest.fixture(scope="module", params=["Model", "LibraryEncoder", "WrappedEncoder"])
 def encoder(request):
-    return {"Model": make_vit, "ForeignEncoder": foreign, "OwnEncoder": lambda: as_encoder(Means())}[request.param]()
+    return {"Model": make_vit, "LibraryEncoder": foreign, "WrappedEncoder": lambda: as_encoder(Means())}[
+        request.param
+    ]()
 
 
 @pytest.fixture
@@ -163,7 +165,7 @@ def test_reprs_say_what_it_is_and_hold_no_numbers(encoder):
         assert len(shown) < 300 and "\n" not in shown and "tensor(" not in shown
 
 
-LIBRARIES = pytest.mark.parametrize("kind", ["ForeignEncoder", "OwnEncoder"])
+LIBRARIES = pytest.mark.parametrize("kind", ["LibraryEncoder", "WrappedEncoder"])
 
 
 def class_folders(root: Path, number: int, odd: tuple[int, ...]) -> Path:

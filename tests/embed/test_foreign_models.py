@@ -12,7 +12,7 @@ from PIL import Image
 
 from diptych.data.transforms import Preprocessing, evaluation_pixels, normalise
 from diptych.embed import Model, load
-from diptych.embed.foreign import read_open_clip
+from diptych.embed.foreign_config import read_open_clip
 from diptych.errors import ConfigError, WeightsError
 from diptych.model.layouts import huggingface_config, to_huggingface
 from diptych.model.weights import write_tensors

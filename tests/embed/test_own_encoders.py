@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from diptych.embed.engine import PixelEncoder
-from diptych.embed.own import OwnEncoder
+from diptych.embed.wrapped_encoder import WrappedEncoder
 from diptych.errors import InputError, ShapeError
 from diptych.evalsets.user_sets import own_cards
 from diptych.evaluate.suite import read_all, run_suite
@@ -46,7 +46,7 @@ class Gives:
     ids=["array", "list", "half", "scaled", "big-endian", "strides", "list of tensors"],
 )
 def test_arrays_of_any_kind_become_float_tensors_of_unit_norm(found):
-    encoder = OwnEncoder(Gives(found))
+    encoder = WrappedEncoder(Gives(found))
     for method in (encoder.encode_images, encoder.encode_texts):
         given = method(["a", "b"])
         assert given.dtype == torch.float32 and np.allclose(given, VECTORS, atol=1e-3)
@@ -55,7 +55,7 @@ def test_arrays_of_any_kind_become_float_tensors_of_unit_norm(found):
 
 
 def test_vectors_of_another_norm_are_told_once(caplog):
-    encoder = OwnEncoder(Gives(0.01 * VECTORS))
+    encoder = WrappedEncoder(Gives(0.01 * VECTORS))
     with caplog.at_level(logging.WARNING):
         encoder.encode_images(["a", "b"])
         encoder.encode_images(["a", "b"])
@@ -80,7 +80,7 @@ def test_vectors_of_another_norm_are_told_once(caplog):
 )
 def test_what_is_no_embedding_is_an_error_that_names_the_model(found, error, words):
     with pytest.raises(error, match=f"mine: .*{words}|mine: encode_images gave {words}"):
-        OwnEncoder(Gives(found)).encode_images(["a", "b"])
+        WrappedEncoder(Gives(found)).encode_images(["a", "b"])
 
 
 def test_what_an_object_has_is_had_and_what_it_lacks_is_not():
@@ -91,23 +91,23 @@ def test_what_an_object_has_is_had_and_what_it_lacks_is_not():
         def encode_images(self, pictures):
             return VECTORS
 
-    encoder = OwnEncoder(Blind())
+    encoder = WrappedEncoder(Blind())
     assert encoder.fingerprint == "one" and encoder.name == "5" and not isinstance(encoder, PixelEncoder)
     assert not any(hasattr(encoder, name) for name in ("encode_texts", "image_features", "image_fingerprint"))
-    assert OwnEncoder(encoder.own).token == encoder.token != OwnEncoder(Blind()).token
+    assert WrappedEncoder(encoder.own).token == encoder.token != WrappedEncoder(Blind()).token
     with pytest.raises(InputError, match="without encode_images"):
-        OwnEncoder(object(), "thing")
+        WrappedEncoder(object(), "thing")
 
 
 @pytest.mark.parametrize("scale", [None, "abc", -1.0, 0.0, float("nan"), float("inf")])
 def test_a_scale_that_is_none_is_refused_at_once(scale):
     own = Gives(VECTORS)
-    assert OwnEncoder(own) and not hasattr(OwnEncoder(own), "logit_scale")
+    assert WrappedEncoder(own) and not hasattr(WrappedEncoder(own), "logit_scale")
     own.logit_scale = torch.tensor(7.5)
-    assert OwnEncoder(own).logit_scale == 7.5
+    assert WrappedEncoder(own).logit_scale == 7.5
     own.logit_scale = scale
     with pytest.raises(InputError, match="mine: its logit_scale is"):
-        OwnEncoder(own)
+        WrappedEncoder(own)
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from diptych.evalsets.checking import check_data
 from diptych.evalsets.embedded import write_embedded
 from diptych.evalsets.opening import find_folder, open_card
 from diptych.evalsets.user_sets import own_card, own_cards
-from diptych.evaluate.shown_classes import note
+from diptych.evaluate.class_coverage import note
 from diptych.records import Sample
 
 

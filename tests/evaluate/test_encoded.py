@@ -12,7 +12,7 @@ from embedding import make_resnet, make_vit
 from listed_sets import Counting, Listed, pictures
 
 from diptych.errors import ConfigError, DataError, InputError
-from diptych.evaluate.encoded import encode_set
+from diptych.evaluate.encoded_set import encode_set
 from diptych.records import Broken
 
 

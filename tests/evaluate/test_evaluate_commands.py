@@ -150,7 +150,7 @@ def test_only_broken_pictures(tmp_path):
 def test_many_pictures_keep_their_order(pictures, monkeypatch):
     expected = classify_pictures(ColourEncoder(), [pictures], NAMES)
     (pictures / "1-broken.png").write_bytes(b"")
-    monkeypatch.setattr("diptych.evaluate.classify.pictures._PICTURES_PER_BATCH", 2)
+    monkeypatch.setattr("diptych.evaluate.classify.classify_images._PICTURES_PER_BATCH", 2)
     found = classify_pictures(ColourEncoder(), [pictures], NAMES)
     assert [(row.path, [label for label, _ in row.classes]) for row in found if not row.error] == [
         (row.path, [label for label, _ in row.classes]) for row in expected

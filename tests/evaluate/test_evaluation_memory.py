@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np, torch
 from diptych.data.source import Source
 from diptych.evalsets.benchmark import Benchmark
-from diptych.evaluate.encoded import encode_set
+from diptych.evaluate.encoded_set import encode_set
 from diptych.evaluate.tasks.task import Setting
 from diptych.evaluate.tasks.zero_shot import measure_zero_shot
 from diptych.records import Sample

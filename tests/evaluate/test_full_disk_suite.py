@@ -17,7 +17,7 @@ from diptych.evaluate.suite import run_suite
 from diptych.evaluate.tasks.probe_tasks import LINEAR_PROBE
 from diptych.evaluate.tasks.task import Setting
 from diptych.evaluate.tasks.zero_shot import ZERO_SHOT
-from diptych.paper.exhibits import EXHIBITS
+from diptych.paper.exhibit_table import EXHIBITS
 from diptych.paper.run import make_exhibits
 
 

@@ -11,13 +11,13 @@ from oracle import Oracle, shown_by, write_copy
 from diptych.evalsets.cards import CARDS, get_card
 from diptych.evalsets.playground_tasks import playground_tasks
 from diptych.evalsets.prompts import get_prompts
-from diptych.evaluate.commands import evaluate_benchmarks
-from diptych.evaluate.shown_classes import classes_in_words, had_to_be_asked_for, note
+from diptych.evaluate.class_coverage import classes_in_words, had_to_be_asked_for, note
+from diptych.evaluate.evaluate_benchmarks import evaluate_benchmarks
 from diptych.evaluate.suite import read_all, run_suite
-from diptych.evaluate.tables import zero_shot_table
 from diptych.evaluate.tasks.registry import TASKS
 from diptych.evaluate.tasks.task import Setting
-from diptych.paper.shown.tables_10_11 import TABLE_10, TABLE_11
+from diptych.evaluate.zero_shot_table import zero_shot_table
+from diptych.paper.exhibits.tables_10_11 import TABLE_10, TABLE_11
 from diptych.paper.summary import summary
 from diptych.records import Result
 from diptych.report.exhibit_page import FORMS, write_exhibit

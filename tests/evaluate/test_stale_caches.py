@@ -16,21 +16,21 @@ from shaded_sets import NAMES, Shades, png, write_folders, write_wds
 
 from diptych.data import content
 from diptych.data.open_source import open_source
-from diptych.embed.library_encoder import ForeignEncoder
+from diptych.embed.library_encoder import LibraryEncoder
 from diptych.evalsets.benchmark import open_benchmark
 from diptych.evalsets.cards import get_card
 from diptych.evalsets.opening import open_card
 from diptych.evalsets.user_sets import own_card
-from diptych.evaluate.encoded import encode_set
+from diptych.evaluate.encoded_set import encode_set
+from diptych.evaluate.make_result import make_result
 from diptych.evaluate.metrics.score import Score
-from diptych.evaluate.results import make_result
 from diptych.evaluate.suite import fingerprint, read_all, run_suite
 from diptych.evaluate.tasks.probe_tasks import LINEAR_PROBE
 from diptych.evaluate.tasks.task import Measurement, Setting, Task
 from diptych.evaluate.tasks.zero_shot import ZERO_SHOT
+from diptych.paper.exhibits.probe_figures import FIGURE_8
+from diptych.paper.exhibits.tables_10_11 import TABLE_11
 from diptych.paper.numbers.measured import measured
-from diptych.paper.shown.probe_figures import FIGURE_8
-from diptych.paper.shown.tables_10_11 import TABLE_11
 from diptych.records import read_results
 
 CARD = get_card("CIFAR10")
@@ -158,7 +158,7 @@ class Tiny(torch.nn.Module):
 
 def foreign(activation, tokenizing="words", features=None):
     network = Tiny(activation)
-    return ForeignEncoder(
+    return LibraryEncoder(
         network,
         "tiny",
         prepare=lambda picture: torch.tensor(np.asarray(picture), dtype=torch.float32).permute(2, 0, 1),

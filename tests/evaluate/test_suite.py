@@ -13,7 +13,7 @@ from diptych.errors import ConfigError, DataError
 from diptych.evalsets.archive_registry import LAYOUTS, Layout
 from diptych.evalsets.cards import get_card
 from diptych.evalsets.user_sets import own_cards
-from diptych.evaluate.probe import kept
+from diptych.evaluate.probe import probe_cache
 from diptych.evaluate.suite import part_path, read_all, run_suite
 from diptych.evaluate.tasks import few_shot_tasks
 from diptych.evaluate.tasks.registry import TASKS
@@ -147,7 +147,7 @@ def test_the_versions_of_tasks_never_go_back():
     least = dict.fromkeys(TASKS, 1) | {"geolocation": 2, "video": 2}
     least |= dict.fromkeys(("few_shot", "few_shot_from_texts", "linear_probe", "projected_probe", "imagenet_probe"), 3)
     assert {name: version for name, version in least.items() if TASKS[name].version < version} == {}
-    assert few_shot_tasks.VERSION >= 3 and kept.VERSION >= 3
+    assert few_shot_tasks.VERSION >= 3 and probe_cache.VERSION >= 3
 
 
 def test_an_encoder_without_a_fingerprint_is_measured_each_time(data, tmp_path):

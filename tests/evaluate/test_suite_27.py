@@ -14,7 +14,7 @@ from diptych.evalsets.opening import open_card
 from diptych.evaluate.suite import run_suite
 from diptych.evaluate.tasks.registry import TASKS
 from diptych.evaluate.tasks.task import Setting
-from diptych.paper.shown.tables_10_11 import TABLE_11
+from diptych.paper.exhibits.tables_10_11 import TABLE_11
 
 PAPER = [card for card in CARDS.values() if card.group == "paper27"]
 

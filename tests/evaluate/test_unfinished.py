@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from listed_sets import Counting, pictures
 
-from diptych.evaluate.encoded import encode_set
+from diptych.evaluate.encoded_set import encode_set
 from diptych.files import remove_unfinished, unfinished_name
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -20,7 +20,7 @@ import sys, time
 sys.path.append("tests")
 from pathlib import Path
 from listed_sets import Counting, pictures
-from diptych.evaluate.encoded import encode_set
+from diptych.evaluate.encoded_set import encode_set
 
 class Sleeping(Counting):
     def encode_images(self, images):

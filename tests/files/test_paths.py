@@ -16,8 +16,8 @@ from pictures import noise
 
 import diptych
 from diptych.cli import app, paths
-from diptych.cli.exhibits import ABOUT
 from diptych.cli.options import device
+from diptych.cli.paper_exhibits import ABOUT
 from diptych.data.open_source import open_source
 from diptych.data.tokenizer import Tokenizer
 from diptych.errors import InputError

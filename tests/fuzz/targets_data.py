@@ -27,7 +27,7 @@ from diptych.data.parquet_process import describe
 from diptych.data.transforms import Augmentation, Preprocessing, evaluation_pixels, training_pixels
 from diptych.errors import DataError
 from diptych.evalsets.archives.hdf5 import read_array
-from diptych.evalsets.archives.reading import load_mat
+from diptych.evalsets.archives.listed_files import load_mat
 from diptych.records import Broken, Sample
 
 PREPROCESSING = Preprocessing(32)

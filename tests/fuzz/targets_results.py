@@ -13,16 +13,16 @@ from shaded_sets import Shades, write_folders
 from target import Seed, Target
 
 from diptych.evalsets.cards import get_card
+from diptych.evaluate.classify.classified import Classified
 from diptych.evaluate.classify.label_file import LabelFile
 from diptych.evaluate.classify.question import Question
-from diptych.evaluate.classify.rows import Classified
 from diptych.evaluate.predictions import read_predictions, write_predictions
 from diptych.evaluate.provenance import run_record
 from diptych.evaluate.suite import run_suite
 from diptych.evaluate.tasks.probe_tasks import LINEAR_PROBE
 from diptych.evaluate.tasks.task import Setting
 from diptych.evaluate.tasks.zero_shot import ZERO_SHOT
-from diptych.paper.exhibits import EXHIBITS
+from diptych.paper.exhibit_table import EXHIBITS
 from diptych.paper.run import write
 from diptych.paper.summary import SUMMARY
 from diptych.records import Predictions, check_result, merge_results, parse_result, read_results, write_results

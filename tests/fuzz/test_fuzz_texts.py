@@ -6,7 +6,7 @@ from hostile_pages import HOSTILE, Page, with_texts
 from hypothesis import strategies as st
 
 from diptych.report import render_report
-from diptych.report.formats import as_number
+from diptych.report.display import as_number
 
 PIECES = (
     "<",

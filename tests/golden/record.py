@@ -127,7 +127,7 @@ def comparable(record: Mapping[str, Any]) -> dict[str, Any]:
 def paper(folder: Path) -> dict[str, str]:
     """Exhibits of the paper's own numbers alone."""
     listed = subprocess.run(
-        [sys.executable, "-c", "from diptych.paper.exhibits import EXHIBITS; print(*EXHIBITS)"],
+        [sys.executable, "-c", "from diptych.paper.exhibit_table import EXHIBITS; print(*EXHIBITS)"],
         *(), check=True, capture_output=True, text=True,
     ).stdout.split()  # fmt: skip
     for name in listed:

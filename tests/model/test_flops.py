@@ -10,7 +10,7 @@ from training import MODEL
 
 from diptych.errors import ConfigError
 from diptych.model.clip import CLIP
-from diptych.model.config import CLIPConfig, CompactResNetConfig, ResNetConfig, TextConfig, ViTConfig
+from diptych.model.clip_config import CLIPConfig, CompactResNetConfig, ResNetConfig, TextConfig, ViTConfig
 from diptych.model.flops import flops_per_pair, image_flops, text_flops
 from diptych.model.presets import PRESETS
 

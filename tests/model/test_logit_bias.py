@@ -12,7 +12,7 @@ from diptych.data.transforms import Preprocessing
 from diptych.embed import Model, load
 from diptych.errors import ConfigError, WeightsError
 from diptych.model.clip import CLIP
-from diptych.model.config import CLIPConfig
+from diptych.model.clip_config import CLIPConfig
 from diptych.model.inference import infer_config
 from diptych.model.layouts import huggingface_config, to_custom_text, to_diptych, to_huggingface
 

@@ -9,7 +9,7 @@ from model_tools import distance, random_clip, random_pairs
 
 from diptych.errors import ShapeError
 from diptych.model.clip import CLIP
-from diptych.model.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
+from diptych.model.clip_config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
 from diptych.model.packing import pack_texts
 
 TEXT = TextConfig(vocab_size=500, width=128, layers=2)

@@ -7,7 +7,7 @@ import torch
 
 from diptych.errors import ConfigError
 from diptych.model.clip import CLIP
-from diptych.model.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
+from diptych.model.clip_config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
 from diptych.model.presets import PRESETS, get_preset
 
 # Millions, as OpenAI's published models have them; ViT-B/32 exactly from OpenAI's notebook.

@@ -13,7 +13,7 @@ from model_tools import distance, random_clip, random_pairs
 from torch import nn
 
 from diptych.model.clip import CLIP
-from diptych.model.config import CLIPConfig, ResNetConfig
+from diptych.model.clip_config import CLIPConfig, ResNetConfig
 from diptych.model.layouts import huggingface_config, to_diptych, to_huggingface
 from diptych.model.presets import PRESETS
 

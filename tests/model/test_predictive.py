@@ -17,7 +17,7 @@ from diptych.model.bag_of_words import BagOfWordsCLIP, bag_of_words
 from diptych.model.build import build_model, is_predictive
 from diptych.model.caption_decoder import build_trees
 from diptych.model.clip import CLIP
-from diptych.model.config import CLIPConfig
+from diptych.model.clip_config import CLIPConfig
 from diptych.model.layouts import huggingface_config, to_custom_text, to_huggingface
 
 OTHERS = pytest.mark.parametrize("config", [BAG, BIASED, WORDS, DECODER], ids=["bag", "biased", "words", "decoder"])

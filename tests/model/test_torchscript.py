@@ -12,7 +12,7 @@ from model_tools import Exploit, random_clip, random_pairs, same
 
 from diptych.errors import WeightsError
 from diptych.model.clip import CLIP
-from diptych.model.config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
+from diptych.model.clip_config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
 from diptych.model.inference import infer_config
 from diptych.model.layouts import to_diptych
 from diptych.model.weights import load_tensors, read_tensors

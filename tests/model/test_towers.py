@@ -14,7 +14,7 @@ import diptych
 from diptych import distributed
 from diptych.errors import ConfigError, WeightsError
 from diptych.model.build import build_model
-from diptych.model.config import CLIPConfig
+from diptych.model.clip_config import CLIPConfig
 from diptych.model.flops import flops_per_pair, image_flops, text_flops
 from diptych.model.inference import infer
 from diptych.model.layouts import to_huggingface
@@ -22,16 +22,16 @@ from diptych.model.presets import architecture_name
 from diptych.model.towers import TEXT_SIDES, TOWERS, text_side_of, tower_of
 from diptych.model.weights import write_tensors
 from diptych.objective.objectives import OBJECTIVES
-from diptych.recipes.search import Search, search_hyperparameters
+from diptych.recipes.hyperparameter_search import Search, search_hyperparameters
 from diptych.records import Batch
 from diptych.train.config import InitConfig, ParallelConfig, PatchDropout
 from diptych.train.initial import initialise, locked_modules, locked_parameters
 from diptych.train.layers import layer_depth
+from diptych.train.learning_check import ChanceWatch
 from diptych.train.log import read_log
 from diptych.train.optimizer import OptimizerConfig, build_optimizer
 from diptych.train.parallel import Towers, shard
 from diptych.train.profile import profile_training
-from diptych.train.progress import ChanceWatch
 from diptych.train.step import ContrastiveStep
 
 

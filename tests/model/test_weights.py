@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 
 from diptych.errors import ConfigError, WeightsError
 from diptych.model.clip import CLIP
-from diptych.model.config import CLIPConfig, CompactResNetConfig, ResNetConfig, TextConfig, ViTConfig
+from diptych.model.clip_config import CLIPConfig, CompactResNetConfig, ResNetConfig, TextConfig, ViTConfig
 from diptych.model.inference import infer_config
 from diptych.model.layouts import (
     config_from_huggingface,

@@ -4,9 +4,9 @@ import dataclasses
 
 import pytest
 
-from diptych.paper.shown.few_shot_figures import FIGURE_6, FIGURE_7
-from diptych.paper.shown.few_shot_robustness import FIGURE_15
-from diptych.paper.shown.few_shot_scores import curves, mean_over_sets, robustness_points
+from diptych.paper.exhibits.few_shot_figures import FIGURE_6, FIGURE_7
+from diptych.paper.exhibits.few_shot_robustness import FIGURE_15
+from diptych.paper.exhibits.few_shot_scores import curves, mean_over_sets, robustness_points
 from diptych.records import Result
 from diptych.report.bars import bar_chart
 from diptych.report.curves import line_chart

@@ -11,7 +11,6 @@ from training import tiny_config
 from diptych.errors import ConfigError, InputError
 from diptych.evalsets.playground_tasks import playground_tasks
 from diptych.model.build import build_model
-from diptych.paper.training.efficiency import efficiency, images_needed
 from diptych.paper.training.figure2 import (
     BAG,
     DECODER,
@@ -22,10 +21,11 @@ from diptych.paper.training.figure2 import (
     ratio_in_words,
     run_figure2,
 )
-from diptych.paper.training.published import EFFICIENCY, FIGURE_2
+from diptych.paper.training.image_efficiency import efficiency, images_needed
+from diptych.paper.training.plotted_numbers import EFFICIENCY, FIGURE_2
 from diptych.paper.training.runs import Measured, doubling_steps, read_measured, thinned, train_once
 from diptych.paper.training.setting import base_run, sets
-from diptych.paper.training.tables import figure2_tables
+from diptych.paper.training.training_tables import figure2_tables
 
 # ---- ratios
 

@@ -11,9 +11,9 @@ from diptych.evalsets.playground_tasks import playground_tasks
 from diptych.model.build import build_model
 from diptych.model.presets import PRESETS
 from diptych.paper.training.figure9 import SIZES, gflops, run_figure9, rung
+from diptych.paper.training.plotted_numbers import FIGURE_9
 from diptych.paper.training.power_law import fit_power_law
-from diptych.paper.training.published import FIGURE_9
-from diptych.paper.training.tables import figure9_table
+from diptych.paper.training.training_tables import figure9_table
 
 
 def test_the_papers_points_give_the_papers_line():

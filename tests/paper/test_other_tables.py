@@ -7,11 +7,11 @@ import pytest
 
 from diptych.evalsets import get_prompts
 from diptych.evaluate.tasks.human import COLUMNS
-from diptych.paper.numbers.published import published
-from diptych.paper.numbers.rows import pick
-from diptych.paper.shown.human_tables import CLIP, FIGURE_16, PEOPLE, TABLE_2, by_difficulty, fitted
-from diptych.paper.shown.other_tables import TABLE_1, TABLE_14, TABLE_15
-from diptych.paper.shown.retrieval_tables import TABLE_13, TABLE_17
+from diptych.paper.exhibits.human_tables import CLIP, FIGURE_16, PEOPLE, TABLE_2, by_difficulty, fitted
+from diptych.paper.exhibits.other_tables import TABLE_1, TABLE_14, TABLE_15
+from diptych.paper.exhibits.retrieval_tables import TABLE_13, TABLE_17
+from diptych.paper.numbers.paper_numbers import published
+from diptych.paper.numbers.paper_rows import pick
 from diptych.records import Result
 from diptych.report.table import Cell, to_markdown
 

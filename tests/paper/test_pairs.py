@@ -7,8 +7,8 @@ import pytest
 
 from diptych.evaluate.metrics.comparison import holm
 from diptych.evaluate.predictions import predictions_path, read_predictions, top_predictions, write_predictions
-from diptych.paper.exhibits import EXHIBITS
-from diptych.paper.shown.pairs import ERROR, PAIRS, paired_models
+from diptych.paper.exhibit_table import EXHIBITS
+from diptych.paper.exhibits.pairs import ERROR, PAIRS, paired_models
 from diptych.records import Result
 from diptych.report.bars import BarChart, bar_chart
 

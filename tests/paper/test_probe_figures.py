@@ -10,15 +10,11 @@ from scipy.stats import binom
 from diptych.errors import DataError, InputError, ShapeError
 from diptych.evalsets.cards import CARDS
 from diptych.evaluate.predictions import predictions_path_of, write_predictions
-from diptych.paper.exhibits import EXHIBITS
-from diptych.paper.numbers.compute import measured_gflops, paper_gflops, twin
-from diptych.paper.numbers.line_fit import fit_line
-from diptych.paper.numbers.measured import BEST, PAPER_27, num_test
-from diptych.paper.numbers.published import published
-from diptych.paper.shown.delta_figures import FIGURE_5, FIGURE_11, differences, paper_differences, wins
-from diptych.paper.shown.examples import FIGURE_21
-from diptych.paper.shown.figure21 import PAPER_EXAMPLES, draw_examples, find_predictions, shown_examples
-from diptych.paper.shown.probe_figures import (
+from diptych.paper.exhibit_table import EXHIBITS
+from diptych.paper.exhibits.delta_figures import FIGURE_5, FIGURE_11, differences, paper_differences, wins
+from diptych.paper.exhibits.figure21 import PAPER_EXAMPLES, draw_examples, find_predictions, shown_examples
+from diptych.paper.exhibits.measured_examples import FIGURE_21
+from diptych.paper.exhibits.probe_figures import (
     FIGURE_8,
     FIGURE_10,
     FIGURE_12,
@@ -26,8 +22,12 @@ from diptych.paper.shown.probe_figures import (
     kitti_as_plotted,
     probe_against_zero_shot,
 )
-from diptych.paper.shown.tables_10_11 import TABLE_10, TABLE_11
-from diptych.paper.shown.zero_shot_figures import FIGURE_4, FIGURE_9_PAPER, FIGURE_22, compute_for_prompts, paper_law
+from diptych.paper.exhibits.tables_10_11 import TABLE_10, TABLE_11
+from diptych.paper.exhibits.zero_shot_figures import FIGURE_4, FIGURE_9_PAPER, FIGURE_22, compute_for_prompts, paper_law
+from diptych.paper.numbers.compute import measured_gflops, paper_gflops, twin
+from diptych.paper.numbers.line_fit import fit_line
+from diptych.paper.numbers.measured import BEST, PAPER_27, num_test
+from diptych.paper.numbers.paper_numbers import published
 from diptych.records import Predictions, Result
 from diptych.report.bars import bar_chart
 from diptych.report.curves import Chart, line_chart

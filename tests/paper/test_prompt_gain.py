@@ -13,8 +13,8 @@ from diptych.evalsets.benchmark import Benchmark
 from diptych.evalsets.playground_tasks import playground_tasks
 from diptych.evaluate import ZeroShot
 from diptych.evaluate.predictions import predictions_path, write_predictions
-from diptych.paper.shown.prompt_gains import prompt_gains
-from diptych.paper.shown.zero_shot_figures import FIGURE_4
+from diptych.paper.exhibits.prompt_gains import prompt_gains
+from diptych.paper.exhibits.zero_shot_figures import FIGURE_4
 from diptych.quickstart import write_run_page
 from diptych.records import Predictions, Result
 from diptych.report import RunReport, formats, render_report

@@ -2,9 +2,9 @@
 
 import pytest
 
-from diptych.paper.exhibits import EXHIBITS
-from diptych.paper.numbers import published
-from diptych.paper.numbers.published import READ_OFF
+from diptych.paper.exhibit_table import EXHIBITS
+from diptych.paper.numbers import paper_numbers
+from diptych.paper.numbers.paper_numbers import READ_OFF
 
 SHOW_SUCH_VALUES = {"figure4", "figure6", "figure9-paper", "figure13", "figure14", "figure15", "figure16"}
 
@@ -23,9 +23,9 @@ def other_values(monkeypatch):
             row: {column: (value + 0.3 * (how == READ_OFF), how) for column, (value, how) in cells.items()}
             for row, cells in rows.items()
         }
-        for place, rows in published._places().items()
+        for place, rows in paper_numbers._places().items()
     }
-    monkeypatch.setattr(published, "_places", lambda: places)
+    monkeypatch.setattr(paper_numbers, "_places", lambda: places)
 
 
 def test_an_exhibit_that_shows_a_value_read_off_a_plot_says_so(request):

@@ -7,9 +7,8 @@ import pytest
 
 from diptych.evaluate.metrics.logit_line import above_line
 from diptych.evaluate.tasks.testbed import SHIFT_NAMES, SUBSETS, VIDEOS, standard_line
-from diptych.paper.numbers.published import published
-from diptych.paper.shown.robustness_figures import FIGURE_13, FIGURE_14, TABLE_16
-from diptych.paper.shown.robustness_scores import (
+from diptych.paper.exhibits.robustness_figures import FIGURE_13, FIGURE_14, TABLE_16
+from diptych.paper.exhibits.robustness_scores import (
     ADAPTED,
     ADAPTIVE,
     COLUMNS,
@@ -22,6 +21,7 @@ from diptych.paper.shown.robustness_scores import (
     paper_points,
     paper_static,
 )
+from diptych.paper.numbers.paper_numbers import published
 from diptych.records import Result
 from diptych.report.bars import BarChart, bar_chart
 from diptych.report.curves import line_chart

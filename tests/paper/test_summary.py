@@ -5,7 +5,7 @@ import itertools
 
 import pytest
 
-from diptych.paper.exhibits import EXHIBITS
+from diptych.paper.exhibit_table import EXHIBITS
 from diptych.paper.summary import summary
 from diptych.records import Result
 

@@ -9,9 +9,9 @@ import rich.console
 from diptych.evalsets.cards import CARDS
 from diptych.evaluate.metrics.comparison import as_good_as_best
 from diptych.evaluate.metrics.statistics import clopper_pearson
+from diptych.paper.exhibits.tables_10_11 import TABLE_10, TABLE_11, UNLIKE_PRINT
 from diptych.paper.numbers.measured import KORNBLITH_12, PAPER_27, SUITES, mean, measured, num_test
-from diptych.paper.numbers.published import published
-from diptych.paper.shown.tables_10_11 import TABLE_10, TABLE_11, UNLIKE_PRINT
+from diptych.paper.numbers.paper_numbers import published
 from diptych.records import Result
 from diptych.report.exhibit_page import FORMS, write_exhibit
 from diptych.report.table import to_rich

@@ -13,7 +13,7 @@ from training import tiny_config
 
 from diptych.data.playground import Playground
 from diptych.errors import ConfigError, DataError
-from diptych.recipes.search import Search, search_hyperparameters, trials_table
+from diptych.recipes.hyperparameter_search import Search, search_hyperparameters, trials_table
 from diptych.recipes.space import parse_dimension
 from diptych.train import TrainConfig
 from diptych.train.held_out import HeldOutPairs, Part, held_out_pairs

@@ -15,8 +15,8 @@ import pytest
 from disks import fill, small_disk
 
 from diptych.errors import DataError, InputError
+from diptych.evaluate.make_result import make_result
 from diptych.evaluate.metrics.score import Score
-from diptych.evaluate.results import make_result
 from diptych.files import expanded
 from diptych.records import Result, merge_results, read_results, write_results
 

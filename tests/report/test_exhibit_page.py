@@ -12,10 +12,10 @@ import pytest
 from test_report import CONTRAST, LAYOUT
 
 from diptych.errors import ConfigError
-from diptych.paper.exhibits import EXHIBITS
+from diptych.paper.exhibit_table import EXHIBITS
 from diptych.report.bars import BarChart
 from diptych.report.curves import Chart, Series
-from diptych.report.examples import Example
+from diptych.report.example_images import Example
 from diptych.report.exhibit_page import FORMS, exhibit_label, render_exhibits, write_exhibit, write_exhibits
 from diptych.report.shown import Shown
 from diptych.report.table import Cell, NumberTable

@@ -18,7 +18,7 @@ from diptych.errors import ConfigError, DataError
 from diptych.records import Broken, Sample
 from diptych.train import fit
 from diptych.train.held_out import HeldOutPairs, Part, held_out_pairs, held_out_share, hold_out
-from diptych.train.progress import ChanceWatch
+from diptych.train.learning_check import ChanceWatch
 
 
 class Truth:

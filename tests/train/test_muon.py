@@ -9,7 +9,7 @@ from training import MODEL
 
 from diptych.errors import ConfigError
 from diptych.model.clip import CLIP
-from diptych.model.config import CLIPConfig, CompactResNetConfig, TextConfig
+from diptych.model.clip_config import CLIPConfig, CompactResNetConfig, TextConfig
 from diptych.train import OptimizerConfig
 from diptych.train.muon import Muon, orthogonalised
 from diptych.train.optimizer import build_optimizer

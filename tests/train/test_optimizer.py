@@ -11,7 +11,7 @@ from training import MODEL
 
 from diptych.errors import ConfigError
 from diptych.model.clip import CLIP
-from diptych.model.config import CLIPConfig, CompactResNetConfig, TextConfig, ViTConfig
+from diptych.model.clip_config import CLIPConfig, CompactResNetConfig, TextConfig, ViTConfig
 from diptych.train import OptimizerConfig
 from diptych.train.adamw import AdamW
 from diptych.train.layers import layer_depth

@@ -14,7 +14,7 @@ from diptych.data.transforms import Preprocessing
 from diptych.embed import Model, load
 from diptych.errors import ConfigError, ShapeError, WeightsError
 from diptych.model.clip import CLIP
-from diptych.model.config import ViTConfig
+from diptych.model.clip_config import ViTConfig
 from diptych.model.resample import resample_positions
 from diptych.train import fit
 from diptych.train.config import InitConfig

@@ -9,7 +9,7 @@ from training import COMPACT, MODEL, tiny_config
 
 from diptych.errors import DataError
 from diptych.model.clip import CLIP
-from diptych.model.config import ViTConfig
+from diptych.model.clip_config import ViTConfig
 from diptych.model.flops import flops_per_pair
 from diptych.train import measure as measuring
 from diptych.train.config import InitConfig

@@ -10,7 +10,7 @@ from training import MODEL, batch_of, tiny_config
 
 from diptych.data.transforms import normalise
 from diptych.model.clip import CLIP, normalised
-from diptych.model.config import CLIPConfig, TextConfig, ViTConfig
+from diptych.model.clip_config import CLIPConfig, TextConfig, ViTConfig
 from diptych.model.patch_dropout import draw_kept_patches
 from diptych.train.config import ParallelConfig, PatchDropout
 from diptych.train.parallel import Towers

@@ -21,7 +21,7 @@ from training import COMPACT, MODEL, tiny_config
 from diptych.data.loader import LoaderConfig
 from diptych.errors import ConfigError, NonFiniteLossError, WorkerError
 from diptych.model.clip import CLIP
-from diptych.model.config import ViTConfig
+from diptych.model.clip_config import ViTConfig
 from diptych.records import Result
 from diptych.train import CheckpointConfig, OptimizerConfig, ScheduleConfig, fit, read_log
 from diptych.train.checkpoint import Checkpoints

@@ -6,7 +6,7 @@ import numpy as np
 
 from diptych.data.playground import masks
 from diptych.data.playground.scene import Background, Scene
-from diptych.data.playground.vocabulary import BACKGROUNDS, COLOURS, RGB, lightness
+from diptych.data.playground.scene_vocabulary import BACKGROUNDS, COLOURS, RGB, lightness
 
 # Distance of a background pattern's two tones from its color, in 1/255.
 PATTERN_DEPTH = {"gradient": 22, "noise": 13, "grid": 12}

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeVar
 
 from diptych.data.playground import masks
-from diptych.data.playground.vocabulary import (
+from diptych.data.playground.scene_vocabulary import (
     COLOURS,
     KIND_WEIGHTS,
     KINDS,

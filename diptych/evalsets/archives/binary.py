@@ -12,7 +12,7 @@ from diptych.data.samples import fingerprint
 from diptych.data.source import Source
 from diptych.errors import DataError
 from diptych.evalsets.archive_registry import Layout, register
-from diptych.evalsets.archives.reading import ClassIndex, check_split, either, find_file, inner, lines, number
+from diptych.evalsets.archives.listed_files import ClassIndex, check_split, either, find_file, inner, lines, number
 from diptych.evalsets.set_sources import ArraySource
 
 

@@ -10,7 +10,7 @@ from diptych.data.samples import clean_texts
 from diptych.data.source import Source
 from diptych.errors import DataError
 from diptych.evalsets.archive_registry import register
-from diptych.evalsets.archives.reading import (
+from diptych.evalsets.archives.listed_files import (
     below,
     choose_split,
     field,

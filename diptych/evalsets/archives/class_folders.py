@@ -7,7 +7,7 @@ from diptych.data.source import Source
 from diptych.errors import DataError
 from diptych.evalsets.archive_class_names import COUNTRY_CODES
 from diptych.evalsets.archive_registry import Layout, register
-from diptych.evalsets.archives.reading import ClassIndex, below, choose_split, class_folders, field, inside, lines
+from diptych.evalsets.archives.listed_files import ClassIndex, below, choose_split, class_folders, field, inside, lines
 from diptych.evalsets.prompts import Prompts, plain_name
 from diptych.evalsets.set_sources import Entry, ListedSource
 

@@ -8,7 +8,7 @@ import numpy as np
 from diptych.data.source import Source
 from diptych.errors import DataError
 from diptych.evalsets.archive_registry import register
-from diptych.evalsets.archives.reading import below, choose_split, find_folder, lines, shuffled
+from diptych.evalsets.archives.listed_files import below, choose_split, find_folder, lines, shuffled
 from diptych.evalsets.set_sources import Entry, ListedSource
 
 TEST_SIZE, _SIZE = 711, 7481

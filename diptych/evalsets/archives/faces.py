@@ -10,7 +10,7 @@ from diptych.data.samples import fingerprint
 from diptych.data.source import Source
 from diptych.errors import DataError
 from diptych.evalsets.archive_registry import register
-from diptych.evalsets.archives.reading import check_split, corrupt, either, find_file, inner
+from diptych.evalsets.archives.listed_files import check_split, corrupt, either, find_file, inner
 from diptych.evalsets.prompts import get_prompts
 from diptych.evalsets.set_sources import ArraySource
 

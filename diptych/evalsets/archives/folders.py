@@ -12,7 +12,7 @@ from diptych.data.source import Source
 from diptych.errors import DataError
 from diptych.evalsets.archive_class_names import CALTECH101_NAMES, EUROSAT_NAMES
 from diptych.evalsets.archive_registry import register
-from diptych.evalsets.archives.reading import ClassIndex, check_split, either, folders_of, inner, shuffled
+from diptych.evalsets.archives.listed_files import ClassIndex, check_split, either, folders_of, inner, shuffled
 from diptych.evalsets.set_sources import Entry, ListedSource
 
 logger = logging.getLogger(__name__)

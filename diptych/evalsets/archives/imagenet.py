@@ -7,7 +7,7 @@ from pathlib import Path
 from diptych.data.source import Source
 from diptych.errors import DataError
 from diptych.evalsets.archive_registry import Layout, register
-from diptych.evalsets.archives.reading import (
+from diptych.evalsets.archives.listed_files import (
     below,
     choose_split,
     class_folders,

@@ -8,7 +8,7 @@ import numpy as np
 from diptych.data.source import Source
 from diptych.errors import DataError
 from diptych.evalsets.archive_registry import register
-from diptych.evalsets.archives.reading import (
+from diptych.evalsets.archives.listed_files import (
     ClassIndex,
     check_split,
     either,

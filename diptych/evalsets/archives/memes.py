@@ -6,7 +6,7 @@ from pathlib import Path
 from diptych.data.source import Source
 from diptych.errors import DataError
 from diptych.evalsets.archive_registry import register
-from diptych.evalsets.archives.reading import below, choose_split, field, find_file, find_folder, inside, lines
+from diptych.evalsets.archives.listed_files import below, choose_split, field, find_file, find_folder, inside, lines
 from diptych.evalsets.set_sources import Entry, ListedSource
 
 

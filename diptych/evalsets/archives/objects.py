@@ -9,7 +9,7 @@ from diptych.data.samples import read_file
 from diptych.data.source import Source
 from diptych.errors import DataError, ImageError
 from diptych.evalsets.archive_registry import register
-from diptych.evalsets.archives.reading import below, choose_split, find_file, folders_of, read_json, walk_classes
+from diptych.evalsets.archives.listed_files import below, choose_split, find_file, folders_of, read_json, walk_classes
 from diptych.evalsets.borders import BORDER, cut
 from diptych.evalsets.imagenet_classes import object_net_names
 from diptych.evalsets.set_sources import Entry, ListedSource

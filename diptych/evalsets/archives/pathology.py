@@ -9,7 +9,7 @@ from diptych.data.source import Source
 from diptych.errors import DataError
 from diptych.evalsets.archive_registry import register
 from diptych.evalsets.archives.hdf5 import array_type, read_array
-from diptych.evalsets.archives.reading import below, choose_split
+from diptych.evalsets.archives.listed_files import below, choose_split
 from diptych.evalsets.set_sources import ArraySource
 
 _SPLITS = {"train": "train", "val": "valid", "test": "test"}

@@ -7,7 +7,7 @@ from diptych.data.image_files import walk_images
 from diptych.data.source import Source
 from diptych.errors import DataError
 from diptych.evalsets.archive_registry import Layout, register
-from diptych.evalsets.archives.reading import choose_split, field, inside, table
+from diptych.evalsets.archives.listed_files import choose_split, field, inside, table
 from diptych.evalsets.set_sources import Entry, ListedSource
 
 _COLUMNS = {

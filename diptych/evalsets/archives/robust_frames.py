@@ -15,7 +15,7 @@ from typing import Any
 from diptych.data.source import Source
 from diptych.errors import DataError
 from diptych.evalsets.archive_registry import Layout, register
-from diptych.evalsets.archives.reading import below, choose_split, field, find_file, inside, read_json, table
+from diptych.evalsets.archives.listed_files import below, choose_split, field, find_file, inside, read_json, table
 from diptych.evalsets.imagenet_classes import shift_classes, youtube_ids
 from diptych.evalsets.set_sources import Entry, ListedSource
 

@@ -6,7 +6,15 @@ from typing import Any
 from diptych.data.source import Source
 from diptych.errors import DataError
 from diptych.evalsets.archive_registry import register
-from diptych.evalsets.archives.reading import below, choose_split, find_file, find_folder, inside, read_json, shuffled
+from diptych.evalsets.archives.listed_files import (
+    below,
+    choose_split,
+    find_file,
+    find_folder,
+    inside,
+    read_json,
+    shuffled,
+)
 from diptych.evalsets.prompts import get_prompts
 from diptych.evalsets.set_sources import Entry, ListedSource
 

@@ -11,7 +11,7 @@ from diptych.data.source import Source
 from diptych.errors import DataError
 from diptych.evalsets.archive_registry import register
 from diptych.evalsets.archives.hdf5 import read_digit_struct
-from diptych.evalsets.archives.reading import check_split, either, find_file, inner, inside, load_mat
+from diptych.evalsets.archives.listed_files import check_split, either, find_file, inner, inside, load_mat
 from diptych.evalsets.set_sources import ArraySource, Entry, ListedSource
 
 

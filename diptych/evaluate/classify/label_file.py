@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import IO
 
 from diptych.errors import DataError, ImageError, InputError
-from diptych.evaluate.classify.formats import Entry, Origin, RowFormat, csv_format, json_format
+from diptych.evaluate.classify.classified import Classified
+from diptych.evaluate.classify.classified_parquet import read_table, write_table
+from diptych.evaluate.classify.classified_text import Entry, Origin, RowFormat, csv_format, json_format
 from diptych.evaluate.classify.question import Question
-from diptych.evaluate.classify.rows import Classified
-from diptych.evaluate.classify.table import read_table, write_table
 from diptych.files import expanded, locked, replaceable, unfinished_name
 
 logger = logging.getLogger(__name__)

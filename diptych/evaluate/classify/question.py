@@ -10,7 +10,7 @@ from pathlib import Path
 from diptych.data.image_files import PassedOver, walk_images
 from diptych.errors import InputError
 from diptych.evalsets.prompts import DEFAULT_TEMPLATES
-from diptych.evaluate.zero_shot.prompts import check_class_names, check_templates
+from diptych.evaluate.zero_shot.class_prompts import check_class_names, check_templates
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from diptych.errors import InputError
-from diptych.evaluate.probe.rows import Rows
+from diptych.evaluate.probe.feature_tables import Rows
 
 BASIS_ROWS = 8192  # rows that determine the basis, which only guides the descent; the objective uses all rows
 _KEPT_BYTES = 2 << 30  # largest float32 copy to keep in memory; larger tables are read again in each pass

@@ -20,9 +20,9 @@ from diptych.errors import InputError, ShapeError
 from diptych.evaluate.metrics.classification import accuracy
 from diptych.evaluate.metrics.ranking import average_precision_11_point
 from diptych.evaluate.probe.design import READ_ROWS
+from diptych.evaluate.probe.feature_tables import Chosen, Joined, Rows
 from diptych.evaluate.probe.logistic import Fitted, fit_logistic, make_design
-from diptych.evaluate.probe.rows import Chosen, Joined, Rows
-from diptych.evaluate.probe.search import Judged, Search, search_penalty, stratified_rows
+from diptych.evaluate.probe.penalty_search import Judged, Search, search_penalty, stratified_rows
 
 Metric = Callable[[np.ndarray, np.ndarray], float]
 

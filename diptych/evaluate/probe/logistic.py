@@ -23,8 +23,8 @@ from diptych.errors import InputError, ShapeError
 from diptych.evaluate.probe.bound import FAR, excess_bound, settle, without_absent
 from diptych.evaluate.probe.descent import Descent
 from diptych.evaluate.probe.design import Design
+from diptych.evaluate.probe.feature_tables import Chosen, Joined, Rows
 from diptych.evaluate.probe.losses import Evaluated, evaluate
-from diptych.evaluate.probe.rows import Chosen, Joined, Rows
 from diptych.model.device import choose_device
 
 _NOISE = {torch.float32: 1e-7, torch.float64: 1e-13}  # relative error of an objective

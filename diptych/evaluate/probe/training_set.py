@@ -15,9 +15,9 @@ from diptych.embed.encoder import Encoder
 from diptych.errors import DataError
 from diptych.evalsets.benchmark import Benchmark
 from diptych.evalsets.card import Card
-from diptych.evaluate.encoded import Encoded, encode_set
-from diptych.evaluate.probe.rows import Joined
-from diptych.evaluate.shown_classes import classes_shown, is_whole, joined, note, note_unlearned, open_tested
+from diptych.evaluate.class_coverage import classes_shown, is_whole, joined, note, note_unlearned, open_tested
+from diptych.evaluate.encoded_set import Encoded, encode_set
+from diptych.evaluate.probe.feature_tables import Joined
 from diptych.evaluate.tasks.robustness import pooling
 from diptych.evaluate.tasks.task import Setting, with_classes_of
 

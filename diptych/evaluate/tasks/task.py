@@ -17,7 +17,7 @@ from diptych.evalsets.card import Card
 from diptych.evalsets.opening import open_card
 from diptych.evalsets.set_sources import RelabelledSource
 from diptych.evalsets.user_sets import own_card
-from diptych.evaluate.zero_shot.prompts import check_class_names, check_templates, fill_template
+from diptych.evaluate.zero_shot.class_prompts import check_class_names, check_templates, fill_template
 from diptych.files import expanded
 from diptych.records import Result
 

@@ -12,7 +12,7 @@ import torch
 from diptych.embed.about import about
 from diptych.embed.encoder import Encoder
 from diptych.errors import InputError, ShapeError
-from diptych.evaluate.zero_shot.prompts import fill_template
+from diptych.evaluate.zero_shot.class_prompts import fill_template
 from diptych.files import cache_folder, expanded, read_or_none, write_whole
 from diptych.progress import progress_bar
 

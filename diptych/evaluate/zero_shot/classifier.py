@@ -12,12 +12,12 @@ import torch
 
 from diptych.embed.about import about, required_logit_scale
 from diptych.embed.encoder import Encoder
-from diptych.embed.pictures import in_batches
+from diptych.embed.image_batches import in_batches
 from diptych.errors import InputError, ShapeError
 from diptych.evalsets.prompts import DEFAULT_TEMPLATES
 from diptych.evaluate.metrics.classification import accuracy
 from diptych.evaluate.zero_shot.class_embeddings import class_embeddings
-from diptych.evaluate.zero_shot.prompts import check_class_names, check_templates
+from diptych.evaluate.zero_shot.class_prompts import check_class_names, check_templates
 from diptych.files import shown
 
 _PICTURES_PER_BATCH = 256

@@ -13,7 +13,7 @@ from diptych.embed.about import required_logit_scale
 from diptych.embed.encoder import Encoder
 from diptych.errors import ConfigError
 from diptych.evalsets.benchmark import Benchmark
-from diptych.evaluate.encoded import Encoded, encode_set
+from diptych.evaluate.encoded_set import Encoded, encode_set
 from diptych.evaluate.metrics.comparison import paired_test
 from diptych.evaluate.predictions import predictions_path, read_predictions
 from diptych.evaluate.tasks.task import Measurement, Setting, check_prompts, check_texts

@@ -17,12 +17,12 @@ from diptych.data.transforms import Preprocessing, normalise
 from diptych.embed.model import Model, evaluating
 from diptych.errors import ConfigError
 from diptych.evalsets.benchmark import Benchmark
-from diptych.evaluate.encoding import encode_benchmark
+from diptych.evaluate.encode_benchmark import encode_benchmark
+from diptych.evaluate.make_result import make_result
 from diptych.evaluate.metrics.score import score
-from diptych.evaluate.results import make_result
 from diptych.evaluate.tasks.task import check_prompts
+from diptych.evaluate.zero_shot.class_prompts import check_class_names, check_templates, fill_template
 from diptych.evaluate.zero_shot.evaluator import PROTOCOLS
-from diptych.evaluate.zero_shot.prompts import check_class_names, check_templates, fill_template
 from diptych.model.build import is_predictive
 from diptych.model.towers import text_side_of
 from diptych.progress import progress_bar

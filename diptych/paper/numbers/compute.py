@@ -7,7 +7,7 @@ multiply-adds too, from the places that _SOURCES names.
 import re
 from collections.abc import Sequence
 
-from diptych.paper.numbers.published import published
+from diptych.paper.numbers.paper_numbers import published
 from diptych.records import Result
 
 # open_clip's docs/model_profile.csv at 89fb801, column image_gflops, counts a multiply and an add as two: halved.

@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from diptych.evalsets.cards import CARDS
+from diptych.evaluate.class_coverage import classes_in_words
 from diptych.evaluate.probe.training_set import HELD_OUT
-from diptych.evaluate.shown_classes import classes_in_words
 from diptych.paper.numbers.chance import is_at_chance
 from diptych.paper.numbers.compute import twin
-from diptych.paper.numbers.published import published
+from diptych.paper.numbers.paper_numbers import published
 from diptych.records import Result, kind_of
 from diptych.report.table import Cell
 

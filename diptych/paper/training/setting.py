@@ -7,7 +7,7 @@ from pathlib import Path
 from diptych.errors import InputError
 from diptych.evalsets.benchmark import Benchmark, open_benchmark
 from diptych.evalsets.playground_tasks import playground_tasks
-from diptych.evaluate.zero_shot.prompts import check_templates
+from diptych.evaluate.zero_shot.class_prompts import check_templates
 from diptych.paper.training.runs import thinned
 from diptych.recipes import configure
 from diptych.train import TrainConfig

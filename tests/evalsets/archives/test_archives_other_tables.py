@@ -7,7 +7,7 @@ import pytest
 from miniatures_other import labels, made, opened, picture, write, write_json
 
 from diptych.errors import DataError
-from diptych.evalsets.archives.reading import inside
+from diptych.evalsets.archives.listed_files import inside
 from diptych.evalsets.cards import CARDS
 from diptych.evalsets.opening import open_card
 from diptych.records import Broken

@@ -15,7 +15,7 @@ from test_archives import items, read
 
 from diptych.errors import DataError
 from diptych.evalsets.archives.binary import read_stl10_fold, stl10_folds
-from diptych.evalsets.archives.reading import shuffled
+from diptych.evalsets.archives.listed_files import shuffled
 from diptych.evalsets.cards import get_card
 from diptych.evalsets.opening import open_card
 from diptych.records import Sample

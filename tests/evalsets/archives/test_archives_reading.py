@@ -5,7 +5,7 @@ import pytest
 from test_archives import items, read
 
 from diptych.errors import DataError
-from diptych.evalsets.archives.reading import find_file, find_folder, lines, shuffled, table
+from diptych.evalsets.archives.listed_files import find_file, find_folder, lines, shuffled, table
 
 
 def test_lines_have_their_numbers_in_the_file_blank_ones_counted(tmp_path):

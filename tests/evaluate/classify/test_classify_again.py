@@ -14,10 +14,10 @@ from test_classify_file import LABELS, SUFFIXES, images, rows, run, stopped  # n
 
 from diptych.data.content import file_mark
 from diptych.errors import DataError
+from diptych.evaluate.classify.classified import Classified
+from diptych.evaluate.classify.classify_images import classify_to_file, model_identity
 from diptych.evaluate.classify.label_file import LabelFile
-from diptych.evaluate.classify.pictures import classify_to_file, model_identity
 from diptych.evaluate.classify.question import Question, find_images
-from diptych.evaluate.classify.rows import Classified
 
 
 def classify(out: Path, *given: str | Path) -> int:

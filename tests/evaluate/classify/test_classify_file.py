@@ -15,8 +15,8 @@ import pytest
 from colours import ColourEncoder, picture
 
 from diptych.errors import DataError, InputError
+from diptych.evaluate.classify.classify_images import classify_to_file
 from diptych.evaluate.classify.label_file import LabelFile
-from diptych.evaluate.classify.pictures import classify_to_file
 from diptych.evaluate.classify.question import Question, find_images
 
 LABELS = ("red", "green", "blue")
@@ -26,7 +26,7 @@ STRANGE = 'line\nbreak, "quoted"\r.png'
 
 @pytest.fixture
 def images(tmp_path, monkeypatch) -> Path:
-    monkeypatch.setattr("diptych.evaluate.classify.pictures._PICTURES_PER_BATCH", 4)
+    monkeypatch.setattr("diptych.evaluate.classify.classify_images._PICTURES_PER_BATCH", 4)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     folder = tmp_path / "images"
     folder.mkdir()
@@ -187,7 +187,7 @@ def slow(*arguments, **options):
     time.sleep(float(os.environ.get("PAUSE", "0.05")))
     return encode(*arguments, **options)
 model.Model.encode_images = slow
-import diptych.evaluate.classify.pictures as pictures
+import diptych.evaluate.classify.classify_images as pictures
 pictures._PICTURES_PER_BATCH = 2
 from diptych.cli import main
 main()

@@ -14,7 +14,7 @@ from diptych.evalsets.benchmark import Benchmark
 from diptych.evalsets.cards import get_card
 from diptych.evalsets.prompts import get_prompts
 from diptych.evalsets.user_sets import own_card
-from diptych.evaluate.encoded import Encoded
+from diptych.evaluate.encoded_set import Encoded
 from diptych.evaluate.metrics.classification import mean_of_top_1_and_5, mean_per_class_accuracy
 from diptych.evaluate.metrics.ranking import roc_auc
 from diptych.evaluate.probe.few_shot import draw_ranks, drawn_rows, fit_few_shot

@@ -14,9 +14,9 @@ from sklearn.utils.estimator_checks import check_estimator
 
 from diptych.errors import InputError, ShapeError
 from diptych.evaluate.probe import linear_probe
+from diptych.evaluate.probe.feature_tables import Chosen, Joined
 from diptych.evaluate.probe.linear_probe import LinearProbe
-from diptych.evaluate.probe.rows import Chosen, Joined
-from diptych.evaluate.probe.search import Judged, lattice, search_lattice, stratified_rows
+from diptych.evaluate.probe.penalty_search import Judged, lattice, search_lattice, stratified_rows
 
 
 def blobs(num_rows=300, width=10, num_classes=3, seed=0, noise=1.5):

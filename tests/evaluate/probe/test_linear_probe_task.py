@@ -16,14 +16,14 @@ from diptych.evalsets.cards import get_card
 from diptych.evalsets.opening import open_card
 from diptych.evalsets.prompts import get_prompts
 from diptych.evalsets.user_sets import own_card
-from diptych.evaluate.encoded import Encoded
-from diptych.evaluate.probe.kept import _learn, learn_probe
+from diptych.evaluate.encoded_set import Encoded
 from diptych.evaluate.probe.linear_probe import LinearProbe
+from diptych.evaluate.probe.probe_cache import _learn, learn_probe
 from diptych.evaluate.probe.training_set import TrainingSet, deviations
 from diptych.evaluate.suite import run_suite
 from diptych.evaluate.tasks.probe_tasks import IMAGENET_PROBE, LINEAR_PROBE, PROJECTED_PROBE
 from diptych.evaluate.tasks.task import Setting
-from diptych.paper.shown.tables_10_11 import TABLE_10
+from diptych.paper.exhibits.tables_10_11 import TABLE_10
 
 NAMES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 STL_NAMES = ("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck")

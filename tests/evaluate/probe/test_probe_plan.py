@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from diptych.errors import ShapeError
-from diptych.evaluate.probe import plan
-from diptych.evaluate.probe.plan import plan_probe
+from diptych.evaluate.probe import probe_cost
+from diptych.evaluate.probe.probe_cost import plan_probe
 
 
 def test_a_plan_of_imagenet_from_a_slice(tmp_path):
@@ -45,7 +45,7 @@ class Clock:
 def test_time_is_that_of_the_slice_times_the_rows(monkeypatch):
     """Looks at the clock: before and after the design, then before and after each of three passes in either precision.
     A pass takes 1, 5 and 2 s, so that 2 s is the one in the middle; the design takes 3 s."""
-    monkeypatch.setattr(plan.time, "perf_counter", Clock(0, 3, *(0, 1, 0, 5, 0, 2) * 2))
+    monkeypatch.setattr(probe_cost.time, "perf_counter", Clock(0, 3, *(0, 1, 0, 5, 0, 2) * 2))
     rows = np.full((400, 6), np.nan, np.float32)
     rows[180:220] = np.random.default_rng(0).standard_normal((40, 6))  # the rows from the middle are those measured
     found = plan_probe(rows, 3, device="cpu", slice_rows=40)
@@ -57,14 +57,14 @@ def test_time_is_that_of_the_slice_times_the_rows(monkeypatch):
 
 def test_short_passes_are_measured_until_they_have_taken_a_while(monkeypatch):
     clock = Clock(0, 1 / 64)
-    monkeypatch.setattr(plan.time, "perf_counter", clock)
+    monkeypatch.setattr(probe_cost.time, "perf_counter", clock)
     found = plan_probe((10, 3), 2, device="cpu")
     assert found.pass_seconds == 1 / 64 and found.slice_rows == 10
     assert clock.looks == 2 * (2 * 20 + 1)  # 20 passes of 1/64 s are the first to take 0.3 s
 
 
 def test_what_is_read_in_each_pass(monkeypatch):
-    monkeypatch.setattr(plan.time, "perf_counter", Clock(1))
+    monkeypatch.setattr(probe_cost.time, "perf_counter", Clock(1))
     half = np.zeros((50, 6), np.float16)
     assert plan_probe(half, 2, device="cpu").read_bytes == 0
     monkeypatch.setattr("diptych.evaluate.probe.design._KEPT_BYTES", 50 * 6 * 4)
@@ -87,19 +87,21 @@ def test_what_is_read_in_each_pass(monkeypatch):
     ],
 )
 def test_memory_is_that_of_the_largest_arrays_and_somewhat_more(sizes, kept, least):
-    memory, on_device = plan._memory(*sizes, kept, torch.device("cpu"))
+    memory, on_device = probe_cost._memory(*sizes, kept, torch.device("cpu"))
     assert least <= memory <= 1.5 * least + 50e6 and on_device == 0
-    beside, on_gpu = plan._memory(*sizes, kept, torch.device("cuda"))
+    beside, on_gpu = probe_cost._memory(*sizes, kept, torch.device("cuda"))
     assert least <= on_gpu <= 1.5 * least + 3e9
     solutions = 16 * 8 * sizes[1] * sizes[2] + 8 * sizes[0] + 16384 * 8 * sizes[1]
     assert beside == pytest.approx(solutions)
     if not kept:  # what holds no rows does not grow with them but for their labels
-        more = plan._memory(sizes[0] + 1000, *sizes[1:], kept, torch.device("cpu"))[0] - memory
+        more = probe_cost._memory(sizes[0] + 1000, *sizes[1:], kept, torch.device("cpu"))[0] - memory
         assert more == 8 * 1000
 
 
 def test_words_are_those_of_the_numbers():
-    one = plan.Plan(1_281_167, 768, 1000, "cuda:0", 1.2345, 3.0, (89.4, 5399.0, 5401.0), 2_340_000_000, 0, 0, 8192)
+    one = probe_cost.Plan(
+        1_281_167, 768, 1000, "cuda:0", 1.2345, 3.0, (89.4, 5399.0, 5401.0), 2_340_000_000, 0, 0, 8192
+    )
     assert one.words() == (
         "linear probe of 1,281,167 rows x 768 features, 1,000 classes on cuda:0\n"
         "  time: about 90 min (89 s to 1.5 h) for 16 fits of 10 to 40 passes of 1.23 s, measured on 8,192 rows\n"

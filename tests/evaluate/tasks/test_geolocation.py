@@ -11,7 +11,7 @@ from diptych.evalsets import Card
 from diptych.evalsets.archive_registry import LAYOUTS, Layout
 from diptych.evalsets.opening import open_card
 from diptych.evalsets.set_sources import Entry, ListedSource
-from diptych.evaluate.encoded import Encoded, encode_set
+from diptych.evaluate.encoded_set import Encoded, encode_set
 from diptych.evaluate.metrics.geography import great_circle_km, share_within
 from diptych.evaluate.metrics.similarity import nearest
 from diptych.evaluate.metrics.statistics import clopper_pearson

@@ -11,7 +11,7 @@ from scipy.special import softmax
 from diptych.errors import DataError, InputError
 from diptych.evalsets.benchmark import open_benchmark
 from diptych.evalsets.cards import CARDS
-from diptych.evaluate.encoded import encode_set
+from diptych.evaluate.encoded_set import encode_set
 from diptych.evaluate.metrics.classification import mean_per_class_accuracy
 from diptych.evaluate.metrics.similarity import class_probabilities
 from diptych.evaluate.tasks.human import (
@@ -27,7 +27,7 @@ from diptych.evaluate.tasks.human import (
 from diptych.evaluate.tasks.task import Setting
 from diptych.evaluate.zero_shot.class_embeddings import class_embeddings
 from diptych.evaluate.zero_shot.evaluator import ZeroShot
-from diptych.paper.numbers.published import published
+from diptych.paper.numbers.paper_numbers import published
 
 LABELS = {"1": "Pug", "2": "pug", "3": "maine coon"}
 

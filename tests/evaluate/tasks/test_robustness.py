@@ -14,7 +14,7 @@ from diptych.errors import DataError, ShapeError
 from diptych.evalsets.benchmark import check_benchmark
 from diptych.evalsets.cards import CARDS
 from diptych.evalsets.imagenet_classes import shift_classes
-from diptych.evaluate.encoded import Encoded
+from diptych.evaluate.encoded_set import Encoded
 from diptych.evaluate.metrics.statistics import clopper_pearson
 from diptych.evaluate.predictions import read_predictions
 from diptych.evaluate.tasks.robustness import (

@@ -13,7 +13,7 @@ from diptych.errors import ConfigError
 from diptych.evalsets.benchmark import check_benchmark
 from diptych.evalsets.cards import get_card
 from diptych.evaluate.tasks.shifted import measure_shifts, shifted, summarise_shifts
-from diptych.paper.shown.shift_figures import SHIFTS_MADE
+from diptych.paper.exhibits.shift_figures import SHIFTS_MADE
 from diptych.records import Broken, Result, Sample
 from diptych.report.bars import BarChart, bar_chart
 from diptych.report.curves import line_chart

@@ -16,8 +16,8 @@ from diptych.evalsets.cards import CARDS
 from diptych.evalsets.opening import open_card
 from diptych.evalsets.prompts import get_prompts
 from diptych.evalsets.set_sources import Entry, ListedSource
-from diptych.evaluate import encoded as encoding
-from diptych.evaluate.encoded import encode_set
+from diptych.evaluate import encoded_set as encoding
+from diptych.evaluate.encoded_set import encode_set
 from diptych.evaluate.tasks.registry import TASKS
 from diptych.evaluate.tasks.shifted import measure_shifts
 from diptych.evaluate.tasks.task import Setting

@@ -15,7 +15,7 @@ from diptych.errors import ConfigError, DataError, ImageError, InputError, Shape
 from diptych.evalsets import Card
 from diptych.evalsets.benchmark import check_benchmark
 from diptych.evalsets.set_sources import Entry, ListedSource
-from diptych.evaluate.encoded import encode_set
+from diptych.evaluate.encoded_set import encode_set
 from diptych.evaluate.metrics.score import score
 from diptych.evaluate.tasks.rare_actions import (
     Annotated,

@@ -12,7 +12,7 @@ from sklearn.metrics import balanced_accuracy_score, top_k_accuracy_score
 from diptych.errors import InputError
 from diptych.evalsets.benchmark import Benchmark
 from diptych.evalsets.cards import CARDS, get_card
-from diptych.evaluate.encoded import Encoded
+from diptych.evaluate.encoded_set import Encoded
 from diptych.evaluate.metrics.score import score
 from diptych.evaluate.predictions import read_predictions
 from diptych.evaluate.tasks import zero_shot

@@ -13,7 +13,7 @@ from diptych.embed import Model
 from diptych.errors import InputError, ShapeError
 from diptych.evaluate.zero_shot.class_embeddings import class_embeddings, default_cache_folder
 from diptych.model.clip import CLIP
-from diptych.model.config import CLIPConfig, TextConfig, ViTConfig
+from diptych.model.clip_config import CLIPConfig, TextConfig, ViTConfig
 
 
 def count(encoder, *arguments, **options):

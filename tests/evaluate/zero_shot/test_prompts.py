@@ -6,7 +6,7 @@ from colours import NAMES, ColourEncoder
 
 from diptych.errors import DataError, InputError
 from diptych.evaluate import ZeroShotClassifier, read_labels, read_templates
-from diptych.evaluate.zero_shot.prompts import check_class_names, check_templates, fill_template
+from diptych.evaluate.zero_shot.class_prompts import check_class_names, check_templates, fill_template
 
 PAPER = Path(__file__).resolve().parents[4] / "shared" / "paper"
 

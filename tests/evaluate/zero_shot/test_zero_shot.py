@@ -22,7 +22,7 @@ from diptych.evaluate import ZeroShot, ZeroShotClassifier, clopper_pearson, read
 from diptych.evaluate.predictions import top_k_classes
 from diptych.evaluate.zero_shot.classifier import zero_shot_logits
 from diptych.model.clip import CLIP
-from diptych.model.config import CLIPConfig, ResNetConfig, TextConfig
+from diptych.model.clip_config import CLIPConfig, ResNetConfig, TextConfig
 from diptych.records import Sample, read_results, write_results
 
 LABELS = [0, 1, 2, 3, 4, 5, 6, 0, 1, 2, 0, 0, 4, 5, 6] * 4
@@ -178,7 +178,7 @@ def test_rows_are_as_the_format_defines_them(wds, tmp_path):
 def test_workers_and_batches_change_nothing(wds, encoder, num_workers, batch_size, monkeypatch):
     benchmark = open_benchmark(wds)
     expected = ZeroShot(benchmark).predict(encoder)
-    monkeypatch.setattr("diptych.evaluate.encoded._PICTURES_PER_BATCH", batch_size)
+    monkeypatch.setattr("diptych.evaluate.encoded_set._PICTURES_PER_BATCH", batch_size)
     found = ZeroShot(benchmark, num_workers=num_workers).predict(encoder)
     assert list(found) == ["single", "ensemble"]
     for protocol in found:
