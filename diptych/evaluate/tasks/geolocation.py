@@ -73,7 +73,8 @@ def places_of(encoded: Encoded, where: str = "the set") -> np.ndarray:
             places[row] = float(facts["latitude"]), float(facts["longitude"])
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(
-                f"{where}: {key!r} has no latitude and longitude in degrees ({error}); add them to the metadata of each photograph"
+                f"{where}: {key!r} has no latitude and longitude in degrees ({error}); "
+                "add them to the metadata of each photograph"
             ) from error
     return places
 
@@ -81,8 +82,8 @@ def places_of(encoded: Encoded, where: str = "the set") -> np.ndarray:
 def same_pictures(queries: Encoded, query_source: Source, reference: Encoded, reference_source: Source) -> np.ndarray:
     """Find the reference photographs that are also queries: those with identical bytes.
 
-    Keys are not compared: two sets may number their photographs alike, and one photograph may have two names. Vectors do
-    not suffice either, since photographs of one burst are almost equal; they only select the files to read again. A
+    Keys are not compared: two sets may number their photographs alike, and one photograph may have two names. Vectors
+    do not suffice either, since photographs of one burst are almost equal; they only select the files to read again. A
     copy that was re-encoded or resized has other bytes and is kept.
 
     Returns:

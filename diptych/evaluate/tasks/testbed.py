@@ -110,8 +110,8 @@ def under_shift(accuracy: Mapping[str, float], name: str) -> float | None:
 def group_of(name: str) -> str:
     """The group of a testbed model, one of GROUPS, by its name.
 
-    "more data": trained on more than ImageNet's training set, labeled or not, CLIP included. "technique": trained only on
-    it, with a technique that its authors propose for robustness (adversarial training, smoothing, corruptions or
+    "more data": trained on more than ImageNet's training set, labeled or not, CLIP included. "technique": trained only
+    on it, with a technique that its authors propose for robustness (adversarial training, smoothing, corruptions or
     stylized images in training, mixing images, antialiasing). "standard": all other models, including those with
     learned augmentation (AutoAugment, RandAugment), a higher test resolution, self-supervision, few images or few
     epochs.
