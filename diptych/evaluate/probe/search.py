@@ -141,7 +141,7 @@ def stratified_rows(labels: np.ndarray, share: float, seed: int) -> tuple[np.nda
     sizes = np.bincount(groups)
     if sizes.min() < 2:
         raise InputError(
-            f"class {int(sizes.argmin())} has one row alone, so none can be held out for validation; "
+            f"class {int(sizes.argmin())} has only one row, so none can be held out for validation; "
             "give validation=(X, y) or a fixed penalty"
         )
     held = np.zeros(len(labels), bool)
