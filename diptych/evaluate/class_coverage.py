@@ -121,7 +121,7 @@ def is_whole(benchmark: Benchmark, num_images: int) -> bool:
 def classes_in_words(result: Result) -> str:
     """ "9 of 10 classes" for a Result over some of its set's classes; "" for other Results."""
     pairs, unlearned = _noted(result)
-    counts = {name: f"{shown:,} total {total:,}" for name, (shown, total) in pairs.items()}
+    counts = {name: f"{shown:,} of {total:,}" for name, (shown, total) in pairs.items()}
     if len(set(counts.values())) == 1:
         words = [f"{next(iter(counts.values()))} classes{'' if 'tested' in counts else ' learned'}"]
     else:

@@ -327,11 +327,11 @@ def read_part(path: Path) -> dict[str, Any] | None:
         )
     try:
         results = parse_results(content["results"], task=path.stem.rpartition("-")[2])
-        beside = {"model": content.get("model", ""), "predictions": list(content.get("predictions", ()))}
-        if not all(isinstance(name, str) for name in beside["predictions"]):
+        metadata = {"model": content.get("model", ""), "predictions": list(content.get("predictions", ()))}
+        if not all(isinstance(name, str) for name in metadata["predictions"]):
             raise TypeError("predictions are names of files")
-        beside["folder"] = content.get("folder")  # older versions wrote none
-        return {"fingerprint": content["fingerprint"], **beside, "results": results}
+        metadata["folder"] = content.get("folder")  # older versions wrote none
+        return {"fingerprint": content["fingerprint"], **metadata, "results": results}
     except Exception as error:  # any other damage: measure again
         _log.warning("%s is broken (%r); it is measured again", path, error)
         return None

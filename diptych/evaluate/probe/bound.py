@@ -1,16 +1,16 @@
-"""How far an objective can still be above its minimum: a bound that holds, whatever the features are.
+"""A rigorous upper bound of an objective minus its minimum, for any features.
 
 For weights W and bias b with the gradients g_W and g_b, convexity and the penalty's strong convexity in W give
 
     f - f* <= ||g_W||^2 / (2 lambda) + <g_b, b - b*>
 
-and no more is known of the minimum b* than that its loss is at most f: a row of class c has a loss of at least
-(b*_a - b*_c) - ||w*_a - w*_c|| ||x||, and ||W* - toward||^2 <= 2 f / lambda. That radius is wide; therefore Newton's
-method first brings the bias to its minimum for these weights (`settle`), which leaves hardly any g_b.
+The only fact known about the minimum b* is that its loss is at most f: a row of class c has a loss of at least
+(b*_a - b*_c) - ||w*_a - w*_c|| ||x||, and ||W* - toward||^2 <= 2 f / lambda. That radius is large. Therefore Newton's
+method first moves the bias to its minimum for these weights (`settle`), after which g_b is close to 0.
 
-The bias of an independent class without a row has no minimum: the loss falls while it goes to minus infinity. What is
-left of that class's loss is then the difference to the objective without it. (Of a softmax such classes are left out
-before anything is fitted.)
+The bias of an independent class without rows has no minimum: the loss falls as it goes to minus infinity. The remaining
+loss of that class is then the difference to the objective without it. (With a softmax, such classes are left out before
+the fit.)
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ import torch
 from diptych.evaluate.probe.design import Design
 from diptych.evaluate.probe.losses import sigmoid_residuals_, softmax_residuals_
 
-FAR = 1e5  # a bias so far away leaves a class no probability in float64
+FAR = 1e5  # a bias this far away makes the probability of a class 0 in float64
 
 
 def excess_bound(
@@ -31,15 +31,15 @@ def excess_bound(
     prior: torch.Tensor,
     is_softmax: bool,
 ) -> float:
-    """A bound of objective - minimum, nats.
+    """Upper bound of objective - minimum, nats.
 
     Args:
         design: the rows.
         point: float64 (C, r + 1).
-        found: objective and gradient there, in float64; independent classes without rows must be out of reach
-            (`without_absent`).
+        found: objective and gradient at `point`, in float64. The bias of independent classes without rows must be far
+            away (see `without_absent`).
         penalty: lambda.
-        prior: float64 (C, r + 1), what the penalty pulls towards.
+        prior: float64 (C, r + 1), the point that the penalty pulls to.
         is_softmax: one softmax over the classes, or independent ones.
     """
     objective, gradient = found
@@ -56,10 +56,10 @@ def excess_bound(
 
 
 def without_absent(targets: torch.Tensor, point: torch.Tensor) -> torch.Tensor | None:
-    """The point with the bias of each independent class that has no row, or all rows, far out on its side.
+    """Move the bias of each independent class that no row, or every row, has far away in its direction.
 
     Returns:
-        None where there is no such class.
+        The moved point; None if there is no such class.
     """
     away = _absent(targets, point)
     if not bool(away.any()):
@@ -68,7 +68,7 @@ def without_absent(targets: torch.Tensor, point: torch.Tensor) -> torch.Tensor |
 
 
 def _absent(targets: torch.Tensor, point: torch.Tensor) -> torch.Tensor:
-    """Float64 (C,): -1 for an independent class without a row, 1 for one that all rows have, otherwise 0."""
+    """Float64 (C,): -1 for an independent class that no row has, 1 for one that every row has, otherwise 0."""
     if targets.ndim == 1:
         return point.new_zeros(len(point))
     return (~(targets == -1).any(dim=1)).to(point) - (~(targets == 1).any(dim=1)).to(point)
@@ -77,32 +77,32 @@ def _absent(targets: torch.Tensor, point: torch.Tensor) -> torch.Tensor:
 def settle(
     design: Design, targets: torch.Tensor, points: Sequence[torch.Tensor], gradients: torch.Tensor
 ) -> torch.Tensor:
-    """One Newton step of each point's bias alone, float64 (K, C): the new bias.
+    """One Newton step for the bias of each point; returns the new bias, float64 (K, C).
 
     Args:
         points: K tensors float64 (C, r + 1).
-        gradients: float64 (K, C), of the bias.
+        gradients: float64 (K, C), gradients of the bias.
     """
     stacked = torch.stack(tuple(points))
     before = stacked[..., -1]
-    gradients = gradients * (_absent(targets, stacked[0]) == 0)  # a class without rows has no minimum to go to
+    gradients = gradients * (_absent(targets, stacked[0]) == 0)  # a class without rows has no minimum
     if targets.ndim == 1:
         gradients = gradients - gradients.mean(dim=1, keepdim=True)
     hessians = _hessians(design, targets, stacked)
     scale = hessians.diagonal(dim1=1, dim2=2).clamp(min=1e-300).rsqrt()
     scaled = hessians * scale[:, :, None] * scale[:, None]
-    # Least squares: a softmax's Hessian has a direction without curvature, in which the gradient has nothing.
+    # Pseudoinverse: a softmax's Hessian has one direction without curvature, in which the gradient is 0.
     try:
         step = torch.linalg.pinv(scaled, hermitian=True, rtol=1e-13) @ (gradients * scale)[..., None]
-    except torch.linalg.LinAlgError:  # no step, so that the bound stays wide
+    except torch.linalg.LinAlgError:  # no step; the bound stays wide
         return before
     step = step[..., 0] * scale
-    sound = step.abs().amax(dim=1) < 1  # farther away, or NaN, the step says nothing
-    return before - torch.where(sound[:, None], step, 0.0)
+    is_reliable = step.abs().amax(dim=1) < 1  # a longer step, or NaN, is not reliable
+    return before - torch.where(is_reliable[:, None], step, 0.0)
 
 
 def _hessians(design: Design, targets: torch.Tensor, stacked: torch.Tensor) -> torch.Tensor:
-    """Of the bias, float64 (K, C, C)."""
+    """Hessians of the bias, float64 (K, C, C)."""
     num_models, num_classes, rank = stacked.shape[0], stacked.shape[1], design.rank
     num_outputs = num_models * num_classes
     weights = design.to_products(stacked[..., :rank], torch.float64).reshape(num_outputs, -1)
@@ -120,7 +120,7 @@ def _hessians(design: Design, targets: torch.Tensor, stacked: torch.Tensor) -> t
         places = torch.arange(stop - start, device=labels.device)
         logits[:, labels, places] += 1  # probabilities
         total -= logits @ logits.transpose(1, 2)
-    if targets.ndim == 1:  # each row sums to 0; so computed, no digit of a small diagonal is lost
+    if targets.ndim == 1:  # each row sums to 0; this keeps all digits of a small diagonal
         total.diagonal(dim1=1, dim2=2).zero_()
         total.diagonal(dim1=1, dim2=2).copy_(-total.sum(dim=2))
     return total

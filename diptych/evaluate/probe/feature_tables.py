@@ -1,4 +1,4 @@
-"""Parts of a table of features, and several put together, without a copy: the table may be mapped from disk."""
+"""Select rows of a feature table, or join two tables, without a copy; a table may be memory-mapped."""
 
 from typing import Any
 
@@ -6,10 +6,10 @@ import numpy as np
 
 
 class Chosen:
-    """Some rows of a table (N, D), in ascending order."""
+    """Selected rows of a table (N, D), in ascending order."""
 
     def __init__(self, table: "Rows", rows: np.ndarray) -> None:
-        """`rows`: int64 (n,), ascending, so that a file is read forwards."""
+        """`rows`: int64 (n,), ascending, so a file is read sequentially."""
         self._table, self._rows = table, np.asarray(rows)
         self.shape: tuple[int, ...] = (len(self._rows), table.shape[1])
         self.dtype: np.dtype[Any] = table.dtype
@@ -23,7 +23,7 @@ class Chosen:
 
 
 class Joined:
-    """The rows of one table, then those of another of the same width."""
+    """The rows of one table, followed by those of another table of the same width."""
 
     def __init__(self, first: "Rows", second: "Rows") -> None:
         """Both (N, D); their number types may differ."""
@@ -44,11 +44,14 @@ class Joined:
                 self._second[max(start - border, 0) : max(stop - border, 0)],
             ]
             return np.concatenate([np.asarray(part, self.dtype) for part in parts])
-        found = np.empty((len(rows), self.shape[1]), self.dtype)
-        early = rows < border
-        found[early], found[~early] = self._first[rows[early]], self._second[rows[~early] - border]
-        return found
+        joined_rows = np.empty((len(rows), self.shape[1]), self.dtype)
+        in_first = rows < border
+        joined_rows[in_first], joined_rows[~in_first] = (
+            self._first[rows[in_first]],
+            self._second[rows[~in_first] - border],
+        )
+        return joined_rows
 
 
 Rows = np.ndarray | Chosen | Joined
-"""A table of features (N, D): slices and arrays of row numbers give arrays."""
+"""A table of features (N, D); slices and arrays of row indices give arrays."""

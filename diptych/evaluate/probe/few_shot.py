@@ -1,26 +1,26 @@
-"""Few-shot classifiers on frozen vectors: seeded, nested draws, and three ways to learn from them.
+"""Few-shot classifiers on frozen vectors: seeded, nested draws, and three classifiers that learn from them.
 
-Three classifiers, all linear:
+Three linear classifiers:
 
-- "probe": L2-regularized logistic regression on features, as the linear probe is.
+- "probe": L2-regularized logistic regression on features, like the linear probe.
 - "zero-shot-initialised": logistic regression on embeddings whose penalty pulls towards the zero-shot classifier (class
-  embeddings times logit_scale) and not towards 0. It has no bias, as the zero-shot classifier has none, so that with a
-  growing penalty it becomes the zero-shot classifier. The paper tried it and dropped it.
-- "interpolated": (1 - share) of the zero-shot weights and share of those of a probe on embeddings.
+  embeddings times logit_scale) instead of 0. Like the zero-shot classifier it has no bias, so it converges to the
+  zero-shot classifier as the penalty grows. The paper tried it and dropped it.
+- "interpolated": (1 - share) times the zero-shot weights plus share times the weights of a probe on embeddings.
 
 The paper does not say how it chose the penalty with few examples. Here, with k examples per class:
 
-- k >= 4: among PENALTIES by cross-validation inside the draw: each class's examples are dealt in turn to FOLDS folds,
-  and the penalty with the lowest cross-entropy on held-out examples wins, the larger of equal ones. From k = 16 on one
-  fold alone is held out: there are enough examples in it. Then all k examples are fitted.
-- k < 4: no example can be spared, so the penalty is FIXED_PENALTY and the share FIXED_SHARE, round numbers near what is
-  chosen where something can be.
+- k >= 4: the penalty is chosen among PENALTIES by cross-validation within the draw. The examples of each class are
+  dealt in turn to FOLDS folds; the penalty with the lowest cross-entropy on held-out examples wins, the larger one on
+  ties. From k = 16 on, only one fold is held out, which has enough examples. Then all k examples are fitted.
+- k < 4: no example can be held out, so the penalty is FIXED_PENALTY and the share FIXED_SHARE, round numbers near the
+  values that are chosen for larger k.
 
-The test split has no part in any choice: what is not drawn is not seen.
+The test split and examples that are not drawn do not influence any choice.
 
-Penalties are relative: lambda is the penalty times the mean squared distance of the examples from their mean, so that
-the choice does not change with the units of the vectors. The share is chosen among SHARES in the same way and on the
-same folds, after the probe's penalty.
+Penalties are relative: lambda is the penalty times the mean squared distance of the examples from their mean, so the
+choice does not depend on the scale of the vectors. The share is chosen among SHARES in the same way and on the same
+folds, after the probe's penalty.
 
 Source: CLIP paper, sections 3.1.5 and 3.3, figures 6, 7 and 15.
 """
@@ -42,19 +42,19 @@ SHARES = tuple(tenths / 10 for tenths in range(11))
 FIXED_PENALTY, FIXED_SHARE = 0.1, 0.5
 FOLDS = 4
 
-_MAX_ITERATIONS, _TOLERANCE = 300, 1e-5  # relative excess of the objective: far below the spread of the draws
-_MIN_CHOOSING, _ONE_FOLD = 4, 16  # examples per class from which on something is chosen, and on one fold alone
+_MAX_ITERATIONS, _TOLERANCE = 300, 1e-5  # relative excess of the objective, far below the spread of the draws
+_MIN_CHOOSING, _ONE_FOLD = 4, 16  # smallest k with a choice, and smallest k with a single fold
 
 
 @dataclasses.dataclass(frozen=True)
 class Fit:
-    """A linear classifier that was learned from few examples.
+    """A linear classifier learned from few examples.
 
     Attributes:
         weights: float32 (C, D).
         bias: float32 (C,).
-        penalty: lambda on the summed loss, of the probe in it.
-        share: of the probe's weights, where there is a zero-shot part; None elsewhere.
+        penalty: lambda of the probe, on the summed loss.
+        share: share of the probe's weights for "interpolated"; otherwise None.
         choice: how penalty and share were chosen: "fixed", "4-fold cross-validation" or "a quarter held out".
     """
 
@@ -68,7 +68,7 @@ class Fit:
         """Class scores, float32 (N, C), of vectors (N, D).
 
         Raises:
-            ShapeError: the vectors are of another length.
+            ShapeError: the vectors have another width.
         """
         if vectors.ndim != 2 or vectors.shape[1] != self.weights.shape[1]:
             raise ShapeError(f"vectors {vectors.shape} do not fit weights {self.weights.shape}")
@@ -76,13 +76,13 @@ class Fit:
 
 
 def draw_ranks(keys: Sequence[str], labels: np.ndarray, seed: int) -> np.ndarray:
-    """Each sample's place in its class's queue for being drawn, int64 (N,): the k-shot draw is `ranks < k`.
+    """The rank of each sample in its class's drawing order, int64 (N,): the k-shot draw is `ranks < k`.
 
-    The queue is in the order of a hash of the seed and the sample's key. So it does not depend on the order of the
-    files, a sample keeps its place towards the others when some are added, and every draw holds the smaller ones.
+    Samples are ordered by a hash of the seed and the sample's key. So the ranks do not depend on the order of the
+    files, added samples do not change the relative order of the others, and each draw contains the smaller draws.
 
     Args:
-        keys: N sample keys; of equal ones in a class the first goes first.
+        keys: N sample keys; samples of a class with equal keys keep their order.
         labels: int (N,).
         seed: another seed gives an independent draw.
     Raises:
@@ -99,13 +99,13 @@ def draw_ranks(keys: Sequence[str], labels: np.ndarray, seed: int) -> np.ndarray
 
 
 def drawn_rows(ranks: np.ndarray, labels: np.ndarray, shots: int) -> np.ndarray:
-    """Rows of the k-shot draw, int64: k of each class or all it has, sorted by class and then by place in the queue."""
+    """Rows of the k-shot draw, int64: k of each class (or all if it has fewer), sorted by class and rank."""
     rows = np.flatnonzero(np.asarray(ranks) < shots)
     return rows[np.lexsort((ranks[rows], np.asarray(labels)[rows]))]
 
 
 def places_in_class(labels: np.ndarray) -> np.ndarray:
-    """How many earlier samples have a sample's own label, int64 (N,)."""
+    """The number of earlier samples with the same label, int64 (N,)."""
     order = np.argsort(labels, kind="stable")
     inside = np.arange(len(labels)) - np.searchsorted(labels[order], labels[order])
     places = np.empty(len(labels), np.int64)
@@ -114,11 +114,11 @@ def places_in_class(labels: np.ndarray) -> np.ndarray:
 
 
 def possible_shots(labels: np.ndarray, wanted: Sequence[int] = SHOTS) -> tuple[int, ...]:
-    """Of the wanted examples per class those that every class has; at least the smallest wanted one.
+    """The wanted numbers of examples per class that every class can fill; at least the smallest wanted number.
 
-    A k that some class cannot fill would be a k for the others alone, and the curve's steps would no longer be
-    doublings. So the smallest class decides how far the curve goes (the paper: "where possible"); classes without any
-    example do not count. `drawn_rows` itself takes all that a smaller class has.
+    The smallest class limits the curve (the paper: "where possible"); otherwise, some classes would have fewer than k
+    examples, and the steps of the curve would not be doublings. Classes without examples do not count. `drawn_rows`
+    itself takes all examples of a smaller class.
 
     Raises:
         DataError: fewer than two classes have an example.
@@ -126,7 +126,7 @@ def possible_shots(labels: np.ndarray, wanted: Sequence[int] = SHOTS) -> tuple[i
     sizes = np.bincount(np.asarray(labels, np.int64)) if len(labels) else np.zeros(0, np.int64)
     sizes = sizes[sizes > 0]
     if len(sizes) < 2:
-        raise DataError(f"the training examples are of {len(sizes)} class; few-shot learning needs two or more")
+        raise DataError(f"the training examples have {len(sizes)} class; few-shot learning needs two or more")
     return tuple(k for k in wanted if k <= sizes.min()) or (min(wanted),)
 
 
@@ -140,16 +140,16 @@ def fit_few_shot(
     zero_shot: np.ndarray | None = None,
     device: torch.device | str | None = None,
 ) -> Fit:
-    """Learn one of the CLASSIFIERS from a draw; see the module for how penalty and share are chosen.
+    """Learn one of the CLASSIFIERS from a draw; the module docstring says how penalty and share are chosen.
 
     Args:
         classifier: one of CLASSIFIERS.
         vectors: float (n, D), the drawn examples: features for "probe", else embeddings.
-        labels: int (n,), each class's examples in the order of their draw (`drawn_rows` gives it).
+        labels: int (n,), the examples of each class in drawing order, as `drawn_rows` gives them.
         num_classes: C.
         shots: k, which decides how much can be held out.
-        zero_shot: float (C, D), class embeddings times logit_scale; for the two that begin there.
-        device: where to fit; None leaves it to `fit_logistic`.
+        zero_shot: float (C, D), class embeddings times logit_scale; required unless `classifier` is "probe".
+        device: where to fit; None uses the default of `fit_logistic`.
     Raises:
         ShapeError: the zero-shot weights are missing or of another shape.
     """
@@ -163,7 +163,7 @@ def fit_few_shot(
     folds = _folds(labels, shots)
     penalty, trials = FIXED_PENALTY, []
     if folds:
-        lambdas = [one * draw.scale for one in PENALTIES]
+        lambdas = [relative * draw.scale for relative in PENALTIES]
         trials = [(held_out, draw.fit(~held_out, lambdas, certify=False)) for held_out in folds]
         place = _best([sum(draw.loss(held, fits[i]) for held, fits in trials) for i in range(len(lambdas))])
         penalty = PENALTIES[place]
@@ -175,18 +175,18 @@ def fit_few_shot(
     share = FIXED_SHARE
     if trials:
         losses = [sum(draw.loss(held, interpolated(start, fits[0], s)) for held, fits in trials) for s in SHARES]
-        share = SHARES[len(SHARES) - 1 - _best(losses[::-1])]  # of equal ones the smaller share of the probe
+        share = SHARES[len(SHARES) - 1 - _best(losses[::-1])]  # on ties, the smaller share
     mixed = interpolated(start, final, share)
     return dataclasses.replace(mixed, choice=choice)
 
 
 def interpolated(zero_shot: np.ndarray, probe: Fitted | Fit, share: float) -> Fit:
-    """The classifier between zero-shot (share 0) and a probe on the same vectors (share 1); both ends are exact.
+    """Interpolate between zero-shot (share 0) and a probe on the same vectors (share 1); both ends are exact.
 
     Args:
         zero_shot: float (C, D), class embeddings times logit_scale; it has no bias.
         probe: weights (C, D) and bias (C,).
-        share: of the probe.
+        share: share of the probe.
     """
     weights = (1 - share) * np.asarray(zero_shot, np.float32) + share * probe.weights.astype(np.float32)
     return Fit(weights, share * probe.bias.astype(np.float32), probe.penalty, share, "given")
@@ -194,7 +194,7 @@ def interpolated(zero_shot: np.ndarray, probe: Fitted | Fit, share: float) -> Fi
 
 @dataclasses.dataclass(frozen=True)
 class _Draw:
-    """Drawn examples and how they are fitted; `scale` is the mean squared distance of the examples from their mean."""
+    """Drawn examples and how to fit them; `scale` is the mean squared distance of the examples from their mean."""
 
     vectors: np.ndarray
     labels: np.ndarray
@@ -204,8 +204,8 @@ class _Draw:
 
     @property
     def scale(self) -> float:
-        centred = self.vectors - self.vectors.mean(axis=0, dtype=np.float64)
-        return float(max((centred**2).sum(axis=1).mean(), 1e-12))  # all examples may be equal
+        centered = self.vectors - self.vectors.mean(axis=0, dtype=np.float64)
+        return float(max((centered**2).sum(axis=1).mean(), 1e-12))  # not 0: all examples may be equal
 
     def fit(self, rows: np.ndarray, lambdas: Sequence[float], certify: bool = True) -> list[Fit]:
         fitted = fit_logistic(
@@ -221,18 +221,18 @@ class _Draw:
             device=self.device,
         )
         return [
-            Fit(one.weights.astype(np.float32), one.bias.astype(np.float32), one.penalty, None, "given")
-            for one in fitted
+            Fit(result.weights.astype(np.float32), result.bias.astype(np.float32), result.penalty, None, "given")
+            for result in fitted
         ]
 
     def loss(self, rows: np.ndarray, fit: Fit) -> float:
-        """Summed cross-entropy of some of the examples."""
+        """Summed cross-entropy on the selected examples."""
         logits = torch.from_numpy(fit.scores(self.vectors[rows])).double()
         return float(torch.nn.functional.cross_entropy(logits, torch.from_numpy(self.labels[rows]), reduction="sum"))
 
 
 def _folds(labels: np.ndarray, shots: int) -> list[np.ndarray]:
-    """What is held out in turn, bool (n,) each; empty where no example can be spared."""
+    """The examples held out in turn, bool (n,) per fold; empty if none can be held out."""
     if shots < _MIN_CHOOSING:
         return []
     dealt = places_in_class(labels) % FOLDS
@@ -240,7 +240,7 @@ def _folds(labels: np.ndarray, shots: int) -> list[np.ndarray]:
 
 
 def _best(losses: Sequence[float]) -> int:
-    """Place of the lowest loss, of equal ones the last."""
+    """Index of the lowest loss, the last one on ties."""
     return len(losses) - 1 - int(np.argmin(np.asarray(losses)[::-1]))
 
 

@@ -1,11 +1,11 @@
-"""The linear probe as a scikit-learn estimator: logistic regression on features, with the penalty found by itself.
+"""The linear probe as a scikit-learn estimator: logistic regression on features, with a search for the penalty.
 
     probe = LinearProbe().fit(features, labels)                    # a fifth of the rows of each class is held out
     probe = LinearProbe().fit(features, labels, validation=(more_features, more_labels))
     probe.score(test_features, test_labels), probe.lambda_
 
-The penalty is searched on the validation rows (`search.py`), and the classifier that is kept is fitted to training and
-validation rows together. Source: CLIP paper, appendix A.3.
+The penalty is searched on the validation rows (`search.py`); the final classifier is fitted to training and validation
+rows together. Source: CLIP paper, appendix A.3.
 """
 
 import inspect
@@ -30,21 +30,21 @@ _log = logging.getLogger(__name__)
 
 
 class LinearProbe:
-    """Multinomial logistic regression with an L2 penalty; of two classes scikit-learn's binary one.
+    """Multinomial logistic regression with an L2 penalty; for two classes, binary as in scikit-learn.
 
-    It clones, sets and gets parameters and scores as scikit-learn's estimators do, and works in its pipelines.
+    It follows scikit-learn's estimator interface (clone, get_params, set_params, score), and works in its pipelines.
 
-    Labels are one class per row, of any type that sorts, or bool (N, C) for several: then each class has a classifier
-    of its own, `classes_` are the column numbers, and `predict` gives bool (N, C). Masked entries of a masked array
-    (N, C) are left out, as Pascal VOC's difficult objects are.
+    Labels are one class per row, of any sortable type, or bool (N, C) for several labels per row. Then each class has
+    its own classifier, `classes_` are the column indices, and `predict` gives bool (N, C). Masked entries of a masked
+    array (N, C) do not count, such as Pascal VOC's difficult objects.
 
     Attributes (after `fit`):
         classes_: (C,), sorted.
-        coef_, intercept_: float64 (C, D) and (C,); of two classes (1, D) and (1,), of the second.
+        coef_, intercept_: float64 (C, D) and (C,); for two classes (1, D) and (1,), for the second class.
         lambda_: the penalty on the summed loss, 1 / C in scikit-learn's terms.
-        search_: Search, what was tried; None with a fixed penalty.
-        fitted_: Fitted, with the objective.
-        n_features_in_, n_iter_: D, and the steps of the last fit.
+        search_: the Search; None with a fixed penalty.
+        fitted_: the Fitted of the final fit, with its objective.
+        n_features_in_, n_iter_: D, and the number of steps of the final fit.
     """
 
     _estimator_type = "classifier"
@@ -59,17 +59,17 @@ class LinearProbe:
         max_iterations: int = 1000,
         device: str | None = None,
     ) -> None:
-        """Keep the parameters; `fit` checks them.
+        """Store the parameters; `fit` checks them.
 
         Args:
             penalty: a fixed lambda; None searches.
             metric: what the search maximizes on validation rows: "accuracy", or a function of labels, int (N,) into
                 `classes_` or bool (N, C), and scores (N, C). "default" is accuracy, and with several labels per row
                 the mean over classes of the 11-point average precision.
-            validation_share: of the rows, held out where `fit` gets no validation rows.
-            seed: of that draw.
-            max_iterations: of each fit.
-            device: where to compute; None takes the GPU where there is one.
+            validation_share: share of the rows to hold out if `fit` gets no validation rows.
+            seed: seed of that draw.
+            max_iterations: limit for each fit.
+            device: where to compute; None uses a GPU if there is one.
         """
         self.penalty = penalty
         self.metric = metric
@@ -82,28 +82,33 @@ class LinearProbe:
         """Search the penalty, then fit training and validation rows together.
 
         Args:
-            X: features (N, D); may be mapped from disk, and is then read in parts.
+            X: features (N, D); may be memory-mapped, and is then read in parts.
             y: N labels, or bool (N, C).
-            validation: features and labels to search on; None holds some rows of X out. With a fixed penalty they are
-                training rows like the others.
+            validation: features and labels to search on; None holds out some rows of X. With a fixed penalty they are
+                used as further training rows.
         Raises:
-            InputError: a feature is NaN or infinite, there is one class only, or a class has one row alone, so that
-                none can be held out.
+            InputError: a feature is NaN or infinite, there is only one class, or a class has only one row, so none can
+                be held out.
             ShapeError: features and labels do not fit together.
         """
         features, labels = _checked(X, y)
         num_held, width = 0, features.shape[1]
         if validation is not None:
-            others, more = _checked(*validation)
-            if others.shape[1] != width or more.shape[1:] != labels.shape[1:]:
+            more_features, more_labels = _checked(*validation)
+            if more_features.shape[1] != width or more_labels.shape[1:] != labels.shape[1:]:
                 raise ShapeError(
-                    f"training rows {features.shape} {labels.shape}, validation {others.shape} {more.shape}"
+                    f"training rows {features.shape} {labels.shape}, "
+                    f"validation {more_features.shape} {more_labels.shape}"
                 )
-            features, labels, num_held = Joined(features, others), np.ma.concatenate([labels, more]), len(more)
+            features, labels, num_held = (
+                Joined(features, more_features),
+                np.ma.concatenate([labels, more_labels]),
+                len(more_labels),
+            )
         self._several, self._label_type = labels.ndim > 1, labels.dtype
         self.classes_ = np.arange(labels.shape[1]) if self._several else np.unique(np.asarray(labels))
         if len(self.classes_) < 2 and not self._several:
-            raise InputError(f"all labels are of one class, {self.classes_[0]}: there is nothing to tell apart")
+            raise InputError(f"all labels are of one class, {self.classes_[0]}; a probe needs two or more classes")
         targets = self._targets(labels)
         self.search_: Search | None = None
         start = None if self.penalty is not None else self._search(features, targets, num_held)
@@ -124,20 +129,20 @@ class LinearProbe:
         return self
 
     def decision_function(self, X: Rows) -> np.ndarray:
-        """Scores float32 (N, C); of two classes (N,), of the second."""
+        """Scores float32 (N, C); for two classes (N,), for the second class."""
         scores = self._scores(X)
         return scores[:, 0] if scores.shape[1] == 1 and not self._several else scores
 
     def predict(self, X: Rows) -> np.ndarray:
-        """The best class of each row, (N,); with several labels per row (N, C), whether each class is there."""
+        """The best class of each row, (N,); with several labels per row, whether the row has each class, (N, C)."""
         scores = self._scores(X)
         if self._several:
             return (scores > 0).astype(self._label_type)
         return self.classes_[(scores[:, 0] > 0).astype(int) if scores.shape[1] == 1 else scores.argmax(axis=1)]
 
     def predict_proba(self, X: Rows) -> np.ndarray:
-        """Probabilities float64 (N, C); with several labels per row each is on its own."""
-        from scipy.special import expit, softmax  # imported here: scipy takes long to load
+        """Probabilities float64 (N, C); with several labels per row, each class has an independent probability."""
+        from scipy.special import expit, softmax  # imported here: loading scipy takes long
 
         scores = self._scores(X).astype(np.float64)
         if self._several:
@@ -145,16 +150,16 @@ class LinearProbe:
         return softmax(_two_columns(scores), axis=1)
 
     def score(self, X: Rows, y: Any) -> float:
-        """The share of rows that `predict` gets right; with several labels per row, in all of them."""
+        """The share of rows with a correct prediction; with several labels per row, all of them must be correct."""
         right = self.predict(X) == np.asarray(y)
         return float(right.all(axis=1).mean() if self._several else right.mean())
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """The constructor's arguments by name."""
+        """The arguments of the constructor by name."""
         return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
 
     def set_params(self, **parameters: Any) -> Self:
-        """Replace some of the constructor's arguments; raises InputError for one that it does not have."""
+        """Replace some arguments of the constructor; raises InputError for an unknown name."""
         known = self.get_params()
         for name, value in parameters.items():
             if name not in known:
@@ -164,7 +169,9 @@ class LinearProbe:
 
     def __repr__(self) -> str:
         parameters = inspect.signature(type(self)).parameters.items()
-        changed = [(name, getattr(self, name)) for name, one in parameters if getattr(self, name) != one.default]
+        changed = [
+            (name, getattr(self, name)) for name, parameter in parameters if getattr(self, name) != parameter.default
+        ]
         return f"LinearProbe({', '.join(f'{name}={value!r}' for name, value in changed)})"
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -196,36 +203,36 @@ class LinearProbe:
         return places if self._num_outputs > 1 else (places == 1)[:, None]
 
     def _search(self, features: Rows, targets: np.ndarray, num_held: int) -> Fitted:
-        """Search on the last rows, or where those are none on some that are held out here."""
+        """Search on the last `num_held` rows; if it is 0, on rows that are held out here."""
         if num_held:
-            kept, held = np.split(np.arange(len(targets)), [len(targets) - num_held])
+            fit_rows, held_rows = np.split(np.arange(len(targets)), [len(targets) - num_held])
         else:
             groups = targets if self._several or targets.ndim == 1 else targets[:, 0]
-            kept, held = stratified_rows(groups, self.validation_share, self.seed)
+            fit_rows, held_rows = stratified_rows(groups, self.validation_share, self.seed)
         measure = self._metric()
-        truth = targets[held]
+        truth = targets[held_rows]
         if callable(self.metric) and self._several:
             truth = truth > 0
         elif not self._several and truth.ndim > 1:
             truth = truth[:, 0].astype(np.int64)
-        judged = Chosen(features, held)
+        held_features = Chosen(features, held_rows)
 
         def judge(fitted: Fitted) -> Judged:
             if measure is accuracy:  # in parts: the scores of ImageNet's held-out rows would take a gigabyte
-                return _share_right(fitted, judged, truth)
-            scores = fitted.scores(judged)
+                return _share_right(fitted, held_features, truth)
+            scores = fitted.scores(held_features)
             if not self._several:
                 scores = _two_columns(scores)
-            loss = _sigmoid_loss(targets[held], scores) if self._several else _softmax_loss(truth, scores)
+            loss = _sigmoid_loss(targets[held_rows], scores) if self._several else _softmax_loss(truth, scores)
             return Judged(measure(truth, scores), loss / len(truth))
 
-        design = make_design(Chosen(features, kept), self.device)
-        fit = (design, targets[kept], self._num_outputs, judge)
+        design = make_design(Chosen(features, fit_rows), self.device)
+        fit = (design, targets[fit_rows], self._num_outputs, judge)
         self.search_, best = search_penalty(*fit, max_iterations=self.max_iterations)
         return best
 
     def _warn(self) -> None:
-        """Of a search that ended at its edge, and of a fit that did not reach its minimum."""
+        """Warn if the search ended at its edge, or the fit did not reach its minimum."""
         if self.search_ is not None and self.search_.edge is not None:
             _log.warning(
                 "the search ended at the %s penalty that is tried, %g: the best one may lie beyond it",
@@ -251,26 +258,26 @@ class LinearProbe:
             from sklearn.exceptions import NotFittedError
 
             raise NotFittedError("this LinearProbe is not fitted yet; call fit first")
-        found = _features(features)
-        if found.shape[1] != self.n_features_in_:
+        table = _features(features)
+        if table.shape[1] != self.n_features_in_:
             raise ShapeError(
-                f"X has {found.shape[1]} features, but LinearProbe is expecting {self.n_features_in_} features as input"
+                f"X has {table.shape[1]} features, but LinearProbe is expecting {self.n_features_in_} features as input"
             )
-        scores = self.fitted_.scores(found)
+        scores = self.fitted_.scores(table)
         if not np.isfinite(scores).all():
-            raise InputError("the features hold NaN or infinity (inf); are the model's weights sound?")
+            raise InputError("the features hold NaN or infinity (inf); check the model's weights")
         return scores
 
 
 def _share_right(fitted: Fitted, rows: Rows, truth: np.ndarray) -> Judged:
-    """Accuracy on rows, of which some are scored at a time."""
-    right, loss = 0, 0.0
+    """Accuracy and loss on rows, scored in parts."""
+    num_correct, loss = 0, 0.0
     for start in range(0, len(truth), READ_ROWS):
         part = slice(start, start + READ_ROWS)
         scores = _two_columns(fitted.scores(rows[part]))
-        right += int((scores.argmax(axis=1) == truth[part]).sum())
+        num_correct += int((scores.argmax(axis=1) == truth[part]).sum())
         loss += _softmax_loss(truth[part], scores)
-    return Judged(right / len(truth), loss / len(truth))
+    return Judged(num_correct / len(truth), loss / len(truth))
 
 
 def _softmax_loss(truth: np.ndarray, scores: np.ndarray) -> float:
@@ -280,56 +287,62 @@ def _softmax_loss(truth: np.ndarray, scores: np.ndarray) -> float:
 
 
 def _sigmoid_loss(signs: np.ndarray, scores: np.ndarray) -> float:
-    """The same of independent classes, signs int8 (N, C) of 1, -1 and 0, which does not count."""
+    """Summed cross-entropy of independent classes; signs int8 (N, C) of 1, -1 and 0, where 0 does not count."""
     return float((np.logaddexp(0, -signs * scores.astype(np.float64)) * (signs != 0)).sum())
 
 
 def _average_precision(signs: np.ndarray, scores: np.ndarray) -> float:
-    """Mean over those classes that have both a row with them and one without; signs int8 (N, C)."""
-    columns = [one for one in range(signs.shape[1]) if {1, -1} <= set(signs[:, one].tolist())]
+    """Mean over the classes that some rows have and some rows lack; signs int8 (N, C)."""
+    columns = [column for column in range(signs.shape[1]) if {1, -1} <= set(signs[:, column].tolist())]
     if not columns:
         raise InputError("no class is both present and absent in the validation rows; give others")
-    found = [average_precision_11_point(signs[:, one] > 0, scores[:, one], signs[:, one] != 0) for one in columns]
-    return float(np.mean(found))
+    precisions = [
+        average_precision_11_point(signs[:, column] > 0, scores[:, column], signs[:, column] != 0) for column in columns
+    ]
+    return float(np.mean(precisions))
 
 
 def _two_columns(scores: np.ndarray) -> np.ndarray:
-    """Scores of two classes from those of the second alone; others as they are."""
+    """Turn scores (N, 1) of the second of two classes into (N, 2); other scores stay unchanged."""
     return np.concatenate([-scores / 2, scores / 2], axis=1) if scores.shape[1] == 1 else scores
 
 
-def _features(given: Any) -> Rows:
-    """Anything like a table of numbers, checked; the messages hold what scikit-learn's own checks look for."""
-    if hasattr(given, "toarray"):
+def _features(values: Any) -> Rows:
+    """Check a table of numbers; the messages contain the words that scikit-learn's estimator checks look for."""
+    if hasattr(values, "toarray"):
         raise InputError("sparse features are not supported; use X.toarray()")
-    found = given if isinstance(given, np.ndarray | Chosen | Joined) else np.asarray(given)
-    if len(found.shape) != 2:
-        raise ShapeError(f"features must be (N, D), one row per sample; got {found.shape}. Reshape your data")
-    if not all(found.shape):
+    table = values if isinstance(values, np.ndarray | Chosen | Joined) else np.asarray(values)
+    if len(table.shape) != 2:
+        raise ShapeError(f"features must be (N, D), one row per sample; got {table.shape}. Reshape your data")
+    if not all(table.shape):
         raise InputError(
-            f"{found.shape[1]} feature(s) (shape={found.shape}) while a minimum of 1 is required, in 1 row"
+            f"{table.shape[1]} feature(s) (shape={table.shape}) while a minimum of 1 is required, in 1 row"
         )
-    if found.dtype.kind == "c":
+    if table.dtype.kind == "c":
         raise InputError("features must be real numbers. Complex data not supported")
-    if isinstance(found, np.ndarray) and found.dtype.kind not in "fiub":
+    if isinstance(table, np.ndarray) and table.dtype.kind not in "fiub":
         try:
-            return found.astype(np.float64)
+            return table.astype(np.float64)
         except ValueError as error:
             raise InputError(f"features must be numbers: {error}") from error
-    return found
+    return table
 
 
-def _checked(given: Any, labels: Any) -> tuple[Rows, np.ndarray]:
+def _checked(values: Any, labels: Any) -> tuple[Rows, np.ndarray]:
     if labels is None:
         raise InputError("a probe requires y to be passed, but the target y is None")
-    features = _features(given)
-    found = labels if isinstance(labels, np.ma.MaskedArray) else np.asarray(labels)
-    if found.ndim == 2 and found.shape[1] == 1 and found.dtype != bool:
-        found = found[:, 0]
-    if found.shape[:1] != features.shape[:1] or found.ndim > 2:
-        raise ShapeError(f"{features.shape[0]} rows of features need as many labels; got labels {found.shape}")
-    if found.ndim == 1 and found.dtype.kind == "f" and not (np.isfinite(found) & (found == np.round(found))).all():
+    features = _features(values)
+    targets = labels if isinstance(labels, np.ma.MaskedArray) else np.asarray(labels)
+    if targets.ndim == 2 and targets.shape[1] == 1 and targets.dtype != bool:
+        targets = targets[:, 0]
+    if targets.shape[:1] != features.shape[:1] or targets.ndim > 2:
+        raise ShapeError(f"{features.shape[0]} rows of features need as many labels; got labels {targets.shape}")
+    if (
+        targets.ndim == 1
+        and targets.dtype.kind == "f"
+        and not (np.isfinite(targets) & (targets == np.round(targets))).all()
+    ):
         raise InputError("Unknown label type: continuous numbers, NaN or infinity; labels must name classes")
-    if found.ndim == 2 and not np.isin(np.ma.getdata(found), (0, 1)).all():
+    if targets.ndim == 2 and not np.isin(np.ma.getdata(targets), (0, 1)).all():
         raise ShapeError("labels (N, C) must be bool: whether each row has each class")
-    return features, found
+    return features, targets

@@ -1,4 +1,4 @@
-"""Cross-entropies of many linear models at once, with gradients whose relative precision holds for sure predictions."""
+"""Cross-entropies of many linear models at once; gradients keep their relative precision for confident predictions."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -9,12 +9,12 @@ from diptych.evaluate.probe.design import Design
 
 
 class Evaluated(NamedTuple):
-    """One model at one point.
+    """Objective and derivatives of one model at one point.
 
     Attributes:
         objective: nats, summed over rows, with the penalty.
         gradient: float64 (C, r + 1).
-        weights: float64 (C,), sum over rows of p (1 - p): how much of the rows' covariance the Hessian of a class has.
+        weights: float64 (C,), sum over rows of p (1 - p): the factor of the rows' covariance in the Hessian of a class.
     """
 
     objective: float
@@ -30,15 +30,15 @@ def evaluate(
     prior: torch.Tensor,
     dtype: torch.dtype,
 ) -> list[Evaluated]:
-    """Objectives and gradients of K models in one pass over the rows: their weights stand side by side in each product.
+    """Objectives and gradients of K models in one pass over the rows; each product takes the weights of all models.
 
     Args:
         design: the rows.
         targets: int64 (N,) classes, or int8 (C, N), 1, -1 and 0 (does not count), for independent classes.
         points: K tensors float64 (C, r + 1).
-        penalties: lambda of each.
-        prior: float64 (C, r + 1), what the penalty pulls towards.
-        dtype: of the products: torch.float32 or torch.float64; sums over chunks are float64.
+        penalties: lambda of each model.
+        prior: float64 (C, r + 1), the point that the penalty pulls to.
+        dtype: type of the products, torch.float32 or torch.float64; sums over chunks are float64.
     """
     stacked = torch.stack(tuple(points))
     num_models, num_classes, rank = stacked.shape[0], stacked.shape[1], design.rank
@@ -48,11 +48,11 @@ def evaluate(
     totals = stacked.new_zeros(num_models)
     hessian_weights, of_bias = stacked.new_zeros(num_outputs), stacked.new_zeros(num_outputs)
     of_weights = torch.zeros_like(weights)
-    one_of_many = targets.ndim == 1
+    is_softmax = targets.ndim == 1
     for start, stop in design.chunks(num_outputs):
         rows = design.rows(start, stop, dtype)
         logits = torch.addmm(bias, weights, rows.T).view(num_models, num_classes, stop - start)
-        if one_of_many:
+        if is_softmax:
             totals += softmax_residuals_(logits, targets[start:stop])
         else:
             totals += sigmoid_residuals_(logits, targets[:, start:stop])
@@ -69,19 +69,19 @@ def evaluate(
         ],
         dim=2,
     )
-    away = stacked - prior
-    away[..., rank] = 0
+    distance = stacked - prior
+    distance[..., rank] = 0
     penalty = stacked.new_tensor(penalties)
-    objectives = totals + penalty / 2 * away.square().sum(dim=(1, 2))
-    gradients += penalty[:, None, None] * away
+    objectives = totals + penalty / 2 * distance.square().sum(dim=(1, 2))
+    gradients += penalty[:, None, None] * distance
     shares = hessian_weights.view(num_models, num_classes)
     return [Evaluated(*parts) for parts in zip(objectives.tolist(), gradients, shares, strict=True)]
 
 
 def softmax_residuals_(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Put probability - truth where the logits were, and give the loss of each model.
+    """Overwrite logits by probability - truth, and return the loss of each model.
 
-    The residual of the true class is minus the sum of the others, never p - 1, which would lose all digits near p = 1.
+    The residual of the true class is minus the sum of the others, not p - 1, which would lose all digits near p = 1.
 
     Args:
         logits: (K, C, n), overwritten.
@@ -107,7 +107,7 @@ def softmax_residuals_(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tens
 
 
 def sigmoid_residuals_(logits: torch.Tensor, signs: torch.Tensor) -> torch.Tensor:
-    """The same for independent classes: signs int8 (C, n), 1 where a class is there, -1 where not, 0 not to count."""
+    """The same for independent classes; signs int8 (C, n): 1 if a row has a class, -1 if not, 0 does not count."""
     against = -signs.to(logits.dtype)
     logits.mul_(against)
     loss = torch.nn.functional.softplus(logits, threshold=50.0).mul_(against.abs())

@@ -1,10 +1,10 @@
 """The penalty of a linear probe: searched on validation data over a lattice of 97, with at most 15 fits.
 
-The lattice is 10^(-6 + i / 8), i = 0 ... 96. First every sixteenth is tried; then, four times, the two neighbors of
-the best at half the distance, until neighbors are an eighth of a decade apart. Of equal scores the one with the lower
-cross-entropy on validation data wins: a metric that counts is level over decades where there are few rows to count, and
-at the ends of such a plain lie classifiers that know frequencies alone. Of equal ones in both the larger penalty wins.
-Beyond the ends of the lattice nothing is tried.
+The lattice is 10^(-6 + i / 8), i = 0 ... 96. First every sixteenth value is tried; then, four times, the two neighbors
+of the best value at half the distance, until neighbors are an eighth of a decade apart. Ties are broken by the lower
+cross-entropy on validation data: with few rows, a metric that counts correct rows can be constant over decades, and at
+the ends of such a range lie classifiers that only know class frequencies. If both are equal, the larger penalty wins.
+Penalties outside the lattice are not tried.
 
 Source: CLIP paper, appendix A.3, which leaves ties and ends open.
 """
@@ -21,15 +21,15 @@ from diptych.evaluate.probe.logistic import Fitted, Start, fit_logistic
 
 NUM_PENALTIES = 97
 _FIRST_DISTANCE = 16
-_FAR = 8  # from here on a straight line is a better guess than a curve
+_FAR = 8  # from this distance on, linear interpolation is a better guess than cubic
 
 
 class Judged(NamedTuple):
-    """How good a classifier is on validation data.
+    """The quality of a classifier on validation data.
 
     Attributes:
         score: higher is better.
-        loss: mean cross-entropy, nats, which decides between equal scores.
+        loss: mean cross-entropy, nats, which breaks ties of the score.
     """
 
     score: float
@@ -47,11 +47,11 @@ class Trial:
 
 @dataclasses.dataclass(frozen=True)
 class Search:
-    """What was tried, in that order, and the best of it.
+    """The trials of a search, in order, and the best one.
 
     Attributes:
-        best: the trial with the highest score; of several, the one with the lowest loss.
-        trials: 7 and up to 8 more.
+        best: the trial with the highest score; on ties, the one with the lowest loss.
+        trials: 7 to 15 trials.
     """
 
     best: Trial
@@ -59,7 +59,7 @@ class Search:
 
     @property
     def edge(self) -> str | None:
-        """ "weakest" or "strongest" where the best penalty lies at that end of the lattice; otherwise None."""
+        """ "weakest" or "strongest" if the best penalty lies at that end of the lattice; otherwise None."""
         return {lattice(0): "weakest", lattice(NUM_PENALTIES - 1): "strongest"}.get(self.best.penalty)
 
 
@@ -69,28 +69,28 @@ def lattice(index: int) -> float:
 
 
 def search_lattice(judge: Callable[[list[int]], list[Judged]]) -> Search:
-    """Search for the best index of the lattice.
+    """Search the lattice for the best penalty.
 
     Args:
-        judge: of several indices at once.
+        judge: judges several lattice indices at once.
     Raises:
         InputError: a score is NaN.
     """
     judged: dict[int, Judged] = {}
     distance = _FIRST_DISTANCE
-    wanted = list(range(0, NUM_PENALTIES, distance))
+    pending = list(range(0, NUM_PENALTIES, distance))
     while True:
-        for index, found in zip(wanted, judge(wanted), strict=True):
-            if found.score != found.score:
+        for index, judgment in zip(pending, judge(pending), strict=True):
+            if judgment.score != judgment.score:
                 raise InputError(f"the score on validation data is NaN at lambda = {lattice(index):g}")
-            judged[index] = Judged(float(found.score), float(found.loss))
+            judged[index] = Judged(float(judgment.score), float(judgment.loss))
         best = max(judged, key=lambda index: (judged[index].score, -judged[index].loss, index))
         distance //= 2
         if not distance:
             break
         near = (best - distance, best + distance)
-        wanted = [index for index in near if 0 <= index < NUM_PENALTIES and index not in judged]
-    trials = {index: Trial(lattice(index), *found) for index, found in judged.items()}
+        pending = [index for index in near if 0 <= index < NUM_PENALTIES and index not in judged]
+    trials = {index: Trial(lattice(index), *judgment) for index, judgment in judged.items()}
     return Search(trials[best], tuple(trials.values()))
 
 
@@ -102,14 +102,14 @@ def search_penalty(
     *,
     max_iterations: int = 1000,
 ) -> tuple[Search, Fitted]:
-    """Fit and judge classifiers until the best penalty is known; also gives the classifier of that penalty.
+    """Search for the best penalty; returns the Search and the classifier of that penalty.
 
-    A fit between others that are known starts at an interpolation of their weights over log lambda.
+    After the first round, a fit starts at an interpolation of earlier weights over log lambda.
 
     Args:
         design: training rows.
         labels, num_classes, max_iterations: as `fit_logistic` takes them.
-        judge: how good a classifier is on validation data.
+        judge: judges a classifier on validation data.
     """
     fitted: dict[int, Fitted] = {}
 
@@ -117,22 +117,22 @@ def search_penalty(
         starts = [_between(fitted, index) for index in indices] if fitted else None
         penalties = [lattice(index) for index in indices]
         options = {"starts": starts, "max_iterations": max_iterations}
-        found = fit_logistic(design, labels, num_classes, penalties, certify=False, **options)  # type: ignore[arg-type]
-        fitted.update(zip(indices, found, strict=True))
-        return [judge(one) for one in found]
+        fits = fit_logistic(design, labels, num_classes, penalties, certify=False, **options)  # type: ignore[arg-type]
+        fitted.update(zip(indices, fits, strict=True))
+        return [judge(fit) for fit in fits]
 
     search = search_lattice(all_judged)
-    return search, next(one for one in fitted.values() if one.penalty == search.best.penalty)
+    return search, next(fit for fit in fitted.values() if fit.penalty == search.best.penalty)
 
 
 def stratified_rows(labels: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Divide rows into those to fit on and those to validate on, each ascending.
+    """Divide rows into those to fit and those to validate on, both ascending.
 
-    Of each class the share is held out, rounded, but at least one row and never all. With several labels per row
-    (bool (N, C)) rows are drawn without regard to them.
+    The rounded share of each class is held out, but at least one row and never all rows. With several labels per row,
+    bool (N, C), rows are drawn regardless of their labels.
 
     Raises:
-        InputError: a class has one row alone, or the share is not between 0 and 1.
+        InputError: a class has only one row, or the share is not between 0 and 1.
     """
     if not 0 < share < 1:
         raise InputError(f"the share of rows for validation must lie between 0 and 1; got {share}")
@@ -141,7 +141,7 @@ def stratified_rows(labels: np.ndarray, share: float, seed: int) -> tuple[np.nda
     sizes = np.bincount(groups)
     if sizes.min() < 2:
         raise InputError(
-            f"class {int(sizes.argmin())} has one row alone, so none can be held out for validation; "
+            f"class {int(sizes.argmin())} has only one row, so none can be held out for validation; "
             "give validation=(X, y) or a fixed penalty"
         )
     held = np.zeros(len(labels), bool)
@@ -152,9 +152,9 @@ def stratified_rows(labels: np.ndarray, share: float, seed: int) -> tuple[np.nda
 
 
 def _between(fitted: dict[int, Fitted], index: int) -> Start:
-    """An interpolation of weights and bias over log lambda: they change smoothly, so it is near the solution."""
+    """Interpolate weights and bias over log lambda: they change smoothly, so the result is near the solution."""
     by_distance = sorted(fitted, key=lambda other: abs(other - index))
-    near = by_distance[: 2 if abs(by_distance[0] - index) >= _FAR else 4]
-    shares = [np.prod([(index - other) / (one - other) for other in near if other != one]) for one in near]
-    weights = sum(share * fitted[one].weights for share, one in zip(shares, near, strict=True))
-    return weights, sum(share * fitted[one].bias for share, one in zip(shares, near, strict=True))
+    nearest = by_distance[: 2 if abs(by_distance[0] - index) >= _FAR else 4]
+    shares = [np.prod([(index - other) / (known - other) for other in nearest if other != known]) for known in nearest]
+    weights = sum(share * fitted[known].weights for share, known in zip(shares, nearest, strict=True))
+    return weights, sum(share * fitted[known].bias for share, known in zip(shares, nearest, strict=True))

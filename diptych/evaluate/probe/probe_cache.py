@@ -1,4 +1,4 @@
-"""Probes on a paper's set: learned once from its training and validation images, and kept on disk."""
+"""Learn a probe on a set's training and validation images, and cache it on disk."""
 
 import dataclasses
 import hashlib
@@ -25,21 +25,21 @@ from diptych.evaluate.tasks.task import Setting
 from diptych.files import read_or_none, write_whole
 
 VERSION = 3
-"""Raised when the same vectors would give another classifier."""
+"""Increased whenever the same vectors would give another classifier."""
 
-_MOST_BESIDE = 1 << 20  # bytes of a kept file beside its numbers
+_MOST_BESIDE = 1 << 20  # largest number of bytes in a cache file apart from the tensors
 _NEVER = -1e9  # the score of a class without a training image
 _log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
 class Learned:
-    """A linear classifier of all classes of a set, and how it came about.
+    """A linear classifier of all classes of a set, and how it was made.
 
     Attributes:
         fitted: weights (C, D) and bias (C,) in the order of the set's classes.
-        settings: {"lambda", "validation", "train", "fits", "objective", "steps"}, for the record.
-        images: what it was learned from.
+        settings: {"lambda", "validation", "train", "fits", "objective", "steps"}, for the Results.
+        images: the images that it was learned from.
     """
 
     fitted: Fitted
@@ -48,17 +48,17 @@ class Learned:
 
 
 def learn_probe(encoder: Encoder, card: Card, setting: Setting, kind: str, fold: int | None = None) -> Learned:
-    """Search the penalty on the validation split, or on a fifth of train where there is none, and fit both together.
+    """Search the penalty on the validation split, or on a fifth of train if there is none; then fit both together.
 
     Args:
-        encoder: gives the vectors.
-        card: which set; its metric, on validation images, decides between penalties.
-        setting: where the sets and the cache are; its seed decides which images are held out.
+        encoder: encodes the images.
+        card: the card of the set; its metric on validation images selects the penalty.
+        setting: the folders of the sets and of the cache; its seed decides which images are held out.
         kind: "features" or "embeddings".
-        fold: of a set that has several.
+        fold: number of the fold, for sets with several folds.
     Raises:
-        DataError: the set is not there.
-        InputError: it cannot be learned from, as with one class only.
+        DataError: the set is missing.
+        InputError: a probe cannot be learned, for example from one class only.
     """
     images = open_training_set(encoder, card, setting, kind, fold)
     for deviation in images.deviations():
@@ -77,25 +77,25 @@ def _learn(images: TrainingSet, seed: int) -> Learned:
     card, num_classes = images.card, images.num_classes
     if num_classes < 2:
         raise InputError(f"{card.title} has {num_classes} class; a probe needs two or more")
-    several = card.task == "multi_label"
+    is_multi_label = card.task == "multi_label"
 
-    def labels(of: Encoded) -> np.ndarray:
-        if not several:
-            return of.labels
-        relevant, counted = relevance(of.metadata, num_classes)
+    def labels(images_of_split: Encoded) -> np.ndarray:
+        if not is_multi_label:
+            return images_of_split.labels
+        relevant, counted = relevance(images_of_split.metadata, num_classes)
         return np.ma.masked_array(relevant, ~counted)
 
     def measure(truth: np.ndarray, scores: np.ndarray) -> float:
         return point(card.metric, truth, scores)
 
-    probe = LinearProbe(metric="default" if several or card.metric == "accuracy" else measure, seed=seed)
+    probe = LinearProbe(metric="default" if is_multi_label or card.metric == "accuracy" else measure, seed=seed)
     validation = None if images.val is None else (images.val.vectors, labels(images.val))
     probe.fit(images.train.vectors, labels(images.train), validation)
     weights = np.zeros((num_classes, probe.n_features_in_))
     bias = np.full(num_classes, _NEVER)
-    if len(probe.coef_) == 1 and not several:  # two classes: half of the difference each
+    if len(probe.coef_) == 1 and not is_multi_label:  # two classes: each gets half of the difference
         weights[probe.classes_], bias[probe.classes_] = (
-            np.concatenate([-one, one]) / 2 for one in (probe.coef_, probe.intercept_)
+            np.concatenate([-parameters, parameters]) / 2 for parameters in (probe.coef_, probe.intercept_)
         )
     else:
         weights[probe.classes_], bias[probe.classes_] = probe.coef_, probe.intercept_
@@ -111,33 +111,33 @@ def _learn(images: TrainingSet, seed: int) -> Learned:
     }
     if probe.search_ is not None and probe.search_.edge is not None:
         settings["search ends at"] = f"the {probe.search_.edge} penalty"
-    if differs := images.deviations():
-        settings["deviations"] = differs
+    if texts := images.deviations():
+        settings["deviations"] = texts
     return Learned(dataclasses.replace(probe.fitted_, weights=weights, bias=bias), settings)
 
 
 def _path(encoder: Any, images: TrainingSet, setting: Setting) -> Path | None:
     if setting.cache is None or not about(encoder).image_fingerprint:
         return None
-    card, marks = images.card, [images.train.fingerprint, images.val.fingerprint if images.val else None]
-    content = [VERSION, *marks, images.num_classes, card.metric, card.task, setting.seed]
+    card, split_fingerprints = images.card, [images.train.fingerprint, images.val.fingerprint if images.val else None]
+    content = [VERSION, *split_fingerprints, images.num_classes, card.metric, card.task, setting.seed]
     return (
         Path(setting.cache) / "probes" / f"{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]}.safetensors"
     )
 
 
 def _write(learned: Learned, path: Path) -> None:
-    """Keep a classifier; one that cannot be kept costs time, not the result."""
+    """Cache a classifier; a failed write is only logged, since the result does not depend on it."""
     about = {name: json.dumps(value) for name, value in learned.settings.items()}
     tensors = {"weights": learned.fitted.weights, "bias": learned.fitted.bias}
     try:
         write_whole(path, safetensors.numpy.save(tensors, metadata=about))
     except OSError as error:
-        _log.warning("a probe is not kept for the next run: %s", error)
+        _log.warning("the probe cannot be cached: %s", error)
 
 
 def _read(path: Path, shape: tuple[int, int]) -> Learned:
-    """A kept probe of so many classes and dimensions; any error where the file holds none."""
+    """Read a cached probe with weights of this shape; may raise any error if the file is broken."""
     num_numbers = shape[0] * (shape[1] + 1)
     if path.stat().st_size > 8 * num_numbers + _MOST_BESIDE:
         raise ValueError(f"it is larger than {shape[0]} classes of {shape[1]} numbers")

@@ -1,4 +1,4 @@
-"""What a linear probe will take, before it is begun: time from a measured slice of the rows, memory from the sizes."""
+"""Predict the cost of a linear probe: time from a measured slice of the rows, memory from the sizes."""
 
 import dataclasses
 import time
@@ -14,27 +14,27 @@ from diptych.evaluate.probe.losses import evaluate
 from diptych.model.device import choose_device
 
 NUM_FITS = 16
-"""Of a search, at most 15, and of the final fit."""
+"""At most 15 fits of a search, and the final fit."""
 EVALUATIONS_PER_FIT = (10, 20, 40)
-"""Few, usual and many; measured on made features, most with few penalties far from the best one."""
+"""Fast, usual and slow case; measured on generated features."""
 
 _MIN_SECONDS = 0.3
-_TOGETHER = 7  # descents of the first round, whose memory is held until all have ended
+_TOGETHER = 7  # descents of the first round; their memory is held until all have ended
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """A prediction.
+    """The predicted cost of a linear probe.
 
     Attributes:
         num_rows, width, num_classes: N, D, C.
-        device: what it was measured on.
-        pass_seconds: one float32 evaluation of one classifier on all rows; check_seconds: in float64.
-        seconds: of the whole search and the final fit: if it goes fast, as usual, and slowly.
-        memory_bytes: at its peak, beside the features themselves if these are in memory.
-        device_bytes: of that, on a GPU; 0 without one.
-        read_bytes: that each pass reads from disk; 0 where a copy of the rows is kept.
-        slice_rows: rows that were measured.
+        device: the device of the measurement.
+        pass_seconds: time of one float32 evaluation of one classifier on all rows; check_seconds: in float64.
+        seconds: time of the whole search and the final fit: fast, usual and slow case.
+        memory_bytes: peak memory, without the features themselves.
+        device_bytes: the part of it on a GPU; 0 without one.
+        read_bytes: bytes that each pass reads from disk; 0 if a copy of the rows is kept.
+        slice_rows: number of rows that were measured.
     """
 
     num_rows: int
@@ -51,7 +51,7 @@ class Plan:
 
     def words(self) -> str:
         """The plan in a few lines."""
-        fast, usual, slow = (_duration(one) for one in self.seconds)
+        fast, usual, slow = (_duration(duration) for duration in self.seconds)
         where = f"{self.num_rows:,} rows x {self.width:,} features, {self.num_classes:,} classes on {self.device}"
         reading = f"each pass reads {_size(self.read_bytes)}" if self.read_bytes else "a copy of the rows is kept"
         on_device = f", {_size(self.device_bytes)} on the GPU" if self.device_bytes else ""
@@ -69,10 +69,10 @@ def plan_probe(
     """Predict time and memory of the search of the penalty and the final fit.
 
     Args:
-        features: (N, D), of which some rows from the middle are measured; or (N, D) alone, for which numbers drawn at
-            random stand in. These take as long as true ones, but nothing is read from disk.
+        features: a table (N, D), of which some rows from the middle are measured; or only its shape, for which random
+            numbers are measured. They take as long as real ones, but nothing is read from disk.
         num_classes: C.
-        device: None takes the GPU where there is one.
+        device: None uses a GPU if there is one.
         slice_rows: how many rows to measure on.
     Raises:
         ShapeError: the sizes are not positive.
@@ -81,52 +81,52 @@ def plan_probe(
     if len(shape) != 2 or min(*shape, num_classes) < 1:
         raise ShapeError(f"a plan needs (N, D) and a number of classes, all positive; got {shape} and {num_classes}")
     num_rows, width = shape
-    place, rng = choose_device(device), np.random.default_rng(0)
-    taken = min(num_rows, slice_rows)
+    compute_device, rng = choose_device(device), np.random.default_rng(0)
+    num_taken = min(num_rows, slice_rows)
     if isinstance(features, tuple):
-        part: Rows = rng.standard_normal((taken, width), dtype=np.float32)
+        part: Rows = rng.standard_normal((num_taken, width), dtype=np.float32)
     else:
-        first = (num_rows - taken) // 2
-        part = Chosen(features, np.arange(first, first + taken))
-    kept = num_rows * width * 4 <= kept_bytes(place) or num_rows <= width
+        first = (num_rows - num_taken) // 2
+        part = Chosen(features, np.arange(first, first + num_taken))
+    kept = num_rows * width * 4 <= kept_bytes(compute_device) or num_rows <= width
     start = time.perf_counter()
-    design = Design(part, place, keep=kept)
-    prepared = (time.perf_counter() - start) * num_rows / taken
-    labels = torch.from_numpy(rng.integers(0, num_classes, taken)).to(place)
-    one_pass, check = (
-        _timed(design, labels, num_classes, dtype) * num_rows / taken for dtype in (torch.float32, torch.float64)
+    design = Design(part, compute_device, keep=kept)
+    prepared = (time.perf_counter() - start) * num_rows / num_taken
+    labels = torch.from_numpy(rng.integers(0, num_classes, num_taken)).to(compute_device)
+    one_pass, one_check = (
+        _timed(design, labels, num_classes, dtype) * num_rows / num_taken for dtype in (torch.float32, torch.float64)
     )
-    fast, usual, slow = (NUM_FITS * (count * one_pass + check) + 2 * prepared for count in EVALUATIONS_PER_FIT)
-    memory, on_device = _memory(num_rows, width, num_classes, kept, place)
+    fast, usual, slow = (NUM_FITS * (count * one_pass + one_check) + 2 * prepared for count in EVALUATIONS_PER_FIT)
+    memory, on_device = _memory(num_rows, width, num_classes, kept, compute_device)
     item = 4 if isinstance(features, tuple) else features.dtype.itemsize
     return Plan(
         num_rows=num_rows,
         width=width,
         num_classes=num_classes,
-        device=str(place),
+        device=str(compute_device),
         pass_seconds=one_pass,
-        check_seconds=check,
+        check_seconds=one_check,
         seconds=(fast, usual, slow),
         memory_bytes=memory,
         device_bytes=on_device,
         read_bytes=0 if kept else num_rows * width * item,
-        slice_rows=taken,
+        slice_rows=num_taken,
     )
 
 
 def _timed(design: Design, labels: torch.Tensor, num_classes: int, dtype: torch.dtype) -> float:
-    """Seconds of one evaluation of one classifier, the median of several."""
+    """Median time of several evaluations of one classifier, in seconds."""
     point = torch.zeros(num_classes, design.rank + 1, dtype=torch.float64, device=design.device)
     times: list[float] = []
     while len(times) < 3 or sum(times) < _MIN_SECONDS:
         start = time.perf_counter()
-        evaluate(design, labels, [point], [1.0], point, dtype)  # it ends with numbers on the CPU: nothing is pending
+        evaluate(design, labels, [point], [1.0], point, dtype)  # it returns numbers on the CPU, so nothing is pending
         times.append(time.perf_counter() - start)
     return sorted(times)[len(times) // 2]
 
 
 def _memory(num_rows: int, width: int, num_classes: int, kept: bool, device: torch.device) -> tuple[int, int]:
-    """Bytes in main memory, and of these on a GPU."""
+    """Bytes in main memory, and bytes on a GPU."""
     rank = min(width, num_rows)
     point = num_classes * (rank + 1) * 8
     descents = _TOGETHER * (2 * MEMORY + 8) * point

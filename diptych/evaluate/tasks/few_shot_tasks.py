@@ -1,10 +1,10 @@
-"""Few-shot learning measured on a paper's set: several draws, their mean and their range.
+"""Measure few-shot learning on a set: the mean over several draws, and their range.
 
-Draws are from the training split and, where the set has one of its own, the validation split together: table 9's
-training sizes, on which the paper's probes learned, count both.
+Examples are drawn from the training split together with the set's own validation split, if it has one: the training
+sizes of table 9, on which the paper's probes learned, count both.
 
-A natural shift of ImageNet has no training split of its own. There the examples are ImageNet's, and the classifier of
-1,000 classes is measured on the shift as the static zero-shot classifier is (figure 15).
+A natural shift of ImageNet has no training split of its own. For it, examples are drawn from ImageNet, and the
+classifier of 1,000 classes is measured on the shift like the static zero-shot classifier (figure 15).
 
 Source: CLIP paper, sections 3.1.5 and 3.3, figures 6, 7 and 15.
 """
@@ -44,26 +44,26 @@ from diptych.files import write_whole
 from diptych.records import Result
 
 DRAWS = "draws"
-"""The protocol: a number is the mean over several draws of the examples."""
+"""The protocol: each number is the mean over several draws of the examples."""
 NUM_SEEDS = 3
 VERSION = 3
-"""Of draws and choices; raised when the same vectors would give other classifiers."""
+"""Version of draws and choices; increased whenever the same vectors would give other classifiers."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
 class Pool:
-    """The examples that draws are made from.
+    """The examples to draw from.
 
     Attributes:
-        train: vectors of the training split, and of the set's own validation split.
+        train: vectors of the training split and of the set's own validation split.
         num_classes: C.
-        zero_shot: float32 (C, E), class embeddings times logit_scale; None for classifiers that do without.
-        cache: folder of learned classifiers; None keeps none.
-        splits: what `train` holds, in words.
-        deviations: how that differs from what the paper drew from.
-        classes: what Results say of classes without any image; see `shown_classes.py`.
+        zero_shot: float32 (C, E), class embeddings times logit_scale; None for classifiers that do not need them.
+        cache: folder of cached classifiers; None caches none.
+        splits: the splits in `train`, in words.
+        deviations: descriptions of differences from the paper's examples.
+        classes: the note for Results about classes without images; see `shown_classes.py`.
     """
 
     train: Encoded
@@ -75,17 +75,17 @@ class Pool:
     classes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def learn(self, classifier: str, shots: int, seed: int, ranks: np.ndarray) -> Fit:
-        """Learn one of the CLASSIFIERS from the seed's k-shot draw, or read what an earlier run kept.
+        """Learn one of the CLASSIFIERS from the k-shot draw of a seed, or read it from the cache.
 
         Args:
-            ranks: int64 (N,), `draw_ranks` of this seed.
+            ranks: int64 (N,), from `draw_ranks` with this seed.
         """
         path = self._path(classifier, shots, seed)
         if path is not None and (kept := _read(path)) is not None:
             return kept
         labels = self.train.labels
         rows = drawn_rows(ranks, labels, shots)
-        vectors = np.array(self.train.vectors[np.sort(rows)])[np.argsort(np.argsort(rows))]  # a file is read forwards
+        vectors = np.array(self.train.vectors[np.sort(rows)])[np.argsort(np.argsort(rows))]  # reads a file sequentially
         fit = fit_few_shot(classifier, vectors, labels[rows], self.num_classes, shots, zero_shot=self.zero_shot)
         if path is not None:
             _write(fit, path)
@@ -109,26 +109,26 @@ def few_shot_results(
     *,
     task: str = "few_shot",
 ) -> list[Result]:
-    """Learn from NUM_SEEDS draws of each size that the training examples allow, and measure each on a test split.
+    """Learn from NUM_SEEDS draws of each possible size, and measure the classifiers on a test split.
 
     Args:
-        encoder: whose vectors these are.
+        encoder: the encoder of the vectors.
         pool: training examples.
-        benchmark: the test split; a natural shift of ImageNet where the pool is ImageNet's.
-        test: its vectors, of the pool's kind.
-        classifiers: some of CLASSIFIERS, all on vectors of the pool's kind.
-        seed: the draws' seeds count up from it.
+        benchmark: the test split; may be a natural shift if the pool is ImageNet's.
+        test: its vectors, of the same kind as the pool's.
+        classifiers: some of CLASSIFIERS, all for vectors of this kind.
+        seed: seed of the first draw; the others count up from it.
     Returns:
-        by metric and condition ({"classifier": "probe", "shots": 16}) the mean over the draws, which the protocol is
-        named after; low and high are their range.
+        For each metric and condition ({"classifier": "probe", "shots": 16}), the mean over the draws; low and high are
+        their range.
     """
     sizes = np.bincount(pool.train.labels)
     seeds = [seed + draw for draw in range(NUM_SEEDS)]
-    ranks = {one: draw_ranks(pool.train.keys, pool.train.labels, one) for one in seeds}
+    ranks = {draw_seed: draw_ranks(pool.train.keys, pool.train.labels, draw_seed) for draw_seed in seeds}
     results = []
     for shots in possible_shots(pool.train.labels):
         for classifier in classifiers:
-            fits = [pool.learn(classifier, shots, one, ranks[one]) for one in seeds]
+            fits = [pool.learn(classifier, shots, draw_seed, ranks[draw_seed]) for draw_seed in seeds]
             settings: dict[str, Any] = {
                 "shots": shots,
                 "seeds": seeds,
@@ -146,53 +146,53 @@ def few_shot_results(
                 settings["share"] = [fit.share for fit in fits]
             how = {"task": task, "protocol": DRAWS, "condition": {"classifier": classifier, "shots": shots}}
             measured = [_measured(encoder, benchmark, test, fit, how) for fit in fits]
-            results += [over_draws(one, settings) for one in zip(*measured, strict=True)]
+            results += [over_draws(of_draws, settings) for of_draws in zip(*measured, strict=True)]
     return results
 
 
 def over_draws(results: Sequence[Result], settings: dict[str, Any]) -> Result:
-    """One Result of those of several draws: their mean, with their range as its interval."""
+    """Combine the Results of several draws: their mean, with their range as the interval."""
     values = [result.value for result in results]
     run = {**results[0].run, "settings": {**results[0].run.get("settings", {}), **settings, "values": values}}
-    found = of_repeats(values, results[0].n, f"range of {len(values)} seeds")
+    mean = of_repeats(values, results[0].n, f"range of {len(values)} seeds")
     return dataclasses.replace(
-        results[0], value=found.value, low=found.low, high=found.high, interval=found.interval, run=run
+        results[0], value=mean.value, low=mean.low, high=mean.high, interval=mean.interval, run=run
     )
 
 
 def _measured(
     encoder: Encoder, benchmark: Benchmark, test: Encoded, fit: Fit, how: Mapping[str, Any]
 ) -> Iterator[Result]:
-    """What one classifier gives: the card's metric; on ImageNet also the parts that match its shifts."""
+    """The Results of one classifier: the card's metric; on ImageNet, also on the parts that match its shifts."""
     card = benchmark.card
     if card is not None and card.shift_of is not None:
         judged = judge(test, fit.scores, pooling(card))
         yield from shift_results(encoder, benchmark, test, judged, **how)
         return
     metric = card.metric if card else "accuracy"
-    found = Score(point(metric, test.labels, fit.scores(test.vectors)), len(test.labels))
+    value = Score(point(metric, test.labels, fit.scores(test.vectors)), len(test.labels))
     yield make_result(
         dataset=benchmark.name,
         split=benchmark.split,
         metric=metric,
-        score=found,
+        score=value,
         encoder=encoder,
         fingerprint=benchmark.fingerprint,
         settings={"broken": test.num_broken} if test.num_broken else None,
         **how,
     )
-    if card is not None and has_shifts(card) and not benchmark.differs:  # otherwise its parts cannot be told
+    if card is not None and has_shifts(card) and not benchmark.differs:  # otherwise its parts are not known
         yield from subset_results(encoder, benchmark, test, fit.scores, **how)
 
 
 def point(metric: str, labels: np.ndarray, scores: np.ndarray) -> float:
-    """A metric without its interval, for which the draws stand; top 5 of fewer classes is all of them.
+    """A metric without interval, since the range of the draws serves as one; top 5 of fewer classes means all of them.
 
     Raises:
-        InputError: it is none of the metrics of classification, or a score is not finite.
+        InputError: the metric is not one for classification, or a score is not finite.
     """
     if not np.isfinite(scores).all():
-        raise InputError("scores of a few-shot classifier hold NaN or infinity; are the vectors sound?")
+        raise InputError("scores of a few-shot classifier hold NaN or infinity; check the vectors")
     if metric == "accuracy":
         return accuracy(labels, scores)
     if metric == "mean_per_class_accuracy":
@@ -214,10 +214,10 @@ def _measure(task: str, encoder: Encoder, card: Card, setting: Setting, classifi
     cache = setting.cache if about(encoder).image_fingerprint else None
     zero_shot = None
     if classifiers != ("probe",):
-        chosen = words(train, "ensemble")
+        prompts = words(train, "ensemble")
         folder = setting.classifiers
-        made = class_embeddings(encoder, chosen.names, chosen.ensembles[0], cache_folder=folder)
-        zero_shot = made.numpy() * np.float32(required_logit_scale(encoder))
+        embeddings = class_embeddings(encoder, prompts.names, prompts.ensembles[0], cache_folder=folder)
+        zero_shot = embeddings.numpy() * np.float32(required_logit_scale(encoder))
     kind = about(encoder).probe_vectors if zero_shot is None else "embeddings"
     images = open_training_set(encoder, home, setting, kind)
     tested = encode_set(encoder, test, kind, cache=setting.cache, num_workers=setting.num_workers)
@@ -255,31 +255,31 @@ FEW_SHOT = Task(
     applies=_applies,
     splits=_splits,
     measure=lambda encoder, card, setting: _measure("few_shot", encoder, card, setting, CLASSIFIERS[:1]),
-    version=3,  # 2 went astray where classes have no example
+    version=3,  # 2 was wrong if classes have no example
     needs_texts=False,
     others=_others,
 )
-"""The probe on features (on embeddings where an encoder has no features); an encoder of images alone will do."""
+"""The probe on features (on embeddings if an encoder has no features); an image-only encoder suffices."""
 
 FEW_SHOT_FROM_TEXTS = Task(
     name="few_shot_from_texts",
     applies=_applies,
     splits=_splits,
     measure=lambda encoder, card, setting: _measure("few_shot_from_texts", encoder, card, setting, CLASSIFIERS[1:]),
-    version=3,  # 2 went astray where classes have no example
+    version=3,  # 2 was wrong if classes have no example
     others=_others,
 )
-"""The two classifiers that begin at zero-shot, on embeddings."""
+"""The two classifiers that start from zero-shot, on embeddings."""
 
 
 def _write(fit: Fit, path: Path) -> None:
-    """Keep a classifier; one that cannot be kept costs time, not the result."""
+    """Cache a classifier; a failed write is only logged, since the result does not depend on it."""
     about = {"penalty": repr(fit.penalty), "share": json.dumps(fit.share), "choice": fit.choice}
     tensors = {"weights": torch.from_numpy(fit.weights), "bias": torch.from_numpy(fit.bias)}
     try:
         write_whole(path, safetensors.torch.save(tensors, metadata=about))
     except OSError as error:
-        _log.warning("a few-shot classifier is not kept for the next run: %s", error)
+        _log.warning("a few-shot classifier cannot be cached: %s", error)
 
 
 def _read(path: Path) -> Fit | None:

@@ -1,8 +1,8 @@
-"""Where a photograph was taken: the place of its nearest neighbor among photographs whose place is known (table 17).
+"""Geolocation: the place of a photograph's nearest neighbor among photographs with known places (table 17).
 
-The paper says neither which a million photographs these were, nor which similarity and distance: here they are the
-card's training split, the cosine of embeddings, and the great circle. Not zero-shot, and no text is needed. A reference
-photograph that is one of those to be placed would give its answer away, so it is left out, and counted in the Result.
+The paper does not state its million reference photographs, its similarity or its distance. Here they are the card's
+training split, the cosine of embeddings, and the great-circle distance. The task is not zero-shot and needs no texts. A
+test photograph among the reference photographs would reveal its own place, so it is left out and counted in the Result.
 
 Source: CLIP paper, appendix E.4.
 """
@@ -30,18 +30,18 @@ from diptych.evaluate.tasks.task import Measurement, Setting, Task
 logger = logging.getLogger(__name__)
 
 PROTOCOL = "nearest_neighbour"
-_ALIKE = 0.999  # cosine above which two images may be one; an equal one has 1, but for the rounding of bf16
+_ALIKE = 0.999  # cosine from which two images may be identical; identical ones have 1, up to bf16 rounding
 
 
 def distance_scores(kilometres: np.ndarray, radii: Sequence[float] = RADII_KM, *, seed: int = 0) -> dict[str, Score]:
-    """Shares of guesses within each radius, and the median error.
+    """The shares of guesses within each radius, and the median error.
 
     Args:
-        kilometres: float (N,), from each guess to the true place.
-        seed: of the median's resamples.
+        kilometres: float (N,), distance of each guess from the true place.
+        seed: seed of the median's resamples.
     Returns:
         "within_1_km", ...: fractions with Clopper-Pearson intervals; "median_error_km": kilometers, with a bootstrap
-        interval from two photographs on.
+        interval if there are at least two photographs.
     Raises:
         InputError: there is no distance, or one is NaN or negative.
     """
@@ -65,28 +65,29 @@ def places_of(encoded: Encoded, where: str = "the set") -> np.ndarray:
     """Latitude and longitude of each photograph, float64 (N, 2), degrees.
 
     Raises:
-        DataError: a photograph has none, or one that is no number.
+        DataError: a photograph has no place, or one that is not a number.
     """
     places = np.empty((len(encoded.keys), 2))
-    for row, (key, known) in enumerate(zip(encoded.keys, encoded.metadata, strict=True)):
+    for row, (key, facts) in enumerate(zip(encoded.keys, encoded.metadata, strict=True)):
         try:
-            places[row] = float(known["latitude"]), float(known["longitude"])
+            places[row] = float(facts["latitude"]), float(facts["longitude"])
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(
-                f"{where}: {key!r} has no latitude and longitude in degrees ({error}); name them beside each photograph"
+                f"{where}: {key!r} has no latitude and longitude in degrees ({error}); "
+                "add them to the metadata of each photograph"
             ) from error
     return places
 
 
 def same_pictures(queries: Encoded, query_source: Source, reference: Encoded, reference_source: Source) -> np.ndarray:
-    """Which reference photographs are among the queries: those of equal content, byte by byte.
+    """Find the reference photographs that are also queries: those with identical bytes.
 
-    Keys decide nothing: two sets may count their photographs alike, and one photograph may have two names. Nor do
-    vectors, since photographs of one burst are all but equal; but they say which few files need to be read again. A
-    copy that was encoded anew, or is smaller, has other bytes and stays.
+    Keys are not compared: two sets may number their photographs alike, and one photograph may have two names. Vectors
+    do not suffice either, since photographs of one burst are almost equal; they only select the files to read again. A
+    copy that was re-encoded or resized has other bytes and is kept.
 
     Returns:
-        bool (G,), by the reference's rows.
+        bool (G,), one per reference photograph.
     """
     asked, alike = np.zeros(len(queries.keys), bool), np.zeros(len(reference.keys), bool)
     for rows, columns, table in similarity_blocks(queries.vectors, reference.vectors):
@@ -104,13 +105,13 @@ def same_pictures(queries: Encoded, query_source: Source, reference: Encoded, re
 
 
 def _contents(source: Source, keys: Iterable[str]) -> dict[str, set[bytes]]:
-    """SHA-256 of the images of these keys; a key that comes twice has both."""
-    found: dict[str, set[bytes]] = {}
+    """SHA-256 digests of the images with these keys; a repeated key has several."""
+    digests: dict[str, set[bytes]] = {}
     for sample in source.get_all(set(keys)):
         image = sample.image
         content = image if isinstance(image, bytes) else str(image.shape).encode() + image.tobytes()
-        found.setdefault(sample.key, set()).add(hashlib.sha256(content).digest())
-    return found
+        digests.setdefault(sample.key, set()).add(hashlib.sha256(content).digest())
+    return digests
 
 
 def _measure(encoder: Encoder, card: Card, setting: Setting) -> Measurement:
@@ -149,7 +150,7 @@ GEOLOCATION = Task(
     lambda card: card.task == "geolocation",
     lambda card: ("train", "test"),
     _measure,
-    version=2,  # 1 left the test's own photographs in the reference
+    version=2,  # 1 left test photographs in the reference
     needs_texts=False,
 )
-"""Shares of photographs that are placed within 1, 25, 200, 750 and 2500 km."""
+"""Shares of photographs placed within 1, 25, 200, 750 and 2500 km."""

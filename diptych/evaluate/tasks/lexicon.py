@@ -1,6 +1,6 @@
-"""Reading words zero-shot: each image brings the list of words that its own is chosen from (IIIT5K, table 14).
+"""Zero-shot word recognition: each image has its own list of candidate words (IIIT5K, table 14).
 
-The paper does not print its prompt; its prompts for text have the text in quotes, and so has this one.
+The paper does not print its prompt; its other prompts for text quote the text, so this one does, too.
 
 Source: CLIP paper, section 3.1.4 and appendix E.2.
 """
@@ -25,12 +25,12 @@ PROTOCOL = "own_lexicon"
 
 
 def choose_words(vectors: np.ndarray, word_vectors: np.ndarray, lexicons: Sequence[np.ndarray]) -> np.ndarray:
-    """For each image the place in its lexicon of the nearest word; of equal ones the first.
+    """The index of the nearest word in the lexicon of each image; the first one on ties.
 
     Args:
         vectors: float (N, E), of unit norm and finite.
-        word_vectors: float (W, E), of all words.
-        lexicons: N rows of word numbers, int64 (n,) each, with one word at least.
+        word_vectors: float (W, E), vectors of all words.
+        lexicons: for each of N images, the indices of its words, int64 (n,), at least one.
     Returns:
         int64 (N,).
     Raises:
@@ -38,24 +38,22 @@ def choose_words(vectors: np.ndarray, word_vectors: np.ndarray, lexicons: Sequen
         InputError: a lexicon is empty.
     """
     if len(vectors) != len(lexicons) or vectors.shape[1] != word_vectors.shape[1]:
-        raise ShapeError(
-            f"{vectors.shape} pictures, {word_vectors.shape} words and {len(lexicons)} lexicons do not fit"
-        )
+        raise ShapeError(f"{vectors.shape} images, {word_vectors.shape} words and {len(lexicons)} lexicons do not fit")
     if empty := [row for row, words in enumerate(lexicons) if not len(words)]:
-        raise InputError(f"the lexicons of {len(empty)} pictures are empty, the first one is {empty[0]}")
+        raise InputError(f"the lexicons of {len(empty)} images are empty, the first one is {empty[0]}")
     wide = word_vectors.astype(np.float64)
     scores = (wide[words] @ np.asarray(vector, np.float64) for vector, words in zip(vectors, lexicons, strict=True))
-    return np.array([one.astype(np.float32).argmax() for one in scores], np.int64)
+    return np.array([similarities.astype(np.float32).argmax() for similarities in scores], np.int64)
 
 
 def _lexicons(encoded: Encoded, where: str) -> list[tuple[str, ...]]:
-    found = []
-    for key, label, known in zip(encoded.keys, encoded.labels, encoded.metadata, strict=True):
-        words = tuple(map(str, known.get("lexicon", ())))
+    lexicons = []
+    for key, label, facts in zip(encoded.keys, encoded.labels, encoded.metadata, strict=True):
+        words = tuple(map(str, facts.get("lexicon", ())))
         if not 0 <= label < len(words):
             raise DataError(f"{where}: {key!r} has a lexicon of {len(words)} words, which has no word {label}")
-        found.append(words)
-    return found
+        lexicons.append(words)
+    return lexicons
 
 
 def _measure(encoder: Encoder, card: Card, setting: Setting) -> Measurement:
@@ -66,7 +64,7 @@ def _measure(encoder: Encoder, card: Card, setting: Setting) -> Measurement:
     vectors, num_cut = encode_captions(encoder, [fill_template(TEMPLATE, word) for word in words])
     numbers = [np.array([words[word] for word in own], np.int64) for own in lexicons]
     chosen = choose_words(encoded.vectors, vectors, numbers)
-    # A lexicon may have a word twice, or in another case: it is the word that counts, not its place.
+    # A lexicon may repeat a word, or have it in another case: compare words, not indices.
     right = sum(
         own[best].lower() == own[label].lower()
         for own, best, label in zip(lexicons, chosen, encoded.labels, strict=True)

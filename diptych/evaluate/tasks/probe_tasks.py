@@ -1,4 +1,4 @@
-"""The linear probe measured on a paper's set, and ImageNet's probe on the shifts of ImageNet.
+"""Measure the linear probe on a set, and ImageNet's probe on the natural shifts of ImageNet.
 
 Source: CLIP paper, section 3.2 and appendix A.3; sections 3.3 for the shifts.
 """
@@ -40,37 +40,39 @@ _log = logging.getLogger(__name__)
 
 def _measure(task: str, encoder: Encoder, card: Card, setting: Setting, kind: str) -> Measurement:
     folds: Sequence[int | None] = _folds(card, setting)
-    found, learned, notes = [], [], []
+    scores_of_folds, learned, notes = [], [], []
     for fold in folds:
         train = setting.open(card, "train", fold)
-        test, pictures = _test(encoder, train, card, setting, kind, fold)
-        notes.append(note_tested(test, pictures, setting))
+        test, images = _test(encoder, train, card, setting, kind, fold)
+        notes.append(note_tested(test, images, setting))
         learned.append(learn_probe(encoder, card, setting, kind, fold))
-        notes.append(_note_learned(learned[-1], test, classes_shown(pictures), setting))
-        scores = learned[-1].fitted.scores(pictures.vectors)
-        found.append(_score(card, test, pictures, scores, setting.seed))
+        notes.append(_note_learned(learned[-1], test, classes_shown(images), setting))
+        scores = learned[-1].fitted.scores(images.vectors)
+        scores_of_folds.append(_score(card, test, images, scores, setting.seed))
     settings = {**learned[0].settings, **joined(*notes)}
-    if not is_paper_set(test.name):  # which tell it
+    if not is_paper_set(test.name):  # for those, the paper states it
         settings["num_classes"] = len(test.class_names)
     if len(folds) > 1:
-        values = [one.value for one in found]
+        values = [fold_score.value for fold_score in scores_of_folds]
         settings |= {
-            name: [one.settings[name] for one in learned] for name in ("lambda", "objective", "steps", "excess")
+            name: [probe.settings[name] for probe in learned] for name in ("lambda", "objective", "steps", "excess")
         }
-        settings["converged"] = all(one.settings["converged"] for one in learned)
-        if ends := sorted({one.settings["search ends at"] for one in learned if "search ends at" in one.settings}):
+        settings["converged"] = all(probe.settings["converged"] for probe in learned)
+        if ends := sorted(
+            {probe.settings["search ends at"] for probe in learned if "search ends at" in probe.settings}
+        ):
             settings["search ends at"] = ", ".join(ends)
         settings["values"] = values
-        found = [of_repeats(values, found[0].n, f"range of {len(values)} folds")]
-    if pictures.num_broken:
-        settings["broken"] = pictures.num_broken
-    where = (task, test.name, test.split, card.metric, found[0])
+        scores_of_folds = [of_repeats(values, scores_of_folds[0].n, f"range of {len(values)} folds")]
+    if images.num_broken:
+        settings["broken"] = images.num_broken
+    where = (task, test.name, test.split, card.metric, scores_of_folds[0])
     protocol, fingerprint = _PROTOCOLS[kind], test.fingerprint
     result = make_result(*where, protocol=protocol, encoder=encoder, fingerprint=fingerprint, settings=settings)
-    if pictures.num_broken or setting.predictions is None or card.task == "multi_label":
+    if images.num_broken or setting.predictions is None or card.task == "multi_label":
         return Measurement([result])
     path = predictions_path_of(setting.predictions, result)
-    write_predictions(top_predictions(pictures.keys, pictures.labels, [scores]), path)
+    write_predictions(top_predictions(images.keys, images.labels, [scores]), path)
     return Measurement([result], (path,))
 
 
@@ -93,34 +95,34 @@ def _folds(card: Card, setting: Setting) -> Sequence[int | None]:
 def _test(
     encoder: Encoder, train: Benchmark, card: Card, setting: Setting, kind: str, fold: int | None = None
 ) -> tuple[Benchmark, Encoded]:
-    """The test split with the classes of the training split, and its vectors."""
+    """The test split, relabeled with the classes of the training split, and its vectors."""
     test = with_classes_of(train, open_tested(card, setting, fold=fold))
     return test, encode_set(encoder, test, kind, cache=setting.cache, num_workers=setting.num_workers)
 
 
-def _score(card: Card, test: Benchmark, pictures: Encoded, scores: np.ndarray, seed: int) -> Score:
+def _score(card: Card, test: Benchmark, images: Encoded, scores: np.ndarray, seed: int) -> Score:
     relevant = counted = None
     if card.task == "multi_label":
-        relevant, counted = relevance(pictures.metadata, len(test.class_names))
-    return score(card.metric, pictures.labels, scores, relevant=relevant, counted=counted, seed=seed)
+        relevant, counted = relevance(images.metadata, len(test.class_names))
+    return score(card.metric, images.labels, scores, relevant=relevant, counted=counted, seed=seed)
 
 
 def _measure_imagenet(encoder: Encoder, card: Card, setting: Setting) -> Measurement:
-    """ImageNet's probe on a shift, or on the parts of ImageNet that match the shifts."""
+    """Measure ImageNet's probe on a shift, or on the parts of ImageNet that match the shifts."""
     kind = about(encoder).probe_vectors
     train, test = open_tested(home_of(card), setting, "train"), open_tested(card, setting)
     check_learned_by_card(train, test)
-    pictures = encode_set(encoder, test, kind, cache=setting.cache, num_workers=setting.num_workers)
-    tested = note_tested(test, pictures, setting)
+    images = encode_set(encoder, test, kind, cache=setting.cache, num_workers=setting.num_workers)
+    tested = note_tested(test, images, setting)
     learned = learn_probe(encoder, home_of(card), setting, kind)
-    classes = joined(tested, _note_learned(learned, test, classes_shown(pictures), setting))
+    classes = joined(tested, _note_learned(learned, test, classes_shown(images), setting))
     how: dict[str, Any] = {"task": "imagenet_probe", "protocol": ADAPTED}
     if has_shifts(card):
-        return Measurement(subset_results(encoder, test, pictures, learned.fitted.scores, settings=classes, **how))
-    judged = judge(pictures, learned.fitted.scores, pooling(card))
-    named = ("lambda", "train", "validation", "converged", "excess", "search ends at", "deviations")
-    settings = {name: learned.settings[name] for name in named if name in learned.settings} | classes
-    return Measurement(shift_results(encoder, test, pictures, judged, settings=settings, **how))
+        return Measurement(subset_results(encoder, test, images, learned.fitted.scores, settings=classes, **how))
+    judged = judge(images, learned.fitted.scores, pooling(card))
+    copied = ("lambda", "train", "validation", "converged", "excess", "search ends at", "deviations")
+    settings = {name: learned.settings[name] for name in copied if name in learned.settings} | classes
+    return Measurement(shift_results(encoder, test, images, judged, settings=settings, **how))
 
 
 def _applies(card: Card) -> bool:
@@ -135,18 +137,18 @@ LINEAR_PROBE = Task(
     measure=lambda encoder, card, setting: _measure(
         "linear_probe", encoder, card, setting, about(encoder).probe_vectors
     ),
-    version=3,  # 2 took the larger of penalties with equal scores
+    version=3,  # 2: ties between penalties went to the larger one
     needs_texts=False,
     folds=lambda card: card.folds,
 )
-"""On features before the projection, protocol "features"; an encoder without any gives its embeddings, "projected"."""
+"""On features before the projection, protocol "features"; on embeddings if an encoder has no features."""
 
 PROJECTED_PROBE = Task(
     name="projected_probe",
     applies=_applies,
     splits=lambda card: ("train", "val", "test"),
     measure=lambda encoder, card, setting: _measure("projected_probe", encoder, card, setting, "embeddings"),
-    version=3,  # 2 took the larger of penalties with equal scores
+    version=3,  # 2: ties between penalties went to the larger one
     needs_texts=False,
     folds=lambda card: card.folds,
 )
@@ -157,8 +159,8 @@ IMAGENET_PROBE = Task(
     applies=is_shift_or_home,
     splits=lambda card: ("test",),
     measure=_measure_imagenet,
-    version=3,  # 2 took the larger of penalties with equal scores
+    version=3,  # 2: ties between penalties went to the larger one
     needs_texts=False,
     others=lambda card: ((home_of(card).name, "train"), (home_of(card).name, "val")),
 )
-"""ImageNet's probe under its natural shifts (figure 14), protocol "adapted"; on ImageNet with the part as "subset"."""
+"""ImageNet's probe under natural shifts (figure 14), protocol "adapted"; on ImageNet, "subset" names the shift."""

@@ -1,4 +1,4 @@
-"""The pixels themselves as features: the baseline of the OCR table, logistic regression on raw pixels (table 14)."""
+"""Pixels as features: logistic regression on raw pixels, the baseline of the OCR table (table 14)."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -14,11 +14,11 @@ from diptych.errors import ConfigError
 
 @dataclasses.dataclass(frozen=True)
 class RawPixels:
-    """An encoder of images alone, for probes: `image_features` are pixels, and it has no `encode_texts`.
+    """An image-only encoder for probes: `image_features` are pixels; there is no `encode_texts`.
 
     Attributes:
-        size: side of the square that an image is resized to; 28 leaves MNIST as it is.
-        grey: one channel, luminance, instead of three.
+        size: side of the square that images are resized to; 28 leaves MNIST unchanged.
+        grey: use one luminance channel instead of three color channels.
     Source: CLIP paper, appendix E.2.
     """
 
@@ -27,16 +27,16 @@ class RawPixels:
 
     def __post_init__(self) -> None:
         if not 1 <= self.size <= 1024:
-            raise ConfigError(f"raw pixels of a picture of side {self.size}: it must lie between 1 and 1024")
+            raise ConfigError(f"the side of raw-pixel images is {self.size}; it must lie between 1 and 1024")
 
     @property
     def name(self) -> str:
-        """What results call it."""
+        """The model name in Results."""
         return f"raw-pixels/{self.size}{'' if self.grey else '-rgb'}"
 
     @property
     def image_fingerprint(self) -> str:
-        """What its vectors depend on."""
+        """Everything that the vectors depend on."""
         return f"raw pixels 1 {self.size} {self.grey}"
 
     def image_features(self, pictures: Sequence[Picture]) -> torch.Tensor:
@@ -55,5 +55,5 @@ class RawPixels:
         return torch.from_numpy(rows)
 
     def encode_images(self, pictures: Sequence[Picture]) -> torch.Tensor:
-        """The same with unit norm; a black image stays 0."""
+        """`image_features` scaled to unit norm; a black image stays 0."""
         return torch.nn.functional.normalize(self.image_features(pictures), dim=1)

@@ -1,6 +1,6 @@
-"""The table of tasks: what the suite, `diptych.evaluate` and training can measure, by name.
+"""The table of tasks: the measurements of the suite, `diptych.evaluate` and training, by name.
 
-A module of a user's own adds tasks: it calls `register(Task(...))`, and `--tasks my_module` imports it.
+A user's module can add tasks: it calls `register(Task(...))`, and `--tasks my_module` imports it.
 """
 
 import difflib
@@ -31,21 +31,21 @@ _ASKED_FOR = (PROJECTED_PROBE, SHIFTS_TASK)
 _registered: dict[str, Task] = {task.name: task for task in (*_ALL, *_ASKED_FOR)}
 
 TASKS: Mapping[str, Task] = MappingProxyType(_registered)
-"""All tasks by name, those that were registered included."""
+"""All tasks by name, including registered ones."""
 USUAL = tuple(task.name for task in _ALL)
-"""What the suite measures by default: all of the paper's. Made shifts encode a set forty times, and are asked for."""
+"""The default tasks of the suite: those of the paper. The task "shifts" is left out: it encodes a set forty times."""
 
 
 def register(task: Task) -> Task:
     """Add a task to the table; returns it.
 
     Raises:
-        ConfigError: it is no Task, its name does not fit into file names, or another task has that name.
+        ConfigError: it is not a Task, its name is not usable in file names, or another task has that name.
     """
     if not isinstance(task, Task):
         raise ConfigError(f"register takes a Task, not {task!r:.80}")
     if not task.name.replace("_", "").isalnum():
-        raise ConfigError(f"a task's name is made of letters, digits and _, not {task.name!r}")
+        raise ConfigError(f"a task's name consists of letters, digits and _, not {task.name!r}")
     if _registered.get(task.name, task) is not task:
         raise ConfigError(f"there is already a task {task.name!r}; choose another name")
     _registered[task.name] = task
@@ -53,14 +53,14 @@ def register(task: Task) -> Task:
 
 
 def load_task_module(name: str) -> list[str]:
-    """Import a module that registers tasks, from the installed packages or the working folder.
+    """Import a module that registers tasks, from the installed packages or the working directory.
 
     Args:
-        name: of the module, such as "my_tasks" or "my_package.tasks".
+        name: name of the module, such as "my_tasks" or "my_package.tasks".
     Returns:
-        The names of the tasks that it registered.
+        The names of the tasks that the module registered.
     Raises:
-        ConfigError: it cannot be imported, or registers no task.
+        ConfigError: the module cannot be imported, or registers no task.
     """
     before = set(_registered)
     here = str(Path.cwd())
@@ -71,30 +71,30 @@ def load_task_module(name: str) -> list[str]:
         importlib.import_module(name)
     except ConfigError:
         raise
-    except Exception as error:  # a module of the user's own fails with whatever it likes
+    except Exception as error:  # a user's module can raise any error
         raise ConfigError(f"--tasks {name}: the module cannot be imported: {type(error).__name__}: {error}") from error
     finally:
         if added:
             sys.path.remove(here)
-    found = [task for task in _registered if task not in before]
-    found = found or _modules.get(name, [])
-    if not found:
+    registered = [task for task in _registered if task not in before]
+    registered = registered or _modules.get(name, [])
+    if not registered:
         raise ConfigError(f"--tasks {name}: the module registers no task; it must call diptych.evaluate.register(Task)")
-    _modules[name] = found
-    return found
+    _modules[name] = registered
+    return registered
 
 
-_modules: dict[str, list[str]] = {}  # a module is imported once, and may be asked for again
+_modules: dict[str, list[str]] = {}  # the tasks of imported modules: a second import registers nothing
 
 
 def get_tasks(names: Sequence[str]) -> list[Task]:
     """Tasks by their names.
 
     Raises:
-        ConfigError: there is no such task; the message lists all.
+        ConfigError: a task does not exist; the message lists all tasks.
     """
     if unknown := [name for name in names if name not in TASKS]:
-        near = difflib.get_close_matches(unknown[0].lower().replace("-", "_"), TASKS, 2, 0.7)
-        meant = f"did you mean {' or '.join(near)}? " if near else ""
-        raise ConfigError(f"there is no task {unknown[0]!r}; {meant}there are {', '.join(TASKS)}")
+        similar = difflib.get_close_matches(unknown[0].lower().replace("-", "_"), TASKS, 2, 0.7)
+        hint = f"did you mean {' or '.join(similar)}? " if similar else ""
+        raise ConfigError(f"there is no task {unknown[0]!r}; {hint}there are {', '.join(TASKS)}")
     return [TASKS[name] for name in dict.fromkeys(names)]

@@ -1,7 +1,7 @@
-"""Retrieval: from an image to its captions and back, among all of a set (table 13).
+"""Image-text retrieval in both directions, among all images and captions of a set (table 13).
 
 Source: CLIP paper, appendix E.1. The paper prefixes each caption with "a photo of" and ranks by cosine; a caption that
-describes several images is right for the image that it came with alone.
+describes several images counts as correct only for the image that it came with.
 """
 
 import logging
@@ -27,7 +27,7 @@ from diptych.evaluate.tasks.task import Measurement, Setting, Task
 from diptych.records import Result
 
 PREFIXES = {"prefixed": "a photo of ", "bare": ""}
-"""What stands before each caption, by protocol."""
+"""The prefix of each caption, by protocol."""
 KS = (1, 5, 10)
 
 _TEXTS_PER_BATCH = 1024
@@ -43,23 +43,23 @@ def retrieve(
     *,
     block: int = BLOCK,
 ) -> dict[str, Score]:
-    """Recall at k in both directions; of equal scores the lower index is better.
+    """Recall at k in both directions; on ties the lower index is better.
 
-    The table of all similarities is never held, only `block` rows of it; the numbers are those of
-    `ranking.recall_at_k` on the whole table.
+    The similarity matrix is never held as a whole, only `block` rows of it; the results equal those of
+    `ranking.recall_at_k` on the whole matrix.
 
     Args:
         image_embeddings: float (N, E), unit norm.
         text_embeddings: float (M, E), unit norm.
         owner: int (M,), the image that each text belongs to; each image has at least one.
-        ks: each at least 1; a k of N or M and more finds everything.
-        block: images at a time.
+        ks: values of k, each at least 1.
+        block: number of images per block.
     Returns:
-        "text_recall_at_1", ... (an image finds one of its texts), "image_recall_at_1", ... (a text finds its
-        image), each with its Clopper-Pearson interval over the queries.
+        "text_recall_at_1", ... (image to text), "image_recall_at_1", ... (text to image), each with its
+        Clopper-Pearson interval over the queries.
     Raises:
         ShapeError: the arrays do not fit together.
-        InputError: there is no text or no image, an image has no text, an owner is no image, a k is below 1, or a
+        InputError: there is no text or no image, an image has no text, an owner is out of range, a k is below 1, or a
             vector is not finite.
     """
     images, texts, owner = np.asarray(image_embeddings), np.asarray(text_embeddings), np.asarray(owner)
@@ -80,19 +80,19 @@ def measure_retrieval(
     cache: Path | None = None,
     num_workers: int = 0,
 ) -> list[Result]:
-    """Measure retrieval on any images with captions: a set of the paper, or the held-out part of training pairs.
+    """Measure retrieval on images with captions: a set of the paper, or the held-out part of training pairs.
 
-    Images without a caption are left out and counted in the Result's settings. A caption longer than the context of
-    a Diptych model is cut, as in training, and counted.
+    Images without a caption are left out and counted in the Result's settings. Captions longer than the context of a
+    Diptych model are truncated, as in training, and counted.
 
     Args:
         data: a Benchmark, or pairs as `open_source` opens them.
-        name, split: what Results call plain pairs.
-        protocols: of PREFIXES.
-        cache: where the images' embeddings are kept; None keeps nothing.
+        name, split: dataset and split in the Results, if `data` are pairs.
+        protocols: some of PREFIXES.
+        cache: folder to cache the image embeddings; None caches nothing.
     Raises:
         DataError: no sample has a caption, or more than MAX_BROKEN of them have none.
-        InputError: there is no such protocol.
+        InputError: a protocol does not exist.
     """
     if unknown := set(protocols) - PREFIXES.keys():
         raise InputError(f"there is no protocol {sorted(unknown)}; there are {', '.join(PREFIXES)}")
@@ -122,63 +122,65 @@ def measure_retrieval(
 
 
 def captions_of(encoded: Encoded, where: str = "the set") -> tuple[np.ndarray, list[str], np.ndarray]:
-    """The images that have captions, int64 (N,); all captions, M of them; and each one's image, int64 (M,) below N.
+    """The indices of images with captions, int64 (N,); all M captions; and their images, int64 (M,) in [0, N).
 
     Raises:
         DataError: no image has a caption, or more than MAX_BROKEN of them have none.
     """
     texts = [[text.strip() for text in texts if text.strip()] for texts in encoded.texts]
-    kept = np.array([place for place, some in enumerate(texts) if some], np.int64)
+    kept = np.array([place for place, captions in enumerate(texts) if captions], np.int64)
     num_without = len(texts) - len(kept)
     if num_without > MAX_BROKEN * len(texts) or not len(kept):
         raise DataError(
-            f"{where}: {num_without} of {len(texts)} pictures have no caption; retrieval needs pictures with captions "
-            "(a .txt beside each picture, a caption column, or captions in the set's own list)"
+            f"{where}: {num_without} of {len(texts)} images have no caption; retrieval needs images with captions "
+            "(a .txt file next to each image, a caption column, or captions in the set's own list)"
         )
     if num_without:
-        logger.warning("%s: %d of %d pictures have no caption and are left out", where, num_without, len(texts))
+        logger.warning("%s: %d of %d images have no caption and are left out", where, num_without, len(texts))
     counts = [len(texts[place]) for place in kept]
     return kept, [text for place in kept for text in texts[place]], np.repeat(np.arange(len(kept)), counts)
 
 
 def encode_captions(encoder: Encoder, texts: Sequence[str]) -> tuple[np.ndarray, int]:
-    """M texts -> float32 (M, E) of unit norm, and how many of them were longer than the context and were cut.
+    """Encode M texts: float32 (M, E) of unit norm, and the number of texts that were truncated to the context.
 
     Raises:
-        InputError: an embedding is not finite or zero.
-        ShapeError: the encoder gives another number of embeddings.
-        TextError: a text is too long for an encoder that does not cut texts.
+        InputError: an embedding is zero or not finite.
+        ShapeError: the encoder returns another number of embeddings.
+        TextError: a text is too long for an encoder that does not truncate texts.
     """
-    unique = sorted(set(texts), key=lambda text: (len(text), text))  # an encoder computes up to the longest of a batch
-    place = {text: number for number, text in enumerate(unique)}
-    parts, cut = [], set[str]()
+    unique = sorted(
+        set(texts), key=lambda text: (len(text), text)
+    )  # sorted by length: an encoder computes up to the longest text of a batch
+    index_of = {text: number for number, text in enumerate(unique)}
+    parts, truncated = [], set[str]()
     for start in range(0, len(unique), _TEXTS_PER_BATCH):
         batch = unique[start : start + _TEXTS_PER_BATCH]
         try:
-            found = encoder.encode_texts(batch)
+            embeddings = encoder.encode_texts(batch)
         except TextError:
             if not isinstance(encoder, Model) or encoder.tokenizer is None:
                 raise
-            room = encoder.tokenizer.context_length
-            cut |= {text for text in batch if len(encoder.tokenizer.encode(text)) + 2 > room}
-            found = encoder.encode_texts(batch, truncate=True)
-        if found.ndim != 2 or len(found) != len(batch):
-            raise ShapeError(f"{encoder.name}: {len(batch)} texts gave embeddings of shape {tuple(found.shape)}")
-        parts.append(found.float().cpu().numpy())
+            context_length = encoder.tokenizer.context_length
+            truncated |= {text for text in batch if len(encoder.tokenizer.encode(text)) + 2 > context_length}
+            embeddings = encoder.encode_texts(batch, truncate=True)
+        if embeddings.ndim != 2 or len(embeddings) != len(batch):
+            raise ShapeError(f"{encoder.name}: {len(batch)} texts gave embeddings of shape {tuple(embeddings.shape)}")
+        parts.append(embeddings.float().cpu().numpy())
     vectors = np.concatenate(parts)
     norms = np.linalg.norm(vectors.astype(np.float64), axis=1, keepdims=True)
     if not (np.isfinite(norms) & (norms > 0)).all():
-        broken = unique[int(np.argmin((np.isfinite(norms) & (norms > 0))[:, 0]))]
-        raise InputError(f"{encoder.name} gives no usable embedding (NaN or zero) for the text {broken[:60]!r}")
-    num_cut = sum(text in cut for text in texts)
+        unusable = unique[int(np.argmin((np.isfinite(norms) & (norms > 0))[:, 0]))]
+        raise InputError(f"{encoder.name} gives no usable embedding (NaN or zero) for the text {unusable[:60]!r}")
+    num_cut = sum(text in truncated for text in texts)
     if num_cut:
         logger.warning("%d of %d captions are longer than the context and were cut", num_cut, len(texts))
-    return (vectors / norms).astype(np.float32)[[place[text] for text in texts]], num_cut
+    return (vectors / norms).astype(np.float32)[[index_of[text] for text in texts]], num_cut
 
 
 def _check(images: np.ndarray, texts: np.ndarray, owner: np.ndarray) -> None:
     if not len(texts) or not len(images):
-        raise InputError(f"there is nothing to retrieve: {len(images)} pictures and {len(texts)} captions")
+        raise InputError(f"there is nothing to retrieve: {len(images)} images and {len(texts)} captions")
     check_vectors(images, texts)
     if owner.shape != (len(texts),) or owner.dtype.kind not in "iu":
         raise ShapeError(f"owner must be int ({len(texts)},), one per text; got {owner.dtype} {owner.shape}")
@@ -186,16 +188,14 @@ def _check(images: np.ndarray, texts: np.ndarray, owner: np.ndarray) -> None:
         raise InputError(f"owners must lie in [0, {len(images)}); found {owner.min()} to {owner.max()}")
     without = np.flatnonzero(np.bincount(owner, minlength=len(images)) == 0)
     if len(without):
-        raise InputError(f"{len(without)} of {len(images)} pictures have no caption, the first one is {without[0]}")
-    for what, vectors in (("picture", images), ("text", texts)):
+        raise InputError(f"{len(without)} of {len(images)} images have no caption, the first one is {without[0]}")
+    for what, vectors in (("image", images), ("text", texts)):
         if broken := int((~np.isfinite(vectors)).any(axis=1).sum()):
-            raise InputError(
-                f"{broken} of {len(vectors)} {what} embeddings hold NaN or infinity; are the weights sound?"
-            )
+            raise InputError(f"{broken} of {len(vectors)} {what} embeddings hold NaN or infinity; check the weights")
 
 
 def _ranks(images: np.ndarray, texts: np.ndarray, owner: np.ndarray, block: int) -> tuple[np.ndarray, np.ndarray]:
-    """How many wrong texts come before each image's best one, and wrong images before each text's: int64 each."""
+    """For each image, the number of wrong texts ranked before its best text; for each text, of wrong images: int64."""
     own = np.empty(len(texts), np.float32)
     for start in range(0, len(texts), block):
         rows = slice(start, start + block)
@@ -204,25 +204,25 @@ def _ranks(images: np.ndarray, texts: np.ndarray, owner: np.ndarray, block: int)
     best = np.full(len(images), -np.inf, np.float32)
     np.maximum.at(best, owner, own)
     place = np.full(len(images), len(texts))
-    champions = np.flatnonzero(own == best[owner])
-    np.minimum.at(place, owner[champions], champions)
+    best_texts = np.flatnonzero(own == best[owner])
+    np.minimum.at(place, owner[best_texts], best_texts)
     text_rank, image_rank = np.zeros(len(images), np.int64), np.zeros(len(texts), np.int64)
     for rows, columns, table in similarity_blocks(images, texts, block):
         inside = np.flatnonzero((owner[columns] >= rows.start) & (owner[columns] < rows.stop))
-        # A sum may differ in its last bit by the way it is made; a text must not be before itself.
+        # Sums may differ in the last bit with the order of summation; a text must not rank before itself.
         table[owner[columns][inside] - rows.start, inside] = own[columns][inside]
-        number, picture = np.arange(columns.start, columns.stop), np.arange(rows.start, rows.stop)
-        level, wanted = best[rows, None], own[None, columns]
-        before = (table > level) | ((table == level) & (number < place[rows, None]))
+        text, image = np.arange(columns.start, columns.stop), np.arange(rows.start, rows.stop)
+        best_score, own_score = best[rows, None], own[None, columns]
+        before = (table > best_score) | ((table == best_score) & (text < place[rows, None]))
         text_rank[rows] += before.sum(axis=1)
-        before = (table > wanted) | ((table == wanted) & (picture[:, None] < owner[None, columns]))
+        before = (table > own_score) | ((table == own_score) & (image[:, None] < owner[None, columns]))
         image_rank[columns] += before.sum(axis=0)
     return text_rank, image_rank
 
 
 def _recall(rank: np.ndarray, k: int) -> Score:
-    n, found = len(rank), int((rank < k).sum())
-    return Score(found / n, n, *clopper_pearson(found, n), COUNTED)
+    n, num_found = len(rank), int((rank < k).sum())
+    return Score(num_found / n, n, *clopper_pearson(num_found, n), COUNTED)
 
 
 def _measure(encoder: Encoder, card: Card, setting: Setting) -> Measurement:

@@ -1,6 +1,6 @@
-"""The natural shifts of ImageNet: one static classifier of 1,000 classes for all, or each set's own class names.
+"""The natural shifts of ImageNet: one static classifier of 1,000 classes, or each set's own class names.
 
-Source: CLIP paper, section 3.3 and appendix E.5; pm-k and the classes that belong together after Taori et al. (2020).
+Source: CLIP paper, section 3.3 and appendix E.5; pm-k and the class mappings after Taori et al. (2020).
 """
 
 import logging
@@ -42,86 +42,88 @@ _ROWS_PER_BLOCK = 8192
 
 
 def max_pooled(scores: np.ndarray, classes: Sequence[Sequence[int]]) -> np.ndarray:
-    """Scores of a shift's classes out of ImageNet's: the best of those that belong to each.
+    """Pool ImageNet's class scores into a shift's classes: the maximum over the classes that belong to each.
 
     Args:
         scores: float (N, 1000).
-        classes: of each of C classes, the indices of those that belong to it.
+        classes: for each of C classes, the indices of ImageNet's classes that belong to it.
     Returns:
         float (N, C).
     Raises:
-        ShapeError: a class has no index, or one that the scores have not.
+        ShapeError: a class has no index, or an index outside the scores.
     """
     scores = np.asarray(scores)
-    if scores.ndim != 2 or any(not own or min(own) < 0 or max(own) >= scores.shape[1] for own in classes):
+    if scores.ndim != 2 or any(
+        not indices or min(indices) < 0 or max(indices) >= scores.shape[1] for indices in classes
+    ):
         raise ShapeError(f"scores {scores.shape} do not have all the classes that are pooled, or a class is empty")
-    return np.stack([scores[:, list(own)].max(axis=1) for own in classes], axis=1)
+    return np.stack([scores[:, list(indices)].max(axis=1) for indices in classes], axis=1)
 
 
 def limited(labels: np.ndarray, classes: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
-    """Samples of ImageNet that belong to a shift's classes.
+    """Select the ImageNet samples that belong to a shift's classes.
 
     Args:
-        labels: int64 (N,), of ImageNet.
-        classes: of each of C classes, the indices of ImageNet's that belong to it.
+        labels: int64 (N,), ImageNet's labels.
+        classes: for each of C classes, the indices of ImageNet's classes that belong to it.
     Returns:
-        rows int64 (M,) among the samples, and their labels int64 (M,) among the C classes.
+        The rows of the selected samples, int64 (M,), and their labels among the C classes, int64 (M,).
     """
-    owner = {index: number for number, own in enumerate(classes) for index in own}
-    new = np.array([owner.get(label, -1) for label in np.asarray(labels).tolist()], np.int64)
-    rows = np.flatnonzero(new >= 0)
-    return rows, new[rows]
+    class_of_label = {index: number for number, indices in enumerate(classes) for index in indices}
+    shift_labels = np.array([class_of_label.get(label, -1) for label in np.asarray(labels).tolist()], np.int64)
+    rows = np.flatnonzero(shift_labels >= 0)
+    return rows, shift_labels[rows]
 
 
 def accuracy_pm_k(right: np.ndarray, anchors: Sequence[Any], offsets: Sequence[int], k: int) -> Score:
-    """The share of anchor frames that are right together with all frames up to k away.
+    """The share of anchor frames for which all frames up to k away are classified correctly.
 
     Args:
-        right: bool (N,), of each frame.
-        anchors: N, which anchor each frame belongs to.
-        offsets: N, how many frames after its anchor it lies; 0 is the anchor itself.
-        k: 0 counts anchors alone.
+        right: bool (N,), whether each frame is classified correctly.
+        anchors: N anchors, one per frame.
+        offsets: N offsets of the frames from their anchors; 0 for the anchor itself.
+        k: largest distance from the anchor; 0 counts only the anchors.
     Returns:
-        Over anchors, with their Clopper-Pearson interval. An anchor whose own frame is missing does not count; a
-        neighbor that is missing, as at the ends of a clip, asks nothing.
+        The share of anchors, with its Clopper-Pearson interval. An anchor whose own frame is missing does not count; a
+        missing neighbor, as at the ends of a clip, is ignored.
     Raises:
-        ShapeError: the rows differ in length, or there is no anchor.
+        ShapeError: the arguments differ in length, or there is no anchor.
     """
     right = np.asarray(right, bool)
     if not len(right) == len(anchors) == len(offsets):
         raise ShapeError(f"{len(right)} frames, {len(anchors)} anchors and {len(offsets)} offsets")
-    whole: dict[Any, bool] = {}
-    own = {anchor for anchor, offset in zip(anchors, offsets, strict=True) if offset == 0}
-    for good, anchor, offset in zip(right.tolist(), anchors, offsets, strict=True):
-        if anchor in own and abs(offset) <= k:
-            whole[anchor] = whole.get(anchor, True) and good
-    if not whole:
+    all_right: dict[Any, bool] = {}
+    present = {anchor for anchor, offset in zip(anchors, offsets, strict=True) if offset == 0}
+    for is_right, anchor, offset in zip(right.tolist(), anchors, offsets, strict=True):
+        if anchor in present and abs(offset) <= k:
+            all_right[anchor] = all_right.get(anchor, True) and is_right
+    if not all_right:
         raise ShapeError("none of the frames is an anchor (offset 0)")
-    return _counted(sum(whole.values()), len(whole))
+    return _counted(sum(all_right.values()), len(all_right))
 
 
 def judge(encoded: Encoded, scorer: Scorer, classes: Sequence[Sequence[int]] | None = None) -> Predictions:
-    """Classify encoded images, block by block.
+    """Classify encoded images block by block.
 
     Args:
-        encoded: their vectors, which may be mapped from disk, and labels.
-        scorer: gives class scores.
-        classes: pool the scores into these; None takes them as they are.
+        encoded: their vectors, which may be memory-mapped, and labels.
+        scorer: computes class scores.
+        classes: pool the scores into these classes; None does not pool.
     """
-    found = map(scorer, _blocks(encoded.vectors))
-    pooled = found if classes is None else (max_pooled(scores, classes) for scores in found)
+    scores_of_blocks = map(scorer, _blocks(encoded.vectors))
+    pooled = scores_of_blocks if classes is None else (max_pooled(scores, classes) for scores in scores_of_blocks)
     return top_predictions(encoded.keys, encoded.labels, pooled)
 
 
 def text_scorer(encoder: Encoder, names: Sequence[Sequence[str]], templates: Sequence[str], setting: Setting) -> Scorer:
     """Zero-shot scores from class names in all templates."""
     cache = setting.classifiers
-    made = class_embeddings(encoder, names, templates, cache_folder=cache)
-    return vector_scorer(encoder, made)
+    embeddings = class_embeddings(encoder, names, templates, cache_folder=cache)
+    return vector_scorer(encoder, embeddings)
 
 
 def vector_scorer(encoder: Encoder, classes: torch.Tensor) -> Scorer:
-    """Scores from a vector per class, (C, E) of unit norm: scaled cosines."""
+    """Scaled cosine scores with one vector of unit norm per class, (C, E)."""
     scale = ranking_scale(encoder)
     return lambda vectors: zero_shot_logits(torch.from_numpy(np.array(vectors)), classes, scale).numpy()
 
@@ -137,37 +139,37 @@ def shift_results(
     condition: Mapping[str, str | int | float] | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> list[Result]:
-    """Accuracy on a shift's images; of videos accuracy_pm_0 and accuracy_pm_10.
+    """Accuracy on a shift's images; for videos, accuracy_pm_0 and accuracy_pm_10.
 
-    A video's frame may have several valid classes: any of metadata["labels"] is right. Without an anchor in its
-    metadata each frame is one.
+    A video frame may have several valid classes: any of metadata["labels"] is correct. A frame without an anchor in its
+    metadata is its own anchor.
     """
     first = judged.classes[:, 0].tolist()
     frames = benchmark.card is not None and benchmark.card.has_frames
     valid = [
-        (frames and one.get("labels")) or (label,)
-        for one, label in zip(encoded.metadata, encoded.labels.tolist(), strict=True)
+        (frames and facts.get("labels")) or (label,)
+        for facts, label in zip(encoded.metadata, encoded.labels.tolist(), strict=True)
     ]
-    right = np.array([found in several for found, several in zip(first, valid, strict=True)], bool)
+    right = np.array([predicted in labels for predicted, labels in zip(first, valid, strict=True)], bool)
     if frames:
-        anchors = [one.get("anchor", key) for one, key in zip(encoded.metadata, encoded.keys, strict=True)]
-        offsets = [int(one.get("offset", 0)) for one in encoded.metadata]
+        anchors = [facts.get("anchor", key) for facts, key in zip(encoded.metadata, encoded.keys, strict=True)]
+        offsets = [int(facts.get("offset", 0)) for facts in encoded.metadata]
         ks = NEIGHBOURS if any(offsets) else NEIGHBOURS[:1]
-        found = {f"accuracy_pm_{k}": accuracy_pm_k(right, anchors, offsets, k) for k in ks}
+        accuracies = {f"accuracy_pm_{k}": accuracy_pm_k(right, anchors, offsets, k) for k in ks}
     else:
-        found = {"accuracy": _counted(int(right.sum()), len(right))}
+        accuracies = {"accuracy": _counted(int(right.sum()), len(right))}
     if encoded.num_broken:
         settings = {**(settings or {}), "broken": encoded.num_broken}
     return [
         make_result(
-            *(task, benchmark.name, benchmark.split, name, one),
+            *(task, benchmark.name, benchmark.split, name, accuracy),
             protocol=protocol,
             condition=condition,
             encoder=encoder,
             fingerprint=benchmark.fingerprint,
             settings=settings,
         )
-        for name, one in found.items()
+        for name, accuracy in accuracies.items()
     ]
 
 
@@ -182,15 +184,15 @@ def subset_results(
     condition: Mapping[str, str | int | float] | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> list[Result]:
-    """Accuracy on the images of a set that belong to the classes of each of its shifts with some of them.
+    """Accuracy on the images of ImageNet that match the classes of each shift with fewer classes.
 
-    A shift with a class that the set's names do not tell from another one is left out.
+    A shift is left out if the set's class names do not identify one of its classes.
 
     Args:
-        benchmark: ImageNet, whose card says so.
-        scorer: of ImageNet's 1,000 classes.
+        benchmark: ImageNet, with its card.
+        scorer: computes scores of ImageNet's 1,000 classes.
     Returns:
-        Results whose condition has the shift as its "subset".
+        Results with the shift as "subset" in their condition.
     """
     unsure = {label for label, _ in benchmark.unsure}
     subsets = subsets_of(benchmark.card) if benchmark.card else ()
@@ -243,23 +245,23 @@ def _measure(encoder: Encoder, card: Card, setting: Setting) -> Measurement:
         judged["adaptive"] = judge(encoded, text_scorer(encoder, names, words.templates, setting))
     results: list[Result] = []
     paths: list[Path] = []
-    for classifier, one in judged.items():
-        found = shift_results(encoder, benchmark, encoded, one, condition={"classifier": classifier}, **how)
-        results += found
+    for classifier, predictions in judged.items():
+        measured = shift_results(encoder, benchmark, encoded, predictions, condition={"classifier": classifier}, **how)
+        results += measured
         if setting.predictions is not None and has_probabilities(encoder):
-            paths.append(predictions_path_of(setting.predictions, found[0]))
-            write_predictions(one, paths[-1])
+            paths.append(predictions_path_of(setting.predictions, measured[0]))
+            write_predictions(predictions, paths[-1])
     return Measurement(results, tuple(paths))
 
 
 def check_learned_by_card(train: Benchmark, test: Benchmark) -> None:
-    """What learned on ImageNet is measured by ImageNet's classes: of both sets they must be known.
+    """Check that the classes of both sets are known to be ImageNet's, as a classifier learned on ImageNet requires.
 
-    Classes of one name must be told apart where a shift has one of them; two splits of one copy may take them for one
-    another together.
+    ImageNet classes with the same name must be distinguishable if the shift has one of them. Two splits of one copy are
+    accepted if they confuse them in the same way.
 
     Raises:
-        DataError: they are not known.
+        DataError: the classes are not known.
     """
     pooled = pooling(test.card)
     together = train.unsure == test.unsure and train.name == test.name
@@ -269,12 +271,12 @@ def check_learned_by_card(train: Benchmark, test: Benchmark) -> None:
 
 
 def pooling(card: Card | None) -> tuple[tuple[int, ...], ...] | None:
-    """What to pool the scores of ImageNet's 1,000 classes into; None for a set with all of these, or no shift."""
+    """The classes to pool ImageNet's 1,000 scores into; None for a set with all 1,000 classes, or no shift."""
     return shift_classes(card.name) if card is not None and card.is_subset else None
 
 
 def is_shift_or_home(card: Card) -> bool:
-    """Whether a set is a natural shift, or has some."""
+    """Whether a set is a natural shift, or has natural shifts."""
     return card.shift_of is not None or has_shifts(card)
 
 
@@ -293,6 +295,6 @@ ROBUSTNESS = Task(
     splits=lambda card: ("test",),
     measure=_measure,
 )
-"""Zero-shot on the shifts, and on the parts of ImageNet that match them: condition["classifier"] is "static", of
-ImageNet's 1,000 classes, or "adaptive", of the shift's own. Where these are ImageNet's own the two are one, "static".
+"""Zero-shot on the shifts, and on the matching parts of ImageNet. condition["classifier"] is "static" for the 1,000
+classes of ImageNet, or "adaptive" for the shift's own class names; if these are ImageNet's, only "static" is measured.
 """

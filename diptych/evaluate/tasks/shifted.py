@@ -1,7 +1,7 @@
-"""Zero-shot accuracy on a labeled set as it is and under shifts that are made (data/shifts.py).
+"""Zero-shot accuracy on an unchanged labeled set and under synthetic shifts (data/shifts.py).
 
-Made shifts are no natural ones, and their parameters are ours: the numbers compare with each other, between models and
-severities, not with those of published suites.
+Synthetic shifts are not natural shifts, and their parameters are our own: compare the numbers with each other, between
+models and severities, not with those of published suites.
 """
 
 import dataclasses
@@ -31,11 +31,11 @@ from diptych.records import Result, kind_of
 
 @dataclasses.dataclass(frozen=True)
 class ShiftSummary:
-    """One model on one set under made shifts; values are fractions.
+    """One model on one set under synthetic shifts; values are fractions.
 
     Attributes:
-        clean: the number on the set as it is.
-        by_shift: of each shift, by severity, its Result.
+        clean: the Result on the unchanged set.
+        by_shift: the Result for each shift and severity.
     """
 
     model: str
@@ -44,25 +44,25 @@ class ShiftSummary:
     by_shift: Mapping[str, Mapping[int, Result]]
 
     def shift_mean(self, name: str) -> float:
-        """The mean over a shift's severities."""
-        return float(np.mean([one.value for one in self.by_shift[name].values()]))
+        """The mean over the severities of a shift."""
+        return float(np.mean([result.value for result in self.by_shift[name].values()]))
 
     def mean(self, families: Sequence[str] | None = None) -> float | None:
-        """The mean over shifts of their means over severities; of some FAMILIES alone, None where none is there."""
+        """The mean over shifts of `shift_mean`; with `families`, only over those, and None if there are none."""
         names = [name for name in self.by_shift if families is None or SHIFTS[name].family in families]
         return float(np.mean([self.shift_mean(name) for name in names])) if names else None
 
     def relative_drop(self, families: Sequence[str] | None = None) -> float | None:
-        """Which share of the clean number is lost on the mean."""
+        """The share of the clean value that is lost on average."""
         mean = self.mean(families)
         return None if mean is None or not self.clean.value else 1 - mean / self.clean.value
 
 
 def shifted(benchmark: Benchmark, name: str, severity: int = 1, *, seed: int = 0) -> Benchmark:
-    """A set with its images changed: "cifar10" becomes "cifar10 gaussian noise 3".
+    """The set with shifted images: "cifar10" becomes "cifar10 gaussian noise 3".
 
     Raises:
-        ConfigError: there is no such shift, or it has no such severity.
+        ConfigError: the shift does not exist, or does not have this severity.
     """
     source = ShiftedSource(benchmark.source, name, severity, seed)
     content = json.dumps([benchmark.fingerprint, source.fingerprint])
@@ -83,35 +83,37 @@ def measure_shifts(
     seed: int = 0,
     partial: bool = False,
 ) -> list[Result]:
-    """Measure an encoder on a set as it is and under shifts; the classifier is made once.
+    """Measure an encoder on the unchanged set and under shifts; the classifier is made once.
 
     Args:
         encoder: the model.
         benchmark: images with one label each.
         names: some of SHIFTS; None for all.
-        severities: of corruptions; None for 1 to 5. Renditions have one severity.
-        cache: encoded images and classifiers are kept there, for each shift anew; None keeps nothing.
-        num_workers: processes that decode images; it changes no number.
-        seed: of the shifts' draws.
-        partial: whether few of a paper's set's classes will do; see `shown_classes.py`.
+        severities: severities of corruptions; None for 1 to 5. Renditions have a single severity.
+        cache: folder to cache classifiers and the encoded images of every shift; None caches nothing.
+        num_workers: processes that decode images; the numbers do not depend on it.
+        seed: seed of the shifts' draws.
+        partial: whether a set of the paper may lack many of its classes; see `shown_classes.py`.
     Returns:
-        Results of the task "shifts", protocol "ensemble": of the set as it is, then with the condition {"shift",
-        "severity"}. First the metric that the set's card names, if it is another than accuracy, then accuracy.
+        Results of the task "shifts", protocol "ensemble": of the unchanged set, then with the condition {"shift",
+        "severity"}. The metric of the set's card comes first, unless it is accuracy, then accuracy.
     Raises:
-        ConfigError: a shift or severity is not there, or the set has several labels an image.
+        ConfigError: a shift or severity does not exist, or images have several labels.
         DataError, InputError: as `encode_set` and `class_embeddings`.
     """
     chosen = variants(names, severities)
     metric = benchmark.card.metric if benchmark.card else "accuracy"
     if not benchmark.class_names or metric == "mean_average_precision_11_point":
-        raise ConfigError(f"{benchmark.name}: shifts are measured on sets with one label a picture")
-    used = words(benchmark, "ensemble")
-    kept = cache / "classifiers" if cache else None
-    scorer = vector_scorer(encoder, class_embeddings(encoder, used.names, used.ensembles[0], cache_folder=kept))
+        raise ConfigError(f"{benchmark.name}: shifts are measured on sets with one label per image")
+    prompts = words(benchmark, "ensemble")
+    classifiers = cache / "classifiers" if cache else None
+    scorer = vector_scorer(
+        encoder, class_embeddings(encoder, prompts.names, prompts.ensembles[0], cache_folder=classifiers)
+    )
     results = []
     for variant in [None, *chosen]:
-        one = benchmark if variant is None else shifted(benchmark, *variant, seed=seed)
-        encoded = encode_set(encoder, one, cache=cache, num_workers=num_workers)
+        variant_set = benchmark if variant is None else shifted(benchmark, *variant, seed=seed)
+        encoded = encode_set(encoder, variant_set, cache=cache, num_workers=num_workers)
         broken = encoded.num_broken
         settings = note(benchmark, "tested", classes_shown(encoded), len(encoded.keys) + broken, partial)
         settings |= {"broken": broken} if broken else {}
@@ -120,11 +122,11 @@ def measure_shifts(
         scores = scorer(encoded.vectors)
         results += [
             make_result(
-                *("shifts", benchmark.name, one.split, measured, score(measured, encoded.labels, scores)),
+                *("shifts", benchmark.name, variant_set.split, measured, score(measured, encoded.labels, scores)),
                 protocol="ensemble",
                 condition={} if variant is None else {"shift": variant[0], "severity": variant[1]},
                 encoder=encoder,
-                fingerprint=one.fingerprint,
+                fingerprint=variant_set.fingerprint,
                 settings=settings,
             )
             for measured in dict.fromkeys((metric, "accuracy"))
@@ -133,26 +135,26 @@ def measure_shifts(
 
 
 def summarise_shifts(results: Iterable[Result], metric: str = "accuracy") -> list[ShiftSummary]:
-    """Results of `measure_shifts`, of any number of models and sets among others, by model and set.
+    """Summarize the Results of `measure_shifts` by model and set; other Results are ignored.
 
-    A set without its number as it is, or without shifts, has no summary; of two measurements of one thing the later
-    counts. The number as it is may be zero-shot's: it is the same measurement.
+    A set needs a Result without shift and at least one with a shift. If something was measured twice, the later Result
+    counts. The Result without shift may be one of the task "zero_shot", which is the same measurement.
     """
     clean: dict[tuple[str, str], Result] = {}
-    found: dict[tuple[str, str], dict[str, dict[int, Result]]] = {}
+    shifted_results: dict[tuple[str, str], dict[str, dict[int, Result]]] = {}
     for result in results:
         if (kind_of(result), result.protocol, result.metric) != ("zero_shot", "ensemble", metric):
             continue
         shift, severity = result.condition.get("shift"), result.condition.get("severity")
         if shift in SHIFTS and isinstance(severity, int):
-            found.setdefault((result.model, result.dataset), {}).setdefault(str(shift), {})[severity] = result
+            shifted_results.setdefault((result.model, result.dataset), {}).setdefault(str(shift), {})[severity] = result
         elif not result.condition:
             clean[result.model, result.dataset] = result
     return [
         ShiftSummary(
             *key, clean[key], {name: dict(sorted(by_shift[name].items())) for name in SHIFTS if name in by_shift}
         )
-        for key, by_shift in found.items()
+        for key, by_shift in shifted_results.items()
         if key in clean
     ]
 
@@ -160,7 +162,7 @@ def summarise_shifts(results: Iterable[Result], metric: str = "accuracy") -> lis
 def _measure(encoder: Encoder, card: Card, setting: Setting) -> Measurement:
     benchmark = open_tested(card, setting)
     options: dict[str, Any] = {"num_workers": setting.num_workers, "seed": setting.seed, "partial": setting.partial}
-    # What is encoded here is never asked for again: keeping forty times the set would fill the disk.
+    # No cache: shifted images are not encoded again, and forty times the set would fill the disk.
     return Measurement(measure_shifts(encoder, benchmark, None, SEVERITIES, **options))
 
 
@@ -171,4 +173,4 @@ SHIFTS_TASK = Task(
     splits=lambda card: ("test",),
     measure=_measure,
 )
-"""Every made shift, corruptions at three severities."""
+"""All synthetic shifts, corruptions at three severities."""

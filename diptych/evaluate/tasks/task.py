@@ -1,6 +1,6 @@
-"""One contract for measuring: a task, bound to a set, is an evaluator.
+"""Tasks: a task that is bound to a set is an evaluator.
 
-`fit` during training, `diptych evaluate`, `diptych.evaluate` and the suite all run bound tasks.
+Training (`fit`), `diptych evaluate`, `diptych.evaluate` and the suite all run bound tasks.
 """
 
 import dataclasses
@@ -24,16 +24,16 @@ from diptych.records import Result
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """Where the sets are, and where what was computed is kept.
+    """The folders of sets, caches and predictions, and options that hold for all tasks.
 
     Attributes:
-        data: folder of evaluation sets, one folder each; not needed if `benchmarks` are all that is read.
-        cache: encoded images and classifiers are kept there; None keeps nothing.
-        predictions: per-sample Predictions are written there; None writes none.
-        num_workers: processes that decode images; it changes no number.
-        seed: of every draw (few-shot samples, splits, resamples).
-        partial: whether sets of which many classes are missing are measured, too; `shown_classes.py` says when.
-        benchmarks: splits that are open already; `open` returns these instead of looking in `data`.
+        data: folder of evaluation sets, one folder each; not needed if only `benchmarks` are read.
+        cache: folder to cache encoded images and classifiers; None caches nothing.
+        predictions: folder for per-image Predictions; None writes none.
+        num_workers: processes that decode images; the numbers do not depend on it.
+        seed: seed of every draw (few-shot samples, splits, resamples).
+        partial: whether to also measure sets that lack many classes; see `shown_classes.py`.
+        benchmarks: splits that are already open; `open` returns these instead of looking in `data`.
     """
 
     data: Path = Path()
@@ -51,14 +51,14 @@ class Setting:
 
     @property
     def classifiers(self) -> Path | None:
-        """Where classifiers made of texts are cached."""
+        """The cache folder of classifiers made from texts."""
         return None if self.cache is None else self.cache / "classifiers"
 
     def open(self, card: Card, split: str = "test", fold: int | None = None) -> Benchmark:
-        """A split of a set.
+        """Open a split of a set.
 
         Raises:
-            DataError: the set is not there, or has no such split or fold.
+            DataError: the set is missing, or has no such split or fold.
         """
         for benchmark in self.benchmarks:
             if (benchmark.name, benchmark.split, fold) == (card.name, split, None):
@@ -71,11 +71,11 @@ class Setting:
 
 @dataclasses.dataclass(frozen=True)
 class Measurement:
-    """What a task measured on one set.
+    """The outcome of a task on one set.
 
     Attributes:
-        results: one Result per number; each has the name of the task.
-        predictions: the files of per-image Predictions that were written, all below `Setting.predictions`.
+        results: one Result per number; each states the name of the task.
+        predictions: the written files of per-image Predictions, all in `Setting.predictions`.
     """
 
     results: list[Result]
@@ -88,14 +88,14 @@ class Task:
 
     Attributes:
         name: the `task` of its Results, and its name on the command line.
-        applies: whether it can measure on a set.
-        splits: the splits of a set that it reads.
-        measure: Results, and the files that it wrote.
-        version: raised whenever the same model on the same data would give another number.
-        others: (card, split) pairs of other sets that it reads for a set, such as ImageNet's training images for a
-            shift.
-        folds: into how many published divisions of a set it looks, beside the usual one.
-        needs_texts: whether it calls `encode_texts`; an encoder of images alone does without.
+        applies: whether the task can measure a set.
+        splits: the splits of a set that the task reads.
+        measure: measures an encoder; returns Results and the files that it wrote.
+        version: increased whenever the same model on the same data would give another number.
+        others: (card, split) pairs of other sets that the task reads for a set, such as ImageNet's training images for
+            a shift.
+        folds: number of published folds of a set that the task reads, in addition to the usual splits.
+        needs_texts: whether it calls `encode_texts`; False for tasks that also measure image-only encoders.
     """
 
     name: str
@@ -108,14 +108,14 @@ class Task:
     folds: Callable[[Card], int] = lambda card: 0
 
     def bind(self, evaluation_set: Card | Benchmark, setting: Setting | None = None) -> "BoundTask":
-        """This task on one set, as an evaluator.
+        """Bind the task to one set, as an evaluator.
 
         Args:
-            evaluation_set: the card of a set below `setting.data`; or a split that is open already. The other splits
-                that the task reads are then looked for in the benchmark's folder.
-            setting: where the sets and caches are; without one nothing is cached or written.
+            evaluation_set: the card of a set in `setting.data`, or an open split. The task then looks for its other
+                splits in the benchmark's folder.
+            setting: the folders of sets and caches; None caches and writes nothing.
         Raises:
-            ConfigError: the task does not apply to such a set.
+            ConfigError: the task does not apply to the set.
         """
         setting = setting or Setting()
         card = evaluation_set
@@ -132,12 +132,12 @@ class Task:
 
 @dataclasses.dataclass(frozen=True)
 class BoundTask:
-    """A task on one set: an evaluator, as `fit` takes it.
+    """A task on one set: an evaluator for `fit`.
 
     Attributes:
-        task: what is measured.
-        card: on which set.
-        setting: where the set and the caches are.
+        task: the task.
+        card: the card of the set.
+        setting: the folders of the set and the caches.
     """
 
     task: Task
@@ -145,10 +145,10 @@ class BoundTask:
     setting: Setting
 
     def check(self, encoder: Encoder) -> None:
-        """Find out within seconds whether the measurement can be made, as before a long training.
+        """Check quickly that the measurement can be made, for example before a long training.
 
         Raises:
-            InputError: the set or a split of it is not there, the encoder encodes no texts, or a prompt is too long.
+            InputError: the set or one of its splits is missing, the encoder encodes no texts, or a prompt is too long.
         """
         if self.task.needs_texts:
             check_texts(encoder, self.task.name)
@@ -160,15 +160,15 @@ class BoundTask:
                 check_prompts(encoder, benchmark)
 
     def measure(self, encoder: Encoder) -> Measurement:
-        """Results, and the files of Predictions that were written.
+        """Measure the encoder; returns Results and the written files of Predictions.
 
-        Of several ranks each encodes its share of the images; all return the same Results, and the main one alone
-        writes.
+        With several ranks, each encodes its share of the images. All ranks return the same Results; only the main rank
+        writes files.
         """
         setting = self.setting
-        if distributed.world_size() > 1:  # what one rank finds in a cache, others would wait for
-            kept = setting.predictions if distributed.is_main() else None
-            setting = dataclasses.replace(setting, cache=None, predictions=kept)
+        if distributed.world_size() > 1:  # no cache: a rank with a cache hit would not join the others' gathering
+            predictions = setting.predictions if distributed.is_main() else None
+            setting = dataclasses.replace(setting, cache=None, predictions=predictions)
         return self.task.measure(encoder, self.card, setting)
 
     def __call__(self, encoder: Encoder) -> list[Result]:
@@ -177,7 +177,7 @@ class BoundTask:
 
 
 def card_of(benchmark: Benchmark) -> Card:
-    """The card of an open split: its own, or that of a set of the user's with its classes and words."""
+    """The card of an open split: its own, or one made from its folder, or from its classes and templates."""
     if benchmark.card is not None:
         return benchmark.card
     if benchmark.folder is not None:
@@ -193,18 +193,18 @@ def card_of(benchmark: Benchmark) -> Card:
 
 
 def check_texts(encoder: Encoder, what: str) -> None:
-    """Raise InputError if an encoder encodes no texts, which `what` needs."""
+    """Raise InputError if an encoder encodes no texts; `what` names the task that needs them."""
     if (reason := about(encoder).no_texts) is not None:
         raise InputError(f"{encoder.name} {reason}; {what} needs texts")
 
 
 def check_prompts(encoder: Encoder, benchmark: Benchmark, templates: Sequence[str] | None = None) -> None:
-    """Refuse prompts that do not fit into an encoder's context, if its tokenizer is known.
+    """Check that all prompts fit into an encoder's context, if its tokenizer is known.
 
     Args:
-        templates: those that are used; None for all of the set's.
+        templates: the templates to check; None for all templates of the set.
     Raises:
-        InputError: the set has fewer than two classes, or a template without {c}.
+        InputError: the set has fewer than two classes, or a template lacks {c}.
         TextError: a prompt is too long.
     """
     names = check_class_names(benchmark.class_names, unique=False)
@@ -223,10 +223,10 @@ def check_prompts(encoder: Encoder, benchmark: Benchmark, templates: Sequence[st
 
 
 def with_classes_of(first: Benchmark, second: Benchmark) -> Benchmark:
-    """The second split with the first one's classes and labels, matched by their names, wherever these stand.
+    """Relabel the second split with the classes of the first; classes are matched by name, not by position.
 
     Raises:
-        DataError: the second has a class that the first has not, or names that do not tell its classes apart.
+        DataError: the second has a class that the first lacks, or its class names are ambiguous.
     """
     if unlearned := [name for name in first.absent if name not in second.absent]:
         raise DataError(
@@ -234,20 +234,14 @@ def with_classes_of(first: Benchmark, second: Benchmark) -> Benchmark:
         )
     if first.unsure != second.unsure:
         raise DataError(f"{first.name}: {_not_told_apart(first if first.unsure else second)}")
-    one, two = (found.written or found.class_names for found in (first, second))
-    if one == two:
+    wanted, names = (split.written or split.class_names for split in (first, second))
+    if wanted == names:
         return second
-    if len(set(one)) < len(one) or len(set(two)) < len(two) or not set(two) <= set(one):
-        place = next((place for place, name in enumerate(two) if name not in one), None)
-        what = "" if place is None else f"; class {place} in {second.split} is {two[place]!r}, unknown in {first.split}"
-        other = next((name for name in one if name not in two), None)
-        what += "" if other is None else f"; class {one.index(other)} in {first.split} is {other!r}"
-        raise DataError(
-            f"{first.name}: {len(one)} classes in {first.split}, {len(two)} in {second.split}{what}; "
-            "all splits need the same classes"
-        )
-    source = LabelledSource(RelabelledSource(second.source, tuple(one.index(name) for name in two)), len(one))
-    digest = hashlib.sha256(f"{second.fingerprint} {list(one)}".encode()).hexdigest()  # a list's text is ASCII
+    if len(set(wanted)) < len(wanted) or len(set(names)) < len(names) or not set(names) <= set(wanted):
+        raise DataError(_different_classes(first, second))
+    labels = tuple(wanted.index(name) for name in names)
+    source = LabelledSource(RelabelledSource(second.source, labels), len(wanted))
+    digest = hashlib.sha256(f"{second.fingerprint} {list(wanted)}".encode()).hexdigest()  # repr escapes surrogates
     return dataclasses.replace(
         second,
         source=source,
@@ -259,19 +253,32 @@ def with_classes_of(first: Benchmark, second: Benchmark) -> Benchmark:
     )
 
 
+def _different_classes(first: Benchmark, second: Benchmark) -> str:
+    """The message about splits with different classes, with an example from each."""
+    wanted, names = (split.written or split.class_names for split in (first, second))
+    text = f"{first.name}: {len(wanted)} classes in {first.split}, {len(names)} in {second.split}"
+    unknown = next((index for index, name in enumerate(names) if name not in wanted), None)
+    if unknown is not None:
+        text += f"; class {unknown} in {second.split} is {names[unknown]!r}, unknown in {first.split}"
+    unmatched = next((index for index, name in enumerate(wanted) if name not in names), None)
+    if unmatched is not None:
+        text += f"; class {unmatched} in {first.split} is {wanted[unmatched]!r}"
+    return f"{text}; all splits need the same classes"
+
+
 def check_classes_of_card(benchmark: Benchmark, needed: Iterable[int] = ()) -> None:
-    """What is measured by ImageNet's classes needs a set whose classes are known to be its card's.
+    """Check that the classes of a set are known to be those of its card, as measuring with ImageNet's classes requires.
 
     Args:
-        needed: classes that must not be taken for one another, although the card calls them by one name.
+        needed: classes that must be distinguishable, even if the card gives two of them the same name.
     Raises:
-        DataError: a class of the set could not be told to be one of them.
+        DataError: a class of the set could not be identified.
     """
     if {label for label, _ in benchmark.unsure}.intersection(needed):
         raise DataError(f"{benchmark.name}/{benchmark.split}: {_not_told_apart(benchmark)}")
     if benchmark.differs:
         raise DataError(
-            f"{benchmark.name}/{benchmark.split}: {benchmark.differs}. Its classes must be known one by one here: call "
+            f"{benchmark.name}/{benchmark.split}: {benchmark.differs}. This task must know each class: call "
             "them by the paper's names, WordNet's or their WordNet ids"
         )
 

@@ -1,4 +1,4 @@
-"""335 models of others on ImageNet and its natural shifts: what is usual, for effective robustness.
+"""335 published models on ImageNet and its natural shifts: the baseline for effective robustness.
 
 Source: modestyachts/imagenet-testbed (Taori et al., 2020), robustness_top1s.csv, in assets/testbed.csv; the averages as
 in the CLIP paper's section 3.3 and figure 13.
@@ -20,17 +20,17 @@ SHIFT_NAMES = ("ImageNetV2", "ImageNet-A", "ImageNet-R", "ObjectNet", "ImageNet-
 """The seven natural shifts, in the order of table 16."""
 
 SUBSETS = tuple(name for name in SHIFT_NAMES if CARDS[name].is_subset)
-"""Shifts that have some of ImageNet's classes alone."""
+"""Shifts that have only some of ImageNet's classes."""
 
 VIDEOS = tuple(name for name in SHIFT_NAMES if CARDS[name].has_frames)
 """Shifts whose accuracy is the mean of pm-0 and pm-10."""
 
-# What a model's name tells. It is standard if it was trained on ImageNet's training set alone, without a technique that
-# its authors propose for robustness. Searched for in this order, in lower case.
+# Patterns in model names. A model is standard if it was trained only on ImageNet's training set, without a technique
+# that its authors propose for robustness. Searched in this order, in lower case.
 _MORE_DATA = (
     "noisystudent",  # JFT, unlabelled
     "instagram|fixresnext",  # pretrained on Instagram
-    "bit-m|^vit_(base|large)",  # ImageNet-21k; the small one is timm's own, of ImageNet alone
+    "bit-m|^vit_(base|large)",  # ImageNet-21k; the small ViT is timm's own, trained only on ImageNet
     "_swsl$|_ssl$",  # Instagram or YFCC100M, unlabelled
     "jft|tencent|imagenet11k|imagenet21k",
     "clip",
@@ -48,8 +48,8 @@ _GROUPS = {"more data": "|".join(_MORE_DATA), "technique": "|".join(_TECHNIQUES)
 GROUPS = ("standard", "technique", "more data")
 
 LEAST = 0.6
-"""Smallest accuracy on ImageNet's parts with which a model counts for a line, a fraction. The testbed's models of
-little training lie far left of figure 13, where the relation is another one; the line at 0.9 hardly depends on this."""
+"""Smallest accuracy on ImageNet's parts for a model to count in a line, a fraction. Weaker models of the testbed lie
+far left of figure 13, where the relation differs; the value of the line at 0.9 hardly depends on this limit."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,10 +57,10 @@ class Reference:
     """A model of the testbed.
 
     Attributes:
-        name: the testbed's.
+        name: its name in the testbed.
         group: one of GROUPS.
-        accuracy: by the column of the table, fractions: "ImageNet", "ImageNet-A", "ImageNet on ImageNet-A", ...,
-            "ImageNet-Vid-pm0", "ImageNet-Vid-pm10", ...; what was not measured is missing.
+        accuracy: fractions by column of the table: "ImageNet", "ImageNet-A", "ImageNet on ImageNet-A", ...,
+            "ImageNet-Vid-pm0", "ImageNet-Vid-pm10", ...; accuracies that were not measured are missing.
     """
 
     name: str
@@ -69,58 +69,59 @@ class Reference:
 
     @property
     def x(self) -> float | None:
-        """Mean accuracy on the parts of ImageNet that match the shifts; None where one is missing."""
+        """Mean accuracy on the parts of ImageNet that match the shifts; None if one is missing."""
         return average_on_imagenet(self.accuracy)
 
     @property
     def y(self) -> float | None:
-        """Mean accuracy on the seven shifts; None where one is missing."""
+        """Mean accuracy on the seven shifts; None if one is missing."""
         return average_under_shift(self.accuracy)
 
 
 def average_on_imagenet(accuracy: Mapping[str, float]) -> float | None:
-    """The x of figure 13: mean over ImageNet's validation set, twice (ImageNetV2, Sketch), and its five parts.
+    """The x of figure 13: the mean over ImageNet, counted twice (for ImageNetV2 and Sketch), and its five parts.
 
     Args:
-        accuracy: "ImageNet" and "ImageNet on ..." of SUBSETS, in one unit.
+        accuracy: "ImageNet" and "ImageNet on ..." for SUBSETS, in one unit.
     Returns:
-        Their mean in that unit; None where one is missing.
+        Their mean in that unit; None if one is missing.
     """
     return _mean([accuracy.get(part_of_imagenet(name)) for name in SHIFT_NAMES])
 
 
 def average_under_shift(accuracy: Mapping[str, float]) -> float | None:
-    """The y of figure 13: mean over the seven shifts, the videos as the mean of pm-0 and pm-10.
+    """The y of figure 13: the mean over the seven shifts; a video shift counts with the mean of pm-0 and pm-10.
 
     Args:
-        accuracy: by shift, with "-pm0" and "-pm10" behind the names of the two VIDEOS, in one unit.
+        accuracy: accuracies by shift, with the suffixes "-pm0" and "-pm10" for the two VIDEOS, in one unit.
     Returns:
-        Their mean in that unit; None where one is missing.
+        Their mean in that unit; None if one is missing.
     """
     return _mean([under_shift(accuracy, name) for name in SHIFT_NAMES])
 
 
 def under_shift(accuracy: Mapping[str, float], name: str) -> float | None:
-    """One shift's part in the average; None where it is missing."""
+    """The accuracy of one shift in the average; None if it is missing."""
     if name in VIDEOS:
         return _mean([accuracy.get(f"{name}-pm0"), accuracy.get(f"{name}-pm10")])
     return accuracy.get(name)
 
 
 def group_of(name: str) -> str:
-    """Which of GROUPS a model of the testbed belongs to, by its name.
+    """The group of a testbed model, one of GROUPS, by its name.
 
-    "more data": trained on more than ImageNet's training set, labeled or not, CLIP included. "technique": on it alone,
-    with what its authors propose for robustness (adversarial training, smoothing, corruptions or stylized images in
-    training, mixing images, antialiasing). "standard": all others, among them those with learned augmentation
-    (AutoAugment, RandAugment), a higher test resolution, self-supervision, few images or few epochs.
+    "more data": trained on more than ImageNet's training set, labeled or not, CLIP included. "technique": trained only
+    on it, with a technique that its authors propose for robustness (adversarial training, smoothing, corruptions or
+    stylized images in training, mixing images, antialiasing). "standard": all other models, including those with
+    learned augmentation (AutoAugment, RandAugment), a higher test resolution, self-supervision, few images or few
+    epochs.
     """
-    return next((group for group, marks in _GROUPS.items() if re.search(marks, name.lower())), "standard")
+    return next((group for group, pattern in _GROUPS.items() if re.search(pattern, name.lower())), "standard")
 
 
 @functools.cache
 def testbed() -> tuple[Reference, ...]:
-    """All models, in the table's order: the most accurate on ImageNet first."""
+    """All models in the order of the table: the most accurate on ImageNet first."""
     with _TABLE.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     return tuple(
@@ -138,38 +139,38 @@ def standard_line(least: float = LEAST) -> LogitLine:
     """The line through the testbed's standard models.
 
     Args:
-        least: smallest x of a model that counts, a fraction.
+        least: smallest x of the models that count, a fraction.
     """
-    return _line([(one.name, one.x, one.y) for one in testbed() if one.group == "standard"], least)[0]
+    return _line([(model.name, model.x, model.y) for model in testbed() if model.group == "standard"], least)[0]
 
 
 @functools.cache
 def shift_line(name: str, least: float = LEAST) -> LogitLine:
-    """The line through the standard models on one shift alone, over their accuracy on the matching part of ImageNet."""
+    """The line through the standard models for one shift, against accuracy on the matching part of ImageNet."""
     return _line(_on_shift(name), least)[0]
 
 
 @functools.cache
 def without_logit(name: str, least: float = LEAST) -> tuple[str, ...]:
-    """The standard models that are not in a shift's line because they have exactly 0 % or 100 % there.
+    """The standard models that a shift's line leaves out because their accuracy is exactly 0 % or 100 %.
 
-    Of ImageNet-A that is the ResNet-50 whose errors its images were chosen by.
+    For ImageNet-A this is the ResNet-50 whose errors selected the images.
     """
     return _line(_on_shift(name), least)[1]
 
 
 def _on_shift(name: str) -> list[tuple[str, float | None, float | None]]:
-    part, standard = part_of_imagenet(name), [one for one in testbed() if one.group == "standard"]
-    return [(one.name, one.accuracy.get(part), under_shift(one.accuracy, name)) for one in standard]
+    part, standard = part_of_imagenet(name), [model for model in testbed() if model.group == "standard"]
+    return [(model.name, model.accuracy.get(part), under_shift(model.accuracy, name)) for model in standard]
 
 
 def part_of_imagenet(name: str) -> str:
-    """The column of the part of ImageNet that matches a shift: "ImageNet on ImageNet-A"; of some, all of it."""
+    """The column of the part of ImageNet that matches a shift: "ImageNet on ImageNet-A", or all of "ImageNet"."""
     return f"ImageNet on {name}" if name in SUBSETS else "ImageNet"
 
 
 def _line(models: list[tuple[str, float | None, float | None]], least: float) -> tuple[LogitLine, tuple[str, ...]]:
-    """The line through models, and the names of those that it leaves out."""
+    """The line through models, and the names of the models that it leaves out."""
     points = [(name, x, y) for name, x, y in models if x is not None and y is not None and x >= least]
     line = fit_logit_line([x for _, x, _ in points], [y for *_, y in points])
     return line, tuple(points[place][0] for place in line.left_out)

@@ -1,7 +1,7 @@
-"""Zero-shot recognition of actions: the predictions of a clip's frames, averaged (table 15).
+"""Zero-shot action recognition: the predictions for a clip's frames are averaged (table 15).
 
-The paper averages over all frames and is silent on what is averaged: here it is the probabilities, over frames evenly
-spaced in the clip. Table 11 has the middle frame alone, which the task zero_shot measures.
+The paper averages over all frames and does not say what is averaged. Here, probabilities are averaged over frames that
+are evenly spaced in the clip. Table 11 uses only the middle frame, which the task zero_shot measures.
 
 Source: CLIP paper, appendix E.3.
 """
@@ -31,7 +31,7 @@ from diptych.records import Result
 
 PROTOCOL = "frames_averaged"
 NUM_FRAMES = 16
-"""Frames of each clip; more change a score little and cost in proportion."""
+"""Frames per clip; more frames hardly change a score, and the cost is proportional."""
 
 _RARE = "mean_weighted_average_precision"
 
@@ -39,14 +39,14 @@ _RARE = "mean_weighted_average_precision"
 def average_by_clip(
     clips: Sequence[str], labels: np.ndarray, predictions: Iterable[tuple[slice, np.ndarray]]
 ) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
-    """From frames to clips; frames of all are never held together.
+    """Average the scores of frames by clip, without holding the scores of all frames in memory.
 
     Args:
-        clips: of each of F frames, the clip's name.
-        labels: int64 (F,), of each frame; those of one clip are equal.
-        predictions: rows of frames and their scores, float (f, C), until all frames are through.
+        clips: F clip names, one per frame.
+        labels: int64 (F,), one per frame; equal within a clip.
+        predictions: slices of frames and their scores, float (f, C); together they cover all frames.
     Returns:
-        V clips in the order of their first frames, their labels int64 (V,), and mean scores float64 (V, C).
+        The V clip names in the order of their first frames, their labels int64 (V,), and mean scores float64 (V, C).
     Raises:
         ShapeError: frames, labels and predictions differ in number.
         DataError: the frames of a clip have different labels.
@@ -56,32 +56,32 @@ def average_by_clip(
     if not len(clips) or labels.shape != (len(clips),):
         raise (ShapeError if len(clips) else InputError)(f"{len(clips)} frames and labels of shape {labels.shape}")
     names = {name: place for place, name in enumerate(dict.fromkeys(clips))}
-    owner = np.array([names[clip] for clip in clips])
-    first = np.unique(owner, return_index=True)[1]
-    if (wrong := np.flatnonzero(labels != labels[first][owner])).size:
-        raise DataError(f"frames of the clip {clips[wrong[0]]!r} have different labels")
+    clip_of_frame = np.array([names[clip] for clip in clips])
+    first = np.unique(clip_of_frame, return_index=True)[1]
+    if (conflicting := np.flatnonzero(labels != labels[first][clip_of_frame])).size:
+        raise DataError(f"frames of the clip {clips[conflicting[0]]!r} have different labels")
     sums, seen = np.zeros((0, 0)), 0
     for rows, scores in predictions:
         sums = sums if sums.size else np.zeros((len(names), scores.shape[1]))
-        np.add.at(sums, owner[rows], scores)
+        np.add.at(sums, clip_of_frame[rows], scores)
         seen += len(scores)
     if seen != len(clips):
         raise ShapeError(f"{len(clips)} frames, but predictions of {seen}")
-    return tuple(names), labels[first], sums / np.bincount(owner)[:, None]
+    return tuple(names), labels[first], sums / np.bincount(clip_of_frame)[:, None]
 
 
 def measure_video(encoder: Encoder, frames: Benchmark, setting: Setting, num_frames: int = NUM_FRAMES) -> list[Result]:
     """Measure an encoder on frames whose metadata name their clip.
 
-    The set's metric comes first, then plain accuracy. On RareAct the metadata of each frame also have "verb", "noun",
+    The set's metric comes first, then accuracy. On RareAct, the metadata of each frame also have "verb", "noun",
     "annotation" and "video"; its two metrics have no interval.
 
     Args:
-        frames: samples with metadata {"clip": name}; its card says the metric.
-        num_frames: how many of each clip these are, for the record.
+        frames: samples with metadata {"clip": name}; its card states the metric.
+        num_frames: number of frames per clip, recorded in the Results.
     Raises:
         DataError: a frame has no clip, or more than MAX_BROKEN of the clips are broken. Each Broken of the set counts
-            as a clip, which it is in the sets of `open_frames`.
+            as one clip, as in the sets of `open_frames`.
     """
     encoded = encode_set(encoder, frames, cache=setting.cache, num_workers=setting.num_workers)
     clips = [_known(encoded, frames, row, "clip") for row in range(len(encoded.keys))]
@@ -93,32 +93,32 @@ def measure_video(encoder: Encoder, frames: Benchmark, setting: Setting, num_fra
     if metric == _RARE:
         first = {clip: row for row, clip in reversed(list(enumerate(clips)))}
         annotated = _annotated(encoded, frames, [first[name] for name in names], labels)
-        found = {
+        values = {
             _RARE: mean_weighted_average_precision(scores, annotated),
             "mean_sampled_average_precision": mean_sampled_average_precision(scores, annotated, seed=setting.seed),
         }
-        measured = {name: Score(value, len(names)) for name, value in found.items()}
+        measured = {name: Score(value, len(names)) for name, value in values.items()}
     else:
-        wanted = dict.fromkeys((metric, "accuracy"))
-        measured = {one: score(one, labels, scores, seed=setting.seed) for one in wanted}
+        metrics = dict.fromkeys((metric, "accuracy"))
+        measured = {name: score(name, labels, scores, seed=setting.seed) for name in metrics}
     return [
         make_result(
-            *("video", frames.name, frames.split, one, value),
+            *("video", frames.name, frames.split, name, value),
             protocol=PROTOCOL,
             encoder=encoder,
             fingerprint=frames.fingerprint,
             settings={"frames": num_frames, "averaged": "probabilities", "broken_clips": encoded.num_broken, **classes},
         )
-        for one, value in measured.items()
+        for name, value in measured.items()
     ]
 
 
 def _check_broken(frames: Benchmark, num_good: int, num_broken: int) -> None:
-    # Encoding counted frames, of which a clip has many: by them several times as many clips might be missing.
+    # The check during encoding counts frames, of which a clip has many, so it would allow too many broken clips.
     if num_broken > MAX_BROKEN * (num_good + num_broken):
         raise DataError(
             f"{frames.name}/{frames.split}: {num_broken} of {num_good + num_broken} clips are broken, more than "
-            f"{MAX_BROKEN:.0%}; repair the set, or a number would not stand for it"
+            f"{MAX_BROKEN:.0%}; repair the set, otherwise the result would not represent it"
         )
 
 
@@ -127,7 +127,7 @@ def _annotated(encoded: Encoded, frames: Benchmark, rows: Sequence[int], labels:
         name: [_known(encoded, frames, row, name) for row in rows] for name in ("verb", "noun", "annotation", "video")
     }
     try:
-        annotations = np.array([int(one) for one in columns["annotation"]])
+        annotations = np.array([int(annotation) for annotation in columns["annotation"]])
     except ValueError as error:
         raise DataError(f"{frames.name}: an annotation is no whole number ({error})") from error
     return Annotated(labels, columns["verb"], columns["noun"], annotations, columns["video"])
@@ -145,7 +145,7 @@ def _measure(encoder: Encoder, card: Card, setting: Setting) -> Measurement:
 
 
 def _applies(card: Card) -> bool:
-    return card.task == "video" and card.group != "shift"  # the shifts' frames lie there as images
+    return card.task == "video" and card.group != "shift"  # the shifts store frames as images
 
 
 VIDEO = Task(
@@ -153,6 +153,6 @@ VIDEO = Task(
     _applies,
     lambda card: ("test",),
     _measure,
-    version=2,  # 1 took other draws for RareAct's sampled metric, and numbers over too few clips
+    version=2,  # 1: other draws for RareAct's sampled metric, and numbers over too few clips
 )
-"""UCF101, Kinetics-700 and RareAct with several frames of each clip."""
+"""UCF101, Kinetics-700 and RareAct, with several frames per clip."""

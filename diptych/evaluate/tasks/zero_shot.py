@@ -1,4 +1,4 @@
-"""Zero-shot classification of a paper's set, by all the ways of making a classifier out of its words."""
+"""Zero-shot classification of a set, with every protocol that makes a classifier from class names and templates."""
 
 import dataclasses
 import logging
@@ -30,7 +30,7 @@ from diptych.evaluate.zero_shot.classifier import zero_shot_logits
 from diptych.records import Predictions, Result
 
 PROTOCOLS = ("ensemble", "single", "names", "probability")
-"""All templates averaged as embeddings; one template; the bare names; all templates averaged as probabilities."""
+"""All templates averaged as embeddings; one template; class names only; all templates averaged as probabilities."""
 
 _ROWS_PER_BLOCK = 8192
 _log = logging.getLogger(__name__)
@@ -39,11 +39,11 @@ _SIDE_METRICS = ("accuracy", "accuracy_top_5", "mean_per_class_accuracy")
 
 @dataclasses.dataclass(frozen=True)
 class Words:
-    """A set's words as one protocol uses them.
+    """The class names and templates that one protocol uses.
 
     Attributes:
-        names: of each class, one or several.
-        ensembles: lists of templates; the probabilities of the lists' classifiers are averaged.
+        names: one or several names of each class.
+        ensembles: lists of templates; each list gives a classifier, and their probabilities are averaged.
     """
 
     names: tuple[tuple[str, ...], ...]
@@ -51,13 +51,13 @@ class Words:
 
 
 def words(benchmark: Benchmark, protocol: str) -> Words:
-    """Names and templates of a protocol.
+    """The class names and templates of a protocol.
 
-    The bare names are the baseline of section 3.1.4: the prompt is the class's first name and nothing else.
+    "names" is the baseline of section 3.1.4: the prompt is only the first name of the class.
     """
     names = benchmark.names or tuple((name,) for name in benchmark.class_names)
     if protocol == "names":
-        return Words(tuple((several[0],) for several in names), (("{c}",),))
+        return Words(tuple((class_names[0],) for class_names in names), (("{c}",),))
     if protocol == "single":
         return Words(names, ((benchmark.single or benchmark.templates[0],),))
     if protocol == "probability":
@@ -68,19 +68,22 @@ def words(benchmark: Benchmark, protocol: str) -> Words:
 def class_scores(
     encoder: Encoder, vectors: np.ndarray, chosen: Words, *, cache_folder: Path | None = None
 ) -> np.ndarray:
-    """Scores of the classes, float32 (N, C): logits, or for several ensembles mean probabilities.
+    """Class scores, float32 (N, C): logits, or mean probabilities if there are several ensembles.
 
     Args:
-        vectors: (N, E) embeddings of unit norm; they may be mapped from disk.
-        chosen: names and templates.
-        cache_folder: of classifiers.
+        vectors: (N, E) embeddings of unit norm; may be memory-mapped.
+        chosen: class names and templates.
+        cache_folder: folder of cached classifiers.
     """
     scale = ranking_scale(encoder) if len(chosen.ensembles) == 1 else required_logit_scale(encoder)
-    found = [class_embeddings(encoder, chosen.names, one, cache_folder=cache_folder) for one in chosen.ensembles]
+    classifiers = [
+        class_embeddings(encoder, chosen.names, templates, cache_folder=cache_folder) for templates in chosen.ensembles
+    ]
     parts = []
     for block in map(torch.from_numpy, _blocks(vectors)):
-        logits = (zero_shot_logits(block, classes, scale) for classes in found)  # one at a time: ImageNet has 80
-        parts.append(next(logits) if len(found) == 1 else sum(one.softmax(dim=1) for one in logits) / len(found))
+        logits = (zero_shot_logits(block, classes, scale) for classes in classifiers)  # lazily: ImageNet has 80
+        single = len(classifiers) == 1
+        parts.append(next(logits) if single else sum(part.softmax(dim=1) for part in logits) / len(classifiers))
     return torch.cat([torch.as_tensor(part) for part in parts]).numpy()
 
 
@@ -97,41 +100,43 @@ def measure_zero_shot(
     protocols: Sequence[str] = PROTOCOLS,
     classifiers: Path | None = None,
 ) -> Measurement:
-    """Measure encoded images by each protocol: the card's metric first, then accuracy, top-5 and mean per class.
+    """Measure encoded images with each protocol: the card's metric first, then accuracy, top-5 and mean per class.
 
-    Every zero-shot number comes from here: of the suite, of `diptych evaluate`, and of tests during training.
+    The suite, `diptych evaluate` and evaluation during training all take their zero-shot numbers from here.
 
     Args:
-        encoder: made the embeddings, and encodes the prompts.
+        encoder: the encoder that made the embeddings; it encodes the prompts.
         benchmark: the split that was encoded.
         encoded: its embeddings.
-        setting: where Predictions are written.
+        setting: states where to write Predictions.
         protocols: some of PROTOCOLS.
         classifiers: folder of cached classifiers; by default that of the setting.
     """
     metric = benchmark.card.metric if benchmark.card else "accuracy"
-    several = relevance(encoded.metadata, len(benchmark.class_names)) if "precision" in metric else (None, None)
+    relevant = counted = None
+    if "precision" in metric:
+        relevant, counted = relevance(encoded.metadata, len(benchmark.class_names))
     settings = note_tested(benchmark, encoded, setting)
     if encoded.num_broken:
         settings["broken"] = encoded.num_broken
-    if not is_paper_set(benchmark.name):  # which tell it
+    if not is_paper_set(benchmark.name):  # for those, the paper states it
         settings["num_classes"] = len(benchmark.class_names)
     results: list[Result] = []
     paths: list[Path] = []
     writes = setting.predictions is not None and has_probabilities(encoder)
     for protocol, scores in protocol_scores(encoder, benchmark, encoded, protocols, classifiers or setting.classifiers):
-        metrics = dict.fromkeys((metric, *([] if several[0] is not None else _SIDE_METRICS)))
-        for one in metrics:
-            if one == "accuracy_top_5" and scores.shape[1] <= TOP_K:
+        metrics = dict.fromkeys((metric, *([] if relevant is not None else _SIDE_METRICS)))
+        for name in metrics:
+            if name == "accuracy_top_5" and scores.shape[1] <= TOP_K:
                 continue
-            found = score(one, encoded.labels, scores, relevant=several[0], counted=several[1], seed=setting.seed)
+            value = score(name, encoded.labels, scores, relevant=relevant, counted=counted, seed=setting.seed)
             results.append(
                 make_result(
                     "zero_shot",
                     benchmark.name,
                     benchmark.split,
-                    one,
-                    found,
+                    name,
+                    value,
                     protocol=protocol,
                     encoder=encoder,
                     fingerprint=benchmark.fingerprint,
@@ -148,13 +153,12 @@ def measure_zero_shot(
 def protocol_scores(
     encoder: Encoder, benchmark: Benchmark, encoded: Encoded, protocols: Sequence[str], cache_folder: Path | None = None
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Each protocol with its scores of the classes, float32 (N, C).
+    """Yield each protocol with its class scores, float32 (N, C).
 
-    "probability" is left out for one template, where it is the same as "ensemble", and for encoders without a logit
-    scale.
+    "probability" is left out for a single template, where it equals "ensemble", and for encoders without a logit scale.
     """
     warn_of_codes(benchmark)
-    made: dict[Words, np.ndarray] = {}  # the last scores: with one template, two protocols have the same words
+    made: dict[Words, np.ndarray] = {}  # the last scores: with one template, two protocols share them
     for protocol in protocols:
         chosen = words(benchmark, protocol)
         if protocol == "probability" and len(chosen.ensembles) == 1:
@@ -168,8 +172,8 @@ def protocol_scores(
 
 
 def predictions_of(encoded: Encoded, scores: np.ndarray, protocol: str) -> Predictions:
-    """The best classes of each image by the scores of one protocol."""
-    # The logarithm of a mean probability, so that softmax gives it back.
+    """The best classes of each image according to the scores of one protocol."""
+    # The logarithm of mean probabilities: its softmax gives them back.
     blocks = (np.log(block.clip(1e-38)) if protocol == "probability" else block for block in _blocks(scores))
     return top_predictions(encoded.keys, encoded.labels, blocks)
 
@@ -181,7 +185,7 @@ def _measure(encoder: Encoder, card: Card, setting: Setting) -> Measurement:
 
 
 def _applies(card: Card) -> bool:
-    # Of the other videos a frame may show several classes (`robustness` counts those), or its metric is of clips.
+    # Videos with frames may show several classes (`robustness` measures them); other metrics are about clips.
     one_class = not card.has_frames and not card.metric.startswith("mean_weighted")
     return card.num_classes > 0 and card.task in ("classification", "multi_label", "video") and one_class
 
@@ -192,4 +196,4 @@ ZERO_SHOT = Task(
     splits=lambda card: ("test",),
     measure=_measure,
 )
-"""Source: CLIP paper, sections 3.1.2 to 3.1.4. Videos are their middle frame, as in table 11."""
+"""Source: CLIP paper, sections 3.1.2 to 3.1.4. Of a video, the middle frame is classified, as in table 11."""

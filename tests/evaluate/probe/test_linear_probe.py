@@ -97,7 +97,7 @@ def test_rows_held_out_are_a_fifth_of_each_class():
     assert sorted([*kept, *held]) == list(range(65)) and (np.diff(held) > 0).all()
     np.testing.assert_array_equal(stratified_rows(labels, 0.2, seed=1)[1], held)
     assert not np.array_equal(stratified_rows(labels, 0.2, seed=2)[1], held)
-    with pytest.raises(InputError, match="one row alone"):
+    with pytest.raises(InputError, match="only one row"):
         stratified_rows(np.array([0, 0, 1]), 0.2, seed=0)
 
 
@@ -244,7 +244,7 @@ def test_unusable_input_is_refused():
         LinearProbe().fit(broken, labels)
     with pytest.raises(InputError, match="one class"):
         LinearProbe().fit(features, np.zeros(60))
-    with pytest.raises(InputError, match="one row alone"):
+    with pytest.raises(InputError, match="only one row"):
         LinearProbe().fit(features, np.r_[labels[:-1], 9])
     with pytest.raises(ShapeError, match="60 rows"):
         LinearProbe().fit(features, labels[:-1])

@@ -25,7 +25,7 @@ def test_the_prompt_has_the_word_in_quotes_as_the_papers_have():
 
 
 def test_lists_that_do_not_fit_are_an_error():
-    with pytest.raises(InputError, match="lexicons of 1 pictures are empty, the first one is 1"):
+    with pytest.raises(InputError, match="lexicons of 1 images are empty, the first one is 1"):
         choose_words(np.eye(2), np.eye(2), [np.array([0]), np.array([], int)])
     with pytest.raises(ShapeError, match="do not fit"):
         choose_words(np.eye(2), np.eye(2), [np.array([0])])

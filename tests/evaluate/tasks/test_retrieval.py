@@ -100,14 +100,14 @@ def test_columns_are_cut_into_blocks_too(monkeypatch):
     ("images", "texts", "owner", "words"),
     [
         (np.eye(2), np.eye(2)[:0], np.zeros(0, int), "0 captions"),
-        (np.eye(2), np.eye(2), np.array([0, 0]), "1 of 2 pictures have no caption, the first one is 1"),
+        (np.eye(2), np.eye(2), np.array([0, 0]), "1 of 2 images have no caption, the first one is 1"),
         (np.eye(2), np.eye(2), np.array([0, 2]), "found 0 to 2"),
         (np.eye(2), np.eye(2), np.array([-1, 1]), "found -1 to 1"),
         (np.eye(2), np.eye(2), np.array([0.0, 1.0]), "owner must be int"),
         (np.eye(2), np.eye(3), np.array([0, 1, 1]), "do not fit"),
-        (np.array([[1, np.nan], [0, 1]]), np.eye(2), np.array([0, 1]), "1 of 2 picture embeddings hold NaN"),
+        (np.array([[1, np.nan], [0, 1]]), np.eye(2), np.array([0, 1]), "1 of 2 image embeddings hold NaN"),
         (np.eye(2), np.array([[1, np.inf], [0, 1]]), np.array([0, 1]), "1 of 2 text embeddings hold NaN"),
-        (np.diag([np.nan, 1, np.nan]), np.eye(3), np.arange(3), "2 of 3 picture embeddings hold NaN"),
+        (np.diag([np.nan, 1, np.nan]), np.eye(3), np.arange(3), "2 of 3 image embeddings hold NaN"),
     ],
 )
 def test_what_cannot_be_measured_is_an_error(images, texts, owner, words):
@@ -171,9 +171,9 @@ def listed(folder, texts):
 
 def test_a_set_without_captions_is_an_error(tmp_path):
     folder = colour_pairs(tmp_path / "pairs", num=3)
-    with pytest.raises(DataError, match="3 of 3 pictures have no caption"):
+    with pytest.raises(DataError, match="3 of 3 images have no caption"):
         measure_retrieval(ColourEncoder(), listed(folder, [(), (), ("  ",)]))
-    with pytest.raises(DataError, match="2 of 3 pictures have no caption"):
+    with pytest.raises(DataError, match="2 of 3 images have no caption"):
         measure_retrieval(ColourEncoder(), listed(folder, [("red",), (), ()]))
 
 
@@ -185,14 +185,14 @@ def test_a_few_pictures_without_captions_are_counted(tmp_path, caplog):
         results = measure_retrieval(ColourEncoder(), listed(folder, texts), protocols=["bare"])
     assert {r.n for r in results} == {100}
     assert results[0].run["settings"]["without_caption"] == 1
-    assert "1 of 101 pictures have no caption" in caplog.text
+    assert "1 of 101 images have no caption" in caplog.text
 
 
 def test_one_picture_in_a_hundred_may_lack_captions_and_no_more(tmp_path):
     folder = colour_pairs(tmp_path / "pairs", num=100)
     texts = [(), *[(NAMES[number % 7],) for number in range(1, 100)]]
     assert measure_retrieval(ColourEncoder(), listed(folder, texts), protocols=["bare"])[0].n == 99
-    with pytest.raises(DataError, match="1 of 99 pictures have no caption"):
+    with pytest.raises(DataError, match="1 of 99 images have no caption"):
         measure_retrieval(ColourEncoder(), listed(folder, texts[:99]), protocols=["bare"])
 
 

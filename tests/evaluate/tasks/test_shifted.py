@@ -129,7 +129,7 @@ def test_what_cannot_be_measured_is_refused_before_anything_is_encoded(benchmark
     )
     nameless = dataclasses.replace(benchmark, class_names=())
     for wrong in (several, nameless):
-        with pytest.raises(ConfigError, match="one label a picture"):
+        with pytest.raises(ConfigError, match="one label per image"):
             measure_shifts(encoder, wrong)
     assert encoder.texts == 0
 
