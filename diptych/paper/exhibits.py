@@ -1,4 +1,4 @@
-"""All tables and figures that are made of Results, by the name of their command."""
+"""All tables and figures that are made from Results, by the name of their command."""
 
 from diptych.paper.exhibit import Exhibit
 from diptych.paper.shown.delta_figures import FIGURE_5, FIGURE_11
@@ -46,4 +46,4 @@ _ALL: tuple[Exhibit, ...] = (
 )
 
 EXHIBITS: dict[str, Exhibit] = {exhibit.name: exhibit for exhibit in _ALL}
-"""In the order of a page that shows them all."""
+"""In the order of the page that shows all of them."""
