@@ -50,7 +50,7 @@ def evaluate(
         Path | None,
         Option(
             parser=parse.path,
-            help="Write Results into this .jsonl file, and Predictions into a folder beside it. By default nothing is "
+            help="Write Results into this .jsonl file, and Predictions into a folder next to it. By default nothing is "
             "written.",
         ),
     ] = None,
@@ -121,6 +121,6 @@ def _evaluate(
     results = evaluate_benchmarks(encoder, benchmarks, out, num_workers=workers or 0)
     show(zero_shot_table(results, benchmarks))
     if out is None:
-        print("nothing was written; --out results.jsonl keeps the results, and predictions beside it")
+        print("nothing was written; --out results.jsonl keeps the results, and predictions next to it")
     else:
         print(f"results: {out}; they replace earlier results of the same measurement")

@@ -1,1 +1,1 @@
-"""Tables and figures of the paper that need more than one evaluator: one file each."""
+"""Tables and figures of the CLIP paper, with measured numbers and the paper's own."""

@@ -1,4 +1,4 @@
-"""A table or figure of the paper, made from measured Results and the paper's own numbers."""
+"""Exhibit: a table or figure of the paper, made from measured Results and the paper's own numbers."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -13,13 +13,13 @@ class Exhibit:
     """A table or figure of the paper.
 
     Attributes:
-        name: "table11", "figure7": its command, too.
-        about: one sentence for --help.
-        needs: (task, card names) pairs that must be measured for it; sets that are missing leave their cells empty.
-        build: from the Results of any number of models to what is shown; with no Results it shows the paper's numbers.
-        own_sets: whether sets of one's own are measured for it, too.
-        look: the same from Results, the folder of their per-sample Predictions and that of the sets, if it is known;
-            None where there are no such files. It goes before `build`.
+        name: "table11", "figure7", ...; also the name of its command.
+        about: one-sentence description.
+        needs: (task, card names) pairs that must be measured for it. Cells of missing sets stay empty.
+        build: makes the contents from the Results of any number of models; without Results, from the paper's numbers.
+        own_sets: whether user-defined sets are measured for it too.
+        look: makes the contents from Results, the folder of their per-sample Predictions and the folder of sets, if
+            known. It returns None if such files are missing, and `build` is used instead.
     """
 
     name: str

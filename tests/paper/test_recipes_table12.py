@@ -57,9 +57,9 @@ def test_per_class_means_and_ensembles_are_preferred_where_the_paper_does():
 
 def test_results_of_several_models_or_of_none_are_refused():
     good = measured("a", {"gtsrb": 0.2})
-    with pytest.raises(DataError, match="second file of results holds several models \\(a, b\\)"):
+    with pytest.raises(DataError, match="second file of results contains several models \\(a, b\\)"):
         table12_rows(good, good + measured("b", {"gtsrb": 0.1}))
-    with pytest.raises(DataError, match="first file of results holds no"):
+    with pytest.raises(DataError, match="first file of results contains no"):
         table12_rows(measured("a", {"gtsrb": 0.2}, split="train"), good)
 
 

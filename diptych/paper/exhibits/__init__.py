@@ -1,1 +1,1 @@
-"""Tables and figures of the paper, each built from Results."""
+"""Tables and figures of the paper, each made from Results."""

@@ -1,6 +1,6 @@
-"""Figure 5, zero-shot less a probe on ResNet-50, and figure 11, a probe on CLIP less one on EfficientNet: sorted bars.
+"""Figure 5, zero-shot minus a probe on ResNet-50, and figure 11, a probe on CLIP minus one on EfficientNet, as bars.
 
-Source: CLIP paper, sections 3.1.5 and 3.2. Notes name the printed differences that are not those of tables 10 and 11.
+Source: CLIP paper, sections 3.1.5 and 3.2. Notes list printed differences that do not agree with tables 10 and 11.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,29 +25,31 @@ from diptych.report.shown import Shown
 from diptych.report.table import Cell, NumberTable
 
 _RIVAL = "EfficientNet Noisy Student L2-800"
-_LEVEL = 1e-6  # a difference that is none
-_SLACK = 0.15  # points by which rounding parts a printed difference from that of two printed scores
+_EQUAL = 1e-6  # smaller differences count as equal
+_ROUNDING = 0.15  # points by which a printed difference can differ from that of two printed scores
 
 
 def differences(first: Scores, second: Scores) -> dict[str, float]:
-    """First less second on the sets that both have, in points, largest first."""
-    found = {name: first[name] - second[name] for name in PAPER_27 if name in first and name in second}
-    return dict(sorted(found.items(), key=lambda pair: -pair[1]))
+    """First minus second on the sets that both have, in points, largest first."""
+    deltas = {name: first[name] - second[name] for name in PAPER_27 if name in first and name in second}
+    return dict(sorted(deltas.items(), key=lambda pair: -pair[1]))
 
 
 def wins(deltas: Mapping[str, float]) -> int:
-    """On how many sets the first is better."""
-    return sum(delta > _LEVEL for delta in deltas.values())
+    """The number of sets on which the first model is better."""
+    return sum(delta > _EQUAL for delta in deltas.values())
 
 
 def in_words(deltas: Mapping[str, float]) -> str:
-    """wins 20 of 27 sets, and is level on 1"""
-    level = sum(abs(delta) <= _LEVEL for delta in deltas.values())
-    return f"wins {wins(deltas)} of {counted(len(deltas), 'set')}" + (f", and is level on {level}" if level else "")
+    """Text such as "wins 20 of 27 sets, and is level on 1"."""
+    num_equal = sum(abs(delta) <= _EQUAL for delta in deltas.values())
+    return f"wins {wins(deltas)} of {counted(len(deltas), 'set')}" + (
+        f", and is level on {num_equal}" if num_equal else ""
+    )
 
 
 def paper_differences(place: str) -> tuple[dict[str, float], dict[str, float]]:
-    """Of figure 5 or 11: what follows from tables 10 and 11, largest first, and what the figure prints."""
+    """Differences of figure 5 or 11: computed from tables 10 and 11, largest first, and as printed in the figure."""
     first = published("table 11" if place == "figure 5" else "table 10")[BEST]
     second = published("table 10")["ResNet-50" if place == "figure 5" else _RIVAL]
     printed = {name: value for cells in published(place).values() for name, value in cells.items()}
@@ -58,69 +60,75 @@ def _chart(title: str, deltas: Mapping[str, float], printed: Mapping[str, float]
     return BarChart(title, "points", list(deltas.items()), [printed.get(name) for name in deltas])
 
 
-def _shown(place: str, own: Mapping[str, Scores], second: Scores, words: str, notes: Sequence[str]) -> Shown:
-    """Bars of the paper's two models, and of each measured one against its rival.
+def _shown(place: str, own: Mapping[str, Scores], second: Scores, description: str, notes: Sequence[str]) -> Shown:
+    """The figure: bars of the paper's two models, and of each measured model against the paper's rival.
 
     Args:
-        own: by model, its scores.
+        place: "figure 5" or "figure 11".
+        own: scores by model.
         second: scores of the paper's rival.
-        words: what is compared, "zero-shot, less a probe on ResNet-50's features".
+        description: the comparison, "zero-shot, less a probe on ResNet-50's features".
+        notes: notes of the figure.
     """
     from_tables, printed = paper_differences(place)
-    found = {model: differences(scores, second) for model, scores in own.items()}
-    charts = [_chart(f"{model} {in_words(deltas)}", deltas, printed) for model, deltas in found.items()]
+    deltas_by_model = {model: differences(scores, second) for model, scores in own.items()}
+    charts = [_chart(f"{model} {in_words(deltas)}", deltas, printed) for model, deltas in deltas_by_model.items()]
     charts.append(_chart(f"The paper's {BEST} {in_words(printed)}", from_tables, printed))
-    columns = ["set", *found, "the paper's tables", "the paper's figure"]
+    columns = ["set", *deltas_by_model, "the paper's tables", "the paper's figure"]
     rows: list[tuple[str, list[Cell | str]]] = [
         (
             name,
             [
-                *(Cell(deltas.get(name)) for deltas in found.values()),
+                *(Cell(deltas.get(name)) for deltas in deltas_by_model.values()),
                 published_cell(from_tables[name]),
                 published_cell(printed[name]),
             ],
         )
         for name in printed
     ]
-    apart = [
+    disagreements = [
         f"{name} ({points(printed[name] / 100)}, not {points(from_tables[name] / 100)})"
         for name in printed
-        if abs(printed[name] - from_tables[name]) > _SLACK
+        if abs(printed[name] - from_tables[name]) > _ROUNDING
     ]
-    beaten = headline(
+    measured_title = headline(
         f"{model} {in_words(deltas)}, on the mean by {points(common_mean(deltas, deltas) / 100)} points"
-        for model, deltas in found.items()
+        for model, deltas in deltas_by_model.items()
         if deltas
     )
     return Shown(
-        beaten or f"The paper's best model {in_words(printed)}",
-        f"Bars: {words}, in points. The diamonds are the differences that the paper's figure prints.",
-        [NumberTable(f"{words[0].upper()}{words[1:]}, points", columns, rows)],
+        measured_title or f"The paper's best model {in_words(printed)}",
+        f"Bars: {description}, in points. The diamonds are the differences that the paper's figure prints.",
+        [NumberTable(f"{description[0].upper()}{description[1:]}, points", columns, rows)],
         charts,
         [
             *notes,
-            *([f"The figure prints other differences than the tables give for {', '.join(apart)}."] if apart else []),
+            *(
+                [f"The figure prints other differences than the tables give for {', '.join(disagreements)}."]
+                if disagreements
+                else []
+            ),
         ],
     )
 
 
 def _figure_5(results: Sequence[Result]) -> Shown:
     zero_shot = measured(results, "zero_shot", "ensemble")
-    own = {model: percents(found) for model, found in zero_shot.items()}
+    own = {model: percents(scores) for model, scores in zero_shot.items()}
     note = "The probe on ResNet-50 is the paper's, table 10, for measured models, too."
-    words = "zero-shot, less a probe on ResNet-50's features"
-    return _shown("figure 5", own, published("table 10")["ResNet-50"], words, [note, *missing_notes(zero_shot)])
+    description = "zero-shot, less a probe on ResNet-50's features"
+    return _shown("figure 5", own, published("table 10")["ResNet-50"], description, [note, *missing_notes(zero_shot)])
 
 
 def _figure_11(results: Sequence[Result]) -> Shown:
     probes = measured(results, "linear_probe", "features")
-    own = {model: percents(found) for model, found in probes.items()}
+    own = {model: percents(scores) for model, scores in probes.items()}
     note = (
         f"The rival is the paper's {_RIVAL}, table 10, for measured models, too. The paper counts 21 wins, the level "
         "set among them."
     )
-    words = f"a probe, less one on {_RIVAL}"
-    return _shown("figure 11", own, published("table 10")[_RIVAL], words, [note, *missing_notes(probes)])
+    description = f"a probe, less one on {_RIVAL}"
+    return _shown("figure 11", own, published("table 10")[_RIVAL], description, [note, *missing_notes(probes)])
 
 
 FIGURE_5 = Exhibit(

@@ -36,12 +36,12 @@ def _figure_15(results: Sequence[Result]) -> Shown:
     scores = measured_scores(results)
     models = list(dict.fromkeys(model for model, _ in measured))
     for place, model in enumerate(models):
-        beside = {"0": scores.get((model, STATIC)), FULL: scores.get((model, ADAPTED))}
-        known = {shots: (one.x, one.y) for shots, one in beside.items() if one is not None}
-        for classifier in (one for one in CLASSIFIERS if (model, one) in measured):
+        full_scores = {"0": scores.get((model, STATIC)), FULL: scores.get((model, ADAPTED))}
+        coordinates = {shots: (result.x, result.y) for shots, result in full_scores.items() if result is not None}
+        for classifier in (name for name in CLASSIFIERS if (model, name) in measured):
             own = dict(measured[model, classifier])
             if classifier == PROBE:
-                own |= {shots: (x, y) for shots, (x, y) in known.items() if x is not None and y is not None}
+                own |= {shots: (x, y) for shots, (x, y) in coordinates.items() if x is not None and y is not None}
                 sentences += _cost_of_learning(model, own)
             label = f"{model}, {classifier}"
             series += _robustness_series(label, own, 1 + place % 4)
@@ -74,7 +74,7 @@ def _figure_15(results: Sequence[Result]) -> Shown:
 
 
 def _cost_of_learning(model: str, points: Mapping[str, tuple[float, float]]) -> list[str]:
-    """A sentence on 16 examples per class beside zero-shot, where both are known."""
+    """A sentence that compares 16 examples per class with zero-shot, if both are known."""
     if "16" not in points or "0" not in points:
         return []
     (x, y), (zero_x, zero_y) = points["16"], points["0"]
@@ -90,23 +90,23 @@ def _standard_series() -> Series:
 
 
 def _robustness_series(label: str, points: Mapping[str, tuple[float, float]], colour: int) -> list[Series]:
-    """Few-shot points joined in order and named by their examples, their fit, and zero-shot apart."""
+    """Series of one classifier: few-shot points named by their number of examples, their fit, and zero-shot."""
     few = {shots: point for shots, point in points.items() if shots != "0"}
-    x, y = [one for one, _ in few.values()], [one for _, one in few.values()]
-    found = [Series(f"{label}, few-shot", x, y, colour=colour, form="points", names=list(few))] if few else []
-    fitted = [one for shots, (one, _) in few.items() if shots not in _without_logit(few)]
+    x, y = [x for x, _ in few.values()], [y for _, y in few.values()]
+    series = [Series(f"{label}, few-shot", x, y, colour=colour, form="points", names=list(few))] if few else []
+    fitted = [own_x for shots, (own_x, _) in few.items() if shots not in _without_logit(few)]
     if len(set(fitted)) > 2:
         line, ends = fit_logit_line(np.array(x) / 100, np.array(y) / 100), np.linspace(min(fitted), max(fitted), 40)
-        found.append(Series("", ends.tolist(), (100 * line(ends / 100)).tolist(), colour=colour, form="thin"))
+        series.append(Series("", ends.tolist(), (100 * line(ends / 100)).tolist(), colour=colour, form="thin"))
     if "0" in points:
-        apart = points["0"]
+        zero_shot = points["0"]
         name = f"{label}, zero-shot"
-        found.append(Series(name, [apart[0]], [apart[1]], colour=colour, form="markers", names=["zero-shot"]))
-    return found
+        series.append(Series(name, [zero_shot[0]], [zero_shot[1]], colour=colour, form="markers", names=["zero-shot"]))
+    return series
 
 
 def _without_logit(points: Mapping[str, tuple[float, float]]) -> list[str]:
-    """The examples per class of points of which one accuracy is exactly 0 or 100 %."""
+    """The examples per class of points with an accuracy of exactly 0 or 100 %."""
     return [shots for shots, point in points.items() if not has_logit(np.array(point) / 100).all()]
 
 
@@ -124,16 +124,16 @@ def _robustness_row(label: str, shots: str, x: float, y: float, line: LogitLine,
 
 
 def _few_shot_missing(results: Sequence[Result], models: Sequence[str]) -> list[str]:
-    """Models with few-shot Results of ImageNet or a shift that lack a set."""
+    """Notes on models with few-shot Results of ImageNet or a shift that lack one of these sets."""
     notes = []
-    wanted = ("ImageNet", *SHIFT_NAMES)
+    needed_sets = ("ImageNet", *SHIFT_NAMES)
     by_model: dict[str, set[str]] = {}
     for result in results:
-        if kind_of(result) == "few_shot" and result.dataset in wanted:
+        if kind_of(result) == "few_shot" and result.dataset in needed_sets:
             by_model.setdefault(result.model, set()).add(result.dataset)
-    for model, found in by_model.items():
+    for model, measured_sets in by_model.items():
         if model not in models:
-            missing = [name for name in wanted if name not in found] or ["pm-10 of a video set"]
+            missing = [name for name in needed_sets if name not in measured_sets] or ["pm-10 of a video set"]
             notes.append(f"{model}: not measured: {', '.join(missing)}; no mean is shown over fewer sets.")
     return notes
 

@@ -1,6 +1,6 @@
-"""Figure 21: pictures drawn at random, not chosen, with the classes thought likeliest and the rank of the truth.
+"""Figure 21: random images, not selected ones, with the most probable classes and the rank of the true class.
 
-Source: CLIP paper, figure 21: one picture of each of 36 sets, the five likeliest classes and the rank of the true one.
+Source: CLIP paper, figure 21: one image of each of 36 sets, the five most probable classes, the rank of the true one.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,7 +20,7 @@ from diptych.report.table import Cell, NumberTable
 
 _SHOWN = 5
 
-# As the figure titles the set; its classes; the rank of the true one, and its probability in percent.
+# Set name as in the figure, number of classes, rank of the true class, its probability in percent.
 PAPER_EXAMPLES: tuple[tuple[str, int, int, float], ...] = (
     ("Food101", 101, 1, 90.15),
     ("SUN397", 397, 1, 90.22),
@@ -70,17 +70,17 @@ def draw_examples(
     seed: int = 0,
     picture: Callable[[str], np.ndarray | None] | None = None,
 ) -> list[Example]:
-    """Pictures of one set at random: the same seed draws the same keys of the same set, whatever the model said.
+    """Random images of one set. The same seed draws the same keys of a set, for every model.
 
     Args:
-        dataset: the set's name.
-        predictions: of all its samples.
-        class_names: of its classes, by their index.
-        count: pictures, at most; of several the order is that of the draw.
-        seed: of the draw.
-        picture: from a key to pixels, uint8 (height, width, 3), or None where there are none.
+        dataset: name of the set.
+        predictions: predictions of all its samples.
+        class_names: class names by index.
+        count: largest number of images; they are in the order of the draw.
+        seed: seed of the draw.
+        picture: maps a key to pixels, uint8 (height, width, 3), or None if there are none.
     Raises:
-        DataError: a class has no name: the names are those of another set.
+        DataError: a class has no name, so the names belong to another set.
     """
     largest = max(predictions.classes.max(initial=-1), predictions.labels.max(initial=-1))
     if largest >= len(class_names):
@@ -88,8 +88,8 @@ def draw_examples(
             f"{dataset}: class {largest} has no name, there are {len(class_names)}; are they another set's?"
         )
     keys = sorted(range(len(predictions.keys)), key=predictions.keys.__getitem__)
-    drawn = np.random.default_rng(seed).permutation(len(keys))[:count]
-    return [_example(dataset, predictions, keys[place], class_names, picture) for place in drawn]
+    indices = np.random.default_rng(seed).permutation(len(keys))[:count]
+    return [_example(dataset, predictions, keys[place], class_names, picture) for place in indices]
 
 
 def _example(
@@ -100,27 +100,31 @@ def _example(
     picture: Callable[[str], np.ndarray | None] | None,
 ) -> Example:
     truth, classes = int(predictions.labels[row]), predictions.classes[row]
-    (where,) = np.nonzero(classes == truth)
-    rank = int(where[0]) + 1 if len(where) else None
+    (positions,) = np.nonzero(classes == truth)
+    rank = int(positions[0]) + 1 if len(positions) else None
     if predictions.ranks is not None:
         rank = int(predictions.ranks[row])
     scores = predictions.scores[row]
-    answers = [(class_names[one], float(score)) for one, score in zip(classes[:_SHOWN], scores[:_SHOWN], strict=True)]
+    answers = [
+        (class_names[index], float(score)) for index, score in zip(classes[:_SHOWN], scores[:_SHOWN], strict=True)
+    ]
     right = rank - 1 if rank is not None and rank <= _SHOWN else None
     shown = picture(predictions.keys[row]) if picture else None
     return Example(dataset, class_names[truth], rank, answers, right, len(classes), shown)
 
 
 def find_predictions(results: Iterable[Result], model: str, folder: Path) -> dict[str, Path]:
-    """Files of a model's zero-shot Predictions, by the name of the set, in the order of their names.
+    """Files of a model's zero-shot Predictions by set name, ordered by file name.
 
     Args:
-        results: which sets were measured: those of the protocol "ensemble" without a condition.
-        model: whose.
-        folder: where a run wrote its Predictions.
+        results: measured Results; those of the protocol "ensemble" without condition are used.
+        model: name of the model.
+        folder: folder of the written Predictions.
     """
-    wanted = [one for one in results if (one.model, one.task, one.protocol) == (model, "zero_shot", "ensemble")]
-    paths = {predictions_path_of(folder, one): one.dataset for one in wanted if not one.condition}
+    zero_shot = [
+        result for result in results if (result.model, result.task, result.protocol) == (model, "zero_shot", "ensemble")
+    ]
+    paths = {predictions_path_of(folder, result): result.dataset for result in zero_shot if not result.condition}
     return {paths[path]: path for path in sorted(paths) if path.is_file()}
 
 
@@ -132,26 +136,26 @@ def shown_examples(
     seed: int = 0,
     picture: Callable[[str, str], np.ndarray | None] | None = None,
 ) -> Shown:
-    """The figure from files of Predictions.
+    """The figure, made from files of Predictions.
 
     Args:
-        predictions: by the name of the set, see `find_predictions`.
-        class_names: by set; those of the cards where a set is not named here.
-        count: pictures of each set.
-        seed: of the draw.
-        picture: from a set's name and a key to pixels, uint8 (height, width, 3), or None.
+        predictions: files by set name, see `find_predictions`.
+        class_names: class names by set; for other sets, those of the cards are used.
+        count: images per set.
+        seed: seed of the draw.
+        picture: maps a set name and a key to pixels, uint8 (height, width, 3), or None.
     Raises:
-        DataError: a file is none of predictions, or has classes without names.
-        InputError: neither `class_names` nor the cards know a set.
+        DataError: a file does not contain predictions, or classes have no names.
+        InputError: a set is neither in `class_names` nor in the cards.
     """
     examples: list[Example] = []
     for dataset, path in predictions.items():
         names = (class_names or {}).get(dataset) or _names(dataset)
         of_set = (lambda key, dataset=dataset: picture(dataset, key)) if picture else None
         examples += draw_examples(dataset, read_predictions(path), names, count=count, seed=seed, picture=of_set)
-    first, unknown = (sum(one.rank == rank for one in examples) for rank in (1, None))
+    first, unknown = (sum(example.rank == rank for example in examples) for rank in (1, None))
     rows: list[tuple[str, list[Cell | str]]] = [
-        (one.dataset, [one.truth, _rank(one), *_likeliest(one)]) for one in examples
+        (example.dataset, [example.truth, _rank(example), *_likeliest(example)]) for example in examples
     ]
     columns = ["set", "true class", "its rank", "its probability, %", "likeliest class"]
     return Shown(
@@ -197,7 +201,7 @@ def _paper_table() -> NumberTable:
 
 
 def paper_examples(results: Sequence[Result]) -> Shown:
-    """The paper's ranks: a Result has no pictures; see `shown_examples`."""
+    """The paper's examples. Results contain no images; `shown_examples` makes the figure of measured models."""
     first = sum(rank == 1 for *_, rank, _ in PAPER_EXAMPLES)
     within = sum(rank <= _SHOWN for *_, rank, _ in PAPER_EXAMPLES)
     return Shown(

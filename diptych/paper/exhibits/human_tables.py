@@ -30,7 +30,7 @@ _MODEL: Wanted = (
 
 
 def _table_2(results: Sequence[Result]) -> Shown:
-    # A model always answers, and always the same: all four columns are one number.
+    # A model always gives the same answer, so all four columns have the same number.
     models = pick(results, dict.fromkeys(COLUMNS, _MODEL))
     answers = {name: [("human", DATASET, name.replace(" ", "_"), "answers")] for name in COLUMNS}
     rows: list[Row] = [*models.items(), *pick(results, answers).items()]
@@ -54,36 +54,36 @@ def _table_2(results: Sequence[Result]) -> Shown:
 
 
 def by_difficulty(probability: Mapping[str, float]) -> list[str]:
-    """Classes from the easiest to the hardest: by the mean probability of the true class."""
+    """Classes from the easiest to the hardest, by the mean probability of the true class."""
     return sorted(probability, key=lambda name: -probability[name])
 
 
 def fitted(values: Sequence[float]) -> list[float]:
-    """The least-squares line through values at 1, 2, ..., at these places."""
+    """The least-squares line through values at 1, 2, ..., evaluated at the same places."""
     places = np.arange(1, len(values) + 1)
     slope, start = np.polyfit(places, np.asarray(values, float), 1)
     return [float(start + slope * place) for place in places]
 
 
 def difficulty_chart(title: str, order: Sequence[str], series: Mapping[str, Mapping[str, float]]) -> Chart:
-    """Accuracy of each breed in percent, in this order, each series with its line."""
+    """A chart of the accuracy of each breed in percent, in the given order; each series has a fitted line."""
     places = [float(place) for place in range(1, len(order) + 1)]
-    drawn = []
+    curves = []
     for colour, (label, values) in enumerate(series.items()):
         heights = [values[name] for name in order]
-        drawn += [
+        curves += [
             Series(label, places, heights, colour=colour, form="markers"),
             Series("", places, fitted(heights), colour=colour, form="line"),
         ]
-    return Chart(title, "breed, from the easiest to the hardest", "accuracy, %", drawn, legend="bottom left")
+    return Chart(title, "breed, from the easiest to the hardest", "accuracy, %", curves, legend="bottom left")
 
 
 def _figure_16(results: Sequence[Result]) -> Shown:
     paper = published("figure 16")
     charts, tables, agreements = [], [], []
     for model, own in pick(results, {"accuracy": _MODEL[:1]}).items():
-        told = (own["accuracy"].setting(name, dict) or {} for name in ("accuracy", "probability"))
-        accuracy, probability = (_in_paper(values, paper[CLIP]) for values in told)
+        class_values = (own["accuracy"].setting(name, dict) or {} for name in ("accuracy", "probability"))
+        accuracy, probability = (_in_paper(values, paper[CLIP]) for values in class_values)
         if len(accuracy) < 3 or accuracy.keys() != probability.keys():
             continue
         order = by_difficulty(probability)
@@ -111,10 +111,10 @@ def _figure_16(results: Sequence[Result]) -> Shown:
 
 
 def _in_paper(values: Mapping[str, Any], paper: Mapping[str, float]) -> dict[str, float]:
-    """By the paper's name of each breed; others are left out, and so is what is no number."""
+    """Values by the paper's names of breeds. Other breeds, and values that are not numbers, are omitted."""
     names = {plain_name(name): name for name in paper}
-    known = {names.get(plain_name(name)): value for name, value in values.items() if is_number(value)}
-    return {name: value for name, value in known.items() if name is not None}
+    by_paper_name = {names.get(plain_name(name)): value for name, value in values.items() if is_number(value)}
+    return {name: value for name, value in by_paper_name.items() if name is not None}
 
 
 def _people(order: Sequence[str]) -> dict[str, dict[str, float]]:
@@ -141,10 +141,10 @@ def _breeds(
 
 def _agreement(name: str, first: Mapping[str, float], second: Mapping[str, float]) -> tuple[str, Sequence[Cell | str]]:
     try:
-        found = agreement(first, {breed: second[breed] for breed in first})
-    except InputError:  # the same accuracy in every breed, as of a model that always says one
+        correlations = agreement(first, {breed: second[breed] for breed in first})
+    except InputError:  # the accuracies of all breeds are equal, so the correlation is undefined
         return name, [Cell(None), Cell(None)]
-    return name, [_correlation(found["pearson"]), _correlation(found["spearman"])]
+    return name, [_correlation(correlations["pearson"]), _correlation(correlations["spearman"])]
 
 
 def _correlation(value: Score) -> Cell:

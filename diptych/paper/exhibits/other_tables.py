@@ -1,4 +1,4 @@
-"""Tables 1, 14 and 15: beside Visual N-Grams, on pictures of text, and on videos of actions.
+"""Tables 1, 14 and 15: comparison with Visual N-Grams, images of text, and videos of actions.
 
 Source: CLIP paper, section 3.1.3, appendices E.2 and E.3.
 """
@@ -24,16 +24,21 @@ _RARE = {
 
 
 def _by(kind: str, protocols: Sequence[str], sets: Sequence[str]) -> dict[str, Wanted]:
-    """Columns of sets by their metric in the paper, the protocol wanted most first."""
+    """One column for each set in its metric of the paper; the preferred protocol is first."""
     metrics = {name: _METRICS.get(name, "accuracy") for name in sets}
     return {name: [(kind, name, metric, protocol) for protocol in protocols] for name, metric in metrics.items()}
 
 
 def _kinds(results: Sequence[Result], kinds: Mapping[str, Mapping[str, Wanted]]) -> list[Row]:
-    """A row for each kind of measurement of each model: "MODEL (linear)"."""
-    found = {kind: pick(results, wanted) for kind, wanted in kinds.items()}
-    models = dict.fromkeys(model for own in found.values() for model in own)
-    return [(f"{model} ({kind})", own[model]) for model in models for kind, own in found.items() if model in own]
+    """A row for each model and kind of measurement: "MODEL (linear)"."""
+    results_by_kind = {kind: pick(results, columns) for kind, columns in kinds.items()}
+    models = dict.fromkeys(model for by_model in results_by_kind.values() for model in by_model)
+    return [
+        (f"{model} ({kind})", by_model[model])
+        for model in models
+        for kind, by_model in results_by_kind.items()
+        if model in by_model
+    ]
 
 
 def _table_1(results: Sequence[Result]) -> Shown:
@@ -51,10 +56,10 @@ def _table_1(results: Sequence[Result]) -> Shown:
 
 
 def _table_14(results: Sequence[Result]) -> Shown:
-    words: dict[str, Wanted] = {"IIIT5K": [("lexicon", "IIIT5K", "accuracy", "own_lexicon")]}
+    lexicon: dict[str, Wanted] = {"IIIT5K": [("lexicon", "IIIT5K", "accuracy", "own_lexicon")]}
     kinds = {
         "linear": _house_numbers(_by("linear_probe", ("features", "projected"), _OCR)),
-        "zero-shot": _house_numbers(_by("zero_shot", ("ensemble", "single"), _OCR)) | words,
+        "zero-shot": _house_numbers(_by("zero_shot", ("ensemble", "single"), _OCR)) | lexicon,
     }
     rows = _kinds(results, kinds)
     columns = [*_OCR, *([_DIGITS] if any(_DIGITS in cells for _, cells in rows) else [])]
@@ -73,10 +78,10 @@ def _table_14(results: Sequence[Result]) -> Shown:
     )
 
 
-def _house_numbers(wanted: Mapping[str, Wanted]) -> dict[str, Wanted]:
-    """The paper's SVHN is that of whole numbers; the set of single digits goes into a column of its own."""
-    whole = [(task, "SVHN-Numbers", metric, protocol) for task, _, metric, protocol in wanted["SVHN"]]
-    return {**wanted, "SVHN": whole, _DIGITS: wanted["SVHN"]}
+def _house_numbers(columns: Mapping[str, Wanted]) -> dict[str, Wanted]:
+    """The columns with the paper's SVHN (whole house numbers), and a separate column for single digits."""
+    whole = [(task, "SVHN-Numbers", metric, protocol) for task, _, metric, protocol in columns["SVHN"]]
+    return {**columns, "SVHN": whole, _DIGITS: columns["SVHN"]}
 
 
 def _table_15(results: Sequence[Result]) -> Shown:
@@ -107,7 +112,7 @@ def _table_15(results: Sequence[Result]) -> Shown:
 TABLE_1 = Exhibit("table1", "Zero-shot accuracy on aYahoo, ImageNet and SUN.", (("zero_shot", _N_GRAMS),), _table_1)
 TABLE_14 = Exhibit(
     "table14",
-    "Pictures of text, by linear probe and zero-shot.",
+    "Images of text, by linear probe and zero-shot.",
     (
         ("linear_probe", ("MNIST", "HatefulMemes", "RenderedSST2")),
         ("zero_shot", ("MNIST", "SVHN-Numbers", "SVHN", "HatefulMemes", "RenderedSST2")),

@@ -1,4 +1,4 @@
-"""Figures 8, 10, 12 and 20: linear probes against zero-shot scores, compute and ImageNet, over sets and set by set.
+"""Figures 8, 10, 12 and 20: linear probes against zero-shot scores, compute and ImageNet, over sets and per set.
 
 Source: CLIP paper, sections 3.1.5, 3.2 and appendix A.
 """
@@ -31,13 +31,13 @@ _COMPUTE = "GFLOPs of the image tower, per picture"
 
 
 def kitti_as_plotted() -> float:
-    """KITTI's zero-shot score in figures 5 and 8, percent, which table 11 gives as 21.9."""
+    """KITTI's zero-shot score in figures 5 and 8, percent; table 11 has 21.9."""
     (printed,) = published("figure 5").values()
     return published("table 10")["ResNet-50"]["KITTI"] + printed["KITTI"]
 
 
 def probe_against_zero_shot(probes: Scores, zero_shot: Scores) -> LineFit:
-    """Zero-shot scores fitted by a line over those of the probe, over the sets that both have."""
+    """A line fitted to zero-shot scores against probe scores, over the sets that both have."""
     names = [name for name in PAPER_27 if name in probes and name in zero_shot]
     return fit_line([probes[name] for name in names], [zero_shot[name] for name in names])
 
@@ -78,9 +78,9 @@ def _figure_8(results: Sequence[Result]) -> Shown:
     gaps: list[tuple[str, list[Cell | str]]] = [
         (name, [Cell(_gap(pair, name), published=model in papers) for model, pair in both.items()]) for name in PAPER_27
     ]
-    found = [f"{name}: {fit.in_words()}" for name, fit in fits.items() if fit and name in own]
+    sentences = [f"{name}: {fit.in_words()}" for name, fit in fits.items() if fit and name in own]
     return Shown(
-        headline(found) or f"Zero-shot scores follow those of probes on the same features: {paper_fit.in_words()}",
+        headline(sentences) or f"Zero-shot scores follow those of probes on the same features: {paper_fit.in_words()}",
         "Each point is a set; on the dashed line both scores are equal. In brackets the 95 % interval of the slope if "
         "sets are drawn again with replacement.",
         [
@@ -98,7 +98,7 @@ def _figure_8(results: Sequence[Result]) -> Shown:
 
 
 def _fit_or_none(probes: Scores, zero_shot: Scores) -> LineFit | None:
-    """The line, if there are three sets with both scores."""
+    """The line; None if fewer than three sets have both scores."""
     return probe_against_zero_shot(probes, zero_shot) if len(set(probes) & set(zero_shot)) >= 3 else None
 
 
@@ -109,18 +109,24 @@ def _gap(both: tuple[Scores, Scores], name: str) -> float | None:
 
 def _figure_10(results: Sequence[Result]) -> Shown:
     own, paper = measured(results, "linear_probe", "features"), published("table 10")
-    compute, known, printed = measured_gflops(results), paper_gflops(), published("figure 4")
+    compute, paper_compute, printed = measured_gflops(results), paper_gflops(), published("figure 4")
     charts = []
     for label in ("mean of 12", "mean of 27"):
         sets = SUITES[label]
-        means = {model: mean(percents(found), sets) for model, found in own.items()}
-        series = compute_series({row: mean(paper[row], sets) for row in known if row in paper})
+        means = {model: mean(percents(model_results), sets) for model, model_results in own.items()}
+        series = compute_series({row: mean(paper[row], sets) for row in paper_compute if row in paper})
         series += measured_points(means, compute)
         y_label = f"linear probe, {label} sets, %"
         charts.append(Chart(label, _COMPUTE, y_label, series, 10, y_from_zero=False))
     rows: list[tuple[str, list[Cell | str]]] = [
-        (model, [Cell(compute.get(model), digits=2), *(Cell(mean(percents(found), SUITES[label])) for label in _MEANS)])
-        for model, found in own.items()
+        (
+            model,
+            [
+                Cell(compute.get(model), digits=2),
+                *(Cell(mean(percents(model_results), SUITES[label])) for label in _MEANS),
+            ],
+        )
+        for model, model_results in own.items()
     ]
     rows += [
         (
@@ -130,7 +136,7 @@ def _figure_10(results: Sequence[Result]) -> Shown:
                 *(published_cell(mean(paper[row], SUITES[label])) for label in _MEANS),
             ],
         )
-        for row, value in known.items()
+        for row, value in paper_compute.items()
         if row in paper
     ]
     return Shown(
@@ -147,22 +153,24 @@ _MEANS = ("mean of 12", "mean of 27")
 
 def _figure_12(results: Sequence[Result]) -> Shown:
     own = measured(results, "linear_probe", "features")
-    paper, mine = published("table 10"), {model: percents(found) for model, found in own.items()}
+    paper, mine = published("table 10"), {model: percents(model_results) for model, model_results in own.items()}
     lines = {label: _line_of_others(paper, SUITES[label]) for label in _TRANSFER}
     charts = []
     for label in _TRANSFER:
         sets = SUITES[label]
         series = family_series({row: (cells["ImageNet"], mean(cells, sets)) for row, cells in paper.items()})
-        known = [(model, *spot) for model, cells in mine.items() if (spot := _spot(cells, sets)) is not None]
-        if known:
-            models, across, up = zip(*known, strict=True)
+        points = [
+            (model, *point) for model, cells in mine.items() if (point := _transfer_point(cells, sets)) is not None
+        ]
+        if points:
+            models, across, up = zip(*points, strict=True)
             series.append(Series("measured", across, up, colour=MEASURED, form="markers", names=models))
         x_label, y_label = "linear probe on ImageNet, %", f"{label} sets, %"
         axes = {"x_from_zero": False, "y_from_zero": False, "diagonal": True}
         charts.append(Chart(f"Transfer: {label}", x_label, y_label, series, **axes))  # type: ignore[arg-type]
     rows = [(model, _transfer_cells(cells, lines, of_paper=False)) for model, cells in mine.items()]
     rows += [(row, _transfer_cells(cells, lines, of_paper=True)) for row, cells in paper.items()]
-    leads = [_height(cells, SUITES["mean of 26"], lines["mean of 26"]) or 0.0 for cells in _clip(paper)]
+    leads = [_height_above_line(cells, SUITES["mean of 26"], lines["mean of 26"]) or 0.0 for cells in _clip(paper)]
     columns = ["model", "ImageNet", *(name for label in _TRANSFER for name in (label, "above the line"))]
     return Shown(
         f"At equal scores on ImageNet CLIP's models score {sum(leads) / len(leads):.1f} points more on 26 other sets",
@@ -182,33 +190,35 @@ def _clip(paper: Mapping[str, Scores]) -> list[Scores]:
 
 
 def _line_of_others(paper: Mapping[str, Scores], sets: Sequence[str]) -> LineFit:
-    """Means over sets by the score on ImageNet, of all models of table 10 but CLIP's."""
-    spots = [_spot(cells, sets) for row, cells in paper.items() if not row.startswith("CLIP")]
-    return fit_line(*zip(*(spot for spot in spots if spot is not None), strict=True))
+    """A line fitted to means over sets against ImageNet scores, of all models of table 10 except CLIP's."""
+    points = [_transfer_point(cells, sets) for row, cells in paper.items() if not row.startswith("CLIP")]
+    return fit_line(*zip(*(point for point in points if point is not None), strict=True))
 
 
-def _spot(cells: Scores, sets: Sequence[str]) -> tuple[float, float] | None:
-    """The score on ImageNet and the mean over sets, where both are known."""
+def _transfer_point(cells: Scores, sets: Sequence[str]) -> tuple[float, float] | None:
+    """The score on ImageNet and the mean over sets; None if one is unknown."""
     height = mean(cells, sets)
     return (cells["ImageNet"], height) if height is not None and "ImageNet" in cells else None
 
 
-def _height(cells: Scores, sets: Sequence[str], line: LineFit) -> float | None:
-    spot = _spot(cells, sets)
-    return spot[1] - line(spot[0]) if spot is not None else None
+def _height_above_line(cells: Scores, sets: Sequence[str], line: LineFit) -> float | None:
+    point = _transfer_point(cells, sets)
+    return point[1] - line(point[0]) if point is not None else None
 
 
-def _transfer_cells(cells: Scores, lines: Mapping[str, LineFit], *, of_paper: bool) -> list[Cell | str]:
-    values = [cells.get("ImageNet")]
+def _transfer_cells(scores: Scores, lines: Mapping[str, LineFit], *, of_paper: bool) -> list[Cell | str]:
+    values = [scores.get("ImageNet")]
     for label, line in lines.items():
-        values += [mean(cells, SUITES[label]), _height(cells, SUITES[label], line)]
+        values += [mean(scores, SUITES[label]), _height_above_line(scores, SUITES[label], line)]
     return [Cell(value, published=of_paper) for value in values]
 
 
 def _figure_20(results: Sequence[Result]) -> Shown:
     own, paper = measured(results, "linear_probe", "features"), published("table 10")
-    known = {row: paper[row] for row in paper_gflops() if row in paper}
-    charts = set_charts("linear probe, %", known, {m: percents(r) for m, r in own.items()}, measured_gflops(results))
+    paper_rows = {row: paper[row] for row in paper_gflops() if row in paper}
+    charts = set_charts(
+        "linear probe, %", paper_rows, {m: percents(r) for m, r in own.items()}, measured_gflops(results)
+    )
     return Shown(
         "Linear probes against compute, set by set",
         f"{_COMPUTE}, on a logarithmic axis; first the mean over the 27 sets.",
@@ -226,4 +236,4 @@ FIGURE_8 = Exhibit(
 )
 FIGURE_10 = Exhibit("figure10", "Mean linear probe scores against compute.", _PROBES, _figure_10)
 FIGURE_12 = Exhibit("figure12", "Transfer scores against ImageNet scores of linear probes.", _PROBES, _figure_12)
-FIGURE_20 = Exhibit("figure20", "Linear probe scores against compute, set by set.", _PROBES, _figure_20)
+FIGURE_20 = Exhibit("figure20", "Linear probe scores against compute, per set.", _PROBES, _figure_20)

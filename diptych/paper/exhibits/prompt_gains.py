@@ -1,4 +1,4 @@
-"""What prompts and ensembles add to class names, set by set, with intervals: the bars beside figure 4."""
+"""The gain of prompts and ensembles over class names per set, with intervals: additional bars of figure 4."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ _RESAMPLES = 1000
 
 @dataclasses.dataclass(frozen=True)
 class Gain:
-    """A set's score by prompts and ensembles less that by class names, a fraction; its 99.5 % interval where known."""
+    """A set's score with prompts and ensembles minus that with class names, a fraction, and its 99.5 % interval."""
 
     value: float
     interval: tuple[float, float] | None = None
@@ -26,16 +26,16 @@ class Gain:
 def prompt_gains(
     results: Sequence[Result], predictions: Path | None = None, protocols: tuple[str, str] = ("ensemble", "names")
 ) -> dict[str, dict[str, Gain]]:
-    """By model and set, in the set's own metric, from the same samples by both protocols.
+    """Gains by model and set in the set's metric, from the same samples with both protocols.
 
-    Accuracies have exact intervals (McNemar's), means over classes those of a bootstrap; other metrics have none, nor
-    has a set whose predictions were not kept, or are not asked for.
+    Accuracies have exact intervals (McNemar), means over classes have bootstrap intervals, other metrics have none. The
+    intervals need kept predictions; without `predictions` there are none.
     """
     first, second = (measured(results, "zero_shot", protocol) for protocol in protocols)
     return {
         model: {
-            name: Gain(one.value - second[model][name].value, _interval(one, second[model][name], predictions))
-            for name, one in own.items()
+            name: Gain(result.value - second[model][name].value, _interval(result, second[model][name], predictions))
+            for name, result in own.items()
             if name in second.get(model, {})
         }
         for model, own in first.items()
@@ -46,30 +46,32 @@ def prompt_gains(
 def _interval(first: Result, second: Result, predictions: Path | None) -> tuple[float, float] | None:
     if predictions is None or first.metric not in METRICS:
         return None
-    read = [read_answers_of(one, predictions)[0] for one in (first, second)]
-    pair = [one for one in read if one is not None]
+    answers = [read_answers_of(result, predictions)[0] for result in (first, second)]
+    pair = [answer for answer in answers if answer is not None]
     if len(pair) < 2 or not of_the_same_samples(*pair):
         return None
     if first.metric == "accuracy":
-        found = paired_test(*map(right, pair))
-        return found.low, found.high
+        test = paired_test(*map(right, pair))
+        return test.low, test.high
     if first.n < 2:
         return None
     return bootstrap(lambda rows: _difference(first.metric, pair, rows), first.n, resamples=_RESAMPLES)
 
 
 def _difference(metric: str, pair: Sequence[Predictions], rows: np.ndarray) -> float:
-    one, other = (METRICS[metric](read.labels[rows], read.classes[rows]) for read in pair)
-    return one - other
+    first_score, second_score = (
+        METRICS[metric](predictions.labels[rows], predictions.classes[rows]) for predictions in pair
+    )
+    return first_score - second_score
 
 
 def gain_charts(gains: Mapping[str, Mapping[str, Gain]]) -> list[BarChart]:
-    """A model's bars, the largest gain first, with the intervals as whiskers."""
+    """A bar chart for each model, the largest gain first, with intervals as whiskers."""
     charts = []
     for model, own in gains.items():
         by_size = sorted(own.items(), key=lambda pair: -pair[1].value)
-        intervals = [None if one.interval is None else _percents(one.interval) for _, one in by_size]
-        rows = [(name, 100 * one.value) for name, one in by_size]
+        intervals = [None if gain.interval is None else _percents(gain.interval) for _, gain in by_size]
+        rows = [(name, 100 * gain.value) for name, gain in by_size]
         charts.append(BarChart(f"{model}: what prompts add", "points over class names", rows, intervals=intervals))
     return charts
 
@@ -79,16 +81,16 @@ def _percents(interval: tuple[float, float]) -> tuple[float, float]:
 
 
 def gain_notes(gains: Mapping[str, Mapping[str, Gain]]) -> list[str]:
-    """On how many sets a gain, or a loss, is beyond chance."""
+    """Notes on the number of sets with a significant gain or loss."""
     notes = []
     for model, own in gains.items():
-        known = [one.interval for one in own.values() if one.interval is not None]
-        if known:
-            more, less = sum(low > 0 for low, _ in known), sum(high < 0 for _, high in known)
-            of = f"of {len(known)} sets" if len(known) > 1 else "of 1 set"
+        intervals = [gain.interval for gain in own.values() if gain.interval is not None]
+        if intervals:
+            num_gains, num_losses = sum(low > 0 for low, _ in intervals), sum(high < 0 for _, high in intervals)
+            of_sets = f"of {len(intervals)} sets" if len(intervals) > 1 else "of 1 set"
             notes.append(
-                f"{model}: prompts and ensembles raise the score on {more} {of} and lower it on {less}, beyond chance. "
-                "Whiskers are 99.5 % intervals of the difference on the same pictures: exact for accuracies, by "
-                "bootstrap for means over classes."
+                f"{model}: prompts and ensembles raise the score on {num_gains} {of_sets} and lower it on "
+                f"{num_losses}, beyond chance. Whiskers are 99.5 % intervals of the difference on the same pictures: "
+                "exact for accuracies, by bootstrap for means over classes."
             )
     return notes

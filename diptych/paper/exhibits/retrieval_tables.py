@@ -1,4 +1,4 @@
-"""Tables 13 and 17: captions found for pictures and back, and places found by the nearest photograph.
+"""Tables 13 and 17: retrieval of captions and images, and geolocation by the nearest photograph.
 
 Source: CLIP paper, appendices E.1 and E.4.
 """
@@ -23,11 +23,11 @@ _MEDIAN = "median error, km"
 
 def _table_13(results: Sequence[Result]) -> Shown:
     columns = list(published("table 13")["CLIP (zero-shot)"])
-    found = {protocol: pick(results, _recalls(_SETS, protocol)) for protocol in _PROTOCOLS}
+    results_by_protocol = {protocol: pick(results, _recalls(_SETS, protocol)) for protocol in _PROTOCOLS}
     rows: list[Row] = [
-        (f"{model} (zero-shot{said})", own[model])
-        for model in dict.fromkeys(model for own in found.values() for model in own)
-        for (_, said), own in zip(_PROTOCOLS.items(), found.values(), strict=True)
+        (f"{model} (zero-shot{suffix})", own[model])
+        for model in dict.fromkeys(model for own in results_by_protocol.values() for model in own)
+        for (_, suffix), own in zip(_PROTOCOLS.items(), results_by_protocol.values(), strict=True)
         if model in own
     ]
     tables = [beside_paper("Retrieval, %", "table 13", columns, rows)]
@@ -49,7 +49,7 @@ def _table_13(results: Sequence[Result]) -> Shown:
 
 
 def _headline(rows: Sequence[Row], others: NumberTable | None) -> str:
-    """The first number measured on the paper's sets; without one, on another."""
+    """The title: the first number measured on the paper's sets, otherwise on another set."""
     if rows or others is None:
         return compared(rows, "table 13", "CLIP (zero-shot)", "at")
     name, cells = others.rows[0]
@@ -67,17 +67,19 @@ def _recalls(sets: Sequence[str], protocol: str) -> dict[str, Wanted]:
 
 
 def _other_sets(results: Sequence[Result]) -> NumberTable | None:
-    """Retrieval on sets that the paper does not have; None where there is none."""
-    names = dict.fromkeys(one.dataset for one in results if one.task == "retrieval" and one.dataset not in _SETS)
+    """A table of retrieval on sets that are not in the paper; None without such sets."""
+    names = dict.fromkeys(
+        result.dataset for result in results if result.task == "retrieval" and result.dataset not in _SETS
+    )
     columns = [f"{side} R@{k}" for side in ("text", "image") for k in KS]
     rows: list[tuple[str, Sequence[Cell | str]]] = []
     for name in names:
-        for protocol, said in _PROTOCOLS.items():
-            wanted = _recalls([name], protocol)
-            for model, own in pick(results, wanted).items():
+        for protocol, suffix in _PROTOCOLS.items():
+            columns_of_set = _recalls([name], protocol)
+            for model, own in pick(results, columns_of_set).items():
                 sizes = {side: own[f"{name} {side} R@1"].n for side in ("text", "image")}
                 cells: list[Cell | str] = [measured_cell(own.get(f"{name} {column}")) for column in columns]
-                rows.append((f"{model}: {name}{said}", [f"{sizes['text']:,}", f"{sizes['image']:,}", *cells]))
+                rows.append((f"{model}: {name}{suffix}", [f"{sizes['text']:,}", f"{sizes['image']:,}", *cells]))
     if not rows:
         return None
     return NumberTable("Retrieval on other sets, %", ["model and set", "pictures", "captions", *columns], rows)
@@ -86,8 +88,8 @@ def _other_sets(results: Sequence[Result]) -> NumberTable | None:
 def _table_17(results: Sequence[Result]) -> Shown:
     columns = {f"{radius} km": f"within_{radius}_km" for radius in RADII_KM}
     metrics = columns | {_MEDIAN: "median_error_km"}
-    wanted = {column: [("geolocation", _PLACE, name, "nearest_neighbour")] for column, name in metrics.items()}
-    rows = list(pick(results, wanted).items())
+    wanted_results = {column: [("geolocation", _PLACE, name, "nearest_neighbour")] for column, name in metrics.items()}
+    rows = list(pick(results, wanted_results).items())
     table = beside_paper("Photographs placed within a distance, %", "table 17", list(columns), rows)
     with_median: list[tuple[str, Sequence[Cell | str]]] = []
     for place, (name, cells) in enumerate(table.rows):
@@ -114,8 +116,8 @@ def _reference(own: Mapping[str, Result]) -> str:
 
 
 TABLE_13 = Exhibit(
-    "table13", "Captions found for pictures and back, on Flickr30k and MSCOCO.", (("retrieval", _SETS),), _table_13
+    "table13", "Retrieval of captions and images on Flickr30k and MSCOCO.", (("retrieval", _SETS),), _table_13
 )
 TABLE_17 = Exhibit(
-    "table17", "Photographs of IM2GPS placed by their nearest neighbour.", (("geolocation", (_PLACE,)),), _table_17
+    "table17", "Geolocation of IM2GPS photographs by their nearest neighbor.", (("geolocation", (_PLACE,)),), _table_17
 )

@@ -47,7 +47,7 @@ _CLIP, _MEASURED = 0, 1  # colours
 _GROUPS = dict(zip(GROUPS, (("standard training", 4), ("techniques for robustness", 3), ("more data", 2)), strict=True))
 _X, _Y = "mean over the matching parts of ImageNet, %", "mean over seven natural shifts, %"
 _LEFT = 62.0  # where the axis of figure 13 begins, percent
-_EXCHANGED = (
+_EXCHANGED_NOTE = (
     "The paper's zero-shot pm-10 cells of ImageNet-Vid (89.2) and Youtube-BB (88.5) agree with its figure 14 only if "
     "they are exchanged; the mean does not change."
 )
@@ -73,7 +73,7 @@ def _table_16(results: Sequence[Result]) -> Shown:
             [*(_paper(static.get(column)) for column in COLUMNS), _paper(means[STATIC])],
         )
     )
-    found = [
+    sentences = [
         f"{model}, {way}: {scores.y:.1f} % on the mean of seven shifts"
         for (model, way), scores in own.items()
         if scores.y is not None
@@ -83,12 +83,12 @@ def _table_16(results: Sequence[Result]) -> Shown:
         f"Zero-shot CLIP reaches {means[ADAPTIVE]:.1f} % on the mean of seven shifts, a probe {means[ADAPTED]:.1f} %"
     )
     return Shown(
-        "; ".join(found) or title,
+        "; ".join(sentences) or title,
         "The mean takes the two sets of videos as the mean of pm-0 and pm-10: of the anchor frame alone, and of it "
         "with all frames up to ten away.",
         [table],
         notes=[
-            _EXCHANGED,
+            _EXCHANGED_NOTE,
             f"The paper's zero-shot mean under ImageNet's classes, {means[STATIC]:.1f} %, is table 16 less what figure "
             "14 prints for the adaptation to class shift.",
             *_missing(own),
@@ -120,16 +120,17 @@ def _figure_13(results: Sequence[Result]) -> Shown:
     )
     rows = [_effective_row(", ".join(key), scores.x, scores.y, line, False) for key, scores in own.items()]
     rows += [_effective_row(f"zero-shot CLIP {n + 1}", x, y, line, True) for n, (x, y) in enumerate(clip_points)]
-    closed = [above_line(line, [x / 100], [y / 100]).gap_closed[0] for x, y in clip_points]
+    gaps_closed = [above_line(line, [x / 100], [y / 100]).gap_closed[0] for x, y in clip_points]
     columns = ["model", "on ImageNet", "under shift", "standard models", "effective robustness", "gap closed, %"]
     table = NumberTable("Beside standard models of equal accuracy, % and points", columns, rows)
-    found = [
+    sentences = [
         f"{', '.join(key)}: {_signed(effect)} points of effective robustness"
         for key, scores in own.items()
         if (effect := _effect(scores, line)) is not None
     ]
     return Shown(
-        "; ".join(found) or f"Zero-shot CLIP closes up to {100 * max(closed):.0f} % of the gap that shifts open",
+        "; ".join(sentences)
+        or f"Zero-shot CLIP closes up to {100 * max(gaps_closed):.0f} % of the gap that shifts open",
         "Each point is a model; on the dashed diagonal a shift would cost nothing. Lines are straight between logits, "
         "with 95 % bands from models drawn again.",
         [table, *_shift_tables(own), _resnet_table()],
@@ -147,12 +148,12 @@ def _figure_13(results: Sequence[Result]) -> Shown:
 
 
 def _testbed_series() -> list[Series]:
-    found = []
+    series = []
     for group, (label, colour) in _GROUPS.items():
-        some = [(one.x, one.y) for one in testbed() if one.group == group]
-        spots = [(100 * x, 100 * y) for x, y in some if x is not None and y is not None and 100 * x >= _LEFT]
-        found.append(_points(label, spots, colour))  # without names, which would leave no room for others
-    return found
+        coordinates = [(model.x, model.y) for model in testbed() if model.group == group]
+        percents = [(100 * x, 100 * y) for x, y in coordinates if x is not None and y is not None and 100 * x >= _LEFT]
+        series.append(_points(label, percents, colour))  # without names, to leave room for the names of other models
+    return series
 
 
 def _line_series(label: str, line: LogitLine, colour: int, ends: tuple[float, float] = (_LEFT, 96)) -> list[Series]:
@@ -167,9 +168,16 @@ def _line_series(label: str, line: LogitLine, colour: int, ends: tuple[float, fl
 def _effective_row(name: str, x: float | None, y: float | None, line: LogitLine, of_paper: bool) -> _Row:
     if x is None or y is None or not _has_logits(x):
         return name, [Cell(x), Cell(y), Cell(None), Cell(None), Cell(None)]
-    found = above_line(line, [x / 100], [y / 100])
+    robustness = above_line(line, [x / 100], [y / 100])
     predicted, effective, low, high, closed = (
-        100 * float(one[0]) for one in (found.predicted, found.effective, found.low, found.high, found.gap_closed)
+        100 * float(values[0])
+        for values in (
+            robustness.predicted,
+            robustness.effective,
+            robustness.low,
+            robustness.high,
+            robustness.gap_closed,
+        )
     )
     return name, [
         Cell(x, published=of_paper),
@@ -181,7 +189,7 @@ def _effective_row(name: str, x: float | None, y: float | None, line: LogitLine,
 
 
 def _shift_tables(own: Measured) -> list[NumberTable]:
-    """Set by set, beside standard models of equal accuracy on the matching part of ImageNet; of measured models."""
+    """For each measured model, a table of shifts with standard models of equal accuracy on their part of ImageNet."""
     tables = []
     for key, scores in own.items():
         pairs = {name: pair for name in SHIFT_NAMES if (pair := _on_shift(scores, name))}
@@ -194,13 +202,13 @@ def _shift_tables(own: Measured) -> list[NumberTable]:
 
 
 def _on_shift(scores: Scores, name: str) -> tuple[float, float] | None:
-    """Percent on a shift's part of ImageNet and on the shift; None where one is missing."""
+    """Percent on a shift's part of ImageNet and on the shift; None if one is missing."""
     x, y = scores.percents.get(part_of_imagenet(name)), under_shift(scores.percents, name)
     return None if x is None or y is None else (x, y)
 
 
 def _resnet_table() -> NumberTable:
-    """Figure 13's right side: CLIP beside a ResNet-101 of equal accuracy on ImageNet."""
+    """The right side of figure 13: CLIP and a ResNet-101 with the same accuracy on ImageNet."""
     first, second = published("figure 13")["zero-shot CLIP"], published("figure 13")["ResNet-101"]
     rows = [(name, [_paper(second[name]), _paper(first[name]), _paper(first[name] - second[name])]) for name in first]
     columns = ["set", "ResNet-101", "zero-shot CLIP", "difference"]
@@ -218,16 +226,19 @@ def _figure_14(results: Sequence[Result]) -> Shown:
     for step, (old, new) in steps.items():
         printed = paper_changes(step)
         for model in dict.fromkeys(model for model, _ in own):
-            if (model, old) in own and (model, new) in own and (found := changes(own[model, old], own[model, new])):
-                columns[f"{model}, {step}"] = found
-                bars = [(name, found.get(name)) for name in printed]
+            if (model, old) in own and (model, new) in own and (delta := changes(own[model, old], own[model, new])):
+                columns[f"{model}, {step}"] = delta
+                bars = [(name, delta.get(name)) for name in printed]
                 charts.append(BarChart(f"{model}: {step}", "points", bars, [printed[name] for name in printed]))
         charts.append(BarChart(f"The paper's CLIP: {step}", "points", list(printed.items())))
     names = list(paper_changes("adapt to ImageNet"))
     rows: list[_Row] = [
         (
             name,
-            [*(Cell(found.get(name)) for found in columns.values()), *(_paper(paper_changes(s)[name]) for s in steps)],
+            [
+                *(Cell(column.get(name)) for column in columns.values()),
+                *(_paper(paper_changes(s)[name]) for s in steps),
+            ],
         )
         for name in names
     ]
@@ -243,7 +254,7 @@ def _figure_14(results: Sequence[Result]) -> Shown:
         [
             "Where a shift's classes are ImageNet's own, its own class names change nothing.",
             f"The points of the paper's CLIP are {READ_OFF}; the last digit is not sure. Its changes are printed.",
-            _EXCHANGED,
+            _EXCHANGED_NOTE,
             *_off_the_axes(own),
             *_missing(own),
         ],
@@ -274,39 +285,41 @@ def _points(label: str, points: Sequence[tuple[float, float]], colour: int, name
 
 
 def _measured_series(own: Measured) -> list[Series]:
-    spots = [(", ".join(key), scores.x, scores.y) for key, scores in own.items()]
-    known = [(name, x, y) for name, x, y in spots if x is not None and y is not None]
-    if not known:
+    points = [(", ".join(key), scores.x, scores.y) for key, scores in own.items()]
+    complete = [(name, x, y) for name, x, y in points if x is not None and y is not None]
+    if not complete:
         return []
-    return [_points("measured", [(x, y) for _, x, y in known], _MEASURED, [name for name, *_ in known])]
+    return [_points("measured", [(x, y) for _, x, y in complete], _MEASURED, [name for name, *_ in complete])]
 
 
 def _effect(scores: Scores, line: LogitLine) -> float | None:
-    """Effective robustness in points; None where it cannot be had."""
+    """Effective robustness in points; None if it cannot be computed."""
     if scores.x is None or scores.y is None or not _has_logits(scores.x):
         return None
     return 100 * float(above_line(line, [scores.x / 100], [scores.y / 100]).effective[0])
 
 
 def _has_logits(*percents: float) -> bool:
-    """Whether none of them is exactly 0 or 100."""
+    """Whether no value is exactly 0 or 100."""
     return all(0 < value < 100 for value in percents)
 
 
 def _off_the_axes(own: Measured) -> list[str]:
-    """A note on measured models that a chart between logits cannot show."""
-    known = [(", ".join(key), scores.x, scores.y) for key, scores in own.items()]
-    names = [name for name, x, y in known if x is not None and y is not None and not _has_logits(x, y)]
+    """A note on measured models that a chart with logit axes cannot show."""
+    points = [(", ".join(key), scores.x, scores.y) for key, scores in own.items()]
+    names = [name for name, x, y in points if x is not None and y is not None and not _has_logits(x, y)]
     return (
         [f"Exactly 0 % or 100 % has no place between logits, so figure 14 lacks: {'; '.join(names)}."] if names else []
     )
 
 
 def _not_in_lines(own: Measured) -> list[str]:
-    """A note on standard models that the lines of single shifts leave out, where these lines are shown."""
+    """A note on standard models that the lines of single shifts omit, if these lines are shown."""
     shown = [name for name in SHIFT_NAMES if any(_on_shift(scores, name) for scores in own.values())]
-    found = [f"{', '.join(names)} on {name}" for name in shown if (names := without_logit(name))]
-    return [f"Exactly 0 % or 100 % has no logit, so the line of one shift lacks: {'; '.join(found)}."] if found else []
+    omitted = [f"{', '.join(names)} on {name}" for name in shown if (names := without_logit(name))]
+    return (
+        [f"Exactly 0 % or 100 % has no logit, so the line of one shift lacks: {'; '.join(omitted)}."] if omitted else []
+    )
 
 
 def _signed(value: float) -> str:
@@ -322,21 +335,21 @@ def _paper(value: float | None) -> Cell:
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known) if len(known) == len(values) else None
+    present = [value for value in values if value is not None]
+    return sum(present) / len(present) if len(present) == len(values) else None
 
 
 def _missing(own: Measured) -> list[str]:
     notes = []
     for key, scores in own.items():
-        wanted = [*COLUMNS, *dict.fromkeys(part_of_imagenet(name) for name in SHIFT_NAMES)]
-        if missing := [column for column in dict.fromkeys(wanted) if column not in scores.results]:
+        needed_columns = [*COLUMNS, *dict.fromkeys(part_of_imagenet(name) for name in SHIFT_NAMES)]
+        if missing := [column for column in dict.fromkeys(needed_columns) if column not in scores.results]:
             notes.append(f"{', '.join(key)}: not measured: {', '.join(missing)}; no mean is shown over fewer sets.")
     return notes
 
 
 TABLE_16 = Exhibit("table16", "Accuracy under the seven natural shifts of ImageNet.", _NEEDS, _table_16)
-FIGURE_13 = Exhibit("figure13", "Effective robustness beside 335 models of others.", _NEEDS, _figure_13)
+FIGURE_13 = Exhibit("figure13", "Effective robustness, compared with 335 published models.", _NEEDS, _figure_13)
 FIGURE_14 = Exhibit(
     "figure14", "Accuracy under shift before and after adaptation.", (*_NEEDS, *_PROBE_NEEDS), _figure_14
 )

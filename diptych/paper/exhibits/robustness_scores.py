@@ -1,4 +1,4 @@
-"""Scores under ImageNet's natural shifts: measured ones from Results, and what the paper's own numbers say together."""
+"""Scores under ImageNet's natural shifts: measured ones from Results, and values derived from the paper's numbers."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +14,7 @@ from diptych.paper.numbers.paper_numbers import published
 from diptych.records import Result, kind_of
 
 ADAPTIVE, STATIC, ADAPTED = "zero-shot", "zero-shot, ImageNet's classes", "probe on ImageNet"
-"""What is measured: each set's own class names, one classifier of ImageNet's classes, a probe fitted to ImageNet."""
+"""The classifiers: each set's own class names, one classifier of ImageNet's classes, a probe fitted to ImageNet."""
 
 COLUMNS = (
     "ImageNet",
@@ -25,7 +25,7 @@ COLUMNS = (
     "ImageNet-Sketch",
     *(f"{name}-pm{k}" for name in VIDEOS for k in (0, 10)),
 )
-"""Of table 16."""
+"""The columns of table 16."""
 
 _METRICS = {"accuracy": "", "accuracy_pm_0": "-pm0", "accuracy_pm_10": "-pm10"}
 _WAYS: Mapping[tuple[str, str, object], Sequence[str]] = {
@@ -35,14 +35,14 @@ _WAYS: Mapping[tuple[str, str, object], Sequence[str]] = {
     ("linear_probe", "features", None): (ADAPTED,),
     ("imagenet_probe", "adapted", None): (ADAPTED,),
 }
-"""By task, protocol and classifier."""
+"""The classifiers for which a Result counts, by its task, protocol and `classifier`."""
 _IMAGENET_ALONE = ("zero_shot", "linear_probe")
-"""Tasks that measure the shifts, too, each with its set's own templates: on these they are not what is meant here."""
+"""Tasks whose Results are only used on ImageNet: on a shift they use the templates of that set."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
-    """A model's Results in one way, by the testbed's columns: "ImageNet", "ImageNet on ObjectNet", "ImageNet-A", ..."""
+    """Results of a model with one classifier, by column: "ImageNet", "ImageNet on ObjectNet", "ImageNet-A", ..."""
 
     results: Mapping[str, Result]
 
@@ -53,40 +53,43 @@ class Scores:
 
     @property
     def x(self) -> float | None:
-        """Mean over the parts of ImageNet that match the shifts, percent; None where one is missing."""
+        """Mean over the parts of ImageNet that match the shifts, percent; None if one is missing."""
         return average_on_imagenet(self.percents)
 
     @property
     def y(self) -> float | None:
-        """Mean over the seven shifts, percent; None where one is missing."""
+        """Mean over the seven shifts, percent; None if one is missing."""
         return average_under_shift(self.percents)
 
 
 def measured_scores(results: Iterable[Result]) -> dict[tuple[str, str], Scores]:
-    """Results by model and ADAPTIVE, STATIC or ADAPTED; of two measurements of one thing, the later.
+    """Results by model and ADAPTIVE, STATIC or ADAPTED. Later Results replace earlier ones of the same number.
 
-    Where a shift's classes are ImageNet's own there is no adaptive classifier beside the static one, which stands in.
+    If a shift has the classes of ImageNet, the static classifier is also the adaptive one.
     """
-    found: dict[tuple[str, str], dict[str, Result]] = {}
+    results_by_key: dict[tuple[str, str], dict[str, Result]] = {}
     for result in results:
         column, ways = _place(result) if result.split == "test" else ("", ())
         for way in ways:
-            scores = found.setdefault((result.model, way), {})
+            scores = results_by_key.setdefault((result.model, way), {})
             before = scores.get(column)
             if before is None or _is_adaptive(result) or not _is_adaptive(before):
                 scores[column] = result
     ways = [ADAPTIVE, STATIC, ADAPTED]
-    kept = [key for key, scores in found.items() if set(scores) & {*COLUMNS} - {"ImageNet"}]
-    models = list(dict.fromkeys(model for model, _ in kept))
-    return {key: Scores(found[key]) for key in sorted(kept, key=lambda key: (models.index(key[0]), ways.index(key[1])))}
+    keys = [key for key, scores in results_by_key.items() if set(scores) & {*COLUMNS} - {"ImageNet"}]
+    models = list(dict.fromkeys(model for model, _ in keys))
+    return {
+        key: Scores(results_by_key[key])
+        for key in sorted(keys, key=lambda key: (models.index(key[0]), ways.index(key[1])))
+    }
 
 
 def _place(result: Result) -> tuple[str, Sequence[str]]:
-    """Column, and the ways in which a Result counts; none where it is of something else."""
+    """The column of a Result, and the classifiers for which it counts; none if it is another measurement."""
     condition = result.condition
     if not condition.keys() <= {"classifier", "subset"}:
         return "", ()
-    task = kind_of(result) if result.task == "shifts" else result.task  # which measures the set as it is, too
+    task = kind_of(result) if result.task == "shifts" else result.task  # shifts also measures the clean set
     ways = _WAYS.get((task, result.protocol, condition.get("classifier")), ())
     if "subset" in condition:
         of_imagenet = result.dataset == "ImageNet" and result.metric == "accuracy"
@@ -102,7 +105,7 @@ def _is_adaptive(result: Result) -> bool:
 
 
 def paper_exchanged() -> dict[str, float]:
-    """Table 16's zero-shot CLIP with its two pm-10 cells exchanged, which alone agrees with figure 14; percent."""
+    """Zero-shot CLIP of table 16 with its two pm-10 cells exchanged, percent. Only so does it agree with figure 14."""
     row = dict(published("table 16")["Zero-Shot CLIP"])
     first, second = (f"{name}-pm10" for name in VIDEOS)
     row[first], row[second] = row[second], row[first]
@@ -110,13 +113,13 @@ def paper_exchanged() -> dict[str, float]:
 
 
 def paper_static() -> dict[str, float]:
-    """Zero-shot CLIP under ImageNet's 1,000 classes, by shift, percent: table 16 less figure 14's adaptation."""
+    """Zero-shot CLIP with ImageNet's 1,000 classes, by shift, percent: table 16 minus figure 14's adaptation."""
     row, changes = paper_exchanged(), published("figure 14")["adapt to class shift"]
     return {name: _known(under_shift(row, name)) - changes[name] for name in SHIFT_NAMES}
 
 
 def paper_means() -> dict[str, float]:
-    """Means over the seven shifts, percent, that follow from table 16 and figure 14, by ADAPTIVE, STATIC, ADAPTED."""
+    """Means over the seven shifts, percent, from table 16 and figure 14, by ADAPTIVE, STATIC and ADAPTED."""
     rows, static = published("table 16"), paper_static()
     return {
         ADAPTIVE: _known(average_under_shift(rows["Zero-Shot CLIP"])),
@@ -126,7 +129,7 @@ def paper_means() -> dict[str, float]:
 
 
 def paper_changes(to: str) -> dict[str, float]:
-    """What an adaptation of CLIP changes on each set, in points, as figure 14 prints it.
+    """The change by an adaptation of CLIP on each set, in points, as figure 14 prints it.
 
     Args:
         to: "adapt to ImageNet" or "adapt to class shift".
@@ -135,15 +138,17 @@ def paper_changes(to: str) -> dict[str, float]:
 
 
 def paper_points(figure: str, series: str) -> list[tuple[float, float]]:
-    """(x, y) of a series of figure 13 or 14 as read off the plot, percent."""
+    """(x, y) of a series of figure 13 or 14 in percent, as read off the plot."""
     rows = [cells for name, cells in published(figure).items() if name.startswith(series)]
     return [(cells["subsampled ImageNet"], cells["seven shifts"]) for cells in rows]
 
 
 def changes(before: Scores, after: Scores) -> dict[str, float]:
-    """What changed on ImageNet and on each shift that both have, in points."""
-    one, other = before.percents, after.percents
-    both = {name: (under_shift(one, name), under_shift(other, name)) for name in ("ImageNet", *SHIFT_NAMES)}
+    """The changes on ImageNet and on each shift that both have, in points."""
+    old_percents, new_percents = before.percents, after.percents
+    both = {
+        name: (under_shift(old_percents, name), under_shift(new_percents, name)) for name in ("ImageNet", *SHIFT_NAMES)
+    }
     return {name: new - old for name, (old, new) in both.items() if old is not None and new is not None}
 
 

@@ -1,4 +1,4 @@
-"""Figures 4, 9 and 22: zero-shot scores against compute: what prompts add, the law of errors, and set by set.
+"""Figures 4, 9 and 22: zero-shot scores against compute: the gain of prompts, the power law of errors, single sets.
 
 Source: CLIP paper, sections 3.1.4 and 3.1.5, figures 4, 9 and 22. Its 36 sets of figures 4 and 9 are not listed.
 """
@@ -38,39 +38,39 @@ _PROTOCOLS = {"class names": "names", "one template": "single", "prompts and ens
 
 
 def compute_for_prompts(gflops: Sequence[float], bare: Sequence[float], ensemble: Sequence[float]) -> float:
-    """How many times the compute class names alone would need for the scores of prompts and ensembles.
+    """The factor of compute that class names alone would need to reach the scores of prompts and ensembles.
 
-    The geometric mean over the models whose score with prompts another model reaches with names alone; scores are
-    linear in the logarithm of compute between models.
+    It is the geometric mean over the models whose prompt score is reached with names alone. Between models, scores are
+    interpolated linearly in the logarithm of compute.
 
     Args:
-        gflops: increasing.
+        gflops: compute of the models, increasing.
         bare, ensemble: scores of the same models.
     """
     factors = [
-        found[0] / own
+        needed[0] / own
         for own, score in zip(gflops, ensemble, strict=True)
-        if (found := images_needed(gflops, bare, score)) is not None and not found[1]
+        if (needed := images_needed(gflops, bare, score)) is not None and not needed[1]
     ]
     return float(np.exp(np.mean(np.log(factors)))) if factors else float("nan")
 
 
 def prompt_study(results: Sequence[Result]) -> dict[str, dict[str, float]]:
-    """By model: the number of sets that were measured with names alone and with ensembles, and mean scores, percent."""
-    found = {label: measured(results, "zero_shot", protocol) for label, protocol in _PROTOCOLS.items()}
-    bare, ensemble = found["class names"], found["prompts and ensembles"]
+    """By model: the number of sets measured with names alone and with ensembles, and mean scores in percent."""
+    results_by_label = {label: measured(results, "zero_shot", protocol) for label, protocol in _PROTOCOLS.items()}
+    bare, ensemble = results_by_label["class names"], results_by_label["prompts and ensembles"]
     study = {}
     for model in bare:
         sets = [name for name in PAPER_27 if name in bare[model] and name in ensemble.get(model, {})]
         if sets:
-            scores = {label: percents(some.get(model, {})) for label, some in found.items()}
+            scores = {label: percents(by_model.get(model, {})) for label, by_model in results_by_label.items()}
             means = {label: common_mean(own, sets) for label, own in scores.items() if set(sets) <= set(own)}
             study[model] = {"sets": float(len(sets)), **means}
     return study
 
 
 def _mean_gain(means: Mapping[str, float], gains: Sequence[float]) -> Cell:
-    """The mean over sets of what prompts and ensembles bring, with the interval of a bootstrap over the sets."""
+    """The mean gain of prompts and ensembles over sets, with the interval of a bootstrap over sets."""
     low = high = None
     if len(gains) >= FEWEST:
         low, high = bootstrap(lambda rows: float(np.take(gains, rows).mean()), len(gains))
@@ -78,7 +78,7 @@ def _mean_gain(means: Mapping[str, float], gains: Sequence[float]) -> Cell:
 
 
 def _gain_table(results: Sequence[Result], study: Mapping[str, Mapping[str, float]]) -> NumberTable:
-    """Mean scores by protocol, and what prompts and ensembles bring; the paper's below."""
+    """Mean scores by protocol and the gain of prompts and ensembles, with the paper's rows below."""
     compute = measured_gflops(results)
     columns = ["model", "GFLOPs", "sets", *_PROTOCOLS, "gain"]
     by_set = prompt_gains(results)
@@ -119,22 +119,22 @@ def _figure_4(results: Sequence[Result]) -> Shown:
         Series(f"the paper, {_ENSEMBLE}", x, ensemble, colour=0, names=names),
         Series("the paper, class names", x, bare, colour=4),
     ]
-    drawn = {model: means for model, means in study.items() if model in compute}
+    with_compute = {model: means for model, means in study.items() if model in compute}
     for label, form, colour in ((_ENSEMBLE, "markers", MEASURED), ("class names", "markers", 3)):
-        spots = [(compute[model], means[label], model) for model, means in drawn.items()]
-        if spots:
-            across, up, models = zip(*spots, strict=True)
+        coordinates = [(compute[model], means[label], model) for model, means in with_compute.items()]
+        if coordinates:
+            across, up, models = zip(*coordinates, strict=True)
             series.append(Series(f"measured, {label}", across, up, colour=colour, form=form, names=models))
-    found = headline(
+    measured_title = headline(
         f"{model}: prompts and ensembles bring {points((means[_ENSEMBLE] - means['class names']) / 100)} points over "
         f"{counted(int(means['sets']), 'set')}"
         for model, means in study.items()
     )
-    worth = compute_for_prompts(x, bare, ensemble)
+    factor = compute_for_prompts(x, bare, ensemble)
     return Shown(
-        found or f"Prompts and ensembles bring {gain:.1f} points, as much as {worth:.1f} times the compute",
+        measured_title or f"Prompts and ensembles bring {gain:.1f} points, as much as {factor:.1f} times the compute",
         f"Mean zero-shot scores against compute. In the paper prompts and ensembles bring {gain:.1f} points, as much "
-        f"as {worth:.1f} times the compute would with class names alone.",
+        f"as {factor:.1f} times the compute would with class names alone.",
         [_gain_table(results, study)],
         [Chart("What prompts add", _COMPUTE, "mean score, %", series, 10, y_from_zero=False, legend="bottom right")],
         [
@@ -154,7 +154,7 @@ _GAIN_NOTE = (
 
 
 def _figure_4_set_by_set(results: Sequence[Result], predictions: Path, data: Path | None) -> Shown | None:
-    """The same with a model's gains set by set, whose intervals the predictions tell."""
+    """Figure 4 with the gains per set, whose intervals are computed from predictions."""
     gains = prompt_gains(results, predictions)
     shown = _figure_4(results)
     charts, notes = [*shown.charts, *gain_charts(gains)], [*gain_notes(gains), *shown.notes]
@@ -162,7 +162,7 @@ def _figure_4_set_by_set(results: Sequence[Result], predictions: Path, data: Pat
 
 
 def paper_law() -> PowerLaw:
-    """The line of figure 9 through the paper's own points."""
+    """The power law of figure 9, fitted to the paper's own points."""
     points = published("figure 9").values()
     return fit_power_law([cells["GFLOPs"] for cells in points], [cells[_ERROR] for cells in points])
 
@@ -181,20 +181,29 @@ def _figure_9(results: Sequence[Result]) -> Shown:
     x, errors = ([cells[name] for cells in paper.values()] for name in ("GFLOPs", _ERROR))
     names = [row.removeprefix("CLIP ") for row in paper]
     series = [Series("the paper", x, errors, colour=0, form="markers", names=names), _law_series(law, x, 0)]
-    found = measured(results, "zero_shot", "ensemble")
-    sets = [name for name in PAPER_27 if found and all(name in some for some in found.values())]
-    own = {m: 100 - common_mean(percents(r), sets) for m, r in found.items() if sets}
-    drawn = {model: error for model, error in own.items() if model in compute}
-    words = ""
-    if drawn:
-        across = [compute[model] for model in drawn]
+    results_by_model = measured(results, "zero_shot", "ensemble")
+    sets = [
+        name for name in PAPER_27 if results_by_model and all(name in by_set for by_set in results_by_model.values())
+    ]
+    own = {m: 100 - common_mean(percents(r), sets) for m, r in results_by_model.items() if sets}
+    errors_drawn = {model: error for model, error in own.items() if model in compute}
+    measured_title = ""
+    if errors_drawn:
+        across = [compute[model] for model in errors_drawn]
         series.append(
-            Series("measured", across, list(drawn.values()), colour=MEASURED, form="markers", names=list(drawn))
+            Series(
+                "measured",
+                across,
+                list(errors_drawn.values()),
+                colour=MEASURED,
+                form="markers",
+                names=list(errors_drawn),
+            )
         )
         if len(set(across)) > 2:
-            own_law = fit_power_law(across, list(drawn.values()))
+            own_law = fit_power_law(across, list(errors_drawn.values()))
             series.append(_law_series(own_law, across, MEASURED))
-            words = f"Measured: {own_law.in_words()}"
+            measured_title = f"Measured: {own_law.in_words()}"
     rows: list[tuple[str, list[Cell | str]]] = [
         (model, [Cell(compute.get(model), digits=2), Cell(error)]) for model, error in own.items()
     ]
@@ -204,7 +213,7 @@ def _figure_9(results: Sequence[Result]) -> Shown:
     ]
     axes = {"x_base": 10, "y_base": 10, "legend": "bottom left"}
     return Shown(
-        words or f"The paper's points: {law.in_words()}",
+        measured_title or f"The paper's points: {law.in_words()}",
         "Mean zero-shot error against compute, both axes logarithmic; in brackets the 95 % interval of the exponent.",
         [NumberTable("Compute and mean error, %", ["model", "GFLOPs", "error"], rows)],
         [Chart("Zero-shot error against compute", _COMPUTE, "error, %", series, **axes)],  # type: ignore[arg-type]
@@ -219,11 +228,16 @@ def _figure_9(results: Sequence[Result]) -> Shown:
 
 def _figure_22(results: Sequence[Result]) -> Shown:
     own, probes = measured(results, "zero_shot", "ensemble"), published("table 10")
-    rows: Mapping[str, Mapping[str, float]] = {
+    scores_by_row: Mapping[str, Mapping[str, float]] = {
         **published("table 11"),
         **{row: probes[row] for row in paper_gflops() if row.startswith("ResNet-")},
     }
-    charts = set_charts("%", rows, {model: percents(found) for model, found in own.items()}, measured_gflops(results))
+    charts = set_charts(
+        "%",
+        scores_by_row,
+        {model: percents(model_results) for model, model_results in own.items()},
+        measured_gflops(results),
+    )
     return Shown(
         "Zero-shot scores against compute, set by set, beside linear probes on ResNets",
         f"{_COMPUTE}, on a logarithmic axis; first the mean over the 27 sets. Of CLIP and of measured models zero-shot "
@@ -236,12 +250,12 @@ def _figure_22(results: Sequence[Result]) -> Shown:
 _ZERO_SHOT = (("zero_shot", PAPER_27),)
 FIGURE_4 = Exhibit(
     "figure4",
-    "What prompts and ensembles add to class names, against compute.",
+    "The gain of prompts and ensembles over class names, against compute.",
     _ZERO_SHOT,
     _figure_4,
     look=_figure_4_set_by_set,
 )
 FIGURE_9_PAPER = Exhibit(
-    "figure9-paper", "The law of zero-shot errors, from the paper's own points.", _ZERO_SHOT, _figure_9
+    "figure9-paper", "The power law of zero-shot errors, from the paper's own points.", _ZERO_SHOT, _figure_9
 )
-FIGURE_22 = Exhibit("figure22", "Zero-shot scores against compute, set by set.", _ZERO_SHOT, _figure_22)
+FIGURE_22 = Exhibit("figure22", "Zero-shot scores against compute, per set.", _ZERO_SHOT, _figure_22)

@@ -1,1 +1,1 @@
-"""The paper's own numbers, and what is computed from numbers."""
+"""The paper's own numbers, measured numbers in the form of its tables, and statistics of both."""

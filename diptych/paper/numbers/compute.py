@@ -1,7 +1,7 @@
-"""Compute of the models that the paper compares: forward GFLOPs (multiply-adds) of one picture through the image tower.
+"""Compute of the models that the paper compares: forward GFLOPs (multiply-adds) of the image tower for one image.
 
-The paper prints those of its five ResNets (figures 4 and 9). For the others it only draws points; the numbers here are
-multiply-adds too, from the places that _SOURCES names.
+The paper prints the numbers of its five ResNets (figures 4 and 9). For other models it only draws points; the numbers
+here are multiply-adds too, from the sources that SOURCES names.
 """
 
 import re
@@ -10,14 +10,14 @@ from collections.abc import Sequence
 from diptych.paper.numbers.paper_numbers import published
 from diptych.records import Result
 
-# open_clip's docs/model_profile.csv at 89fb801, column image_gflops, counts a multiply and an add as two: halved.
+# From open_clip's docs/model_profile.csv at 89fb801, column image_gflops. It counts a multiply-add as two: halved.
 _CLIP_VIT = {
     "CLIP ViT-B/32": 8.82 / 2,
     "CLIP ViT-B/16": 35.13 / 2,
     "CLIP ViT-L/14": 162.03 / 2,
     "CLIP ViT-L/14@336px": 381.92 / 2,
 }
-# torchvision 0.28, meta["_ops"] of its IMAGENET1K_V1 weights, each at its own resolution.
+# From torchvision 0.28, meta["_ops"] of its IMAGENET1K_V1 weights, each at its own resolution.
 _RESNET = {"ResNet-50": 4.089, "ResNet-101": 7.801, "ResNet-152": 11.514}
 _EFFICIENTNET = {
     f"B{size}": value for size, value in enumerate((0.386, 0.687, 1.088, 1.827, 4.394, 10.266, 19.068, 37.746))
@@ -36,12 +36,12 @@ _TWINS = (
     (r"vit-?(?:b|base)-?(?:patch)?32(?!\d)", "CLIP ViT-B/32"),
     (r"vit-?(?:b|base)-?(?:patch)?16(?!\d)", "CLIP ViT-B/16"),
 )
-# Towers of these names are built differently, or read pictures of another size.
+# Towers with these names have another architecture or another image size.
 _OTHERS = r"siglip|clipa|coca|eva|plus|alt|\b(?:240|256|280|320|378|384|512)\b"
 
 
 def paper_gflops() -> dict[str, float]:
-    """GFLOPs of models of table 10, by the names of its rows; those that no source gives are missing."""
+    """GFLOPs of models of table 10, by row name; models without a source are missing."""
     resnets = {name: cells["GFLOPs"] for name, cells in published("figure 4").items()}
     plain = {f"EfficientNet {size}": value for size, value in _EFFICIENTNET.items()}
     noisy = {f"EfficientNet Noisy Student {size}": value for size, value in _EFFICIENTNET.items()}
@@ -49,20 +49,20 @@ def paper_gflops() -> dict[str, float]:
 
 
 def twin(model: str) -> str | None:
-    """The paper's CLIP model of the architecture that a model's name tells ("ViT-B-32/openai"), or None."""
-    words = re.sub(r"[^a-z0-9]+", "-", model.lower())
-    if re.search(_OTHERS, words):
+    """The paper's CLIP model with the architecture that a model's name shows ("ViT-B-32/openai"), or None."""
+    normalized = re.sub(r"[^a-z0-9]+", "-", model.lower())
+    if re.search(_OTHERS, normalized):
         return None
-    return next((name for pattern, name in _TWINS if re.search(rf"(?:^|-){pattern}", words)), None)
+    return next((name for pattern, name in _TWINS if re.search(rf"(?:^|-){pattern}", normalized)), None)
 
 
 def measured_gflops(results: Sequence[Result]) -> dict[str, float]:
-    """GFLOPs of measured models: what their Results tell under run["settings"]["gflops"], else those of their twin."""
-    known, found = paper_gflops(), {}
+    """GFLOPs of measured models: run["settings"]["gflops"] of their Results, otherwise the value of their `twin`."""
+    paper, gflops_by_model = paper_gflops(), {}
     for result in results:
-        told = result.setting("gflops", float)
-        if told is None and result.model not in found and (same := twin(result.model)) is not None:
-            told = known[same]
-        if told is not None:
-            found[result.model] = float(told)
-    return found
+        gflops = result.setting("gflops", float)
+        if gflops is None and result.model not in gflops_by_model and (twin_name := twin(result.model)) is not None:
+            gflops = paper[twin_name]
+        if gflops is not None:
+            gflops_by_model[result.model] = float(gflops)
+    return gflops_by_model

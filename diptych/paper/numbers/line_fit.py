@@ -1,7 +1,7 @@
-"""A straight line through points of datasets, with its correlation and a bootstrap interval of its slope.
+"""A straight line through points of data sets, with correlation and a bootstrap interval of the slope.
 
-Source: CLIP paper, section 3.1.5 and figure 8. The paper does not say how its interval was made; drawing datasets again
-with replacement gives it to within 0.02.
+Source: CLIP paper, section 3.1.5 and figure 8. The paper does not say how it computed its interval; a bootstrap over
+data sets gives the same interval to within 0.02.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from diptych.evaluate.metrics.comparison import bootstrap
 
 LEVEL = 0.95
 _RESAMPLES = 10_000
-FEWEST = 8  # points for an interval: fewer leave draws of one point alone, whose line has no slope
+FEWEST = 8  # fewest points for an interval: with fewer, some draws have only one distinct point, and no slope
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,9 +26,9 @@ class LineFit:
 
     Attributes:
         r: Pearson's correlation.
-        p: of so strong a correlation if there were none, two-sided.
+        p: two-sided p-value of the correlation.
         low, high: interval of the slope; None with too few points.
-        num_points: fitted points.
+        num_points: number of fitted points.
     """
 
     slope: float
@@ -40,11 +40,11 @@ class LineFit:
     num_points: int
 
     def __call__(self, x: float) -> float:
-        """The height of the line."""
+        """The y of the line at x."""
         return self.intercept + self.slope * x
 
     def in_words(self) -> str:
-        """r = 0.82, slope 1.28 (0.94 to 1.78)"""
+        """Text such as "r = 0.82, slope 1.28 (0.94 to 1.78)"."""
         interval = f" ({self.low:.2f} to {self.high:.2f})" if self.low is not None else ""
         return f"r = {self.r:.2f}, slope {self.slope:.2f}{interval}"
 
@@ -53,11 +53,11 @@ def fit_line(x: Sequence[float], y: Sequence[float], *, level: float = LEVEL, se
     """Fit a line.
 
     Args:
-        x, y: finite, of the same number, at least three of them, not all equal in x or in y.
+        x, y: at least three finite points; neither all x nor all y are equal.
         level: coverage of the slope's interval.
-        seed: of its draws.
+        seed: seed of the bootstrap.
     Raises:
-        ShapeError: no line or no correlation can be had from these points.
+        ShapeError: a line or a correlation cannot be computed from these points.
     """
     across, up = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
     fits = across.shape == up.shape and across.ndim == 1 and across.size >= 3
@@ -66,7 +66,7 @@ def fit_line(x: Sequence[float], y: Sequence[float], *, level: float = LEVEL, se
     return _fitted(tuple(across.tolist()), tuple(up.tolist()), level, seed)
 
 
-@functools.lru_cache(maxsize=64)  # the paper's own lines are asked for again and again
+@functools.lru_cache(maxsize=64)  # the lines of the paper's numbers are needed repeatedly
 def _fitted(x: tuple[float, ...], y: tuple[float, ...], level: float, seed: int) -> LineFit:
     across, up = np.asarray(x), np.asarray(y)
     slope = _slope(across, up)

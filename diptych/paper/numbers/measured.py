@@ -1,4 +1,4 @@
-"""Measured Results as the paper's tables arrange them: a score per model and set, in percent, with means over sets."""
+"""Measured Results in the form of the paper's tables: a score per model and set in percent, and means over sets."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -14,36 +14,37 @@ from diptych.report.table import Cell
 PAPER_27 = tuple(card.name for card in CARDS.values() if card.group == "paper27")
 """The sets of table 9, in its order."""
 KORNBLITH_12 = PAPER_27[:12]
-"""The suite of Kornblith et al.: the first rows of table 9."""
+"""The suite of Kornblith et al., the first rows of table 9."""
 WITHOUT_IMAGENET = tuple(name for name in PAPER_27 if name != "ImageNet")
 SUITES = {"mean of 12": KORNBLITH_12, "mean of 27": PAPER_27, "mean of 26": WITHOUT_IMAGENET}
-"""Over which the paper takes means: all, the suite of 12, and all without ImageNet."""
+"""The groups of sets over which the paper takes means: the suite of 12, all, and all without ImageNet."""
 BEST = "CLIP ViT-L/14@336px"
-"""The paper's best model, by the name of its row."""
-_NO_PERCENT = ("error_km",)  # ends of metrics that are no fractions
-_COUNTS_SAMPLES = ("zero_shot", "linear_probe", "retrieval")  # whose n is the samples of the test split
-_CAPTIONS = 5  # of each picture of Flickr30k and MSCOCO
+"""The row name of the paper's best model."""
+_NO_PERCENT = ("error_km",)  # suffixes of metrics that are not fractions
+_COUNTS_SAMPLES = ("zero_shot", "linear_probe", "retrieval")  # kinds whose n is the number of test samples
+_CAPTIONS = 5  # per image of Flickr30k and MSCOCO
 
 Scores = Mapping[str, float]
-"""Percent by the name of the set."""
+"""Percent by set name."""
 
 
 def measured(results: Iterable[Result], kind: str, protocol: str) -> dict[str, dict[str, Result]]:
-    """By model and set: what the card names as the set's metric; of two measurements of one thing, the later.
+    """Results by model and set, in the metric of the set's card. Later Results replace earlier ones of the same number.
 
-    Sets other than the 27, and other splits, metrics, protocols and kinds are passed over, and so are Results with a
-    condition.
+    Only the 27 sets, their test splits and Results without condition are used.
 
     Args:
-        kind: of `kind_of`: "linear_probe" has the task projected_probe, too.
+        results: all measured Results.
+        kind: value of `kind_of`; "linear_probe" includes the task projected_probe.
+        protocol: the protocol of the Results.
     """
-    found: dict[str, dict[str, Result]] = {}
+    results_by_model: dict[str, dict[str, Result]] = {}
     for result in results:
         if result.dataset not in PAPER_27 or result.split != "test" or result.condition:
             continue
         if (kind_of(result), result.protocol, result.metric) == (kind, protocol, CARDS[result.dataset].metric):
-            found.setdefault(result.model, {})[result.dataset] = result
-    return found
+            results_by_model.setdefault(result.model, {})[result.dataset] = result
+    return results_by_model
 
 
 def percents(results: Mapping[str, Result]) -> dict[str, float]:
@@ -52,18 +53,18 @@ def percents(results: Mapping[str, Result]) -> dict[str, float]:
 
 
 def mean(scores: Scores, sets: Sequence[str]) -> float | None:
-    """The mean over sets; None where one of them is missing, for a mean over fewer sets is another number."""
+    """The mean over sets; None if a set is missing, because a mean over fewer sets is not comparable."""
     return sum(scores[name] for name in sets) / len(sets) if all(name in scores for name in sets) else None
 
 
 def common_mean(scores: Scores, sets: Iterable[str]) -> float:
-    """The mean over those of the sets that are there, of which there must be one."""
+    """The mean over the sets that have a score; at least one must have one."""
     present = [scores[name] for name in sets if name in scores]
     return sum(present) / len(present)
 
 
 def measured_cell(result: Result | None, *, bold: bool = False) -> Cell:
-    """A measured number as a cell, fractions in percent, with its interval; empty where there is none."""
+    """A measured number as a cell with its interval, fractions in percent; an empty cell for None."""
     if result is None:
         return Cell(None)
     scale = 1 if result.metric.endswith(_NO_PERCENT) else 100
@@ -77,40 +78,40 @@ def measured_cell(result: Result | None, *, bold: bool = False) -> Cell:
 
 
 def published_cell(value: float | None, *, bold: bool = False, digits: int = 1) -> Cell:
-    """The paper's own number."""
+    """A number of the paper as a cell."""
     return Cell(value, bold=bold, published=True, digits=digits)
 
 
 def nearest_row(model: str, rows: Mapping[str, Scores]) -> str:
-    """The paper's model to stand beside a measured one: of the same architecture, else its best."""
+    """The paper's model to compare with a measured one: of the same architecture, otherwise the paper's best."""
     same = twin(model)
     return same if same is not None and same in rows else BEST
 
 
 def compared(model: str, scores: Scores, place: str) -> str:
-    """A sentence: the mean of a model and of its counterpart in a table of the paper, over the same sets."""
+    """A sentence that compares a model with its counterpart in a table of the paper, by means over the same sets."""
     rows = published(place)
-    beside = nearest_row(model, rows)
+    paper_row = nearest_row(model, rows)
     sets = [name for name in PAPER_27 if name in scores]
     over = f"over {len(sets)} of the 27 sets" if len(sets) < len(PAPER_27) else "over the 27 sets"
     return (
         f"{model} scores {common_mean(scores, sets):.1f} % {over}, "
-        f"the paper's {beside} {common_mean(rows[beside], sets):.1f} %"
+        f"the paper's {paper_row} {common_mean(rows[paper_row], sets):.1f} %"
     )
 
 
 def headline(sentences: Iterable[str]) -> str:
-    """What was found of the first two models, and how many more there are; "" without any."""
-    found = list(sentences)
-    rest = [f"{len(found) - 2} more below"] if len(found) > 2 else []
-    return "; ".join(found[:2] + rest)
+    """The first two sentences, and the number of the others; "" without sentences."""
+    all_sentences = list(sentences)
+    remainder = [f"{len(all_sentences) - 2} more below"] if len(all_sentences) > 2 else []
+    return "; ".join(all_sentences[:2] + remainder)
 
 
-def missing_notes(found: Mapping[str, Mapping[str, Result]]) -> list[str]:
-    """Sentences per model on the sets that were not measured, on those of another size than the paper's, and on probes
-    that learned from other images than the paper's."""
+def missing_notes(results_by_model: Mapping[str, Mapping[str, Result]]) -> list[str]:
+    """Notes for each model on missing sets, on sets of another size than the paper's, and on probes that learned from
+    other images than the paper's."""
     notes = []
-    for model, results in found.items():
+    for model, results in results_by_model.items():
         if missing := [name for name in PAPER_27 if name not in results]:
             notes.append(f"{model}: not measured: {', '.join(missing)}.")
         sizes = {name: (CARDS[name].paper_sizes or (0, 0))[1] for name in results}
@@ -122,15 +123,15 @@ def missing_notes(found: Mapping[str, Mapping[str, Result]]) -> list[str]:
 
 
 def class_notes(model: str, results: Mapping[str, Result]) -> list[str]:
-    """Where images of some classes were missing, by set."""
-    found = [f"{name} ({words})" for name, one in results.items() if (words := classes_in_words(one))]
-    return [f"{model}: not the paper's protocol, for lack of images of some classes: {', '.join(found)}."] * bool(found)
+    """A note on the sets in which images of some classes were missing."""
+    sets = [f"{name} ({classes})" for name, result in results.items() if (classes := classes_in_words(result))]
+    return [f"{model}: not the paper's protocol, for lack of images of some classes: {', '.join(sets)}."] * bool(sets)
 
 
 def num_expected(result: Result) -> int | None:
-    """Samples of which a number like this one is in the paper; None where that is not known.
+    """The number of samples behind the paper's corresponding number; None if unknown.
 
-    Retrieval has as many queries as pictures, or as captions: five of each picture.
+    Retrieval has one query per image, or one per caption: five for each image.
     """
     card = CARDS.get(result.dataset)
     if card is None or result.split != "test" or kind_of(result) not in _COUNTS_SAMPLES:
@@ -140,19 +141,19 @@ def num_expected(result: Result) -> int | None:
 
 
 def ranks_fewer(result: Result) -> bool:
-    """Whether a recall is among fewer pictures or captions than the paper's, where every picture is found sooner."""
+    """Whether a recall is among fewer images or captions than the paper's, which makes retrieval easier."""
     expected = num_expected(result)
     return result.task == "retrieval" and expected is not None and result.n < expected
 
 
 def size_notes(rows: Iterable[tuple[str, Mapping[str, Result]]]) -> list[str]:
-    """Where numbers are of other counts of samples than the paper's, by row and set."""
+    """Notes on numbers with other sample counts than the paper's, by row and set."""
     notes = []
     for name, results in rows:
         other = {
-            f"{one.dataset} ({one.n:,} {_counted(one)}, not {expected:,})": None
-            for one in results.values()
-            if (expected := num_expected(one)) is not None and one.n != expected
+            f"{result.dataset} ({result.n:,} {_counted(result)}, not {expected:,})": None
+            for result in results.values()
+            if (expected := num_expected(result)) is not None and result.n != expected
         }
         notes += [f"{name}: of other test samples than the paper's: {', '.join(other)}."] if other else []
     return notes
@@ -165,7 +166,7 @@ def _counted(result: Result) -> str:
 
 
 def learning_notes(model: str, results: Mapping[str, Result]) -> list[str]:
-    """Where probes, by set, learned from other numbers of images than the paper's, or lacked a validation split."""
+    """Notes on probes that learned from another number of images than the paper's, or had no validation split."""
     sizes, held_out = [], []
     for name, result in results.items():
         if name not in CARDS:
@@ -187,19 +188,19 @@ def learning_notes(model: str, results: Mapping[str, Result]) -> list[str]:
 
 
 def num_learned_from(result: Result) -> int | None:
-    """Training and validation images of a probe, or those that few-shot draws are from; None where no probe learned."""
-    found = result.setting("train", int)
-    return result.setting("train_examples", int) if found is None else found
+    """The number of training and validation images of a probe, or of images for few-shot draws; None without probe."""
+    num_train = result.setting("train", int)
+    return result.setting("train_examples", int) if num_train is None else num_train
 
 
 def is_trained_as_the_paper(result: Result) -> bool:
-    """Whether a probe learned from at least nine tenths of the paper's training images; a zero-shot score is."""
+    """Whether a probe learned from at least 90 % of the paper's training images; True for zero-shot scores."""
     num_learned, paper = num_learned_from(result), CARDS[result.dataset].paper_sizes
     return num_learned is None or paper is None or num_learned >= 0.9 * paper[0]
 
 
 def num_test(name: str) -> int:
-    """Test samples of a set of the 27, by table 9."""
+    """The number of test samples of one of the 27 sets, from table 9."""
     sizes = CARDS[name].paper_sizes
     assert sizes is not None, name
     return sizes[1]

@@ -1,7 +1,7 @@
 """The paper's own numbers, as printed or as read off its plots.
 
 Source: CLIP paper (arXiv 2103.00020), the table or figure that each row of assets/published.csv names; percent unless
-the column says otherwise. Of figures marked "read off the plot" the last digit is not sure.
+the column says otherwise. The last digit of numbers marked "read off the plot" is uncertain.
 """
 
 import csv
@@ -24,12 +24,12 @@ def _places() -> dict[str, dict[str, dict[str, tuple[float, str]]]]:
 
 
 def published(place: str) -> dict[str, dict[str, float]]:
-    """A table or figure, by the name of its row and then of its column; percent unless the column says otherwise.
+    """The numbers of a table or figure, by row and column name; percent unless the column says otherwise.
 
     Args:
         place: "table 11", "figure 7", ...
     Raises:
-        KeyError: there is nothing of that place.
+        KeyError: unknown place.
     """
     rows = _places()[place]
     return {row: {column: value for column, (value, _) in cells.items()} for row, cells in rows.items()}

@@ -1,1 +1,1 @@
-"""Figures and tables of the paper that train models: 2, 9 and 12."""
+"""Figures 2 and 9 and table 12 of the paper, which train models."""

@@ -1,7 +1,7 @@
-"""Figure 2: how many pictures three objectives need, with the same image tower, for the same zero-shot accuracy.
+"""Figure 2: the number of images that objectives need for the same zero-shot accuracy, with the same image tower.
 
-Source: CLIP paper, section 2.3 and figure 2. What the paper leaves open is decided here and said on the page: losses
-(diptych.model.bag_of_words, diptych.model.caption_decoder) and the scores of classes (PredictiveZeroShot).
+Source: CLIP paper, section 2.3 and figure 2. The paper does not specify the losses and the class scores. Diptych's
+choices (diptych.model.bag_of_words, diptych.model.caption_decoder, PredictiveZeroShot) are stated on the page.
 """
 
 import dataclasses
@@ -47,13 +47,13 @@ _COLOURS = {DECODER: 1, WORDS: 3, BAG: 2, TRANSFORMER: 0}
 
 @dataclasses.dataclass(frozen=True)
 class Figure2:
-    """What came of it.
+    """The finished figure.
 
     Attributes:
-        curves: for each contestant what was measured after so many pairs.
-        ratios: for each (fast, slow) how many times fewer pictures the fast one needs.
+        curves: measurements of each contestant, in order of pairs seen.
+        ratios: for each (fast, slow), the factor by which the fast contestant needs fewer images.
         chance: accuracy of guessing, a fraction.
-        picture, page, numbers: figure2.svg, figure2.html, figure2.json.
+        picture, page, numbers: paths of figure2.svg, figure2.html, figure2.json.
     """
 
     curves: dict[str, list[Measured]]
@@ -65,21 +65,21 @@ class Figure2:
 
 
 def contestant(name: str, base: TrainConfig, out: Path) -> TrainConfig:
-    """The run of one contestant: the base's image tower, data, seeds and schedule, with another text side.
+    """The config of one contestant: image tower, data, seeds and schedule of the base, with another text side.
 
     Raises:
-        ConfigError: the base is no contrastive run with a text Transformer.
+        ConfigError: the base is not a contrastive run with a text Transformer.
     """
     text: Any = base.model.text
-    begun = text_side_of(text), OBJECTIVES[base.objective]
-    if begun != (TEXT_SIDES["transformer"], OBJECTIVES["contrastive"]):
+    base_kind = text_side_of(text), OBJECTIVES[base.objective]
+    if base_kind != (TEXT_SIDES["transformer"], OBJECTIVES["contrastive"]):
         raise ConfigError(f"figure 2 begins with a contrastive run with a text Transformer, not {text}")
-    words = {"context_length": text.context_length, "vocab_size": text.vocab_size}
+    tokens = {"context_length": text.context_length, "vocab_size": text.vocab_size}
     size: dict[str, Any] = {"width": text.width, "heads": text.heads, "layers": text.layers}
     sides: dict[str, TextSideConfig] = {
-        DECODER: CaptionDecoderConfig(**words, **size),
-        WORDS: WordPredictionConfig(**words),
-        BAG: BagOfWordsConfig(**words, width=text.width),
+        DECODER: CaptionDecoderConfig(**tokens, **size),
+        WORDS: WordPredictionConfig(**tokens),
+        BAG: BagOfWordsConfig(**tokens, width=text.width),
         TRANSFORMER: text,
     }
     return dataclasses.replace(
@@ -93,58 +93,65 @@ def contestant(name: str, base: TrainConfig, out: Path) -> TrainConfig:
 def run_figure2(
     base: TrainConfig, benchmarks: Sequence[Benchmark], out: Path, *, doublings: int = DOUBLINGS
 ) -> Figure2 | None:
-    """Train the contestants one after another, measure each after doubling numbers of pairs, and draw the figure.
+    """Train the contestants one after another, measure each at doubling numbers of pairs, and draw the figure.
 
-    A finished contestant is not trained again, and one that was stopped goes on from its checkpoint.
+    Finished contestants are not trained again; a stopped one continues from its checkpoint.
 
     Args:
-        base: the contrastive run with the text Transformer; num_pairs is cut to a multiple of the smallest measurement.
-        benchmarks: labelled sets, with the template that all use first; accuracy is over all their pictures together.
-        out: folder of the figure; the runs are in folders of it.
+        base: the contrastive run with the text Transformer. num_pairs is rounded down to a multiple of the first
+            measurement.
+        benchmarks: labeled sets; the first template of each is used. Accuracy is over all their images together.
+        out: folder of the figure; the runs are in its subfolders.
         doublings: measurements per contestant.
     Returns:
-        the figure; None where SIGINT or SIGTERM stopped a run.
+        the figure; None if SIGINT or SIGTERM stopped a run.
     Raises:
-        ConfigError: too few pairs, or `out` holds a figure of other settings.
+        ConfigError: too few pairs, or `out` contains a figure with other settings.
     """
     steps = doubling_steps(base.num_pairs, base.global_batch_size, doublings)
     base = dataclasses.replace(base, num_pairs=steps[-1] * base.global_batch_size)
-    claim(out, {"steps": steps, "sets": {one.name: [one.fingerprint, *one.templates[:1]] for one in benchmarks}})
+    claim(
+        out,
+        {
+            "steps": steps,
+            "sets": {benchmark.name: [benchmark.fingerprint, *benchmark.templates[:1]] for benchmark in benchmarks},
+        },
+    )
     configs = {name: contestant(name, base, out) for name in FOLDERS}
-    runs = [functools.partial(train_once, one, evaluators(one, benchmarks), steps) for one in configs.values()]
+    runs = [functools.partial(train_once, config, evaluators(config, benchmarks), steps) for config in configs.values()]
     if not all_finished(runs):
         return None
     curves = {name: read_measured(config.folder, config.global_batch_size) for name, config in configs.items()}
     first = curves[TRANSFORMER][-1].sets
-    classes = {one.name: len(one.class_names) for one in benchmarks}
+    classes = {benchmark.name: len(benchmark.class_names) for benchmark in benchmarks}
     chance = sum(n / classes[name] for name, (_, n) in first.items()) / sum(n for _, n in first.values())
     ratios = {(fast, slow): _compared(curves[fast], curves[slow], chance) for fast, slow in COMPARED}
     numbers = out / "figure2.json"
     with writing(numbers):
         numbers.write_text(json.dumps(_numbers(curves, ratios, chance, configs), indent=2) + "\n", encoding="utf-8")
-    drawn, page = write_figure(_page(curves, ratios, chance, configs), out, "figure2")
-    return Figure2(curves, ratios, chance, drawn, page, numbers)
+    svg_path, page = write_figure(_page(curves, ratios, chance, configs), out, "figure2")
+    return Figure2(curves, ratios, chance, svg_path, page, numbers)
 
 
 def evaluators(config: TrainConfig, benchmarks: Sequence[Benchmark]) -> list[Evaluator]:
-    """What measures a contestant on each set, with the set's first template alone."""
+    """The evaluators of a contestant, one for each set; they only use the first template of the set."""
     if OBJECTIVES[config.objective].loss is None:  # the model predicts captions
-        return [PredictiveZeroShot(one, num_workers=0) for one in benchmarks]  # type: ignore[misc]
-    return [ZeroShot(one, protocols=("single",)) for one in benchmarks]
+        return [PredictiveZeroShot(benchmark, num_workers=0) for benchmark in benchmarks]  # type: ignore[misc]
+    return [ZeroShot(benchmark, protocols=("single",)) for benchmark in benchmarks]
 
 
 def _compared(fast: list[Measured], slow: list[Measured], chance: float) -> Efficiency:
-    columns = [([float(one.pairs) for one in curve], [one.accuracy for one in curve]) for curve in (fast, slow)]
+    columns = [([float(point.pairs) for point in curve], [point.accuracy for point in curve]) for curve in (fast, slow)]
     return efficiency(columns[0], columns[1], n=fast[-1].n, chance=chance)
 
 
-def ratio_in_words(found: Efficiency) -> str:
-    """3.2 (2.6 to 4.1), "at least 5.0 (...)" where only a bound is known, "?" where one is not above chance."""
-    if not found.above_chance:
+def ratio_in_words(ratio: Efficiency) -> str:
+    """Text such as "3.2 (2.6 to 4.1)"; "at least 5.0 (...)" if only a bound is known; "?" if a curve is at chance."""
+    if not ratio.above_chance:
         return "?"
-    bound = {">=": "at least ", "<=": "at most "}.get(found.bound, "")
-    spread = "" if found.low is None or found.high is None else f" ({found.low:.1f} to {found.high:.1f})"
-    return f"{bound}{found.ratio:.1f}{spread}"
+    bound = {">=": "at least ", "<=": "at most "}.get(ratio.bound, "")
+    spread = "" if ratio.low is None or ratio.high is None else f" ({ratio.low:.1f} to {ratio.high:.1f})"
+    return f"{bound}{ratio.ratio:.1f}{spread}"
 
 
 def _numbers(
@@ -153,19 +160,25 @@ def _numbers(
     chance: float,
     configs: dict[str, TrainConfig],
 ) -> dict[str, Any]:
-    """All of it as plain data."""
+    """All numbers of the figure as plain data."""
     return {
         "curves": {
             name: [
-                {"pairs": one.pairs, "accuracy": one.accuracy, "interval": one.interval, "n": one.n, "sets": one.sets}
-                for one in curve
+                {
+                    "pairs": point.pairs,
+                    "accuracy": point.accuracy,
+                    "interval": point.interval,
+                    "n": point.n,
+                    "sets": point.sets,
+                }
+                for point in curve
             ]
             for name, curve in curves.items()
         },
         "chance": chance,
         "ratios": [
-            {"fast": fast, "slow": slow, **dataclasses.asdict(found), "paper": EFFICIENCY.get((fast, slow))}
-            for (fast, slow), found in ratios.items()
+            {"fast": fast, "slow": slow, **dataclasses.asdict(ratio), "paper": EFFICIENCY.get((fast, slow))}
+            for (fast, slow), ratio in ratios.items()
         ],
         "seconds": {name: _seconds(config) for name, config in configs.items()},
         "parameters": {name: config.model.num_parameters() for name, config in configs.items()},
@@ -184,20 +197,20 @@ def _page(
     chance: float,
     configs: dict[str, TrainConfig],
 ) -> FigurePage:
-    ours = [
+    own_series = [
         Series(
             name,
-            [one.pairs for one in curve],
-            [100 * one.accuracy for one in curve],
-            [100 * one.interval[0] for one in curve],
-            [100 * one.interval[1] for one in curve],
+            [point.pairs for point in curve],
+            [100 * point.accuracy for point in curve],
+            [100 * point.interval[0] for point in curve],
+            [100 * point.interval[1] for point in curve],
             colour=_COLOURS[name],
         )
         for name, curve in sorted(curves.items(), key=lambda item: -item[1][-1].accuracy)
     ]
-    pairs = [one.pairs for one in curves[TRANSFORMER]]
-    ours.append(Series("chance", [pairs[0], pairs[-1]], [100 * chance] * 2, colour=4, form="dashed"))
-    theirs = [
+    pairs = [point.pairs for point in curves[TRANSFORMER]]
+    own_series.append(Series("chance", [pairs[0], pairs[-1]], [100 * chance] * 2, colour=4, form="dashed"))
+    paper_series = [
         Series(name, [1e6 * x for x, _ in points], [y for _, y in points], colour=_COLOURS[name])
         for name, points in FIGURE_2.items()
     ]
@@ -209,14 +222,14 @@ def _page(
         summary="Zero-shot accuracy against pictures seen, with 99.5 % intervals, for objectives that share image "
         "tower, data, order, batch and schedule; beside it the paper's figure 2. " + _comparisons(ratios),
         charts=[
-            Chart("Here", "pictures seen", y_label, ours, x_base=2),
-            Chart("The paper: RN50, ImageNet", "pictures seen", y_label, theirs, x_base=2),
+            Chart("Here", "pictures seen", y_label, own_series, x_base=2),
+            Chart("The paper: RN50, ImageNet", "pictures seen", y_label, paper_series, x_base=2),
         ],
         columns=["objective", *(short_number(count) for count in pairs), "99.5 % interval", "parameters", "training"],
         rows=[
             [
                 name,
-                *(percent(one.accuracy) for one in curve),
+                *(percent(point.accuracy) for point in curve),
                 "–".join(percent(bound) for bound in curve[-1].interval),
                 number(configs[name].model.num_parameters()),
                 duration(_seconds(configs[name])),
@@ -236,12 +249,12 @@ def _page(
 
 def _comparisons(ratios: dict[tuple[str, str], Efficiency]) -> str:
     sentences = []
-    for (fast, slow), found in ratios.items():
-        if not found.above_chance:
+    for (fast, slow), ratio in ratios.items():
+        if not ratio.above_chance:
             sentences.append(f"“{fast}” and “{slow}”: one ended at chance, so there is no ratio.")
             continue
         paper = f"; in the paper {EFFICIENCY[fast, slow]:g}" if (fast, slow) in EFFICIENCY else ""
-        text = f"“{fast}” needs {ratio_in_words(found)} times fewer pictures than “{slow}” at {percent(found.accuracy)}"
+        text = f"“{fast}” needs {ratio_in_words(ratio)} times fewer pictures than “{slow}” at {percent(ratio.accuracy)}"
         sentences.append(f"{text}{paper}.")
     return " ".join(sentences)
 

@@ -1,7 +1,7 @@
 """Figure 9: zero-shot error against the compute of the image tower, with a power law.
 
-Source: CLIP paper, section 3.1.5 and figure 9; towers grown as in section 2.4, compute split equally over width, depth
-and resolution.
+Source: CLIP paper, section 3.1.5 and figure 9. Towers grow as in section 2.4: compute is split equally over width,
+depth and resolution.
 """
 
 import dataclasses
@@ -35,21 +35,21 @@ _PIXELS, _WIDTH, _BLOCKS, _TEXT_WIDTH = 32, 16, 3, 64  # of size 1
 
 
 def gflops(config: CLIPConfig) -> float:
-    """Billions of multiply-adds of the image tower for one picture: 5.8 for an RN50, for which the paper prints 6.1."""
+    """Billion multiply-adds of the image tower for one image: 5.8 for an RN50, for which the paper prints 6.1."""
     return image_flops(config) / 2e9
 
 
 def rung(size: float, model: CLIPConfig) -> CLIPConfig:
     """The model of one size: a compact ResNet whose compute grows with the sixth power of `size`.
 
-    Width and resolution grow with it, the depth with its square, so that each brings the same factor of compute. Of the
-    text encoder the width alone grows, with the ResNet's (section 2.4).
+    Width and resolution grow with `size`, the depth with its square, so that each adds the same factor of compute. Of
+    the text encoder only the width grows, in proportion to the ResNet's (section 2.4).
 
     Args:
-        size: 1 is 32 pixels, 16 channels, three blocks; a multiple of 1/4, so that three stages can halve the picture.
-        model: the embedding, vocabulary, context and text layers are its.
+        size: 1 means 32 pixels, 16 channels and three blocks. Multiples of 1/4, so that three stages halve the image.
+        model: the source of embedding, vocabulary, context and text layers.
     Raises:
-        ConfigError: the size is none that can be built.
+        ConfigError: no model of this size can be built.
     """
     pixels, channels = _PIXELS * size, _WIDTH * size
     if text_side_of(model.text) is not TEXT_SIDES["transformer"] or size <= 0 or pixels % 8 or channels % 1:
@@ -64,12 +64,12 @@ def rung(size: float, model: CLIPConfig) -> CLIPConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Figure9:
-    """What came of it.
+    """The finished figure.
 
     Attributes:
-        names, gflops, errors: of each model; errors in percent, the mean over the sets.
-        law: fitted to them.
-        picture, page, numbers: figure9.svg, figure9.html, figure9.json.
+        names, gflops, errors: one entry per model; errors are percent, means over the sets.
+        law: the fitted power law.
+        picture, page, numbers: paths of figure9.svg, figure9.html, figure9.json.
     """
 
     names: list[str]
@@ -90,43 +90,45 @@ def run_figure9(
 ) -> Figure9 | None:
     """Train one model of each size on the same pairs, measure it at the end, and draw error against compute.
 
-    A finished model is not trained again, and one that was stopped goes on from its checkpoint.
+    Finished models are not trained again; a stopped one continues from its checkpoint.
 
     Args:
-        base: data, number of pairs, batch and hyper-parameters of all.
-        benchmarks: from pixels a side to labelled sets; the playground draws at any size.
-        out: folder of the figure; the runs are in folders of it.
-        sizes: two or more, see `rung`.
+        base: data, number of pairs, batch size and hyper-parameters of all models.
+        benchmarks: maps an image size in pixels to labeled sets; the playground draws at any size.
+        out: folder of the figure; the runs are in its subfolders.
+        sizes: two or more sizes, see `rung`.
     Returns:
-        the figure; None where SIGINT or SIGTERM stopped a run.
+        the figure; None if SIGINT or SIGTERM stopped a run.
     Raises:
-        ConfigError: a size cannot be built, or `out` holds a figure of other settings.
+        ConfigError: a size cannot be built, or `out` contains a figure with other settings.
     """
     if len(set(sizes)) < 2:
         raise ConfigError(f"a line needs two different sizes or more, not {list(sizes)}")
     configs = {f"size-{size:g}": _sized(size, base, out) for size in sorted(set(sizes))}
-    found = {name: benchmarks(config.model.vision.image_size) for name, config in configs.items()}
-    claim(out, {"sets": {name: [(one.fingerprint, one.templates[0]) for one in some] for name, some in found.items()}})
-    evaluators = {name: [ZeroShot(one, protocols=("single",)) for one in some] for name, some in found.items()}
+    sets = {name: benchmarks(config.model.vision.image_size) for name, config in configs.items()}
+    claim(
+        out, {"sets": {name: [(each.fingerprint, each.templates[0]) for each in group] for name, group in sets.items()}}
+    )
+    evaluators = {name: [ZeroShot(each, protocols=("single",)) for each in group] for name, group in sets.items()}
     runs = [
         functools.partial(train_once, config, evaluators[name], [config.num_steps]) for name, config in configs.items()
     ]
     if not all_finished(runs):
         return None
-    measured = {name: read_measured(one.folder, one.global_batch_size)[-1] for name, one in configs.items()}
-    compute = [gflops(one.model) for one in configs.values()]
-    errors = [100 * _mean_error(one) for one in measured.values()]
+    measured = {name: read_measured(config.folder, config.global_batch_size)[-1] for name, config in configs.items()}
+    compute = [gflops(config.model) for config in configs.values()]
+    errors = [100 * _mean_error(result) for result in measured.values()]
     law = fit_power_law(compute, errors)
     numbers = out / "figure9.json"
     content = _numbers(configs, measured, compute, errors, law)
     with writing(numbers):
         numbers.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    drawn, page = write_figure(_page(configs, measured, compute, errors, law), out, "figure9")
-    return Figure9(list(configs), compute, errors, law, drawn, page, numbers)
+    svg_path, page = write_figure(_page(configs, measured, compute, errors, law), out, "figure9")
+    return Figure9(list(configs), compute, errors, law, svg_path, page, numbers)
 
 
 def _sized(size: float, base: TrainConfig, out: Path) -> TrainConfig:
-    """The base's run with a model of this size."""
+    """The config of the base with a model of this size."""
     model = rung(size, base.model)
     preprocessing = dataclasses.replace(base.preprocessing, image_size=model.vision.image_size)
     return dataclasses.replace(
@@ -139,7 +141,7 @@ def _sized(size: float, base: TrainConfig, out: Path) -> TrainConfig:
 
 
 def _mean_error(measured: Measured) -> float:
-    """The mean over the sets of the share of wrong answers."""
+    """The mean over the sets of the share of wrong predictions."""
     return 1 - sum(right / n for right, n in measured.sets.values()) / len(measured.sets)
 
 
@@ -150,7 +152,7 @@ def _numbers(
     errors: list[float],
     law: PowerLaw,
 ) -> dict[str, Any]:
-    """All of it as plain data."""
+    """All numbers of the figure as plain data."""
     paper = fit_power_law(*_published())
     return {
         "models": [
@@ -185,7 +187,7 @@ def _page(
     paper = fit_power_law(*published)
     span = max(compute) / min(compute)
     base = next(iter(configs.values()))
-    thin = [_thin(name, compute, measured, min(errors) / 4) for name in _sets(measured)]
+    thin = [_set_series(name, compute, measured, min(errors) / 4) for name in _sets(measured)]
     return FigurePage(
         title=f"Over {span:.0f} times the compute, zero-shot error goes from {errors[0]:.1f} to {errors[-1]:.1f} %",
         summary=f"Here {law.in_words()}; the paper's points give {paper.in_words()}. In brackets the 95 % interval of "
@@ -231,9 +233,9 @@ def _published() -> tuple[list[float], list[float]]:
     return [x for x, _ in FIGURE_9.values()], [y for _, y in FIGURE_9.values()]
 
 
-def _thin(name: str, compute: list[float], measured: dict[str, Measured], least: float) -> Series:
-    """One set's errors, as far as they are at least `least` percent: a solved set would stretch the axis."""
-    errors = [100 * (1 - right / n) for right, n in (one.sets[name] for one in measured.values())]
+def _set_series(name: str, compute: list[float], measured: dict[str, Measured], least: float) -> Series:
+    """Errors of one set, without those below `least` percent, because a solved set would stretch the axis."""
+    errors = [100 * (1 - right / n) for right, n in (result.sets[name] for result in measured.values())]
     kept = [(x, y) for x, y in zip(compute, errors, strict=True) if y >= least]
     return Series("", [x for x, _ in kept], [y for _, y in kept], colour=4, form="thin")
 

@@ -1,4 +1,4 @@
-"""What the paper's figures 2 and 9 show, read off their plots.
+"""Numbers of the paper's figures 2 and 9, read off the plots.
 
 Source: CLIP paper (arXiv 2103.00020), figures 2 and 9. The values are approximate, to about half a point of a percent.
 """
@@ -13,7 +13,7 @@ FIGURE_2: dict[str, tuple[tuple[float, float], ...]] = {
     "caption, predicted": ((16, 2.0), (33, 4.5), (67, 6.6), (134, 9.0), (268, 13.1), (400, 16.0)),
 }
 
-# Figure 2: how many times fewer images the first needs for the accuracy of the second.
+# Figure 2: the factor by which the first objective needs fewer images to reach the accuracy of the second.
 EFFICIENCY = {
     ("bag of words, predicted", "caption, predicted"): 3.0,
     ("bag of words, contrastive", "bag of words, predicted"): 4.0,

@@ -1,6 +1,6 @@
 """error = a · compute^b: the straight line of figure 9, with its confidence band.
 
-Source: CLIP paper, figure 9, whose band is not explained; the one here is that of ordinary least squares.
+Source: CLIP paper, figure 9. The paper does not explain its band; the band here is that of ordinary least squares.
 """
 
 import dataclasses
@@ -21,9 +21,9 @@ class PowerLaw:
 
     Attributes:
         a, b: its coefficients.
-        deviation: of the logarithms of the errors from the line; 0 with two points.
-        centre, spread: mean of the logarithms of compute, and the sum of their squared distances to it.
-        num_points: fitted points.
+        deviation: standard deviation of the log errors from the line; 0 with two points.
+        centre, spread: mean of log compute, and sum of squared distances to it.
+        num_points: number of fitted points.
     """
 
     a: float
@@ -38,7 +38,7 @@ class PowerLaw:
         return self.a * compute**self.b
 
     def band(self, compute: float, level: float = LEVEL) -> tuple[float, float]:
-        """Confidence interval of the line itself at one place (ordinary least squares, Student's distribution)."""
+        """Confidence interval of the line itself at one compute (ordinary least squares, Student's distribution)."""
         if self.num_points < 3:
             return self(compute), self(compute)
         quantile = float(stdtrit(self.num_points - 2, (1 + level) / 2))
@@ -54,7 +54,7 @@ class PowerLaw:
         return self.b - half, self.b + half
 
     def in_words(self) -> str:
-        """error = 54.0 · GFLOPs^-0.103 (-0.113 to -0.093)"""
+        """Text such as "error = 54.0 · GFLOPs^-0.103 (-0.113 to -0.093)"."""
         low, high = self.exponent_interval()
         return f"error = {self.a:.1f} · GFLOPs^{self.b:.3f} ({low:.3f} to {high:.3f})"
 
@@ -63,7 +63,7 @@ def fit_power_law(compute: Sequence[float], errors: Sequence[float]) -> PowerLaw
     """Fit error = a · compute^b.
 
     Args:
-        compute, errors: positive, of the same number, at least two of them different in compute.
+        compute, errors: positive, of the same length, with at least two different values of compute.
     Raises:
         ShapeError: there are too few points, or one is not positive.
     """

@@ -1,4 +1,4 @@
-"""Training the runs of a figure: each once, measured at chosen steps, gone on with where it was stopped."""
+"""Train the runs of a figure: each once, measured at chosen steps, and resumed after a stop."""
 
 import dataclasses
 import functools
@@ -26,11 +26,11 @@ _SETTINGS = "settings.json"
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """The accuracy after so many pairs, over the pictures of all sets together.
+    """The accuracy after a number of pairs, over the images of all sets together.
 
     Attributes:
-        pairs: pairs seen until then.
-        sets: for each set its right answers and its pictures.
+        pairs: pairs seen so far.
+        sets: numbers of correct predictions and of images, by set.
     """
 
     pairs: int
@@ -38,30 +38,31 @@ class Measured:
 
     @property
     def n(self) -> int:
-        """Pictures of all sets."""
+        """Number of images of all sets."""
         return sum(n for _, n in self.sets.values())
 
     @property
     def accuracy(self) -> float:
-        """Share of right answers, a fraction."""
+        """Share of correct predictions, a fraction."""
         return sum(right for right, _ in self.sets.values()) / self.n
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Clopper-Pearson at 99.5 %; a little wide where the sets differ in difficulty."""
+        """Clopper-Pearson interval at 99.5 %; slightly too wide if the sets differ in difficulty."""
         return clopper_pearson(sum(right for right, _ in self.sets.values()), self.n)
 
 
 def train_once(config: TrainConfig, evaluators: Sequence[Evaluator], steps: Sequence[int]) -> bool:
-    """Train a run and measure it after `steps` updates; a finished run is left as it is, a stopped one gone on with.
+    """Train a run and measure it after each of `steps` updates. A finished run is unchanged, a stopped one is resumed.
 
     Args:
-        config: the run; its evaluate_steps and log_steps are set so that all of `steps` are met.
+        config: the run; evaluate_steps and log_steps are replaced so that all of `steps` are measured.
+        evaluators: evaluators of the run.
         steps: multiples of the first one; the last is the number of updates of the run.
     Returns:
         whether the run is finished; False after SIGINT or SIGTERM.
     Raises:
-        ConfigError: the folder holds a run of another configuration.
+        ConfigError: the folder contains a run with another configuration.
     """
     folder, first = config.folder, steps[0]
     if steps[-1] != config.num_steps or any(step % first for step in steps):
@@ -73,12 +74,14 @@ def train_once(config: TrainConfig, evaluators: Sequence[Evaluator], steps: Sequ
         logger.info("%s is finished", folder)
         return True
     logger.info("training %s: %d pairs", folder, config.num_pairs)
-    return fit(config, [_AtSteps(one, folder, frozenset(steps)) for one in evaluators], resume="if begun").finished
+    return fit(
+        config, [_AtSteps(evaluator, folder, frozenset(steps)) for evaluator in evaluators], resume="if begun"
+    ).finished
 
 
 @dataclasses.dataclass(frozen=True)
 class _AtSteps:
-    """An evaluator that measures after the given updates and passes over the others."""
+    """An evaluator that only measures after the given updates."""
 
     evaluator: Evaluator
     folder: Path
@@ -88,40 +91,41 @@ class _AtSteps:
         getattr(self.evaluator, "check", lambda _: None)(encoder)
 
     def __call__(self, encoder: Any) -> list[Result]:
-        # The row of this step is written before it is measured.
+        # The log row of a step is written before the evaluation.
         return self.evaluator(encoder) if read_log(self.folder)[-1]["step"] in self.steps else []
 
 
 def read_measured(folder: Path, batch_size: int) -> list[Measured]:
-    """What a run's evaluators measured, in the order of steps: accuracy of the protocol "single".
+    """The measurements of a run in the order of steps: accuracy of the protocol "single".
 
     Raises:
-        DataError: the run has no measurement.
+        DataError: the run has no measurements.
     """
-    found: dict[int, dict[str, tuple[int, int]]] = {}
-    for step, one in read_evaluations(folder):
-        if (one.metric, one.protocol) == ("accuracy", "single"):
-            found.setdefault(step, {})[one.dataset] = (round(one.value * one.n), one.n)
-    if not found:
-        raise DataError(f"{folder}/evaluations.jsonl holds no measurement; delete the folder and train anew")
-    return [Measured(step * batch_size, found[step]) for step in sorted(found)]
+    sets_by_step: dict[int, dict[str, tuple[int, int]]] = {}
+    for step, result in read_evaluations(folder):
+        if (result.metric, result.protocol) == ("accuracy", "single"):
+            sets_by_step.setdefault(step, {})[result.dataset] = (round(result.value * result.n), result.n)
+    if not sets_by_step:
+        raise DataError(f"{folder}/evaluations.jsonl contains no measurement; delete the folder and train again")
+    return [Measured(step * batch_size, sets_by_step[step]) for step in sorted(sets_by_step)]
 
 
 def claim(out: Path, settings: dict[str, Any]) -> None:
-    """Make the folder this figure's, or refuse one whose runs were measured in another way.
+    """Claim the folder for this figure, or refuse it if its runs were measured with other settings.
 
     Args:
-        settings: plain data that decides what is measured.
+        out: folder of the figure.
+        settings: plain data that determines the measurements.
     Raises:
-        ConfigError: the folder cannot be written, or holds a figure of other settings, which are named.
+        ConfigError: the folder cannot be written, or contains a figure with other settings; the message lists them.
     """
     path, settings = out / _SETTINGS, json.loads(json.dumps(settings))
     try:
         if path.exists():
-            before = read_object(path)
-            differing = [f"{name} was {before.get(name)!r}, now {settings[name]!r}" for name in settings]
+            old_settings = read_object(path)
+            differing = [f"{name} was {old_settings.get(name)!r}, now {settings[name]!r}" for name in settings]
             differing = [
-                text for text, name in zip(differing, settings, strict=True) if before.get(name) != settings[name]
+                text for text, name in zip(differing, settings, strict=True) if old_settings.get(name) != settings[name]
             ]
             if differing:
                 raise ConfigError(f"{out} holds another figure: {'; '.join(differing)}; choose another folder (--out)")
@@ -133,7 +137,7 @@ def claim(out: Path, settings: dict[str, Any]) -> None:
 
 
 def thinned(benchmark: Benchmark, number: int | None) -> Benchmark:
-    """The set with `number` of its pictures, evenly spread over it; all of them where it has no more, or None."""
+    """The set with `number` evenly spaced images; the whole set if it has no more, or if `number` is None."""
     if number is None:
         return benchmark
     total = sum(1 for shard in range(len(benchmark.source.shards)) for _ in benchmark.source.read(shard))
@@ -145,7 +149,7 @@ def thinned(benchmark: Benchmark, number: int | None) -> Benchmark:
 
 @dataclasses.dataclass(frozen=True)
 class _Thinned(Source):
-    """A Source with `number` of another's `total` items, evenly spread; its items have one shard."""
+    """A Source with `number` evenly spaced items of another source's `total` items, in one shard."""
 
     source: Source
     number: int
@@ -174,10 +178,10 @@ class _Thinned(Source):
 
 
 def doubling_steps(num_pairs: int, batch_size: int, number: int) -> list[int]:
-    """Updates after which to measure: `number` of them, each twice the one before, the last at `num_pairs` at most.
+    """Updates after which to measure: `number` values, each double the previous one, the last at most at `num_pairs`.
 
     Raises:
-        ConfigError: there are too few pairs.
+        ConfigError: too few pairs.
     """
     first = num_pairs // batch_size // 2 ** (number - 1)
     if first < 1:
@@ -187,5 +191,5 @@ def doubling_steps(num_pairs: int, batch_size: int, number: int) -> list[int]:
 
 
 def all_finished(runs: Sequence[Callable[[], bool]]) -> bool:
-    """Do one run after another until one is stopped; whether all are finished."""
+    """Execute the runs one after another until one is stopped, and return whether all are finished."""
     return all(run() for run in runs)

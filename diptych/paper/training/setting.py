@@ -1,4 +1,4 @@
-"""What figures 2 and 9 are trained and measured on: a base run, and labelled sets."""
+"""The base run and the labeled sets of figures 2 and 9."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from diptych.paper.training.runs import thinned
 from diptych.recipes import configure
 from diptych.train import TrainConfig
 
-UNIQUE_PAIRS = 50_000  # of the playground
+UNIQUE_PAIRS = 50_000  # pairs of the playground
 
 
 def base_run(
@@ -26,16 +26,16 @@ def base_run(
     workers: int | None,
     settings: Sequence[str] | None = None,
 ) -> TrainConfig:
-    """The contrastive run that a figure's runs are changes of.
+    """The contrastive run from which the runs of a figure are derived.
 
     Raises:
-        ConfigError: there is no such recipe, or too few pairs.
+        ConfigError: unknown recipe, or too few pairs.
     """
-    chosen = recipe or ("compact-rn" if data else "playground-rn")
+    recipe_name = recipe or ("compact-rn" if data else "playground-rn")
     source = tuple(data) if data else (f"playground:{min(UNIQUE_PAIRS, pairs)}",)
     loader = {"global_batch_size": batch_size, "seed": seed, "num_workers": workers}
     return configure(
-        chosen, source, str(out), num_pairs=pairs, settings=settings or (), top={"seed": seed}, loader=loader
+        recipe_name, source, str(out), num_pairs=pairs, settings=settings or (), top={"seed": seed}, loader=loader
     )
 
 
@@ -47,16 +47,15 @@ def sets(
     image_size: int,
     seed: int,
 ) -> list[Benchmark]:
-    """The labelled sets, with the template that is used and at most so many pictures each; the playground's tasks
-    where no data are named.
+    """The labeled sets, with one template and at most `pictures` images each; without data, the playground's tasks.
 
     Raises:
         InputError: data without a set, or a set without data.
-        DataError: a set is broken.
+        DataError: a set cannot be read.
     """
     if bool(data) != bool(evaluate):
         raise InputError("give both --data (pairs to train on) and --evaluate (sets to measure on), or neither")
     if not evaluate:
         return playground_tasks(seed=seed, size=image_size, num_samples=pictures or 1000)
     opened = [thinned(open_benchmark(path), pictures) for path in evaluate]
-    return [dataclasses.replace(one, templates=check_templates(template)) for one in opened]
+    return [dataclasses.replace(benchmark, templates=check_templates(template)) for benchmark in opened]

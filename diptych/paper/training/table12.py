@@ -1,4 +1,4 @@
-"""Table 12 of the paper: the same model on the YFCC100M subset and on as many pairs of other data (appendix D)."""
+"""Table 12 of the paper: the same model trained on the YFCC100M subset and on as many other pairs (appendix D)."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,13 +16,13 @@ KINDS = {"probe": "linear_probe", "zero_shot": "zero_shot"}
 
 @dataclasses.dataclass(frozen=True)
 class PaperRow:
-    """Table 12's numbers of one set, percent: on YFCC and on as many pairs of WIT, by probe and zero-shot."""
+    """Table 12's numbers of one set, percent: after training on YFCC and on as many pairs of WIT."""
 
     probe: tuple[float, float]
     zero_shot: tuple[float, float]
 
 
-# SOURCE. The printed difference of Country211 zero-shot is +0.1; its columns say 5.2 and 5.3.
+# From SOURCE. The printed difference of Country211 zero-shot is +0.1, but its columns are 5.2 and 5.3.
 PAPER: dict[str, PaperRow] = {
     "Birdsnap": PaperRow((47.4, 35.3), (19.9, 4.5)),
     "Country211": PaperRow((23.1, 17.3), (5.2, 5.3)),
@@ -35,7 +35,7 @@ PAPER: dict[str, PaperRow] = {
 PAPER_MEAN = PaperRow((65.5, 66.6), (29.6, 30.0))
 PAPER_WINS = PaperRow((10, 15), (19, 18))
 
-# Folder names under which the sets are found; and those that the paper measures per class (table 9).
+# Other folder names of the sets, and the sets that the paper measures per class (table 9).
 _NAMES = {"cars": "Stanford Cars", "imagenet1k": "ImageNet", "flowers": "Flowers102", "oxfordflowers102": "Flowers102"}
 _PER_CLASS = ("fgvcaircraft", "aircraft", "oxfordpets", "oxfordiiitpet", "pets", "caltech101", "flowers102")
 _FIRST = ("probe", "zero_shot")
@@ -43,7 +43,7 @@ _FIRST = ("probe", "zero_shot")
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One set: values of the first and of the second model as fractions, None where not measured."""
+    """One set: values of the first and of the second model as fractions, None if not measured."""
 
     name: str
     probe: tuple[float | None, float | None]
@@ -53,12 +53,12 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """Over the sets that both models were measured on.
+    """A summary over the sets that both models were measured on.
 
     Attributes:
-        num: how many these are.
-        means: of the two models; None where there is no such set.
-        wins: sets on which each is the better one; a tie counts for neither.
+        num: number of these sets.
+        means: means of the two models; None without such sets.
+        wins: number of sets on which each model is better; a tie counts for neither.
     """
 
     num: int
@@ -67,15 +67,16 @@ class Summary:
 
 
 def table12_rows(first: Sequence[Result], second: Sequence[Result]) -> list[Row]:
-    """What two models' results say, set by set: the paper's seven first, in its order, then all others measured.
+    """The results of two models per set: the paper's seven sets first, in its order, then all other measured sets.
 
-    Per-class means for the sets that the paper measures so, else accuracy; the ensemble of prompts where there is one.
+    The metric is the mean per class for sets that the paper measures that way, otherwise accuracy. The ensemble of
+    prompts is preferred.
 
     Args:
-        first: results of the model trained on YFCC, of one model alone.
-        second: those of the model trained on as many other pairs.
+        first: results of one model, trained on YFCC.
+        second: results of one model, trained on as many other pairs.
     Raises:
-        DataError: one side holds results of several models, or none of a kind that the table shows.
+        DataError: an argument has results of several models, or no results that the table shows.
     """
     sides = [_values(results, which) for results, which in ((first, "first"), (second, "second"))]
     measured = {name for side in sides for _, name in side}
@@ -88,17 +89,22 @@ def table12_rows(first: Sequence[Result], second: Sequence[Result]) -> list[Row]
 
 
 def summarise(pairs: Iterable[tuple[float | None, float | None]]) -> Summary:
-    """Means and wins over the pairs of which both values are there."""
-    both = [(one, two) for one, two in pairs if one is not None and two is not None]
-    means = (sum(one for one, _ in both) / len(both), sum(two for _, two in both) / len(both)) if both else None
-    return Summary(len(both), means, (sum(one > two for one, two in both), sum(two > one for one, two in both)))
+    """Means and wins over the pairs with both values."""
+    both = [(first, second) for first, second in pairs if first is not None and second is not None]
+    means = (
+        (sum(first for first, _ in both) / len(both), sum(second for _, second in both) / len(both)) if both else None
+    )
+    return Summary(
+        len(both), means, (sum(first > second for first, second in both), sum(second > first for first, second in both))
+    )
 
 
 def table12(rows: Sequence[Row], names: tuple[str, str] = ("YFCC", "sample")) -> Table:
-    """The rows in percent, ours and the paper's, with means and wins; what was not measured stays empty.
+    """The rows in percent, measured and the paper's, with means and wins. Missing measurements are empty cells.
 
     Args:
-        names: what the two models are called in the head.
+        rows: see `table12_rows`.
+        names: names of the two models in the header.
     """
     table = Table(title="Table 12: data for a ResNet-50, %", box=SIMPLE_HEAD, padding=(0, 1, 0, 0), caption=SOURCE)
     table.add_column("set", no_wrap=True)
@@ -112,11 +118,11 @@ def table12(rows: Sequence[Row], names: tuple[str, str] = ("YFCC", "sample")) ->
         table.add_row(Text(row.name), *cells)
     probe, zero_shot = summarise(row.probe for row in rows), summarise(row.zero_shot for row in rows)
     kinds = [(probe, PAPER_MEAN.probe, PAPER_WINS.probe), (zero_shot, PAPER_MEAN.zero_shot, PAPER_WINS.zero_shot)]
-    means = [cell for one, paper, _ in kinds for cell in _cells(one.means or (None, None), paper)]
+    means = [cell for summary, paper, _ in kinds for cell in _cells(summary.means or (None, None), paper)]
     wins = [
         cell
-        for one, _, paper in kinds
-        for cell in (*(map(str, one.wins) if one.num else ("", "")), "", f"{paper[0]:.0f} {paper[1]:.0f}")
+        for summary, _, paper in kinds
+        for cell in (*(map(str, summary.wins) if summary.num else ("", "")), "", f"{paper[0]:.0f} {paper[1]:.0f}")
     ]
     table.add_section()
     table.add_row(f"mean of {probe.num} and {zero_shot.num} sets", *means)
@@ -124,40 +130,42 @@ def table12(rows: Sequence[Row], names: tuple[str, str] = ("YFCC", "sample")) ->
     return table
 
 
-def _cells(ours: tuple[float | None, float | None], paper: tuple[float, float] | None) -> list[str]:
-    one, two = ours
-    difference = "" if one is None or two is None else f"{100 * (one - two):+.1f}"
-    values = ["" if value is None else f"{100 * value:.1f}" for value in ours]
+def _cells(measured: tuple[float | None, float | None], paper: tuple[float, float] | None) -> list[str]:
+    first, second = measured
+    difference = "" if first is None or second is None else f"{100 * (first - second):+.1f}"
+    values = ["" if value is None else f"{100 * value:.1f}" for value in measured]
     return [*values, difference, "" if paper is None else f"{paper[0]:.1f} {paper[1]:.1f}"]
 
 
 def _values(results: Sequence[Result], which: str) -> dict[tuple[str, str], float]:
-    """(kind, set) -> the number that the table shows of it."""
-    of_kind = [one for one in results if kind_of(one) in KINDS.values() and one.split == "test"]
-    shown = [result for result in of_kind if "shift" not in result.condition]  # which has the name of the set itself
+    """The numbers that the table shows, by (kind, set)."""
+    of_kind = [result for result in results if kind_of(result) in KINDS.values() and result.split == "test"]
+    shown = [
+        result for result in of_kind if "shift" not in result.condition
+    ]  # made shifts have the name of the set itself
     if len(models := sorted({result.model for result in shown})) != 1:
-        said = f"several models ({', '.join(models)})" if models else "no zero-shot or probe results on a test split"
-        raise DataError(f"the {which} file of results holds {said}; table 12 needs those of one model")
+        problem = f"several models ({', '.join(models)})" if models else "no zero-shot or probe results on a test split"
+        raise DataError(f"the {which} file of results contains {problem}; table 12 needs results of one model")
     by_set: dict[tuple[str, str], dict[tuple[str, str], float]] = {}
     for result in shown:
         kind = next(kind for kind in _FIRST if KINDS[kind] == kind_of(result))
-        words = protocol_in_words(result)
-        by_set.setdefault((kind, _set_name(result.dataset)), {})[result.metric, words] = result.value
+        protocol = protocol_in_words(result)
+        by_set.setdefault((kind, _set_name(result.dataset)), {})[result.metric, protocol] = result.value
     chosen = {key: _choose(key[1], values) for key, values in by_set.items()}
     return {key: value for key, value in chosen.items() if value is not None}
 
 
 def _choose(name: str, values: Mapping[tuple[str, str], float]) -> float | None:
     metric = "mean_per_class_accuracy" if _plain(name) in _PER_CLASS else "accuracy"
-    found = {protocol: value for (one, protocol), value in values.items() if one == metric}
-    return found.get("ensemble", next(iter(found.values()), None))
+    by_protocol = {protocol: value for (name_of_metric, protocol), value in values.items() if name_of_metric == metric}
+    return by_protocol.get("ensemble", next(iter(by_protocol.values()), None))
 
 
 def _set_name(dataset: str) -> str:
-    """The paper's name of a set, or the folder's where the table has none."""
+    """The paper's name of a set, or the folder's name if the table has none."""
     plain = _plain(dataset.removeprefix("wds_").removeprefix("vtab-").removeprefix("wds_vtab-"))
-    known = {_plain(name): name for name in PAPER} | _NAMES
-    return known.get(plain, dataset)
+    paper_names = {_plain(paper_name): paper_name for paper_name in PAPER} | _NAMES
+    return paper_names.get(plain, dataset)
 
 
 def _plain(name: str) -> str:

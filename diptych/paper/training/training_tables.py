@@ -20,14 +20,14 @@ def _table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) ->
     return table
 
 
-def figure2_tables(done: Figure2) -> list[Table]:
-    """Accuracy after so many pairs, and the ratios beside the paper's."""
-    pairs = [f"{one.pairs:,}" for one in done.curves[TRANSFORMER]]
-    rows = [[name, *(f"{100 * one.accuracy:.1f}" for one in curve)] for name, curve in done.curves.items()]
-    rows.append(["chance", *[f"{100 * done.chance:.1f}"] * len(pairs)])
+def figure2_tables(figure: Figure2) -> list[Table]:
+    """A table of accuracy by number of pairs, and a table of the ratios with the paper's."""
+    pairs = [f"{point.pairs:,}" for point in figure.curves[TRANSFORMER]]
+    rows = [[name, *(f"{100 * point.accuracy:.1f}" for point in curve)] for name, curve in figure.curves.items()]
+    rows.append(["chance", *[f"{100 * figure.chance:.1f}"] * len(pairs)])
     ratios = [
-        [fast, slow, f"{100 * found.accuracy:.1f}", ratio_in_words(found), EFFICIENCY.get((fast, slow), "")]
-        for (fast, slow), found in done.ratios.items()
+        [fast, slow, f"{100 * ratio.accuracy:.1f}", ratio_in_words(ratio), EFFICIENCY.get((fast, slow), "")]
+        for (fast, slow), ratio in figure.ratios.items()
     ]
     return [
         _table("Zero-shot accuracy, %, after so many pairs", ["objective", *pairs], rows),
@@ -35,7 +35,9 @@ def figure2_tables(done: Figure2) -> list[Table]:
     ]
 
 
-def figure9_table(done: Figure9) -> Table:
-    """Error and compute of each model, under the law."""
-    rows = [[name, f"{x:.4f}", f"{y:.1f}"] for name, x, y in zip(done.names, done.gflops, done.errors, strict=True)]
-    return _table(f"Error, %, against compute: {done.law.in_words()}", ["model", "GFLOPs", "mean error"], rows)
+def figure9_table(figure: Figure9) -> Table:
+    """Error and compute of each model, with the power law in the title."""
+    rows = [
+        [name, f"{x:.4f}", f"{y:.1f}"] for name, x, y in zip(figure.names, figure.gflops, figure.errors, strict=True)
+    ]
+    return _table(f"Error, %, against compute: {figure.law.in_words()}", ["model", "GFLOPs", "mean error"], rows)
