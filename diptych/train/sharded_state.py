@@ -117,7 +117,7 @@ def read_shards(folder: Path) -> dict[str, Any]:
 
 
 def gathered(state: dict[str, Any] | None) -> dict[str, Any] | None:
-    """The state with whole CPU tensors in place of DTensors; in rank 0; None in the others.
+    """The state with whole CPU tensors instead of DTensors, in rank 0; None in the others.
 
     All ranks call it, with the same DTensors. Ranks without DTensors may pass None.
     """
