@@ -180,7 +180,7 @@ def test_data():
             diptych.open_source(wrong)
     with pytest.raises(DataError, match="there is no folder '' to evaluate on"):
         diptych.open_benchmark("")
-    with pytest.raises(DataError, match=r"a split is named by a text, such as test, not by 5 \(int\)"):
+    with pytest.raises(DataError, match=r"the split must be a string, such as test, not 5 \(int\)"):
         diptych.open_benchmark(Path(), 5)
 
 

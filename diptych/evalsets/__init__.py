@@ -1,4 +1,4 @@
-"""Benchmark cards: the paper's evaluation sets, and how each is read in whatever form its files come."""
+"""Benchmark cards: the paper's evaluation sets, and readers for every form in which their files are published."""
 
 from diptych.evalsets.card import Card
 from diptych.evalsets.prompts import Prompts, get_prompts, prompts_table

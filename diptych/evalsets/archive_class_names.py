@@ -1,4 +1,4 @@
-"""What original archives call their classes, where the prompts table calls them otherwise."""
+"""Class names of original archives that differ from the names in the prompts table."""
 
 CALTECH101_NAMES = {
     "BACKGROUND_Google": "background",
@@ -15,7 +15,7 @@ CALTECH101_NAMES = {
     "snoopy": "snoopy (cartoon beagle)",
     "yin_yang": "yin and yang symbol",
 }
-"""By the folder: the classes of Caltech-101 that the prompts table calls otherwise."""
+"""Folder name -> name in the prompts table, for the Caltech-101 classes where the two differ."""
 
 EUROSAT_NAMES = {
     "PermanentCrop": "permanent crop land",
@@ -27,7 +27,7 @@ EUROSAT_NAMES = {
     "Industrial": "industrial buildings or commercial buildings",
     "Highway": "highway or road",
 }
-"""By the folder: the classes of EuroSAT that the prompts table calls otherwise."""
+"""Folder name -> name in the prompts table, for the EuroSAT classes where the two differ."""
 
 _CODES = (
     "AD AE AF AG AI AL AM AO AQ AR AT AU AW AX AZ BA BB BD BE BF BG BH BJ BM BN BO BQ BR BS BT BW BY BZ CA CD CF CH CI "

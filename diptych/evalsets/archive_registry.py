@@ -10,14 +10,14 @@ from diptych.evalsets.prompts import Prompts
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Layout:
-    """An original archive, unpacked.
+    """An unpacked original archive and its reader.
 
     Attributes:
-        read: from the set's folder and "train", "val" or "test" to labelled samples, in the card's order of classes.
-            It raises DataError where a file is missing or broken, or the set has no such split.
-        needs: what must be there for the folder to be this archive, relative to it; "*" may stand for a name.
-        words: from the folder to class names and templates, where the card has no prompts of its own.
-        read_fold: like `read`, of the fold with a number (from 1), where the authors publish several.
+        read: maps the set's folder and "train", "val" or "test" to labeled samples. Labels follow the card's order of
+            classes. Raises DataError if a file is missing or broken, or if the set has no such split.
+        needs: glob patterns, relative to the folder; the folder is this archive if each of them matches.
+        words: maps the folder to class names and templates, for cards without prompts.
+        read_fold: like `read`, for one fold (counted from 1), if the authors publish several.
     """
 
     read: Callable[[Path, str], Source]
@@ -26,15 +26,15 @@ class Layout:
     read_fold: Callable[[Path, str, int], Source] | None = None
 
     def fits(self, folder: Path) -> bool:
-        """Whether the folder has what this archive has."""
+        """Whether the folder contains everything in `needs`."""
         return all(next(folder.glob(need), None) is not None for need in self.needs)
 
 
 LAYOUTS: dict[str, tuple[Layout, ...]] = {}
-"""By the card's name; several where the archive is published in several forms, tried in this order."""
+"""By card name. An archive that is published in several forms has several layouts; they are tried in this order."""
 
 
 def register(layouts: Mapping[str, Layout | tuple[Layout, ...]]) -> None:
-    """Add layouts by the card's name, behind those that are there."""
-    for name, given in layouts.items():
-        LAYOUTS[name] = LAYOUTS.get(name, ()) + (given if isinstance(given, tuple) else (given,))
+    """Add layouts by card name, after those that are registered already."""
+    for name, added in layouts.items():
+        LAYOUTS[name] = LAYOUTS.get(name, ()) + (added if isinstance(added, tuple) else (added,))

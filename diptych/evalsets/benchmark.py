@@ -1,11 +1,11 @@
-"""Evaluation sets: pictures with one label each, the classes' names and the templates of their prompts.
+"""Evaluation sets: images with one label each, class names, and prompt templates.
 
-Three layouts are read: that of the clip-benchmark/wds_* sets,
+Three layouts are read. The layout of the clip-benchmark/wds_* sets:
 
     classnames.txt  zeroshot_classification_templates.txt  {split}/nshards.txt  {split}/{0,1,...}.tar or .tar.gz
 
-parquet files with pictures and labels, data/{split}-00000-of-00001.parquet and the like, as on the Hugging Face hub,
-and a folder of pictures per class, {split}/{class}/*.jpg or, without splits, {class}/*.jpg.
+Parquet files with images and labels as on the Hugging Face hub, such as data/{split}-00000-of-00001.parquet.
+A folder of images per class: {split}/{class}/*.jpg or, without splits, {class}/*.jpg.
 """
 
 import dataclasses
@@ -32,7 +32,7 @@ from diptych.files import expanded, shown
 from diptych.records import Broken, Sample
 
 CLASS_NAMES_FILE = "classnames.txt"
-WHOLE_FILE = "whole.txt"  # beside it: the splits are drawn, not collected, so that no picture can be missing
+WHOLE_FILE = "whole.txt"  # its presence says that the splits are generated, so no image can be missing
 TEMPLATES_FILE = "zeroshot_classification_templates.txt"
 _TYPE_FILE = "dataset_type.txt"
 
@@ -50,19 +50,19 @@ class Benchmark:
         name: the folder's name.
         split: "test", "train", ...
         class_names: C names, by class index.
-        templates: T prompts, with {c} where a class's name goes.
-        source: samples whose label is in [0, C); those without are Broken.
+        templates: T prompts; {c} stands for the class name.
+        source: samples whose label is in [0, C); samples without such a label are Broken.
         fingerprint: SHA-256 over names, templates, and the source's shards.
-        names: all names of each class; empty where each class has the one in `class_names` alone.
-        single: the template to use alone; None for the first.
-        card: of a set of the paper; None for others.
-        written: the class names as the set's files have them, where `class_names` say them in other words.
-        differs: how the classes differ from the card's, in words; empty where they are the card's, or there is no card.
+        names: all names of each class; empty if no class has more than the name in `class_names`.
+        single: the template for use without an ensemble; None for the first.
+        card: the card of a set of the paper; None for other sets.
+        written: the class names as the set's files spell them, if `class_names` differ from these.
+        differs: a sentence on how the classes differ from the card's; empty if they are equal or there is no card.
         absent: the card's classes that the set does not have.
-        unsure: classes that the card calls by one name, so that the set's names do not tell which is which: (class, its
-            place in the set's own list) each.
-        whole: the split has all its pictures, whatever classes they show: it is drawn, not collected.
-        folder: where `open_benchmark` found it, links followed; None of others.
+        unsure: classes to which the card gives the same name, so the set's names cannot identify them. Each entry is
+            (class, its position in the set's own list).
+        whole: the split is complete even if it does not show every class: it is generated, not collected.
+        folder: the folder that `open_benchmark` read, with links resolved; None for sets from other sources.
     """
 
     name: str
@@ -84,58 +84,60 @@ class Benchmark:
     def __post_init__(self) -> None:
         if not isinstance(self.source, Source):
             raise InputError(
-                f"{self.name}: its source is {shown(self.source)}; inherit from diptych.data.source.Source, which asks "
-                "for shards, fingerprint and read(index)"
+                f"{self.name}: its source is {shown(self.source)}; inherit from diptych.data.source.Source, which "
+                "requires shards, fingerprint and read(index)"
             )
 
     def __repr__(self) -> str:
-        """What it is and how large, not all of its names and files."""
+        """Name, split and sizes; the lists of names and files would be too long."""
         parts = {"classes": self.class_names, "templates": self.templates, "shards": self.source.shards}
-        counts = ", ".join(f"{len(of)} {what}" for what, of in parts.items())
+        counts = ", ".join(f"{len(items)} {kind}" for kind, items in parts.items())
         return f"Benchmark({self.name!r}, {self.split!r}, {counts})"
 
 
 def open_benchmark(path: str | Path, split: str = "test") -> Benchmark:
     """Open an evaluation set in the wds layout, as parquet files, or with a folder per class.
 
-    Parquet files name their classes themselves, or classnames.txt beside them does. In class folders the classes are
-    the folders, sorted, or links to folders; a class without pictures stays a class and is named in the log. In both
-    underscores in names become spaces, and the template is "a photo of a {c}." where no file gives others. WordNet ids
-    of ImageNet's classes, and those that words.txt beside them names, become names; other codes are warned of. A file
-    whole.txt says that the splits have all their pictures, whatever classes they show. A split's folder or files may
-    have another word for it (validation, valid, dev, training, testing; `cards/splits.py`).
+    Parquet files contain the class names, or classnames.txt next to them does. With class folders, the classes are the
+    sorted folders or links to folders; a class without images remains a class and is named in the log. In both forms
+    underscores in names become spaces, and the template is "a photo of a {c}." unless a file gives others. WordNet ids
+    become names if they are ImageNet's or words.txt in the set's folder lists them; other codes cause a warning. A
+    file whole.txt says that the splits are complete even if they do not show every class. The folder or files of a
+    split may use a synonym (validation, valid, dev, training, testing; see `splits.py`).
 
     Raises:
         DataError: a file or a shard is missing, there are fewer than two classes, a template has no {c}, or a list is
-            not UTF-8; the message names the file.
+            not UTF-8. The message names the file.
     """
-    path, given = expanded(path), path
-    if given == "" or not path.is_dir():
-        raise DataError(f"there is no folder {given or repr('')} to evaluate on")
+    path, argument = expanded(path), path
+    if argument == "" or not path.is_dir():
+        raise DataError(f"there is no folder {argument or repr('')} to evaluate on")
     if not isinstance(split, str):
-        raise DataError(f"{path}: a split is named by a text, such as test, not by {shown(split)}")
+        raise DataError(f"{path}: the split must be a string, such as test, not {shown(split)}")
     if (path / SHARD_COUNT_FILE).exists():
-        raise DataError(f"{path} is one split of a set; name the set, {path.parent}, and the split, {path.name}")
-    named = [path / CLASS_NAMES_FILE, path / TEMPLATES_FILE, _folder_of(path, split) / SHARD_COUNT_FILE]
+        raise DataError(f"{path} is one split of a set; give the set, {path.parent}, and the split, {path.name}")
+    wds_files = [path / CLASS_NAMES_FILE, path / TEMPLATES_FILE, _folder_of(path, split) / SHARD_COUNT_FILE]
     if is_parquet_set(path, split):
         written, templates, source = _open_parquet(path, split)
-    elif any(file.exists() for file in named):
+    elif any(file.exists() for file in wds_files):
         written, templates, source = _open_wds(path, split)
     else:
         written, templates, source = _open_class_folders(path, split)
     spoken = spoken_names(written, path)
     source = BorderlessSource(source) if is_object_net(spoken) else source
     real = path.resolve()
-    found = check_benchmark(real.name, split, spoken, templates, source, (), published_single(templates))
-    return dataclasses.replace(found, written=tuple(written), whole=(path / WHOLE_FILE).is_file(), folder=real)
+    checked = check_benchmark(real.name, split, spoken, templates, source, (), published_single(templates))
+    return dataclasses.replace(checked, written=tuple(written), whole=(path / WHOLE_FILE).is_file(), folder=real)
 
 
 def warn_of_codes(benchmark: Benchmark) -> None:
-    """Say so where class names are codes or numbers, of which a text encoder knows nothing."""
-    meant = set(benchmark.templates) != set(DEFAULT_TEMPLATES) and all(name.isdigit() for name in benchmark.class_names)
-    if are_codes(benchmark.class_names) and not meant:  # templates of one's own for numbers: numbers are meant
+    """Log a warning if class names are codes or numbers, which mean nothing to a text encoder."""
+    has_templates = set(benchmark.templates) != set(DEFAULT_TEMPLATES)
+    # Custom templates for numbers show that the classes really are numbers.
+    numbers_intended = has_templates and all(name.isdigit() for name in benchmark.class_names)
+    if are_codes(benchmark.class_names) and not numbers_intended:
         logger.warning(
-            "%s: its class names look like codes, such as %r, which no text encoder knows: a zero-shot number means "
+            "%s: its class names look like codes, such as %r, which no text encoder knows: a zero-shot result means "
             "little; rename the class folders, or write names into %s",
             benchmark.name,
             benchmark.class_names[0],
@@ -153,10 +155,13 @@ def check_benchmark(
     single: str | None = None,
     card: Card | None = None,
 ) -> Benchmark:
-    """Check names and templates, and join them with a labelled source. Sets whose card has no classes have neither.
+    """Check names and templates, and make a Benchmark of them and a labeled source.
+
+    A set whose card has no classes has no names and no templates.
 
     Raises:
-        DataError: fewer than two different classes, one without a name, no template, or one without {c}.
+        DataError: there are fewer than two different classes, a class has no name, there is no template, or a template
+            has no {c}.
     """
     if card is not None and not card.num_classes:
         return Benchmark(name, split, (), (), source, source.fingerprint, card=card)
@@ -165,14 +170,14 @@ def check_benchmark(
         if not class_name.strip():
             raise DataError(f"{name}: class {index} has no name (line {index + 1} of {CLASS_NAMES_FILE} is empty)")
         if (other := first.setdefault(class_name.strip().lower(), index)) != index:
-            # ImageNet's own list has such pairs ("missile", "sunglasses"): measurable, though never told apart.
+            # ImageNet's own list has such pairs ("missile", "sunglasses"), so this is no error.
             logger.warning(
-                '%s: "%s" names class %d and class %d%s; texts cannot tell them apart: the first is predicted',
+                '%s: "%s" names class %d and class %d%s; texts cannot distinguish them, so the first is predicted',
                 name,
                 class_name.strip(),
                 other,
                 index,
-                "" if class_names[other].strip() == class_name.strip() else ", for tokenizers that see no capitals",
+                "" if class_names[other].strip() == class_name.strip() else ", for tokenizers that ignore case",
             )
     if len({class_name.strip() for class_name in class_names}) < 2:
         raise DataError(f"{name} has {len(first) or 'no'} class; a classifier needs two or more")
@@ -181,17 +186,17 @@ def check_benchmark(
     for template in templates:
         if "{c}" not in template:
             raise DataError(f'{name}: the template "{template}" has no {{c}} where the class\'s name goes')
-    several = tuple(map(tuple, names)) if any(len(one) > 1 for one in names) else ()
+    synonyms = tuple(map(tuple, names)) if any(len(of_class) > 1 for of_class in names) else ()
     content: list[object] = [split, list(class_names), list(templates), source.fingerprint]
-    content += [several, single] if several or single else []
+    content += [synonyms, single] if synonyms or single else []
     digest = hashlib.sha256(json.dumps(content).encode("utf-8", "surrogatepass")).hexdigest()
     source = LabelledSource(source, len(class_names))
-    return Benchmark(name, split, tuple(class_names), tuple(templates), source, digest, several, single, card)
+    return Benchmark(name, split, tuple(class_names), tuple(templates), source, digest, synonyms, single, card)
 
 
 @dataclasses.dataclass(frozen=True)
 class LabelledSource(WrappedSource):
-    """A source of which only samples with a label in [0, num_classes) are used."""
+    """A source that keeps only samples with a label in [0, num_classes)."""
 
     source: Source
     num_classes: int
@@ -199,8 +204,8 @@ class LabelledSource(WrappedSource):
     def change(self, item: Sample | Broken, shard: str) -> Sample | Broken:
         """The item; a sample without a usable label becomes Broken."""
         if isinstance(item, Broken):
-            lacks = item.reason.startswith("no caption")  # its reader would have taken either
-            return dataclasses.replace(item, reason=f"no label and {item.reason}") if lacks else item
+            has_neither = item.reason.startswith("no caption")  # its reader accepts a caption or a label
+            return dataclasses.replace(item, reason=f"no label and {item.reason}") if has_neither else item
         if item.label is None:
             return Broken(item.key, shard, "no label")
         if not 0 <= item.label < self.num_classes:
@@ -210,29 +215,29 @@ class LabelledSource(WrappedSource):
 
 
 def _folder_of(path: Path, split: str) -> Path:
-    """Where a split lies, or would lie."""
+    """The folder of a split, whether it exists or not."""
     return split_folder(path, split) or path / split
 
 
 def _open_wds(path: Path, split: str) -> tuple[list[str], list[str], Source]:
     folder = _folder_of(path, split)
-    named = [path / CLASS_NAMES_FILE, path / TEMPLATES_FILE, folder / SHARD_COUNT_FILE]
-    if missing := [str(file.relative_to(path)) for file in named if not file.exists()]:
+    needed = [path / CLASS_NAMES_FILE, path / TEMPLATES_FILE, folder / SHARD_COUNT_FILE]
+    if missing := [str(file.relative_to(path)) for file in needed if not file.exists()]:
         splits = ", ".join(sorted(file.parent.name for file in path.glob(f"*/{SHARD_COUNT_FILE}")))
-        lacks = f"{path} lacks {', '.join(missing)}; its splits are: {splits or 'none'}"
+        problem = f"{path} lacks {', '.join(missing)}; its splits are: {splits or 'none'}"
         if (path / _TYPE_FILE).is_file() and _read_lines(path / _TYPE_FILE) == ["retrieval"]:
-            lacks += ". It has captions instead of classes: diptych suite --task retrieval measures it"
-        raise DataError(lacks)
-    class_names = _read_lines(named[0])
-    templates = [line for line in _read_lines(named[1]) if line]
+            problem += ". It has captions instead of classes: diptych suite --task retrieval measures it"
+        raise DataError(problem)
+    class_names = _read_lines(needed[0])
+    templates = [line for line in _read_lines(needed[1]) if line]
     return class_names, templates, open_shards(path, folder.name)
 
 
 def open_shards(path: Path, split: str) -> Source:
-    """The shards of a split in the wds layout, as many as nshards.txt says; every sample of them counts.
+    """The shards of a split in the wds layout, as many as nshards.txt says. A truncated shard counts as damaged.
 
     Raises:
-        DataError: the number is none, or a shard is missing.
+        DataError: nshards.txt holds no valid number, or a shard is missing.
     """
     listed = path / split / SHARD_COUNT_FILE
     count = " ".join(_read_lines(listed))
@@ -252,7 +257,7 @@ def _shard(folder: Path, number: int, count: str) -> Path:
 
 
 def _read_lines(path: Path) -> list[str]:
-    """The stripped lines, without empty ones at the end."""
+    """The stripped lines, without trailing empty ones."""
     text = decode_text(read_file(path, _MAX_LIST_BYTES), str(path)).removeprefix("\ufeff")
     return [line.strip() for line in text.rstrip().split("\n")]
 
@@ -276,16 +281,16 @@ def _open_class_folders(path: Path, split: str) -> tuple[list[str], list[str], S
         raise DataError(
             f"{path} has no split {split}; a folder per class, without folders train and test, is a test split"
         )
-    pictures = {name: sorted(f"{name}/{image}" for image in walk_images(base / name, passed_over)) for name in names}
-    if not any(pictures.values()):
+    images = {name: sorted(f"{name}/{image}" for image in walk_images(base / name, passed_over)) for name in names}
+    if not any(images.values()):
         raise DataError(
             f"{path} holds no evaluation set: neither {CLASS_NAMES_FILE}, {TEMPLATES_FILE} and "
-            f"{split}/{SHARD_COUNT_FILE} nor pictures in a folder per class ({split}/cat/1.jpg, {split}/dog/1.jpg)"
+            f"{split}/{SHARD_COUNT_FILE} nor images in a folder per class ({split}/cat/1.jpg, {split}/dog/1.jpg)"
             f"{passed_over.notice(before='; ')}"
         )
     passed_over.log(base)
-    if empty := [name for name in names if not pictures[name]]:
-        logger.warning("%s has classes without pictures: %s", base, ", ".join(empty)[:500])
-    in_order = tuple(sorted(itertools.chain.from_iterable(pictures.values())))
+    if empty := [name for name in names if not images[name]]:
+        logger.warning("%s has classes without images: %s", base, ", ".join(empty)[:500])
+    in_order = tuple(sorted(itertools.chain.from_iterable(images.values())))
     source = FolderSource(base, in_order, {name: index for index, name in enumerate(names)})
     return names, list(DEFAULT_TEMPLATES), source

@@ -1,7 +1,7 @@
-"""ObjectNet's red border, which its authors drew so that nobody trains on the pictures; no measurement should see it.
+"""ObjectNet's red border. Its authors drew it to mark images that nobody should train on; it is cut before evaluation.
 
-Source: Barbu et al. (2019); the testbed's and wise-ft's readers cut two pixels off each side, clip-benchmark's copy on
-the hub has the border still.
+Source: Barbu et al. (2019). The readers of imagenet-testbed and wise-ft cut two pixels off each side; clip-benchmark's
+copy on the hub still has the border.
 """
 
 import contextlib
@@ -20,34 +20,33 @@ from diptych.records import Broken, Sample
 
 BORDER = 2
 """Pixels."""
-_ENOUGH = 100  # of ObjectNet's 113 classes: a set that has them is ObjectNet
+_MIN_SHARED = 100  # a set with this many of ObjectNet's 113 classes is ObjectNet
 
 
 def cut(pixels: np.ndarray) -> np.ndarray:
-    """uint8 (height, width, 3) without the border -> (height - 4, width - 4, 3)."""
+    """Cut the border: uint8 (height, width, 3) -> uint8 (height - 4, width - 4, 3)."""
     return np.ascontiguousarray(pixels[BORDER:-BORDER, BORDER:-BORDER])
 
 
 def is_object_net(class_names: Sequence[str]) -> bool:
-    """Whether classes are ObjectNet's, whatever the set is called."""
-    return (
-        len({plain_name(name) for name in class_names} & {plain_name(name) for name in object_net_names()}) >= _ENOUGH
-    )
+    """Whether classes are ObjectNet's. The name of the set is not used."""
+    shared = {plain_name(name) for name in class_names} & {plain_name(name) for name in object_net_names()}
+    return len(shared) >= _MIN_SHARED
 
 
 @dataclasses.dataclass(frozen=True)
 class BorderlessSource(WrappedSource):
-    """Copies of ObjectNet in other forms, of which some have the border still: where it is there it is cut off."""
+    """A copy of ObjectNet in another form. Some copies still have the border; if an image has it, it is cut off."""
 
     source: Source
 
     @property
     def fingerprint(self) -> str:
-        """The source's own, and that the border is cut off."""
+        """SHA-256 over the source's fingerprint and the fact that the border is cut off."""
         return hashlib.sha256(f"{self.source.fingerprint} without border".encode()).hexdigest()
 
     def change(self, item: Sample | Broken, shard: str) -> Sample | Broken:
-        """The item without its border; an image that cannot be decoded stays as it is, and is found out later."""
+        """The item without its border. An image that cannot be decoded is left unchanged; the consumer reports it."""
         if isinstance(item, Sample):
             with contextlib.suppress(ImageError):
                 pixels = np.asarray(decode_image(item.image))
@@ -57,7 +56,7 @@ class BorderlessSource(WrappedSource):
 
 
 def _has_border(pixels: np.ndarray) -> bool:
-    """Whether the outermost pixels are red; JPEG may have blurred them."""
+    """Whether the outermost pixels are red, with tolerance for JPEG artifacts."""
     if min(pixels.shape[:2]) <= 2 * BORDER:
         return False
     ring = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]]).mean(axis=0)

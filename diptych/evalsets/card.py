@@ -1,4 +1,4 @@
-"""A benchmark card: what the protocol fixes about one evaluation set, whatever form its files come in."""
+"""A benchmark card: everything that the protocol fixes about one evaluation set, independent of its file format."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -20,39 +20,39 @@ METRICS = (
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Card:
-    """One evaluation set: all that the protocol fixes about it, in one row of a table.
+    """One evaluation set: everything that the protocol fixes about it, as one row of a table.
 
     Attributes:
-        name: what results call it, and its folder's usual name ("Food101").
-        title: as the paper's tables print it ("Food-101").
+        name: its name in results, and the usual name of its folder ("Food101").
+        title: its name in the paper's tables ("Food-101").
         task: one of TASKS.
-        num_classes: of the data, which is not always what the paper prints; 0 where there are none.
-        splits: images (clips, ...) of each split in its original archive, e.g. {"train": 75750, "test": 25250}. "val"
-            is there only where the authors of the set provide one; what the paper subsets has the subset's size.
-        metric: the one that the paper reports, one of METRICS.
-        paper_sizes: (train, test) of the paper's table 9; None for sets outside of it.
-        prompts: the row of the prompts table with its class names and templates; None where there is none.
-        folders: other names under which its folder is looked for, e.g. ("food-101", "wds_food101").
+        num_classes: the number of classes in the data, which may differ from the number that the paper prints; 0 for
+            sets without classes.
+        splits: number of images (or clips) of each split in the original archive, e.g. {"train": 75750, "test": 25250}.
+            "val" is present only if the authors provide it. If the paper uses a subset, this is the subset's size.
+        metric: the metric that the paper reports, one of METRICS.
+        paper_sizes: (train, test) in the paper's table 9; None for sets outside of it.
+        prompts: the row of the prompts table with its class names and templates; None if there is none.
+        folders: other names that its folder may have, e.g. ("food-101", "wds_food101").
         homepage: where the original archive is published.
-        hub: a data set on the Hugging Face hub in a form that is read here, or None.
-        split_rule: how training, validation and test images are told apart, in words.
-        traps: what goes wrong with this set, one sentence each.
-        folds: published divisions into training and test images over which the paper's score is the mean; 0 for one
-            division alone.
-        shift_of: the set of which this one is a natural shift, by name; None for all others.
-        is_subset: a shift that has some of the classes of `shift_of` alone: scores are pooled into its classes, and the
-            images of `shift_of` that show these classes are measured on their own.
-        has_own_names: a shift whose classes are not called as those of `shift_of`: its names give another classifier.
-        has_frames: a shift whose images are frames of videos, which are right together with their neighbors (pm-k) and
-            may show several classes.
+        hub: a data set on the Hugging Face hub in a supported form, or None.
+        split_rule: how the training, validation and test images are divided, in words.
+        traps: known pitfalls of this set, one sentence each.
+        folds: number of published train/test divisions if the paper's score is the mean over them; else 0.
+        shift_of: the name of the set of which this one is a natural shift; None for all others.
+        is_subset: a shift that has only some of the classes of `shift_of`. Scores are pooled into its classes, and the
+            images of `shift_of` that show these classes are measured separately.
+        has_own_names: a shift whose class names differ from those of `shift_of` and so give another classifier.
+        has_frames: a shift whose images are video frames. A frame counts as correct only together with its neighbors
+            (pm-k), and may show several classes.
         has_border: the images of the archive have a red border, which is cut off.
-        has_lexicons: each image has its own list of words, from which its word is chosen.
-        has_human_study: people named the classes of its test images for the paper (section 4).
-        max_captions: captions of an image that count, the first ones; None for all.
-        is_numbered: its authors number the classes from 0 in the order of the prompts table, so that a number names a
+        has_lexicons: each image has its own list of candidate words.
+        has_human_study: humans labeled its test images for the paper (section 4).
+        max_captions: only this many captions of an image count, the first ones; None for all.
+        is_numbered: its authors number the classes from 0 in the order of the prompts table, so a number identifies a
             class.
-        archive_names: the names of classes in the archive that differ from the prompts table, each with the latter's.
-        class_codes: what the archive calls the classes, by class index; empty where it has no codes.
+        archive_names: name in the archive -> name in the prompts table, for the classes where the two differ.
+        class_codes: the archive's codes for the classes, by class index; empty if it has no codes.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Which of the paper's sets are there, in which form, whole or not: counted without decoding a picture."""
+"""Reports which of the paper's sets are present, in which form, and whether they are complete. Decodes no image."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,17 +18,17 @@ from diptych.evalsets.prompts import get_prompts
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class SetState:
-    """What was found of a set.
+    """The state of one set on disk.
 
     Attributes:
-        card: of the set.
-        folder: where it lies; None where it is missing.
-        form: "wds", "parquet", "archive" (the original one) or "class folders"; "" where it is missing.
-        sizes: samples by split, of those that could be counted.
-        num_classes: of what is there; None where that is not known.
-        problems: what is missing, broken, or differs in size or classes from the paper's set, one sentence each.
-        notes: what is worth knowing but wrong with nothing.
-        where: words for where to put the set and where to get it.
+        card: the set's card.
+        folder: the set's folder; None if it is missing.
+        form: "wds", "parquet", "archive" (the original one) or "class folders"; "" if the set is missing.
+        sizes: number of samples by split, for the splits that could be counted.
+        num_classes: number of classes that are present; None if it is unknown.
+        problems: what is missing, broken, or different in size or classes from the paper's set, one sentence each.
+        notes: remarks that are no problems.
+        where: a sentence that says where to put the set and where to download it.
     """
 
     card: Card
@@ -42,31 +42,31 @@ class SetState:
 
     @property
     def present(self) -> bool:
-        """Whether there is a folder for it."""
+        """Whether the set has a folder."""
         return self.folder is not None
 
     @property
     def equal(self) -> bool:
-        """Whether it is whole, and of the sizes and classes of its card."""
+        """Whether the set is complete and has the sizes and classes of its card."""
         return self.present and not self.problems
 
 
 def check_data(root: str | Path, names: Iterable[str] | None = None) -> list[SetState]:
-    """Look for the paper's sets below a folder, and count what is there; every set that is asked for has a state.
+    """Look for the paper's sets below a folder and count their samples. Returns one state per requested set.
 
     Args:
         root: the folder that holds the sets.
-        names: of cards; by default all.
+        names: names of cards; by default all cards.
     Raises:
-        DataError: there is no such folder.
-        InputError: there is no card of a name.
+        DataError: the folder does not exist.
+        InputError: a name has no card.
     """
     cards = list(CARDS.values()) if names is None else [get_card(name) for name in names]
     return [check_set(card, root) for card in cards]
 
 
 def check_set(card: Card, root: str | Path) -> SetState:
-    """The state of one set; whatever is wrong with it becomes one of its problems."""
+    """The state of one set. Every error while reading it becomes one of its problems."""
     folder, where = find_folder(card, root), missing(card, root)
     if folder is None:
         return SetState(card, None, "", {}, None, ("it is not there",), (), where)
@@ -80,29 +80,29 @@ def check_set(card: Card, root: str | Path) -> SetState:
             benchmark = open_card(card, root, split)
             num_classes = len(benchmark.class_names) - len(benchmark.absent) if card.num_classes else None
             survey = benchmark.source.survey()
-            count, found = survey.num_samples, [*survey.problems, *_label_problems(benchmark, card)]
+            count, split_problems = survey.num_samples, [*survey.problems, *_label_problems(benchmark, card)]
         except DataError as error:
             problems.append(f"{split}: {error}")
             continue
-        except Exception as error:  # one set's reader that fails must not take the table of the others along
+        except Exception as error:  # a failing reader must not hide the states of the other sets
             problems.append(f"{split}: {failure(error)}")
             continue
-        problems += [f"{split}: {problem}" for problem in found]
+        problems += [f"{split}: {problem}" for problem in split_problems]
         notes += [note for note in _name_notes(benchmark, card) if note not in notes]
         if count is None:
             notes.append(f"{split}: its samples cannot be counted without reading them")
         else:
             sizes[split] = count
-    problems, more = _compare(card, sizes, problems)
+    problems, size_notes = _compare(card, sizes, problems)
     if num_classes is not None and num_classes != card.num_classes:
         problems.append(f"it has {num_classes} classes, the paper's set {card.num_classes}")
-    return SetState(card, folder, form, sizes, num_classes, tuple(problems), (*notes, *more), where)
+    return SetState(card, folder, form, sizes, num_classes, tuple(problems), (*notes, *size_notes), where)
 
 
 def states_table(states: Sequence[SetState]) -> Table:
-    """The sets that are there as a table: sizes beside those of the card where they differ, and problems."""
-    there, equal = sum(state.present for state in states), sum(state.equal for state in states)
-    table = Table(title=f"{there} of {len(states)} sets are there, {equal} as in the paper", title_justify="left")
+    """A table of the sets that are present, with their problems. A size that differs from the card's shows both."""
+    present, equal = sum(state.present for state in states), sum(state.equal for state in states)
+    table = Table(title=f"{present} of {len(states)} sets are there, {equal} as in the paper", title_justify="left")
     table.add_column("set", no_wrap=True)
     table.add_column("form")
     for split in ("train", "val", "test", "classes"):
@@ -110,34 +110,33 @@ def states_table(states: Sequence[SetState]) -> Table:
     table.add_column("state", overflow="fold")
     for state in (state for state in states if state.present):
         card = state.card
-        numbers = [_beside(state.sizes.get(split), card.splits.get(split)) for split in ("train", "val", "test")]
-        said = "as in the paper" if state.equal else "; ".join(state.problems)
-        words = "\n".join([said, *state.notes])
-        classes = _beside(state.num_classes, card.num_classes or None)
-        table.add_row(card.name, state.form, *numbers, classes, words)
+        sizes = [_count_cell(state.sizes.get(split), card.splits.get(split)) for split in ("train", "val", "test")]
+        verdict = "as in the paper" if state.equal else "; ".join(state.problems)
+        classes = _count_cell(state.num_classes, card.num_classes or None)
+        table.add_row(card.name, state.form, *sizes, classes, "\n".join([verdict, *state.notes]))
     return table
 
 
 def missing_lines(states: Sequence[SetState], root: str | Path) -> list[str]:
-    """A line for each set that is not there: its name, and how to get it."""
+    """One line per missing set: its name and how to get it."""
     lines = []
     for state in states:
         card = state.card
         if state.present:
             continue
-        get = f"diptych data fetch {card.name} {Path(root) / card.name}  # or by hand: " if card.hub else ""
-        lines.append(f"{card.name:<16} {get}{card.homepage}")
+        command = f"diptych data fetch {card.name} {Path(root) / card.name}  # or by hand: " if card.hub else ""
+        lines.append(f"{card.name:<16} {command}{card.homepage}")
     return lines
 
 
-def _beside(found: int | None, wanted: int | None) -> str:
-    if found is None:
-        return "" if wanted is None else f"of {wanted:,}"
-    return f"{found:,}" if wanted is None or found == wanted else f"{found:,} of {wanted:,}"
+def _count_cell(count: int | None, expected: int | None) -> str:
+    if count is None:
+        return "" if expected is None else f"of {expected:,}"
+    return f"{count:,}" if expected is None or count == expected else f"{count:,} of {expected:,}"
 
 
 def _form(card: Card, folder: Path) -> str:
-    """What open_card takes the folder for."""
+    """The form in which open_card reads the folder."""
     if is_parquet_set(folder, "test"):
         return "parquet"
     if (folder / CLASS_NAMES_FILE).exists():
@@ -146,12 +145,12 @@ def _form(card: Card, folder: Path) -> str:
 
 
 def _compare(card: Card, sizes: Mapping[str, int], problems: list[str]) -> tuple[list[str], list[str]]:
-    """The problems with those of sizes; and notes."""
-    wanted = card.splits.get("train", 0) + card.splits.get("val", 0)
-    if "val" in card.splits and "val" not in sizes and sizes.get("train") == wanted:
+    """The problems, extended by wrong sizes; and notes."""
+    train_and_val = card.splits.get("train", 0) + card.splits.get("val", 0)
+    if "val" in card.splits and "val" not in sizes and sizes.get("train") == train_and_val:
         others = [problem for problem in problems if not problem.startswith("val: ")]
-        rest = [problem for problem in _compare(card, {**sizes, "train": card.splits["train"]}, others)[0]]
-        return rest, ["its training pictures contain the validation pictures"]
+        remaining, _ = _compare(card, {**sizes, "train": card.splits["train"]}, others)
+        return remaining, ["its training images contain the validation images"]
     differing = [
         f"{split} has {sizes[split]:,} samples, the paper's set {size:,}"
         for split, size in card.splits.items()
@@ -163,13 +162,13 @@ def _compare(card: Card, sizes: Mapping[str, int], problems: list[str]) -> tuple
 def _name_notes(benchmark: Benchmark, card: Card) -> list[str]:
     if not card.prompts or not benchmark.class_names:
         return []
-    ours = [names[0] for names in get_prompts(card.prompts).class_names]
-    differing = sum(one != other for one, other in zip(ours, benchmark.class_names, strict=False))
+    expected = [names[0] for names in get_prompts(card.prompts).class_names]
+    differing = sum(name != other for name, other in zip(expected, benchmark.class_names, strict=False))
     return [f"{differing} of its class names are its own, not the paper's"] if differing else []
 
 
 def _label_problems(benchmark: Benchmark, card: Card) -> list[str]:
-    """Labels out of range, missing ones, and classes without samples, where labels can be had without the pictures."""
+    """Invalid labels, missing labels, and classes without samples, if the labels can be read without the images."""
     labels = benchmark.source.distinct_labels() if card.num_classes and card.task != "multi_label" else None
     if labels is None:
         return []

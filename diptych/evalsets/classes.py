@@ -1,8 +1,8 @@
-"""Which class of a card each class of a set is: by what the classes are called, never by the places they stand in.
+"""Matches the classes of a set to the classes of a card by name, never by position.
 
-Hub copies, class folders and parquet files bring class lists of their own: in another order, with a synonym here, a
-WordNet id there, or a class fewer. A name counts for a class of the card where the prompts table, the set's own archive
-or WordNet call that class so, whatever the case, the spaces, the punctuation and the article.
+Hub copies, class folders and parquet files have their own class lists: in another order, with synonyms or WordNet ids,
+or with a class missing. A name matches a class of the card if the prompts table, the set's archive or WordNet gives the
+class that name. Case, spaces, punctuation and articles are ignored.
 """
 
 import functools
@@ -15,65 +15,68 @@ from diptych.evalsets.prompts import get_prompts, plain_name
 
 _ARTICLE = re.compile(r"^\W*(a|an|the)[\W_]+", re.IGNORECASE)
 _NUMBERS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
-# A row of the prompts table is that of the card of its name; cards of the same classes share it.
+# Each row of the prompts table has the name of a card; cards with the same classes share a row.
 
 
 def match_classes(row: str, names: Sequence[str]) -> tuple[int | None, ...]:
-    """The class in a row of the prompts table of each class of a set; None for one that is none of them.
+    """For each class of a set, its class index in a row of the prompts table; None if it matches no class.
 
-    A name that may mean several classes (crane, missile) means the one that no other name of the set means. Where more
-    than one is left, it means the one between its neighbours, if all others stand in the order of the card.
+    An ambiguous name (crane, missile) gets the class that no other name of the set takes. If several classes remain and
+    all other names follow the card's order, it gets the class between those of its neighbors.
 
     Args:
         row: the card's `prompts`.
-        names: of the set's classes, by its own indices.
+        names: the set's class names, by its own indices.
     Returns:
-        no class twice: of two names for one class both are None.
+        One entry per name. No class occurs twice: if two names match one class, both are None.
     """
     if (numbered := _by_number(row, names)) is not None:
         return numbered
-    may = [set(meant(row, name)) for name in names]
-    found = _settle(may)
-    known = [one for one in found if one is not None]
+    candidates = [set(meant(row, name)) for name in names]
+    matched = _settle(candidates)
+    known = [label for label in matched if label is not None]
     if 2 * len(known) > len(names) and known == sorted(known):
-        _fill_gaps(found, may)
-    return tuple(found)
+        _fill_gaps(matched, candidates)
+    return tuple(matched)
 
 
 def match_alike(
-    row: str, names: Sequence[str], found: Sequence[int | None]
+    row: str, names: Sequence[str], matched: Sequence[int | None]
 ) -> tuple[tuple[int | None, ...], tuple[tuple[int, int], ...]]:
-    """The same with classes that the card itself calls by one name (ImageNet's two missiles), in the order of the set.
+    """Also match classes that share one name in the card (ImageNet's two missiles), in the order of the set.
 
-    Which of them is which, the names do not say. Texts do not care; what needs to know finds them in the second part.
+    The names cannot tell these classes apart. Prompts are not affected; code that depends on the identity of a class
+    checks the second return value.
 
     Args:
-        row, names: as above.
-        found: what `match_classes` found.
+        row, names: as for `match_classes`.
+        matched: the result of `match_classes`.
     Returns:
-        the classes, and those that might be exchanged: (class, its place in the set) each.
+        The classes, and those that may be swapped: (class, its position in the set) each.
     """
-    matched, unsure = list(found), []
-    called = get_prompts(row).class_names
+    completed, unsure = list(matched), []
+    card_names = get_prompts(row).class_names
     groups: dict[frozenset[int], list[int]] = {}
-    for place, name in enumerate(names):
-        if found[place] is None:
-            groups.setdefault(meant(row, name).difference(one for one in found if one is not None), []).append(place)
-    for classes, places in groups.items():
-        if len(classes) == len(places) and len({called[one] for one in classes}) == 1:
-            pairs = list(zip(sorted(classes), places, strict=True))
+    for position, name in enumerate(names):
+        if matched[position] is None:
+            free = meant(row, name).difference(label for label in matched if label is not None)
+            groups.setdefault(free, []).append(position)
+    for labels, positions in groups.items():
+        if len(labels) == len(positions) and len({card_names[label] for label in labels}) == 1:
+            pairs = list(zip(sorted(labels), positions, strict=True))
             unsure += pairs
-            for label, place in pairs:
-                matched[place] = label
-    return tuple(matched), tuple(sorted(unsure))
+            for label, position in pairs:
+                completed[position] = label
+    return tuple(completed), tuple(sorted(unsure))
 
 
 def labels_are_the_cards(row: str) -> bool:
-    """Whether labels without names can only mean the card's own order.
+    """Whether labels without names must follow the card's order.
 
-    Its authors number the classes so, or the order is that of the alphabet, which copies without a list use.
+    This holds if the authors number the classes in that order, or if the order is alphabetical: copies without a class
+    list use the alphabetical order.
     """
-    names = [several[0] for several in get_prompts(row).class_names]
+    names = [synonyms_of_class[0] for synonyms_of_class in get_prompts(row).class_names]
     if CARDS[row].is_numbered:
         return True
     written = [name.lower().replace(" ", "_") for name in names]
@@ -81,7 +84,7 @@ def labels_are_the_cards(row: str) -> bool:
 
 
 def _by_number(row: str, names: Sequence[str]) -> tuple[int | None, ...] | None:
-    """Classes of a list of numbers ("00000", "1", ...), where the set's authors number the classes."""
+    """Classes for a list of numbers ("00000", "1", ...), if the set's authors number the classes; else None."""
     if not CARDS[row].is_numbered or not all(name.isascii() and name.isdigit() and len(name) < 8 for name in names):
         return None
     count, numbers = len(get_prompts(row).class_names), [int(name) for name in names]
@@ -93,73 +96,73 @@ def _by_number(row: str, names: Sequence[str]) -> tuple[int | None, ...] | None:
 def meant(row: str, name: str) -> frozenset[int]:
     """The classes that a name may mean."""
     known = _known(row)
-    for one in (name, _ARTICLE.sub("", name)):
-        if found := known.get(plain_name(one)):
-            return found
+    for variant in (name, _ARTICLE.sub("", name)):
+        if labels := known.get(plain_name(variant)):
+            return labels
     parts = [known.get(plain, frozenset()) for part in name.split(",") if (plain := plain_name(part))]
     if len(parts) < 2 or not all(parts):
         return frozenset()
     return frozenset.intersection(*parts)
 
 
-def _settle(may: Sequence[set[int]]) -> list[int | None]:
-    """One class for each name that can mean only one, taking away from each what others mean alone."""
-    found: list[int | None] = [None] * len(may)
-    left = [set(some) for some in may]
+def _settle(candidates: Sequence[set[int]]) -> list[int | None]:
+    """Assign a class to each name with a single candidate, then remove assigned classes from the other candidates."""
+    assigned: list[int | None] = [None] * len(candidates)
+    remaining = [set(labels) for labels in candidates]
     while True:
-        sole = [(place, min(some)) for place, some in enumerate(left) if len(some) == 1]
-        if not sole:
+        single = [(position, min(labels)) for position, labels in enumerate(remaining) if len(labels) == 1]
+        if not single:
             break
-        classes = [one for _, one in sole]
-        for place, one in sole:
-            found[place] = one if classes.count(one) == 1 and one not in found else None
-            left[place] = set()
-        taken = set(classes)
-        left = [some - taken for some in left]
-    return found
+        single_labels = [label for _, label in single]
+        for position, label in single:
+            assigned[position] = label if single_labels.count(label) == 1 and label not in assigned else None
+            remaining[position] = set()
+        taken = set(single_labels)
+        remaining = [labels - taken for labels in remaining]
+    return assigned
 
 
-def _fill_gaps(found: list[int | None], may: Sequence[set[int]]) -> None:
-    """The classes of names in a row that have none yet, where just as many of those that they may mean lie between."""
-    place = 0
-    while place < len(found):
-        end = place
-        while end < len(found) and found[end] is None:
+def _fill_gaps(assigned: list[int | None], candidates: Sequence[set[int]]) -> None:
+    """Fill each run of unassigned names, if exactly as many of its candidates lie between the classes around it."""
+    start = 0
+    while start < len(assigned):
+        end = start
+        while end < len(assigned) and assigned[end] is None:
             end += 1
-        first = -1 if place == 0 else found[place - 1]
-        last = max(map(max, filter(None, may)), default=0) + 1 if end == len(found) else found[end]
-        if end > place and first is not None and last is not None:
-            between = sorted(one for one in set().union(*may[place:end]) if first < one < last)
-            if len(between) == end - place and all(one in may[place + n] for n, one in enumerate(between)):
-                found[place:end] = between
-        place = end + 1
+        first = -1 if start == 0 else assigned[start - 1]
+        last = max(map(max, filter(None, candidates)), default=0) + 1 if end == len(assigned) else assigned[end]
+        if end > start and first is not None and last is not None:
+            between = sorted(label for label in set().union(*candidates[start:end]) if first < label < last)
+            if len(between) == end - start and all(label in candidates[start + n] for n, label in enumerate(between)):
+                assigned[start:end] = between
+        start = end + 1
 
 
 @functools.cache
 def _known(row: str) -> Mapping[str, frozenset[int]]:
-    """What the classes of a row of the prompts table are called, in plain form, and which of them a name may mean."""
-    several = get_prompts(row).class_names
-    called = [list(names) for names in several]
-    first = {plain_name(names[0]): label for label, names in enumerate(several)}
-    for archive, name in CARDS[row].archive_names.items():
-        called[first[plain_name(name)]].append(archive)
+    """For a row of the prompts table: every known name of its classes, in plain form -> the classes it may mean."""
+    class_names = get_prompts(row).class_names
+    known_names = [list(names) for names in class_names]
+    first = {plain_name(names[0]): label for label, names in enumerate(class_names)}
+    for archive_name, name in CARDS[row].archive_names.items():
+        known_names[first[plain_name(name)]].append(archive_name)
     for label, code in enumerate(CARDS[row].class_codes):
-        called[label].append(code)
-    for names in called:
+        known_names[label].append(code)
+    for names in known_names:
         if names[0].isdigit() and int(names[0]) < len(_NUMBERS):
             names.append(_NUMBERS[int(names[0])])
-    for label, index in enumerate(_of_imagenet(row)):
-        whole, wordnet_id = synonyms()[index], wordnet_ids()[index]
-        called[label] += [wordnet_id, whole, f"{wordnet_id} {whole}", *whole.split(",")]
-    found: dict[str, set[int]] = {}
-    for label, names in enumerate(called):
+    for label, index in enumerate(_imagenet_indices(row)):
+        synset, wordnet_id = synonyms()[index], wordnet_ids()[index]
+        known_names[label] += [wordnet_id, synset, f"{wordnet_id} {synset}", *synset.split(",")]
+    labels_by_name: dict[str, set[int]] = {}
+    for label, names in enumerate(known_names):
         for name in names:
-            found.setdefault(plain_name(name), set()).add(label)
-    return {name: frozenset(labels) for name, labels in found.items()}
+            labels_by_name.setdefault(plain_name(name), set()).add(label)
+    return {name: frozenset(labels) for name, labels in labels_by_name.items()}
 
 
-def _of_imagenet(row: str) -> Sequence[int]:
-    """Of each class of a row the one of ImageNet's 1,000 that it is; nothing where the classes are others."""
+def _imagenet_indices(row: str) -> Sequence[int]:
+    """The ImageNet class index of each class of a row; empty if the classes are not ImageNet's."""
     card = CARDS[row]
     if has_shifts(card):
         return range(card.num_classes)

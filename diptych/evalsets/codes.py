@@ -1,4 +1,4 @@
-"""Codes in the place of class names: WordNet ids, for which names are known, and others, for which none are."""
+"""Detects codes that stand in for class names, and replaces WordNet ids by names."""
 
 import re
 from collections.abc import Sequence
@@ -16,36 +16,37 @@ _CODE = re.compile(
     re.IGNORECASE,
 )
 _LISTS = ("words.txt", "LOC_synset_mapping.txt")
-"""Lists that lie beside sets with WordNet ids: "n01440764<tab>tench, Tinca tinca", or with a space (Kaggle's)."""
+"""Lists of WordNet ids in a set's folder: "n01440764<tab>tench, Tinca tinca"; Kaggle's list has a space, no tab."""
 _MAX_LIST_BYTES = 16 << 20
 
 
 def are_codes(names: Sequence[str]) -> bool:
-    """Whether half of the names or more look like numbers and ids, which no text encoder knows."""
+    """Whether at least half of the names look like numbers or ids, which mean nothing to a text encoder."""
     return 2 * sum(_CODE.fullmatch(name.strip()) is not None for name in names) >= len(names)
 
 
 def spoken_names(names: Sequence[str], folder: Path) -> list[str]:
-    """Class names as a prompt says them: spaces for underscores, and names for WordNet ids.
+    """Class names for use in prompts: underscores become spaces, and WordNet ids become names.
 
     Args:
-        names: as folders or files have them.
-        folder: the set's, where a list of the ids' names may lie; ImageNet's 1,000 are known without.
+        names: as in the set's folders or files.
+        folder: the set's folder, which may hold a list of ids and names. ImageNet's 1,000 ids need no list.
     """
     ids = {name for name in names if _WORDNET_ID.fullmatch(name)}
-    known = {one: get_prompts("ImageNet").class_names[wordnet_index()[one]][0] for one in ids & wordnet_index().keys()}
+    class_names, index = get_prompts("ImageNet").class_names, wordnet_index()
+    known = {wordnet_id: class_names[index[wordnet_id]][0] for wordnet_id in ids & index.keys()}
     if ids - known.keys():
-        known = _listed(folder) | known
+        known = _listed_names(folder) | known
     return [known.get(name, utf8(name).replace("_", " ")) for name in names]
 
 
-def _listed(folder: Path) -> dict[str, str]:
-    """The first name of each WordNet id in a list beside the set; nothing where there is none."""
+def _listed_names(folder: Path) -> dict[str, str]:
+    """The first name of each WordNet id in the list in the set's folder; empty if there is no list."""
     path = next((folder / name for name in _LISTS if (folder / name).is_file()), None)
     if path is None:
         return {}
     rows = (line.split(maxsplit=1) for line in decode_text(read_file(path, _MAX_LIST_BYTES), str(path)).splitlines())
-    found = {row[0]: row[1].split(",")[0].strip() for row in rows if len(row) == 2 and _WORDNET_ID.fullmatch(row[0])}
-    if not found:
+    names = {row[0]: row[1].split(",")[0].strip() for row in rows if len(row) == 2 and _WORDNET_ID.fullmatch(row[0])}
+    if not names:
         raise DataError(f'{path} should hold a WordNet id and its names in each line: "n01440764 tench, Tinca tinca"')
-    return found
+    return names

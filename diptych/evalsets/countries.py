@@ -1,4 +1,4 @@
-"""Country211: photos that know where they were taken, drawn by country."""
+"""Country211: geotagged photos, sampled by country."""
 
 import csv
 import logging
@@ -24,15 +24,16 @@ def country211(source: Path, seed: int) -> Draft:
     """150 + 50 + 100 photos of each country that has at least 300.
 
     Args:
-        source: a .csv or .parquet with the columns path (relative to its folder), latitude, longitude and country (an
-            ISO 3166 code of two letters). Rows without a place on the globe, countries outside of the 211, and files
-            that are missing or empty are left out and counted (of the files, as many as had to be looked for), and
-            countries with fewer photos are named.
+        source: a .csv or .parquet with the columns path (relative to its folder), latitude, longitude and country (a
+            two-letter ISO 3166 code). Rows without valid coordinates, countries outside of the 211, and missing or
+            empty files are left out and counted; only files that sampling considered are checked. Countries with fewer
+            photos are named in the log.
+        seed: of the sampling.
     Raises:
         DataError: a column is missing, or fewer than two countries have 300 photos.
     """
     left_out = {"without a place": 0, "of another country": 0, "missing or empty files": 0}
-    photos: dict[str, dict[str, bool]] = {}  # by country: each file, and whether it is known to be there
+    photos: dict[str, dict[str, bool]] = {}  # by country: file -> whether it is known to exist
     base, known = source.parent, set(COUNTRY_CODES)
     for row in _rows(source, ("path", "latitude", "longitude", "country")):
         code = str(row["country"] or "").strip().upper()
@@ -41,29 +42,30 @@ def country211(source: Path, seed: int) -> Draft:
         elif code not in known:
             left_out["of another country"] += 1
         else:
-            kept = photos.setdefault(code, {})
-            kept.setdefault(inside(str(row["path"]), str(source)), False)
-            if len(kept) > 8 * _PHOTOS_PER_COUNTRY:  # a list may have tens of millions: what can be drawn is enough
-                photos[code], lost = _first_there(kept, base, seed)
+            candidates = photos.setdefault(code, {})
+            candidates.setdefault(inside(str(row["path"]), str(source)), False)
+            # A list may have tens of millions of rows: keep only what sampling can choose.
+            if len(candidates) > 8 * _PHOTOS_PER_COUNTRY:
+                photos[code], lost = _first_existing(candidates, base, seed)
                 left_out["missing or empty files"] += lost
     names = get_prompts("Country211").class_names
     chosen: dict[str, dict[str, bool]] = {}
     few: dict[str, int] = {}
     for code in sorted(photos):
-        found, lost = _first_there(photos[code], base, seed)
+        existing, lost = _first_existing(photos[code], base, seed)
         left_out["missing or empty files"] += lost
-        if len(found) == _PHOTOS_PER_COUNTRY:
-            chosen[code] = found
+        if len(existing) == _PHOTOS_PER_COUNTRY:
+            chosen[code] = existing
         else:
-            few[code] = len(found)
+            few[code] = len(existing)
     if len(chosen) < 2:
         raise DataError(
             f"{source} has {len(chosen)} countries with {_PHOTOS_PER_COUNTRY} photos; two or more are needed "
             f"({left_out['missing or empty files']:,} of its files are missing or empty)"
         )
     if few:
-        said = ", ".join(f"{code} {count}" for code, count in few.items())
-        logger.warning("Country211: left out for fewer than %d photos: %s", _PHOTOS_PER_COUNTRY, said)
+        listed = ", ".join(f"{code} {count}" for code, count in few.items())
+        logger.warning("Country211: left out for fewer than %d photos: %s", _PHOTOS_PER_COUNTRY, listed)
     splits: dict[str, list[tuple[str, int]]] = {split: [] for split in COUNTRY_SIZES}
     for label, code in enumerate(chosen):
         for split, drawn in draw(chosen[code], COUNTRY_SIZES, seed, code).items():
@@ -73,25 +75,26 @@ def country211(source: Path, seed: int) -> Draft:
     return Draft(class_names, splits, lambda name: read_file(base / name), remarks)
 
 
-def _first_there(names: Mapping[str, bool], base: Path, seed: int) -> tuple[dict[str, bool], int]:
-    """The first 300 in the order of drawing that are there, and how many before them are not.
+def _first_existing(names: Mapping[str, bool], base: Path, seed: int) -> tuple[dict[str, bool], int]:
+    """The first 300 existing files in sampling order, and the number of missing ones before them.
 
-    None that follows can be drawn, whatever else the list names, so that this may be done again and again on the way.
+    Later files can never be chosen, whatever the rest of the list holds. So this may run repeatedly while the list is
+    being read.
     """
-    found: dict[str, bool] = {}
+    existing: dict[str, bool] = {}
     lost = 0
     for name in shuffled(names, seed):
         if names[name] or _has_content(base / name):
-            found[name] = True
+            existing[name] = True
         else:
             lost += 1
-        if len(found) == _PHOTOS_PER_COUNTRY:
+        if len(existing) == _PHOTOS_PER_COUNTRY:
             break
-    return found, lost
+    return existing, lost
 
 
 def _rows(source: Path, columns: Sequence[str]) -> Iterator[Mapping[str, Any]]:
-    """The rows of a .csv or .parquet, a few at a time in memory."""
+    """The rows of a .csv or .parquet file; only a few are in memory at a time."""
     if source.suffix.lower() == ".parquet":
         try:
             file = describe(source)
@@ -112,9 +115,9 @@ def _rows(source: Path, columns: Sequence[str]) -> Iterator[Mapping[str, Any]]:
         raise DataError(f"cannot read {source}: {getattr(error, 'strerror', None) or error}") from None
 
 
-def _check_columns(source: Path, found: Sequence[str], wanted: Sequence[str]) -> None:
-    if lacking := [name for name in wanted if name not in found]:
-        raise DataError(f"{source} has no column {', '.join(lacking)}; it has {', '.join(found)[:200]}")
+def _check_columns(source: Path, columns: Sequence[str], required: Sequence[str]) -> None:
+    if absent := [name for name in required if name not in columns]:
+        raise DataError(f"{source} has no column {', '.join(absent)}; it has {', '.join(columns)[:200]}")
 
 
 def _on_the_globe(latitude: Any, longitude: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Fetching an evaluation set from the Hugging Face hub, or any server that answers as it does."""
+"""Downloads an evaluation set from the Hugging Face hub or a compatible server."""
 
 import fnmatch
 from pathlib import Path, PurePosixPath
@@ -8,25 +8,25 @@ from diptych.errors import ConfigError, DataError
 from diptych.files import expanded
 
 WANTED = ("*.parquet", "*.tar", "*.tar.gz", "*.tgz", "*.txt", "*.json")  # no scripts, no pickles
-_PICTURES = WANTED[:4]
+_IMAGE_FILES = WANTED[:4]
 
 
 def fetch(repo_id: str, folder: str | Path, *, endpoint: str | None = None, revision: str | None = None) -> Path:
-    """Fetch a set's parquet files or tar shards, with its lists; files that are there and unchanged are kept.
+    """Download a set's parquet files or tar shards, and its lists. Unchanged files are kept.
 
-    A file appears under its name only when it is whole, so a fetch that was broken off goes on where it stopped, file
-    by file, when it is called again.
+    A file gets its name only when it is complete. Call this function again to resume an interrupted download, file by
+    file.
 
     Args:
         repo_id: "owner/name", such as a card's `hub`.
-        folder: the set's folder, which is made.
-        endpoint: the server; by default the hub, or what HF_ENDPOINT names.
+        folder: the set's folder, which is created.
+        endpoint: the server; by default the hub, or the value of HF_ENDPOINT.
         revision: a branch, tag or commit; by default main.
     Returns:
         The folder.
     Raises:
         DataError: there is no such set or revision, it holds no such files, the server cannot be reached, or the
-            connection broke off.
+            connection was lost.
         ConfigError: huggingface_hub is not installed.
     """
     hub = _hub()
@@ -34,8 +34,8 @@ def fetch(repo_id: str, folder: str | Path, *, endpoint: str | None = None, revi
     where = endpoint or "the Hugging Face hub"
     try:
         info = hub.HfApi(endpoint=endpoint).dataset_info(repo_id, revision=revision)
-    except Exception as error:  # the library raises those of several HTTP clients, by its version
-        raise DataError(_in_words(error, repo_id, revision, where)) from error
+    except Exception as error:  # the exception type depends on the library's version and its HTTP client
+        raise DataError(_explain(error, repo_id, revision, where)) from error
     names = [entry.rfilename for entry in info.siblings or ()]
     wanted = _wanted(names, repo_id)
     try:
@@ -50,7 +50,7 @@ def fetch(repo_id: str, folder: str | Path, *, endpoint: str | None = None, revi
     except Exception as error:
         raise DataError(
             f"{repo_id} could not be fetched whole from {where}: {_first_line(error)}. What arrived is kept in "
-            f"{folder}; call it again to go on"
+            f"{folder}; repeat the download to resume"
         ) from error
     if lost := [name for name in wanted if not (folder / name).is_file()]:
         raise DataError(f"{repo_id} is not whole: {len(lost)} of {len(wanted)} files did not arrive, such as {lost[0]}")
@@ -66,34 +66,33 @@ def _hub() -> Any:
 
 
 def _wanted(names: list[str], repo_id: str) -> list[str]:
-    """The files to fetch; their names come from a stranger, and become paths."""
+    """The files to download. Their names are untrusted and become paths, so they are checked."""
     wanted = [name for name in names if any(fnmatch.fnmatch(name, pattern) for pattern in WANTED)]
     for name in wanted:
         path = PurePosixPath(name)
         if path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name:
             raise DataError(f"{repo_id} names a file {name!r}, which would leave its folder: nothing is fetched")
-    if not any(fnmatch.fnmatch(name, pattern) for name in wanted for pattern in _PICTURES):
+    if not any(fnmatch.fnmatch(name, pattern) for name in wanted for pattern in _IMAGE_FILES):
         raise DataError(
-            f"{repo_id} has neither parquet files nor tar shards, the two forms that are read (it has "
+            f"{repo_id} has neither parquet files nor tar shards, the two supported forms (it has "
             f"{', '.join(names[:5]) or 'nothing'}{', ...' if len(names) > 5 else ''})"
         )
     return wanted
 
 
-def _in_words(error: Exception, repo_id: str, revision: str | None, where: str) -> str:
+def _explain(error: Exception, repo_id: str, revision: str | None, where: str) -> str:
     from huggingface_hub import errors
 
     if isinstance(error, errors.GatedRepoError):
-        return f"{repo_id} asks for its terms to be accepted on its page first, and for a login (hf auth login)"
+        return f"{repo_id} is gated: accept its terms on its page, then log in (hf auth login)"
     if isinstance(error, errors.RevisionNotFoundError):
         return f"{repo_id} has no revision {revision}"
     if isinstance(error, errors.RepositoryNotFoundError):
         return f"{where} has no data set {repo_id}, or it is private (then log in: hf auth login)"
     if isinstance(error, errors.HFValidationError):
-        return f"{repo_id!r} is no name of a data set on the hub, which is owner/name"
-    return (
-        f"{where} cannot be asked for {repo_id}: {_first_line(error)}; check the network, or name a mirror (--endpoint)"
-    )
+        return f"{repo_id!r} is no name of a data set on the hub; such names have the form owner/name"
+    problem = _first_line(error)
+    return f"{where} did not answer for {repo_id}: {problem}; check the network, or use a mirror (--endpoint)"
 
 
 def _first_line(error: Exception) -> str:

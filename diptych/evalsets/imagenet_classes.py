@@ -1,4 +1,4 @@
-"""What ImageNet and its natural shifts have in common: WordNet ids, and which classes belong together."""
+"""The classes of ImageNet and its natural shifts: WordNet ids, and which classes correspond."""
 
 import functools
 import json
@@ -12,9 +12,9 @@ _ASSETS = Path(__file__).parents[1] / "assets"
 
 @functools.cache
 def wordnet_ids() -> tuple[str, ...]:
-    """The WordNet ids of ImageNet's 1,000 classes ("n01440764", ...) by class index, which is their sorted order.
+    """The WordNet ids of ImageNet's 1,000 classes ("n01440764", ...), sorted; the position is the class index.
 
-    Source: ILSVRC 2012; the file says where it is published, and on what terms.
+    Source: ILSVRC 2012; the file states where it is published, and its terms.
     """
     text = (_ASSETS / "imagenet_wnids.txt").read_text("ascii")
     return tuple(line for line in text.splitlines() if not line.startswith("#"))
@@ -28,20 +28,20 @@ def wordnet_index() -> dict[str, int]:
 
 @functools.cache
 def synonyms() -> tuple[str, ...]:
-    """What WordNet calls ImageNet's 1,000 classes ("tench, Tinca tinca"), by class index.
+    """The WordNet names of ImageNet's 1,000 classes ("tench, Tinca tinca"), by class index.
 
-    Source: WordNet 3.0; the file has its licence.
+    Source: WordNet 3.0; the file contains its license.
     """
     text = (_ASSETS / "imagenet_synonyms.txt").read_text("utf-8")
     return tuple(line.partition("\t")[2] for line in text.splitlines() if not line.startswith("#"))
 
 
 def shift_classes(name: str) -> tuple[tuple[int, ...], ...]:
-    """Which of ImageNet's 1,000 classes belong to each class of a natural shift, by the shift's class index.
+    """The ImageNet class indices that belong to each class of a natural shift, by the shift's class index.
 
     Args:
-        name: "ImageNetV2" and "ImageNet-Sketch" (all 1,000, each alone), "ImageNet-A", "ImageNet-R" (200 of them, each
-            alone), "ObjectNet" (113), "ImageNet-Vid" (30) or "Youtube-BB" (19).
+        name: "ImageNetV2" or "ImageNet-Sketch" (all 1,000 classes, one to one), "ImageNet-A" or "ImageNet-R" (200
+            classes, one to one), "ObjectNet" (113), "ImageNet-Vid" (30) or "Youtube-BB" (19).
     Raises:
         InputError: no such shift.
     Source: modestyachts/imagenet-testbed at 0170eec, src/eval_settings; the static classifier of section 3.3.
@@ -52,12 +52,12 @@ def shift_classes(name: str) -> tuple[tuple[int, ...], ...]:
 
 
 def youtube_ids() -> tuple[int, ...]:
-    """The number that Youtube-BB gives to each of the 19 classes that ImageNet knows, by our class index."""
+    """Youtube-BB's number of each of the 19 classes that overlap with ImageNet, by class index."""
     return tuple(_shift("Youtube-BB")["ids"])
 
 
 def object_net_names() -> tuple[str, ...]:
-    """The names of ObjectNet's 113 classes that ImageNet knows, as its authors write them, by class index."""
+    """The names of ObjectNet's 113 classes that overlap with ImageNet, as its authors spell them, by class index."""
     return tuple(_shift("ObjectNet")["class_names"])
 
 

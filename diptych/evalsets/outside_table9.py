@@ -1,11 +1,11 @@
-"""The rows of the sets outside of table 9: natural shifts of ImageNet, and what single tables of the paper use.
+"""The rows of the sets outside of table 9: natural shifts of ImageNet, and sets that single tables of the paper use.
 
-A split whose size the paper and the set's authors leave open is not in `splits`.
+If neither the paper nor the set's authors state the size of a split, it is not in `splits`.
 """
 
 from diptych.evalsets.card import Card
 
-_ONLY = "a test set only"
+_ONLY = "test set only"
 _TAORI = "anchor frames; the classes of Taori et al. (2020)"
 
 
@@ -26,7 +26,7 @@ SHIFTS: tuple[Card, ...] = (
         hub="clip-benchmark/wds_imagenetv2",
         split_rule=_ONLY,
         traps=(
-            'The folders are called 0 to 999: sorted as text, "10" would come before "2".',
+            'The folders are named 0 to 999. Sorted as text, "10" would come before "2".',
             "Three versions exist; the paper's is matched frequency.",
         ),
         shift_of="ImageNet",
@@ -41,7 +41,7 @@ SHIFTS: tuple[Card, ...] = (
         homepage="https://github.com/HaohanWang/ImageNet-Sketch",
         hub="clip-benchmark/wds_imagenet_sketch",
         split_rule=_ONLY,
-        traps=("It has 50,889 pictures, not 50,000: some classes have fewer than 51.",),
+        traps=("It has 50,889 images, not 50,000: some classes have fewer than 51.",),
         shift_of="ImageNet",
     ),
     Card(
@@ -68,7 +68,7 @@ SHIFTS: tuple[Card, ...] = (
         homepage="https://github.com/hendrycks/imagenet-r",
         hub="clip-benchmark/wds_imagenet-r",
         split_rule=_ONLY,
-        traps=("200 of ImageNet's classes, other ones than ImageNet-A's.",),
+        traps=("200 of ImageNet's classes, but not the same ones as ImageNet-A's.",),
         shift_of="ImageNet",
         is_subset=True,
     ),
@@ -81,11 +81,11 @@ SHIFTS: tuple[Card, ...] = (
         folders=("objectnet-1.0", "wds_objectnet"),
         homepage="https://objectnet.dev/",
         hub="clip-benchmark/wds_objectnet",
-        split_rule="a test set only; the pictures of the 113 classes that overlap with ImageNet",
+        split_rule="test set only; the images of the 113 classes that overlap with ImageNet",
         traps=(
-            "Of its 313 classes the 113 count that overlap with ImageNet's.",
-            "The archive's pictures have a red border of 2 pixels, which must be cut off before all else.",
-            "Several of ImageNet's classes may stand for one of its own.",
+            "Only the 113 of its 313 classes that overlap with ImageNet's are used.",
+            "The archive's images have a red border of 2 pixels, which must be cut off first.",
+            "Several of ImageNet's classes may correspond to one of its classes.",
         ),
         shift_of="ImageNet",
         is_subset=True,
@@ -104,9 +104,9 @@ SHIFTS: tuple[Card, ...] = (
         split_rule=_TAORI,
         traps=(
             "A frame may have several valid classes.",
-            "Its 22,178 frames are 1,109 anchors with their neighbours.",
-            "The paper's value is the mean of pm-0 and pm-10: right in all frames up to 10 away.",
-            "The names of the 30 classes that the paper used are not published; ILSVRC's own stand in.",
+            "Its 22,178 frames are 1,109 anchors with their neighbors.",
+            "The paper's value is the mean of pm-0 and pm-10 (correct in all frames up to 10 away).",
+            "The paper's names of the 30 classes are not published; ILSVRC's names are used.",
         ),
         shift_of="ImageNet",
         is_subset=True,
@@ -124,7 +124,7 @@ SHIFTS: tuple[Card, ...] = (
         homepage="https://modestyachts.github.io/natural-perturbations-website/",
         split_rule=_TAORI,
         traps=(
-            "Figure 21 speaks of 23 classes; 19 of them have counterparts in ImageNet and can be measured here.",
+            "Figure 21 states 23 classes; 19 of them have counterparts in ImageNet and are evaluated here.",
             "A frame may have several valid classes.",
             "The paper's value is the mean of pm-0 and pm-10.",
         ),
@@ -144,8 +144,8 @@ OTHERS: tuple[Card, ...] = (
         prompts="aYahoo",
         folders=("ayahoo_test_images", "a-yahoo"),
         homepage="https://vision.cs.uiuc.edu/attributes/",
-        split_rule="all pictures are test pictures",
-        traps=("The paper's names of the 12 classes are not published; the archive's own stand in.",),
+        split_rule="all images are test images",
+        traps=("The paper's names of the 12 classes are not published; the archive's names are used.",),
     ),
     Card(
         name="SUN",
@@ -155,7 +155,7 @@ OTHERS: tuple[Card, ...] = (
         folders=("sun-723",),
         homepage="https://groups.csail.mit.edu/vision/SUN/",
         split_rule="not stated in the paper",
-        traps=("After figure 21 it has 723 classes, so it is not SUN397; neither names nor split are published.",),
+        traps=("Figure 21 states 723 classes, so it is not SUN397; neither names nor split are published.",),
     ),
     Card(
         name="SVHN",
@@ -168,7 +168,7 @@ OTHERS: tuple[Card, ...] = (
         hub="clip-benchmark/wds_vtab-svhn",
         split_rule="the cropped digits of format 2 (train_32x32.mat, test_32x32.mat)",
         traps=(
-            "Table 14 reads whole house numbers, as SVHN-Numbers does, so digits are another measure.",
+            "Table 14 is about whole house numbers (SVHN-Numbers), so results on digits are not comparable.",
             "The archive's label 10 stands for the digit 0.",
         ),
         is_numbered=True,
@@ -183,8 +183,8 @@ OTHERS: tuple[Card, ...] = (
         homepage="http://ufldl.stanford.edu/housenumbers/",
         split_rule="the whole house numbers of format 1 (train.tar.gz, test.tar.gz)",
         traps=(
-            "Figure 21 speaks of 2,000 classes; which numbers they are is not stated: 0 to 1999 here.",
-            "A few numbers are larger than 1999, and no class: they are not measured, which the score's n shows.",
+            "Figure 21 states 2,000 classes, but not which numbers they are; here they are 0 to 1999.",
+            "A few numbers are larger than 1999 and belong to no class. They are skipped, as the result's n shows.",
         ),
     ),
     Card(
@@ -195,9 +195,7 @@ OTHERS: tuple[Card, ...] = (
         folders=("iiit5k-word", "iiit5k_word", "IIIT5K-Word_V3.0"),
         homepage="https://cvit.iiit.ac.in/research/projects/cvit-projects/the-iiit-5k-word-dataset",
         split_rule=_ONLY + " for zero-shot",
-        traps=(
-            "Each picture has a lexicon of 1,000 words of its own, from which the word is chosen: no common classes.",
-        ),
+        traps=("Each image has its own lexicon of 1,000 candidate words, so there are no common classes.",),
         has_lexicons=True,
     ),
     Card(
@@ -212,8 +210,8 @@ OTHERS: tuple[Card, ...] = (
         hub="clip-benchmark/wds_flickr30k",
         split_rule="Karpathy's split (dataset_flickr30k.json)",
         traps=(
-            "Each picture has five captions; any of them counts as found.",
-            "The paper does not state its split; Karpathy's 1,000 test pictures are usual.",
+            "Each image has five captions; retrieving any of them is correct.",
+            "The paper does not state its split; Karpathy's 1,000 test images are the usual choice.",
         ),
     ),
     Card(
@@ -226,10 +224,10 @@ OTHERS: tuple[Card, ...] = (
         folders=("coco", "mscoco_captions", "wds_mscoco_captions"),
         homepage="https://cocodataset.org/#download",
         hub="clip-benchmark/wds_mscoco_captions",
-        split_rule="Karpathy's split (dataset_coco.json), the 5,000 test pictures at once",
+        split_rule="Karpathy's split (dataset_coco.json), all 5,000 test images together",
         traps=(
-            "Some pictures have six or seven captions; the first five count.",
-            "Scores on folds of 1,000 pictures are higher and not comparable.",
+            "Some images have six or seven captions; the first five count.",
+            "Scores on folds of 1,000 images are higher and not comparable.",
         ),
         max_captions=5,
     ),
@@ -244,9 +242,9 @@ OTHERS: tuple[Card, ...] = (
         homepage="https://github.com/antoine77340/RareAct",
         split_rule=_ONLY,
         traps=(
-            "Clips are listed as parts of videos on the web, some of which are gone.",
+            "Clips are listed as parts of videos on the web; some videos no longer exist.",
             "The paper does not print its prompts.",
-            "A clip may show the verb without the noun, and the other way round: weights differ.",
+            "A clip may show the verb without the noun or the noun without the verb; the weights differ.",
         ),
     ),
     Card(
@@ -258,9 +256,9 @@ OTHERS: tuple[Card, ...] = (
         metric="within_25_km",
         folders=("im2gps-test", "im2gpstest", "im2gps_test"),
         homepage="http://graphics.cs.cmu.edu/projects/im2gps/",
-        split_rule="a test set only; the million pictures of the reference set are not published",
+        split_rule="test set only; the paper's reference set of one million images is not published",
         traps=(
-            "Without the paper's reference set a score says as much about the references at hand as about the model.",
+            "Without the paper's reference set, a score depends on the available references as much as on the model.",
         ),
     ),
     Card(
@@ -272,6 +270,6 @@ OTHERS: tuple[Card, ...] = (
         folders=("cifar-10.1", "cifar10_1", "cifar10.1_v6"),
         homepage="https://github.com/modestyachts/CIFAR-10.1",
         split_rule=_ONLY + ", version 6",
-        traps=("Version 4 has 2,021 pictures with another balance of classes; version 6 has 2,000.",),
+        traps=("Version 4 has 2,021 images with another class balance; version 6 has 2,000.",),
     ),
 )

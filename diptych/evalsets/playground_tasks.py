@@ -1,8 +1,8 @@
-"""Zero-shot tasks on the playground: pictures with one right name among the candidates.
+"""Zero-shot tasks on the playground: each image has one correct name among the candidates.
 
-Pictures come from the same distribution as the training scenes of their kind, from streams that no training sample
-shares; only the held-out tasks show combinations that training never does. Templates speak like the captions without
-being copies of them; the word stands in quotes (the paper's prompts and ensembles, section 3.1.4).
+Images have the distribution of the training scenes of their kind, but come from random streams that no training sample
+uses. Only the held-out tasks show combinations that never occur in training. Templates resemble the captions without
+copying them, and written words are quoted (the paper's prompts and ensembles, section 3.1.4).
 """
 
 import dataclasses
@@ -64,7 +64,7 @@ DIGIT_TEMPLATES = (
     *("the number {c} written by hand.", "a picture of a handwritten {c}.", "an image of the digit {c}."),
 )
 
-# Ordered pairs that training shows; each stands with four relations, so the things alone do not tell the answer.
+# Ordered pairs that occur in training. Each occurs with four relations, so the objects alone do not give the answer.
 RELATION_PAIRS = (
     (("red", "circle"), ("blue", "square")),
     (("green", "star"), ("yellow", "triangle")),
@@ -79,7 +79,7 @@ _COUNT_CANDIDATES = tuple((count, *pair) for pair in sorted({t[1:] for t in HELD
 
 
 class Task(NamedTuple):
-    """A task: its candidates, its templates, and how sample `index` and its label are drawn for a split."""
+    """A task: its candidates, its templates, and the function that draws sample `index` of a split and its label."""
 
     class_names: tuple[str, ...]
     templates: tuple[str, ...]
@@ -88,10 +88,10 @@ class Task(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class TaskSource(Source):
-    """The labelled pictures of one task, a Source; the attributes are those of `playground_tasks`."""
+    """The labeled images of one task, a Source; the attributes are those of `playground_tasks`."""
 
     task: str
-    num_samples: int = dataclasses.field()  # not that of Source, which would be its default
+    num_samples: int = dataclasses.field()  # otherwise Source.num_samples would become its default value
     seed: int
     size: int
     split: str
@@ -107,11 +107,11 @@ class TaskSource(Source):
 
     @property
     def fingerprint(self) -> str:
-        """A short hash of everything that decides the pictures and labels."""
+        """A short hash of everything that determines the images and labels."""
         return fingerprint("task", *dataclasses.astuple(self))
 
     def read(self, index: int) -> Iterator[Sample]:
-        """Yield the labelled pictures of a shard in their fixed order."""
+        """Yield the labeled images of a shard in their fixed order."""
         start = index * SHARD_SIZE
         for number in range(start, min(start + SHARD_SIZE, self.num_samples)):
             rng = stream(self.seed, "task", self.task, self.split, number)
@@ -121,15 +121,15 @@ class TaskSource(Source):
 
 
 def playground_tasks(seed: int = 0, size: int = 64, num_samples: int = 1000, split: str = "test") -> list[Benchmark]:
-    """Return the zero-shot tasks of the playground: `TASKS`, in that order.
+    """Return the zero-shot tasks of the playground, in the order of `TASKS`.
 
     Args:
-        seed: another seed, other pictures of the same tasks.
-        size: side of the pictures in pixels, as in training.
-        num_samples: pictures per task.
-        split: "test", or "validation" for choices made during development; its handwritten digits are others.
+        seed: of the images; the tasks do not depend on it.
+        size: width and height of the images in pixels, as in training.
+        num_samples: images per task.
+        split: "test", or "validation" for choices made during development. The two use different handwritten digits.
     Raises:
-        ConfigError: an unknown split, or a number out of range.
+        ConfigError: the split is unknown, or a number is out of range.
     """
     check_arguments(size, split)
     if num_samples < 1:
@@ -137,8 +137,8 @@ def playground_tasks(seed: int = 0, size: int = 64, num_samples: int = 1000, spl
     benchmarks = []
     for name, task in TASKS.items():
         source = TaskSource(name, num_samples, seed, size, split)
-        mark = fingerprint(source.fingerprint, task.class_names, task.templates)
-        benchmarks.append(Benchmark(name, split, task.class_names, task.templates, source, mark, whole=True))
+        digest = fingerprint(source.fingerprint, task.class_names, task.templates)
+        benchmarks.append(Benchmark(name, split, task.class_names, task.templates, source, digest, whole=True))
     return benchmarks
 
 

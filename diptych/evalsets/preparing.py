@@ -1,4 +1,4 @@
-"""The paper's derived sets from their sources, by seeded rules, in the clip-benchmark/wds layout."""
+"""Makes the paper's derived sets from their sources, by seeded rules, in the clip-benchmark/wds layout."""
 
 import dataclasses
 import itertools
@@ -34,9 +34,9 @@ class Preparation:
     """How a derived set is made.
 
     Attributes:
-        source: what it is made from, in words.
-        rule: which pictures it gets, in words.
-        draft: from the source and the seed to what is to be written.
+        source: describes the source.
+        rule: describes which images the set gets.
+        draft: maps the source and the seed to the content of the set.
     """
 
     source: str
@@ -48,68 +48,69 @@ PREPARED: Mapping[str, Preparation] = MappingProxyType(
     {
         "Country211": Preparation(
             "a .csv or .parquet of geotagged photos with the columns path, latitude, longitude and country (ISO 3166)",
-            "of each country with 300 photos or more 150 for training, 50 for validation and 100 for test",
+            "150 training, 50 validation and 100 test photos of each country with 300 photos or more",
             countries.country211,
         ),
         "RenderedSST2": Preparation(
-            "a folder with train.tsv, dev.tsv and test.tsv of SST-2: a sentence and its label, 0 or 1, a line",
-            "each sentence as a picture, black on white, 448 x 448 pixels",
+            "a folder with train.tsv, dev.tsv and test.tsv of SST-2: per line a sentence and its label, 0 or 1",
+            "each sentence as an image, black on white, 448 x 448 pixels",
             rendering.rendered_sst2,
         ),
         "CLEVRCounts": Preparation(
             "the folder CLEVR_v1.0, unpacked",
-            "2,000 of the training pictures and 500 of the validation pictures, by their number of objects",
+            "2,000 of the training images and 500 of the validation images, by their number of objects",
             derived.clevr_counts,
         ),
         "KITTI": Preparation(
             "the folder that holds training/image_2 and training/label_2 of the object detection set, and mapping/",
-            "by the nearest vehicle: up to 8 m, up to 20 m, further, none; test by drives, or 711 pictures",
+            "classes by the nearest vehicle: up to 8 m, up to 20 m, further, none; test by drives, or 711 images",
             derived.kitti,
         ),
         "EuroSAT": Preparation(
             "the folder 2750 of EuroSAT's RGB archive",
-            "1,000 training and 500 test pictures of each class",
+            "1,000 training and 500 test images of each class",
             derived.eurosat,
         ),
         "RESISC45": Preparation(
             "the folder NWPU-RESISC45",
-            "70 training and 560 test pictures of each class",
+            "70 training and 560 test images of each class",
             derived.resisc45,
         ),
     }
 )
-"""By the card's name."""
+"""By card name."""
 
 
 def prepare(name: str, source: str | Path, out: str | Path, *, seed: int = SEED) -> Path:
-    """Make a derived set of the paper, in the wds layout, with a manifest that says how it was made.
+    """Make a derived set of the paper, in the wds layout, with a manifest that records how it was made.
 
-    The same source and seed give the same bytes. The folder appears whole or not at all.
+    The same source and seed give the same bytes. The folder appears complete or not at all.
 
     Args:
         name: one of PREPARED.
-        source: what it is made from; see PREPARED.
-        out: the set's folder, to be made; called as its card, it is found in the folder of sets.
-        seed: of the drawing; with the default EuroSAT, RESISC45, CLEVRCounts and KITTI get the pictures that reading
-            their archives in place gives.
+        source: the source of the set; see PREPARED.
+        out: the set's new folder. If it is named like the card, it is found in the folder of sets.
+        seed: of the sampling. With the default, EuroSAT, RESISC45, CLEVRCounts and KITTI get the same images as their
+            archives do when they are read directly.
     Returns:
         The folder.
     Raises:
-        InputError: no such derived set.
-        DataError: the folder is there already, the source is incomplete or broken, or the disk is full; the message
+        InputError: there is no such derived set.
+        DataError: the folder exists already, the source is incomplete or broken, or the disk is full. The message
             names the file.
     """
     if name not in PREPARED:
-        raise InputError(f"{name!r} is not prepared from anything; these are: {', '.join(PREPARED)}")
+        raise InputError(f"{name!r} is not a derived set; the derived sets are: {', '.join(PREPARED)}")
     source, out = expanded(source), expanded(out)
     if out.exists():
-        raise DataError(f"{out} is there already: name another folder, or delete it first")
+        raise DataError(f"{out} exists already: choose another folder, or delete it first")
     if not source.exists():
         raise DataError(f"there is no {source}; {name} is made from {PREPARED[name].source}")
     draft = PREPARED[name].draft(source, seed)
-    wanted = CARDS[name].num_classes
-    if len(draft.class_names) != wanted:
-        logger.warning("%s: %d classes, the paper has %d: a set of its own", name, len(draft.class_names), wanted)
+    expected = CARDS[name].num_classes
+    if len(draft.class_names) != expected:
+        text = "%s: %d classes, the paper has %d: results are not comparable with the paper's"
+        logger.warning(text, name, len(draft.class_names), expected)
     with writing(out), new_folder(out) as unfinished:
         _write(name, draft, unfinished, seed)
     return out
@@ -124,7 +125,7 @@ def _write(name: str, draft: Draft, folder: Path, seed: int) -> None:
     for split, entries in draft.splits.items():
         labels = [label for _, label in entries]
         if len(set(labels)) < 2:
-            raise DataError(f"{name}: all {len(labels)} {split} pictures are of one class; is the source whole?")
+            raise DataError(f"{name}: all {len(labels)} {split} images are of one class; is the source complete?")
         per_class[split] = [labels.count(label) for label in range(len(draft.class_names))]
         write_shards(_with_bar(_samples(draft, split, numbers), f"{name} {split}", len(entries)), folder / split)
     manifest = {

@@ -11,10 +11,10 @@ from diptych.errors import InputError
 
 _ASSETS = Path(__file__).parents[1] / "assets"
 _TABLE, _SHIFTS = _ASSETS / "prompts.jsonl", _ASSETS / "imagenet_shifts.jsonl"
-_PHOTO = "a photo of a {c}."  # figure 21 shows it for all sets below but SVHN
+_PHOTO = "a photo of a {c}."  # figure 21 shows it for all sets below except SVHN
 DEFAULT_TEMPLATES = (_PHOTO,)
 
-# The paper does not publish its names for these; they are those of the sets' own authors.
+# The paper does not publish its names for these sets; the names are those of the sets' authors.
 _VID = (
     "airplane, antelope, bear, bicycle, bird, bus, car, cattle, dog, domestic cat, elephant, fox, giant panda, "
     "hamster, horse, lion, lizard, monkey, motorcycle, rabbit, red panda, sheep, snake, squirrel, tiger, train, "
@@ -25,12 +25,12 @@ _YAHOO = "bag, building, carriage, centaur, donkey, goat, jet ski, monkey, mug, 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Prompts:
-    """A set's words.
+    """The class names and templates of a set.
 
     Attributes:
-        class_names: of each class, by its index, one name or more.
-        templates: with {c} in the place of the class name.
-        single: the one to use alone.
+        class_names: one or more names of each class, by class index.
+        templates: texts in which {c} stands for the class name.
+        single: the template for use without an ensemble.
     """
 
     class_names: tuple[tuple[str, ...], ...]
@@ -40,9 +40,9 @@ class Prompts:
 
 @functools.cache
 def prompts_table() -> dict[str, Prompts]:
-    """The words of each set, by the name that its card gives as `prompts`.
+    """The prompts of each set, by the name in its card's `prompts`.
 
-    Source: the authors' published lists; the paper itself prints examples only (section 3.1.4, figure 21).
+    Source: the lists that CLIP's authors published; the paper itself prints examples only (section 3.1.4, figure 21).
     """
     with _TABLE.open(encoding="utf-8") as file:
         _source, *rows = map(json.loads, file)
@@ -58,20 +58,20 @@ def prompts_table() -> dict[str, Prompts]:
 
 @functools.cache
 def _derived() -> dict[str, Prompts]:
-    """Sets for which the authors published no list: subsets of ImageNet's classes, and classes named by others."""
+    """Prompts of sets without a published list: subsets of ImageNet's classes, and class names by the sets' authors."""
     imagenet = prompts_table()["ImageNet"]
     with _SHIFTS.open(encoding="utf-8") as file:
         shifts = {row["name"]: row for row in list(map(json.loads, file))[1:]}
-    found = {"ImageNet-Vid": _plain(_VID.split(", ")), "aYahoo": _plain(_YAHOO.split(", "))}
+    derived = {"ImageNet-Vid": _plain(_VID.split(", ")), "aYahoo": _plain(_YAHOO.split(", "))}
     for name in ("ImageNet-A", "ImageNet-R"):
         names = tuple(imagenet.class_names[index] for (index,) in shifts[name]["classes"])
-        found[name] = dataclasses.replace(imagenet, class_names=names)
+        derived[name] = dataclasses.replace(imagenet, class_names=names)
     objects = [name.lower() for name in shifts["ObjectNet"]["class_names"]]
-    found["ObjectNet"] = dataclasses.replace(imagenet, class_names=tuple((name,) for name in objects))
-    found["Youtube-BB"] = _plain(shifts["Youtube-BB"]["class_names"])
+    derived["ObjectNet"] = dataclasses.replace(imagenet, class_names=tuple((name,) for name in objects))
+    derived["Youtube-BB"] = _plain(shifts["Youtube-BB"]["class_names"])
     for name, count in (("SVHN", 10), ("SVHN-Numbers", 2000)):
-        found[name] = _plain([str(number) for number in range(count)], 'a street sign of the number: "{c}".')
-    return found
+        derived[name] = _plain([str(number) for number in range(count)], 'a street sign of the number: "{c}".')
+    return derived
 
 
 def _plain(names: Sequence[str], template: str = _PHOTO) -> Prompts:
@@ -79,25 +79,25 @@ def _plain(names: Sequence[str], template: str = _PHOTO) -> Prompts:
 
 
 def get_prompts(name: str) -> Prompts:
-    """One set's words; of sets outside of the authors' lists, ImageNet's own or those of the sets' authors.
+    """The prompts of one set. Sets without a published list use ImageNet's names or those of the sets' authors.
 
     Raises:
         InputError: there is no such row.
     """
     table = prompts_table()
-    found = table.get(name) or _derived().get(name)
-    if found is None:
+    prompts = table.get(name) or _derived().get(name)
+    if prompts is None:
         raise InputError(f"there are no prompts for {name!r}; there are for {', '.join([*table, *_derived()])}")
-    return found
+    return prompts
 
 
 def published_single(templates: Sequence[str]) -> str | None:
-    """The template to use alone out of a list that is one of the table's; None for another list, and for the first."""
+    """The single template of a list that is in the prompts table; None if it is the first, or for any other list."""
     rows = (row for row in prompts_table().values() if set(row.templates) == set(templates))
     single = next((row.single for row in rows), None)
     return None if single in (None, *templates[:1]) else single
 
 
 def plain_name(name: str) -> str:
-    """A class name for comparison: lower case, letters and digits alone, without accents."""
-    return "".join(one for one in unicodedata.normalize("NFKD", name).casefold() if one.isalnum())
+    """A class name for comparison: lower case, only letters and digits, without accents."""
+    return "".join(letter for letter in unicodedata.normalize("NFKD", name).casefold() if letter.isalnum())

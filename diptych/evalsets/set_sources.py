@@ -1,4 +1,4 @@
-"""Sources that a layout's reader hands over: files with labels, or pixels out of an array."""
+"""The sources that archive readers return: listed files with labels, or pixels of an array."""
 
 import dataclasses
 import functools
@@ -21,14 +21,15 @@ _PER_SHARD = 1000
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Entry:
-    """A picture file of a set and what is known about it.
+    """An image file of a set with its label, captions and metadata.
 
     Attributes:
-        file: relative to the set's folder, with "/"; it is the sample's key too, unless `key` is given.
+        file: path relative to the set's folder, with "/". It is also the sample's key, unless `key` is set.
         label: class index; None in sets without classes.
         texts: captions.
-        metadata: what the measurement needs beside: {"labels": (2, 5), "ignored": (7,)} of a multi_label set,
-            {"latitude", "longitude"} of geolocation, {"clip": name} of frames.
+        metadata: further data for the evaluation: {"labels": (2, 5), "ignored": (7,)} in a multi_label set,
+            {"latitude", "longitude"} for geolocation, {"clip": name} for frames.
+        key: the sample's key; None for `file`.
     """
 
     file: str
@@ -39,7 +40,7 @@ class Entry:
 
 
 def entries_fingerprint(root: Path, entries: Sequence[Entry], options: str = "") -> str:
-    """SHA-256 over entries, the sizes of their files below root, and how they are read."""
+    """SHA-256 over the entries, the sizes of their files below root, and the reading options."""
     digest = hashlib.sha256(options.encode())
     for entry in entries:
         digest.update(
@@ -49,48 +50,48 @@ def entries_fingerprint(root: Path, entries: Sequence[Entry], options: str = "")
 
 
 def _numbered(entry: Entry) -> tuple[Any, ...]:
-    """The fields; 0 for no label, so that fingerprints of earlier versions stay what they were."""
+    """The fields of an entry. No label counts as 0, which keeps the fingerprints of earlier versions."""
     return dataclasses.astuple(dataclasses.replace(entry, label=entry.label or 0))
 
 
 @dataclasses.dataclass(frozen=True)
 class EntriesSource(Source):
-    """An abstract source of files that a list names, in the order of the list.
+    """An abstract source of listed files, in the order of the list.
 
     Attributes:
         root: the set's folder.
-        entries: one per file. A file that is missing becomes Broken.
+        entries: one per file. A missing file becomes Broken.
     """
 
     root: Path
     entries: Sequence[Entry]
 
     def files(self, limit: int | None = None) -> Iterator[Path]:
-        """Those that the entries name."""
+        """The files of the entries."""
         return (self.root / entry.file for entry in spaced(self.entries, limit))
 
     def survey(self) -> Survey:
-        """Files that are missing or empty are problems."""
+        """The number of entries; missing or empty files are problems."""
         return Survey(len(self.entries), file_problems(self.files()))
 
     def distinct_labels(self) -> set[int | None] | None:
-        """Those of the entries."""
+        """The labels of the entries."""
         return {entry.label for entry in self.entries}
 
 
 @dataclasses.dataclass(frozen=True)
 class ListedSource(EntriesSource):
-    """Image files that a list names.
+    """Listed image files.
 
     Attributes:
-        load: from a path to the sample's image; by default the file's bytes. It raises DataError for a broken file.
+        load: maps a path to the sample's image, by default the file's bytes. Raises DataError for a broken file.
     """
 
     load: Callable[[Path], bytes | np.ndarray] = read_file
 
     @functools.cached_property
     def shards(self) -> tuple[str, ...]:
-        """<root>:<number of its first picture>."""
+        """<root>:<number of its first image>."""
         return tuple(f"{self.root}:{first}" for first in range(0, len(self.entries), _PER_SHARD))
 
     @functools.cached_property
@@ -104,7 +105,7 @@ class ListedSource(EntriesSource):
         return len(self.entries)
 
     def get_all(self, keys: Collection[str]) -> Iterator[Sample]:
-        """Read from these entries' files alone."""
+        """Read only the files of these samples."""
         entries = [entry for entry in self.entries if utf8(entry.key or entry.file) in keys]
         yield from super(ListedSource, dataclasses.replace(self, entries=entries)).get_all(keys)
 
@@ -122,14 +123,14 @@ class ListedSource(EntriesSource):
 
 @dataclasses.dataclass(frozen=True)
 class ArraySource(Source):
-    """Pixels that lie in one file, which is read slice by slice.
+    """Pixels in one file, which is read slice by slice.
 
     Attributes:
-        name: of the file, for keys and messages.
-        pixels: from the first and last number (exclusive) to uint8 (n, height, width, 3).
+        name: the file's name, for keys and messages.
+        pixels: maps (first, last), last exclusive, to uint8 (n, height, width, 3).
         labels: int64 (N,).
-        digest: changes with the content: file names and sizes are enough.
-        paths: of the files that pixels and labels come from; kept vectors hold as long as none is written anew.
+        digest: changes with the content; file names and sizes are enough.
+        paths: the files with the pixels and labels. Cached vectors stay valid until one of them is rewritten.
     """
 
     name: str
@@ -140,7 +141,7 @@ class ArraySource(Source):
 
     @functools.cached_property
     def shards(self) -> tuple[str, ...]:
-        """<name>:<number of its first picture>."""
+        """<name>:<number of its first image>."""
         return tuple(f"{self.name}:{first}" for first in range(0, len(self.labels), _PER_SHARD))
 
     @property
@@ -154,27 +155,27 @@ class ArraySource(Source):
         return len(self.labels)
 
     def files(self, limit: int | None = None) -> Iterator[Path]:
-        """Those that pixels and labels come from."""
+        """The files with the pixels and labels."""
         yield from spaced(self.paths, limit)
 
     def distinct_labels(self) -> set[int | None] | None:
-        """Those that occur."""
+        """The labels that occur."""
         return set(np.unique(self.labels).tolist())
 
     def read(self, index: int) -> Iterator[Sample | Broken]:
         """Up to 1000 samples; their keys are <name>:<number>."""
         first, last = index * _PER_SHARD, min((index + 1) * _PER_SHARD, len(self.labels))
-        for number, picture in enumerate(self.pixels(first, last), first):
-            yield Sample(f"{self.name}:{number}", picture, (), int(self.labels[number]))
+        for number, image in enumerate(self.pixels(first, last), first):
+            yield Sample(f"{self.name}:{number}", image, (), int(self.labels[number]))
 
 
 @dataclasses.dataclass(frozen=True)
 class RelabelledSource(WrappedSource):
-    """Another source with its labels exchanged, where a set counts its classes in another order than its card.
+    """A source with mapped labels, for a set whose class order differs from its card's.
 
     Attributes:
-        source: the other one.
-        new: the new label of each old one.
+        source: the source with the set's own labels.
+        new: the new label of each old label.
     """
 
     source: Source
@@ -182,24 +183,24 @@ class RelabelledSource(WrappedSource):
 
     @property
     def fingerprint(self) -> str:
-        """The source's own, and the exchange."""
+        """SHA-256 over the source's fingerprint and the mapping."""
         return hashlib.sha256(f"{self.source.fingerprint} {self.new}".encode()).hexdigest()
 
-    def _exchanged(self, metadata: Mapping[str, Any]) -> Mapping[str, Any]:
-        """With "labels", all valid classes of a frame, exchanged too."""
-        several = metadata.get("labels")
-        if not isinstance(several, list | tuple) or not all(one in range(len(self.new)) for one in several):
+    def _mapped(self, metadata: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The metadata with mapped "labels", all valid classes of a frame."""
+        labels = metadata.get("labels")
+        if not isinstance(labels, list | tuple) or not all(label in range(len(self.new)) for label in labels):
             return metadata
-        return {**metadata, "labels": tuple(self.new[one] for one in several)}
+        return {**metadata, "labels": tuple(self.new[label] for label in labels)}
 
     def change(self, item: Sample | Broken, shard: str) -> Sample | Broken:
-        """The item with its new label; a label that is out of range stays as it is, and is found out later."""
+        """The item with its new label. A label that is out of range is left unchanged; LabelledSource reports it."""
         if not isinstance(item, Sample) or item.label is None or not 0 <= item.label < len(self.new):
             return item
-        return dataclasses.replace(item, label=self.new[item.label], metadata=self._exchanged(item.metadata))
+        return dataclasses.replace(item, label=self.new[item.label], metadata=self._mapped(item.metadata))
 
     def distinct_labels(self) -> set[int | None] | None:
-        """The source's, exchanged."""
+        """The source's labels, mapped."""
         labels = self.source.distinct_labels()
         if labels is None:
             return None
@@ -208,11 +209,11 @@ class RelabelledSource(WrappedSource):
 
 @dataclasses.dataclass(frozen=True)
 class PairsSource(WrappedSource):
-    """Pairs of which the first captions count.
+    """Pairs with a limited number of captions per image.
 
     Attributes:
         source: the pairs.
-        most: captions of a picture that count, the first ones; None for all.
+        most: maximum number of captions per image, the first ones; None for all.
     """
 
     source: Source
@@ -220,9 +221,9 @@ class PairsSource(WrappedSource):
 
     @property
     def fingerprint(self) -> str:
-        """The source's own, and how many captions count."""
+        """The source's fingerprint and the maximum number of captions."""
         return self.source.fingerprint if self.most is None else f"{self.source.fingerprint} {self.most}"
 
     def change(self, item: Sample | Broken, shard: str) -> Sample | Broken:
-        """The item with the captions that count."""
+        """The item with at most `most` captions."""
         return dataclasses.replace(item, texts=item.texts[: self.most]) if isinstance(item, Sample) else item

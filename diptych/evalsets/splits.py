@@ -1,7 +1,6 @@
-"""Which words name a split: one rule for the folders and the files of every layout.
+"""Names of splits: one rule for the folders and files of every layout.
 
-A split is train, val or test. Copies call them by other words, too, in any case: training; validation, valid or dev;
-testing.
+A split is train, val or test. Copies also use synonyms: training; validation, valid or dev; testing. Case is ignored.
 """
 
 from pathlib import Path
@@ -16,31 +15,29 @@ _WORDS = {"training": "train", "validation": "val", "valid": "val", "dev": "val"
 
 
 def split_of(word: str) -> str | None:
-    """The split that a word names; None where it names none."""
+    """The split that a word names; None if it names none."""
     word = word.lower()
     return word if word in SPLITS else _WORDS.get(word)
 
 
 def split_folder(folder: Path, split: str) -> Path | None:
-    """The folder of a split in a set's folder; None where there is none.
+    """The folder of a split in a set's folder; None if there is none.
 
-    It has the split's name. Or it has another word for it, and holds folders or counted shards: a class may be called
-    "testing", and holds pictures.
+    It has the split's name, or a synonym of it. A folder with a synonym must hold folders or counted shards, since it
+    could also be the folder of a class called "testing", which holds images.
 
     Raises:
-        DataError: none has the very name, and several have other words for it.
+        DataError: no folder has the exact name, and several have synonyms of it.
     """
     if (folder / split).is_dir():
         return folder / split
-    if (wanted := split_of(split)) is None or not folder.is_dir():
+    if (canonical := split_of(split)) is None or not folder.is_dir():
         return None
-    named = sorted(path for path in folder.iterdir() if split_of(path.name) == wanted and _holds_split(path))
-    if len(named) > 1:
-        listed = ", ".join(path.name for path in named)
-        raise DataError(
-            f"{folder} has several folders for its split {split} ({listed}): call the one that counts {split}"
-        )
-    return named[0] if named else None
+    candidates = sorted(path for path in folder.iterdir() if split_of(path.name) == canonical and _holds_split(path))
+    if len(candidates) > 1:
+        listed = ", ".join(path.name for path in candidates)
+        raise DataError(f"{folder} has several folders for its split {split} ({listed}): rename one of them to {split}")
+    return candidates[0] if candidates else None
 
 
 def _holds_split(path: Path) -> bool:

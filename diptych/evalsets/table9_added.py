@@ -14,7 +14,7 @@ ADDED_15: tuple[Card, ...] = (
         folders=("wds_mnist",),
         homepage="https://yann.lecun.com/exdb/mnist/",
         hub="clip-benchmark/wds_mnist",
-        split_rule="the archive's own training and test pictures",
+        split_rule="the archive's own training and test images",
         traps=("Table 14 has 88.4 for CLIP zero-shot where table 11 has 88.3.",),
         is_numbered=True,
     ),
@@ -30,8 +30,8 @@ ADDED_15: tuple[Card, ...] = (
         hub="clip-benchmark/wds_fer2013",
         split_rule="the column Usage of fer2013.csv: Training, PublicTest (val), PrivateTest (test)",
         traps=(
-            "Table 9 prints 8 classes and 32,140 + 3,574 pictures; the archive has 7 and 32,298 + 3,589.",
-            "The wds set's test is both test sets together, 7,178 pictures.",
+            "Table 9 prints 8 classes and 32,140 + 3,574 images; the archive has 7 and 32,298 + 3,589.",
+            "The wds set's test split joins both test sets: 7,178 images.",
         ),
         is_numbered=True,
     ),
@@ -46,11 +46,11 @@ ADDED_15: tuple[Card, ...] = (
         homepage="https://cs.stanford.edu/~acoates/stl10/",
         hub="clip-benchmark/wds_stl10",
         split_rule=(
-            "ten folds of 1,000 training pictures each (fold_indices.txt); the paper's score is the mean over the folds"
+            "ten folds of 1,000 training images each (fold_indices.txt); the paper's score is the mean over the folds"
         ),
         traps=(
-            "Table 9's 1,000 training pictures are one fold of ten; a probe on all 5,000 is another protocol.",
-            "Classes count from 1, and pictures are stored column by column.",
+            "Table 9's 1,000 training images are one fold of ten; a probe on all 5,000 is another protocol.",
+            "Classes count from 1, and pixels are stored column by column.",
         ),
         folds=10,
     ),
@@ -65,11 +65,11 @@ ADDED_15: tuple[Card, ...] = (
         homepage="https://github.com/phelber/EuroSAT",
         hub="clip-benchmark/wds_vtab-eurosat",
         split_rule=(
-            "a subset of the 27,000 pictures, drawn by class with a seed here; how the paper drew its own is not stated"
+            "a subset of the 27,000 images, sampled per class with a seed; the paper does not state its own rule"
         ),
         traps=(
-            "The archive has no split; the wds set's 5,400 test pictures are VTAB's, not the paper's 5,000.",
-            "The prompts' classes are in an order of their own, not that of the folders' names.",
+            "The archive has no split; the wds set's 5,400 test images are VTAB's, not the paper's 5,000.",
+            "The order of the classes in the prompts differs from that of the folders' names.",
         ),
         archive_names=EUROSAT_NAMES,
     ),
@@ -84,12 +84,11 @@ ADDED_15: tuple[Card, ...] = (
         homepage="https://gcheng-nwpu.github.io/#Datasets",
         hub="clip-benchmark/wds_vtab-resisc45",
         split_rule=(
-            "70 training and 560 test pictures per class, drawn with a seed here; "
-            "how the paper drew its own is not stated"
+            "70 training and 560 test images per class, sampled with a seed; the paper does not state its own rule"
         ),
         traps=(
-            "3,150 of the 31,500 pictures are in neither of the paper's splits.",
-            "The wds set's test is VTAB's fifth of the pictures, not the paper's four fifths.",
+            "3,150 of the 31,500 images are in neither of the paper's splits.",
+            "The wds set's test split is VTAB's fifth of the images, not the paper's four fifths.",
         ),
     ),
     Card(
@@ -104,9 +103,9 @@ ADDED_15: tuple[Card, ...] = (
         hub="clip-benchmark/wds_gtsrb",
         split_rule="GTSRB-Training_fixed.zip and GTSRB_Final_Test_Images.zip",
         traps=(
-            "GTSRB_Final_Training_Images.zip has 39,209 training pictures; the paper's 26,640 are those of "
+            "GTSRB_Final_Training_Images.zip has 39,209 training images; the paper's 26,640 are those of "
             "GTSRB-Training_fixed.zip.",
-            "The archive names no classes: the names are those of the paper's authors.",
+            "The archive has no class names; the names are those of the paper's authors.",
         ),
         is_numbered=True,
     ),
@@ -121,13 +120,12 @@ ADDED_15: tuple[Card, ...] = (
         homepage="https://www.cvlibs.net/datasets/kitti/eval_object.php",
         hub="clip-benchmark/wds_vtab-kitti_closest_vehicle_distance",
         split_rule=(
-            "by the drive that a picture comes from: "
-            "TensorFlow Datasets' test drives, 711 of the 7,481 labelled pictures"
+            "by the drive that an image comes from: TensorFlow Datasets' test drives, 711 of the 7,481 labeled images"
         ),
         traps=(
             "CLIP's zero-shot score is 21.9 in table 11 and about 33 in figures 5 and 8.",
-            "The bins of distance are not stated in the paper; VTAB's (8 and 20 m) match the four prompts.",
-            "The labels of KITTI's own test pictures are not published.",
+            "The paper does not state its distance bins; VTAB's (8 and 20 m) match the four prompts.",
+            "The labels of KITTI's own test images are not published.",
         ),
     ),
     Card(
@@ -140,8 +138,8 @@ ADDED_15: tuple[Card, ...] = (
         folders=("country-211", "wds_country211"),
         homepage="https://openaipublic.azureedge.net/clip/data/country211.tgz",
         hub="clip-benchmark/wds_country211",
-        split_rule="150 + 50 + 100 pictures per country; the final training set is train + val",
-        traps=("Table 9 prints 43,200 training pictures; 211 x 200 are 42,200, as appendix A.1 has it.",),
+        split_rule="150 + 50 + 100 images per country; the final training set is train + val",
+        traps=("Table 9 prints 43,200 training images; 211 x 200 is 42,200, which agrees with appendix A.1.",),
         class_codes=COUNTRY_CODES,
     ),
     Card(
@@ -155,7 +153,7 @@ ADDED_15: tuple[Card, ...] = (
         homepage="https://github.com/basveeling/pcam",
         hub="clip-benchmark/wds_vtab-pcam",
         split_rule="the archive's three files; the final training set is train + val",
-        traps=("The archive's files are HDF5, which needs h5py.",),
+        traps=("The archive's files are HDF5 and need h5py.",),
     ),
     Card(
         name="UCF101",
@@ -168,12 +166,12 @@ ADDED_15: tuple[Card, ...] = (
         folders=("ucf-101", "wds_ucf101"),
         homepage="https://www.crcv.ucf.edu/data/UCF101.php",
         split_rule=(
-            "trainlist01.txt and testlist01.txt, and the other two pairs; the paper's score is the mean over the three"
+            "trainlist01.txt and testlist01.txt, and two more pairs; the paper's score is the mean over the three"
         ),
         traps=(
             "Table 9 prints 1,794 test clips; list 1 has 3,783.",
-            "Tables 10 and 11 read the middle frame of a clip, table 15 averages over all of them.",
-            "Figure 5 has +7.7 over the ResNet-50 probe, tables 11 and 10 give +5.7.",
+            "Tables 10 and 11 use the middle frame of a clip, table 15 averages over all frames.",
+            "Figure 5 shows +7.7 over the ResNet-50 probe, but tables 11 and 10 give +5.7.",
         ),
         folds=3,
     ),
@@ -188,9 +186,9 @@ ADDED_15: tuple[Card, ...] = (
         prompts="Kinetics700",
         folders=("kinetics-700", "k700", "kinetics700-2020"),
         homepage="https://github.com/cvdfoundation/kinetics-dataset",
-        split_rule="the published training clips, and its validation clips as test, since test labels are kept back",
+        split_rule="the published training clips, and the validation clips as test, since test labels are withheld",
         traps=(
-            "Clips vanish from the web: every copy has a size of its own; the one given is what the paper could get.",
+            "Clips disappear from the web, so every copy has another size; the sizes given are the paper's.",
             "The paper's score is the mean of top-1 and top-5.",
         ),
     ),
@@ -204,10 +202,10 @@ ADDED_15: tuple[Card, ...] = (
         folders=("clevr-counts", "clevr_counts", "wds_vtab-clevr_count_all"),
         homepage="https://cs.stanford.edu/people/jcjohns/clevr/",
         hub="clip-benchmark/wds_vtab-clevr_count_all",
-        split_rule="2,500 pictures of CLEVR_v1.0 drawn with a seed here; which ones the paper drew is not stated",
+        split_rule="2,500 images of CLEVR_v1.0, sampled with a seed; the paper does not state its own choice",
         traps=(
-            'The classes are 3 to 10 objects in the order of their names as text: "10" comes first.',
-            "The wds set's 15,000 test pictures are all of CLEVR's validation pictures.",
+            'The classes are 3 to 10 objects, with the names sorted as text: "10" comes first.',
+            "The wds set's 15,000 test images are all of CLEVR's validation images.",
         ),
     ),
     Card(
@@ -221,11 +219,11 @@ ADDED_15: tuple[Card, ...] = (
         folders=("hateful-memes", "hateful_memes"),
         homepage="https://hatefulmemeschallenge.com/",
         split_rule=(
-            "train.jsonl, and the 500 of dev.jsonl (dev_seen.jsonl) as test, since the test labels were kept back"
+            "train.jsonl, and the 500 of dev.jsonl (dev_seen.jsonl) as test, since the test labels were withheld"
         ),
         traps=(
-            "The paper's test is the dev set, 500 pictures; the second phase's dev_unseen.jsonl is another.",
-            "The picture alone is seen, not the text that comes with it.",
+            "The paper's test split is the dev set, 500 images; the second phase's dev_unseen.jsonl is another set.",
+            "The model sees only the image, not the separate text field.",
         ),
     ),
     Card(
@@ -239,7 +237,7 @@ ADDED_15: tuple[Card, ...] = (
         homepage="https://openaipublic.azureedge.net/clip/data/rendered-sst2.tgz",
         hub="clip-benchmark/wds_renderedsst2",
         split_rule="the splits of the sentences; the final training set is train + val",
-        traps=("GLUE's SST-2 has more sentences and no labels for its test set: not these.",),
+        traps=("GLUE's SST-2 is another version, with more sentences and no labels for its test set.",),
     ),
     Card(
         name="ImageNet",
@@ -251,10 +249,10 @@ ADDED_15: tuple[Card, ...] = (
         folders=("imagenet1k", "imagenet-1k", "ilsvrc2012", "ILSVRC", "wds_imagenet1k"),
         homepage="https://image-net.org/challenges/LSVRC/2012/",
         hub="clip-benchmark/wds_imagenet1k",
-        split_rule="the 50,000 validation pictures are the test set",
+        split_rule="the 50,000 validation images are the test set",
         traps=(
-            "Validation data for a probe must come out of the training pictures.",
-            "Some class names stand for two classes, which texts cannot tell apart; their list is the authors' own.",
+            "Validation data for a probe must come from the training images.",
+            "Some class names stand for two classes, which texts cannot distinguish; the list is the authors'.",
         ),
         is_numbered=True,
     ),

@@ -1,13 +1,13 @@
 """The first 12 rows of the paper's table 9, the suite of Kornblith et al.
 
-Source: appendix A.1 and tables 9 to 11; for sizes of original archives and for traps what their authors publish.
+Source: appendix A.1 and tables 9 to 11. Sizes of original archives and traps come from the publications of the sets.
 """
 
 from diptych.evalsets.archive_class_names import CALTECH101_NAMES
 from diptych.evalsets.card import Card
 
 _MEAN = "mean_per_class_accuracy"
-_WHOLE = "the archive's own training and test pictures"
+_WHOLE = "the archive's own training and test images"
 
 
 FIRST_12: tuple[Card, ...] = (
@@ -35,7 +35,7 @@ FIRST_12: tuple[Card, ...] = (
         homepage="https://www.cs.toronto.edu/~kriz/cifar.html",
         hub="clip-benchmark/wds_vtab-cifar10",
         split_rule=_WHOLE,
-        traps=("The archive's own Python files are pickles; the binary version holds the same pictures without them.",),
+        traps=("The archive's own Python files are pickles; the binary version holds the same images without them.",),
         is_numbered=True,
     ),
     Card(
@@ -49,7 +49,7 @@ FIRST_12: tuple[Card, ...] = (
         homepage="https://www.cs.toronto.edu/~kriz/cifar.html",
         hub="clip-benchmark/wds_vtab-cifar100",
         split_rule=_WHOLE,
-        traps=("Each picture has a fine and a coarse label (20 classes); the fine ones count.",),
+        traps=("Each image has a fine and a coarse label (20 classes); the fine labels are used.",),
         is_numbered=True,
     ),
     Card(
@@ -61,8 +61,8 @@ FIRST_12: tuple[Card, ...] = (
         prompts="Birdsnap",
         folders=("wds_birdsnap",),
         homepage="https://thomasberg.org/",
-        split_rule="test_images.txt names the test pictures; all others are for training",
-        traps=("Pictures are listed as URLs, many of them dead: the paper has 42,283 + 2,149 of 49,829.",),
+        split_rule="test_images.txt names the test images; all others are for training",
+        traps=("Images are listed as URLs, many of which are dead: the paper has 42,283 + 2,149 of 49,829.",),
     ),
     Card(
         name="SUN397",
@@ -75,11 +75,11 @@ FIRST_12: tuple[Card, ...] = (
         homepage="https://vision.princeton.edu/projects/2010/SUN/",
         hub="clip-benchmark/wds_sun397",
         split_rule=(
-            "one of the ten published partitions, Training_01.txt and Testing_01.txt here; 50 + 50 pictures per class"
+            "the first of ten published partitions (Training_01.txt and Testing_01.txt); 50 + 50 images per class"
         ),
         traps=(
-            "Which of the ten partitions the paper took is not stated.",
-            "The wds set splits all 108,754 pictures in another way: its scores are of another test set.",
+            "The paper does not state which of the ten partitions it uses.",
+            "The wds set splits all 108,754 images differently, so its scores are for another test set.",
         ),
     ),
     Card(
@@ -93,7 +93,7 @@ FIRST_12: tuple[Card, ...] = (
         homepage="https://ai.stanford.edu/~jkrause/cars/car_dataset.html",
         hub="clip-benchmark/wds_cars",
         split_rule="cars_train and cars_test with the labels of devkit/ and cars_test_annos_withlabels.mat",
-        traps=("Classes count from 1 in the archive; the labels of the test pictures are a file of their own.",),
+        traps=("Classes count from 1 in the archive; the labels of the test images are in a separate file.",),
     ),
     Card(
         name="FGVCAircraft",
@@ -108,8 +108,8 @@ FIRST_12: tuple[Card, ...] = (
         hub="clip-benchmark/wds_fgvc_aircraft",
         split_rule="images_variant_{train,val,test}.txt; the final training set is train + val",
         traps=(
-            "There are labels for variants (100), families (70) and makers; the variants count.",
-            "The last 20 pixel rows of a picture are a banner with the copyright, which its authors ask to cut off.",
+            "There are labels for variants (100), families (70) and manufacturers; the variants are used.",
+            "The last 20 pixel rows of an image are a copyright banner, which the authors ask users to cut off.",
         ),
     ),
     Card(
@@ -125,9 +125,9 @@ FIRST_12: tuple[Card, ...] = (
         homepage="http://host.robots.ox.ac.uk/pascal/VOC/voc2007/",
         split_rule="ImageSets/Main/{train,val,test}.txt; the final training set is train + val",
         traps=(
-            "A picture has several classes, and difficult ones that neither count as right nor as wrong.",
-            "clip-benchmark's wds_voc2007 holds 14,976 cut-out objects with one class each and is scored by accuracy, "
-            "not 11-point mAP: another set, not read under this name.",
+            "An image has several classes; classes marked as difficult count neither as correct nor as wrong.",
+            "clip-benchmark's wds_voc2007 holds 14,976 cropped objects with one class each and is scored by accuracy, "
+            "not 11-point mAP. It is another set and is not read under this name.",
         ),
     ),
     Card(
@@ -141,7 +141,7 @@ FIRST_12: tuple[Card, ...] = (
         homepage="https://www.robots.ox.ac.uk/~vgg/data/dtd/",
         hub="clip-benchmark/wds_vtab-dtd",
         split_rule="labels/{train1,val1,test1}.txt, the first of ten partitions; the final training set is train + val",
-        traps=("Ten partitions are published; the paper does not say which one, the first is usual.",),
+        traps=("Ten partitions are published; the paper does not say which one it uses. The first is usual.",),
     ),
     Card(
         name="OxfordPets",
@@ -155,7 +155,7 @@ FIRST_12: tuple[Card, ...] = (
         homepage="https://www.robots.ox.ac.uk/~vgg/data/pets/",
         hub="clip-benchmark/wds_vtab-pets",
         split_rule="annotations/trainval.txt and test.txt",
-        traps=("Some files called .jpg are PNG or GIF pictures.",),
+        traps=("Some files with the suffix .jpg are PNG or GIF images.",),
         has_human_study=True,
     ),
     Card(
@@ -169,11 +169,11 @@ FIRST_12: tuple[Card, ...] = (
         folders=("caltech-101", "101_ObjectCategories", "wds_vtab-caltech101", "wds_caltech101"),
         homepage="https://data.caltech.edu/records/mzrjq-6wc02",
         hub="clip-benchmark/wds_vtab-caltech101",
-        split_rule="30 pictures of each of the 102 classes drawn for training, all others for testing",
+        split_rule="30 images of each of the 102 classes, sampled with a seed, for training; all others for testing",
         traps=(
-            "No split is published: which 30 pictures the paper drew is not known.",
-            "The class of background pictures counts: 102 classes, not 101.",
-            "Its background has a picture without an ending, tmp: with it there are 6,085 test pictures, else 6,084.",
+            "No split is published, so the paper's 30 images per class are unknown.",
+            "The class of background images counts: 102 classes, not 101.",
+            "The background has an image file without a suffix, tmp: with it there are 6,085 test images, else 6,084.",
         ),
         archive_names=CALTECH101_NAMES,
     ),
@@ -190,8 +190,8 @@ FIRST_12: tuple[Card, ...] = (
         hub="clip-benchmark/wds_vtab-flowers",
         split_rule="trnid, valid and tstid of setid.mat; the final training set is train + val",
         traps=(
-            "The archive numbers its classes from 1 and names none: the names are those of the paper's authors.",
-            "Some copies exchange the 1,020 training with the 6,149 test pictures.",
+            "The archive numbers its classes from 1 without names; the names are those of the paper's authors.",
+            "Some copies swap the 1,020 training images with the 6,149 test images.",
         ),
     ),
 )

@@ -1,4 +1,4 @@
-"""Cards of one's own sets: whatever folder `open_benchmark` reads can be measured by every task of the suite."""
+"""Cards of user-defined sets, so that every task of the suite can evaluate any folder that `open_benchmark` reads."""
 
 import dataclasses
 import logging
@@ -17,62 +17,62 @@ from diptych.files import expanded
 from diptych.records import Sample
 
 _log = logging.getLogger(__name__)
-_noticed: set[str] = set()
+_logged: set[str] = set()
 
 
 def own_cards(root: str | Path) -> list[Card]:
-    """A card for each folder below root that holds an evaluation set and belongs to no card of the paper."""
+    """A card for each folder below root that holds an evaluation set which is not the paper's."""
     return own_sets(root)[0]
 
 
 def own_sets(root: str | Path) -> tuple[list[Card], dict[str, str]]:
-    """The cards of `own_cards`, and why each of the other folders is none, by its name.
+    """The cards of `own_cards`; and for each other folder, by name, the reason why it is no evaluation set.
 
     Raises:
-        DataError: there is no such folder.
+        DataError: the folder root does not exist.
     """
     known = {folder for card in CARDS.values() if (folder := find_folder(card, root)) is not None}
-    found: list[Card] = []
-    refused: dict[str, str] = {}
+    cards: list[Card] = []
+    rejected: dict[str, str] = {}
     for folder in list_folders(root):
         if folder.name.startswith(".") or folder in known:
             continue
         try:
-            found.append(own_card(folder))
+            cards.append(own_card(folder))
         except DataError as error:
-            refused[folder.name] = str(error)
-        except Exception as error:  # whatever lies there, the other sets can be measured
-            refused[folder.name] = failure(error)
-    return found, refused
+            rejected[folder.name] = str(error)
+        except Exception as error:  # one unreadable folder must not prevent the evaluation of the others
+            rejected[folder.name] = failure(error)
+    return cards, rejected
 
 
 def own_card(folder: str | Path) -> Card:
     """The card of a set in the clip-benchmark/wds layout, in parquet files or with a folder per class; or of pairs.
 
-    Its metric is accuracy, its words are those that lie beside it; sizes of splits are not known (0). A folder without
-    classes whose folder test holds pictures with captions (in any form that training takes) is a set for retrieval.
-    The words for its splits are those of `splits.py` in every layout; what else lies beside them, and a split that
-    cannot be opened, is named in the log.
+    The metric is accuracy, class names and templates come from the set's files, and the sizes of the splits are unknown
+    (0). A folder without classes is a set for retrieval if its folder test holds images with captions, in any form that
+    training accepts. Splits have the names of `splits.py` in every layout. Other folders and files next to them, and
+    splits that cannot be opened, are named in the log.
 
     Raises:
-        DataError: it holds no test split that can be read.
+        DataError: the folder holds no readable test split.
     """
     folder = expanded(folder)
     if _holds_pairs(folder):
         return _card(folder, "retrieval", 0, {"test": 0}, "recall_at_1")
     num_classes = len(open_benchmark(folder, "test").class_names)
-    there, others = _splits_there(folder)
-    splits = {split: 0 for split in SPLITS if split == "test" or (split in there and _opens(folder, split))}
+    present, others = _present_splits(folder)
+    splits = {split: 0 for split in SPLITS if split == "test" or (split in present and _opens(folder, split))}
     if others:
-        _notice(f"{folder}: passed over, because it is no split of the same form: {', '.join(others)[:300]}")
+        _warn_once(f"{folder}: ignored, not a split in the same form: {', '.join(others)[:300]}")
     return _card(folder, "classification", num_classes, splits, "accuracy")
 
 
 def card_of_folder(folder: str | Path) -> tuple[Path, Card]:
-    """The folder in which a set lies, and its card: the paper's where the folder is called like one of its sets.
+    """The parent folder of a set, and its card: the paper's card if the folder has the name of one of its sets.
 
     Raises:
-        DataError: there is no such folder, or it holds no evaluation set.
+        DataError: the folder does not exist, or holds no evaluation set.
     """
     path = _folder(folder)
     card = _paper_card(path)
@@ -80,10 +80,11 @@ def card_of_folder(folder: str | Path) -> tuple[Path, Card]:
 
 
 def open_set(folder: str | Path, split: str = "test") -> Benchmark:
-    """A split of the set in a folder, as its card has it: a number has the same name and prompts wherever it is made.
+    """A split of the set in a folder, with the name and prompts of its card, as in the suite.
 
     Raises:
-        DataError: there is no such folder or split; or the folder is called like a set of the paper, and holds another.
+        DataError: there is no such folder or split; or the folder has the name of a set of the paper but holds another
+            set.
     """
     path = _folder(folder)
     card = _paper_card(path)
@@ -92,10 +93,10 @@ def open_set(folder: str | Path, split: str = "test") -> Benchmark:
     return dataclasses.replace(open_card(card, path.parent, split), folder=path)
 
 
-def split_task(named: str) -> tuple[str, str | None]:
-    """The folder and the task of SET:TASK; of SET, or of a folder whose name has a colon, the folder and None."""
-    folder, separator, task = named.rpartition(":")
-    return (named, None) if not separator or expanded(named).is_dir() else (folder, task)
+def split_task(argument: str) -> tuple[str, str | None]:
+    """The folder and the task of SET:TASK. Without ":TASK", or if the whole argument is a folder, the task is None."""
+    folder, separator, task = argument.rpartition(":")
+    return (argument, None) if not separator or expanded(argument).is_dir() else (folder, task)
 
 
 def _folder(folder: str | Path) -> Path:
@@ -106,43 +107,43 @@ def _folder(folder: str | Path) -> Path:
 
 
 def _paper_card(path: Path) -> Card | None:
-    """The card of the paper's set that a folder is called like."""
+    """The card of the paper's set that has the folder's name; None if there is none."""
     return next((card for card in CARDS.values() if find_folder(card, path.parent) == path), None)
 
 
-def _splits_there(folder: Path) -> tuple[set[str], list[str]]:
-    """The splits of a set that has classes, and the names of what else lies beside them."""
+def _present_splits(folder: Path) -> tuple[set[str], list[str]]:
+    """The splits of a set with classes, and the names of everything else next to them."""
     if is_parquet_set(folder, "test"):
-        found = parquet_splits(folder)
-        others = [name for name in found if name not in SPLITS]
-        elsewhere = [folder / split for split in SPLITS if split not in found]  # as class folders, say
-        return set(found).intersection(SPLITS), others + [path.name for path in elsewhere if path.is_dir()]
+        by_split = parquet_splits(folder)
+        others = [name for name in by_split if name not in SPLITS]
+        other_form = [folder / split for split in SPLITS if split not in by_split]  # such as class folders
+        return set(by_split).intersection(SPLITS), others + [path.name for path in other_form if path.is_dir()]
     if split_folder(folder, "test") is None:
-        return {"test"}, []  # class folders without splits open under any name: they are what is tested on
+        return {"test"}, []  # class folders without splits are the test split
     folders = {}
     for split in SPLITS:
         try:
             folders[split] = split_folder(folder, split)
         except DataError as error:
-            _notice(f"{error}; until then it is passed over")
+            _warn_once(f"{error}; until then it is ignored")
     names = sorted(path.name for path in folder.iterdir() if path.is_dir() and path not in folders.values())
-    there = {split for split, path in folders.items() if path is not None}
-    return there, [name for name in names if not is_hidden_folder(name)]
+    present = {split for split, path in folders.items() if path is not None}
+    return present, [name for name in names if not is_hidden_folder(name)]
 
 
 def _opens(folder: Path, split: str) -> bool:
     try:
         open_benchmark(folder, split)
     except DataError as error:
-        _notice(f"{folder}: its split {split} is passed over: {error}")
+        _warn_once(f"{folder}: its split {split} is ignored: {error}")
         return False
     return True
 
 
-def _notice(line: str) -> None:
-    """Once per process: cards are made for each page that shows sets."""
-    if line not in _noticed:
-        _noticed.add(line)
+def _warn_once(line: str) -> None:
+    """Log a warning once per process: cards are made again for each page that shows sets."""
+    if line not in _logged:
+        _logged.add(line)
         _log.warning("%s", line)
 
 
@@ -151,7 +152,7 @@ def _holds_pairs(folder: Path) -> bool:
     if (folder / CLASS_NAMES_FILE).exists() or not (folder / "test").is_dir():
         return False
     try:
-        first = next((one for one in open_source(str(folder / "test")).read(0) if isinstance(one, Sample)), None)
+        first = next((item for item in open_source(str(folder / "test")).read(0) if isinstance(item, Sample)), None)
     except DataError:
         return False
     return first is not None and bool(first.texts) and first.label is None

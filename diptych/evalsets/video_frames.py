@@ -1,6 +1,6 @@
-"""Frames of videos, through PyAV: the middle one, or several spread evenly, never more than those in memory.
+"""Decodes the middle frame of a video, or several evenly spaced frames, with PyAV. Keeps only these in memory.
 
-A set's videos are decoded in a process of their own: FFmpeg crashes over some damaged files.
+A set's videos are decoded in a separate process, because FFmpeg crashes on some damaged files.
 """
 
 import dataclasses
@@ -21,20 +21,20 @@ from diptych.records import Broken, Sample
 VIDEO_SUFFIXES = (".avi", ".mp4", ".mkv", ".webm", ".mov")
 
 _PER_SHARD = 100
-_MAX_BYTES = 2 << 30  # of a video: 4K frames take 12 MB each, and FFmpeg may hold 16 of them
-_SECONDS, _RATE = 120.0, 100_000  # processor time for a video, and so many bytes a second more
-_INEXACT = 1.1  # headers are not always exact
-_REORDERED = ("h264", "hevc")  # MPEG-4's decoder gives the right times
-_READING = 2  # raised whenever the same video would give another frame, so that no vector of the old one is used again
+_MAX_BYTES = 2 << 30  # memory limit per video: a 4K frame takes 12 MB, and FFmpeg may hold 16 of them
+_SECONDS, _RATE = 120.0, 100_000  # limit of processor time per video: seconds, plus one second per so many bytes
+_INEXACT = 1.1  # tolerance for inexact headers
+_REORDERED = ("h264", "hevc")  # codecs with wrong frame times in AVI; MPEG-4's decoder gives the right times
+_READING = 2  # increase it when the same video would give another frame; this invalidates cached vectors
 
 
 def middle_frame(path: Path, start: float | None = None, end: float | None = None) -> np.ndarray:
-    """The middle frame of a video: of n frames, number n // 2 from 0.
+    """The middle frame of a video: frame n // 2 of n, counted from 0.
 
     Args:
         path: a video file.
-        start: seconds; frames before it do not count.
-        end: seconds; frames from there on do not count.
+        start: in seconds; earlier frames are ignored.
+        end: in seconds; frames at this time or later are ignored.
     Returns:
         uint8 (height, width, 3).
     Raises:
@@ -44,31 +44,31 @@ def middle_frame(path: Path, start: float | None = None, end: float | None = Non
 
 
 def frames(path: Path, count: int, start: float | None = None, end: float | None = None) -> Iterator[np.ndarray]:
-    """Frames of a video, one after the other: the middle of each of `count` equal parts.
+    """Frames of a video in order: the middle frame of each of `count` equal parts.
 
-    A video with `count` frames or fewer gives each of them once. One frame is in memory at a time.
+    A video with at most `count` frames gives each of them once. One frame is in memory at a time.
 
     Args:
         path: a video file.
-        count: how many frames, at least 1.
-        start: seconds; frames before it do not count.
-        end: seconds; frames from there on do not count.
+        count: number of frames, at least 1.
+        start: in seconds; earlier frames are ignored.
+        end: in seconds; frames at this time or later are ignored.
     Yields:
         uint8 (height, width, 3).
     Raises:
-        DataError: as for `middle_frame`; a video may prove damaged after some of its frames.
+        DataError: as for `middle_frame`. Damage may be detected only after some frames.
     """
     if count < 1:
-        raise DataError(f"{count} frames of a video were asked for; ask for one or more")
+        raise DataError(f"the number of frames of a video is {count}; it must be at least 1")
     av = import_av()
     if not path.is_file():
         raise DataError(f"cannot read {path}: no such file")
     try:
         stamps, unit, zero = _stamps(av, path)
-        wanted = _wanted(_numbers(path, stamps, unit, zero, start, end), count)
-        if not wanted:
+        chosen = _choose(_numbers(path, stamps, unit, zero, start, end), count)
+        if not chosen:
             raise DataError(f"{path} has no frames" + ("" if start is None else f" between {start} and {end} seconds"))
-        yield from _decode(av, path, stamps, wanted)
+        yield from _decode(av, path, stamps, chosen)
     except DataError:
         raise
     except (av.FFmpegError, ValueError, IndexError, OSError) as error:
@@ -76,12 +76,12 @@ def frames(path: Path, count: int, start: float | None = None, end: float | None
 
 
 def read_frames(path: Path, count: int, start: float | None = None, end: float | None = None) -> list[np.ndarray]:
-    """The same frames, all at once, decoded in another process.
+    """The frames of `frames` as a list, decoded in another process.
 
     Raises:
         DataError: as for `frames`; or decoding takes too much time or memory, or crashes.
     """
-    import_av()  # whether it is there
+    import_av()  # raises if PyAV is missing
     if not path.is_file():
         raise DataError(f"cannot read {path}: no such file")
     seconds = _SECONDS + path.stat().st_size / _RATE
@@ -95,13 +95,13 @@ def read_frames(path: Path, count: int, start: float | None = None, end: float |
 
 
 def decoded_frames(path: str, count: int, start: float | None, end: float | None) -> tuple[list[Any], bytes]:
-    """In the other process: the shapes of the frames, and their pixels."""
-    found = list(frames(Path(path), count, start, end))
-    return [frame.shape for frame in found], b"".join(frame.tobytes() for frame in found)
+    """Runs in the other process: the shapes of the frames, and their pixels."""
+    decoded = list(frames(Path(path), count, start, end))
+    return [frame.shape for frame in decoded], b"".join(frame.tobytes() for frame in decoded)
 
 
 def import_av() -> Any:
-    """PyAV; DataError says how to install it."""
+    """Import PyAV. If it is missing, DataError says how to install it."""
     try:
         import av
     except ImportError:
@@ -110,15 +110,15 @@ def import_av() -> Any:
 
 
 def _open(av: Any, path: Path) -> Any:
-    # Only files: a playlist that calls itself a video must not reach the network.
+    # Files only: a playlist disguised as a video must not reach the network.
     container = av.open(str(path.absolute()), options={"protocol_whitelist": "file"})
     try:
         if not container.streams.video:
             raise DataError(f"{path} holds no video")
         context = container.streams.video[0].codec_context
         if context is None:
-            raise DataError(f"{path}: no decoder for its video; the file may be cut off")
-        # One thread each: the loader's workers are many.
+            raise DataError(f"{path}: no decoder for its video; the file may be truncated")
+        # One thread per video: the loader has many workers.
         context.thread_count = 1
         if context.width * context.height > MAX_PIXELS:
             raise DataError(f"{path} has frames of more than {MAX_PIXELS} pixels")
@@ -129,15 +129,15 @@ def _open(av: Any, path: Path) -> Any:
 
 
 def _stamps(av: Any, path: Path) -> tuple[list[int | None], float, int]:
-    """The frames' times in the order they are shown, their unit in seconds and their zero; nothing is decoded.
+    """The times of the frames in display order, the unit of time in seconds, and the time origin. Decodes nothing.
 
-    Some formats store none: then each time is None.
+    Some formats store no times; then each time is None.
     """
     with _open(av, path) as container:
         stream = container.streams.video[0]
         unit, zero, promised = float(stream.time_base or 0), stream.start_time or 0, stream.frames
         is_avi = container.format.name == "avi"
-        # Matroska counts no frames, but knows how long it is. Sound may go on longer than the video does.
+        # Matroska stores no frame count, but a duration. The audio may be longer than the video.
         stamps: list[int | None] = []
         last, length = (0.0, 0.0), 0.0 if promised else (container.duration or 0) / av.time_base
         for packet in container.demux(*([stream] if promised else [])):
@@ -147,22 +147,22 @@ def _stamps(av: Any, path: Path) -> tuple[list[int | None], float, int]:
                 base = float(packet.time_base)
                 last = max(last, (packet.pts * base, (packet.duration or 0) * base))
     if promised > len(stamps) * _INEXACT:
-        raise DataError(f"{path} is cut off: it has {len(stamps)} of {promised} frames")
+        raise DataError(f"{path} is truncated: it has {len(stamps)} of {promised} frames")
     if stamps and length > (end := _end(*last, len(stamps))) * _INEXACT:
-        raise DataError(f"{path} is cut off: it ends after {end:.1f} of {length:.1f} seconds")
+        raise DataError(f"{path} is truncated: it ends after {end:.1f} of {length:.1f} seconds")
     known = [stamp for stamp in stamps if stamp is not None]
     if len(set(known)) < len(stamps):
         return [None] * len(stamps), unit, zero
     if is_avi and known:
-        zero = min(known)  # its times are guessed from the order of storing, and late by how far frames may move
+        zero = min(known)  # AVI times are derived from the storage order, and late by the reorder delay
     return [*sorted(known)], unit, zero
 
 
-def _end(start: float, lasts: float, number: int) -> float:
-    """When the last packet ends, in seconds; one that does not say how long it lasts goes on as long as the others."""
-    if lasts or not start:
-        return start + lasts or float("inf")
-    return start * number / max(number - 1, 1)
+def _end(start: float, duration: float, num_packets: int) -> float:
+    """The end of the last packet in seconds. Without a stored duration, the mean duration of the others is used."""
+    if duration or not start:
+        return start + duration or float("inf")
+    return start * num_packets / max(num_packets - 1, 1)
 
 
 def _numbers(
@@ -175,39 +175,39 @@ def _numbers(
     numbers = []
     for number, stamp in enumerate(stamps):
         if stamp is None:
-            raise DataError(f"{path} has no times, which the part from {start} to {end} seconds needs")
+            raise DataError(f"{path} stores no frame times, so the part from {start} to {end} seconds cannot be found")
         if first <= (stamp - zero) * unit < last:
             numbers.append(number)
     return numbers
 
 
-def _wanted(numbers: Sequence[int], count: int) -> list[int]:
-    """The middle of each of `count` equal parts, in order."""
+def _choose(numbers: Sequence[int], count: int) -> list[int]:
+    """The middle number of each of `count` equal parts, in order."""
     if len(numbers) <= count:
         return list(numbers)
     return [numbers[(2 * part + 1) * len(numbers) // (2 * count)] for part in range(count)]
 
 
-def _decode(av: Any, path: Path, stamps: list[int | None], wanted: list[int]) -> Iterator[np.ndarray]:
-    """The frames with these numbers, which ascend."""
-    left = list(reversed(wanted))
+def _decode(av: Any, path: Path, stamps: list[int | None], chosen: list[int]) -> Iterator[np.ndarray]:
+    """The frames with these numbers, which are in ascending order."""
+    remaining = list(reversed(chosen))
     with _open(av, path) as container:
-        for number, frame in _numbered(container, stamps, wanted[0]):
-            if number == left[-1]:
-                left.pop()
+        for number, frame in _numbered(container, stamps, chosen[0]):
+            if number == remaining[-1]:
+                remaining.pop()
                 if frame.width * frame.height > MAX_PIXELS:
                     raise DataError(f"{path} has frames of more than {MAX_PIXELS} pixels")
                 yield frame.to_ndarray(format="rgb24")
-                if not left:
+                if not remaining:
                     return
-    raise DataError(f"{path} is damaged: frame {left[-1]} cannot be decoded")
+    raise DataError(f"{path} is damaged: frame {remaining[-1]} cannot be decoded")
 
 
 def _numbered(container: Any, stamps: list[int | None], first: int) -> Iterator[tuple[int | None, Any]]:
-    """Frames with their numbers, from a key frame before number `first` on where the format knows times."""
+    """Frames with their numbers. If the format stores times, decoding starts at a key frame before frame `first`."""
     stream = container.streams.video[0]
-    # AVI numbers frames as they are stored: where that is not the order in which they are shown, a decoded frame has
-    # another's time. Counting them is right there, but decodes all before the first.
+    # AVI numbers frames in storage order. If this is not the display order, a decoded frame has the time of another
+    # one. Counting frames is correct then, but all frames before the first must be decoded.
     as_stored = container.format.name == "avi" and stream.codec_context.name in _REORDERED
     if first and stamps[first] is not None and not as_stored:
         number_of = {stamp: number for number, stamp in enumerate(stamps)}
@@ -219,19 +219,20 @@ def _numbered(container: Any, stamps: list[int | None], first: int) -> Iterator[
             yield number, frame
             yield from ((number_of.get(frame.pts), frame) for frame in decoded)
             return
-        container.seek(0, stream=stream)  # not every format finds its key frames
+        container.seek(0, stream=stream)  # some formats cannot seek to key frames
     yield from enumerate(container.decode(stream))
 
 
 @dataclasses.dataclass(frozen=True)
 class VideoSource(EntriesSource):
-    """Videos that a list names: the middle frame of each, or several frames.
+    """Listed videos: the middle frame of each, or several frames.
 
     Attributes:
-        entries: one per video; "start" and "end" in its metadata, in seconds, are the part that counts. A video that
-            is missing or damaged becomes one Broken, even if some of its frames could be decoded.
-        num_frames: None for the middle frame under the entry's key; else this many frames, whose keys end in
-            "#<number>" and whose metadata has {"clip": key of the video}. Those of one video are in memory together.
+        entries: one per video. "start" and "end" in the metadata, in seconds, select a part of the video. A missing or
+            damaged video becomes one Broken, even if some of its frames could be decoded.
+        num_frames: None for the middle frame, with the entry's key. Otherwise this many frames; their keys end in
+            "#<number>", and their metadata has {"clip": key of the video}. All frames of one video are in memory at
+            once.
     """
 
     num_frames: int | None = None
@@ -243,16 +244,16 @@ class VideoSource(EntriesSource):
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """SHA-256 over the entries, the files' sizes, the number of frames, and how they are chosen."""
+        """SHA-256 over the entries, the files' sizes, the number of frames, and the version of the choice of frames."""
         return entries_fingerprint(self.root, self.entries, f"{self.num_frames} {_READING}")
 
     @functools.cached_property
     def num_samples(self) -> int | None:
-        """The number of videos; None where each gives several frames, of which short ones give fewer."""
+        """The number of videos; None for several frames per video, since short videos give fewer."""
         return len(self.entries) if self.num_frames is None else None
 
     def get_all(self, keys: Collection[str]) -> Iterator[Sample]:
-        """Decode these videos alone."""
+        """Decode only the videos of these samples."""
         videos = {key.rpartition("#")[0] if self.num_frames is not None else key for key in keys}
         entries = [entry for entry in self.entries if utf8(entry.key or entry.file) in videos]
         yield from super(VideoSource, dataclasses.replace(self, entries=entries)).get_all(keys)
@@ -261,15 +262,15 @@ class VideoSource(EntriesSource):
         """The frames of up to 100 videos."""
         for entry in self.entries[index * _PER_SHARD : (index + 1) * _PER_SHARD]:
             key = utf8(entry.key or entry.file)
-            part = entry.metadata.get("start"), entry.metadata.get("end")
+            start_and_end = entry.metadata.get("start"), entry.metadata.get("end")
             try:
-                pictures = read_frames(self.root / entry.file, self.num_frames or 1, *part)
+                images = read_frames(self.root / entry.file, self.num_frames or 1, *start_and_end)
             except DataError as error:
                 yield Broken(key, self.shards[index], str(error))
                 continue
             if self.num_frames is None:
-                yield Sample(key, pictures[0], entry.texts, entry.label, entry.metadata)
+                yield Sample(key, images[0], entry.texts, entry.label, entry.metadata)
                 continue
-            for number, picture in enumerate(pictures):
+            for number, image in enumerate(images):
                 metadata = {**entry.metadata, "clip": key}
-                yield Sample(f"{key}#{number}", picture, entry.texts, entry.label, metadata)
+                yield Sample(f"{key}#{number}", image, entry.texts, entry.label, metadata)

@@ -239,7 +239,7 @@ def test_sets_are_checked_and_prepared(command, sets):
     for split in ("train", "dev", "test"):
         (sets.parent / "sst" / f"{split}.tsv").write_text(lines)
     assert command("data", "prepare", "RenderedSST2", "sst", "sets/RenderedSST2").status == 0
-    command("data", "prepare", "RenderedSST2", "sst", "sets/RenderedSST2").is_error("is there already")
+    command("data", "prepare", "RenderedSST2", "sst", "sets/RenderedSST2").is_error("exists already")
     command("data", "prepare", "SST", "sst", "out").is_error("RenderedSST2")
     miniatures.eurosat(sets.parent / "archive")
     command("data", "prepare", "EuroSAT", "archive", "sets/EuroSAT").is_error("AnnualCrop", "1,500 are needed")

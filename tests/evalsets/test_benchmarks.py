@@ -126,7 +126,7 @@ def test_a_class_without_pictures_is_named_in_the_log(class_folders, caplog):
     benchmark = open_benchmark(class_folders)
     assert benchmark.class_names == ("cow", "dog", "emu", "guinea pig", "tabby cat")
     assert [item.label for item in read(benchmark)] == [1, 3, 4]
-    assert f"{class_folders / 'test'} has classes without pictures: cow, emu" in caplog.text
+    assert f"{class_folders / 'test'} has classes without images: cow, emu" in caplog.text
 
 
 @needs_data
@@ -243,7 +243,7 @@ def test_two_classes_of_one_name_are_named_in_the_log(wds, caplog):
 def test_names_that_differ_in_capitals_alone_are_warned_of(wds, caplog):
     (wds / "classnames.txt").write_text("Dog\ncat\ndog\n")
     assert open_benchmark(wds).class_names == ("Dog", "cat", "dog")
-    assert 'pets: "dog" names class 0 and class 2, for tokenizers that see no capitals' in caplog.text
+    assert 'pets: "dog" names class 0 and class 2, for tokenizers that ignore case' in caplog.text
 
 
 def test_class_folders_of_one_name(tmp_path):
@@ -259,7 +259,7 @@ def test_what_is_no_set(tmp_path, wds):
     for path, split, reason in (
         (tmp_path / "empty", "test", "holds no evaluation set: neither classnames.txt"),
         (tmp_path / "none", "test", "there is no folder"),
-        (wds / "test", "test", "is one split of a set; name the set"),
+        (wds / "test", "test", "is one split of a set; give the set"),
     ):
         with pytest.raises(DataError, match=reason):
             open_benchmark(path, split)

@@ -61,7 +61,7 @@ def test_validation_pictures_among_the_training_pictures(tmp_path):
     card = dataclasses.replace(SMALL, splits={"train": 15, "val": 5, "test": 10})
     wds(tmp_path / "mnist", {"train": 20, "test": 10})
     state = check_set(card, tmp_path)
-    assert state.equal and state.notes == ("its training pictures contain the validation pictures",)
+    assert state.equal and state.notes == ("its training images contain the validation images",)
 
 
 @pytest.mark.parametrize("packed", [False, True])

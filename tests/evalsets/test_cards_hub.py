@@ -149,7 +149,7 @@ def test_a_connection_that_breaks_off_half_way_is_taken_up_again(server, tmp_pat
 def test_a_fetch_that_failed_keeps_what_arrived(server, tmp_path):
     name = "data/train-00000-of-00001.parquet"
     server.refused.add(name)
-    with pytest.raises(DataError, match=r"could not be fetched whole .* call it again to go on"):
+    with pytest.raises(DataError, match=r"could not be fetched whole .* repeat the download to resume"):
         fetch(server, tmp_path / "mnist")
     assert not (tmp_path / "mnist" / name).exists()
     fetched = set(server.sent)
@@ -172,7 +172,7 @@ def test_sets_and_revisions_that_do_not_exist(server, tmp_path):
 def test_no_network(server, tmp_path):
     server.shutdown()
     server.server_close()
-    with pytest.raises(DataError, match=r"http://127\.0\.0\.1:\d+ cannot be asked for tests/digits: \S"):
+    with pytest.raises(DataError, match=r"http://127\.0\.0\.1:\d+ did not answer for tests/digits: \S"):
         fetch(server, tmp_path / "mnist")
 
 

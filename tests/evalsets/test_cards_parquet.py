@@ -151,7 +151,7 @@ def test_the_validation_pictures_are_the_test_where_authors_keep_the_labels_back
     write(tmp_path / "food101" / "data" / "validation-00000-of-00001.parquet", [5, 7], names)
     found = open_card(CARDS["Food101"], tmp_path)
     assert found.split == "test" and [item.label for item in read(found)] == [5, 7]
-    assert "its validation split is taken" in caplog.text
+    assert "its validation split is used" in caplog.text
     write(tmp_path / "pcam" / "validation.parquet", [0, 1], ["no", "yes"])  # PCam has a test set of its own
     with pytest.raises(DataError, match="no split test; its parquet files are of: val"):
         open_card(CARDS["PCam"], tmp_path)

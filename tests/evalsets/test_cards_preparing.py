@@ -45,7 +45,7 @@ def test_drawing_knows_the_seed_and_the_names_alone():
     assert parts != draw(names, {"train": 20, "test": 10}, 1, "a set")
     assert len(set(parts["train"])) == 20 and len(set(parts["test"])) == 10
     assert not set(parts["train"]) & set(parts["test"])
-    with pytest.raises(DataError, match="a set has 50 pictures, and 51 are needed"):
+    with pytest.raises(DataError, match="a set has 50 images, and 51 are needed"):
         draw(names, {"train": 41, "test": 10}, 0, "a set")
 
 
@@ -151,7 +151,7 @@ def test_a_sentence_is_black_on_white_to_the_left_and_half_way_down():
     assert np.diff(lines.astype(int)).clip(0).sum() > 3  # several lines
     dark = np.nonzero(render("w" * 300)[:, :, 0] < 128)  # one long word is broken
     assert dark[1].max() < 448 - 8 and np.ptp(dark[0]) > 100
-    with pytest.raises(DataError, match="does not fit into a picture"):
+    with pytest.raises(DataError, match="does not fit into an image"):
         render("far too long " * 2000)
 
 
@@ -193,7 +193,7 @@ def test_clevr_counts(tmp_path, monkeypatch):
             "has scenes of 2 objects; there should be 3 to 10",
         ),
         ('{"info": 1}', "it should be a list of scenes"),
-        ('{"scenes": []}', "has 0 pictures, and 30 are needed"),
+        ('{"scenes": []}', "has 0 images, and 30 are needed"),
     ):
         path.write_text(content)
         with pytest.raises(DataError, match=wrong):
@@ -226,7 +226,7 @@ def test_kitti_by_pictures_and_by_drives(tmp_path, monkeypatch):
     drives_of = {(79 - int(file[-10:-4])) // 4 for file in files}
     assert len(files) == 8 and len(drives_of) == 2  # 2 whole drives of 20
     (tmp_path / "mapping" / "train_rand.txt").write_text("1,2,3")
-    with pytest.raises(DataError, match="does not belong to the pictures"):
+    with pytest.raises(DataError, match="does not belong to the images"):
         prepare("KITTI", tmp_path, tmp_path / "other")
     (tmp_path / "training" / "label_2" / "000000.txt").write_text("Car 1 2\n")
     with pytest.raises(DataError, match=r"000000\.txt:1 is no label"):
@@ -264,7 +264,7 @@ def test_subsets_of_class_folders(tmp_path, monkeypatch, name, top, sign):
     path = tmp_path / "archives" / name / folder / path.name
     for number in range(2):
         path.with_name(f"{folder}_{number}.png").unlink()
-    with pytest.raises(DataError, match=f"{folder} has 5 pictures, and 6 are needed"):
+    with pytest.raises(DataError, match=f"{folder} has 5 images, and 6 are needed"):
         prepare(name, tmp_path / "archives" / name, tmp_path / "other")
 
 
@@ -282,7 +282,7 @@ def test_the_same_source_and_seed_give_the_same_bytes(tmp_path):
     first = prepare("RenderedSST2", tmp_path, tmp_path / "a")
     second = prepare("RenderedSST2", tmp_path, tmp_path / "b")
     assert everything(first) == everything(second)
-    with pytest.raises(DataError, match="is there already"):
+    with pytest.raises(DataError, match="exists already"):
         prepare("RenderedSST2", tmp_path, tmp_path / "a")
 
 
@@ -290,7 +290,7 @@ def test_nothing_is_left_of_a_set_that_could_not_be_written(tmp_path):
     sentences(tmp_path)
     (tmp_path / "test.tsv").write_text("good\t1\n" + "much too long " * 200 + "\t0\n")
     before = sorted(tmp_path.iterdir())
-    with pytest.raises(DataError, match="does not fit into a picture"):
+    with pytest.raises(DataError, match="does not fit into an image"):
         prepare("RenderedSST2", tmp_path, tmp_path / "out")
     assert sorted(tmp_path.iterdir()) == before
 
@@ -298,9 +298,9 @@ def test_nothing_is_left_of_a_set_that_could_not_be_written(tmp_path):
 def test_one_class_only_an_unknown_set_and_a_missing_source(tmp_path):
     sentences(tmp_path)
     (tmp_path / "dev.tsv").write_text("good\t1\n")
-    with pytest.raises(DataError, match="all 1 val pictures are of one class"):
+    with pytest.raises(DataError, match="all 1 val images are of one class"):
         prepare("RenderedSST2", tmp_path, tmp_path / "out")
-    with pytest.raises(InputError, match="'MNIST' is not prepared from anything; these are: Country211, RenderedSST2"):
+    with pytest.raises(InputError, match=r"'MNIST' is not a derived set; .* sets are: Country211, RenderedSST2"):
         prepare("MNIST", tmp_path, tmp_path / "out")
     with pytest.raises(DataError, match=r"there is no .*nowhere; KITTI is made from the folder"):
         prepare("KITTI", tmp_path / "nowhere", tmp_path / "out")

@@ -151,12 +151,12 @@ def test_what_is_no_split_or_cannot_be_opened_is_named(tmp_path, caplog):
     write(tmp_path / "rows", "val")
     fruit, rows = own_cards(tmp_path)
     assert (set(fruit.splits), set(rows.splits)) == ({"test"}, {"train", "test"})
-    passed_over = "passed over, because it is no split of the same form"
+    ignored = "ignored, not a split in the same form"
     for line in (
-        "fruit has several folders for its split val (valid, validation): call the one that counts val",
-        "fruit: its split train is passed over: ",
-        f"fruit: {passed_over}: holdout, valid, validation",
-        f"rows: {passed_over}: extra, val",
+        "fruit has several folders for its split val (valid, validation): rename one of them to val",
+        "fruit: its split train is ignored: ",
+        f"fruit: {ignored}: holdout, valid, validation",
+        f"rows: {ignored}: extra, val",
     ):
         assert line in caplog.text
     assert len(caplog.records) == 4 and own_cards(tmp_path) == [fruit, rows] and len(caplog.records) == 4

@@ -1,4 +1,4 @@
-"""Readers of the sets' original archives. Importing this makes them known: each module registers its own."""
+"""Readers of the sets' original archives. Each module registers its readers when it is imported."""
 
 from diptych.evalsets.archive_registry import LAYOUTS
 from diptych.evalsets.archives import (

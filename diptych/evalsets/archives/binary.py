@@ -1,4 +1,4 @@
-"""Archives of pixels: CIFAR10, CIFAR100, CIFAR10.1, MNIST, STL10. Slices are read as they are needed."""
+"""Archives of raw pixels: CIFAR10, CIFAR100, CIFAR10.1, MNIST, STL10. Slices are read on demand."""
 
 import dataclasses
 import functools
@@ -18,14 +18,14 @@ from diptych.evalsets.set_sources import ArraySource
 
 @dataclasses.dataclass(frozen=True)
 class Records:
-    """Pictures of one size in files of equal records, one behind the other.
+    """Images of one size in files of consecutive records of equal length.
 
     Attributes:
-        files: in this order.
-        counts: the number of records in each.
-        skip: bytes before the pixels in each record.
+        files: the files, in order.
+        counts: the number of records in each file.
+        skip: number of bytes before the pixels in each record.
         shape: (planes, height, width) of a record's pixels.
-        columns: the pixels of a plane go down the columns first.
+        columns: the pixels of a plane are stored column by column.
     """
 
     files: tuple[Path, ...]
@@ -35,10 +35,10 @@ class Records:
     columns: bool = False
 
     def __call__(self, first: int, last: int) -> np.ndarray:
-        """The pictures from the first to before the last, uint8 (n, height, width, 3).
+        """Images `first` to `last` (exclusive), uint8 (n, height, width, 3).
 
         Raises:
-            DataError: a file has become shorter, or is not there any more.
+            DataError: a file has become shorter or no longer exists.
         """
         planes, height, width = self.shape
         length, parts, start = self.skip + planes * height * width, [], 0
@@ -49,7 +49,7 @@ class Records:
                     part = np.fromfile(file, np.uint8, (end - begin) * length, offset=begin * length)
                     parts.append(part.reshape(end - begin, length)[:, self.skip :])
                 except (OSError, ValueError) as error:
-                    raise DataError(f"cannot read pictures {begin} to {end - 1} of {file}: {error}") from None
+                    raise DataError(f"cannot read images {begin} to {end - 1} of {file}: {error}") from None
             start += count
         pixels = np.concatenate(parts) if parts else np.empty((0, planes * height * width), np.uint8)
         if self.columns:
@@ -57,7 +57,7 @@ class Records:
         return np.ascontiguousarray(pixels.reshape(-1, planes, height, width).transpose(0, 2, 3, 1))
 
     def leading(self) -> np.ndarray:
-        """The bytes before the pixels, uint8 (N, skip)."""
+        """The bytes before the pixels of each record, uint8 (N, skip)."""
         planes, height, width = self.shape
         parts = []
         for file in self.files:
@@ -67,16 +67,16 @@ class Records:
 
 
 def records(files: Sequence[Path], skip: int, shape: tuple[int, int, int], *, columns: bool = False) -> Records:
-    """Files of records, after a look at their sizes.
+    """Records of these files; their sizes are checked.
 
     Raises:
-        DataError: one is empty, or not a whole number of records long.
+        DataError: a file is empty, or its size is not a multiple of the record length.
     """
     length, counts = skip + shape[0] * shape[1] * shape[2], []
     for file in files:
         count, rest = divmod(file.stat().st_size, length)
         if rest or not count:
-            raise DataError(f"{file} is no number of whole records of {length} bytes: download it again")
+            raise DataError(f"{file} does not consist of whole records of {length} bytes: download it again")
         counts.append(count)
     return Records(tuple(files), tuple(counts), skip, shape, columns)
 
@@ -90,7 +90,7 @@ def read_cifar10(folder: Path, split: str) -> Source:
 
 
 def read_cifar100(folder: Path, split: str) -> Source:
-    """cifar-100-binary: train.bin, test.bin, fine_label_names.txt; of each record's two labels the second, fine one."""
+    """cifar-100-binary: train.bin, test.bin, fine_label_names.txt. The fine label, a record's second one, is used."""
     check_split("CIFAR-100", split, "train", "test")
     folder = inner(folder, "cifar-100-binary")
     return _cifar(folder, split, [f"{split}.bin"], 2, ClassIndex("CIFAR100"), "fine_label_names.txt")
@@ -105,7 +105,7 @@ def _cifar(folder: Path, split: str, names: list[str], skip: int, classes: Class
 
 
 def python_version(folder: Path, split: str) -> Source:
-    """The "python version" of CIFAR is pickles, which can run any code: always an error that names the binary one."""
+    """Always raises DataError: the "python version" of CIFAR consists of pickles, which can run any code."""
     raise DataError(
         f"{folder} has the Python version of CIFAR, which is pickled; get the binary version, cifar-10-binary.tar.gz "
         "or cifar-100-binary.tar.gz, from the same page and unpack it there"
@@ -113,32 +113,32 @@ def python_version(folder: Path, split: str) -> Source:
 
 
 def read_cifar10_1(folder: Path, split: str) -> Source:
-    """CIFAR-10.1: cifar10.1_v6_data.npy (2,000 pictures; without it v4, 2,021) and its _labels.npy; a test set only."""
+    """CIFAR-10.1, test set only: cifar10.1_v6_data.npy (2,000 images), or else v4 (2,021), and its _labels.npy."""
     check_split("CIFAR-10.1", split, "test")
     folder = inner(folder, "datasets")
     path = find_file(folder, "cifar10.1_v6_data.npy", "cifar10.1_v4_data.npy")
-    labelled = find_file(folder, path.name.replace("_data", "_labels"))
-    pixels, labels = _npy(path), _npy(labelled)
+    labeled = find_file(folder, path.name.replace("_data", "_labels"))
+    pixels, labels = _npy(path), _npy(labeled)
     if pixels.ndim != 4 or pixels.shape[1:] != (32, 32, 3) or pixels.dtype != np.uint8:
         raise DataError(f"{path} has {pixels.dtype} {pixels.shape}, not uint8 (N, 32, 32, 3)")
     if labels.shape != pixels.shape[:1] or labels.dtype.kind not in "iu":
-        raise DataError(f"{labelled} has {labels.dtype} {labels.shape} for {len(pixels)} pictures")
-    checked = _labels(labels, tuple(range(10)), 0, str(labelled))
-    files = (path, labelled)
-    return ArraySource(path.stem, _Slices(path), checked, fingerprint(files, [one.name for one in files]), files)
+        raise DataError(f"{labeled} has {labels.dtype} {labels.shape} for {len(pixels)} images")
+    checked = _labels(labels, tuple(range(10)), 0, str(labeled))
+    files = (path, labeled)
+    return ArraySource(path.stem, _Slices(path), checked, fingerprint(files, [file.name for file in files]), files)
 
 
 def read_mnist(folder: Path, split: str) -> Source:
-    """The idx files train-images-idx3-ubyte, train-labels-idx1-ubyte and t10k-..., as they are or .gz."""
+    """The idx files train-images-idx3-ubyte, train-labels-idx1-ubyte and t10k-..., plain or .gz."""
     check_split("MNIST", split, "train", "test")
-    folder, first = inner(folder, "MNIST/raw", "raw"), {"train": "train", "test": "t10k"}[split]
+    folder, prefix = inner(folder, "MNIST/raw", "raw"), {"train": "train", "test": "t10k"}[split]
     images, labels = (
-        find_file(folder, *(f"{first}-{what}{mark}{kind}-ubyte{end}" for mark in "-." for end in ("", ".gz")))
+        find_file(folder, *(f"{prefix}-{what}{dash}{kind}-ubyte{end}" for dash in "-." for end in ("", ".gz")))
         for what, kind in (("images", "idx3"), ("labels", "idx1"))
     )
     pixels, classes = _idx(images, 3), _idx(labels, 1)
     if len(pixels) != len(classes):
-        raise DataError(f"{images} has {len(pixels)} pictures, {labels} has {len(classes)} labels")
+        raise DataError(f"{images} has {len(pixels)} images, {labels} has {len(classes)} labels")
     digest = fingerprint([images, labels], [images.name, labels.name])
     return ArraySource(
         split, _Digits(images), _labels(classes, tuple(range(10)), 0, str(labels)), digest, (images, labels)
@@ -148,7 +148,7 @@ def read_mnist(folder: Path, split: str) -> Source:
 def read_stl10(folder: Path, split: str) -> Source:
     """stl10_binary: train_X.bin, train_y.bin, test_X.bin, test_y.bin, class_names.txt.
 
-    "train" are all 5,000 labelled pictures. The paper trains on each of the ten folds of 1,000; see `stl10_folds`.
+    "train" is all 5,000 labeled images. The paper trains on each of the ten folds of 1,000; see `stl10_folds`.
     """
     check_split("STL-10", split, "train", "test")
     folder = inner(folder, "stl10_binary")
@@ -158,16 +158,16 @@ def read_stl10(folder: Path, split: str) -> Source:
     images, labels = find_file(folder, f"{split}_X.bin"), find_file(folder, f"{split}_y.bin")
     pixels, classes = records([images], 0, (3, 96, 96), columns=True), np.fromfile(labels, np.uint8)
     if sum(pixels.counts) != len(classes):
-        raise DataError(f"{images} has {sum(pixels.counts)} pictures, {labels} has {len(classes)} labels")
+        raise DataError(f"{images} has {sum(pixels.counts)} images, {labels} has {len(classes)} labels")
     digest = fingerprint([images, labels], [images.name, labels.name])
     return ArraySource(split, pixels, _labels(classes, order, 1, str(labels)), digest, (images, labels))
 
 
 def read_stl10_fold(folder: Path, split: str, fold: int) -> Source:
-    """The same with the training pictures of one fold, of 1 to 10, alone; the test set is that of all.
+    """As `read_stl10`, but with the training images of one fold (1 to 10). All folds share the test set.
 
     Raises:
-        DataError: as `read_stl10`, or there is no such fold.
+        DataError: as for `read_stl10`, or there is no such fold.
     """
     whole = read_stl10(folder, split)
     folds = stl10_folds(folder)
@@ -182,41 +182,41 @@ def read_stl10_fold(folder: Path, split: str, fold: int) -> Source:
 
 
 def stl10_folds(folder: str | Path) -> list[np.ndarray]:
-    """The ten predefined folds of STL-10's training pictures.
+    """The ten predefined folds of STL-10's training images.
 
     Args:
-        folder: the set's, as `read_stl10` takes it.
+        folder: the set's folder, as for `read_stl10`.
     Returns:
-        ten int64 arrays of places in the split "train", each of 1,000 in the complete archive.
+        Ten int64 arrays of indices into the split "train"; each has 1,000 in the complete archive.
     Raises:
-        DataError: fold_indices.txt is missing, has not ten lines, or names a picture that is not there.
+        DataError: fold_indices.txt is missing, does not have ten lines, or has an index without an image.
     """
     folder = inner(Path(folder), "stl10_binary")
     total = find_file(folder, "train_y.bin").stat().st_size
     path = find_file(folder, "fold_indices.txt")
-    folds = [np.array([number(one, where, 0, total - 1) for one in line.split()]) for where, line in lines(path)]
+    folds = [np.array([number(text, where, 0, total - 1) for text in line.split()]) for where, line in lines(path)]
     if len(folds) != 10:
         raise DataError(f"{path} has {len(folds)} lines; it should have ten, one per fold")
     return folds
 
 
 def _labels(numbers: np.ndarray, order: tuple[int, ...], first: int, where: str) -> np.ndarray:
-    """The archive's class numbers, which begin at `first`, as class indices."""
-    places = np.asarray(numbers, np.int64) - first
-    if len(wrong := np.flatnonzero((places < 0) | (places >= len(order)))):
-        raise DataError(f"{where}: picture {wrong[0]} has class {places[wrong[0]] + first}, not one of {len(order)}")
-    return np.array(order, np.int64)[places]
+    """Convert the archive's class numbers, which start at `first`, to class indices."""
+    positions = np.asarray(numbers, np.int64) - first
+    if len(wrong := np.flatnonzero((positions < 0) | (positions >= len(order)))):
+        raise DataError(f"{where}: image {wrong[0]} has class {positions[wrong[0]] + first}, not one of {len(order)}")
+    return np.array(order, np.int64)[positions]
 
 
 @dataclasses.dataclass(frozen=True)
 class _Chosen:
-    """Slices of some pictures of a whole."""
+    """Slices of a subset of images."""
 
-    whole: Callable[[int, int], np.ndarray]
-    places: tuple[int, ...]
+    read: Callable[[int, int], np.ndarray]
+    indices: tuple[int, ...]
 
     def __call__(self, first: int, last: int) -> np.ndarray:
-        return np.concatenate([self.whole(place, place + 1) for place in self.places[first:last]])
+        return np.concatenate([self.read(index, index + 1) for index in self.indices[first:last]])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -231,7 +231,7 @@ class _Slices:
 
 @dataclasses.dataclass(frozen=True)
 class _Digits:
-    """Slices of grey pictures, in three equal channels."""
+    """Slices of grayscale images, as three equal channels."""
 
     path: Path
 
@@ -241,7 +241,7 @@ class _Digits:
 
 def _npy(path: Path) -> np.ndarray:
     try:
-        return np.load(path, mmap_mode="r")  # refuses pickled objects, as NumPy does unless told otherwise
+        return np.load(path, mmap_mode="r")  # NumPy rejects pickled objects by default
     except (OSError, ValueError, EOFError) as error:
         raise DataError(f"{path} cannot be read as an .npy file: {error}") from None
 
@@ -256,20 +256,20 @@ def _idx(path: Path, dimensions: int) -> np.ndarray:
 
 @functools.lru_cache(maxsize=4)
 def _read_idx(path: Path, dimensions: int, *_version: int) -> np.ndarray:
-    """An idx file of bytes, 47 MB at most in MNIST's: it is held, since .gz has no random access."""
+    """An idx file of bytes. It is cached (at most 47 MB in MNIST), since .gz has no random access."""
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            head = file.read(4 + 4 * dimensions)
-            shape = [int.from_bytes(head[place : place + 4], "big") for place in range(4, len(head), 4)]
-            size = int(np.prod([float(side) for side in shape])) if len(head) == 4 + 4 * dimensions else 0
-            if head[:4] != bytes([0, 0, 8, dimensions]) or not 0 < size <= 1 << 30:
-                raise ValueError(f"its head is {head[:16].hex()}")
+            header = file.read(4 + 4 * dimensions)
+            shape = [int.from_bytes(header[start : start + 4], "big") for start in range(4, len(header), 4)]
+            size = int(np.prod([float(side) for side in shape])) if len(header) == 4 + 4 * dimensions else 0
+            if header[:4] != bytes([0, 0, 8, dimensions]) or not 0 < size <= 1 << 30:
+                raise ValueError(f"its header is {header[:16].hex()}")
             data = file.read(size + 1)
     except (OSError, ValueError, EOFError) as error:
         raise DataError(f"{path} cannot be read as an idx file of {dimensions} dimensions: {error}") from None
     if len(data) != size:
         raise DataError(
-            f"{path} should have {size} bytes behind its head; it has {'fewer' if len(data) < size else 'more'}"
+            f"{path} should have {size} bytes after its header; it has {'fewer' if len(data) < size else 'more'}"
         )
     return np.frombuffer(data, np.uint8).reshape(shape)
 

@@ -1,4 +1,4 @@
-"""Sets whose pictures lie in a folder per class: Country211, Rendered SST2, SUN and aYahoo."""
+"""Sets with a folder of images per class: Country211, Rendered SST2, SUN and aYahoo."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from diptych.evalsets.set_sources import Entry, ListedSource
 _SPLITS = {"train": "train", "val": "valid", "test": "test"}
 
 _YAHOO = "bag building carriage centaur donkey goat jetski monkey mug statue wolf zebra"
-_YAHOO_PICTURES = "ayahoo_test_images"
+_YAHOO_FOLDER = "ayahoo_test_images"
 _SUN_CLASSES = 723
 
 
@@ -29,7 +29,7 @@ def _review(folder: Path, split: str) -> Source:
 
 
 def _sun(folder: Path, split: str) -> Source:
-    """The 723-class set of Visual N-Grams; which of the SUN database's classes those are is for the folder to say."""
+    """The 723-class set of Visual N-Grams. The list of these classes is not published, so the folders define them."""
     choose_split("SUN", split, {"test": "all"})
     passed_over = PassedOver(images_only=True)
     files = sorted(walk_images(folder, passed_over))
@@ -37,7 +37,7 @@ def _sun(folder: Path, split: str) -> Source:
     names = {path: _sun_name(path) for path in {file.rpartition("/")[0] for file in files}}
     labels = {name: index for index, name in enumerate(sorted(set(names.values())))}
     if not len(labels) == len(names) == _SUN_CLASSES:
-        raise DataError(f"{folder} has {len(names)} folders with pictures, the paper's SUN has {_SUN_CLASSES} classes")
+        raise DataError(f"{folder} has {len(names)} folders with images, the paper's SUN has {_SUN_CLASSES} classes")
     return ListedSource(folder, tuple(Entry(file, labels[names[file.rpartition("/")[0]]]) for file in files))
 
 
@@ -47,31 +47,31 @@ def _sun_words(folder: Path) -> Prompts:
 
 
 def _sun_name(folder: str) -> str:
-    """The name of the class whose pictures a folder holds: a/apse/indoor is "apse indoor"."""
+    """The class name of a folder: a/apse/indoor is "apse indoor"."""
     parts = folder.split("/")
     return " ".join(parts[1:] if len(parts[0]) == 1 else parts).replace("_", " ")
 
 
 def _yahoo(folder: Path, split: str) -> Source:
-    """aYahoo: a list gives each picture's class; without it the file names do ("bag_227.jpg")."""
+    """aYahoo: a list gives each image's class; without it the file names give it ("bag_227.jpg")."""
     choose_split("aYahoo", split, {"test": "all"})
-    place = "" if any(folder.glob("bag_*")) else f"{_YAHOO_PICTURES}/"
+    prefix = "" if any(folder.glob("bag_*")) else f"{_YAHOO_FOLDER}/"
     listed = folder / "attribute_data" / "ayahoo_test.txt"
     classes: dict[str, str] = {}
     if listed.exists():
         for where, line in lines(listed):
-            picture, name = [*line.split(), ""][:2]
-            if classes.setdefault(inside(picture, where), name) != name:
-                raise DataError(f"{where} gives {picture} two classes, {classes[picture]} and {name}")
+            image, name = [*line.split(), ""][:2]
+            if classes.setdefault(inside(image, where), name) != name:
+                raise DataError(f"{where} gives {image} two classes, {classes[image]} and {name}")
     else:
-        classes = {name: name.rpartition("_")[0] for name in walk_images(folder / place)}
+        classes = {name: name.rpartition("_")[0] for name in walk_images(folder / prefix)}
     index = {name: label for label, name in enumerate(_YAHOO.split())}
     entries = []
-    for picture, name in sorted(classes.items()):
-        label = field(index, plain_name(name), int, f"aYahoo's {picture}, of class {name!r:.40}")
-        entries.append(Entry(f"{place}{picture}", label))
+    for image, name in sorted(classes.items()):
+        label = field(index, plain_name(name), int, f"aYahoo's {image}, of class {name!r:.40}")
+        entries.append(Entry(f"{prefix}{image}", label))
     if not entries:
-        raise DataError(f"{folder / place} has no pictures")
+        raise DataError(f"{folder / prefix} has no images")
     return ListedSource(folder, tuple(entries))
 
 
@@ -80,6 +80,6 @@ register(
         "Country211": below(_country, ["*/[A-Z][A-Z]"], ["country211"]),
         "RenderedSST2": below(_review, ["*/negative", "*/positive"], ["rendered-sst2"]),
         "SUN": below(_sun, ["[a-z]/*/*"], ["images", "SUN*"], _sun_words),
-        "aYahoo": (Layout(_yahoo, (_YAHOO_PICTURES,)), Layout(_yahoo, ("bag_*",))),
+        "aYahoo": (Layout(_yahoo, (_YAHOO_FOLDER,)), Layout(_yahoo, ("bag_*",))),
     }
 )

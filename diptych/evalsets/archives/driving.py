@@ -1,4 +1,4 @@
-"""KITTI's object detection set as a classification by distance."""
+"""KITTI's object detection set as a classification of distance."""
 
 import math
 from pathlib import Path
@@ -17,13 +17,13 @@ _KINDS = (*_VEHICLES, "Pedestrian", "Person_sitting", "Cyclist", "Tram", "Misc",
 
 
 def _read(folder: Path, split: str) -> Source:
-    """The labelled pictures, of which a tenth of the drives, or 711 of 7,481 drawn by name, are the test set."""
+    """The labeled images. The test set is a tenth of the drives, or 711 of 7,481 images sampled by name."""
     choose_split("KITTI", split, {"train": "training", "test": "training"})
     labels = folder / "training" / "label_2"
-    pictures = find_folder(folder, "training/image_2")
+    images = find_folder(folder, "training/image_2")
     names = sorted(path.stem for path in labels.glob("*.txt"))
-    if not any(pictures.glob("*.png")):
-        raise DataError(f"{pictures} has no pictures; unpack data_object_image_2.zip there")
+    if not any(images.glob("*.png")):
+        raise DataError(f"{images} has no images; unpack data_object_image_2.zip there")
     test = test_drives(folder, names) or set(shuffled(names)[: round(len(names) * TEST_SIZE / _SIZE)])
     chosen = [name for name in names if (name in test) == (split == "test")]
     return ListedSource(
@@ -33,9 +33,9 @@ def _read(folder: Path, split: str) -> Source:
 
 
 def vehicle_distance(path: Path) -> int:
-    """The class of a label file: 0 to 8 m, to 20 m, further, no vehicle; the order of the prompts.
+    """The class of a label file, in the order of the prompts: up to 8 m, up to 20 m, further, no vehicle.
 
-    The distance is the smallest z, along the camera's axis, of a car, van or truck.
+    The distance is the smallest z (along the camera's axis) of a car, van or truck.
 
     Source: the closest-vehicle task of VTAB, which the paper adapts.
     """
@@ -54,24 +54,24 @@ def vehicle_distance(path: Path) -> int:
 
 
 def test_drives(folder: Path, names: list[str]) -> set[str]:
-    """The test pictures by whole drives, as TensorFlow Datasets divides the set; empty without the devkit's mapping.
+    """The test images of TensorFlow Datasets' split by whole drives; empty without the devkit's mapping.
 
-    Its test set has 711 pictures, as many as the paper's.
+    That test set has 711 images, as many as the paper's.
     """
     permutation, drives = folder / "mapping" / "train_rand.txt", folder / "mapping" / "train_mapping.txt"
     if not (permutation.exists() and drives.exists()):
         return set()
     try:
         numbers = ",".join(line for _, line in lines(permutation)).split(",")
-        places = [int(one) - 1 for one in numbers if one.strip()]
-        of_line = [line.split()[1] for _, line in lines(drives)]
-        of_name = {f"{picture:06d}": of_line[place] for picture, place in enumerate(places) if place >= 0}
-        drive_of = {name: of_name[name] for name in names}
+        line_indices = [int(text) - 1 for text in numbers if text.strip()]
+        drive_of_line = [line.split()[1] for _, line in lines(drives)]
+        drive_of_image = {f"{image:06d}": drive_of_line[at] for image, at in enumerate(line_indices) if at >= 0}
+        drive_of = {name: drive_of_image[name] for name in names}
     except (ValueError, IndexError, KeyError) as error:
-        raise DataError(f"{folder / 'mapping'} does not belong to the pictures: {error!r}") from None
-    every = sorted(set(of_name.values()))
-    # NumPy keeps the numbers of this old generator as they are, whatever its version.
-    test = set(np.random.RandomState(123).choice(every, max(1, len(every) // 10), replace=False))
+        raise DataError(f"{folder / 'mapping'} does not belong to the images: {error!r}") from None
+    all_drives = sorted(set(drive_of_image.values()))
+    # NumPy guarantees the numbers of this legacy generator in all versions.
+    test = set(np.random.RandomState(123).choice(all_drives, max(1, len(all_drives) // 10), replace=False))
     return {name for name in names if drive_of[name] in test}
 
 

@@ -19,13 +19,13 @@ _USAGE = {"train": "Training", "val": "PublicTest", "test": "PrivateTest"}
 
 
 def read_fer2013(folder: Path, split: str) -> Source:
-    """fer2013.csv, or icml_face_data.csv of the same content: Training 28,709, PublicTest and PrivateTest 3,589 each.
+    """fer2013.csv, or the equivalent icml_face_data.csv: Training 28,709, PublicTest and PrivateTest 3,589 each.
 
-    Only the place of each row in the file is held. The paper's sizes, 32,140 and 3,574 in "8" classes, are not these;
-    its prompts have the table's seven emotions, in the table's order.
+    Only the offset of each row in the file is kept in memory. The paper's sizes differ (32,140 and 3,574 in "8"
+    classes), but its prompts have the table's seven emotions in the same order.
 
     Raises:
-        DataError: the table is missing or has no such columns, or a row is broken; the message gives its line.
+        DataError: the table or a column is missing, or a row is broken; the message gives its line.
     """
     check_split("FER2013", split, "train", "val", "test")
     folder = inner(folder, "fer2013")
@@ -34,17 +34,17 @@ def read_fer2013(folder: Path, split: str) -> Source:
     with path.open("rb") as file:
         header = [name.strip() for name in _fields(file.readline(_MAX_LINE))]
         if not {"emotion", "pixels", "Usage"} <= set(header):
-            raise DataError(f"{path} has the columns {', '.join(header)[:200]}; wanted: emotion, pixels, Usage")
+            raise DataError(f"{path} has the columns {', '.join(header)[:200]}; required: emotion, pixels, Usage")
         emotion, pixels, usage = (header.index(name) for name in ("emotion", "pixels", "Usage"))
         uses = {use.encode(): name for name, use in _USAGE.items()}
         known = {str(label).encode(): label for label in range(len(get_prompts("FER2013").class_names))}
         start = file.tell()
         for count, line in enumerate(iter(lambda: file.readline(_MAX_LINE), b""), 2):
-            # Splitting at commas is enough here, and many times faster than a csv reader: no field has one.
+            # No field has a comma, so splitting at commas suffices; it is many times faster than a csv reader.
             fields = [field.strip(b' "\r\n') for field in line.split(b",")]
             if line.strip():
-                well = len(fields) == len(header) and fields[emotion] in known and fields[usage] in uses
-                if not well or fields[pixels].count(b" ") != _SIDE * _SIDE - 1:
+                is_valid = len(fields) == len(header) and fields[emotion] in known and fields[usage] in uses
+                if not is_valid or fields[pixels].count(b" ") != _SIDE * _SIDE - 1:
                     raise corrupt(f"{path}:{count}", line[:80].decode(errors="replace"))
                 if uses[fields[usage]] == split:
                     offsets.append(start)
@@ -58,7 +58,7 @@ def read_fer2013(folder: Path, split: str) -> Source:
 
 @dataclasses.dataclass(frozen=True)
 class _Faces:
-    """Slices of the faces, in three equal channels, out of the rows that begin at the offsets."""
+    """Slices of the faces, as three equal channels, from the rows that start at the offsets."""
 
     path: Path
     column: int
@@ -76,11 +76,11 @@ class _Faces:
                         raise ValueError("a pixel is not in 0 to 255")
                     face[:] = values.reshape(_SIDE, _SIDE, 1)
                 except (ValueError, IndexError, OverflowError) as error:
-                    raise DataError(f"{self.path}:{self._line(offset)} is no face: {error}") from None
+                    raise DataError(f"{self.path}:{self._line(offset)} is not a face: {error}") from None
         return faces
 
     def _line(self, offset: int) -> int:
-        """The number of the line that begins at an offset."""
+        """The number of the line that starts at an offset."""
         count = 1
         with self.path.open("rb") as file:
             while offset > 0 and (chunk := file.read(min(offset, _MAX_LINE))):

@@ -1,6 +1,6 @@
-"""Archives with a folder per class that are divided by a seeded rule: Caltech101, EuroSAT, RESISC45.
+"""Archives with a folder per class that are split by a seeded rule: Caltech101, EuroSAT, RESISC45.
 
-The paper does not say how it drew its pictures, so ours are others; the numbers per class are the paper's.
+The paper does not say how it sampled its images, so these are different images; the numbers per class are the paper's.
 """
 
 import logging
@@ -21,49 +21,49 @@ _STRAY = "tmp"
 
 
 def read_caltech101(folder: Path, split: str) -> Source:
-    """101_ObjectCategories with its 102 folders: 30 pictures of each class for training, the others for test.
+    """101_ObjectCategories with its 102 folders: 30 images of each class for training, the others for test.
 
-    BACKGROUND_Google is a class of the paper's, too; so is its 468th picture, whose name is "tmp" without an ending:
-    only with it are there 6,085 for test.
+    BACKGROUND_Google is one of the paper's classes. Its 468th image, named "tmp" without a suffix, is included: the
+    paper's 6,085 test images require it.
 
     Raises:
-        DataError: a class has no more than 30 pictures, so that nothing is left for test.
+        DataError: a class has at most 30 images, so none is left for test.
     """
     check_split("Caltech-101", split, "train", "test")
     base = inner(folder, "101_ObjectCategories", "caltech-101/101_ObjectCategories", "caltech101/101_ObjectCategories")
 
-    def divide(name: str, found: int) -> tuple[int, int]:
-        if found <= 30:
-            raise DataError(f"{base / name} has {found} pictures; 30 are for training, and more must be left for test")
-        return 30, found - 30
+    def divide(name: str, num_images: int) -> tuple[int, int]:
+        if num_images <= 30:
+            raise DataError(f"{base / name} has {num_images} images; 30 are for training, and test needs at least one")
+        return 30, num_images - 30
 
     return _divided(base, split, ClassIndex("Caltech101", CALTECH101_NAMES), divide)
 
 
 def read_eurosat(folder: Path, split: str) -> Source:
-    """2750 (the RGB archive): 1,000 pictures of each class for training, 500 others for test."""
+    """2750 (the RGB archive): 1,000 images of each class for training, 500 others for test."""
     check_split("EuroSAT", split, "train", "test")
     base = inner(folder, "2750", "EuroSAT/2750", "EuroSAT_RGB")
     return _divided(base, split, ClassIndex("EuroSAT", EUROSAT_NAMES), _shares("EuroSAT", 1000, 500), 1500)
 
 
 def read_resisc45(folder: Path, split: str) -> Source:
-    """NWPU-RESISC45: 70 pictures of each class for training, 560 others for test; 70 of each stay unused."""
+    """NWPU-RESISC45: 70 images of each class for training, 560 others for test; 70 of each stay unused."""
     check_split("RESISC45", split, "train", "test")
     base = inner(folder, "NWPU-RESISC45")
     return _divided(base, split, ClassIndex("RESISC45"), _shares("RESISC45", 70, 560), 630)
 
 
 def _shares(title: str, train: int, test: int) -> Callable[[str, int], tuple[int, int]]:
-    """The numbers of a complete class; of an incomplete one all pictures, in the same proportion."""
+    """A rule that gives the sizes of a class: `train` and `test`, or all images of a smaller class in that ratio."""
 
-    def divide(name: str, found: int) -> tuple[int, int]:
-        if found >= train + test:
+    def divide(name: str, num_images: int) -> tuple[int, int]:
+        if num_images >= train + test:
             return train, test
-        if found < 2:
-            raise DataError(f"{title}: the class {name} has {found or 'no'} picture; it needs {train + test}")
-        part = min(max(1, found * train // (train + test)), found - 1)
-        return part, found - part
+        if num_images < 2:
+            raise DataError(f"{title}: the class {name} has {num_images or 'no'} image; it needs {train + test}")
+        num_train = min(max(1, num_images * train // (train + test)), num_images - 1)
+        return num_train, num_images - num_train
 
     return divide
 
@@ -75,13 +75,13 @@ def _divided(
     divide: Callable[[str, int], tuple[int, int]],
     complete: int = 0,
 ) -> Source:
-    """The pictures of a split: of each class the first ones of its seeded order for training, the next for test."""
+    """The images of a split. In the seeded order of a class, the first images are for training, the next for test."""
     names = folders_of(base)
     labels = classes.order(names, str(base))
     entries, short, passed_over = [], [], PassedOver(images_only=True)
     for name, label in zip(names, labels, strict=True):
         stray = [_STRAY] if name == "BACKGROUND_Google" and _is_jpeg(base / name / _STRAY) else []
-        files = shuffled(f"{name}/{picture}" for picture in [*walk_images(base / name, passed_over), *stray])
+        files = shuffled(f"{name}/{image}" for image in [*walk_images(base / name, passed_over), *stray])
         train, test = divide(name, len(files))
         chosen = files[:train] if split == "train" else files[train : train + test]
         entries += [Entry(file, label) for file in sorted(chosen)]
@@ -89,7 +89,7 @@ def _divided(
     passed_over.log(base)
     if short:
         logger.warning(
-            "%s is incomplete: %d classes have fewer than the %d pictures that the rule needs, first of them %s",
+            "%s is incomplete: %d classes have fewer than the %d images that the rule needs, the first is %s",
             base,
             len(short),
             complete,

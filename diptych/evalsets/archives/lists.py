@@ -1,4 +1,4 @@
-"""Archives with lists of pictures: Food101, Birdsnap, SUN397, FGVCAircraft, VOC2007, DTD, OxfordPets, GTSRB."""
+"""Archives with lists of images: Food101, Birdsnap, SUN397, FGVCAircraft, VOC2007, DTD, OxfordPets, GTSRB."""
 
 import logging
 from pathlib import Path
@@ -38,10 +38,10 @@ def read_food101(folder: Path, split: str) -> Source:
 
 
 def read_birdsnap(folder: Path, split: str) -> Source:
-    """Birdsnap 1.1: species.txt, images.txt and test_images.txt, and what of the pictures could be had.
+    """Birdsnap 1.1: species.txt, images.txt and test_images.txt, and the images that could be downloaded.
 
-    The authors give addresses only; a listed picture that is not there is passed over, with a notice of how many. The
-    species are numbered in the order of taxonomy: their names decide.
+    The authors publish URLs only. Missing images are skipped, and the log states how many are present. The species are
+    numbered in taxonomic order, so they are matched by name.
     """
     check_split("Birdsnap", split, "train", "test")
     folder, classes = inner(folder, "birdsnap"), ClassIndex("Birdsnap")
@@ -51,34 +51,34 @@ def read_birdsnap(folder: Path, split: str) -> Source:
     listed = table(find_file(folder, "test_images.txt"), ("path",), "\t")
     test = {inside(row["path"], where) for where, row in listed}
     base = "images" if (folder / "images").is_dir() else "download/images"
-    wanted = []
+    expected = []
     for where, row in table(find_file(folder, "images.txt"), ("path", "species_id"), "\t"):
-        path, identity = inside(row["path"], where), row["species_id"]
-        if identity not in labels:
-            raise corrupt(where, f"{path} of species {identity}")
+        path, species_id = inside(row["path"], where), row["species_id"]
+        if species_id not in labels:
+            raise corrupt(where, f"{path} of species {species_id}")
         if (path in test) == (split == "test"):
-            wanted.append(Entry(f"{base}/{path}", labels[identity]))
-    entries = [entry for entry in wanted if (folder / entry.file).is_file()]
+            expected.append(Entry(f"{base}/{path}", labels[species_id]))
+    entries = [entry for entry in expected if (folder / entry.file).is_file()]
     if not entries:
-        raise DataError(f"{folder / base} has none of the {len(wanted)} pictures that images.txt lists for {split}")
-    if len(entries) < len(wanted):
-        logger.warning("Birdsnap: of %d listed pictures of %s, %d are there", len(wanted), split, len(entries))
+        raise DataError(f"{folder / base} has none of the {len(expected)} images that images.txt lists for {split}")
+    if len(entries) < len(expected):
+        logger.warning("Birdsnap: of %d listed images of %s, %d are there", len(expected), split, len(entries))
     return ListedSource(folder, entries)
 
 
 def read_sun397(folder: Path, split: str) -> Source:
-    """SUN397 and its Partitions: the first of ten, Training_01.txt and Testing_01.txt, 50 + 50 pictures per class.
+    """SUN397 with the first of its ten partitions, Training_01.txt and Testing_01.txt: 50 + 50 images per class.
 
-    "/a/apse/indoor" is the class "apse indoor". Which of the ten splits the paper took it does not say.
+    "/a/apse/indoor" is the class "apse indoor". The paper does not say which of the ten partitions it uses.
     """
     check_split("SUN397", split, "train", "test")
-    classes, places = ClassIndex("SUN397"), ("", "Partitions/", "SUN397/", "SUN397/Partitions/")
-    listed = find_file(folder, *(f"{place}ClassName.txt" for place in places))
+    classes, prefixes = ClassIndex("SUN397"), ("", "Partitions/", "SUN397/", "SUN397/Partitions/")
+    listed = find_file(folder, *(f"{prefix}ClassName.txt" for prefix in prefixes))
     classes.order((line[3:] for _, line in lines(listed)), str(listed))
     name = {"train": "Training_01.txt", "test": "Testing_01.txt"}[split]
     base = "SUN397/" if (folder / "SUN397").is_dir() else ""
     entries = []
-    for where, line in lines(find_file(folder, *(f"{place}{name}" for place in places))):
+    for where, line in lines(find_file(folder, *(f"{prefix}{name}" for prefix in prefixes))):
         path = inside(line.lstrip("/"), where)
         if path.count("/") < 2:
             raise corrupt(where, line)
@@ -95,32 +95,32 @@ def read_fgvc_aircraft(folder: Path, split: str) -> Source:
     classes.order((line for _, line in lines(variants)), str(variants))
     entries = []
     for where, line in lines(find_file(folder, f"images_variant_{split}.txt")):
-        picture, _, variant = line.partition(" ")
-        entries.append(Entry(f"images/{inside(picture, where)}.jpg", classes.label(variant, where)))
+        image, _, variant = line.partition(" ")
+        entries.append(Entry(f"images/{inside(image, where)}.jpg", classes.label(variant, where)))
     return ListedSource(folder, entries)
 
 
 def read_voc2007(folder: Path, split: str) -> Source:
-    """VOCdevkit/VOC2007: ImageSets/Main/cat_test.txt and the like say 1, -1, or 0 where the object is a difficult one.
+    """VOCdevkit/VOC2007: files such as ImageSets/Main/cat_test.txt say 1, -1, or 0 for a difficult object.
 
-    Each sample's metadata has "labels", the classes with a 1, and "ignored", those with a 0. Its label is the first of
-    the former, or 0.
+    Each sample's metadata has "labels", the classes marked 1, and "ignored", the classes marked 0. The sample's label
+    is the first of "labels", or 0.
     """
     check_split("Pascal VOC 2007", split, "train", "val", "test")
     folder = inner(folder, "VOCdevkit/VOC2007", "VOC2007")
-    found: dict[str, tuple[list[int], list[int]]] = {}
+    marked: dict[str, tuple[list[int], list[int]]] = {}
     for label, (name, *_) in enumerate(get_prompts("VOC2007").class_names):
         path = find_file(folder, f"ImageSets/Main/{name}_{split}.txt")
         listed = list(lines(path))
         for where, line in listed:
             parts = line.split()
-            if len(parts) != 2 or (label and parts[0] not in found):
+            if len(parts) != 2 or (label and parts[0] not in marked):
                 raise corrupt(where, line)
-            labels, ignored = found.setdefault(inside(parts[0], where), ([], []))
+            labels, ignored = marked.setdefault(inside(parts[0], where), ([], []))
             if (sign := number(parts[1], where, -1, 1)) >= 0:
                 (labels if sign else ignored).append(label)
-        if len(listed) != len(found):
-            raise DataError(f"{path} lists {len(listed)} pictures; the classes before list {len(found)}")
+        if len(listed) != len(marked):
+            raise DataError(f"{path} lists {len(listed)} images; the lists of the previous classes have {len(marked)}")
     return ListedSource(
         folder,
         [
@@ -129,7 +129,7 @@ def read_voc2007(folder: Path, split: str) -> Source:
                 labels[0] if labels else 0,
                 metadata={"labels": tuple(labels), "ignored": tuple(ignored)},
             )
-            for name, (labels, ignored) in found.items()
+            for name, (labels, ignored) in marked.items()
         ],
     )
 
@@ -146,10 +146,10 @@ def read_dtd(folder: Path, split: str) -> Source:
 
 
 def read_oxford_pets(folder: Path, split: str) -> Source:
-    """oxford-iiit-pet: annotations/trainval.txt, which is not divided further, and test.txt: "Abyssinian_100 1 1 1".
+    """oxford-iiit-pet: annotations/trainval.txt (not divided further) and test.txt, with lines "Abyssinian_100 1 1 1".
 
-    The breed is the file's name without its number, and so is the class; the classes' numbers, which count in another
-    order, must agree with it.
+    The class is the breed: the file's name without its number. The lists number the classes in another order; these
+    numbers must be consistent with the breeds.
     """
     check_split("Oxford-IIIT Pets", split, "train", "test")
     folder, classes = inner(folder, "oxford-iiit-pet"), ClassIndex("OxfordPets")
@@ -162,7 +162,7 @@ def read_oxford_pets(folder: Path, split: str) -> Source:
             raise corrupt(where, line)
         label = classes.label(parts[0].rpartition("_")[0], where)
         if numbered.setdefault(parts[1], label) != label:
-            raise DataError(f"{where}: class {parts[1]} was another breed before: {line[:80]!r}")
+            raise DataError(f"{where}: class {parts[1]} was another breed in an earlier line: {line[:80]!r}")
         entries.append(Entry(f"images/{inside(parts[0], where)}.jpg", label))
     return ListedSource(folder, entries)
 
@@ -170,8 +170,8 @@ def read_oxford_pets(folder: Path, split: str) -> Source:
 def read_gtsrb(folder: Path, split: str) -> Source:
     """GTSRB: Training (or Final_Training/Images) with a list per class, Final_Test/Images with GT-final_test.csv.
 
-    The paper's 26,640 training pictures are those of the first phase, GTSRB-Training_fixed.zip; Final_Training has
-    39,209. The classes are numbered from 0, in the table's order. The pictures stay whole, with the margin.
+    The paper's 26,640 training images are those of the first phase, GTSRB-Training_fixed.zip; Final_Training has
+    39,209. The classes are numbered from 0, in the order of the prompts table. The margin around each sign is kept.
     """
     check_split("GTSRB", split, "train", "test")
     outside, folder = folder, inner(folder, "GTSRB")
@@ -186,9 +186,9 @@ def read_gtsrb(folder: Path, split: str) -> Source:
             logger.warning("GTSRB: the paper trained on GTSRB-Training_fixed.zip; this is the later training set")
         tables = [(f"{base}/{c:05}", find_file(folder, f"{base}/{c:05}/GT-{c:05}.csv")) for c in range(last + 1)]
     entries = []
-    for place, path in tables:
+    for prefix, path in tables:
         for where, row in table(path, ("Filename", "ClassId"), ";"):
-            entries.append(Entry(f"{place}/{inside(row['Filename'], where)}", number(row["ClassId"], where, 0, last)))
+            entries.append(Entry(f"{prefix}/{inside(row['Filename'], where)}", number(row["ClassId"], where, 0, last)))
     return ListedSource(folder, entries)
 
 

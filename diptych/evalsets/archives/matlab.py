@@ -25,8 +25,8 @@ from diptych.evalsets.set_sources import Entry, ListedSource
 def read_stanford_cars(folder: Path, split: str) -> Source:
     """The devkit with cars_train and cars_test: cars_train_annos.mat and cars_test_annos_withlabels.mat.
 
-    The classes are numbered from 1, as cars_meta.mat names them; its names are mapped to the prompts table's. The test
-    list inside the devkit has no classes: the one with labels is a file of its own, beside the devkit or in it.
+    The classes are numbered from 1 in the order of cars_meta.mat, whose names are matched to the prompts table. The
+    devkit's own test list has no classes; the labels are in a separate file, next to the devkit or inside it.
     """
     check_split("Stanford Cars", split, "train", "test")
     folder = inner(folder, "stanford_cars", "stanford-cars")
@@ -41,16 +41,16 @@ def read_stanford_cars(folder: Path, split: str) -> Source:
         where = f"{listed}, annotation {count}"
         if not isinstance(row, dict) or not {"fname", "class"} <= set(row):
             raise DataError(f"{where} has no file name and class")
-        place = number(_integer(row["class"]), where, 1, len(order))
-        entries.append(Entry(f"cars_{split}/{inside(str(row['fname']), where)}", order[place - 1]))
+        position = number(_integer(row["class"]), where, 1, len(order))
+        entries.append(Entry(f"cars_{split}/{inside(str(row['fname']), where)}", order[position - 1]))
     return ListedSource(folder, entries)
 
 
 def read_flowers102(folder: Path, split: str) -> Source:
-    """jpg, imagelabels.mat and setid.mat: 1,020 pictures in trnid and in valid, 6,149 in tstid.
+    """jpg, imagelabels.mat and setid.mat: 1,020 images in trnid and in valid, 6,149 in tstid.
 
-    The paper's 2,040 for training are trnid and valid together. Some use tstid for training, since it is larger; here
-    it is the test set. The classes have numbers from 1 alone; the prompts table's authors named them in that order.
+    The paper's 2,040 training images are trnid and valid together. Some users train on tstid, since it is larger; here
+    it is the test set. The archive has only class numbers, from 1; the prompts table names the classes in that order.
     """
     check_split("Oxford Flowers 102", split, "train", "val", "test")
     folder = inner(folder, "flowers-102", "102flowers")
@@ -59,16 +59,16 @@ def read_flowers102(folder: Path, split: str) -> Source:
     [chosen] = load_mat(find_file(folder, "setid.mat"), name)
     labels, classes = np.atleast_1d(labels), len(get_prompts("Flowers102").class_names)
     entries = []
-    for given in np.atleast_1d(chosen):
-        picture = number(_integer(given), f"{name} of {folder / 'setid.mat'}", 1, len(labels))
-        where = f"{folder / 'imagelabels.mat'}, picture {picture}"
-        label = number(_integer(labels[picture - 1]), where, 1, classes) - 1
-        entries.append(Entry(f"jpg/image_{picture:05}.jpg", label))
+    for value in np.atleast_1d(chosen):
+        image = number(_integer(value), f"{name} of {folder / 'setid.mat'}", 1, len(labels))
+        where = f"{folder / 'imagelabels.mat'}, image {image}"
+        label = number(_integer(labels[image - 1]), where, 1, classes) - 1
+        entries.append(Entry(f"jpg/image_{image:05}.jpg", label))
     return ListedSource(folder, entries)
 
 
 def _integer(value: Any) -> str:
-    """A number of a MATLAB file as text; what is not a whole number stays what it is, to be refused."""
+    """A number of a MATLAB file as text. Anything but an integer is left unchanged, so `number` rejects it."""
     whole = isinstance(value, int | float | np.integer | np.floating) and float(value).is_integer()
     return str(int(value)) if whole else str(value)
 

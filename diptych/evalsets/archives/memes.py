@@ -1,4 +1,4 @@
-"""Hateful Memes: pictures listed in JSON lines; the development set is the paper's test set."""
+"""Hateful Memes: images listed in JSON lines; the development set is the paper's test set."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ from diptych.evalsets.set_sources import Entry, ListedSource
 
 def _read(folder: Path, split: str) -> Source:
     part = choose_split("Hateful Memes", split, {"train": "train", "test": "dev"})
-    # Later releases call the 500 memes of the first one seen.
+    # Later releases name the 500 memes of the first release "seen".
     path = find_file(folder, f"{part}.jsonl", f"{part}_seen.jsonl")
     find_folder(folder, "img")
     entries = []
@@ -20,10 +20,10 @@ def _read(folder: Path, split: str) -> Source:
         try:
             row = json.loads(line)
         except (ValueError, RecursionError):
-            raise DataError(f"{where} is no JSON: {line[:80]!r}") from None
+            raise DataError(f"{where} is not JSON: {line[:80]!r}") from None
         label = field(row, "label", int, where)
         if label not in (0, 1):
-            raise DataError(f"{where}: the label is {label}, it should be 0 or 1")
+            raise DataError(f"{where}: the label is {label}; it should be 0 or 1")
         entries.append(Entry(inside(field(row, "img", str, where), where), label))
     if not entries:
         raise DataError(f"{path} is empty")

@@ -1,4 +1,4 @@
-"""ObjectNet: the 113 of its 313 classes that ImageNet knows, without the pictures' red border."""
+"""ObjectNet: the 113 of its 313 classes that overlap with ImageNet; the images' red border is cut off."""
 
 from pathlib import Path
 
@@ -25,19 +25,19 @@ def _read(folder: Path, split: str) -> Source:
     known = list(mapping.values()) if isinstance(mapping, dict) else []
     if absent := [name for name in names if name not in known]:
         raise DataError(f"{path} is damaged: it should name ObjectNet's classes by folder, {absent[:3]} among them")
-    labels = {place: names.index(name) for place, name in mapping.items() if name in names}
+    labels = {class_folder: names.index(name) for class_folder, name in mapping.items() if name in names}
     base = folder / "images"
-    if strange := [name for name in folders_of(base) if name not in mapping]:
-        raise DataError(f"{base} has folders that {path.name} does not know: {', '.join(strange)[:200]}")
+    if unknown := [name for name in folders_of(base) if name not in mapping]:
+        raise DataError(f"{base} has folders that {path.name} does not list: {', '.join(unknown)[:200]}")
     present = [name for name in folders_of(base) if name in labels]
     files = sorted(walk_classes(base, present))
     if not files:
-        raise DataError(f"{base} has no pictures of the {len(names)} classes that ImageNet knows")
+        raise DataError(f"{base} has no images of the {len(names)} classes that overlap with ImageNet")
     return ListedSource(base, tuple(Entry(file, labels[file.split("/")[0]]) for file in files), without_border)
 
 
 def without_border(path: Path) -> np.ndarray:
-    """A picture without the outermost 2 pixels, which the authors coloured so that none is trained on.
+    """An image without its outermost 2 pixels, which the authors colored red to mark images not to be trained on.
 
     Returns:
         uint8 (height - 4, width - 4, 3).

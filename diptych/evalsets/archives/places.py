@@ -1,4 +1,4 @@
-"""IM2GPS: pictures with the place where they were taken, and a reference set to find their neighbours in."""
+"""IM2GPS: geotagged images, and a reference set in which their nearest neighbors are searched."""
 
 import math
 from pathlib import Path
@@ -18,15 +18,15 @@ _COLUMNS = {
 
 
 def _read(folder: Path, split: str) -> Source:
-    """Pictures at any depth below the set's folder, or below reference/ for training, and one table of their places.
+    """Images at any depth below the set's folder, or below reference/ for training, and one table of coordinates.
 
-    The table is a .csv with a picture, a latitude and a longitude column (degrees), such as im2gps_places365.csv. Its
-    pictures are found by their names.
+    The table is a .csv with columns for image, latitude and longitude (degrees), such as im2gps_places365.csv. Images
+    are found by file name.
     """
     base = folder / choose_split("IM2GPS", split, {"train": "reference", "test": "."})
     tables = sorted(base.glob("*.csv"))
     if len(tables) != 1:
-        raise DataError(f"{base} should have one .csv with the pictures' places, it has {len(tables)}")
+        raise DataError(f"{base} should have one .csv with the images' coordinates; it has {len(tables)}")
     rows = list(table(tables[0]))
     columns = {what: _column(rows[0][1], names, tables[0], what) for what, names in _COLUMNS.items()}
     files: dict[str, str] = {}
@@ -34,15 +34,16 @@ def _read(folder: Path, split: str) -> Source:
         if split == "test" and file.startswith("reference/"):
             continue
         if (other := files.setdefault(Path(file).name, file)) != file:
-            raise DataError(f"{base} has two pictures called {Path(file).name}: {other} and {file}")
+            raise DataError(f"{base} has two images called {Path(file).name}: {other} and {file}")
     entries = []
     for where, row in rows:
         name = inside(row[columns["file"]], where)
-        place = {what: field(row, columns[what], float, where) for what in ("latitude", "longitude")}
-        if not (abs(place["latitude"]) <= 90 and abs(place["longitude"]) <= 180) or math.isnan(sum(place.values())):
-            raise DataError(f"{where}: {place['latitude']}, {place['longitude']} is no place on the globe")
-        # A picture that is not there becomes Broken, under the name that it should have.
-        entries.append(Entry(files.get(Path(name).name, name), metadata=place, key=name))
+        coordinates = {what: field(row, columns[what], float, where) for what in ("latitude", "longitude")}
+        latitude, longitude = coordinates["latitude"], coordinates["longitude"]
+        if not (abs(latitude) <= 90 and abs(longitude) <= 180) or math.isnan(latitude + longitude):
+            raise DataError(f"{where}: {latitude}, {longitude} are not valid coordinates")
+        # A missing image becomes Broken, under the name in the table.
+        entries.append(Entry(files.get(Path(name).name, name), metadata=coordinates, key=name))
     return ListedSource(base, tuple(entries))
 
 

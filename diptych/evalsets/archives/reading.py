@@ -1,4 +1,4 @@
-"""What the readers of archives share: lists and tables by line, safe paths, classes by name, seeded choice."""
+"""Shared code of the archive readers: lists and tables by line, safe paths, classes by name, seeded sampling."""
 
 import csv
 import dataclasses
@@ -23,15 +23,15 @@ from diptych.evalsets.prompts import Prompts, get_prompts, plain_name
 
 logger = logging.getLogger(__name__)
 
-SEED = 2021  # of the subsets whose rule the paper does not state
+SEED = 2021  # for the subsets whose sampling rule the paper does not state
 _MAX_BYTES = 1 << 30
 
 
-# ---- where an archive's files lie, and its splits
+# ---- locating an archive's files and splits
 
 
 def either(read: Callable[[Path, str], Source], *needs: str) -> tuple[Layout, ...]:
-    """Layouts of one archive that has its top folder, or has lost it, or has one name or another for its first file."""
+    """Layouts of one archive that may lack its top folder or have other file names: one layout for each of `needs`."""
     return tuple(Layout(read, (need,)) for need in needs)
 
 
@@ -42,12 +42,12 @@ def below(
     words: Callable[[Path], Prompts] | None = None,
     read_fold: Callable[[Path, str, int], Source] | None = None,
 ) -> tuple[Layout, ...]:
-    """Layouts of an archive whose files lie in the set's folder, or in a folder there, where unpacking put them.
+    """Layouts of an archive whose files lie in the set's folder, or in a folder inside it that unpacking created.
 
     Args:
-        read: the reader, of the folder with the files.
-        needs: what must be in that folder.
-        inner: names that the folder inside the set's folder may have; "*" may stand for a part.
+        read: the reader; it gets the folder with the files.
+        needs: glob patterns that this folder must match.
+        inner: possible names of a folder inside the set's folder; "*" is a wildcard.
         words: as in Layout.
         read_fold: as in Layout.
     """
@@ -89,57 +89,57 @@ def check_split(title: str, split: str, *known: str) -> None:
 
 
 def choose_split(title: str, split: str, names: Mapping[str, str]) -> str:
-    """What a split is called in the archive; DataError where the set has none of that name."""
+    """The archive's name of a split; DataError if the set has no such split."""
     check_split(title, split, *names)
     return names[split]
 
 
 def inner(folder: Path, *names: str) -> Path:
-    """The first of these folders inside that is there; without any, the folder itself (the archive's top is lost)."""
+    """The first of these inner folders that exists; else the folder itself (the archive's top folder is missing)."""
     return next((folder / name for name in names if (folder / name).is_dir()), folder)
 
 
 def find_file(folder: Path, *names: str) -> Path:
-    """The first of these files that is there; DataError where none is."""
+    """The first of these files that exists; DataError if none does."""
     return _find(folder, names, Path.is_file)
 
 
 def find_folder(folder: Path, *names: str) -> Path:
-    """The first of these folders that is there; DataError where none is."""
+    """The first of these folders that exists; DataError if none does."""
     return _find(folder, names, Path.is_dir)
 
 
-def _find(folder: Path, names: Sequence[str], is_there: Callable[[Path], bool]) -> Path:
+def _find(folder: Path, names: Sequence[str], exists: Callable[[Path], bool]) -> Path:
     for name in names:
-        if is_there(folder / name):
+        if exists(folder / name):
             return folder / name
     raise DataError(f"{folder} lacks {' or '.join(names)}; unpack all of the set's archives there")
 
 
 def folders_of(base: Path) -> list[str]:
-    """The names of the folders in a folder, sorted, without hidden ones; DataError where it is no folder."""
+    """The names of the visible folders in a folder, sorted; DataError if it is not a folder."""
     if not base.is_dir():
         raise DataError(f"there is no folder {base}; unpack the set's archive there")
     return list_class_folders(base)
 
 
 def walk_files(folder: Path, suffixes: Sequence[str]) -> Iterator[str]:
-    """The files below a folder that end in one of the suffixes, relative to it with "/", sorted; no hidden ones."""
-    found = []
+    """The visible files below a folder with one of the suffixes: paths relative to it, with "/", sorted."""
+    paths = []
     for parent, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not is_hidden_folder(name)]
-        prefix = "" if (place := Path(parent).relative_to(folder).as_posix()) == "." else place + "/"
-        found += [
+        prefix = "" if (relative := Path(parent).relative_to(folder).as_posix()) == "." else relative + "/"
+        paths += [
             prefix + name for name in files if not name.startswith(".") and name.lower().endswith(tuple(suffixes))
         ]
-    yield from sorted(found)
+    yield from sorted(paths)
 
 
-# ---- what files say
+# ---- reading files
 
 
 def lines(path: Path) -> Iterator[tuple[str, str]]:
-    """The lines of a list that are not blank, stripped, each after "<path>:<its number>".
+    """The non-blank lines of a list: ("<path>:<line number>", stripped line).
 
     Raises:
         DataError: the file is missing, over 1 GiB, or not UTF-8.
@@ -150,15 +150,16 @@ def lines(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def table(path: Path, needs: Sequence[str] = (), separator: str = ",") -> Iterator[tuple[str, dict[str, str]]]:
-    """The rows of a list with a header, by its names, each after "<path>:<its line>".
+    """The rows of a table with a header: ("<path>:<line number>", {column: value}).
 
     Args:
-        path: UTF-8.
-        needs: columns that must be there.
-        separator: a comma, and fields may be quoted; or a character that no field has, and quotes mean nothing.
+        path: a UTF-8 file.
+        needs: required columns.
+        separator: with a comma, fields may be quoted. Any other character occurs in no field, and quotes are ordinary
+            characters.
     Raises:
-        DataError: the file is missing or has no rows, a column is missing, or a row has too few fields; between commas
-            also too many, since one of them may be a part of a field.
+        DataError: the file is missing or has no rows, a column is missing, or a row has too few fields. With commas,
+            too many fields are also an error, since a comma may belong to an unquoted field.
     """
     text = io.StringIO(_text(path), newline="")
     if separator == ",":
@@ -191,12 +192,12 @@ def table(path: Path, needs: Sequence[str] = (), separator: str = ",") -> Iterat
 
 
 def read_json(path: Path, object_hook: Callable[[dict[str, Any]], Any] | None = None) -> Any:
-    """A JSON file's value; DataError for one that is missing, not UTF-8 or no JSON."""
+    """The value of a JSON file; DataError if it is missing, not UTF-8, or not JSON."""
     text = _text(path)
     try:
         return json.loads(text, object_hook=object_hook)
     except (ValueError, RecursionError, KeyError, TypeError) as error:
-        raise DataError(f"{path} is damaged, it cannot be parsed: {error!r:.200}") from None
+        raise DataError(f"{path} is damaged and cannot be parsed: {error!r:.200}") from None
 
 
 def load_mat(path: Path, *variables: str) -> list[Any]:
@@ -210,10 +211,10 @@ def load_mat(path: Path, *variables: str) -> list[Any]:
     if not path.is_file():
         raise DataError(f"{path} is missing: unpack the whole archive there")
     try:
-        room = FREE_MEMORY + 16 * path.stat().st_size
-        call(try_matlab, path, *variables, num_bytes=room, seconds=MAX_SECONDS)
+        memory_limit = FREE_MEMORY + 16 * path.stat().st_size
+        call(try_matlab, path, *variables, num_bytes=memory_limit, seconds=MAX_SECONDS)
         content = scipy.io.loadmat(path, simplify_cells=True, variable_names=variables)
-    except Exception as error:  # its parser raises whatever it meets
+    except Exception as error:  # SciPy's parser raises many kinds of errors
         raise DataError(f"{path} cannot be read as a MATLAB file: {error}") from None
     if absent := [name for name in variables if name not in content]:
         raise DataError(f"{path} has no variable {', '.join(absent)}")
@@ -221,7 +222,7 @@ def load_mat(path: Path, *variables: str) -> list[Any]:
 
 
 def try_matlab(path: str, *variables: str) -> tuple[None, bytes]:
-    """Read a MATLAB file and forget it: what matters is whether the process lives."""
+    """Runs in another process: reads a MATLAB file and drops the content, to show whether reading it crashes."""
     import scipy.io
 
     scipy.io.loadmat(path, simplify_cells=True, variable_names=variables)
@@ -233,14 +234,14 @@ def _text(path: Path) -> str:
 
 
 def corrupt(where: str, line: str) -> DataError:
-    """The error for a line that is not what its list consists of."""
-    return DataError(f"{where} cannot be understood: {line[:80]!r}")
+    """The error for a line that does not have the format of its list."""
+    return DataError(f"{where} cannot be parsed: {line[:80]!r}")
 
 
 def inside(name: str, where: str) -> str:
-    """The name of a file as a list has it, with "/"; DataError for one that would leave the set's folder, or is none.
+    """A file name from a list, with "/"; DataError if it is empty or leads out of the set's folder.
 
-    Windows' separators are taken for ours: a list that was written there means folders by them.
+    Backslashes count as separators, since a list may have been written on Windows.
     """
     path = PurePosixPath(name.strip().replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or not path.parts or "\0" in name or ":" in path.parts[0]:
@@ -249,83 +250,83 @@ def inside(name: str, where: str) -> str:
 
 
 def number(text: str, where: str, first: int, last: int) -> int:
-    """An integer of a list; DataError where it is none, or does not lie between two, both included."""
+    """An integer from a list; DataError if it is not an integer from `first` to `last`, both included."""
     if not (text.isascii() and text.lstrip("-").isdigit() and len(text) < 10 and first <= int(text) <= last):
         raise DataError(f"{where}: {text[:40]!r} should be a number from {first} to {last}")
     return int(text)
 
 
 def field(row: Any, name: str, kind: type, where: str) -> Any:
-    """One value of a parsed row; DataError where it is missing or of another type. Text becomes a number if asked."""
+    """One value of a parsed row; DataError if it is missing or has another type. Text is converted to int or float."""
     value = row.get(name) if isinstance(row, Mapping) else None
     if isinstance(value, str) and kind in (int, float):
         try:
             value = kind(value)
         except ValueError:
-            raise DataError(f"{where}: {name} is {value!r:.40}, which is no number") from None
+            raise DataError(f"{where}: {name} is {value!r:.40}, which is not a number") from None
     if not isinstance(value, kind) or isinstance(value, bool):
-        raise DataError(f"{where}: {name} is missing or no {kind.__name__}: {value!r:.40}")
+        raise DataError(f"{where}: {name} is missing or not of type {kind.__name__}: {value!r:.40}")
     return value
 
 
-# ---- classes and choice
+# ---- classes and sampling
 
 
 @dataclasses.dataclass(frozen=True)
 class ClassIndex:
-    """The classes of a prompts table, by the names that an archive has for them.
+    """The class indices of a row of the prompts table, by the names in an archive.
 
     Attributes:
-        row: of the prompts table.
-        other: the archive's name -> the table's, where they differ in more than case, spaces and punctuation.
+        row: the row of the prompts table.
+        other: archive name -> name in the prompts table, if they differ in more than case, spaces and punctuation.
     """
 
     row: str
     other: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        names = [plain_name(several[0]) for several in get_prompts(self.row).class_names]
+        names = [plain_name(synonyms[0]) for synonyms in get_prompts(self.row).class_names]
         object.__setattr__(self, "_labels", {name: label for label, name in enumerate(names)})
 
     def get(self, name: str) -> int | None:
-        """The class index of an archive's class; None where the table has no such class."""
+        """The class index of an archive's class; None if the prompts table has no such class."""
         labels: dict[str, int] = self.__dict__["_labels"]
         return labels.get(plain_name(self.other.get(name, name)))
 
     def label(self, name: str, where: str) -> int:
-        """The same; DataError where the table has no such class."""
+        """The class index of an archive's class; DataError if the prompts table has no such class."""
         if (label := self.get(name)) is None:
             count = len(self.__dict__["_labels"])
             raise DataError(f"{where}: {name[:80]!r} is none of the {count} classes of {self.row}")
         return label
 
     def order(self, names: Iterable[str], where: str) -> tuple[int, ...]:
-        """The class index of each class that an archive lists.
+        """The class index of each class in an archive's list of classes.
 
         Raises:
-            DataError: one of them is unknown or there twice, or one is missing; the message names the first.
+            DataError: a class is unknown, duplicate or missing; the message names the first such class.
         """
-        found: dict[int, str] = {}
+        listed: dict[int, str] = {}
         for name in names:
             label = self.label(name, where)
-            if label in found:
-                raise DataError(f"{where}: {found[label]!r} and {name!r} are the same class")
-            found[label] = name
-        several = get_prompts(self.row).class_names
-        if (absent := next((label for label in range(len(several)) if label not in found), None)) is not None:
-            raise DataError(f"{where} has {len(found)} classes of {len(several)}, and lacks {several[absent][0]!r}")
-        return tuple(found)
+            if label in listed:
+                raise DataError(f"{where}: {listed[label]!r} and {name!r} are the same class")
+            listed[label] = name
+        classes = get_prompts(self.row).class_names
+        if (absent := next((label for label in range(len(classes)) if label not in listed), None)) is not None:
+            raise DataError(f"{where} has {len(listed)} classes of {len(classes)}, and lacks {classes[absent][0]!r}")
+        return tuple(listed)
 
 
 def label_folders(base: Path, index: Callable[[str], int | None], num_classes: int) -> dict[str, int]:
-    """The class of each folder in a folder. Classes without a folder are named in the log.
+    """The class of each class folder. Classes without a folder are named in the log.
 
     Args:
-        base: the folder that holds one per class.
-        index: from a folder's name to its class; None for a folder that is of no class.
-        num_classes: that there should be.
+        base: the folder that holds the class folders.
+        index: maps a folder's name to its class; None for a folder that belongs to no class.
+        num_classes: the expected number of classes.
     Raises:
-        DataError: a folder is of no class, or two are of the same one.
+        DataError: a folder belongs to no class, or two belong to the same class.
     """
     labels: dict[str, int] = {}
     for name in folders_of(base):
@@ -333,7 +334,7 @@ def label_folders(base: Path, index: Callable[[str], int | None], num_classes: i
         if label is None:
             raise DataError(f"{base} has a folder {name}, which is none of the set's {num_classes} classes")
         if label in labels.values():
-            raise DataError(f"{base} has two folders of class {label}, {name} is the second")
+            raise DataError(f"{base} has two folders of class {label}; {name} is the second")
         labels[name] = label
     if len(labels) < num_classes:
         absent = sorted(set(range(num_classes)) - set(labels.values()))
@@ -342,27 +343,27 @@ def label_folders(base: Path, index: Callable[[str], int | None], num_classes: i
 
 
 def walk_classes(base: Path, names: Iterable[str]) -> Iterator[str]:
-    """The pictures in folders below `base`, as <folder>/<file>; one without its decoder is counted and named."""
+    """The images in folders below `base`, as <folder>/<file>. Images without a decoder are counted in the log."""
     passed_over = PassedOver(images_only=True)
     for name in names:
-        yield from (f"{name}/{picture}" for picture in walk_images(base / name, passed_over))
+        yield from (f"{name}/{image}" for image in walk_images(base / name, passed_over))
     passed_over.log(base)
 
 
 def class_folders(base: Path, index: Callable[[str], int | None], num_classes: int) -> FolderSource:
-    """The pictures of a folder per class, sorted; keys are <class folder>/<file>. Raises what `label_folders` does."""
+    """The images in class folders, sorted; keys are <class folder>/<file>. Raises as `label_folders` does."""
     labels = label_folders(base, index, num_classes)
     names = tuple(sorted(walk_classes(base, labels)))
     if not names:
-        raise DataError(f"{base} has no pictures in its {len(labels)} folders of classes")
+        raise DataError(f"{base} has no images in its {len(labels)} class folders")
     return FolderSource(base, names, labels)
 
 
 def shuffled(names: Iterable[str], seed: int = SEED) -> list[str]:
-    """The names in an order that depends on them and on the seed alone: that of SHA-256 of "<seed>/<name>"."""
+    """The names in the order of SHA-256 of "<seed>/<name>", which depends only on the names and the seed."""
 
     def rank(name: str) -> tuple[bytes, str]:
-        # File systems allow names that are not UTF-8; Python has surrogates for their bytes.
+        # File systems allow names that are not UTF-8; Python represents their bytes as surrogates.
         return hashlib.sha256(f"{seed}/{name}".encode("utf-8", "surrogatepass")).digest(), name
 
     return sorted(names, key=rank)

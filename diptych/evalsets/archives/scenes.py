@@ -1,4 +1,4 @@
-"""CLEVR Counts: how many objects a rendered scene has."""
+"""CLEVR Counts: the number of objects in a rendered scene."""
 
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,14 @@ SIZES = {"train": 2000, "test": 500}
 
 
 def _read(folder: Path, split: str) -> Source:
-    """2,000 of CLEVR's training scenes and 500 of its validation scenes, drawn by name; the paper states no rule."""
+    """2,000 of CLEVR's training scenes and 500 of its validation scenes, sampled by name; the paper states no rule."""
     part = choose_split("CLEVR Counts", split, {"train": "train", "test": "val"})
     path = find_file(folder, f"scenes/CLEVR_{part}_scenes.json")
     find_folder(folder, f"images/{part}")
     counts = object_counts(path)
     index = {names[0]: label for label, names in enumerate(get_prompts("CLEVRCounts").class_names)}
-    if strange := {count for count in counts.values() if str(count) not in index}:
-        raise DataError(f"{path} has scenes of {sorted(strange)[:3]} objects; there should be 3 to 10")
+    if invalid := {count for count in counts.values() if str(count) not in index}:
+        raise DataError(f"{path} has scenes of {sorted(invalid)[:3]} objects; there should be 3 to 10")
     chosen = sorted(shuffled(counts)[: SIZES[split]])
     return ListedSource(
         folder, tuple(Entry(f"images/{part}/{inside(name, str(path))}", index[str(counts[name])]) for name in chosen)
@@ -29,14 +29,14 @@ def _read(folder: Path, split: str) -> Source:
 
 
 def object_counts(path: Path) -> dict[str, int]:
-    """Objects by picture. Scenes are reduced to that while the file is parsed, which is large."""
+    """Number of objects by image. The file is large, so each scene is reduced to these two values during parsing."""
     parsed = read_json(path, _shorten)
     scenes = parsed.get("scenes") if isinstance(parsed, dict) else None
     if not isinstance(scenes, list) or not all(isinstance(scene, tuple) for scene in scenes):
         raise DataError(f"{path} is damaged: it should be a list of scenes, each with image_filename and objects")
     counts: dict[str, int] = dict(scenes)
     if len(counts) < len(scenes):
-        raise DataError(f"{path} is damaged: it describes a picture twice")
+        raise DataError(f"{path} is damaged: it describes an image twice")
     return counts
 
 

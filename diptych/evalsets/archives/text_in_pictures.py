@@ -1,4 +1,4 @@
-"""Archives of text in pictures, for table 14: SVHN, as single digits and as whole numbers, and IIIT5K."""
+"""Archives of text in images, for table 14: SVHN, as single digits and as whole numbers; and IIIT5K."""
 
 import dataclasses
 import functools
@@ -16,7 +16,7 @@ from diptych.evalsets.set_sources import ArraySource, Entry, ListedSource
 
 
 def read_svhn(folder: Path, split: str) -> Source:
-    """Format 2 of SVHN: train_32x32.mat and test_32x32.mat, single digits of 32 x 32 pixels, in which 10 means zero."""
+    """Format 2 of SVHN: train_32x32.mat and test_32x32.mat, single digits of 32 x 32 pixels. Label 10 means zero."""
     check_split("SVHN", split, "train", "test")
     path = find_file(folder, f"{split}_32x32.mat")
     [digits] = load_mat(path, "y")
@@ -28,7 +28,7 @@ def read_svhn(folder: Path, split: str) -> Source:
 
 
 def not_the_digits(folder: Path, split: str) -> Source:
-    """Where SVHN's whole numbers are, but not the single digits that its card has: always an error that says so."""
+    """Always raises DataError: SVHN's card is about single digits, not about the whole numbers of format 1."""
     raise DataError(
         f"{folder} has SVHN's whole numbers (format 1), which have no common classes; get the single digits, "
         "train_32x32.mat and test_32x32.mat (format 2), and put them there"
@@ -36,9 +36,9 @@ def not_the_digits(folder: Path, split: str) -> Source:
 
 
 def read_svhn_numbers(folder: Path, split: str) -> Source:
-    """Format 1 of SVHN: train/1.png, ..., with train/digitStruct.mat, which is HDF5; the same in test.
+    """Format 1 of SVHN: train/1.png, ..., with train/digitStruct.mat, an HDF5 file; the same in test.
 
-    The label is the whole number of the house, which table 14 is about; metadata has it as "text" ("012" has label 12).
+    The label is the whole house number, as in table 14; metadata has it as "text" ("012" has label 12).
 
     Raises:
         DataError: h5py is not installed, digitStruct.mat is missing or broken, or no such split.
@@ -53,15 +53,15 @@ def read_svhn_numbers(folder: Path, split: str) -> Source:
 
 
 def read_iiit5k(folder: Path, split: str) -> Source:
-    """IIIT5K: traindata.mat or testdata.mat, with the words, and for each picture lexicons of 50 and of 1,000 words.
+    """IIIT5K: traindata.mat or testdata.mat, with the words, and for each image lexicons of 50 and of 1,000 words.
 
-    The label is the word's place in the picture's lexicon of 1,000, which metadata has as "lexicon", beside "text".
+    The label is the word's position in the image's lexicon of 1,000 words. Metadata has "lexicon" and "text", the word.
     """
     check_split("IIIT5K", split, "train", "test")
     folder = inner(folder, "IIIT5K", "IIIT5K-Word_V3.0/IIIT5K")
     path = find_file(folder, f"{split}data.mat")
     [rows] = load_mat(path, f"{split}data")
-    known: dict[str, str] = {}  # the lexicons share their words: one copy of each
+    known: dict[str, str] = {}  # keeps one copy of each word, since lexicons share words
     entries = []
     for count, row in enumerate([rows] if isinstance(rows, dict) else rows, 1):
         where = f"{path}, word {count}"
@@ -79,7 +79,7 @@ def read_iiit5k(folder: Path, split: str) -> Source:
 
 @dataclasses.dataclass(frozen=True)
 class _Cropped:
-    """Slices of the digits of a file that can be read as a whole only: up to 230 MB, held once in each process."""
+    """Slices of the digits. The file can only be read as a whole (up to 230 MB); each process caches one copy."""
 
     path: Path
     count: int

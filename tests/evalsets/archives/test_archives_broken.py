@@ -16,23 +16,23 @@ from diptych.records import Broken
 # Each: the set, a list of it, what is replaced in it (its first occurrence), by what, and a word of the message.
 DAMAGED = [
     ("Food101", "meta/test.txt", "baklava/2002", "bakalava/2002", "test.txt:3: 'bakalava' is none of the 101"),
-    ("Food101", "meta/test.txt", "baklava/2002", "baklava", "test.txt:3 cannot be understood: 'baklava'"),
-    ("Food101", "meta/test.txt", "baklava/2002", "baklava/a/2002", "test.txt:3 cannot be understood"),
+    ("Food101", "meta/test.txt", "baklava/2002", "baklava", "test.txt:3 cannot be parsed: 'baklava'"),
+    ("Food101", "meta/test.txt", "baklava/2002", "baklava/a/2002", "test.txt:3 cannot be parsed"),
     ("Birdsnap", "species.txt", "\tOsprey\n", "\tOspry\n", "species.txt: 'Ospry' is none of the 500 classes"),
     ("Birdsnap", "species.txt", "\tOsprey\n", "\tMallard\n", "'Mallard' are the same class"),
     ("Birdsnap", "species.txt", "id\tcommon", "no\tcommon", "species.txt:1 has no column id"),
-    ("Birdsnap", "images.txt", "\t498\t", "\t501\t", "images.txt:6 cannot be understood"),
-    ("Birdsnap", "images.txt", "/1.jpg\t498\t1\t2\t3\t4", "/1.jpg", "images.txt:6 cannot be understood"),
+    ("Birdsnap", "images.txt", "\t498\t", "\t501\t", "images.txt:6 cannot be parsed"),
+    ("Birdsnap", "images.txt", "/1.jpg\t498\t1\t2\t3\t4", "/1.jpg", "images.txt:6 cannot be parsed"),
     ("SUN397", "SUN397/ClassName.txt", "/a/abbey\n", "", "ClassName.txt has 396 classes of 397, and lacks 'abbey'"),
     ("SUN397", "SUN397/ClassName.txt", "/a/abbey\n", "/a/abby\n", "'abby' is none of the 397 classes"),
-    ("SUN397", "Partitions/Testing_01.txt", "/a/abbey/", "/a/", "Testing_01.txt:1 cannot be understood"),
+    ("SUN397", "Partitions/Testing_01.txt", "/a/abbey/", "/a/", "Testing_01.txt:1 cannot be parsed"),
     ("FGVCAircraft", "data/variants.txt", "A380\n", "", "variants.txt has 99 classes of 100, and lacks 'A380'"),
     ("FGVCAircraft", "data/images_variant_test.txt", " 727-200\n", "\n", "images_variant_test.txt:2: '' is none"),
     ("FGVCAircraft", "data/images_variant_test.txt", " 727-200\n", " 727-2\n", ":2: '727-2' is none of the 100"),
     ("VOC2007", "ImageSets/Main/dog_test.txt", "002003 -1", "002003 -3", "dog_test.txt:4: '-3' should be a number"),
-    ("VOC2007", "ImageSets/Main/dog_test.txt", "002003 -1", "002003", "dog_test.txt:4 cannot be understood"),
-    ("VOC2007", "ImageSets/Main/dog_test.txt", "002003 -1", "999999 -1", "dog_test.txt:4 cannot be understood"),
-    ("VOC2007", "ImageSets/Main/dog_test.txt", "002003 -1\n", "", "dog_test.txt lists 20 pictures"),
+    ("VOC2007", "ImageSets/Main/dog_test.txt", "002003 -1", "002003", "dog_test.txt:4 cannot be parsed"),
+    ("VOC2007", "ImageSets/Main/dog_test.txt", "002003 -1", "999999 -1", "dog_test.txt:4 cannot be parsed"),
+    ("VOC2007", "ImageSets/Main/dog_test.txt", "002003 -1\n", "", "dog_test.txt lists 20 images"),
     ("DTD", "labels/test1.txt", "blotchy/", "botchy/", "test1.txt:2: 'botchy' is none of the 47 classes"),
     ("OxfordPets", "annotations/test.txt", "american_bulldog_2 2", "american_bulldog_2 1", "class 1 was another breed"),
     ("OxfordPets", "annotations/test.txt", "american_bulldog_2 2 1 1", "american_bulldog_2", "test.txt:2 cannot be"),
@@ -42,10 +42,10 @@ DAMAGED = [
     ("CIFAR10", "batches.meta.txt", "frog\n", "toad\n", "batches.meta.txt: 'toad' is none of the 10 classes"),
     ("CIFAR100", "fine_label_names.txt", "ray\n", "", "fine_label_names.txt has 99 classes of 100, and lacks 'ray'"),
     ("STL10", "class_names.txt", "car\n", "cat\n", "'cat' and 'cat' are the same class"),
-    ("FER2013", "fer2013.csv", "\n3,", "\n7,", "fer2013.csv:5 cannot be understood"),
-    ("FER2013", "fer2013.csv", "3,3 1 2 ", "3,1 2 ", "fer2013.csv:5 cannot be understood"),
-    ("FER2013", "fer2013.csv", ",PublicTest", ",PublicTes", "fer2013.csv:9 cannot be understood"),
-    ("FER2013", "fer2013.csv", "emotion,pixels", "emotions,pixels", "emotions, pixels, Usage; wanted: emotion"),
+    ("FER2013", "fer2013.csv", "\n3,", "\n7,", "fer2013.csv:5 cannot be parsed"),
+    ("FER2013", "fer2013.csv", "3,3 1 2 ", "3,1 2 ", "fer2013.csv:5 cannot be parsed"),
+    ("FER2013", "fer2013.csv", ",PublicTest", ",PublicTes", "fer2013.csv:9 cannot be parsed"),
+    ("FER2013", "fer2013.csv", "emotion,pixels", "emotions,pixels", "emotions, pixels, Usage; required: emotion"),
 ]
 # Lists of which one entry leads out of the folder: the set, the list, an entry and the bad one.
 ESCAPES = [
@@ -82,7 +82,7 @@ def test_a_damaged_list_is_an_error_that_names_its_line(tmp_path, name, list_of,
 def test_no_list_leads_out_of_the_folder(tmp_path, name, list_of, old, new):
     miniatures.build(name, tmp_path)
     damage(tmp_path, list_of, old, new)
-    with pytest.raises(DataError, match=r"leads out of the set's folder|is none of the|cannot be understood"):
+    with pytest.raises(DataError, match=r"leads out of the set's folder|is none of the|cannot be parsed"):
         read(name, tmp_path, "train" if "1.jpg" in old else "test")
 
 

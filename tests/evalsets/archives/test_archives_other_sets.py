@@ -126,7 +126,7 @@ def test_pcam_compressed_damaged_and_missing_files(tmp_path):
     with pytest.raises(DataError, match="damaged, or no HDF5 file"):
         opened("PCam", tmp_path)
     pcam(folder, np.zeros((7, 8, 8, 3), np.uint8))
-    with pytest.raises(DataError, match=r"\(7, 8, 8, 3\).* no RGB pictures for the 3 labels"):
+    with pytest.raises(DataError, match=r"\(7, 8, 8, 3\).* not RGB images for the 3 labels"):
         opened("PCam", tmp_path)
 
 
@@ -137,7 +137,7 @@ def test_clevr_counts_objects(tmp_path):
     assert [names[label] for _, label in labels("CLEVRCounts", tmp_path)] == ["10", "9", "3"]
     path = folder / "CLEVR_v1.0/scenes/CLEVR_val_scenes.json"
     path.write_text(path.read_text()[:-5])
-    with pytest.raises(DataError, match=r"CLEVR_val_scenes.json is damaged, it cannot be parsed"):
+    with pytest.raises(DataError, match=r"CLEVR_val_scenes.json is damaged and cannot be parsed"):
         opened("CLEVRCounts", tmp_path)
     write_json(path, {"scenes": [{"image_filename": "../../a.png", "objects": [{}] * 3}]})
     with pytest.raises(DataError, match="leads out of the set's folder"):
@@ -179,7 +179,7 @@ def test_hateful_memes_test_on_the_development_set(tmp_path):
         ('{"img": "img/1.png", "label": 2}', "the label is 2"),
         ('{"img": "img/1.png"}', "label is missing"),
         ('{"img": "/etc/passwd", "label": 1}', "leads out"),
-        ('{"img": "img/1.png", "label":', "is no JSON"),
+        ('{"img": "img/1.png", "label":', "is not JSON"),
         (json.dumps([1, 2]), "label is missing"),
     ],
 )
@@ -225,7 +225,7 @@ def test_imagenet_flat_validation_pictures_by_the_development_kits_own_numbers(t
     write(kit / "map_clsloc.txt", ["n02119789 1 kit_fox", "n02100735 2 English_setter"])
     assert labels("ImageNet", tmp_path) == expected
     write(kit / "ILSVRC2012_validation_ground_truth.txt", "2\n1001\n")
-    with pytest.raises(DataError, match=r"ground_truth.txt:2: '1001' is no class"):
+    with pytest.raises(DataError, match=r"ground_truth.txt:2: '1001' is not a class"):
         opened("ImageNet", tmp_path)
     with pytest.raises(DataError, match=r"there is no folder .*train"):
         opened("ImageNet", tmp_path, "train")
@@ -238,7 +238,7 @@ def test_imagenet_from_kaggle(tmp_path):
     assert labels("ImageNet", tmp_path) == [(f"{base}1.JPEG", 1), (f"{base}2.JPEG", 999)]
     assert labels("ImageNet", tmp_path, "train") == [("n01440764/n01440764_1.JPEG", 0)]
     write(folder / "LOC_val_solution.csv", ["ImageId,PredictionString", "../../x,n15075141 1 2 3 4"])
-    with pytest.raises(DataError, match=r"LOC_val_solution.csv:2: .* is no validation picture"):
+    with pytest.raises(DataError, match=r"LOC_val_solution.csv:2: .* is not a validation image"):
         opened("ImageNet", tmp_path)
 
 

@@ -104,7 +104,7 @@ def test_object_net_without_its_border_and_without_classes_that_imagenet_does_no
     with pytest.raises(DataError, match="smaller than its border"):
         without_border(folder / "objectnet-1.0/images/wok/2.png")
     (folder / "objectnet-1.0/images/spork").mkdir()
-    with pytest.raises(DataError, match=r"folders that folder_to_objectnet_label.json does not know: spork"):
+    with pytest.raises(DataError, match=r"folders that folder_to_objectnet_label.json does not list: spork"):
         opened("ObjectNet", tmp_path)
     mapping = folder / "objectnet-1.0/mappings/folder_to_objectnet_label.json"
     write_json(mapping, {"wok": "Wok"})
@@ -136,9 +136,9 @@ def test_imagenet_vid_anchors_and_neighbours(tmp_path):
     ("sets", "valid", "problem"),
     [
         ({"val/a/1.JPEG": ["val/a/2.JPEG"]}, {"val/a/1.JPEG": [3]}, "val/a/2.JPEG is missing"),
-        ({"val/a/1.JPEG": []}, {"val/a/1.JPEG": [30]}, "no labels from 0 to 29"),
+        ({"val/a/1.JPEG": []}, {"val/a/1.JPEG": [30]}, "not labels from 0 to 29"),
         ({"val/a/1.JPEG": []}, {"val/a/1.JPEG": []}, "has no label"),
-        ({"val/a/1.JPEG": ["val/a/1.JPEG"]}, {"val/a/1.JPEG": [1]}, "stands there twice"),
+        ({"val/a/1.JPEG": ["val/a/1.JPEG"]}, {"val/a/1.JPEG": [1]}, "a frame is listed twice"),
         ({"val/a/b.JPEG": []}, {"val/a/b.JPEG": [1]}, None),
         ({"../1.JPEG": []}, {"../1.JPEG": [1]}, "leads out"),
         ({"val/a/1.JPEG": "val/a/2.JPEG"}, {}, "should be a list"),

@@ -34,10 +34,10 @@ def test_flickr30k_by_lists_of_pictures(tmp_path):
     write(folder / "test.txt", ["100004", "100003"])
     assert [(item.key, item.texts) for item in opened("Flickr30k", tmp_path)] == expected
     write(folder / "test.txt", ["100009"])
-    with pytest.raises(DataError, match="no captions of 1 pictures"):
+    with pytest.raises(DataError, match="no captions of 1 images"):
         opened("Flickr30k", tmp_path)
     write(folder / "results_20130124.token", ["100003.jpg#0 no tab"])
-    with pytest.raises(DataError, match=r"results_20130124.token:1 is no picture with a caption"):
+    with pytest.raises(DataError, match=r"results_20130124.token:1 is not an image with a caption"):
         opened("Flickr30k", tmp_path)
     (folder / "results_20130124.token").unlink()
     rows = ["image_name| comment_number| comment", "100003.jpg| 0| A man.", "100003.jpg| 1| A dog | and a cat."]
@@ -55,7 +55,7 @@ def test_flickr30k_by_lists_of_pictures(tmp_path):
         "| 0| A man.",
     ):
         write(folder / "results.csv", [*rows, broken])
-        with pytest.raises(DataError, match=r"results.csv:4 is no picture with a caption"):
+        with pytest.raises(DataError, match=r"results.csv:4 is not an image with a caption"):
             opened("Flickr30k", tmp_path)
 
 
@@ -109,7 +109,7 @@ def test_mscoco_from_its_annotations_alone(tmp_path, caplog):
     assert "not the usual ones" in caplog.text
     many["annotations"][0]["image_id"] = 9999
     write_json(path, many)
-    with pytest.raises(DataError, match="a caption is of picture 9999, which it does not list"):
+    with pytest.raises(DataError, match="a caption belongs to image 9999, which it does not list"):
         opened("MSCOCO", tmp_path)
     path.rename(folder / "annotations/captions_val2017.json")
     with pytest.raises(DataError, match="lacks val2017"):
@@ -137,7 +137,7 @@ def test_im2gps_places(tmp_path):
     (folder / "images/b.jpg").unlink()
     assert isinstance(opened("IM2GPS", tmp_path)[0], Broken)
     write(folder / "more.csv", ["image,lat,lon"])
-    with pytest.raises(DataError, match=r"one .csv with the pictures' places, it has 2"):
+    with pytest.raises(DataError, match=r"one .csv with the images' coordinates; it has 2"):
         opened("IM2GPS", tmp_path)
 
 
@@ -145,9 +145,9 @@ def test_im2gps_places(tmp_path):
     ("rows", "problem"),
     [
         (["image,lat", "a.jpg,1"], "no column for the longitude"),
-        (["image,lat,lon", "a.jpg,91,0"], "im2gps_places365.csv:2: 91.0, 0.0 is no place on the globe"),
-        (["image,lat,lon", "a.jpg,nan,0"], "no place on the globe"),
-        (["image,lat,lon", "a.jpg,north,0"], "which is no number"),
+        (["image,lat,lon", "a.jpg,91,0"], "im2gps_places365.csv:2: 91.0, 0.0 are not valid coordinates"),
+        (["image,lat,lon", "a.jpg,nan,0"], "nan, 0.0 are not valid coordinates"),
+        (["image,lat,lon", "a.jpg,north,0"], "which is not a number"),
         (["image,lat,lon", "a.jpg,1"], "im2gps_places365.csv:2 has 2 fields, the header has 3"),
         (["image,lat,lon", "../../a.jpg,1,2"], "leads out"),
         (["image,lat,lon"], "has no rows"),
@@ -189,7 +189,7 @@ def test_sun_has_723_classes_named_by_their_folders(tmp_path):
     items = opened("SUN", tmp_path)
     assert [item.label for item in items] == list(range(723))
     (folder / "images/a/apse/indoor/1.jpg").unlink()
-    with pytest.raises(DataError, match="has 722 folders with pictures, the paper's SUN has 723 classes"):
+    with pytest.raises(DataError, match="has 722 folders with images, the paper's SUN has 723 classes"):
         opened("SUN", tmp_path)
 
 

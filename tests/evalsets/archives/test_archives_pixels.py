@@ -56,7 +56,7 @@ def test_mnist_under_the_other_names_and_read_again_after_a_change(tmp_path):
     (tmp_path / "t10k-images.idx3-ubyte").write_bytes(data)
     assert items(read("MNIST", tmp_path, "test"))[0].image[0, 5, 0] == 77
     (tmp_path / "t10k-images.idx3-ubyte").write_bytes(data + b"x")
-    with pytest.raises(DataError, match="should have 7840 bytes behind its head; it has more"):
+    with pytest.raises(DataError, match="should have 7840 bytes after its header; it has more"):
         read("MNIST", tmp_path, "test")
 
 
@@ -64,14 +64,14 @@ def test_a_packed_file_that_would_fill_the_memory_is_refused(tmp_path):
     miniatures.build("MNIST", tmp_path)
     head = bytes([0, 0, 8, 3]) + (4_000_000).to_bytes(4, "big") + (28).to_bytes(4, "big") * 2
     (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(gzip.compress(head + bytes(1 << 20)))
-    with pytest.raises(DataError, match="its head is"):
+    with pytest.raises(DataError, match="its header is"):
         read("MNIST", tmp_path, "train")
 
 
 def test_mnist_needs_as_many_labels_as_pictures(tmp_path):
     miniatures.build("MNIST", tmp_path)
     (tmp_path / "t10k-labels-idx1-ubyte").write_bytes(bytes([0, 0, 8, 1, 0, 0, 0, 9]) + bytes(9))
-    with pytest.raises(DataError, match=r"has 10 pictures, .* has 9 labels"):
+    with pytest.raises(DataError, match=r"has 10 images, .* has 9 labels"):
         read("MNIST", tmp_path, "test")
 
 
@@ -81,11 +81,11 @@ def test_a_label_out_of_range_is_an_error_not_another_class(tmp_path):
     data = bytearray(path.read_bytes())
     data[3073 * 4] = 10
     path.write_bytes(data)
-    with pytest.raises(DataError, match="picture 4 has class 10, not one of 10"):
+    with pytest.raises(DataError, match="image 4 has class 10, not one of 10"):
         read("CIFAR10", tmp_path, "test")
     miniatures.build("STL10", tmp_path)
     (tmp_path / "stl10_binary/test_y.bin").write_bytes(bytes(range(10)))  # they count from 1
-    with pytest.raises(DataError, match="picture 0 has class 0, not one of 10"):
+    with pytest.raises(DataError, match="image 0 has class 0, not one of 10"):
         read("STL10", tmp_path, "test")
 
 
@@ -97,7 +97,7 @@ def test_pictures_are_cut_at_the_shards_and_over_files(tmp_path):
     assert len(pixels(3, 3)) == 0
     (tmp_path / "cifar-10-batches-bin/data_batch_5.bin").write_bytes(b"short")
     assert len(pixels(0, 8)) == 8
-    with pytest.raises(DataError, match=r"cannot read pictures 0 to 1 of .*data_batch_5.bin"):
+    with pytest.raises(DataError, match=r"cannot read images 0 to 1 of .*data_batch_5.bin"):
         pixels(6, 10)
 
 
@@ -117,7 +117,7 @@ def test_cifar10_1_without_pickles_and_in_its_older_version(tmp_path):
     with pytest.raises(DataError, match=r"cifar10.1_v4_labels.npy cannot be read as an .npy file: .*Python objects"):
         read("CIFAR10.1", tmp_path, "test")
     np.save(tmp_path / "cifar10.1_v4_labels.npy", np.zeros(19, np.int64))
-    with pytest.raises(DataError, match=r"has int64 \(19,\) for 20 pictures"):
+    with pytest.raises(DataError, match=r"has int64 \(19,\) for 20 images"):
         read("CIFAR10.1", tmp_path, "test")
 
 
@@ -166,7 +166,7 @@ def test_a_face_with_a_broken_pixel(tmp_path, pixel, problem):
     path = tmp_path / "fer2013.csv"
     number = next(n for n, line in enumerate(path.read_text().split("\n"), 1) if line.startswith("6,0 1 2 "))
     path.write_text(path.read_text().replace("6,0 1 2 ", f"6,0 {pixel} 2 "))
-    with pytest.raises(DataError, match=rf"fer2013.csv:{number} is no face: .*{problem}"):
+    with pytest.raises(DataError, match=rf"fer2013.csv:{number} is not a face: .*{problem}"):
         items(read("FER2013", tmp_path, "train"))
 
 
@@ -222,9 +222,9 @@ def test_gtsrb_takes_the_papers_training_set_before_the_later_one(tmp_path, capl
 def test_birdsnap_says_how_much_is_missing(tmp_path, caplog):
     miniatures.build("Birdsnap", tmp_path)
     read("Birdsnap", tmp_path, "train")
-    assert "of 500 listed pictures of train, 498 are there" in caplog.text
+    assert "of 500 listed images of train, 498 are there" in caplog.text
     shutil.rmtree(tmp_path / "images")
-    with pytest.raises(DataError, match="has none of the 500 pictures"):
+    with pytest.raises(DataError, match="has none of the 500 images"):
         read("Birdsnap", tmp_path, "test")
 
 
@@ -284,8 +284,8 @@ def test_complete_classes_have_the_papers_numbers(tmp_path, caplog):
             entries = read(name, tmp_path / name, split).entries
             sizes[split] = sum(entry.file.startswith(folder.name + "/") for entry in entries)
         assert sizes == {"EuroSAT": {"train": 1000, "test": 500}, "RESISC45": {"train": 70, "test": 560}}[name]
-    assert "9 classes have fewer than the 1500 pictures that the rule needs, first of them AnnualCrop" in caplog.text
-    assert "44 classes have fewer than the 630 pictures" in caplog.text
+    assert "9 classes have fewer than the 1500 images that the rule needs, the first is AnnualCrop" in caplog.text
+    assert "44 classes have fewer than the 630 images" in caplog.text
 
 
 def test_caltechs_picture_without_an_ending_counts(tmp_path):
@@ -302,5 +302,5 @@ def test_caltechs_picture_without_an_ending_counts(tmp_path):
 def test_a_caltech_class_with_nothing_left_for_test(tmp_path):
     miniatures.build("Caltech101", tmp_path)
     (tmp_path / "101_ObjectCategories/ant/image_0001.jpg").unlink()
-    with pytest.raises(DataError, match="ant has 30 pictures; 30 are for training"):
+    with pytest.raises(DataError, match="ant has 30 images; 30 are for training"):
         read("Caltech101", tmp_path, "train")

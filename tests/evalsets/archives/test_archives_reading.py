@@ -44,7 +44,7 @@ def test_quotes_mean_nothing_between_tabs_and_more_fields_do_no_harm(tmp_path):
     path.write_text('id\tname\tsize\n1\tthe "blue" tit\n2\t"x\t7\tmore\n')
     rows = [row for _, row in table(path, ("name",), "\t")]
     assert rows == [{"id": "1", "name": 'the "blue" tit'}, {"id": "2", "name": '"x', "size": "7"}]
-    with pytest.raises(DataError, match=r"table.txt:2 cannot be understood: '1\\tthe"):
+    with pytest.raises(DataError, match=r"table.txt:2 cannot be parsed: '1\\tthe"):
         list(table(path, ("size",), "\t"))
 
 
