@@ -1,4 +1,4 @@
-"""A small real Encoder, which knows colours, and labelled sets of coloured pictures for it."""
+"""A small real encoder that recognizes colors, and labeled sets of colored images for it."""
 
 import dataclasses
 import hashlib
@@ -33,13 +33,13 @@ def _unit(rows: np.ndarray) -> torch.Tensor:
 
 
 def _describe(rgb: np.ndarray) -> np.ndarray:
-    """Mean colours (N, 3) in 0..255 to (N, 7): colour around grey, its squares, and how far it is from both."""
+    """Mean colors (N, 3) in 0..255 to (N, 7): signed distance from gray, its square, and a constant."""
     centred = rgb / 127.5 - 1
     return np.concatenate([centred, centred**2, np.full((len(rgb), 1), 0.5)], axis=1)
 
 
 class ColourEncoder:
-    """Pictures become their mean colour; texts the colour that they name, moved a little by their other words."""
+    """Encodes an image as its mean color, and a text as the color that it names, with a small offset per text."""
 
     name = "colours/7"
     logit_scale = 20.0
@@ -64,7 +64,7 @@ class ColourEncoder:
 
 
 class PixelColourEncoder(ColourEncoder):
-    """The same, taking pixels that are already cropped and resized."""
+    """A ColourEncoder that also takes pixels that are already cropped and resized."""
 
     preprocessing = Preprocessing(image_size=8, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5))
 
@@ -76,7 +76,7 @@ class PixelColourEncoder(ColourEncoder):
 
 @dataclasses.dataclass
 class FingerprintedEncoder(ColourEncoder):
-    """The same, with a fingerprint, so that its classifiers may be kept on disk."""
+    """A ColourEncoder with a fingerprint, so its classifiers may be cached on disk."""
 
     fingerprint: str = "colours-1"
 
@@ -85,14 +85,14 @@ class FingerprintedEncoder(ColourEncoder):
 
 
 def picture(colour: str, seed: int, size: int = 24) -> Image.Image:
-    """A noisy picture of one colour; some are hard to tell."""
+    """A noisy image of one color; some are hard to recognize."""
     rng = np.random.default_rng(seed)
     pixels = np.array(COLOURS[colour]) + rng.normal(0, 60, 3) + rng.normal(0, 30, (size, size, 3))
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
 
 
 def encoded(image: Image.Image) -> bytes:
-    """The picture as a PNG file."""
+    """The image as a PNG file."""
     file = io.BytesIO()
     image.save(file, "PNG")
     return file.getvalue()
@@ -107,7 +107,7 @@ def write_set(
     shard_size: int = 20,
     broken: Sequence[int] = (),
 ) -> Path:
-    """Write a set in the clip-benchmark/wds layout, split test; the pictures at `broken` are cut short."""
+    """Write a set in the clip-benchmark/wds layout, split test; the images at `broken` are truncated."""
     (folder / "test").mkdir(parents=True)
     (folder / "classnames.txt").write_text("\n".join(class_names) + "\n", encoding="utf-8")
     (folder / "zeroshot_classification_templates.txt").write_text("\n".join(templates) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The command line as a user meets it, for the tests of the commands and of the pages that show them."""
+"""Runs the command line as a user does, for the tests of the commands and of the pages that document them."""
 
 import logging
 import re
@@ -10,13 +10,13 @@ from diptych.cli import main
 
 
 class Outcome:
-    """What a command left: exit status, stdout, stderr, and the log."""
+    """The result of a command: exit status, stdout, stderr, and the log."""
 
     def __init__(self, status: int, out: str, err: str, log: str) -> None:
         self.status, self.out, self.err, self.log = status, out, err, log
 
     def is_error(self, *words: str) -> None:
-        """`error: ...` with these words, status 1, no traceback, nothing on stdout; a tally's lines are indented."""
+        """`error: ...` with these words, status 1, no traceback, nothing on stdout; further lines are indented."""
         assert self.status == 1, self.err
         assert re.fullmatch(r"error: [^\n]+\n(  \S[^\n]*\n)*", self.err), self.err
         assert "Traceback" not in self.err + self.log
@@ -25,7 +25,7 @@ class Outcome:
 
 @pytest.fixture
 def command(monkeypatch, capsys, caplog, tmp_path):
-    """Run a command line in tmp_path; what it logs is kept apart from stderr."""
+    """Run a command line in tmp_path; its log is kept separate from stderr."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.delenv("DIPTYCH_DEBUG", raising=False)

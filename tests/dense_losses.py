@@ -1,4 +1,4 @@
-"""Both losses with the whole similarity matrix in memory, as their papers write them: the reference for tests."""
+"""Both losses with the whole similarity matrix in memory, as in their papers: the reference for tests."""
 
 import torch
 from torch.nn import functional as F
@@ -25,7 +25,7 @@ def dense_sigmoid_loss(
 def random_embeddings(
     num: int, width: int, *, likeness: float = 0.5, dtype: torch.dtype = torch.float64, seed: int = 0
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Images and texts (num, width) of unit norm; the greater the likeness, the closer are those that match."""
+    """Images and texts (num, width) of unit norm; a greater `likeness` moves matching pairs closer together."""
     generator = torch.Generator().manual_seed(seed)
     images, noise = torch.randn(2, num, width, generator=generator, dtype=torch.float64)
     return F.normalize(images, dim=1).to(dtype), F.normalize(likeness * images + noise, dim=1).to(dtype)
@@ -40,5 +40,5 @@ def with_gradients(loss, *inputs: torch.Tensor) -> list[torch.Tensor]:
 
 
 def relative_error(ours: torch.Tensor, exact: torch.Tensor) -> float:
-    """Norm of the difference over the norm of what is exact."""
+    """Norm of the difference divided by the norm of the exact value."""
     return ((ours.double() - exact.double()).norm() / exact.double().norm()).item()

@@ -1,4 +1,4 @@
-"""Disks that are full or cannot be written, for tests: real ones where one may mount, or limits that act alike."""
+"""Full or read-only disks for tests: real ones if this process may mount them, or limits with the same effect."""
 
 import contextlib
 import ctypes
@@ -16,7 +16,7 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 @contextlib.contextmanager
 def small_disk(folder: Path, num_bytes: int) -> Iterator[Path]:
-    """A file system of so many bytes; the test is skipped where this process may not mount one."""
+    """A file system of this size. The test is skipped if this process may not mount one."""
     folder.mkdir(exist_ok=True)
     _mount(folder, f"size={num_bytes}")
     try:
@@ -26,12 +26,12 @@ def small_disk(folder: Path, num_bytes: int) -> Iterator[Path]:
 
 
 def make_read_only(disk: Path) -> None:
-    """From now on, nothing can be written to the small disk, not by root either."""
+    """Make the small disk read-only, for root too."""
     _mount(disk, "", _REMOUNT | _READ_ONLY)
 
 
 def fill(disk: Path) -> Path:
-    """Take all the space that is left; returns the file that does."""
+    """Take all the remaining space; returns the file that takes it."""
     filler = disk / "filler"
     free = os.statvfs(disk)
     with filler.open("wb", buffering=0) as file:
@@ -41,7 +41,7 @@ def fill(disk: Path) -> Path:
 
 @contextlib.contextmanager
 def limited_file_size(num_bytes: int) -> Iterator[None]:
-    """Writing past so many bytes of any file fails, as on a full disk."""
+    """Writing beyond this size of any file fails, as on a full disk."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))

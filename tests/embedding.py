@@ -1,4 +1,4 @@
-"""Small models with random weights and pictures for them, for the tests of diptych.embed."""
+"""Small models with random weights, and images for them, for the tests of diptych.embed."""
 
 import functools
 
@@ -19,12 +19,12 @@ TEXTS = ["a photo of a cat", "two green dogs and a very long tail", "", "dogs"]
 
 @functools.cache
 def small_tokenizer() -> Tokenizer:
-    """Trained on a few words."""
+    """A tokenizer trained on a few words."""
     return Tokenizer.train(["a photo of a cat", "two green dogs", "a very long tail"] * 3, 600, context_length=24)
 
 
 def make_vit() -> Model:
-    """A model with CLIP's own settings."""
+    """A model with CLIP's settings."""
     return Model(random_clip(VIT), small_tokenizer(), Preprocessing(48), "vit")
 
 
@@ -35,11 +35,11 @@ def make_resnet() -> Model:
 
 
 def make_compact() -> Model:
-    """A model of the default recipe's kind."""
+    """A model of the same kind as the default recipe's."""
     return Model(random_clip(COMPACT), small_tokenizer(), Preprocessing(32), "compact")
 
 
 def make_pictures() -> list[np.ndarray]:
-    """Five pictures of different heights."""
+    """Five images of different heights."""
     rng = np.random.default_rng(0)
     return [rng.integers(0, 256, (40 + 10 * i, 90, 3), dtype=np.uint8) for i in range(5)]

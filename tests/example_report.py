@@ -1,4 +1,4 @@
-"""A made-up run in the shape of the quickstart's, for the tests of the report: no number in it was measured."""
+"""An invented run in the form of the quickstart's, for the tests of the report: no number in it was measured."""
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -39,7 +39,7 @@ def picture(colour: str, shape: str, rng: np.random.Generator, side: int = 64) -
 
 
 def result(dataset: str, protocol: str, value: float, n: int = 600, **changes: object) -> Result:
-    """An accuracy with a band of two points."""
+    """An accuracy with an interval of two points."""
     fields = {"task": "zero_shot", "dataset": dataset, "split": "test", "metric": "accuracy", "value": value, "n": n}
     fields |= {"low": max(0.0, value - 0.025), "high": min(1.0, value + 0.018), "interval": "clopper-pearson 99.5%"}
     return Result(**(fields | {"protocol": protocol, "model": "quickstart", "run": RUN} | changes))

@@ -1,4 +1,4 @@
-"""One small model of each kind, and its gradients with and without working copies of the weights."""
+"""One small model of each kind, and its gradients with and without half-precision copies of the weights."""
 
 import torch
 from model_tools import random_pairs

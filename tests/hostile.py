@@ -1,4 +1,4 @@
-"""Small files that ask for much: seeds for the tests of limits, made on the spot."""
+"""Small files that need much time or memory: seeds for the tests of limits, made on demand."""
 
 import io
 import struct
@@ -8,14 +8,14 @@ from PIL import Image
 
 
 def strip(width: int, height: int) -> bytes:
-    """A PNG of one row or column, or of few; 2 KB for 700,000 pixels."""
+    """A PNG with very few rows or columns: 2 KB for 700,000 pixels."""
     stream = io.BytesIO()
     Image.new("RGB", (width, height), (200, 100, 50)).save(stream, "PNG")
     return stream.getvalue()
 
 
 def jpeg_of_scans(num_scans: int, side: int = 4000) -> bytes:
-    """A progressive JPEG whose last scan is repeated until there are so many."""
+    """A progressive JPEG whose last scan is repeated this many times."""
     stream = io.BytesIO()
     Image.new("RGB", (side, side), (9, 99, 50)).save(stream, "JPEG", progressive=True, quality=50)
     data = stream.getvalue()
@@ -24,7 +24,7 @@ def jpeg_of_scans(num_scans: int, side: int = 4000) -> bytes:
 
 
 def jpeg_of_segments(num_segments: int) -> bytes:
-    """A JPEG whose EXIF comes in so many pieces, which Pillow joins one by one, copying all of them each time."""
+    """A JPEG with this many EXIF segments. Pillow joins them one by one and copies all of them each time."""
     stream = io.BytesIO()
     Image.new("RGB", (64, 64), (9, 99, 50)).save(stream, "JPEG")
     data, piece = stream.getvalue(), b"Exif\0\0" + bytes(256)
@@ -32,7 +32,7 @@ def jpeg_of_segments(num_segments: int) -> bytes:
 
 
 def netpbm(width: int, height: int, maximum: int, magic: str = "P6") -> bytes:
-    """A black PGM or PPM whose brightest value is unusual."""
+    """A black PGM or PPM with an unusual maximum value."""
     bands = 3 if magic == "P6" else 1
     return f"{magic} {width} {height} {maximum}\n".encode() + bytes(width * height * bands * (1 + (maximum > 255)))
 
@@ -43,7 +43,7 @@ def plain_netpbm(values: int) -> bytes:
 
 
 def png_without_pixels(width: int, height: int) -> bytes:
-    """A PNG header of that size and no data."""
+    """A PNG header of this image size, without data."""
 
     def chunk(name: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))

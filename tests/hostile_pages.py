@@ -1,4 +1,4 @@
-"""Texts that attack a page, pages that hold them everywhere, and what a browser's parser sees of a page."""
+"""Texts that attack a page, pages with these texts in every place, and a parser that sees a page as a browser does."""
 
 import dataclasses
 from html.parser import HTMLParser
@@ -46,7 +46,7 @@ class Page(HTMLParser):
 
 
 def with_texts(text: str) -> RunReport:
-    """The example with one text in every place that holds a text."""
+    """The example report with the same text in every place that holds a text."""
     report = example()
     rng = np.random.default_rng(0)
     pixels = picture("red", "star", rng)

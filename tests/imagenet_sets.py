@@ -1,4 +1,4 @@
-"""Sets with ImageNet's classes whose every answer is known, and the encoder that knows them."""
+"""Sets with ImageNet's classes and known answers, and the encoder that knows these answers."""
 
 import dataclasses
 import functools
@@ -23,9 +23,9 @@ IMAGENET = {fill(names[0]): row for row, names in enumerate(NAMES) for fill in F
 
 
 class Known:
-    """An encoder with one direction per ImageNet class; a picture's red and green say which class it shows.
+    """An encoder with one direction per ImageNet class; an image's red and green encode its class.
 
-    Blue tells how far the picture leans to the class after it: above 128 the zero-shot answer is that class.
+    Blue moves the image's vector toward the next class: above 128 the zero-shot answer is that class.
     """
 
     name = fingerprint = "known"
@@ -35,7 +35,7 @@ class Known:
         self.table = torch.nn.functional.normalize(table, dim=1)
         own = {fill(name): 1000 + place for place, (name, _) in enumerate(extra) for fill in FILLS}
         self.index = IMAGENET | own
-        for row, (_, shown) in enumerate(extra, start=1000):  # an own name means just these of ImageNet's classes
+        for row, (_, shown) in enumerate(extra, start=1000):  # such a name means exactly these ImageNet classes
             self.table[row] = torch.nn.functional.normalize(self.table[list(shown)].sum(0), dim=0)
 
     def encode_texts(self, texts):
@@ -55,7 +55,7 @@ def shows(index: int, lean: int = 0) -> bytes:
 
 
 def card(name: str, num_classes: int, task: str = "classification") -> Card:
-    """A set's card, but for the names of classes, which lie in the copy."""
+    """A set's card without class names; the copy has its own."""
     return dataclasses.replace(
         CARDS[name], num_classes=num_classes, task=task, splits={}, metric="accuracy", prompts=None, folders=()
     )

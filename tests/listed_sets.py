@@ -30,7 +30,7 @@ def pictures(n=7, mark="pictures"):
 
 
 class Counting:
-    """An encoder of pictures that counts what it encodes."""
+    """An image encoder that counts what it encodes."""
 
     name = "mean colour"
 

@@ -30,7 +30,7 @@ def picture(number: int) -> bytes:
 
 @dataclasses.dataclass
 class Shards(Source):
-    """A source in memory that notes what is read from it."""
+    """A source in memory that records what is read from it."""
 
     contents: list[list[Sample | Broken]]
     fingerprint: str = "shards"
@@ -47,7 +47,7 @@ class Shards(Source):
 
 
 def make(sizes: list[int], broken_every: int = 0, **more: object) -> Shards:
-    """Shards of pictures with three captions each; every so-many-th is broken, in one of three ways."""
+    """Shards of images with three captions each. Every n-th image is broken, in one of three ways."""
     contents: list[list[Sample | Broken]] = []
     number = itertools.count()
     for shard, size in enumerate(sizes):
@@ -71,12 +71,12 @@ def make(sizes: list[int], broken_every: int = 0, **more: object) -> Shards:
 
 @functools.cache
 def small_tokenizer() -> Tokenizer:
-    """Trained on a few words."""
+    """A tokenizer trained on a few words."""
     return Tokenizer.train(["a photo 1 2 3 4 5 6 7 8 9 0", "one more picture"] * 3, vocab_size=560, context_length=16)
 
 
 def config(**changes: object) -> LoaderConfig:
-    """A small configuration, of one lane unless the test says otherwise."""
+    """A small configuration, with one lane unless the test sets another number."""
     values = {"global_batch_size": 7, "shuffle_buffer": 10, "num_workers": 0, "max_broken": 0.5, "chunk_size": 4}
     return LoaderConfig(**{**values, "lanes": 1, **changes})
 

@@ -1,4 +1,4 @@
-"""The pieces that the miniatures of archives are made of."""
+"""Building blocks of the miniature archives."""
 
 import functools
 import zlib
@@ -20,7 +20,7 @@ def _encoded(number: int, format: str) -> bytes:
 
 
 def picture(key: str) -> bytes:
-    """The content of a picture's file; its colour comes from its key."""
+    """The content of an image file; its color depends on its key."""
     format = {"png": "PNG", "ppm": "PPM"}.get(key.rsplit(".", 1)[-1], "JPEG")
     return _encoded(zlib.crc32(key.encode()) % 251, format)
 
@@ -30,7 +30,7 @@ def names(row: str) -> list[str]:
 
 
 def write(folder: Path, keys: Sequence[str]) -> None:
-    """Picture files."""
+    """Write image files."""
     for parent in {(folder / key).parent for key in keys}:
         parent.mkdir(parents=True, exist_ok=True)
     for key in keys:
@@ -43,7 +43,7 @@ def write_list(path: Path, rows: Sequence[str]) -> None:
 
 
 def planes(number: int, height: int, width: int, depth: int = 3) -> np.ndarray:
-    """(depth, height, width): red counts columns, green rows, blue has the number."""
+    """(depth, height, width): red is the column, green the row, blue the number."""
     rows, columns = np.mgrid[:height, :width]
     return np.stack([columns, rows, np.full((height, width), number)][:depth]).astype(np.uint8)
 

@@ -1,7 +1,7 @@
-"""Small trees in the true layout of the original archives, with all classes and a picture or two of each.
+"""Small copies of the original archives in their real layout, with all classes and one or two images of each.
 
-`build(name, folder)` makes one and says what a reader should find in it: of each split (key, label) in order, where the
-labels are known without the package's own mapping. `picture(key)` is the content of the file of that key.
+`build(name, folder)` makes one and returns the expected content: for each split (key, label) in order, if the labels
+are known without the package's own mapping. `picture(key)` is the content of the file with that key.
 """
 
 import gzip
@@ -26,10 +26,10 @@ hawksbill headphone hedgehog helicopter ibis inline_skate joshua_tree kangaroo k
 mandolin mayfly menorah metronome minaret nautilus octopus okapi pagoda panda pigeon pizza platypus pyramid revolver
 rhino rooster saxophone schooner scissors scorpion sea_horse snoopy soccer_ball stapler starfish stegosaurus stop_sign
 strawberry sunflower tick trilobite umbrella watch water_lilly wheelchair wild_cat windsor_chair wrench
-yin_yang""")  # in the prompts table's order, which is that of ASCII
+yin_yang""")  # in the order of the prompts table, which is ASCII order
 EUROSAT = _words(
     "Forest PermanentCrop Residential River Pasture SeaLake HerbaceousVegetation AnnualCrop Industrial Highway"
-)  # in the prompts table's order
+)  # in the order of the prompts table
 SUN397_BELOW = _words("""bakery/shop balcony/exterior balcony/interior atrium/public canal/natural canal/urban
 car_interior/backseat car_interior/frontseat covered_bridge/exterior cubicle/office desert/sand desert/vegetation
 dinette/home dinette/vehicle elevator/door elevator/interior field/cultivated field/wild forest/broadleaf
@@ -40,7 +40,7 @@ wine_cellar/barrel_storage wine_cellar/bottle_storage""")
 
 
 def build(name: str, folder: Path) -> Expected:
-    """Make the archive of a set in a folder, which need not be there."""
+    """Make the archive of a set in a folder, which is created if necessary."""
     folder.mkdir(parents=True, exist_ok=True)
     return MINIATURES[name](folder)
 
@@ -58,7 +58,7 @@ def food101(folder: Path) -> Expected:
 
 
 def birdsnap(folder: Path) -> Expected:
-    """The species' numbers count backwards here; two training pictures could not be had."""
+    """The species are numbered backwards here; two training images are missing."""
     folders = [name.replace(" ", "_") for name in names("Birdsnap")]
     rows = [f"{500 - label}\t{name.replace('_', '-')}'s\tAvis avis\t{name}" for label, name in enumerate(folders)]
     write_list(folder / "species.txt", ["id\tcommon\tscientific\tdir", *reversed(rows)])
@@ -93,7 +93,7 @@ def sun397(folder: Path) -> Expected:
 
 
 def stanford_cars(folder: Path) -> Expected:
-    """The classes' order in the devkit is the prompts table's; one name has a slash."""
+    """The classes' order in the devkit is that of the prompts table; one name has a slash."""
     expected: Expected = {}
     cells = np.empty((1, 196), object)
     cells[0] = names("StanfordCars")
@@ -124,7 +124,7 @@ def fgvc_aircraft(folder: Path) -> Expected:
 
 
 def voc2007(folder: Path) -> Expected:
-    """Picture n of a split has the classes n and n + 1, and a difficult n + 2; the last picture has no class."""
+    """Image n of a split has the classes n and n + 1, and a difficult n + 2; the last image has no class."""
     base, expected = folder / "VOCdevkit/VOC2007", Expected()
     for place, split in enumerate(("train", "val", "test")):
         keys = [f"{place * 1000 + number:06}" for number in range(21)]
@@ -149,7 +149,7 @@ def dtd(folder: Path) -> Expected:
 
 
 def oxford_pets(folder: Path) -> Expected:
-    """The archive counts the breeds in the order of the alphabet, whatever the case of their letters."""
+    """The archive numbers the breeds in alphabetical order, ignoring case."""
     breeds = [(name.replace(" ", "_"), label) for label, name in enumerate(names("OxfordPets"))]
     expected: Expected = {}
     for split, listed, number in (("train", "trainval", 1), ("test", "test", 2)):
@@ -164,7 +164,7 @@ def oxford_pets(folder: Path) -> Expected:
 
 
 def flowers102(folder: Path) -> Expected:
-    """Picture n has class n % 102: 102 pictures each for training, validation and test."""
+    """Image n has class n % 102: 102 images each for training, validation and test."""
     scipy.io.savemat(folder / "imagelabels.mat", {"labels": (np.arange(306) % 102 + 1)[None].astype(np.uint8)})
     chosen = {"test": range(1, 103), "train": range(103, 205), "val": range(205, 307)}
     ids = {"trnid": chosen["train"], "valid": chosen["val"], "tstid": chosen["test"]}
@@ -189,28 +189,28 @@ def gtsrb(folder: Path) -> Expected:
 
 
 def caltech101(folder: Path) -> Expected:
-    """31 pictures of each class, so that one is left for test; which one, the reader's rule decides."""
+    """31 images of each class, so one is left for test; the reader's rule determines which one."""
     base = folder / "101_ObjectCategories"
     write(base, [f"{name}/image_{number:04}.jpg" for name in CALTECH101 for number in range(1, 32)])
     return {"train": [("", label) for label in range(102) for _ in range(30)], "test": [("", n) for n in range(102)]}
 
 
 def eurosat(folder: Path) -> Expected:
-    """Three pictures of each class, of which the rule takes two for training and one for test."""
+    """Three images of each class; the rule takes two for training and one for test."""
     write(folder / "2750", [f"{name}/{name}_{number}.jpg" for name in EUROSAT for number in (1, 2, 10)])
     order = sorted(range(10), key=EUROSAT.__getitem__)
     return {"train": [("", label) for label in order for _ in range(2)], "test": [("", label) for label in order]}
 
 
 def resisc45(folder: Path) -> Expected:
-    """Nine pictures of each class: one for training, eight for test."""
+    """Nine images of each class: one for training, eight for test."""
     classes = [name.replace(" ", "_") for name in names("RESISC45")]
     write(folder / "NWPU-RESISC45", [f"{name}/{name}_{number:03}.jpg" for name in classes for number in range(1, 10)])
     return {"train": [("", n) for n in range(45)], "test": [("", n) for n in range(45) for _ in range(8)]}
 
 
 def _cifar(folder: Path, files: Sequence[str], classes: int, coarse: bytes) -> list[int]:
-    """One picture of each class over the files, the last class first. Picture n of all is n in blue."""
+    """One image of each class over all files, the last class first. The number of the image is its blue value."""
     labels = [classes - 1 - number for number in range(classes)]
     part = classes // len(files)
     for place, name in enumerate(files):
@@ -240,7 +240,7 @@ def cifar10_1(folder: Path) -> Expected:
 
 
 def mnist(folder: Path) -> Expected:
-    """The training files are packed, those for test are not."""
+    """The training files are compressed, the test files are not."""
     expected = {}
     for split, first, count, end in (("train", "train", 20, ".gz"), ("test", "t10k", 10, "")):
         pixels = b"".join(planes(0, 28, 28, 2)[n % 2].tobytes() for n in range(count))
@@ -256,7 +256,7 @@ def mnist(folder: Path) -> Expected:
 
 
 def stl10(folder: Path) -> Expected:
-    """Ten pictures for training, two in each of ten overlapping folds, and ten for test; by columns, labels from 1."""
+    """Ten images for training, two in each of ten overlapping folds, and ten for test; by columns, labels from 1."""
     base, expected = folder / "stl10_binary", Expected()
     write_list(base / "class_names.txt", names("STL10"))
     write_list(base / "fold_indices.txt", [f"{n} {(n + 1) % 10} " for n in range(10)])
@@ -269,7 +269,7 @@ def stl10(folder: Path) -> Expected:
 
 
 def fer2013(folder: Path, header: str = "emotion,pixels,Usage") -> Expected:
-    """The columns as the header has them; face n of a split is the picture of its columns, with n in its corner."""
+    """Columns as in the header; face n of a split is the image of its columns, with n in its corner."""
     order = [name.strip() for name in header.split(",")]
     rows, expected = [], Expected()
     for usage, split in (("Training", "train"), ("PublicTest", "val"), ("PrivateTest", "test")):

@@ -1,6 +1,6 @@
-"""Small trees in the true layouts of KITTI, PCam, the videos, ImageNet and its shifts, the captions and others.
+"""Small copies, in the real layouts, of KITTI, PCam, the videos, ImageNet and its shifts, the captions and others.
 
-`MINIATURES[name](folder)` makes the set's folder, as its archives leave it when they are unpacked there.
+`MINIATURES[name](folder)` makes the set's folder, as unpacking its archives there does.
 """
 
 import csv
@@ -22,14 +22,14 @@ LABEL = "{kind} 0.00 0 -1.57 10.0 20.0 30.0 40.0 1.5 1.6 3.7 1.0 1.7 {depth} -1.
 
 
 def picture(path: Path, colour: int = 0, size: int = 8) -> None:
-    """One colour, in the format of the file's name."""
+    """One color, in the format of the file's name."""
     path.parent.mkdir(parents=True, exist_ok=True)
     format = {".png": "PNG"}.get(path.suffix, "JPEG")
     path.write_bytes(encoded(Image.new("RGB", (size, size), (colour, colour, colour)), format))
 
 
 def video(path: Path, colours: Sequence[int], codec: str = "mpeg4", rate: int = 10) -> None:
-    """A frame of one grey for each of the colours, ten a second."""
+    """A video with one gray frame for each of the values, ten frames per second."""
     av = pytest.importorskip("av")
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -45,7 +45,7 @@ def video(path: Path, colours: Sequence[int], codec: str = "mpeg4", rate: int = 
 
 
 def write(path: Path, text: str | Iterable[str]) -> None:
-    """A text file, from its text or its lines."""
+    """Write a text file from its text or its lines."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text if isinstance(text, str) else "".join(f"{line}\n" for line in text), "utf-8")
 
@@ -55,7 +55,7 @@ def write_json(path: Path, value: object) -> None:
 
 
 def kitti(folder: Path) -> None:
-    """Twelve pictures, whose nearest vehicles are 6, 12 and 30 m away, or not there, in turn."""
+    """Twelve images whose nearest vehicles are 6, 12 and 30 m away, or absent, in turn."""
     lines = [
         [("Car", 6.0), ("Van", 30.0)],
         [("Truck", 12.0), ("Pedestrian", 2.0)],
@@ -87,7 +87,7 @@ def pcam(folder: Path, pixels: np.ndarray | None = None) -> None:
 
 
 def ucf101(folder: Path) -> None:
-    """A clip of five greys, 0 to 200, for each of three classes; clips are divided in two ways."""
+    """A clip of five gray frames, 0 to 200, for each of three classes; the clips are divided in two ways."""
     clips = [
         "ApplyEyeMakeup/v_ApplyEyeMakeup_g01_c01.avi",
         "HandstandPushups/v_HandStandPushups_g01_c01.avi",
@@ -139,14 +139,14 @@ def rendered_sst2(folder: Path) -> None:
 
 
 def imagenet(folder: Path) -> None:
-    """Classes 0, 207 and 999, with a folder each."""
+    """Classes 0, 207 and 999, with one folder each."""
     for split in ("train", "val"):
         for wordnet_id in ("n01440764", "n02099601", "n15075141"):
             picture(folder / split / wordnet_id / f"{wordnet_id}_1.JPEG")
 
 
 def imagenet_flat(folder: Path) -> None:
-    """Three validation pictures in one folder, with the development kit's table and labels."""
+    """Three validation images in one folder, with the development kit's table and labels."""
     from scipy.io import savemat
 
     kit = folder / "ILSVRC2012_devkit_t12/data"
@@ -180,7 +180,7 @@ def wordnet_folders(folder: Path, *ids: str) -> None:
 
 
 def object_net(folder: Path) -> None:
-    """Three classes, one of which ImageNet does not know; grey inside a border of red."""
+    """Three classes, one of which does not overlap with ImageNet; gray images inside a red border."""
     names = {name.lower().replace(" ", "_").replace("/", "_"): name for name in object_net_names()}
     write_json(
         folder / "objectnet-1.0/mappings/folder_to_objectnet_label.json", {**names, "air_freshener": "Air freshener"}
@@ -194,7 +194,7 @@ def object_net(folder: Path) -> None:
 
 
 def imagenet_vid(folder: Path) -> None:
-    """Two anchors; the second has a neighbour with two labels."""
+    """Two anchors; the second has a neighbor with two labels."""
     place = "val/ILSVRC2015_val_0000000"
     sets = {
         f"{place}1/000020.JPEG": [f"{place}1/000021.JPEG", f"{place}1/000019.JPEG"],
@@ -209,7 +209,7 @@ def imagenet_vid(folder: Path) -> None:
 
 
 def youtube_bb(folder: Path) -> None:
-    """Four anchors: a car with two neighbours, one of them dissimilar; a giraffe; a bad one; one not marked good."""
+    """Four anchors: a car with two neighbors, one of them dissimilar; a giraffe; a bad one; one not marked good."""
     anchors = [("car_1000", 30), ("giraffe_2000", 60), ("bus_3000", 90), ("cat_4000", 120)]
     marks = ["good", "bad", "unsure", "person", "bus"]
     good = {name: f"frames/{name}/frame-{number}.jpg" for name, number in anchors}
@@ -228,7 +228,7 @@ def youtube_bb(folder: Path) -> None:
     write_json(meta / "anchor_labels.json", {"labels": marks, "annotations": rows})
     write_json(meta / "pmk_labels.json", {"labels": names, "annotations": neighbours})
     write_json(meta / "ytbb_class_index.json", {"0": "person", "4": "bus", "6": "giraffe", "22": "none", "23": "car"})
-    # In this table the car is 22.
+    # In this table, 22 is the car.
     first = ["car,1000,22", "giraffe,2000,6", "bus,3000,4", "cat,4000,7"]
     write(meta / "ytbb_robustness_test_anchors_full.csv", ["ytid,time_ms,label", *first])
     for frame in ("car_1000/frame-29", "car_1000/frame-30", "car_1000/frame-31"):
@@ -236,7 +236,7 @@ def youtube_bb(folder: Path) -> None:
 
 
 def flickr30k(folder: Path) -> None:
-    """Five pictures divided by Karpathy, and the captions' own file."""
+    """Five images with Karpathy's split, and the file of captions."""
     images, tokens = [], []
     for number, split in enumerate(("train", "train", "val", "test", "test")):
         name = f"10000{number}.jpg"
@@ -250,7 +250,7 @@ def flickr30k(folder: Path) -> None:
 
 
 def mscoco(folder: Path) -> None:
-    """Pictures of 2014 divided by Karpathy, one with seven captions, and the annotations of 2014."""
+    """Images of 2014 with Karpathy's split, one with seven captions, and the annotations of 2014."""
     images, captions, pictures = [], [], []
     for number, (place, split) in enumerate(
         (("train2014", "train"), ("val2014", "restval"), ("val2014", "val"), ("val2014", "test"))
@@ -277,7 +277,7 @@ def im2gps(folder: Path) -> None:
 
 
 def rare_act(folder: Path) -> None:
-    """One video of 2 seconds whose second half is light, in two parts, and a part of a video that is gone."""
+    """Two parts of a video of 2 seconds whose second half is light, and a part of a missing video."""
     video(folder / "videos/abc-_1.mp4", [0] * 10 + [200] * 10)
     rows = [
         ("0", "abc-_1", "0", "1", "1", "cut", "phone", "1"),
@@ -347,6 +347,6 @@ def labels(name: str, root: Path, split: str = "test") -> list[tuple[str, int]]:
 
 
 def made(name: str, root: Path) -> Path:
-    """The set's folder below root, made."""
+    """Make the set's folder below root."""
     MINIATURES[name](root / name)
     return root / name

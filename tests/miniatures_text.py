@@ -1,4 +1,4 @@
-"""Miniatures of the archives of text in pictures."""
+"""Miniatures of the archives of text in images."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from miniature_files import Expected, arrays, planes, write
 
 
 def svhn(folder: Path) -> Expected:
-    """The cropped digits: pictures down the columns of a MATLAB array, zeros as tens."""
+    """The cropped digits: images along the last axis of a MATLAB array; zeros have the label ten."""
     for split in ("train", "test"):
         pixels = np.stack([planes(n, 32, 32).transpose(1, 2, 0) for n in range(20)], axis=3)
         digits = np.array([[n % 10 or 10] for n in range(20)], np.uint8)
@@ -17,7 +17,7 @@ def svhn(folder: Path) -> Expected:
 
 
 def svhn_numbers(folder: Path) -> Expected:
-    """The house numbers in whole pictures, which have no card of their own."""
+    """The house numbers in uncropped images."""
     import h5py
 
     numbers, expected = ["5", "210", "03"], Expected()

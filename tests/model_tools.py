@@ -1,4 +1,4 @@
-"""What the tests of the model share: random weights everywhere, the distance that parity is measured by, an attack."""
+"""Shared tools of the model tests: random weights, the distance that measures parity, and an attack."""
 
 import os
 
@@ -10,7 +10,7 @@ from diptych.model.clip_config import CLIPConfig
 
 @torch.no_grad()
 def random_clip(config: CLIPConfig, seed: int = 0) -> CLIP:
-    """A model whose every weight, gain, bias and running statistic is random and non-zero, with signals kept alive."""
+    """A model with random non-zero weights, gains, biases and running statistics; signals do not vanish in it."""
     with torch.device("meta"):
         model = CLIP(config)
     model.to_empty(device="cpu")
@@ -36,7 +36,7 @@ def distance(ours: torch.Tensor, theirs: torch.Tensor) -> float:
 
 
 def random_pairs(model: CLIP, n: int = 2) -> tuple[torch.Tensor, torch.Tensor]:
-    """Normalised images (n, 3, R, R) and texts (n, 77) with the end at different places, zero-padded."""
+    """Normalized images (n, 3, R, R) and texts (n, 77) with the end at different places, zero-padded."""
     generator = torch.Generator().manual_seed(1)
     size, vocab = model.config.vision.image_size, model.config.text.vocab_size
     images = torch.randn(n, 3, size, size, generator=generator)

@@ -4,9 +4,10 @@ import numpy as np
 
 
 def minimum(features, labels, num_classes, penalty, intercept=True):
-    """The least objective of one softmax over the classes, and ||g||^2 / (2 lambda) there, in float64.
+    """The minimum of the objective of one softmax over the classes, and ||g||^2 / (2 lambda) there, in float64.
 
-    Rows are centred and turned into the basis of their singular vectors, which changes no objective with a bias.
+    Rows are centered and rotated into the basis of their singular vectors; with a bias this does not change the
+    objective.
     """
     rows = np.asarray(features, np.float64)
     rows = rows - rows.mean(axis=0) * intercept
@@ -48,7 +49,7 @@ def _derivatives(rows, truth, point, shrink):
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     shares = powers / powers.sum(axis=1, keepdims=True)
     wrong = np.where(truth, 0, shares)
-    residuals = np.where(truth, -wrong.sum(axis=1, keepdims=True), wrong)  # never p - 1, which would lose all digits
+    residuals = np.where(truth, -wrong.sum(axis=1, keepdims=True), wrong)  # not p - 1, which would lose all digits
     num_classes, width = point.shape
     hessian = np.zeros((num_classes, width, num_classes, width))
     for one in range(num_classes):

@@ -1,4 +1,4 @@
-"""An encoder that knows every answer, and copies of the paper's sets whose pictures say what they show."""
+"""An encoder that knows every answer, and copies of the paper's sets whose images encode their class as colors."""
 
 import functools
 import io
@@ -24,30 +24,30 @@ IN_IMAGENET = ("ImageNet-A", "ImageNet-R", "ObjectNet", "ImageNet-Vid", "Youtube
 
 
 def shown_by(card: Card, label: int) -> int:
-    """What a picture of a class shows, as a number: ImageNet's class on ImageNet's shifts, else the card's own."""
+    """The number that an image of a class encodes: ImageNet's class for ImageNet's shifts, else the card's class."""
     return min(shift_classes(card.name)[label]) if card.name in IN_IMAGENET else label
 
 
 def picture(shown: int, copy: int = 0) -> bytes:
-    """A picture that says what it shows in red and green; no two of a set are the same."""
+    """An image that encodes a number in red and green; no two images of a set are equal."""
     stream = io.BytesIO()
     Image.new("RGB", (4, 4), (shown // 256, shown % 256, copy)).save(stream, "PNG")
     return stream.getvalue()
 
 
 def in_colour(pixels: np.ndarray) -> int:
-    """What a `picture` shows."""
+    """The number that a `picture` encodes."""
     return 256 * int(pixels[0, 0, 0]) + int(pixels[0, 0, 1])
 
 
 class Oracle:
-    """One direction for each thing that is shown; a text has the direction of the thing that it names.
+    """One direction per encoded number; a text has the direction of the number that it names.
 
     Args:
-        card: whose names and templates it understands, beside ImageNet's on ImageNet's shifts.
-        others: more names: name -> what it means.
-        read: what a picture's pixels show: one thing, or several.
-        understand: what a text means, in place of the card's names and templates.
+        card: the card whose names and templates it understands; for ImageNet's shifts also ImageNet's.
+        others: further names: name -> its meaning.
+        read: maps an image's pixels to one or several encoded numbers.
+        understand: maps a text to its meaning; replaces the card's names and templates.
     """
 
     name = "oracle"
@@ -66,7 +66,7 @@ class Oracle:
 
     @functools.cached_property
     def means(self) -> dict[str, int]:
-        """What each text that is asked for means."""
+        """The meaning of each requested text."""
         words = get_prompts(self.card.prompts)
         named = {}
         if self.card.group == "shift":
@@ -104,14 +104,14 @@ def write_copy(
     form: str = "wds",
     paint: Callable[[int, int], bytes] = picture,
 ) -> None:
-    """A copy of a set with a class list of its own.
+    """A copy of a set with its own class list.
 
     Args:
-        labels: of each split, the card's classes of its pictures.
-        names: what the copy calls each of the card's classes that it has.
-        order: those classes in the copy's order.
+        labels: for each split, the card's classes of its images.
+        names: the copy's names of the card's classes that it has.
+        order: these classes in the copy's order.
         form: "wds", "parquet" or "folders".
-        paint: the picture of what is shown, and of which copy it is.
+        paint: maps an encoded number and the number of the copy to an image.
     """
     folder.mkdir(parents=True)
     for split, several in labels.items():

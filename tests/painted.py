@@ -1,7 +1,7 @@
-"""Miniatures of archives whose pictures say what they show.
+"""Miniatures of archives whose images encode their class in their colors.
 
-The truth is not the readers': it stands in the archive's own files, which are read here by the few lines that their
-format needs, or `miniatures.build` says it.
+The expected labels do not come from the readers under test. They are read from the archive's own files by short
+independent code, or returned by `miniatures.build`.
 """
 
 import csv
@@ -25,7 +25,7 @@ from diptych.evalsets.imagenet_classes import object_net_names, shift_classes, w
 from diptych.evalsets.prompts import get_prompts, plain_name
 
 COUNTRIES = {"AD": "Andorra", "AE": "United Arab Emirates", "US": "United States", "ZW": "Zimbabwe"}
-GREY = 20  # between the greys of neighbouring numbers, where a codec is between
+GREY = 20  # halfway between the gray values of neighboring numbers, since a codec may change them slightly
 
 
 def first_names(row: str) -> list[str]:
@@ -45,7 +45,7 @@ def grey(pixels: np.ndarray) -> int:
 
 
 def repaint(files, shown: Callable[[Path], int | None]) -> int:
-    """Write picture files anew, so that each says what it shows; how many there are."""
+    """Rewrite image files so that each encodes its class; returns their number."""
     count = 0
     for path in files:
         if (number := shown(path)) is not None:
@@ -58,11 +58,11 @@ def pictures_in(folder: Path) -> list[Path]:
     return [path for path in sorted(folder.rglob("*")) if path.suffix.lower() in (".jpg", ".jpeg", ".png", ".ppm")]
 
 
-# ------------------------------------------------------------------ pictures in files, by their folders or lists
+# ------------------------------------------------------------------ images in files, by their folders or lists
 
 
 def by_folder(name: str) -> Callable[[Path], int]:
-    """From a picture's path to its class, for sets whose folders or file names say it."""
+    """From an image's path to its class, for sets whose folders or file names give it."""
     names = first_names(CARDS[name].prompts)
     if name == "Country211":
         return lambda path: names.index(COUNTRIES[path.parent.name])
@@ -82,7 +82,7 @@ def by_folder(name: str) -> Callable[[Path], int]:
 
 
 def files(name: str, folder: Path) -> Oracle:
-    """A set of picture files, listed in what `miniatures.build` returns, or in folders by class."""
+    """A set of image files, listed in the result of `miniatures.build`, or in folders by class."""
     card, others = CARDS[name], OTHERS
     expected = None if name in others else miniatures.build(name, folder)
     if name in others:
@@ -101,7 +101,7 @@ def files(name: str, folder: Path) -> Oracle:
 
 
 def imagenet(name: str, folder: Path) -> Oracle:
-    """With two pictures of each class in each split, so that one of them can be held out."""
+    """With two images of each class in each split, so that one of them can be held out."""
     OTHERS[name](folder)
     for path in pictures_in(folder / "train"):
         path.with_name(f"again_{path.name}").write_bytes(b"")
@@ -110,7 +110,7 @@ def imagenet(name: str, folder: Path) -> Oracle:
 
 
 def voc(name: str, folder: Path) -> Oracle:
-    """Picture n of a split has the classes n and n + 1; the last one has none."""
+    """Image n of a split has the classes n and n + 1; the last one has none."""
     miniatures.build(name, folder)
     assert repaint(pictures_in(folder), lambda path: 100 + int(path.stem) % 1000) == 63
     shows = {number: (number, (number + 1) % 20) for number in range(19)} | {19: (19, 0), 20: (99,)}
@@ -135,7 +135,7 @@ def memes(name: str, folder: Path) -> Oracle:
 
 
 def object_net(name: str, folder: Path) -> Oracle:
-    """The border of red stays; what is inside of it says the class."""
+    """The red border remains; the pixels inside encode the class."""
     OTHERS[name](folder)
     names = [plain_name(one) for one in object_net_names()]
     for path in pictures_in(folder):
@@ -148,7 +148,7 @@ def object_net(name: str, folder: Path) -> Oracle:
 
 
 def sun(name: str, folder: Path) -> Oracle:
-    """723 classes in folders, which are called as they are; two of them are rooms of one place."""
+    """723 classes in folders with the classes' names; two of them are rooms of one place."""
     OTHERS[name](folder)
     rooms = {"indoor": 721, "outdoor": 722}
     numbers = {f"class_{number:03d}": number for number in range(721)} | rooms
@@ -161,11 +161,11 @@ def sun(name: str, folder: Path) -> Oracle:
     return Oracle(CARDS[name], understand=understand)
 
 
-# ------------------------------------------------------------------ pictures in arrays
+# ------------------------------------------------------------------ images in arrays
 
 
 def cifar(name: str, folder: Path) -> Oracle:
-    """Records of labels, of which the last is the class, and 3,072 bytes of pixels."""
+    """Records of labels, the last of which is the class, and 3,072 bytes of pixels."""
     miniatures.build(name, folder)
     head = 1 if name == "CIFAR10" else 2
     for path in folder.rglob("*.bin"):
@@ -215,7 +215,7 @@ def fer2013(name: str, folder: Path) -> Oracle:
 
 
 def svhn(name: str, folder: Path) -> Oracle:
-    """Ten is zero."""
+    """Label ten means zero."""
     miniatures.build(name, folder)
     for path in folder.glob("*.mat"):
         digits = scipy.io.loadmat(path)["y"]
@@ -225,7 +225,7 @@ def svhn(name: str, folder: Path) -> Oracle:
 
 
 def pcam(name: str, folder: Path) -> Oracle:
-    """Picture n is n in grey, and of class n % 2."""
+    """Image n has the gray value n and the class n % 2."""
     OTHERS[name](folder)
     return Oracle(CARDS[name], read=lambda pixels: red(pixels) % 2)
 
@@ -234,7 +234,7 @@ def pcam(name: str, folder: Path) -> Oracle:
 
 
 def clips(folder: Path, paths: dict[str, int]) -> Callable[[np.ndarray], int]:
-    """A clip of three frames for each path, of its class; how to read them."""
+    """A clip of three frames for each path, which encode its class; returns how to read them."""
     classes = sorted(set(paths.values()))
     for path, label in paths.items():
         video(folder / path, [GREY * classes.index(label)] * 3)
@@ -242,7 +242,7 @@ def clips(folder: Path, paths: dict[str, int]) -> Callable[[np.ndarray], int]:
 
 
 def ucf101(name: str, folder: Path) -> Oracle:
-    """Three classes with six clips each, divided in three ways into four to learn from and two to test."""
+    """Three classes with six clips each, divided in three ways into four for training and two for test."""
     classes = ("ApplyEyeMakeup", "HandstandPushups", "YoYo")
     groups = [[f"{one}/v_{one}_g0{group}_c01.avi" for one in classes] for group in range(1, 7)]
     paths = {path: index_of(name, path.partition("/")[0]) for group in groups for path in group}
@@ -269,7 +269,7 @@ def kinetics(name: str, folder: Path) -> Oracle:
 
 
 def rare_act(name: str, folder: Path) -> Oracle:
-    """The dark half shows the one action, the light half the other."""
+    """The dark half shows one action, the light half the other."""
     OTHERS[name](folder)
     return Oracle(
         CARDS[name],
@@ -287,7 +287,7 @@ def imagenet_vid(name: str, folder: Path) -> Oracle:
 
 
 def youtube_bb(name: str, folder: Path) -> Oracle:
-    """Of the anchors one is good, of a car."""
+    """One of the anchors is good: that of a car."""
     OTHERS[name](folder)
     shown = shown_by(CARDS[name], index_of(name, "car"))
     assert repaint(pictures_in(folder), lambda path: shown if "car_1000" in path.parts else None) == 3
@@ -298,7 +298,7 @@ def youtube_bb(name: str, folder: Path) -> Oracle:
 
 
 def captions(name: str, folder: Path) -> Oracle:
-    """Captions end with the number of their picture; the lists are in an order of their own."""
+    """Captions end with the number of their image; the lists are in another order."""
     OTHERS[name](folder)
     for path in folder.glob("*.json"):
         content = json.loads(path.read_text())
@@ -310,7 +310,7 @@ def captions(name: str, folder: Path) -> Oracle:
 
 
 def words(name: str, folder: Path) -> Oracle:
-    """Picture n shows word n of its list; each has a lexicon of four."""
+    """Image n shows word n of its list; each has a lexicon of four."""
     miniatures.build(name, folder)
     repaint(pictures_in(folder), lambda path: int(path.stem.partition("_")[0]) + 1)
     lexicon = ["EXIT", "PRIVATE", "PARKING", "12"]
@@ -318,7 +318,7 @@ def words(name: str, folder: Path) -> Oracle:
 
 
 def places(name: str, folder: Path) -> Oracle:
-    """Each place has a photograph of its own among the reference, in another order and of another moment."""
+    """For each place, the reference set has one photograph, in another order and taken at another time."""
     known = {"a": (-33.86, 151.2), "b": (48.8584, 2.2945), "c": (40.0, -75.5), "d": (-33.86, -151.2)}
     for base, rows in ((folder, list(known)[:3]), (folder / "reference", list(known)[::-1])):
         lines = [f"{'r' if base != folder else ''}{one}.jpg,{known[one][0]},{known[one][1]}" for one in rows]
@@ -356,7 +356,7 @@ PAINTERS: dict[str, Callable[[str, Path], Oracle]] = {
 
 
 def paint(name: str, folder: Path) -> Oracle:
-    """Make the archive of a set in a folder, and an oracle that knows what its pictures show."""
+    """Make the archive of a set in a folder, and an oracle that knows what its images encode."""
     folder.mkdir(parents=True, exist_ok=True)
     if name == "SVHN-Numbers":
         pytest.importorskip("h5py")

@@ -1,7 +1,7 @@
 """Import this before open_clip, timm or transformers: it makes torchvision importable where torch is a CPU build.
 
 torchvision's wheels need CUDA; without it the import fails because two detection operators are missing. They are
-declared here, never defined: no CLIP calls them. open_clip and timm are installed with --no-deps beside torchvision.
+declared here but not defined, since no CLIP calls them. open_clip and timm are installed with --no-deps.
 """
 
 import torch

@@ -1,4 +1,4 @@
-"""Pictures for the tests, made on the spot."""
+"""Images for the tests, made on demand."""
 
 import io
 
@@ -7,7 +7,7 @@ from PIL import Image
 
 
 def noise(width: int, height: int, seed: int = 0) -> Image.Image:
-    """A smooth random picture: pure noise would make every resize look alike."""
+    """A smooth random image; pure noise would make all resize methods look alike."""
     rng = np.random.default_rng(seed)
     small = Image.fromarray(rng.integers(0, 256, (max(2, height // 8), max(2, width // 8), 3), dtype=np.uint8))
     return small.resize((width, height), Image.Resampling.BICUBIC)
@@ -20,6 +20,6 @@ def encoded(picture: Image.Image, format: str, **options: object) -> bytes:
 
 
 def gradient(width: int, height: int) -> Image.Image:
-    """Red counts columns, green counts rows."""
+    """Red is the column, green is the row."""
     columns, rows = np.meshgrid(np.linspace(0, 255, width), np.linspace(0, 255, height))
     return Image.fromarray(np.stack([columns, rows, np.zeros_like(rows)], axis=2).astype(np.uint8))

@@ -1,4 +1,4 @@
-"""Several ranks on this machine, for tests: each a process of its own, joined by gloo."""
+"""Several ranks on this machine, for tests: each is a separate process, joined by gloo."""
 
 import io
 import multiprocessing
@@ -23,12 +23,12 @@ PROCESSES.set_forkserver_preload(
 
 
 def run_ranks(world_size: int, function: Callable[..., Any], *arguments: Any, timeout: float = 120) -> list[Any]:
-    """What the function returns in each rank; its first exception is raised here, with the rank's traceback.
+    """The function's return value in each rank. Its first exception is raised here, with the rank's traceback.
 
     Args:
-        function: of a module that the ranks can import; called with the arguments, the process group being ready. It
-            returns tensors, numbers, strings, and lists and dicts of them.
-        timeout: seconds for each rank; one that hangs fails the test.
+        function: a function of a module that the ranks can import. It is called with the arguments after the process
+            group is ready, and returns tensors, numbers, strings, and lists and dicts of them.
+        timeout: seconds for each rank; a rank that hangs fails the test.
     """
     pipes, processes = [], []
     with tempfile.TemporaryDirectory() as folder:
@@ -53,9 +53,9 @@ def run_ranks(world_size: int, function: Callable[..., Any], *arguments: Any, ti
 def _rank(pipe: Connection, rendezvous: str, rank: int, world_size: int, function: Callable, arguments: tuple) -> None:
     torch.set_num_threads(1)
     try:
-        # Inside: a rank that fails at once leaves the others while they still connect.
+        # Inside the process: a rank that fails at once leaves the others while they still connect.
         dist.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=world_size)
-        answer = io.BytesIO()  # a tensor in a pipe would be a promise of shared memory, which ends with its process
+        answer = io.BytesIO()  # a tensor in a pipe refers to shared memory, which ends with its process
         torch.save(function(*arguments), answer)
         pipe.send((None, answer.getvalue()))
     except BaseException:

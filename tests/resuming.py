@@ -1,4 +1,4 @@
-"""Runs that are begun and resumed, and data that is changed in between."""
+"""Runs that are started and resumed, and data that changes in between."""
 
 import dataclasses
 import os
@@ -39,7 +39,7 @@ def again(config, data) -> int:
 
 
 def replace_keeping_time(path: Path, content: bytes) -> None:
-    """As `rsync -t` and `tar x` do: equal in size and modification time."""
+    """Rewrite a file with the same size and modification time, as `rsync -t` and `tar x` can do."""
     before = path.stat()
     assert len(content) == before.st_size
     path.write_bytes(content)

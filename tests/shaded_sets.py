@@ -1,4 +1,4 @@
-"""CIFAR-10 as images of one brightness per class, in two layouts, and an encoder that sees how bright an image is."""
+"""CIFAR-10 as images of one brightness per class, in two layouts, and an encoder that sees an image's brightness."""
 
 import io
 import tarfile
@@ -12,7 +12,7 @@ TEMPLATE = "a photo of a {c}.\n"
 
 
 class Shades:
-    """Sees how bright a picture is and reads it from a class's name; `broken` are pictures or texts that give NaN."""
+    """Sees the brightness of an image and reads it from a class name; images or texts in `broken` give NaN."""
 
     name = "shades"
 
@@ -51,7 +51,7 @@ def write_folders(root, splits, names=NAMES, per_class=5):
 
 
 def write_wds(root, labels, split="test", names=NAMES):
-    """CIFAR-10 in the wds layout, with these labels; None writes a broken picture of class 0."""
+    """CIFAR-10 in the wds layout, with these labels; None writes a broken image of class 0."""
     folder = root / "CIFAR10" / split
     folder.mkdir(parents=True)
     (root / "CIFAR10/classnames.txt").write_text("\n".join(names))

@@ -1,4 +1,4 @@
-"""What the tests of the tokenizer share: its peer, texts to compare on, and the comparison."""
+"""Shared tools of the tokenizer tests: the reference tokenizer, texts to compare on, and the comparison."""
 
 import functools
 import importlib.util
@@ -180,7 +180,7 @@ def small() -> Tokenizer:
 
 @functools.cache
 def open_clip_module() -> ModuleType:
-    """open_clip's tokenizer module by itself; the whole package would import torchvision and timm as well."""
+    """open_clip's tokenizer module on its own; the whole package would import torchvision and timm as well."""
     package = importlib.util.find_spec("open_clip")
     if package is None or package.origin is None:
         pytest.skip("open_clip is not installed")
@@ -192,7 +192,7 @@ def open_clip_module() -> ModuleType:
 
 
 def assert_same(ours: Tokenizer, theirs, texts: Sequence[str]) -> None:
-    """Ids of a batch equal open_clip's, and lengths the place where CLIP pools them, the first of the largest id."""
+    """The ids of a batch equal open_clip's; lengths give the pooling position: the first with the largest id."""
     tokens, lengths = ours(texts, truncate=True, pad_to=77)
     expected = theirs(list(texts))
     assert tokens.dtype == torch.int32 and lengths.dtype == torch.int64
@@ -202,7 +202,7 @@ def assert_same(ours: Tokenizer, theirs, texts: Sequence[str]) -> None:
 
 
 def prompts() -> Iterable[str]:
-    """Every class name and template of the paper's sets, and every prompt made of them."""
+    """Every class name and template of the paper's sets, and every combination of them."""
     sets = json.loads((PAPER / "prompts.json").read_text(encoding="utf-8"))
     templates = json.loads((PAPER / "imagenet_templates.json").read_text(encoding="utf-8"))
     classes = (PAPER / "imagenet_classes.txt").read_text(encoding="utf-8").splitlines()

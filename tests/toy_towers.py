@@ -1,4 +1,4 @@
-"""A toy image tower, a toy text side and a toy objective: each what one file and one row of a table are."""
+"""A toy image tower, text side and objective, each of which is one file and one row of a table, as in user code."""
 
 import dataclasses
 from collections.abc import Callable
@@ -162,12 +162,12 @@ SQUARED = Objective("squared", squared, parameters=(), chance=Chance(lambda pair
 
 
 def add_rows(set_item: Callable[[dict, str, object], None] = dict.__setitem__) -> None:
-    """One row in each table; a test gives `monkeypatch.setitem`, which takes it out again."""
+    """Add one row to each table; `monkeypatch.setitem` removes it again."""
     set_item(TOWERS, "cells", CELLS)
     set_item(TEXT_SIDES, "mean_words", MEAN_WORDS)
     set_item(OBJECTIVES, "squared", SQUARED)
 
 
 def toy_model(**vision: object) -> CLIPConfig:
-    """A model of the toys, once their rows are there."""
+    """A model of the toys; their rows must be registered."""
     return CLIPConfig(16, CellsConfig(**{"image_size": 32, "width": 24, "layers": 2} | vision), MeanWordsConfig())

@@ -1,4 +1,4 @@
-"""Runs small enough for a test: real pairs, real towers, a second or two."""
+"""Runs that are small enough for a test: real pairs and real towers in one or two seconds."""
 
 import dataclasses
 from pathlib import Path
@@ -19,25 +19,25 @@ MODEL = CLIPConfig(
     32, ResNetConfig(32, 8, (1, 1, 1, 1)), TextConfig(context_length=32, vocab_size=560, width=64, layers=1)
 )
 
-# What else the recipe for small photographs uses, for `tiny_config(**COMPACT)`.
+# Further settings of the recipe for small photographs, for `tiny_config(**COMPACT)`.
 COMPACT = {
     "model": CLIPConfig(32, CompactResNetConfig(32, (16, 32, 64), (1, 1, 1)), MODEL.text),
     "augmentation": Augmentation(rescale=(0.35, 1.0), flip=0.5, colour=0.2, low_resolution=0.3),
     "optimizer": OptimizerConfig(learning_rate=1e-3, muon_learning_rate=4e-3),
 }
 
-# The same at the command line: eight updates of the smallest recipe.
+# The same on the command line: eight updates of the smallest recipe.
 SHORT = ("--recipe", "quickstart", "--pairs", "256", "--batch-size", "32", "--workers", "0")
 
 
 def generated_pairs(number: int = 100) -> list[Sample]:
-    """Pairs of the playground as files would hold them: PNG bytes and one caption."""
+    """Playground pairs in the form in which files hold them: PNG bytes and one caption."""
     samples = Playground(number, size=64).read(0)
     return [Sample(s.key, encoded(Image.fromarray(s.image)), s.texts[:1]) for s in samples]
 
 
 def tiny_config(out: Path, num_steps: int = 12, **changes: Any) -> TrainConfig:
-    """A run over 200 generated pairs with a row of the log at every step."""
+    """A run over 200 generated pairs that logs every step."""
     config = TrainConfig(
         model=MODEL,
         data=("playground:200",),

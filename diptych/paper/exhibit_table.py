@@ -2,10 +2,10 @@
 
 from diptych.paper.exhibit import Exhibit
 from diptych.paper.exhibits.delta_figures import FIGURE_5, FIGURE_11
-from diptych.paper.exhibits.examples import FIGURE_21
 from diptych.paper.exhibits.few_shot_figures import FIGURE_6, FIGURE_7
 from diptych.paper.exhibits.few_shot_robustness import FIGURE_15
 from diptych.paper.exhibits.human_tables import FIGURE_16, TABLE_2
+from diptych.paper.exhibits.measured_examples import FIGURE_21
 from diptych.paper.exhibits.other_tables import TABLE_1, TABLE_14, TABLE_15
 from diptych.paper.exhibits.pairs import PAIRS
 from diptych.paper.exhibits.probe_figures import FIGURE_8, FIGURE_10, FIGURE_12, FIGURE_20

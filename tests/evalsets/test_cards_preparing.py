@@ -300,8 +300,7 @@ def test_one_class_only_an_unknown_set_and_a_missing_source(tmp_path):
     (tmp_path / "dev.tsv").write_text("good\t1\n")
     with pytest.raises(DataError, match="all 1 val images are of one class"):
         prepare("RenderedSST2", tmp_path, tmp_path / "out")
-    known = "'MNIST' is not a derived set; the derived sets are: Country211, RenderedSST2"
-    with pytest.raises(InputError, match=known):
+    with pytest.raises(InputError, match=r"'MNIST' is not a derived set; .* sets are: Country211, RenderedSST2"):
         prepare("MNIST", tmp_path, tmp_path / "out")
     with pytest.raises(DataError, match=r"there is no .*nowhere; KITTI is made from the folder"):
         prepare("KITTI", tmp_path / "nowhere", tmp_path / "out")
