@@ -85,15 +85,7 @@ def evaluate(
         raise InputError("--data-root, --task, --set and --partial are options of diptych suite")
     if not arguments:
         raise InputError("nothing to measure: diptych evaluate MODEL DATASET ...")
-    _evaluate(
-        arguments[0],
-        [*arguments[1:], *(names or ())],
-        out,
-        split or "test",
-        workers,
-        precision,
-        device,
-    )
+    _evaluate(arguments[0], [*arguments[1:], *(names or ())], out, split or "test", workers, precision, device)
 
 
 def _evaluate(
