@@ -71,31 +71,21 @@ def evaluate(
     Compares a single prompt template with the ensemble of all templates of each set. To measure everything that the
     CLIP paper measures (linear probes, few-shot, retrieval, robustness), use diptych suite.
     """
-    model_and_folders = [*([] if model is None else [model]), *(model_and_datasets or ())]
-    dataset_names = datasets(dataset, old_datasets)
+    arguments = [*([] if model is None else [model]), *(model_and_datasets or ())]
+    names = datasets(dataset, old_datasets)
     if suite is not None:
         if suite not in SUITES:
             raise InputError(f"there is no suite {suite!r}; there is {', '.join(SUITES)}")
         if split is not None:
             raise InputError(f"--split {split} is not an option of the suite, which measures the splits of each set")
         folder = out or Path("runs/paper")
-        run_suite_command(
-            model_and_folders, data_root, folder, task, dataset_names, precision, workers, device, partial
-        )
+        run_suite_command(arguments, data_root, folder, task, names, precision, workers, device, partial)
         return
     if data_root or task or old_datasets or partial:
         raise InputError("--data-root, --task, --set and --partial are options of diptych suite")
-    if not model_and_folders:
+    if not arguments:
         raise InputError("nothing to measure: diptych evaluate MODEL DATASET ...")
-    _evaluate(
-        model_and_folders[0],
-        [*model_and_folders[1:], *(dataset_names or ())],
-        out,
-        split or "test",
-        workers,
-        precision,
-        device,
-    )
+    _evaluate(arguments[0], [*arguments[1:], *(names or ())], out, split or "test", workers, precision, device)
 
 
 def _evaluate(

@@ -87,11 +87,7 @@ def run_suite_command(
     partial: bool = False,
     modules: list[str] | None = None,
 ) -> None:
-    """Measure each model with all tasks on all present sets, and write every exhibit.
-
-    Raises:
-        InputError: no model is given, or nothing could be measured.
-    """
+    """Measure each model with all tasks on all present sets, and write every exhibit."""
     from diptych.embed.model_names import check_name
 
     for name in models:

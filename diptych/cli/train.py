@@ -102,12 +102,7 @@ def train(
 
     After Ctrl-C, a signal or a crash, run the same command with --resume: it continues with exactly the same losses.
     """
-    from diptych.embed.model_names import check_name
-
-    if init is not None:
-        check_name(init)
-    for evaluation_set in evaluate or ():
-        check_evaluation(evaluation_set)
+    _check_names(init, evaluate or [])
     from diptych.recipes import configure  # this imports torch
     from diptych.train.held_out import held_out_share
 
@@ -129,6 +124,15 @@ def train(
         checkpoint={"every_steps": checkpoint_steps, "every_minutes": checkpoint_minutes},
     )
     _plan(config) if dry_run else _train(config, evaluate or [], tasks or [], resume)
+
+
+def _check_names(init: str | None, evaluation_sets: list[str]) -> None:
+    from diptych.embed.model_names import check_name
+
+    if init is not None:
+        check_name(init)
+    for name in evaluation_sets:
+        check_evaluation(name)
 
 
 def _plan(config: "TrainConfig") -> None:

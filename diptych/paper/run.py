@@ -252,8 +252,6 @@ def _built(exhibit: Exhibit, results: Sequence[Result], predictions: Path, data:
         return exhibit.build(results)
     try:
         return exhibit.look(results, predictions, data) or exhibit.build(results)
-    except (
-        InputError
-    ) as error:  # a set or a file changed after the measurement; other parts of the page are still valid
+    except InputError as error:  # a set or a file changed after the measurement; the rest of the page is valid
         _log.warning("%s shows no single samples: %s", exhibit.name, error)
         return exhibit.build(results)

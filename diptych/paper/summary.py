@@ -104,11 +104,8 @@ def _headline(results: Sequence[Result]) -> str:
     sentences = []
     by_model: dict[str, dict[str, Result]] = {}
     for result in results:
-        if (kind_of(result), result.protocol, result.split) == (
-            "zero_shot",
-            "ensemble",
-            "test",
-        ) and not result.condition:
+        is_test = (kind_of(result), result.protocol, result.split) == ("zero_shot", "ensemble", "test")
+        if is_test and not result.condition:
             by_model.setdefault(result.model, {})[result.dataset] = result
     for model, own in by_model.items():
         ordered = sorted(own.values(), key=lambda result: -result.value)
