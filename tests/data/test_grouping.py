@@ -60,9 +60,7 @@ def test_several_images_of_one_key(tmp_path):
     """The caption's image is the first by IMAGE_EXTENSIONS; the others are lost, and said to be."""
     first, second = read(write_tar(tmp_path / "0.tar", [("a.png", b"second"), ("a.JPG", PNG), ("a.txt", "text")]))
     assert isinstance(first, Sample) and first.image == PNG
-    assert (
-        second.key == "0/a.png" and second.reason == "its key has 2 images; only .jpg is used" and second.by_layout
-    )
+    assert second.key == "0/a.png" and second.reason == "its key has 2 images; only .jpg is used" and second.by_layout
     first, second = read(write_tar(tmp_path / "1.tar", [("a.jpg", PNG), ("a.JPG", PNG), ("a.txt", "text")]))
     assert first.by_layout and second.by_layout and "2 images share a key" in first.reason
 

@@ -195,7 +195,8 @@ def bare(monkeypatch, tmp_path):
 
 
 def test_without_the_vocabulary_all_ways_to_it_are_said(bare):
-    with pytest.raises(DataError, match=r"open_clip_torch.*hf download.*next to the weights.*DIPTYCH_OPENAI_VOCABULARY"):
+    ways = r"open_clip_torch.*hf download.*next to the weights.*DIPTYCH_OPENAI_VOCABULARY"
+    with pytest.raises(DataError, match=ways):
         Tokenizer.openai()
 
 
