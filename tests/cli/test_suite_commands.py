@@ -324,7 +324,7 @@ def test_sets_that_failed_stand_in_the_report_with_their_reasons(command, sets, 
     found = measure(command, "--out", "out", "--task", "zero_shot")
     page = (tmp_path / "out/report.html").read_text()
     assert found.status == 0 and "broken" in found.err
-    assert "Not measured: zero_shot on broken: " in page and "no JPEG" in page
+    assert "Not measured: zero_shot on broken: " in page and "not a JPEG" in page
     assert "Not measured: any task on alone: " in page and "Food101" in page[page.index("sets not there") :]
     measure(command, "--out", "out", "--dataset", "alone").is_error("alone cannot be measured")
 
@@ -388,5 +388,5 @@ def test_pairs_are_of_one_s_own_sets_too(command, sets, tmp_path):
     for path in (sets / "shades/test").glob("*/*.png"):
         path.write_bytes(b"no picture")
     broken = command("paper", "pairs", *models, "sets", "--out", "third")
-    assert broken.status == 1 and "nothing could be measured" in broken.err and "no JPEG" in broken.err
+    assert broken.status == 1 and "nothing could be measured" in broken.err and "not a JPEG" in broken.err
     sys.modules.pop("inverted", None)

@@ -188,7 +188,7 @@ def test_an_empty_source_ends_in_an_error(tokenizer, contents):
 def test_a_source_without_a_usable_sample_ends_in_an_error(tokenizer, num_workers):
     source = Shards([[Sample(f"k{n}", b"no picture", ("text",)) for n in range(9)]])
     loader = Loader(source, tokenizer, PREPROCESSING, config(max_broken=1.0, num_workers=num_workers))
-    with pytest.raises(DataError, match=r"(?s)epoch 0 had no usable sample.*9 x no JPEG"):
+    with pytest.raises(DataError, match=r"(?s)epoch 0 had no usable sample.*9 x not a JPEG"):
         next(iter(loader))
 
 

@@ -255,8 +255,8 @@ def test_a_shard_cut_between_two_members_is_named_once(tmp_path, caplog):
     with caplog.at_level(logging.WARNING, "diptych"):
         assert list(source.read(0)) == list(source.read(0)) == whole[:1]
     (record,) = caplog.records
-    cut = f"{path} has no end-of-archive mark at byte 2048: the file is truncated, or its "
-    assert record.getMessage().startswith(cut)
+    begin = f"{path} has no end-of-archive mark at byte 2048: the file is truncated, or its "
+    assert record.getMessage().startswith(begin)
     good, broken = TarSource((path,), strict=True).read(0)
     assert good == whole[0] and broken.rest_lost
     assert broken.reason.startswith("the rest of the shard is lost: no end-of-archive mark at byte 2048")
