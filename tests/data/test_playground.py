@@ -21,7 +21,7 @@ from diptych.data.playground import (
     Playground,
     contact_sheet,
     make_sample,
-    vocabulary,
+    scene_vocabulary,
 )
 from diptych.data.playground.__main__ import main
 from diptych.data.playground.masks import digit_indices, shape_mask
@@ -52,7 +52,7 @@ def plain_words(caption: str) -> str:
     text = re.sub(r'[".,]', "", caption)
     text = re.sub(r"\bplus signs?\b", "cross", text).replace("crosses", "cross")
     words = [MEANING.get(word, word) for word in text.split()]
-    singular = [word[:-1] if word[:-1] in (*vocabulary.SHAPES, *MEANING) else word for word in words]
+    singular = [word[:-1] if word[:-1] in (*scene_vocabulary.SHAPES, *MEANING) else word for word in words]
     return " ".join(MEANING.get(word, word) for word in singular)
 
 
@@ -80,7 +80,7 @@ def test_another_seed_split_or_index_gives_another_sample():
 def test_held_out_sets_are_balanced_and_disjoint():
     assert ("purple", "star") in HELD_OUT_PAIRS
     assert (3, "green", "cross") in HELD_OUT_COUNTS
-    for position, names in ((0, vocabulary.COLOURS), (1, vocabulary.SHAPES)):
+    for position, names in ((0, scene_vocabulary.COLOURS), (1, scene_vocabulary.SHAPES)):
         assert Counter(pair[position] for pair in HELD_OUT_PAIRS) == dict.fromkeys(names, 1)
         assert Counter(triple[position + 1] for triple in HELD_OUT_COUNTS) == dict.fromkeys(names, 2)
     assert not HELD_OUT_PAIRS & {triple[1:] for triple in HELD_OUT_COUNTS}
@@ -100,8 +100,8 @@ def test_no_held_out_combination_in_training(training_samples):
         for text in sample.texts:
             words = re.sub(r"\b(striped|dotted|checkered|solid|small|large) ", "", plain_words(text))
             assert not held_out.search(words), (sample.key, text)
-    assert seen_pairs == set(vocabulary.SEEN_PAIRS)
-    assert seen_counts == set(vocabulary.SEEN_COUNTS)
+    assert seen_pairs == set(scene_vocabulary.SEEN_PAIRS)
+    assert seen_counts == set(scene_vocabulary.SEEN_COUNTS)
     assert not seen_pairs & HELD_OUT_PAIRS
     assert not seen_counts & HELD_OUT_COUNTS
 
@@ -115,8 +115,8 @@ def test_captions_are_true(training_samples):
 def check_caption(sample: Sample, words: str) -> None:
     facts, where = sample.metadata, (sample.key, words)
     said = without_ground(words).split()
-    colours = {word for word in said if word in vocabulary.COLOURS}
-    shapes = {word for word in said if word in vocabulary.SHAPES}
+    colours = {word for word in said if word in scene_vocabulary.COLOURS}
+    shapes = {word for word in said if word in scene_vocabulary.SHAPES}
     if facts["kind"] == "relation":
         assert colours <= {colour for colour, _ in facts["things"]}, where
         assert shapes <= {shape for _, shape in facts["things"]}, where
@@ -124,10 +124,10 @@ def check_caption(sample: Sample, words: str) -> None:
         return
     assert colours <= {facts["colour"]}, where
     assert shapes <= {facts.get("shape")}, where
-    assert {word for word in said if word in vocabulary.TEXTURES} <= {facts.get("texture")}, where
-    assert {word for word in said if word in vocabulary.SIZES} <= {facts.get("size")}, where
+    assert {word for word in said if word in scene_vocabulary.TEXTURES} <= {facts.get("texture")}, where
+    assert {word for word in said if word in scene_vocabulary.SIZES} <= {facts.get("size")}, where
     if facts["kind"] == "count":
-        numbers = [vocabulary.NUMBERS.index(word) for word in said if word in vocabulary.NUMBERS[2:]]
+        numbers = [scene_vocabulary.NUMBERS.index(word) for word in said if word in scene_vocabulary.NUMBERS[2:]]
         numbers += [int(word) for word in said if word.isdigit()]
         assert numbers in ([facts["count"]], []), where
         assert numbers or facts["count"] == 1, where
@@ -148,7 +148,7 @@ def check_relation(sample: Sample, words: str) -> None:
     forward = bool(before & set(first)) and bool(after & set(second))
     backward = bool(before & set(second)) and bool(after & set(first))
     assert forward != backward, (sample.key, words)
-    assert relation == (truth if forward else vocabulary.INVERSE[truth]), (sample.key, words)
+    assert relation == (truth if forward else scene_vocabulary.INVERSE[truth]), (sample.key, words)
 
 
 def test_captions_are_varied_and_informative(training_samples):
@@ -159,7 +159,7 @@ def test_captions_are_varied_and_informative(training_samples):
     assert len(set(texts)) > 0.5 * len(texts)
     assert all(text == text.strip() and "  " not in text and "{" not in text for text in texts)
     assert not [text for text in texts if re.search(r"\ba [aeiou8]|\ban [^aeiou8]", text.replace("a one", ""))]
-    for kind, weight in zip(vocabulary.KINDS, vocabulary.KIND_WEIGHTS, strict=True):
+    for kind, weight in zip(scene_vocabulary.KINDS, scene_vocabulary.KIND_WEIGHTS, strict=True):
         assert kinds[kind] / NUM_CHECKED == pytest.approx(weight, abs=0.02)
 
 
@@ -184,22 +184,22 @@ def test_pictures_show_what_the_facts_say():
             rows, columns = ndimage.find_objects(mask.astype(int))[0]
             # A large thing cannot lie far out: a fifth of the way from the centre decides.
             column, row = (int(s.start + s.stop > 52) + int(s.start + s.stop > 76) for s in (columns, rows))
-            assert vocabulary.POSITIONS[3 * row + column] == facts["position"], sample.key
+            assert scene_vocabulary.POSITIONS[3 * row + column] == facts["position"], sample.key
             middle = np.median(np.asarray(sample.image)[mask], axis=0)
-            distances = {name: np.abs(middle - np.array(rgb)).sum() for name, rgb in vocabulary.COLOURS.items()}
+            distances = {name: np.abs(middle - np.array(rgb)).sum() for name, rgb in scene_vocabulary.COLOURS.items()}
             assert min(distances, key=distances.__getitem__) == facts["colour"], sample.key
         checked[facts["kind"]] += 1
     assert min(checked.values()) > 200
 
 
 def test_colours_stand_out_from_every_background():
-    for colour in vocabulary.COLOURS:
-        rows = vocabulary.fitting_backgrounds(frozenset((colour,)))
+    for colour in scene_vocabulary.COLOURS:
+        rows = scene_vocabulary.fitting_backgrounds(frozenset((colour,)))
         assert len(rows) >= 5
         for row in rows:
-            hue, _, ground = vocabulary.BACKGROUNDS[row]
+            hue, _, ground = scene_vocabulary.BACKGROUNDS[row]
             assert hue != colour
-            assert np.abs(np.array(ground) - np.array(vocabulary.COLOURS[colour])).max() > 70
+            assert np.abs(np.array(ground) - np.array(scene_vocabulary.COLOURS[colour])).max() > 70
 
 
 @pytest.mark.parametrize("diameter", [12, 36])
@@ -207,7 +207,7 @@ def test_shapes_differ_clearly(diameter):
     def inside(shape: str, angle: int) -> np.ndarray:
         return shape_mask(shape, diameter, angle, "solid").main > 128
 
-    for one, other in itertools.combinations(vocabulary.SHAPES, 2):
+    for one, other in itertools.combinations(scene_vocabulary.SHAPES, 2):
         first, second = inside(one, 0), inside(other, 12)
         assert (first & second).sum() / (first | second).sum() < 0.85, (one, other)
 
@@ -302,9 +302,9 @@ def test_labels_are_true():
             if task.name in ("shape", "colour", "position", "word"):
                 assert name == facts[task.name]
             elif task.name == "count":
-                assert name.split()[0] == vocabulary.NUMBERS[facts["count"]]
+                assert name.split()[0] == scene_vocabulary.NUMBERS[facts["count"]]
             elif task.name == "digit":
-                assert name == vocabulary.NUMBERS[facts["digit"]]
+                assert name == scene_vocabulary.NUMBERS[facts["digit"]]
             elif task.name == "relation":
                 check_relation(sample, name)
                 assert facts["relation"] in name
@@ -313,7 +313,7 @@ def test_labels_are_true():
                 assert (facts["colour"], facts["shape"]) in HELD_OUT_PAIRS
             else:
                 assert plain_words(name) == plain_words(
-                    f"{vocabulary.NUMBERS[facts['count']]} {facts['colour']} {facts['shape']}"
+                    f"{scene_vocabulary.NUMBERS[facts['count']]} {facts['colour']} {facts['shape']}"
                 )
                 assert (facts["count"], facts["colour"], facts["shape"]) in HELD_OUT_COUNTS
 

@@ -3,7 +3,7 @@
 import peers  # noqa: F401  (before transformers)
 import pytest
 
-from diptych.embed.huggingface import _part
+from diptych.embed.huggingface import _from_pretrained
 from diptych.embed.library_encoder import import_library, reason
 from diptych.errors import ConfigError, WeightsError
 
@@ -29,7 +29,7 @@ class Lazy:
 
 def test_a_torchvision_that_does_not_fit_is_named():
     with pytest.raises(WeightsError, match=rf"hf:x cannot be loaded: {UNFIT}"):
-        _part("hf:x", Lazy, "x")
+        _from_pretrained("hf:x", Lazy, "x")
 
 
 def test_a_library_that_imports_such_a_torchvision_says_so_too(tmp_path, monkeypatch):

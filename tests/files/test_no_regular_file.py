@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from colours import picture
-from test_records import rows
+from result_rows import rows
 
 from diptych.data.content import content_fingerprint, files_state
 from diptych.data.open_source import open_source

@@ -15,7 +15,7 @@ from embedding import make_vit
 from pictures import noise
 
 import diptych
-from diptych.cli import app, paths
+from diptych.cli import app, parse
 from diptych.cli.options import device
 from diptych.cli.paper_exhibits import ABOUT
 from diptych.data.open_source import open_source
@@ -26,7 +26,7 @@ from diptych.files import cache_folder, expanded
 from diptych.records import Result, read_results, write_results
 
 NOBODY = "~no-such-user-here"
-PARSERS = (paths.path, paths.model, paths.text_or_file)
+PARSERS = (parse.path, parse.model, parse.text_or_file)
 # Of the parameters that are text, all that name no file.
 WORDS = {
     *("activation", "caption_column", "dataset", "endpoint", "first", "heads", "image_column", "name"),
@@ -70,7 +70,7 @@ def test_every_parameter_names_files_by_one_of_the_parsers_or_is_a_word():
 
 def typed(one: Any, value: str) -> list[str]:
     """A parameter as a user types it, where a shell expands nothing."""
-    value = f"@{value}" if one.type.func is paths.text_or_file else value
+    value = f"@{value}" if one.type.func is parse.text_or_file else value
     return [value] if one.param_type_name == "argument" else [f"{one.opts[0]}={value}"]
 
 
@@ -86,7 +86,7 @@ def test_every_path_of_every_command_refuses_a_user_that_is_not_there(command):
         elif one.name in ("sample", "fine_tuned"):
             values = ["x", *values]
         command(*words, *values).is_error(f"{NOBODY}/x: there is no user 'no-such-user-here' on this machine")
-        if one.type.func is paths.model:
+        if one.type.func is parse.model:
             for form in ("hf:", "open_clip:", "open_clip:ViT-B-32@"):
                 values = values[:-1] + typed(one, f"{form}{NOBODY}/x")
                 command(*words, *values).is_error("there is no user 'no-such-user-here'")
@@ -106,23 +106,23 @@ def test_the_parsers_expand_what_a_shell_would(monkeypatch, tmp_path):
         "playground:100": "playground:100",
         "//a/b": "//a/b",
     }.items():
-        assert paths.path(text) == there and paths.model(text) == there
-        assert paths.path(there) == there, "what is expanded once stays"
-        assert paths.text_or_file(text) == text and paths.text_or_file(f"@{text}") == f"@{there}"
-    assert paths.model("hf:~/x") == f"hf:{tmp_path}/x"
-    assert paths.model("open_clip:~/x") == f"open_clip:{tmp_path}/x"
-    assert paths.model("open_clip:local-dir:~/x") == f"open_clip:local-dir:{tmp_path}/x"
-    assert paths.model("open_clip:ViT-B-32@~/x") == f"open_clip:ViT-B-32@{tmp_path}/x"
-    assert paths.model("open_clip:ViT-B-32@openai") == "open_clip:ViT-B-32@openai"
-    assert paths.model("python:a:b") == "python:a:b" and paths.model("hf:openai/x") == "hf:openai/x"
-    assert paths.text_or_file("~cat,dog") == "~cat,dog"
+        assert parse.path(text) == there and parse.model(text) == there
+        assert parse.path(there) == there, "what is expanded once stays"
+        assert parse.text_or_file(text) == text and parse.text_or_file(f"@{text}") == f"@{there}"
+    assert parse.model("hf:~/x") == f"hf:{tmp_path}/x"
+    assert parse.model("open_clip:~/x") == f"open_clip:{tmp_path}/x"
+    assert parse.model("open_clip:local-dir:~/x") == f"open_clip:local-dir:{tmp_path}/x"
+    assert parse.model("open_clip:ViT-B-32@~/x") == f"open_clip:ViT-B-32@{tmp_path}/x"
+    assert parse.model("open_clip:ViT-B-32@openai") == "open_clip:ViT-B-32@openai"
+    assert parse.model("python:a:b") == "python:a:b" and parse.model("hf:openai/x") == "hf:openai/x"
+    assert parse.text_or_file("~cat,dog") == "~cat,dog"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no list of users' folders")
 def test_a_name_of_a_user_is_that_users_folder_as_the_shell_has_it():
     user = getpass.getuser()
     shell = subprocess.run(["sh", "-c", f"echo ~{user}/x ~root/y"], capture_output=True, text=True, check=True)
-    assert [paths.path(f"~{user}/x"), paths.path("~root/y")] == shell.stdout.split()
+    assert [parse.path(f"~{user}/x"), parse.path("~root/y")] == shell.stdout.split()
 
 
 def test_a_file_of_the_working_folder_may_begin_with_the_sign(monkeypatch, tmp_path):

@@ -17,7 +17,7 @@ from diptych.paper.exhibits.prompt_gains import prompt_gains
 from diptych.paper.exhibits.zero_shot_figures import FIGURE_4
 from diptych.quickstart import write_run_page
 from diptych.records import Predictions, Result
-from diptych.report import RunReport, formats, render_report
+from diptych.report import RunReport, display, render_report
 from diptych.train import fit
 
 
@@ -43,7 +43,7 @@ def test_the_gain_of_an_ensemble_has_its_interval_where_it_is_known():
     page = RunReport("t", results, gains={"shape": (-0.01, 0.04)})
     html = render_report(page)
     assert 'class="whisker" x1="37.5%" x2="100%"' in html and "McNemar" in html
-    assert f"{formats.points(-0.01)} to {formats.points(0.04)}" in html
+    assert f"{display.points(-0.01)} to {display.points(0.04)}" in html
     bare = render_report(dataclasses.replace(page, gains={}))
     assert 'class="whisker"' not in bare and "McNemar" not in bare
 
@@ -94,4 +94,4 @@ def test_the_page_of_a_training_run_has_the_intervals(tmp_path):
     run = fit(tiny_config(tmp_path / "run"), [evaluator])
     page = write_run_page(run, [evaluator]).read_text(encoding="utf-8")
     low, high = evaluator.prompt_gain(run.model.name)
-    assert f"{formats.points(low)} to {formats.points(high)}" in page and "McNemar" in page
+    assert f"{display.points(low)} to {display.points(high)}" in page and "McNemar" in page

@@ -13,19 +13,13 @@ import textwrap
 
 import pytest
 from disks import fill, small_disk
+from result_rows import rows
 
 from diptych.errors import DataError, InputError
 from diptych.evaluate.make_result import make_result
 from diptych.evaluate.metrics.score import Score
 from diptych.files import expanded
-from diptych.records import Result, merge_results, read_results, write_results
-
-
-def rows(count, dataset="paints"):
-    return [
-        Result("zero_shot", dataset, "test", "accuracy", index / 8, 8, 0.0, 1.0, "clopper-pearson 99.5%", "single", "m")
-        for index in range(count)
-    ]
+from diptych.records import merge_results, read_results, write_results
 
 
 def test_written_rows_come_back_in_order(tmp_path):
