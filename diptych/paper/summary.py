@@ -30,7 +30,8 @@ _DRAWS = re.compile(r"range of (\d+) (seeds|folds)")
 def summary(results: Sequence[Result]) -> Shown:
     """A table per kind of task: a row per set and split, a column per model and protocol, with intervals."""
     results = [result for result in results if _is_in_summary(result)]
-    kinds = sorted(set(map(kind_of, results)), key=lambda kind: (kind not in _TITLES, [*_TITLES, kind].index(kind)))
+    # Kinds without a title keep the order of their results; a set's order would differ from run to run.
+    kinds = sorted(dict.fromkeys(map(kind_of, results)), key=lambda kind: [*_TITLES, kind].index(kind))
     tables = [_table(kind, [result for result in results if kind_of(result) == kind]) for kind in kinds]
     models, sets = {result.model for result in results}, {result.dataset for result in results}
     if not results:
