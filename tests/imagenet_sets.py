@@ -29,6 +29,7 @@ class Known:
     """
 
     name = fingerprint = "known"
+    logit_scale = 100.0
 
     def __init__(self, extra=()):
         table = torch.randn(1000 + len(extra), DIM, generator=torch.Generator().manual_seed(0))

@@ -51,6 +51,7 @@ class Oracle:
     """
 
     name = "oracle"
+    logit_scale = 100.0
 
     def __init__(
         self,

@@ -15,6 +15,7 @@ class Shades:
     """Sees the brightness of an image and reads it from a class name; images or texts in `broken` give NaN."""
 
     name = "shades"
+    logit_scale = 100.0
 
     def __init__(self, broken=""):
         self.image_fingerprint = self.fingerprint = f"weights{broken}"

@@ -87,7 +87,7 @@ def home(tmp_path_factory) -> Path:
             shard.with_suffix(".tar.gz").write_bytes(gzip.compress(shard.read_bytes()))
             shard.unlink()
     write_pictures_and_tables(folder)
-    for name in ("tiny-imagenet", "imagenet"):
+    for name in ("tiny-imagenet", "my-birds"):
         write_set(folder / name, [0, 1, 2, 3, 4, 5, 6])
     write_set(
         folder / "cifar10", list(range(10)), class_names=[names[0] for names in get_prompts("CIFAR10").class_names]

@@ -27,7 +27,7 @@ SUITES = ("paper",)
 @app.command(
     epilog=examples(
         "diptych evaluate runs/quickstart/model cifar10/ --out results.jsonl",
-        "diptych evaluate imagenet/ cifar10/ --model ViT-B-32.pt --split test",
+        "diptych evaluate my-birds/ cifar10/ --model ViT-B-32.pt --split test",
         "diptych evaluate hf:openai/clip-vit-base-patch32 cifar10/",
     )
 )

@@ -83,14 +83,20 @@ def open_set(folder: str | Path, split: str = "test") -> Benchmark:
     """A split of the set in a folder, with the name and prompts of its card, as in the suite.
 
     Raises:
-        DataError: there is no such folder or split; or the folder has the name of a set of the paper but holds another
-            set.
+        DataError: there is no such folder or split.
     """
     path = _folder(folder)
     card = _paper_card(path)
     if card is None:
         return open_benchmark(folder, split)
-    return dataclasses.replace(open_card(card, path.parent, split), folder=path)
+    try:
+        return dataclasses.replace(open_card(card, path.parent, split), folder=path)
+    except DataError as error:
+        own = open_benchmark(folder, split)
+        _warn_once(
+            f"{path} has the name of {card.title}, but is not that set ({error}): it is measured as your own set"
+        )
+        return own
 
 
 def split_task(argument: str) -> tuple[str, str | None]:

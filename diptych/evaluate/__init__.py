@@ -14,9 +14,8 @@ if TYPE_CHECKING:
     from diptych.evaluate.classify.classified import Classified, print_classified
     from diptych.evaluate.classify.classify_images import classify_pictures
     from diptych.evaluate.encoded_set import encode_set
-    from diptych.evaluate.evaluate_benchmarks import evaluate_benchmarks
+    from diptych.evaluate.evaluate_sets import evaluate_benchmarks
     from diptych.evaluate.evaluation import evaluate
-    from diptych.evaluate.make_result import make_result
     from diptych.evaluate.metrics.classification import (
         accuracy,
         accuracy_top_k,
@@ -37,13 +36,14 @@ if TYPE_CHECKING:
     from diptych.evaluate.predictions import read_predictions, write_predictions
     from diptych.evaluate.probe.linear_probe import LinearProbe
     from diptych.evaluate.provenance import run_record
+    from diptych.evaluate.results_table import zero_shot_table
+    from diptych.evaluate.scored_results import make_result
     from diptych.evaluate.tasks.registry import register
     from diptych.evaluate.tasks.task import BoundTask, Measurement, Setting, Task
     from diptych.evaluate.zero_shot.class_prompts import read_labels, read_templates
     from diptych.evaluate.zero_shot.classifier import ZeroShotClassifier
     from diptych.evaluate.zero_shot.evaluator import ZeroShot
     from diptych.evaluate.zero_shot.predictive import PredictiveZeroShot
-    from diptych.evaluate.zero_shot_table import zero_shot_table
 
 __all__ = [
     "BoundTask",
@@ -95,7 +95,7 @@ __getattr__, __dir__ = lazy_names(
         "diptych.embed.encoder": ("Evaluator",),
         "diptych.evaluate.classify.classify_images": ("classify_pictures",),
         "diptych.evaluate.classify.classified": ("Classified", "print_classified"),
-        "diptych.evaluate.evaluate_benchmarks": ("evaluate_benchmarks",),
+        "diptych.evaluate.evaluate_sets": ("evaluate_benchmarks",),
         "diptych.evaluate.evaluation": ("evaluate",),
         "diptych.evaluate.metrics.classification": (
             "accuracy",
@@ -127,13 +127,13 @@ __getattr__, __dir__ = lazy_names(
         ),
         "diptych.evaluate.probe.linear_probe": ("LinearProbe",),
         "diptych.evaluate.provenance": ("run_record",),
-        "diptych.evaluate.zero_shot_table": ("zero_shot_table",),
+        "diptych.evaluate.results_table": ("zero_shot_table",),
         "diptych.evaluate.encoded_set": ("encode_set",),
         "diptych.evaluate.metrics.score": (
             "Score",
             "score",
         ),
-        "diptych.evaluate.make_result": ("make_result",),
+        "diptych.evaluate.scored_results": ("make_result",),
         "diptych.evaluate.tasks.registry": ("register",),
         "diptych.evaluate.tasks.task": (
             "BoundTask",

@@ -25,6 +25,7 @@ from PIL import Image
 class Shades:
     name = "{name}"
     image_fingerprint = fingerprint = "{name}"
+    logit_scale = 100.0
     def encode_images(self, pictures):
         pictures = [one if isinstance(one, Image.Image) else Image.open(one) for one in pictures]
         angles = torch.tensor([float(np.asarray(one.convert("L")).mean()) for one in pictures]) / 300

@@ -86,7 +86,7 @@ def test_images_without_their_decoder_are_passed_over_by_every_command(kind, tmp
     (tmp_path / "set" / "cat" / "c.jpg").unlink()
     with pytest.raises(DataError, match=rf"nothing to train on.*2 \.{kind} \({HINTS[kind]}\)"):
         open_source(tmp_path / "set" / "cat")
-    with pytest.raises(InputError, match=r"no pictures in"):
+    with pytest.raises(InputError, match=r"no images in"):
         find_images([tmp_path / "set" / "cat"])
     # Named one by one, or in a shard or a table, such a file is wanted: it is broken, with the same advice.
     assert find_images([tmp_path / "set" / "cat" / f"b.{kind}"])

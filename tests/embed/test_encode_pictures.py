@@ -10,6 +10,7 @@ from pictures import noise
 from PIL import Image
 
 import diptych
+from diptych.embed.about import About
 from diptych.embed.image_batches import guarded
 from diptych.embed.library_encoder import LibraryEncoder
 from diptych.embed.resolver import as_encoder
@@ -23,6 +24,7 @@ class Means:
     """An encoder of somebody's own, which knows nothing of on_error."""
 
     name = "means"
+    logit_scale = 100.0
 
     def encode_images(self, pictures):
         means = np.stack([np.asarray(picture, dtype=float).mean((0, 1)) for picture in pictures])
@@ -75,6 +77,7 @@ def picky(kind: str, fault=Picky.fault):
         return prepare(picture)
 
     found._prepare = guarded(failing)
+    found.about = About(logit_scale=100.0, has_features=True)
     found.encode_texts = lambda texts: torch.eye(5)[[len(text) % 5 for text in texts]]
     return found
 

@@ -33,7 +33,7 @@ def test_a_torchvision_that_does_not_fit_is_named():
 
 
 def test_a_library_that_imports_such_a_torchvision_says_so_too(tmp_path, monkeypatch):
-    (tmp_path / "unfit_for_test.py").write_text("from tests.test_library_reasons import unfit\nunfit()\n")
+    (tmp_path / "unfit_for_test.py").write_text("from test_library_reasons import unfit\nunfit()\n")
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(ConfigError, match=rf"unfit is installed, but cannot be imported: {UNFIT}"):
         import_library("unfit_for_test", "unfit")

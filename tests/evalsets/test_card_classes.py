@@ -20,8 +20,7 @@ from diptych.evalsets.imagenet_classes import object_net_names, synonyms, wordne
 from diptych.evalsets.opening import open_card
 from diptych.evalsets.prompts import get_prompts
 from diptych.evaluate.tasks.task import with_classes_of
-from diptych.evaluate.tasks.zero_shot import words
-from diptych.evaluate.zero_shot.evaluator import ZeroShot
+from diptych.evaluate.tasks.zero_shot import protocol_scores, words
 from diptych.records import Sample
 
 ROWS = sorted({card.prompts for card in CARDS.values() if card.prompts})
@@ -221,11 +220,12 @@ def test_wordnet_ids_have_names_and_other_codes_are_warned_of(tmp_path, caplog):
         caplog.clear()
         found = open_benchmark(folders(tmp_path / names[0], names))
         with pytest.raises(AttributeError):
-            ZeroShot(found).predict(None)
+            next(protocol_scores(None, found, None, ("ensemble",)))
         assert "look like codes" in caplog.text
     caplog.clear()
     with pytest.raises(AttributeError):
-        ZeroShot(open_benchmark(wds(tmp_path / "digits", "78", templates=("the number {c}",)))).predict(None)
+        digits = open_benchmark(wds(tmp_path / "digits", "78", templates=("the number {c}",)))
+        next(protocol_scores(None, digits, None, ("ensemble",)))
     assert caplog.text == ""
 
 
@@ -233,7 +233,7 @@ def test_the_single_template_of_a_published_list(tmp_path):
     published = get_prompts("ImageNet").templates
     found = open_benchmark(wds(tmp_path / "own", ["cat", "dog"], templates=published))
     assert found.templates[0] == "a bad photo of a {c}." and found.single == PHOTO
-    assert ZeroShot(found)._texts()[1]["single"] == (PHOTO,)
+    assert words(found, "single").ensembles == ((PHOTO,),)
     assert open_benchmark(wds(tmp_path / "two", ["cat", "dog"], templates=published[:7])).single is None
 
 

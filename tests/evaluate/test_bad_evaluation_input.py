@@ -115,7 +115,7 @@ def test_labels_out_of_range_are_no_samples(tmp_path):
 def test_training_pictures_of_one_class_teach_nothing(tmp_path, task):
     write_wds(tmp_path / "data", [3] * 8, "train")
     [reason] = skipped(write_wds(tmp_path / "data", [0, 1, 2]), tmp_path, [task])
-    assert "one class" in reason or "of 1 class" in reason
+    assert "one class" in reason or "of 1 class" in reason or "have 1 class" in reason
 
 
 def test_one_class_alone_has_no_area_and_no_classifier(tmp_path):

@@ -126,7 +126,7 @@ def test_what_cannot_be_measured_is_an_error_before_the_work(tmp_path):
         (DataError, "CIFAR-10 is not in", "CIFAR10", {"data_root": tmp_path}),
         (InputError, "no card for 'tint'.*lie, too: ", "tint", {"data_root": tmp_path}),
         (InputError, "two evaluation sets are called tints", [folder, twin], {}),
-        (InputError, "give its folder .*tints', not a Benchmark", [benchmark], {}),
+        (InputError, "give the folder .*tints', not a Benchmark", [benchmark], {}),
         (InputError, "not by int", [5], {}),
     ):
         with pytest.raises(error, match=words):

@@ -12,11 +12,11 @@ from diptych.evalsets.cards import CARDS, get_card
 from diptych.evalsets.playground_tasks import playground_tasks
 from diptych.evalsets.prompts import get_prompts
 from diptych.evaluate.class_coverage import classes_in_words, had_to_be_asked_for, note
-from diptych.evaluate.evaluate_benchmarks import evaluate_benchmarks
+from diptych.evaluate.evaluate_sets import evaluate_benchmarks
+from diptych.evaluate.results_table import zero_shot_table
 from diptych.evaluate.suite import read_all, run_suite
 from diptych.evaluate.tasks.registry import TASKS
 from diptych.evaluate.tasks.task import Setting
-from diptych.evaluate.zero_shot_table import zero_shot_table
 from diptych.paper.exhibits.tables_10_11 import TABLE_10, TABLE_11
 from diptych.paper.summary import summary
 from diptych.records import Result

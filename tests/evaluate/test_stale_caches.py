@@ -22,8 +22,8 @@ from diptych.evalsets.cards import get_card
 from diptych.evalsets.opening import open_card
 from diptych.evalsets.user_sets import own_card
 from diptych.evaluate.encoded_set import encode_set
-from diptych.evaluate.make_result import make_result
 from diptych.evaluate.metrics.score import Score
+from diptych.evaluate.scored_results import make_result
 from diptych.evaluate.suite import fingerprint, read_all, run_suite
 from diptych.evaluate.tasks.probe_tasks import LINEAR_PROBE
 from diptych.evaluate.tasks.task import Measurement, Setting, Task

@@ -16,8 +16,8 @@ from disks import fill, small_disk
 from result_rows import rows
 
 from diptych.errors import DataError, InputError
-from diptych.evaluate.make_result import make_result
 from diptych.evaluate.metrics.score import Score
+from diptych.evaluate.scored_results import make_result
 from diptych.files import expanded
 from diptych.records import merge_results, read_results, write_results
 

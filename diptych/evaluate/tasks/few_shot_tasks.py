@@ -30,12 +30,12 @@ from diptych.evalsets.card import Card
 from diptych.evalsets.cards import has_shifts, home_of
 from diptych.evaluate.class_coverage import classes_shown, joined, note_tested, open_tested
 from diptych.evaluate.encoded_set import Encoded, encode_set
-from diptych.evaluate.make_result import make_result
 from diptych.evaluate.metrics.classification import accuracy, accuracy_top_k, mean_per_class_accuracy
 from diptych.evaluate.metrics.ranking import roc_auc
 from diptych.evaluate.metrics.score import Score, of_repeats
 from diptych.evaluate.probe.few_shot import CLASSIFIERS, Fit, draw_ranks, drawn_rows, fit_few_shot, possible_shots
 from diptych.evaluate.probe.training_set import deviations, note_learned, open_training_set
+from diptych.evaluate.scored_results import make_result
 from diptych.evaluate.tasks.robustness import check_learned_by_card, judge, pooling, shift_results, subset_results
 from diptych.evaluate.tasks.task import Measurement, Setting, Task, with_classes_of
 from diptych.evaluate.tasks.zero_shot import words

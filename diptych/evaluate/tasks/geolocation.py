@@ -19,12 +19,12 @@ from diptych.embed.neighbours import similarity_blocks
 from diptych.errors import DataError, InputError
 from diptych.evalsets.card import Card
 from diptych.evaluate.encoded_set import Encoded, encode_set
-from diptych.evaluate.make_result import make_result
 from diptych.evaluate.metrics.comparison import bootstrap
 from diptych.evaluate.metrics.geography import RADII_KM, great_circle_km
 from diptych.evaluate.metrics.score import COUNTED, RESAMPLED, Score
 from diptych.evaluate.metrics.similarity import nearest
 from diptych.evaluate.metrics.statistics import clopper_pearson
+from diptych.evaluate.scored_results import make_result
 from diptych.evaluate.tasks.task import Measurement, Setting, Task
 
 logger = logging.getLogger(__name__)

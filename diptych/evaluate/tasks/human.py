@@ -20,11 +20,11 @@ from diptych.evalsets.cards import CARDS
 from diptych.evalsets.prompts import plain_name
 from diptych.evaluate.class_coverage import note_tested, open_tested
 from diptych.evaluate.encoded_set import encode_set
-from diptych.evaluate.make_result import make_result
 from diptych.evaluate.metrics.comparison import bootstrap
 from diptych.evaluate.metrics.score import RESAMPLED, Score, score
 from diptych.evaluate.metrics.similarity import class_probabilities
 from diptych.evaluate.provenance import run_record
+from diptych.evaluate.scored_results import make_result
 from diptych.evaluate.tasks.task import Measurement, Setting, Task
 from diptych.files import expanded
 from diptych.records import Result

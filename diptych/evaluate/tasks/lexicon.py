@@ -13,9 +13,9 @@ from diptych.embed.encoder import Encoder
 from diptych.errors import DataError, InputError, ShapeError
 from diptych.evalsets.card import Card
 from diptych.evaluate.encoded_set import Encoded, encode_set
-from diptych.evaluate.make_result import make_result
 from diptych.evaluate.metrics.score import COUNTED, Score
 from diptych.evaluate.metrics.statistics import clopper_pearson
+from diptych.evaluate.scored_results import make_result
 from diptych.evaluate.tasks.retrieval import encode_captions
 from diptych.evaluate.tasks.task import Measurement, Setting, Task
 from diptych.evaluate.zero_shot.class_prompts import fill_template

@@ -17,11 +17,11 @@ from diptych.evalsets.card import Card
 from diptych.evalsets.cards import has_shifts, home_of, is_paper_set
 from diptych.evaluate.class_coverage import classes_shown, joined, note_tested, open_tested
 from diptych.evaluate.encoded_set import Encoded, encode_set
-from diptych.evaluate.make_result import make_result
 from diptych.evaluate.metrics.score import Score, of_repeats, relevance, score
 from diptych.evaluate.predictions import predictions_path_of, top_predictions, write_predictions
 from diptych.evaluate.probe.probe_cache import Learned, learn_probe
 from diptych.evaluate.probe.training_set import note_learned
+from diptych.evaluate.scored_results import make_result
 from diptych.evaluate.tasks.robustness import (
     check_learned_by_card,
     is_shift_or_home,

@@ -20,9 +20,9 @@ from diptych.evalsets.card import Card
 from diptych.evalsets.set_sources import PairsSource
 from diptych.evaluate.encode_benchmark import MAX_BROKEN
 from diptych.evaluate.encoded_set import Encoded, encode_set
-from diptych.evaluate.make_result import make_result
 from diptych.evaluate.metrics.score import COUNTED, Score
 from diptych.evaluate.metrics.statistics import clopper_pearson
+from diptych.evaluate.scored_results import make_result
 from diptych.evaluate.tasks.task import Measurement, Setting, Task
 from diptych.records import Result
 

@@ -22,10 +22,10 @@ from diptych.evalsets.imagenet_classes import shift_classes
 from diptych.evalsets.prompts import get_prompts
 from diptych.evaluate.class_coverage import note_tested, open_tested
 from diptych.evaluate.encoded_set import Encoded, encode_set
-from diptych.evaluate.make_result import make_result
 from diptych.evaluate.metrics.score import COUNTED, Score
 from diptych.evaluate.metrics.statistics import clopper_pearson
 from diptych.evaluate.predictions import has_probabilities, predictions_path_of, top_predictions, write_predictions
+from diptych.evaluate.scored_results import make_result
 from diptych.evaluate.tasks.task import Measurement, Setting, Task, check_classes_of_card
 from diptych.evaluate.zero_shot.class_embeddings import class_embeddings
 from diptych.evaluate.zero_shot.classifier import zero_shot_logits

@@ -20,8 +20,8 @@ from diptych.evalsets.benchmark import Benchmark
 from diptych.evalsets.card import Card
 from diptych.evaluate.class_coverage import classes_shown, note, open_tested
 from diptych.evaluate.encoded_set import encode_set
-from diptych.evaluate.make_result import make_result
 from diptych.evaluate.metrics.score import score
+from diptych.evaluate.scored_results import make_result
 from diptych.evaluate.tasks.robustness import vector_scorer
 from diptych.evaluate.tasks.task import Measurement, Setting, Task
 from diptych.evaluate.tasks.zero_shot import words

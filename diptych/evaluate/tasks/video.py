@@ -18,9 +18,9 @@ from diptych.evalsets.opening import open_frames
 from diptych.evaluate.class_coverage import note_tested
 from diptych.evaluate.encode_benchmark import MAX_BROKEN
 from diptych.evaluate.encoded_set import Encoded, encode_set
-from diptych.evaluate.make_result import make_result
 from diptych.evaluate.metrics.score import Score, score
 from diptych.evaluate.metrics.similarity import class_probabilities
+from diptych.evaluate.scored_results import make_result
 from diptych.evaluate.tasks.rare_actions import (
     Annotated,
     mean_sampled_average_precision,

@@ -15,7 +15,6 @@ from diptych.evalsets.card import Card
 from diptych.evalsets.cards import is_paper_set
 from diptych.evaluate.class_coverage import note_tested, open_tested
 from diptych.evaluate.encoded_set import Encoded, encode_set
-from diptych.evaluate.make_result import make_result
 from diptych.evaluate.metrics.score import relevance, score
 from diptych.evaluate.predictions import (
     TOP_K,
@@ -24,6 +23,7 @@ from diptych.evaluate.predictions import (
     top_predictions,
     write_predictions,
 )
+from diptych.evaluate.scored_results import make_result
 from diptych.evaluate.tasks.task import Measurement, Setting, Task
 from diptych.evaluate.zero_shot.class_embeddings import class_embeddings
 from diptych.evaluate.zero_shot.classifier import zero_shot_logits

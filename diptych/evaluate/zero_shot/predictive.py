@@ -18,8 +18,8 @@ from diptych.embed.model import Model, evaluating
 from diptych.errors import ConfigError
 from diptych.evalsets.benchmark import Benchmark
 from diptych.evaluate.encode_benchmark import encode_benchmark
-from diptych.evaluate.make_result import make_result
 from diptych.evaluate.metrics.score import score
+from diptych.evaluate.scored_results import make_result
 from diptych.evaluate.tasks.task import check_prompts
 from diptych.evaluate.zero_shot.class_prompts import check_class_names, check_templates, fill_template
 from diptych.evaluate.zero_shot.evaluator import PROTOCOLS

@@ -14,7 +14,7 @@ from diptych.evalsets.cards import get_card
 from diptych.evalsets.user_sets import open_set, split_task
 from diptych.evaluate import Measurement, Setting, Task, ZeroShot, register
 from diptych.evaluate.choose_sets import make_evaluator
-from diptych.evaluate.evaluate_benchmarks import evaluate_benchmarks
+from diptych.evaluate.evaluate_sets import evaluate_benchmarks
 from diptych.evaluate.suite import run_suite
 from diptych.evaluate.tasks import registry
 from diptych.evaluate.tasks.registry import TASKS, get_tasks, load_task_module

@@ -140,7 +140,7 @@ class PicturesOnly:
 def test_the_task_places_pictures_where_their_neighbours_are(tmp_path, sets):
     results = GEOLOCATION.measure(PicturesOnly(), CARD, Setting(tmp_path)).results
     assert {(r.task, r.protocol, r.dataset, r.split, r.n) for r in results} == {
-        ("geolocation", "nearest neighbour", "IM2GPS", "test", 14)
+        ("geolocation", "nearest_neighbour", "IM2GPS", "test", 14)
     }
     values = {r.metric: r.value for r in results}
     assert list(values) == [*(f"within_{radius}_km" for radius in (1, 25, 200, 750, 2500)), "median_error_km"]

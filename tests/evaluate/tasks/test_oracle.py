@@ -155,7 +155,7 @@ def test_made_shifts_keep_the_classes(form, tmp_path):
     found = run_suite(oracle, [TASKS["shifts"]], [card], Setting(tmp_path / "sets"), tmp_path / "out")
     values: dict[str, set[float]] = {}
     for one in found.results:
-        values.setdefault(one.run.get("settings", {}).get("shift", ""), set()).add(one.value)
+        values.setdefault(one.condition.get("shift", ""), set()).add(one.value)
     assert not found.skipped and all(values[name] == {1} for name in ("", *KEPT))
 
 

@@ -56,11 +56,5 @@ def test_every_task_on_the_archive(card, tmp_path):
     left_out = {one.task: one.reason for one in found.skipped}
     alone = {"linear_probe", "projected_probe"} if card.name in ALONE else set()
     assert left_out.keys() == alone and all("has only one row" in one for one in left_out.values())
-    assert {one.task for one in found.results} >= {measured(task.name) for task in tasks} - alone
+    assert {one.task for one in found.results} >= {task.name for task in tasks} - alone
     assert [one for one in found.results if not is_perfect(one)] == []
-
-
-def measured(task: str) -> str:
-    """What the Results of a task are called."""
-    names = {"robustness": "zero_shot", "imagenet_probe": "linear_probe", "projected_probe": "linear_probe"}
-    return names.get(task, task.removesuffix("_from_texts"))

@@ -76,8 +76,8 @@ def test_a_set_of_clips_is_measured_by_its_metric(tmp_path):
     benchmark = frames(tmp_path / "frames")
     results = measure_video(PixelColourEncoder(), benchmark, Setting(tmp_path))
     assert [(r.metric, r.n, r.protocol, r.task) for r in results] == [
-        ("mean_of_top_1_and_5", 14, "frames averaged", "video"),
-        ("accuracy", 14, "frames averaged", "video"),
+        ("mean_of_top_1_and_5", 14, "frames_averaged", "video"),
+        ("accuracy", 14, "frames_averaged", "video"),
     ]
     # The same by hand.
     encoder = PixelColourEncoder()

@@ -112,7 +112,7 @@ def test_a_folder_that_cannot_be_written_costs_nothing_but_time(tmp_path, caplog
     (tmp_path / "file").write_text("no folder")
     with caplog.at_level(logging.WARNING):
         found = class_embeddings(FingerprintedEncoder(), NAMES, TEMPLATES, cache_folder=tmp_path / "file" / "cache")
-    assert found.shape == (7, 7) and "not kept" in caplog.text
+    assert found.shape == (7, 7) and "cannot be cached" in caplog.text
 
 
 def test_texts_without_a_usable_embedding():

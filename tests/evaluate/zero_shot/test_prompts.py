@@ -96,8 +96,8 @@ def test_the_papers_templates():
     [
         ("missing.txt", None, "cannot read"),
         ("latin.txt", "Hündin".encode("latin-1"), "not UTF-8 .byte 1"),
-        ("broken.json", b"[", "no JSON"),
-        ("deep.json", b"[" * 200_000, "no JSON"),
+        ("broken.json", b"[", "not JSON"),
+        ("deep.json", b"[" * 200_000, "not JSON"),
         ("other.json", b'{"a": 1}', "list of texts"),
         ("numbers.json", b'["a {c}", 1]', "list of texts"),
         ("large.txt", b"a" * (16 * 2**20 + 1), "larger than 16 MiB"),
