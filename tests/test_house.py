@@ -321,3 +321,17 @@ def test_two_modules_share_no_basename():
         path.name for path in PACKAGE if path.name not in ("__init__.py", "__main__.py") and path.parent.name != "cli"
     )
     assert [name for name, count in names.items() if count > 1] == []
+
+
+def test_no_module_hides_a_lazy_name_of_its_package():
+    """`from diptych.evaluate import make_result` gives the function, whichever modules were imported before."""
+    hidden = [
+        f"{init.relative_to(ROOT)}: {alias.name}"
+        for init in PACKAGE
+        if init.name == "__init__.py" and "lazy_names(" in init.read_text()
+        for node in ast.walk(parsed(init))
+        if isinstance(node, ast.ImportFrom) and node.module != ".".join(init.relative_to(ROOT).parent.parts)
+        for alias in node.names
+        if (init.parent / f"{alias.name}.py").exists()
+    ]
+    assert hidden == []

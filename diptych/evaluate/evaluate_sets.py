@@ -14,8 +14,6 @@ from diptych.evaluate.zero_shot.evaluator import ZeroShot
 from diptych.files import expanded
 from diptych.records import Result, merge_results, read_results
 
-_PICTURES_PER_BATCH = 256
-
 
 def evaluate_benchmarks(
     encoder: Encoder,
