@@ -22,15 +22,16 @@ ROOT = Path(__file__).resolve().parents[1]
 SHARED_DATA = ROOT.parent / "shared" / "data"
 
 
-def parser(description: str | None, peers: Sequence[str], repeats: int = 5) -> argparse.ArgumentParser:
+def parser(
+    description: str | None, peers: Sequence[str], repeats: int = 5, alone: bool = False
+) -> argparse.ArgumentParser:
     """The parser with the common options, for scripts that add their own; `peers` are the names that --peer takes.
 
-    With an empty `peers`, the script has no peer and --peer is refused.
+    With an empty `peers`, the script has no peer and --peer is refused. With `alone`, --peer none measures ours alone.
     """
     made = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument(
-        "--peer", choices=list(peers), default=peers[0] if peers else None, help="whom to measure against"
-    )
+    choices = [*peers, *["none"] * alone]
+    made.add_argument("--peer", choices=choices, default=peers[0] if peers else None, help="whom to measure against")
     made.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     made.add_argument(
         "--repeats", type=int, default=repeats, help="alternating measurements of each side (%(default)s)"
@@ -50,17 +51,19 @@ def time_once(run: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def time_alternately(ours: Callable[[], object], peer: Callable[[], object], repeats: int = 5) -> tuple[float, float]:
+def time_alternately(
+    ours: Callable[[], object], peer: Callable[[], object] | None, repeats: int = 5
+) -> tuple[float, float | None]:
     """Median seconds per call of two functions that run in turn: ours, peer, peer, ours, ours, peer, ...
 
-    Warm up before the call whatever both sides should have warm.
+    Without a peer, ours alone. Warm up before the call whatever both sides should have warm.
     """
     ours_seconds, peer_seconds = [], []
     for repeat in range(repeats):
-        turns = [(ours, ours_seconds), (peer, peer_seconds)]
+        turns = [(ours, ours_seconds)] + ([(peer, peer_seconds)] if peer else [])
         for run, seconds in turns if repeat % 2 == 0 else reversed(turns):
             seconds.append(time_once(run))
-    return statistics.median(ours_seconds), statistics.median(peer_seconds)
+    return statistics.median(ours_seconds), statistics.median(peer_seconds) if peer else None
 
 
 def report(

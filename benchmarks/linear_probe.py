@@ -126,7 +126,7 @@ def measure(arguments, num_classes: int) -> dict:
     row = {"classes": num_classes, "seconds": ours, "fits": len(mine), "lambda": search.best.penalty}
     row["validation_accuracy"] = search.best.score
     row["accuracy"] = accuracy_on(mine[search.best.penalty], test)
-    if arguments.peer is None:
+    if arguments.peer == "none":
         return row
     peer, other, theirs = timed(search_with_sklearn, train, held, num_classes)
     print(f"{num_classes} classes, sklearn: {peer:.1f} s, {len(theirs)} fits, best lambda {other.best.penalty:.3g}")
@@ -147,7 +147,7 @@ def measure(arguments, num_classes: int) -> dict:
 
 
 def main() -> None:
-    parser = common.parser(__doc__, ["sklearn"], repeats=1)
+    parser = common.parser(__doc__, ["sklearn"], repeats=1, alone=True)
     parser.add_argument("--samples", type=int, default=50_000, help="training rows (%(default)s)")
     parser.add_argument("--width", type=int, default=512, help="features per row (%(default)s)")
     parser.add_argument("--classes", type=int, nargs="+", default=[10, 100], help="numbers of classes (10 100)")
@@ -156,7 +156,7 @@ def main() -> None:
     rows = [measure(arguments, num_classes) for num_classes in arguments.classes]
     fits, seconds = sum(row["fits"] for row in rows), sum(row["seconds"] for row in rows)
     peer = None
-    if arguments.peer is not None:
+    if arguments.peer != "none":
         peer = 60 * sum(row["peer_fits"] for row in rows) / sum(row["peer_seconds"] for row in rows)
     details = {"samples": arguments.samples, "width": arguments.width, "rows": rows, "threads": torch.get_num_threads()}
     common.report(arguments, benchmark="linear_probe", unit="fits/min", ours=60 * fits / seconds, peer=peer, **details)

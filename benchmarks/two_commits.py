@@ -1,7 +1,7 @@
 """The same benchmark of this checkout and of another one, in turn: how much a change cost or gained.
 
     git worktree add ../before COMMIT
-    python benchmarks/two_commits.py ../before ours benchmarks/train_step.py --against --repeats 1 --json
+    python benchmarks/two_commits.py --rounds 5 ../before ours benchmarks/train_step.py --against --repeats 1 --json
 
 Each checkout runs its own script; the last line that it prints is a JSON object, of which KEY is read ("ours", or
 "results.0.ours" for a value inside).

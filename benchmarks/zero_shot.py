@@ -41,7 +41,7 @@ BATCH = 64
 
 def main() -> None:
     """Measure one part."""
-    parser = common.parser(__doc__, peers=["open_clip"], repeats=5)
+    parser = common.parser(__doc__, peers=["open_clip"], repeats=5, alone=True)
     parser.add_argument("--part", choices=("prompts", "pictures"), default="pictures")
     parser.add_argument("--classes", type=int, default=100, help="of ImageNet's, evenly spread (%(default)s)")
     parser.add_argument("--compare", type=int, default=5, help="classes compared in fp32, which is slow (%(default)s)")
@@ -94,7 +94,9 @@ def prompts(arguments: argparse.Namespace, peer: Any, _: Any, tokenizer: Any, pa
             theirs(names)
 
     seconds, peer_seconds = common.time_alternately(
-        lambda: class_embeddings(ours["auto"], names, words.templates), run_theirs, arguments.repeats
+        lambda: class_embeddings(ours["auto"], names, words.templates),
+        None if arguments.peer == "none" else run_theirs,
+        arguments.repeats,
     )
     count = len(names) * len(words.templates)
     common.report(
@@ -102,7 +104,7 @@ def prompts(arguments: argparse.Namespace, peer: Any, _: Any, tokenizer: Any, pa
         benchmark="zero_shot prompts",
         unit="prompts/s",
         ours=count / seconds,
-        peer=count / peer_seconds,
+        peer=peer_seconds and count / peer_seconds,
         prompts=count,
         least_cosine_fp32=cosines.min().item(),
         classes_compared=len(few),
@@ -171,16 +173,18 @@ def pictures(arguments: argparse.Namespace, peer: Any, preprocess: Any, tokenize
             classifier = open_clip.build_zero_shot_classifier(peer, tokenizer, found.class_names, functions, 10)
         accuracy["theirs"].append(zero_shot.run(peer, classifier, loader, options)[0])
 
-    seconds, peer_seconds = common.time_alternately(run_ours, run_theirs, len(slices))
+    seconds, peer_seconds = common.time_alternately(
+        run_ours, None if arguments.peer == "none" else run_theirs, len(slices)
+    )
     common.report(
         arguments,
         benchmark="zero_shot pictures",
         unit="pictures/s",
         ours=size / seconds,
-        peer=size / peer_seconds,
+        peer=peer_seconds and size / peer_seconds,
         pictures=len(samples),
         accuracy=sum(accuracy["ours"]) / len(slices),
-        peer_accuracy=sum(accuracy["theirs"]) / len(slices),
+        peer_accuracy=sum(accuracy["theirs"]) / len(slices) if accuracy["theirs"] else None,
     )
 
 

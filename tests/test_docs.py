@@ -40,13 +40,14 @@ ACTIVATE = ". .venv/bin/activate"
 
 # What stands in a page for the reader's own scale, and what it is here.
 SMALLER = {
-    "--pairs 300000": "--pairs 256",
-    "--minutes 15": "--pairs 256",
+    "--pairs 300000": "--pairs 64 --batch-size 32",
+    "--minutes 15": "--pairs 64 --batch-size 32",
+    "--epochs 5": "--epochs 2 --batch-size 32",
     "num_pairs=300_000": "num_pairs=256",
-    "--pairs 20000 --trials 20": "--pairs 256 --trials 1 --held-out 0.3",
+    "--pairs 20000 --trials 20": "--pairs 64 --trials 1 --held-out 0.3 --set loader.global_batch_size=32",
     "playground:50000": "playground:200",
 }
-# The same for the sets that `diptych data embedded` writes, on all pages but the README: 27,000 images take a minute.
+# The same for the sets that `diptych data embedded` writes: 27,000 images take a minute.
 SMALLER_SETS = {"num_train": 100, "num_test": 50}
 # Commands that are not run: their programs, files, targets and options are checked.
 ONLY_PARSED = {
@@ -62,6 +63,7 @@ ONLY_PARSED = {
     " hf:": "needs the hub; tests/embed/test_other_encoders.py loads from folders",
     " open_clip:": "needs weights of open_clip; tests/embed/test_other_encoders.py makes some",
     "diptych quickstart": "trains for minutes; tests/test_quickstart.py runs a short one",
+    "diptych recipes --pairs": "measures for half a minute; tests/recipes/test_guidance.py measures, too",
     "diptych benchmark": "measures for a minute; tests/train/test_profile.py measures a miniature",
     "--recipe ViT-B/32": "needs more than a test's machine",
     "--recipe ViT-B/16": "needs more than a test's machine",
@@ -144,10 +146,9 @@ def write_pictures_and_tables(folder: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=NAMES)
 def test_every_block_works(page, home, command, tmp_path, monkeypatch):
     """In the page's order, in one folder and one Python session, as a reader would."""
-    if page.name != "README.md":
-        for name, number in SMALLER_SETS.items():
-            assert number < write_embedded.__kwdefaults__[name]
-            monkeypatch.setitem(write_embedded.__kwdefaults__, name, number)
+    for name, number in SMALLER_SETS.items():
+        assert number < write_embedded.__kwdefaults__[name]
+        monkeypatch.setitem(write_embedded.__kwdefaults__, name, number)
     text = page.read_text(encoding="utf-8")
     shutil.copytree(home, tmp_path, dirs_exist_ok=True)
     names: dict[str, object] = {"__name__": "page"}

@@ -25,7 +25,7 @@ from diptych.embed.executor import Executor, map_shards
 from diptych.embed.shard_writer import ShardWriter
 from diptych.embed.store import Store, StoreManifest, open_store, shard_name
 from diptych.errors import ConfigError, DataError
-from diptych.files import expanded, new_folder, writing
+from diptych.files import expanded, new_folder, remove_unfinished, writing
 from diptych.progress import progress_bar
 from diptych.records import Broken, Sample
 
@@ -81,8 +81,11 @@ def embed_source(
     else:
         done = executor(encode, range(len(units)), is_finished=encode.is_finished, num_processes=num_processes)
         counts = (count for _, count in done)
-    for _ in progress_bar(counts, f"{encoder.name} (images)", _num_left(source, store), lambda count: count):
-        pass
+    try:
+        for _ in progress_bar(counts, f"{encoder.name} (images)", _num_left(source, store), lambda count: count):
+            pass
+    finally:  # after an error, the other processes are killed while they write
+        remove_unfinished(folder)
     return open_store(folder)
 
 

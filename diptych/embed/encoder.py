@@ -10,7 +10,7 @@ from PIL import Image
 
 from diptych.records import Result
 
-Picture = Image.Image | str | Path | bytes | np.ndarray
+ImageInput = Image.Image | str | Path | bytes | np.ndarray
 """A PIL image, the path or the bytes of an encoded file, or pixels uint8 (height, width, 3)."""
 
 
@@ -22,7 +22,7 @@ class Encoder(Protocol):
     def name(self) -> str:
         """Name of the model in results."""
 
-    def encode_images(self, images: Sequence[Picture], /) -> torch.Tensor:
+    def encode_images(self, images: Sequence[ImageInput], /) -> torch.Tensor:
         """N images -> (N, E) float32 on the CPU, unit norm."""
 
     def encode_texts(self, texts: Sequence[str], /) -> torch.Tensor:

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from diptych.data.decoding import decode_image
-from diptych.embed.encoder import Picture
+from diptych.embed.encoder import ImageInput
 from diptych.errors import ConfigError, DiptychError, ImageError
 from diptych.model.device import num_cores
 
@@ -27,7 +27,7 @@ _MAX_DECODERS = 8
 _log = logging.getLogger(__name__)
 
 
-def in_batches(images: Iterable[Picture], size: int) -> Iterator[list[Picture]]:
+def in_batches(images: Iterable[ImageInput], size: int) -> Iterator[list[ImageInput]]:
     """Split images into lists of up to `size`.
 
     Args:
@@ -47,7 +47,7 @@ def in_batches(images: Iterable[Picture], size: int) -> Iterator[list[Picture]]:
 
 
 def embed_pictures(
-    images: Iterable[Picture],
+    images: Iterable[ImageInput],
     prepare: Callable[[Image.Image], torch.Tensor],
     embed: Callable[[torch.Tensor], torch.Tensor],
     *,
@@ -69,7 +69,7 @@ def embed_pictures(
     """
     report = error_reporter(on_error)
 
-    def attempt(image: Picture) -> torch.Tensor | ImageError:
+    def attempt(image: ImageInput) -> torch.Tensor | ImageError:
         try:
             return prepare(decode_image(image))
         except ImageError as error:

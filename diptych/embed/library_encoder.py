@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from diptych.embed.about import About
-from diptych.embed.encoder import Picture
+from diptych.embed.encoder import ImageInput
 from diptych.embed.image_batches import OnError, embed_pictures, guarded
 from diptych.errors import ConfigError, WeightsError
 from diptych.model.clip import normalised
@@ -87,12 +87,12 @@ class LibraryEncoder:
         kind = type(self._network).__name__
         return f"{type(self).__name__}({self.name!r}, {kind}, {parameters / 1e6:.1f} M parameters, {self.device})"
 
-    def encode_images(self, images: Iterable[Picture], /, *, on_error: OnError = "raise") -> torch.Tensor:
+    def encode_images(self, images: Iterable[ImageInput], /, *, on_error: OnError = "raise") -> torch.Tensor:
         """N images -> (N, E) float32 on the CPU, unit norm; `on_error` as in Model.encode_images."""
         return normalised(self._encode(self._images, images, on_error))
 
     @property
-    def image_features(self) -> Callable[[Iterable[Picture]], torch.Tensor]:
+    def image_features(self) -> Callable[[Iterable[ImageInput]], torch.Tensor]:
         """N images -> (N, W) float32 on the CPU, before the projection.
 
         Models whose features are not accessible do not have this attribute; probes then use embeddings.
@@ -121,7 +121,7 @@ class LibraryEncoder:
     def _encode(
         self,
         function: Callable[[torch.Tensor], torch.Tensor],
-        images: Iterable[Picture],
+        images: Iterable[ImageInput],
         on_error: OnError = "raise",
     ) -> torch.Tensor:
         with torch.inference_mode():

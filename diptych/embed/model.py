@@ -13,7 +13,7 @@ import torch
 from diptych.data.tokenizer import Tokenizer
 from diptych.data.transforms import Preprocessing, evaluation_pixels, normalise
 from diptych.embed.about import About, weights_state
-from diptych.embed.encoder import Picture
+from diptych.embed.encoder import ImageInput
 from diptych.embed.image_batches import OnError, embed_pictures
 from diptych.embed.model_folder import write_folder
 from diptych.errors import ConfigError, ShapeError, WeightsError
@@ -113,7 +113,7 @@ class Model:
         return image_flops(self.clip.config) / 2e9
 
     def encode_images(
-        self, images: Iterable[Picture], batch_size: int = BATCH_SIZE, *, on_error: OnError = "raise"
+        self, images: Iterable[ImageInput], batch_size: int = BATCH_SIZE, *, on_error: OnError = "raise"
     ) -> torch.Tensor:
         """Embed images.
 
@@ -148,7 +148,7 @@ class Model:
         return self._embed(batches, lambda x: normalised(self.clip.visual.project(x)), self.clip.config.embed_dim)
 
     def image_features(
-        self, images: Iterable[Picture], batch_size: int = BATCH_SIZE, *, on_error: OnError = "raise"
+        self, images: Iterable[ImageInput], batch_size: int = BATCH_SIZE, *, on_error: OnError = "raise"
     ) -> torch.Tensor:
         """N images -> (N, W) float32 on the CPU: the image tower's output before the projection, for probes."""
         return self._encode_images(images, self._image_features, batch_size, on_error)
@@ -217,7 +217,7 @@ class Model:
 
     def _encode_images(
         self,
-        images: Iterable[Picture],
+        images: Iterable[ImageInput],
         function: Callable[[torch.Tensor], torch.Tensor],
         batch_size: int,
         on_error: OnError,

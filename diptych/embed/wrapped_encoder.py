@@ -16,7 +16,7 @@ import torch
 
 from diptych.data.decoding import decode_image
 from diptych.embed.about import About, about_object
-from diptych.embed.encoder import Picture
+from diptych.embed.encoder import ImageInput
 from diptych.embed.image_batches import (
     OnError,
     blank_picture,
@@ -90,7 +90,7 @@ class WrappedEncoder:
         return _scale(value, self.name) if attribute == "logit_scale" else value
 
     def _checked(self, function: Callable[..., Any], method: str) -> Callable[..., torch.Tensor]:
-        def checked(items: Sequence[Picture] | Sequence[str] | torch.Tensor, /, **options: Any) -> torch.Tensor:
+        def checked(items: Sequence[ImageInput] | Sequence[str] | torch.Tensor, /, **options: Any) -> torch.Tensor:
             try:
                 vectors = function(items, **options)
             except DiptychError:
@@ -109,7 +109,9 @@ class WrappedEncoder:
     def _with_on_error(self, encode: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
         """encode_images with Diptych's on_error, which the object need not implement."""
 
-        def encode_images(images: Iterable[Picture], /, *, on_error: OnError = "raise", **options: Any) -> torch.Tensor:
+        def encode_images(
+            images: Iterable[ImageInput], /, *, on_error: OnError = "raise", **options: Any
+        ) -> torch.Tensor:
             if on_error == "raise":
                 return encode(images, **options)
             report, decoded, count = error_reporter(on_error), {}, 0

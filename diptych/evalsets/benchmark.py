@@ -56,10 +56,10 @@ class Benchmark:
         names: all names of each class; empty if no class has more than the name in `class_names`.
         single: the template for use without an ensemble; None for the first.
         card: the card of a set of the paper; None for other sets.
-        written: the class names as the set's files spell them, if `class_names` differ from these.
+        names_in_files: the class names as the set's files spell them, if `class_names` differ from these.
         differs: a sentence on how the classes differ from the card's; empty if they are equal or there is no card.
         absent: the card's classes that the set does not have.
-        unsure: classes to which the card gives the same name, so the set's names cannot identify them. Each entry is
+        ambiguous: classes to which the card gives the same name, so the set's names cannot identify them. Each entry is
             (class, its position in the set's own list).
         whole: the split is complete even if it does not show every class: it is generated, not collected.
         folder: the folder that `open_benchmark` read, with links resolved; None for sets from other sources.
@@ -74,10 +74,10 @@ class Benchmark:
     names: tuple[tuple[str, ...], ...] = ()
     single: str | None = None
     card: Card | None = None
-    written: tuple[str, ...] = ()
+    names_in_files: tuple[str, ...] = ()
     differs: str = ""
     absent: tuple[str, ...] = ()
-    unsure: tuple[tuple[int, int], ...] = ()
+    ambiguous: tuple[tuple[int, int], ...] = ()
     whole: bool = False
     folder: Path | None = None
 
@@ -127,7 +127,7 @@ def open_benchmark(path: str | Path, split: str = "test") -> Benchmark:
     source = BorderlessSource(source) if is_object_net(spoken) else source
     real = path.resolve()
     checked = check_benchmark(real.name, split, spoken, templates, source, (), published_single(templates))
-    return dataclasses.replace(checked, written=tuple(written), whole=(path / WHOLE_FILE).is_file(), folder=real)
+    return dataclasses.replace(checked, names_in_files=tuple(written), whole=(path / WHOLE_FILE).is_file(), folder=real)
 
 
 def warn_of_codes(benchmark: Benchmark) -> None:

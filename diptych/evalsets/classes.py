@@ -54,7 +54,7 @@ def match_alike(
     Returns:
         The classes, and those that may be swapped: (class, its position in the set) each.
     """
-    completed, unsure = list(matched), []
+    completed, ambiguous = list(matched), []
     card_names = get_prompts(row).class_names
     groups: dict[frozenset[int], list[int]] = {}
     for position, name in enumerate(names):
@@ -64,10 +64,10 @@ def match_alike(
     for labels, positions in groups.items():
         if len(labels) == len(positions) and len({card_names[label] for label in labels}) == 1:
             pairs = list(zip(sorted(labels), positions, strict=True))
-            unsure += pairs
+            ambiguous += pairs
             for label, position in pairs:
                 completed[position] = label
-    return tuple(completed), tuple(sorted(unsure))
+    return tuple(completed), tuple(sorted(ambiguous))
 
 
 def labels_are_the_cards(row: str) -> bool:

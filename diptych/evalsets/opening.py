@@ -238,7 +238,7 @@ def from_parquet(card: Card, folder: Path, split: str) -> Benchmark:
     if names is not None:
         spoken = spoken_names(names, folder)
         named = check_benchmark(card.name, split, spoken, DEFAULT_TEMPLATES, source)
-        return with_card(dataclasses.replace(named, written=names), card)
+        return with_card(dataclasses.replace(named, names_in_files=names), card)
     labels = distinct_labels(split_files(folder, split))
     if labels != set(range(card.num_classes)):
         raise DataError(
@@ -277,8 +277,8 @@ def with_card(opened: Benchmark, card: Card) -> Benchmark:
         return dataclasses.replace(opened, name=card.name, card=card)
     if card.task == "multi_label":
         raise DataError(f"{card.title}'s images have several classes each; only the original archive has them all")
-    words, written = get_prompts(card.prompts), opened.written or opened.class_names
-    matched, unsure = match_alike(card.prompts, written, match_classes(card.prompts, written))
+    words, written = get_prompts(card.prompts), opened.names_in_files or opened.class_names
+    matched, ambiguous = match_alike(card.prompts, written, match_classes(card.prompts, written))
     source = _as_in_archive(card, opened.source)
     lacking = [words.class_names[label][0] for label in sorted({*range(len(words.class_names))}.difference(matched))]
     if None not in matched:
@@ -286,7 +286,7 @@ def with_card(opened: Benchmark, card: Card) -> Benchmark:
             logger.warning("%s lacks %d of its classes: %s", card.title, len(lacking), ", ".join(lacking)[:200])
         if matched != tuple(range(len(words.class_names))):
             source = RelabelledSource(source, tuple(label for label in matched if label is not None))
-        return dataclasses.replace(from_source(card, source, opened.split), absent=tuple(lacking), unsure=unsure)
+        return dataclasses.replace(from_source(card, source, opened.split), absent=tuple(lacking), ambiguous=ambiguous)
     unmatched = [name for name, label in zip(written, matched, strict=True) if label is None]
     differs = f"its class {matched.index(None)} is {unmatched[0]!r}, which {_mismatch(card.prompts, unmatched[0])}"
     differs += f"; of those {lacking[0]!r} is missing" if lacking else ""

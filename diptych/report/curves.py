@@ -21,11 +21,11 @@ __all__ = [
     "Chart",
     "Series",
     "chart_drawing",
+    "charts_svg",
     "doublings",
     "line_chart",
     "linear_ticks",
     "log_ticks",
-    "picture",
 ]
 
 WIDTH, HEIGHT = 560, 400
@@ -98,7 +98,7 @@ def line_chart(chart: Chart) -> Markup:
     return element(chart_drawing(chart))
 
 
-def picture(charts: Sequence[Chart]) -> str:
+def charts_svg(charts: Sequence[Chart]) -> str:
     """Charts side by side, as the text of an SVG file with a light and a dark color scheme."""
     return svg_file([chart_drawing(chart) for chart in charts], len(charts))
 

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from diptych.report.curves import STYLE, Chart, line_chart, picture
+from diptych.report.curves import STYLE, Chart, charts_svg, line_chart
 from diptych.report.display import readable
 from diptych.report.page import render_template, write_page
 
@@ -50,4 +50,4 @@ def render_figure_page(page: FigurePage) -> str:
 def write_figure(page: FigurePage, folder: Path, name: str) -> tuple[Path, Path]:
     """Write folder/name.svg and folder/name.html, each atomically, and return their paths."""
     svg_path, html_path = folder / f"{name}.svg", folder / f"{name}.html"
-    return write_page(picture(page.charts), svg_path), write_page(render_figure_page(page), html_path)
+    return write_page(charts_svg(page.charts), svg_path), write_page(render_figure_page(page), html_path)

@@ -92,11 +92,11 @@ def test_classes_that_the_card_calls_by_one_name_are_matched_in_the_sets_order()
     names = [several[0] for several in get_prompts("ImageNet").class_names]
     order = shuffled(1000)
     written = [names[place] for place in order]
-    found, unsure = match_alike("ImageNet", written, match_classes("ImageNet", written))
+    found, ambiguous = match_alike("ImageNet", written, match_classes("ImageNet", written))
     pairs = {657: 744, 744: 657, 836: 837, 837: 836}  # missiles, sunglasses
-    assert sorted(found) == list(range(1000)) and {label for label, _ in unsure} == set(pairs)
+    assert sorted(found) == list(range(1000)) and {label for label, _ in ambiguous} == set(pairs)
     assert all(one in (place, pairs.get(place)) for one, place in zip(found, order, strict=True))
-    assert all(found[place] == label for label, place in unsure)
+    assert all(found[place] == label for label, place in ambiguous)
     # One of them alone may be either; two cranes that the card calls otherwise may not be exchanged.
     alone = [name for name in written if name != "missile"] + ["missile"]
     assert match_alike("ImageNet", alone, match_classes("ImageNet", alone))[0][-1] is None
@@ -213,7 +213,7 @@ def test_splits_are_matched_by_their_names(tmp_path):
 def test_wordnet_ids_have_names_and_other_codes_are_warned_of(tmp_path, caplog):
     ids = ("n01855672", "n02084071", "n03773504")  # dog is none of the 1,000; "goose" and "missile" are
     found = open_benchmark(folders(tmp_path / "own", ids))
-    assert found.class_names == ("goose", "n02084071", "missile") and found.written == ids
+    assert found.class_names == ("goose", "n02084071", "missile") and found.names_in_files == ids
     (tmp_path / "own" / "words.txt").write_text("n02084071\tdog, domestic dog\nn01855672\tgander\n")
     assert open_benchmark(tmp_path / "own").class_names == ("goose", "dog", "missile")
     for names in ((*ids[1:2], "n99999999"), ("class_1", "class_2"), ("001.Albatross", "002.Auklet"), ("7", "8")):
@@ -255,11 +255,11 @@ def test_splits_are_matched_even_by_names_that_are_no_text(tmp_path):
     names = ["cat", "d\udcffg"]
     source = open_benchmark(wds(tmp_path / "set", ["one", "two"], [0, 1])).source
     first = check_benchmark("set", "train", names, (PHOTO,), source, [("cat", "puss"), (names[1],)])
-    first = dataclasses.replace(first, written=tuple(names), differs="it has a cat")
+    first = dataclasses.replace(first, names_in_files=tuple(names), differs="it has a cat")
     other = check_benchmark("set", "test", names[::-1], (PHOTO,), source)
     second = with_classes_of(first, other)
     assert second.class_names == tuple(names) and labels_of(second) == [1, 0]
-    assert (second.names, second.written, second.differs) == (first.names, first.written, first.differs)
+    assert (second.names, second.names_in_files, second.differs) == (first.names, first.names_in_files, first.differs)
     assert second.names[0] == ("cat", "puss")
     assert len({first.fingerprint, other.fingerprint, second.fingerprint}) == 3  # none of their vectors' labels fit
 

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from diptych.data.decoding import decode_image
-from diptych.embed.encoder import Picture
+from diptych.embed.encoder import ImageInput
 from diptych.errors import ConfigError
 
 
@@ -39,7 +39,7 @@ class RawPixels:
         """Everything that the vectors depend on."""
         return f"raw pixels 1 {self.size} {self.grey}"
 
-    def image_features(self, pictures: Sequence[Picture]) -> torch.Tensor:
+    def image_features(self, pictures: Sequence[ImageInput]) -> torch.Tensor:
         """N images -> float32 (N, size * size) in [0, 1], black to white; three times as wide in color.
 
         Raises:
@@ -54,6 +54,6 @@ class RawPixels:
             rows[place] = np.asarray(image, np.float32).ravel() / 255
         return torch.from_numpy(rows)
 
-    def encode_images(self, pictures: Sequence[Picture]) -> torch.Tensor:
+    def encode_images(self, pictures: Sequence[ImageInput]) -> torch.Tensor:
         """`image_features` scaled to unit norm; a black image stays 0."""
         return torch.nn.functional.normalize(self.image_features(pictures), dim=1)

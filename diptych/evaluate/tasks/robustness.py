@@ -194,11 +194,11 @@ def subset_results(
     Returns:
         Results with the shift as "subset" in their condition.
     """
-    unsure = {label for label, _ in benchmark.unsure}
+    ambiguous = {label for label, _ in benchmark.ambiguous}
     subsets = subsets_of(benchmark.card) if benchmark.card else ()
-    pooled = {name: shift_classes(name) for name in subsets if unsure.isdisjoint(chain(*shift_classes(name)))}
+    pooled = {name: shift_classes(name) for name in subsets if ambiguous.isdisjoint(chain(*shift_classes(name)))}
     if left_out := [name for name in subsets if name not in pooled]:
-        names = ", ".join(dict.fromkeys(repr(benchmark.class_names[label]) for label in sorted(unsure)))
+        names = ", ".join(dict.fromkeys(repr(benchmark.class_names[label]) for label in sorted(ambiguous)))
         _log.warning("%s: no numbers on the classes of %s: %s names several", benchmark.name, left_out, names)
     right, seen = dict.fromkeys(subsets, 0), dict.fromkeys(subsets, 0)
     start = 0
@@ -264,7 +264,7 @@ def check_learned_by_card(train: Benchmark, test: Benchmark) -> None:
         DataError: the classes are not known.
     """
     pooled = pooling(test.card)
-    together = train.unsure == test.unsure and train.name == test.name
+    together = train.ambiguous == test.ambiguous and train.name == test.name
     needed = () if together else range(1000) if pooled is None else tuple(chain(*pooled))
     check_classes_of_card(train, needed)
     check_classes_of_card(test, needed)

@@ -232,9 +232,9 @@ def with_classes_of(first: Benchmark, second: Benchmark) -> Benchmark:
         raise DataError(
             f"{first.name}: {second.split} has classes that {first.split} lacks: {', '.join(unlearned)[:200]}"
         )
-    if first.unsure != second.unsure:
-        raise DataError(f"{first.name}: {_not_told_apart(first if first.unsure else second)}")
-    wanted, names = (split.written or split.class_names for split in (first, second))
+    if first.ambiguous != second.ambiguous:
+        raise DataError(f"{first.name}: {_not_told_apart(first if first.ambiguous else second)}")
+    wanted, names = (split.names_in_files or split.class_names for split in (first, second))
     if wanted == names:
         return second
     if len(set(wanted)) < len(wanted) or len(set(names)) < len(names) or not set(names) <= set(wanted):
@@ -248,14 +248,14 @@ def with_classes_of(first: Benchmark, second: Benchmark) -> Benchmark:
         fingerprint=digest,
         class_names=first.class_names,
         names=first.names,
-        written=first.written,
+        names_in_files=first.names_in_files,
         differs=first.differs,
     )
 
 
 def _different_classes(first: Benchmark, second: Benchmark) -> str:
     """The message about splits with different classes, with an example from each."""
-    wanted, names = (split.written or split.class_names for split in (first, second))
+    wanted, names = (split.names_in_files or split.class_names for split in (first, second))
     text = f"{first.name}: {len(wanted)} classes in {first.split}, {len(names)} in {second.split}"
     unknown = next((index for index, name in enumerate(names) if name not in wanted), None)
     if unknown is not None:
@@ -274,7 +274,7 @@ def check_classes_of_card(benchmark: Benchmark, needed: Iterable[int] = ()) -> N
     Raises:
         DataError: a class of the set could not be identified.
     """
-    if {label for label, _ in benchmark.unsure}.intersection(needed):
+    if {label for label, _ in benchmark.ambiguous}.intersection(needed):
         raise DataError(f"{benchmark.name}/{benchmark.split}: {_not_told_apart(benchmark)}")
     if benchmark.differs:
         raise DataError(
@@ -284,7 +284,7 @@ def check_classes_of_card(benchmark: Benchmark, needed: Iterable[int] = ()) -> N
 
 
 def _not_told_apart(benchmark: Benchmark) -> str:
-    names = ", ".join(dict.fromkeys(repr(benchmark.class_names[label]) for label, _ in benchmark.unsure))
+    names = ", ".join(dict.fromkeys(repr(benchmark.class_names[label]) for label, _ in benchmark.ambiguous))
     return (
         f"several of its classes are called {names}; the names do not tell which is which, and the order is the set's "
         "own; call the classes by WordNet's names or their WordNet ids"

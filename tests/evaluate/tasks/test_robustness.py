@@ -136,7 +136,7 @@ def test_the_parts_of_imagenet_by_hand_in_any_blocks(monkeypatch, caplog):
         }
         assert [one.condition["subset"] for one in found] == list(SUBSETS) and found[0].protocol == "adapted"
     (alone,) = set(shift_classes("ImageNet-A")[3])
-    without = dataclasses.replace(benchmark, unsure=((alone, 1), (1, alone)))
+    without = dataclasses.replace(benchmark, ambiguous=((alone, 1), (1, alone)))
     has = {f"on {name}" for name in SUBSETS if {1, alone} & {index for own in shift_classes(name) for index in own}}
     few = subset_results(encoder, without, encoded, lambda block: block, **HOW)
     known = {name: pair for name, pair in expected.items() if name not in has}
@@ -155,7 +155,7 @@ def test_what_learned_on_imagenet_needs_classes_that_are_known():
     assert not any({0, 2} & set(group) for group in shift_classes("ImageNet-A"))
     check_learned_by_card(home, test)
     check_learned_by_card(home, shift)
-    same, elsewhere = ({"unsure": ((one, 0), (0, one))} for one in (own, 2))
+    same, elsewhere = ({"ambiguous": ((one, 0), (0, one))} for one in (own, 2))
     # Two splits of one copy may take two classes for one another, if both do.
     check_learned_by_card(dataclasses.replace(home, **same), dataclasses.replace(test, **same))
     for pair in ((same, {}), ({}, same), (same, elsewhere)):
