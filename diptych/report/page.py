@@ -1,5 +1,6 @@
 """The report page as one self-contained HTML file."""
 
+import functools
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,18 @@ from diptych.report.views import page_view
 
 def render_template(name: str, **values: Any) -> str:
     """A page as HTML text. Every value is escaped; templates use no script and load nothing from the network."""
-    environment = jinja2.Environment(
+    return _environment().get_template(name).render(**values)
+
+
+@functools.cache  # it keeps the compiled templates: a report has a page for each exhibit
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template(name).render(**values)
 
 
 def render_report(report: RunReport) -> str:

@@ -8,7 +8,16 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 
 from diptych.errors import ShapeError
-from diptych.report.curves import Chart, Series, chart_drawing, doublings, line_chart, linear_ticks, log_ticks, picture
+from diptych.report.curves import (
+    Chart,
+    Series,
+    chart_drawing,
+    charts_svg,
+    doublings,
+    line_chart,
+    linear_ticks,
+    log_ticks,
+)
 from diptych.report.figure_page import FigurePage, render_figure_page, write_figure
 
 HOSTILE = '<script>alert(1)</script>"&\u202e'
@@ -82,7 +91,7 @@ def test_the_files_are_a_picture_and_a_page_that_load_nothing(tmp_path):
 
 
 def test_a_picture_is_as_wide_as_its_charts():
-    assert 'viewBox="0 0 560 400"' in picture([Chart("t", "x", "y", [Series("", [1, 2], [1, 2])])])
+    assert 'viewBox="0 0 560 400"' in charts_svg([Chart("t", "x", "y", [Series("", [1, 2], [1, 2])])])
 
 
 def test_a_legend_that_would_cover_the_curves_stands_below_them():
