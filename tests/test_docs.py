@@ -48,7 +48,7 @@ SMALLER = {
     "playground:50000": "playground:200",
 }
 # The same for the sets that `diptych data embedded` writes: 27,000 images take a minute.
-SMALLER_SETS = {"num_train": 100, "num_test": 50}
+SMALLER_SETS = {"num_train": 50, "num_test": 50}
 # Commands that are not run: their programs, files, targets and options are checked.
 ONLY_PARSED = {
     "make ": "installs, or is what runs this test",

@@ -74,11 +74,11 @@ def test_what_does_not_fit_is_not_tried(tmp_path, monkeypatch):
     """As on a machine with little memory left: a smaller micro-batch is named, or nothing is measured at all."""
     config = tiny_config(tmp_path, model=VIT)
     config = dataclasses.replace(
-        config, num_pairs=8192, loader=dataclasses.replace(config.loader, global_batch_size=4096)
+        config, num_pairs=2048, loader=dataclasses.replace(config.loader, global_batch_size=1024)
     )
     whole = measure(config, LENGTHS, CPU)
     needed = sum(size for name, size in whole.memory.items() if name != "activations")
-    per_pair = whole.memory["activations"] / 4096
+    per_pair = whole.memory["activations"] / 1024
     monkeypatch.setattr(measuring, "free_memory", lambda device: int((needed + 100 * per_pair) / 0.8))
     little = measure(config, LENGTHS, CPU)
     assert little.seconds_per_step is not None
