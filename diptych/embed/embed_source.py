@@ -75,16 +75,16 @@ def embed_source(
 
     encode = _EncodeUnit(source, encoder, store, tuple(units), kind, batch_size, rows_per_shard, num_workers)
     counts: Iterator[int]
-    if num_processes == 1 and executor is map_shards:  # in this process, so that the progress bar moves batch by batch
-        pending = (unit for unit in range(len(units)) if not encode.is_finished(unit))
-        counts = itertools.chain.from_iterable(map(encode.parts, pending))
-    else:
-        done = executor(encode, range(len(units)), is_finished=encode.is_finished, num_processes=num_processes)
-        counts = (count for _, count in done)
     try:
+        if num_processes == 1 and executor is map_shards:  # in this process: the progress bar moves batch by batch
+            pending = (unit for unit in range(len(units)) if not encode.is_finished(unit))
+            counts = itertools.chain.from_iterable(map(encode.parts, pending))
+        else:
+            done = executor(encode, range(len(units)), is_finished=encode.is_finished, num_processes=num_processes)
+            counts = (count for _, count in done)
         for _ in progress_bar(counts, f"{encoder.name} (images)", _num_left(source, store), lambda count: count):
             pass
-    finally:  # after an error, the other processes are killed while they write
+    finally:  # an error kills the other processes while they write
         remove_unfinished(folder)
     return open_store(folder)
 

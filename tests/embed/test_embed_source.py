@@ -19,6 +19,7 @@ from diptych.embed.embed_source import embed_source
 from diptych.embed.neighbours import nearest_neighbours
 from diptych.embed.store import open_store
 from diptych.errors import ConfigError, DataError, InputError
+from diptych.files import unfinished_name
 from diptych.records import Broken, Sample
 from tests.embedding import make_vit
 
@@ -159,6 +160,21 @@ def test_an_error_ends_the_run_and_finished_shards_stay(tmp_path, num_processes)
     with pytest.raises(InputError, match="are NaN or infinite"):
         embed_source(Noise(), Broken3(), tmp_path / "store", **SMALL, num_processes=num_processes)
     assert 3 <= len(open_store(tmp_path / "store").shards) < 20
+    assert not list((tmp_path / "store").glob(".*"))
+
+
+def test_what_killed_processes_were_writing_goes_when_the_run_ends(tmp_path):
+    """An error ends the other processes wherever they are; here one has ended in the middle of a shard."""
+
+    def executor(function, units, **_):
+        if not (child := os.fork()):
+            (function.store.folder / unfinished_name("000000-000000")).mkdir()
+            os._exit(0)
+        os.waitpid(child, 0)
+        raise InputError("some other process fails")
+
+    with pytest.raises(InputError, match="some other process fails"):
+        embed_source(Noise(), Means(), tmp_path / "store", **SMALL, num_processes=2, executor=executor)
     assert not list((tmp_path / "store").glob(".*"))
 
 
