@@ -3,6 +3,7 @@
 Blank and black images, textures, digits, and frames of one scene: what a detector confuses in real data sets.
 """
 
+import math
 import random
 from collections.abc import Callable, Iterator
 
@@ -15,7 +16,7 @@ from diptych.data.playground.scene import draw_scene
 from diptych.errors import ConfigError
 
 _SCENE_KINDS = ("single", "count", "relation")
-_MAX_PATH = 0.5  # of the image's side, between the first and the last frame
+_LEAST_PATH = 0.3  # of the image's side, between the first and the last frame
 
 FRAMES = 12
 """Frames of one scene; consecutive indices belong to one scene."""
@@ -94,8 +95,11 @@ def _frame(index: int, size: int, rng: np.random.Generator, seed: int) -> Image.
     scene = draw_scene(stream, stream.choice(_SCENE_KINDS), "train")
     moved = []
     for thing in scene.things:
-        step_x, step_y = (stream.uniform(-_MAX_PATH, _MAX_PATH) * time / (FRAMES - 1) for _ in range(2))
-        moved.append(thing._replace(x=min(max(thing.x + step_x, 0.1), 0.9), y=min(max(thing.y + step_y, 0.1), 0.9)))
+        x, y = thing.x, thing.y
+        while math.hypot(x - thing.x, y - thing.y) < _LEAST_PATH:
+            x, y = stream.uniform(0.15, 0.85), stream.uniform(0.15, 0.85)
+        share = time / (FRAMES - 1)
+        moved.append(thing._replace(x=thing.x + share * (x - thing.x), y=thing.y + share * (y - thing.y)))
     return Image.fromarray(render(scene._replace(things=tuple(moved)), size))
 
 

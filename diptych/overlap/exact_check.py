@@ -3,9 +3,9 @@
 A detector's score says how alike two images look. Two different photographs of one scene can look very alike, but no
 affine map lays one over the other so that details agree. The check looks for that map:
 
-1. Registration: SIFT features of both images, matched, and an affine map by RANSAC. The identity, for copies of the same
-   frame with too few features, is the second proposal. Both are tried with the query mirrored, too. The best proposal
-   is refined by ECC, which maximises the correlation of the pixels directly.
+1. Registration: SIFT features of both images, matched, and an affine map by RANSAC. The identity, for copies of a
+   whole frame with too few features, is the second proposal. Both are tried with the query mirrored, too. The best
+   proposal is refined by ECC, which maximises the correlation of the pixels directly.
 2. Correlation, of the area that both images show: each pixel minus the mean of its surroundings, over their standard
    deviation. This removes colour casts, contrast and shading, in which different photographs agree by chance.
 
@@ -34,6 +34,7 @@ _LEAST_OVERLAP = 24 * 24  # pixels
 _MAX_SCALE, _MAX_STRETCH = 5.0, 2.5
 _CERTAIN = 0.3  # far above what different photographs reach; the mirrored query is then not tried
 _WINDOW = 2.5  # standard deviation, in pixels, of the surroundings of a pixel
+_LEAST_DETAIL = 1e-3  # mean square; blank areas have rounding errors alone, which agree
 _NOISE = 2.0  # grey values; surroundings with less structure count for nothing
 
 
@@ -63,7 +64,7 @@ def check_pair(query: ImageInput, reference: ImageInput) -> PairCheck:
         ImageError: an image cannot be decoded.
     """
     cv2 = _opencv()
-    target, turned = _Prepared(cv2, reference), _Prepared(cv2, query)
+    target, turned = _Prepared(cv2, _grey_image(reference)), _Prepared(cv2, _grey_image(query))
     check, matrix = _best_map(cv2, turned, target, mirrored=False)
     if check.score < _CERTAIN:
         mirror = turned.mirrored(cv2)
@@ -85,19 +86,22 @@ class _Prepared:
         points, descriptors: SIFT features, float32 (n, 2) and (n, 128); `descriptors` is None if there is none.
     """
 
-    def __init__(self, cv2: Any, image: ImageInput | None, grey: np.ndarray | None = None) -> None:
-        if grey is None:
-            decoded = decode_image(image).convert("L")  # type: ignore[arg-type]
-            factor = _SIDE / max(decoded.size)
-            size = (max(8, round(decoded.width * factor)), max(8, round(decoded.height * factor)))
-            grey = np.asarray(decoded.resize(size, Image.Resampling.BICUBIC))
+    def __init__(self, cv2: Any, grey: np.ndarray) -> None:
         self.grey = grey
         sift = cv2.SIFT_create(nfeatures=_NUM_FEATURES, contrastThreshold=0.02)
         keypoints, self.descriptors = sift.detectAndCompute(grey, None)
         self.points = np.array([keypoint.pt for keypoint in keypoints], np.float32).reshape(-1, 2)
 
     def mirrored(self, cv2: Any) -> "_Prepared":
-        return _Prepared(cv2, None, np.ascontiguousarray(self.grey[:, ::-1]))
+        return _Prepared(cv2, np.ascontiguousarray(self.grey[:, ::-1]))
+
+
+def _grey_image(image: ImageInput) -> np.ndarray:
+    """uint8 (height, width), long side `_SIDE`."""
+    decoded = decode_image(image).convert("L")
+    factor = _SIDE / max(decoded.size)
+    size = (max(8, round(decoded.width * factor)), max(8, round(decoded.height * factor)))
+    return np.asarray(decoded.resize(size, Image.Resampling.BICUBIC))
 
 
 def _best_map(cv2: Any, query: _Prepared, target: _Prepared, *, mirrored: bool) -> tuple[PairCheck, np.ndarray]:
@@ -166,8 +170,11 @@ def _correlation(cv2: Any, query: np.ndarray, target: np.ndarray, matrix: np.nda
     share = min(1.0, area / min(query_area, float(target.size)))
     weight = covered.astype(np.float32)
     first, second = _details(cv2, laid, weight), _details(cv2, target, weight)
-    norm = float(np.sqrt((first[covered] ** 2).sum() * (second[covered] ** 2).sum()))
-    return (float((first[covered] * second[covered]).sum()) / norm if norm > 0 else 0.0), share
+    first, second = first[covered].astype(np.float64), second[covered].astype(np.float64)
+    least, other = sorted([float((first**2).mean()), float((second**2).mean())])
+    if least < _LEAST_DETAIL:
+        return 0.0, share
+    return float((first * second).mean() / np.sqrt(least * other)), share
 
 
 def _details(cv2: Any, grey: np.ndarray, weight: np.ndarray) -> np.ndarray:
