@@ -51,6 +51,17 @@ EvaluationSets = Annotated[
 HeldOut = Annotated[
     Fraction, Option(help="Share of the pairs that only the validation loss uses; 0.01 by default, 0 for none.")
 ]
+Exclude = Annotated[
+    str | None,
+    Option(
+        parser=parse.path,
+        metavar="TABLE",
+        help="Leave out the samples that duplicates.parquet or removed.parquet of diptych overlap lists.",
+    ),
+]
+TrainPrecision = Annotated[
+    str | None, Option(help="auto (bf16 if the processor computes in it), bf16 or fp32; by default the recipe's.")
+]
 DryRun = Annotated[
     bool, Option("--dry-run", help="Print configuration, parameters, FLOPs, memory and time, and write nothing.")
 ]
@@ -76,6 +87,7 @@ def train(
     minutes: Minutes = None,
     settings: Settings = None,
     init: Init = None,
+    exclude: Exclude = None,
     image_column: ImageColumn = None,
     caption_column: CaptionColumn = None,
     activation: InitActivation = None,
@@ -87,7 +99,7 @@ def train(
     warmup_steps: Annotated[Number, Option(help="Updates of linear warm-up.")] = None,
     tokenizer: TokenizerName = None,
     workers: Workers = None,
-    precision: Annotated[str, Option(help="auto (bf16 if the processor computes in it), bf16 or fp32.")] = "auto",
+    precision: TrainPrecision = None,
     device: Device = "auto",
     seed: Seed = 0,
     checkpoint_steps: Annotated[Number, Option(help="Updates between checkpoints.")] = None,
@@ -106,7 +118,7 @@ def train(
     from diptych.recipes import configure  # this imports torch
     from diptych.train.held_out import held_out_share
 
-    evaluation_fields = {"evaluate_steps": evaluate_steps, "held_out": held_out_share(held_out, out, resume)}
+    fields = {"evaluate_steps": evaluate_steps, "held_out": held_out_share(held_out, out, resume), "exclude": exclude}
     config = configure(
         recipe,
         tuple(data),
@@ -116,7 +128,7 @@ def train(
         minutes=minutes,
         init=init_config(init, activation, heads),
         settings=settings or [],
-        top={"tokenizer": tokenizer, "precision": precision, "device": device, "seed": seed, **evaluation_fields},
+        top={"tokenizer": tokenizer, "precision": precision, "device": device, "seed": seed, **fields},
         columns={"image": image_column, "caption": caption_column},
         loader={"global_batch_size": batch_size, "num_workers": workers, "seed": seed},
         optimizer={"learning_rate": learning_rate, "weight_decay": weight_decay},

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from diptych.data.exclusions import excluding
 from diptych.embed.weight_file_options import parse_heads
 from diptych.errors import ConfigError
 from diptych.recipes.copy_recipes import copy_detector, paper_copy_detector
@@ -150,6 +151,8 @@ def _length(
     data = changes.get("data", draft.data)
     columns = dataclasses.replace(draft.columns, **changes.get("columns", {}))
     source = open_pairs(data, draft.model.vision.image_size, columns=columns)
+    if exclude := changes.get("exclude", draft.exclude):
+        source = excluding(source, exclude)
     if not (counted := count_pairs(source, captions=draft.copies is None)):
         raise no_pairs(data, source)
     return int(epochs * counted)

@@ -154,6 +154,7 @@ class TrainConfig:
         num_pairs: pairs to train on in the whole run, counted with repetition.
         tokenizer: "train" (a BPE of model.text.vocab_size learned from the captions), "openai", "init" (that of the
             initial weights), or a tokenizer.json.
+        exclude: a table of training samples to leave out: duplicates.parquet of `diptych overlap`; None for none.
         columns: names of a table's image and caption columns; None for the usual ones.
         objective: a name of diptych.objective.objectives: "contrastive", "sigmoid" (SigLIP), "prediction" (the
             paper's predictive baselines, figure 2), or "copies" (the copy detector, appendix C).
@@ -181,6 +182,7 @@ class TrainConfig:
     num_pairs: int
     preprocessing: Preprocessing
     tokenizer: str = "train"
+    exclude: str | None = None
     columns: ColumnNames = ColumnNames()  # noqa: RUF009  (frozen)
     loader: LoaderConfig = dataclasses.field(default_factory=LoaderConfig)
     augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
@@ -314,6 +316,7 @@ def check_same_run(saved: dict[str, Any], config: TrainConfig, *, compare_paths:
     if not compare_paths:
         for leaves in (before, now):
             leaves.pop("data", None)
+            leaves["exclude"] = leaves.get("exclude") and "a table"
             leaves["tokenizer"] = leaves.get("tokenizer") if leaves.get("tokenizer") in TOKENIZERS else "a file"
             leaves["init.weights"] = leaves.get("init.weights") and "a model"
     differing = [

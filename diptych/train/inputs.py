@@ -8,6 +8,7 @@ from pathlib import Path
 
 from diptych.data.columns import ColumnNames
 from diptych.data.content import path_fingerprint
+from diptych.data.exclusions import excluding
 from diptych.data.image_files import walk_images
 from diptych.data.open_source import TABLE_SUFFIXES, open_source
 from diptych.data.playground import Playground
@@ -46,6 +47,16 @@ def open_pairs(
             raise ConfigError(f"data is {data[0][:80]!r}; write playground:NUM, for example playground:50000")
         return Playground(int(number), seed=seed, size=image_size)
     return open_source(data, columns)
+
+
+def pairs_of(config: TrainConfig) -> Source:
+    """The pairs of a run: those that its data names, without those that it excludes.
+
+    Raises:
+        ConfigError, DataError: as for open_pairs and excluding.
+    """
+    source = open_pairs(config.data, config.preprocessing.image_size, config.loader.seed, config.columns)
+    return source if config.exclude is None else excluding(source, config.exclude)
 
 
 def is_playground(data: Sequence[str]) -> bool:

@@ -31,7 +31,7 @@ from diptych.train.config import TrainConfig
 from diptych.train.folder_lock import FolderLock
 from diptych.train.guard import SpikeGuard
 from diptych.train.held_out import HeldOutCopies, HeldOutPairs, hold_out
-from diptych.train.inputs import input_fingerprints, open_pairs, prepare_tokenizer
+from diptych.train.inputs import input_fingerprints, pairs_of, prepare_tokenizer
 from diptych.train.length import resumed_length, settle_length
 from diptych.train.log import TrainLog, open_log
 from diptych.train.meter import Meter
@@ -111,7 +111,7 @@ def fit(
         distributed.on_main(lambda: claim(folder, lock, checkpoints, config, saved))
 
         # ---- data and network
-        source = pairs or open_pairs(config.data, config.preprocessing.image_size, config.loader.seed, config.columns)
+        source = pairs or pairs_of(config)
         source, validation = hold_out(source, config)
         tokenizer = distributed.on_main(lambda: prepare_tokenizer(config, source, folder))
         prepare = functools.partial(_prepare, source, tokenizer, device, checkpoints)

@@ -13,7 +13,7 @@ from diptych.model.device import choose_device
 from diptych.model.flops import flops_per_pair
 from diptych.train.config import TrainConfig
 from diptych.train.initial import initial_tokenizer
-from diptych.train.inputs import no_pairs, open_pairs, spread_captions
+from diptych.train.inputs import no_pairs, pairs_of, spread_captions
 from diptych.train.length import whole_steps, with_length
 from diptych.train.measure import Cost, measure
 
@@ -81,7 +81,7 @@ def _caption_lengths(config: TrainConfig) -> torch.Tensor:
     """int64 (n,), tokens of some captions of the data; a single 0 for pairs of images."""
     if config.copies is not None:
         return torch.zeros(1, dtype=torch.int64)
-    source = open_pairs(config.data, config.preprocessing.image_size, config.loader.seed, config.columns)
+    source = pairs_of(config)
     captions = spread_captions(source, _CAPTIONS)
     if not captions:
         raise no_pairs(config.data, source)

@@ -28,7 +28,7 @@ from diptych.model.towers import text_side_of
 from diptych.objective.objectives import OBJECTIVES, PairLoss
 from diptych.records import Batch
 from diptych.train.config import TrainConfig
-from diptych.train.inputs import open_pairs, prepare_tokenizer
+from diptych.train.inputs import pairs_of, prepare_tokenizer
 from diptych.train.optimizer import Optimizer, build_optimizer
 from diptych.train.parallel import Towers
 from diptych.train.stochastic_rounding import prepare_weights
@@ -116,7 +116,7 @@ def profile_training(config: TrainConfig, repeats: int = 10, rate: float | None 
     prepare_weights(clip, config.optimizer.stochastic_rounding, dtype)
     optimizer = build_optimizer(clip, config.optimizer, config.seed)
     towers = Towers(clip, dataclasses.replace(config.parallel, weights="replicated"), dtype)
-    source = open_pairs(config.data, config.preprocessing.image_size, config.loader.seed, config.columns)
+    source = pairs_of(config)
     with tempfile.TemporaryDirectory() as folder:
         tokenizer = prepare_tokenizer(config, source, Path(folder))
     settings = dataclasses.replace(config.loader, global_batch_size=num_pairs)
