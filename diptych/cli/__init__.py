@@ -21,6 +21,7 @@ from diptych.cli import (  # noqa: F401  (importing them adds their commands to 
     data,
     evaluate,
     interpolate,
+    overlap,
     paper,
     paper_exhibits,
     paper_figures,

@@ -29,43 +29,54 @@ class CopyAugmentation:
     """How a copy differs from its image. The paper states neither magnitudes nor probabilities: these are Diptych's.
 
     Attributes:
-        crop: probability of a crop at a random place.
+        crop: probability of a crop at a random place, which zooms in.
         least_area: the crop keeps at least this share of the area; its side is drawn uniformly.
+        margin: probability of zooming out instead: the image lies at a random place on a plain ground.
+        least_zoom: its sides are at least this share of the ground's.
         aspect: sides are scaled independently, by factors whose ratio is at most exp(aspect).
         rotate: probability of a rotation. degrees: its standard deviation.
         sides: the copy's shorter side in pixels is drawn between these, uniformly in its logarithm: "down- and
             upscaling to various sizes".
         jpeg: probability of a JPEG compression. quality: its range.
-        hue, saturation, value: largest shift of the hue in turns; largest logarithms of the factors of saturation and
-            value.
+        hue: largest shift of the hue, in turns.
+        saturation: its factor is drawn from 1 - saturation to 1 + saturation; at 1, the least is grey.
+        value: largest logarithm of the factor of the value.
     Raises:
         ConfigError: a value is out of range.
     Source: CLIP paper, appendix C.
     """
 
-    crop: float = 0.8
-    least_area: float = 0.3
+    crop: float = 0.65
+    least_area: float = 0.2
+    margin: float = 0.2
+    least_zoom: float = 0.5
     aspect: float = 0.35
     rotate: float = 0.3
     degrees: float = 6.0
-    sides: tuple[int, int] = (24, 256)
-    jpeg: float = 0.6
-    quality: tuple[int, int] = (15, 95)
-    hue: float = 0.08
-    saturation: float = 0.9
-    value: float = 0.4
+    sides: tuple[int, int] = (20, 256)
+    jpeg: float = 0.5
+    quality: tuple[int, int] = (10, 95)
+    hue: float = 0.15
+    saturation: float = 1.0
+    value: float = 0.5
 
     def __post_init__(self) -> None:
-        for name in ("crop", "rotate", "jpeg", "least_area", "hue"):
+        for name in ("crop", "margin", "rotate", "jpeg", "least_area", "least_zoom", "hue", "saturation"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(
                     f"CopyAugmentation.{name} is {getattr(self, name)!r}; it must be a number from 0 to 1"
                 )
-        for name in ("aspect", "saturation", "value"):
+        for name in ("aspect", "value"):
             if not 0 <= getattr(self, name) <= 3:
                 raise ConfigError(
                     f"CopyAugmentation.{name} is {getattr(self, name)!r}; it must be a number from 0 to 3"
                 )
+        if self.crop + self.margin > 1:
+            raise ConfigError(
+                f"CopyAugmentation.crop and margin are {self.crop} and {self.margin}; their sum exceeds 1"
+            )
+        if self.least_zoom == 0:
+            raise ConfigError("CopyAugmentation.least_zoom is 0; it must be above 0")
         if not 0 <= self.degrees <= 180:
             raise ConfigError(f"CopyAugmentation.degrees is {self.degrees!r}; it must be a number from 0 to 180")
         for name, largest in (("sides", _LARGEST_SIDE), ("quality", 100)):
@@ -110,11 +121,14 @@ def copy_image(image: Image.Image, config: CopyAugmentation, rng: np.random.Gene
     box = (0.0, 0.0, float(image.width), float(image.height))
     if draws[7] < config.crop:
         box = _crop(image.size, config, draws[4:7])
+    elif draws[7] > 1 - config.margin:
+        image = _on_plain_ground(image, config, draws[4:7], draws[15:18])
+        box = (0.0, 0.0, float(image.width), float(image.height))
     image = image.resize(_new_size(box, config, draws[8:10]), FILTERS[filters[1]], box=box)
     image = jitter_hsv(
         image,
         config.hue * (2 * draws[10] - 1),
-        math.exp(config.saturation * (2 * draws[11] - 1)),
+        1 + config.saturation * (2 * draws[11] - 1),
         math.exp(config.value * (2 * draws[12] - 1)),
     )
     if draws[13] < config.jpeg:
@@ -130,6 +144,19 @@ def _crop(size: tuple[int, int], config: CopyAugmentation, draws: np.ndarray) ->
     width, height = side * size[0], side * size[1]
     left, top = draws[1] * (size[0] - width), draws[2] * (size[1] - height)
     return left, top, min(left + width, size[0]), min(top + height, size[1])
+
+
+def _on_plain_ground(
+    image: Image.Image, config: CopyAugmentation, draws: np.ndarray, colour: np.ndarray
+) -> Image.Image:
+    """The image at a random place on a ground of one colour."""
+    share = config.least_zoom + (1 - config.least_zoom) * draws[0]
+    width, height = (min(4 * _LARGEST_SIDE, round(side / share)) for side in image.size)
+    width, height = max(width, image.width), max(height, image.height)
+    red, green, blue = (int(256 * value) for value in colour)
+    ground = Image.new("RGB", (width, height), (red, green, blue))
+    ground.paste(image, (int(draws[1] * (width - image.width + 1)), int(draws[2] * (height - image.height + 1))))
+    return ground
 
 
 def _new_size(box: tuple[float, float, float, float], config: CopyAugmentation, draws: np.ndarray) -> tuple[int, int]:

@@ -31,3 +31,17 @@ class Example:
     def in_words(self) -> str:
         """Text such as "correct: tabby cat, ranked 2"."""
         return f"correct: {self.truth}, ranked {self.rank if self.rank is not None else f'below {self.kept}'}"
+
+
+@dataclasses.dataclass(frozen=True)
+class ImagePair:
+    """Two images side by side, such as an evaluation image and the training image that is most similar to it.
+
+    Attributes:
+        words: what the pair is, one line.
+        left, right: uint8 (height, width, 3), or None for an image that cannot be shown.
+    """
+
+    words: str
+    left: np.ndarray | None
+    right: np.ndarray | None

@@ -16,7 +16,7 @@ from diptych.files import writing
 from diptych.report.bars import BarChart, bar_drawing
 from diptych.report.curves import SMALL, Chart, chart_drawing
 from diptych.report.display import data_uri, percent, readable
-from diptych.report.example_images import Example
+from diptych.report.example_images import Example, ImagePair
 from diptych.report.page import render_template, write_page
 from diptych.report.shown import Shown
 from diptych.report.svg import STYLE, Drawing, element, svg_file
@@ -156,8 +156,14 @@ def _view(name: str, shown: Shown) -> dict[str, Any]:
         "charts": [(chart.title, element(_drawing(chart, many))) for chart in shown.charts],
         "tables": [to_html(table) for table in shown.tables],
         "examples": [_example(example) for example in shown.examples],
+        "pairs": [_pair(pair) for pair in shown.pairs],
         "notes": [readable(note, _NOTE_LENGTH) for note in shown.notes],
     }
+
+
+def _pair(pair: ImagePair) -> dict[str, Any]:
+    images = [None if image is None else data_uri(image) for image in (pair.left, pair.right)]
+    return {"words": readable(pair.words, 240), "images": images}
 
 
 def _drawing(chart: Chart | BarChart, small: bool) -> Drawing:

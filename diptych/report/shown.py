@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from diptych.report.bars import BarChart
 from diptych.report.curves import Chart
-from diptych.report.example_images import Example
+from diptych.report.example_images import Example, ImagePair
 from diptych.report.table import NumberTable
 
 
@@ -20,6 +20,7 @@ class Shown:
         charts: charts, in drawing order.
         notes: how the numbers were measured, and differences from the paper.
         examples: single images, shown under the charts.
+        pairs: pairs of images, shown under the tables.
     """
 
     title: str
@@ -28,3 +29,4 @@ class Shown:
     charts: Sequence[Chart | BarChart] = ()
     notes: Sequence[str] = ()
     examples: Sequence[Example] = ()
+    pairs: Sequence[ImagePair] = ()

@@ -1,0 +1,164 @@
+"""diptych overlap: which evaluation images occur in the training data, and what that changes."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from diptych.cli import parse
+from diptych.cli.common import app, examples, resumable
+from diptych.cli.options import ModelOption, Option, Workers
+from diptych.errors import ConfigError, InputError
+
+if TYPE_CHECKING:
+    from diptych.overlap.find import OverlapConfig
+
+DETECTORS = "default (comes with Diptych), pdq or phash (extra: overlap), or any model"
+
+overlap_app = typer.Typer(
+    help="Which evaluation images occur in the training data, and what that changes in the accuracy.",
+    rich_markup_mode="rich",
+)
+app.add_typer(overlap_app, name="overlap")
+
+Train = Annotated[
+    list[str] | None,
+    Option("--train", parser=parse.path, help="Training data, in any form of diptych train; may be repeated."),
+]
+Sets = Annotated[
+    list[str] | None,
+    Option("--eval", parser=parse.path, help="Evaluation set, or any folder of images; may be repeated."),
+]
+Out = Annotated[Path | None, Option("--out", parser=parse.path, help="Folder for index, verdicts and report.")]
+DetectorName = Annotated[str, Option("--detector", help=f"Copy detector: {DETECTORS}.")]
+Thresholds = Annotated[
+    list[str] | None,
+    Option("--threshold", help="Score from which on an image overlaps: 0.9, or SET=0.9; may be repeated."),
+]
+Processes = Annotated[int, Option(min=1, help="Processes that embed and search, on the CPU.")]
+Split = Annotated[str, Option(help="Split of the evaluation sets.")]
+SameData = Annotated[bool, Option("--same-data", help="The evaluation images may be files of the training data.")]
+
+
+@overlap_app.callback(
+    invoke_without_command=True,
+    epilog=examples(
+        "diptych overlap --train shards/ --eval cifar10/ --eval pets/ --out overlap/",
+        "diptych overlap --train shards/ --eval cifar10/ --model runs/mine/model --out overlap/",
+        "diptych overlap --train shards/ --eval cifar10/ --out overlap/ --threshold 0.9",
+        "diptych overlap remove --train shards/ --eval cifar10/ --out overlap/ --clean clean/",
+        "diptych train shards/ --exclude overlap/duplicates.parquet --epochs 8 --out runs/clean",
+    ),
+)
+def overlap(
+    context: typer.Context,
+    train: Train = None,
+    sets: Sets = None,
+    out: Out = None,
+    model: ModelOption = None,
+    task: Annotated[
+        list[str] | None,
+        Option("--task", help="How the model's accuracy is measured: zero_shot (default), linear_probe."),
+    ] = None,
+    detector: DetectorName = "default",
+    threshold: Thresholds = None,
+    split: Split = "test",
+    same_data: SameData = False,
+    workers: Workers = 1,
+    processes: Processes = 1,
+) -> None:
+    """Search every evaluation image in the training data, and compare the accuracy with and without the copies.
+
+    After Ctrl-C or a crash, run the same command again: finished work is kept. Sets and shards may be added later.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    from diptych.overlap.overlap_page import caution, headline
+    from diptych.overlap.run import run_overlap
+    from diptych.overlap.subset_results import TASKS
+
+    config = _config(train, sets, out, detector, split, same_data, workers, processes)
+    with resumable():
+        run = run_overlap(config, model, tasks=task or TASKS, threshold=_thresholds(threshold))
+    if warning := caution(run.thresholds):
+        print(warning)
+    print(f"{headline(run.found, run.thresholds)}.")
+    print(f"the report:   {run.report}\nthe verdicts: {run.duplicates}")
+    if run.results is not None:
+        print(f"the numbers:  {run.results}")
+
+
+@overlap_app.command(
+    epilog=examples(
+        "diptych overlap remove --train shards/ --eval cifar10/ --out overlap/ --clean clean/",
+        "diptych overlap remove --train shards/ --eval cifar10/ --out overlap/ --clean clean/ --threshold 0.9",
+    )
+)
+def remove(
+    train: Train = None,
+    sets: Sets = None,
+    out: Out = None,
+    clean: Annotated[Path | None, Option(parser=parse.path, help="Folder for the clean shards.")] = None,
+    detector: DetectorName = "default",
+    threshold: Thresholds = None,
+    split: Split = "test",
+    workers: Workers = 1,
+    processes: Processes = 1,
+) -> None:
+    """Write the training data without the samples that overlap with evaluation sets, as tar shards with a datasheet."""
+    from diptych.overlap.run import remove_overlap
+
+    if clean is None:
+        raise InputError("name a folder for the clean shards: --clean FOLDER")
+    config = _config(train, sets, out, detector, split, False, workers, processes)
+    with resumable():
+        sheet = remove_overlap(config, clean, threshold=_thresholds(threshold))
+    print(f"{sheet.num_kept:,} of {sheet.num_samples:,} samples are kept; removed:")
+    for name, count in sheet.num_overlapping.items():
+        print(f"  {count:,} that overlap with {name} (threshold {sheet.thresholds[name]:g}, {sheet.decided_by[name]})")
+    print(f"the shards: {clean}\nthe list:   {clean / 'removed.parquet'} (diptych train --exclude takes it)")
+
+
+def _config(
+    train: list[str] | None,
+    sets: list[str] | None,
+    out: Path | None,
+    detector: str,
+    split: str,
+    same_data: bool,
+    workers: int | None,
+    processes: int,
+) -> "OverlapConfig":
+    from diptych.overlap.find import OverlapConfig
+
+    if out is None:
+        raise InputError("name a folder for the index and the report: --out FOLDER")
+    return OverlapConfig(
+        train=tuple(train or ()),
+        sets=tuple(sets or ()),
+        out=str(out),
+        detector=detector,
+        split=split,
+        num_workers=workers or 0,
+        num_processes=processes,
+        same_data=same_data,
+    )
+
+
+def _thresholds(values: list[str] | None) -> float | dict[str, float] | None:
+    """The number for all sets, or a number by set."""
+    if not values:
+        return None
+    by_set: dict[str, float] = {}
+    for value in values:
+        name, equals, number = value.rpartition("=")
+        try:
+            score = float(number)
+        except ValueError:
+            raise ConfigError(f"--threshold is {value!r}; write a number, or SET=NUMBER") from None
+        if not equals:
+            if len(values) > 1:
+                raise ConfigError(f"--threshold {value} is for all sets; give it alone, or SET=NUMBER for each")
+            return score
+        by_set[name] = score
+    return by_set

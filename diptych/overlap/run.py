@@ -1,0 +1,130 @@
+"""The overlap analysis from end to end: find, decide, measure, report.
+
+OUT/duplicates.parquet   a verdict for each evaluation image
+OUT/results.jsonl        accuracies on Overlap, Clean and All
+OUT/report.html          the report
+"""
+
+import dataclasses
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from diptych.embed.about import about
+from diptych.embed.encoder import Encoder
+from diptych.evaluate.provenance import run_record
+from diptych.overlap.detector import Detector
+from diptych.overlap.duplicates_file import write_duplicates
+from diptych.overlap.evaluation_images import embed_views
+from diptych.overlap.find import Found, OverlapConfig, find_overlap
+from diptych.overlap.overlap_page import write_overlap_page
+from diptych.overlap.remove import Datasheet, overlapping_samples, write_clean
+from diptych.overlap.subset_results import TASKS, MeasuredSet, measure_subsets
+from diptych.overlap.thresholds import Threshold, choose_thresholds
+from diptych.records import write_results
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class OverlapRun:
+    """The outcome of an overlap analysis.
+
+    Attributes:
+        found: the searched sets.
+        thresholds: by set.
+        measured: accuracies by set and task; empty without a model.
+        duplicates, report: the written files.
+        results: the written file; None without a model.
+    """
+
+    found: Found
+    thresholds: Mapping[str, Threshold]
+    measured: Sequence[MeasuredSet]
+    duplicates: Path
+    report: Path
+    results: Path | None
+
+
+def run_overlap(
+    config: OverlapConfig,
+    model: str | Encoder | None = None,
+    *,
+    tasks: Sequence[str] = TASKS,
+    threshold: float | Mapping[str, float] | None = None,
+    detector: Detector | None = None,
+) -> OverlapRun:
+    """Find the evaluation images that occur in the training data, and what that changes in a model's accuracy.
+
+    Call it again to resume, with another threshold, or after a review: nothing is embedded or searched twice.
+
+    Args:
+        config: what is searched in what.
+        model: the model whose accuracy is measured, or its name; None only searches.
+        tasks: how its accuracy is measured: "zero_shot", "linear_probe".
+        threshold: score from which on an image overlaps, for all sets or by set; None takes the reviewers' choice, or
+            the detector's provisional one.
+        detector: instead of the one that the configuration names.
+    Raises:
+        ConfigError, DataError, InputError: as in find_overlap, choose_thresholds and measure_subsets.
+    Source: CLIP paper, section 5.
+    """
+    found = find_overlap(config, detector)
+    thresholds = _thresholds(found, threshold)
+    values = {name: chosen.value for name, chosen in thresholds.items()}
+    duplicates = config.folder / "duplicates.parquet"
+    write_duplicates([searched.nearest for searched in found.sets], values, duplicates, found.training_data)
+    measured: list[MeasuredSet] = []
+    results: Path | None = None
+    if model is not None:
+        measured = measure_subsets(found, model, values, tasks=tasks, num_workers=config.num_workers)
+        results = config.folder / "results.jsonl"
+        results.unlink(missing_ok=True)
+        write_results([result for one in measured for result in one.results], results)
+    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    record = run_record(command)
+    facts = {"command": command, "commit": str(record["commit"]), "machine": str(record["machine"])}
+    report = write_overlap_page(found, thresholds, measured, config.folder / "report.html", facts)
+    return OverlapRun(found, thresholds, measured, duplicates, report, results)
+
+
+def remove_overlap(
+    config: OverlapConfig,
+    clean: str | Path,
+    *,
+    threshold: float | Mapping[str, float] | None = None,
+    detector: Detector | None = None,
+) -> Datasheet:
+    """Write the training data without the samples that overlap with evaluation sets.
+
+    Args:
+        config: what is searched in what; the folder of an earlier run is used again.
+        clean: folder for the shards.
+        threshold, detector: as in run_overlap.
+    Returns:
+        The datasheet, which is also written.
+    Raises:
+        ConfigError, DataError, InputError: as in find_overlap, choose_thresholds and write_clean.
+    """
+    found = find_overlap(config, detector)
+    thresholds = _thresholds(found, threshold)
+    views = {
+        searched.images.name: embed_views(
+            searched.images, found.detector, config.folder / "sets" / searched.images.name
+        )
+        for searched in found.sets
+    }
+    values = {name: chosen.value for name, chosen in thresholds.items()}
+    removed = list(overlapping_samples(found.index, views, values))
+    fingerprint = about(found.detector.encoder).image_fingerprint or ""
+    sheet = Datasheet(
+        training_data=list(config.train),
+        detector=f"{found.detector.name} {fingerprint[:16]}".strip(),
+        thresholds=values,
+        decided_by={name: chosen.origin for name, chosen in thresholds.items()},
+    )
+    return write_clean(found.index, removed, clean, sheet)
+
+
+def _thresholds(found: Found, given: float | Mapping[str, float] | None) -> dict[str, Threshold]:
+    names = [searched.nearest.dataset for searched in found.sets]
+    return choose_thresholds(names, found.config.detector, given=given)
