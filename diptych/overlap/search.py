@@ -197,7 +197,7 @@ def _stacked(queries: Sequence[np.ndarray], dim: int) -> tuple[np.ndarray, int]:
 
 def _manifest(stacked: np.ndarray, num_variants: int, k: int, train: Store) -> SearchManifest:
     digest = new_digest()
-    digest.update(np.ascontiguousarray(stacked, "<f4"))
+    digest.update(np.ascontiguousarray(stacked, "<f4").data)
     return SearchManifest(
         queries=digest.hexdigest(),
         num_queries=len(stacked) // num_variants,
