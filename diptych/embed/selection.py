@@ -56,6 +56,11 @@ class Block:
             rounded = np.nextafter(values.astype(np.float32), np.float32(-np.inf))
         return torch.from_numpy(rounded).to(self.approximate.device)
 
+    @property
+    def lowest(self) -> float:
+        """A value of `approximate` that no limit reaches."""
+        return _INT32.min if self.approximate.dtype == torch.int32 else -np.inf
+
     def group_maxima(self) -> torch.Tensor:
         """(B, G): the maximum of each group of columns; column c belongs to group c % G."""
         return self.in_groups().amax(dim=1)

@@ -39,8 +39,9 @@ def assert_right(found, queries, items, k):
 
 
 def content(folder):
-    """All bytes below a folder."""
-    return {path.relative_to(folder): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    """All bytes of the finished files below a folder."""
+    paths = {path.relative_to(folder): path for path in sorted(folder.rglob("[!.]*")) if path.is_file()}
+    return {name: path.read_bytes() for name, path in paths.items() if not name.parts[0].startswith(".")}
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
