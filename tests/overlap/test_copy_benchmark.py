@@ -215,6 +215,8 @@ def test_views_join_the_pairs_that_they_explain():
     assert (plain[np.triu_indices(3, 1)] < 0.9).all()
     flipped = pair_scores(RandomEncoder(), images, tuple(VIEWS))
     assert np.allclose(flipped, 1, atol=1e-5)
+    others = pair_scores(RandomEncoder(), [noise(9, 9, seed) for seed in range(4)], ("as it is", "mirrored"))
+    assert (others == others.T).all()  # whichever image of a pair is mirrored
 
 
 def test_wrong_settings_are_refused(benchmark):
