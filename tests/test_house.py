@@ -252,9 +252,10 @@ OWN = {
     "diptych/model/clip.py": {"TextConfig"},
     "diptych/model/bag_of_words.py": {"BagOfWordsConfig", "WordPredictionConfig"},
     "diptych/model/caption_decoder.py": {"CaptionDecoderConfig"},
+    "diptych/model/image_encoder.py": {"NoTextConfig"},
 }
 NETWORKS = {"VisionTransformer", "ModifiedResNet", "CompactResNet", "TextTransformer"} | {
-    *("CLIP", "BagOfWordsCLIP", "WordPrediction", "CaptionDecoder"),
+    *("CLIP", "BagOfWordsCLIP", "WordPrediction", "CaptionDecoder", "AntialiasedResNet", "ImageEncoder"),
 }
 KINDS = NETWORKS | {row.config.__name__ for row in (*TOWERS.values(), *TEXT_SIDES.values())}
 

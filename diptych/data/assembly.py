@@ -16,12 +16,15 @@ class Assembly:
     Args:
         counts: number of rows of each lane, in batch order.
         image_size: R.
+        num_views: images of each pair: 1, or 2 for an image and its copy.
         pin_memory: allocate the tensors in pinned memory; has no effect without CUDA.
     Attributes:
         missing: number of rows of each lane that are still to come.
     """
 
-    def __init__(self, counts: Mapping[int, int], image_size: int, *, pin_memory: bool = False) -> None:
+    def __init__(
+        self, counts: Mapping[int, int], image_size: int, *, num_views: int = 1, pin_memory: bool = False
+    ) -> None:
         size = sum(counts.values())
         self.missing = dict(counts)
         self._next_row, row = {}, 0
@@ -29,7 +32,9 @@ class Assembly:
             self._next_row[lane] = row
             row += count
         self._pin = pin_memory and torch.cuda.is_available()
-        self._images = torch.empty((size, 3, image_size, image_size), dtype=torch.uint8, pin_memory=self._pin)
+        self._images = torch.empty(
+            (size, 3 * num_views, image_size, image_size), dtype=torch.uint8, pin_memory=self._pin
+        )
         self._lengths = torch.empty(size, dtype=torch.int64, pin_memory=self._pin)
         # One tensor that grows with the captions. Separate tensors per chunk would fragment the memory that pixel
         # chunks leave free, and the allocator could not reuse it.
@@ -59,7 +64,8 @@ class Assembly:
         width = int(self._lengths.max()) if self._keys else 0
         tokens = torch.empty((len(self._keys), width), dtype=torch.int32, pin_memory=self._pin)
         tokens.copy_(self._tokens[:, :width])
-        return Batch(images=self._images, tokens=tokens, lengths=self._lengths, keys=tuple(self._keys))
+        images, copies = self._images[:, :3], self._images[:, 3:] if self._images.shape[1] > 3 else None
+        return Batch(images=images, tokens=tokens, lengths=self._lengths, keys=tuple(self._keys), copies=copies)
 
     def _widen(self, width: int) -> None:
         """Make room for captions of this width, with some room to spare."""

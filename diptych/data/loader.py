@@ -20,12 +20,13 @@ from typing import Any
 
 from diptych.data.assembly import Assembly
 from diptych.data.content import content_fingerprint
+from diptych.data.copies import CopyAugmentation
 from diptych.data.lanes import LaneReader, check_lanes, count_lanes, dealt, lanes_of_rank, most_shards
 from diptych.data.source import Source
 from diptych.data.stream import Chunk, ChunkStream, Position, read_ahead
 from diptych.data.tally import Tally
 from diptych.data.transforms import Augmentation, Preprocessing
-from diptych.data.workers import DecodedChunk, Tokenize, TrainingDecoder, decode_chunks
+from diptych.data.workers import DecodedChunk, Tokenize, decode_chunks, training_decoder
 from diptych.errors import ConfigError
 from diptych.records import Batch
 
@@ -116,10 +117,10 @@ class Loader:
 
     Args:
         source: provides the samples.
-        tokenizer: texts to ids; captions longer than the context are truncated.
+        tokenizer: texts to ids; captions longer than the context are truncated. None for pairs of images.
         preprocessing: the model's preprocessing.
         config: sizes, lanes, workers, seed.
-        augmentation: applied to the images.
+        augmentation: applied to the images; a CopyAugmentation makes pairs of an image and its copy.
         rank: number of this process, from 0. Each rank has its own lanes; batch sizes may differ by a few pairs.
         world_size: number of processes.
         pin_memory: allocate batches in pinned memory, so that a GPU can copy them while it computes; has no effect
@@ -136,10 +137,10 @@ class Loader:
     def __init__(
         self,
         source: Source,
-        tokenizer: Tokenize,
+        tokenizer: Tokenize | None,
         preprocessing: Preprocessing,
         config: LoaderConfig,
-        augmentation: Augmentation = Augmentation(),  # noqa: B008  (frozen)
+        augmentation: Augmentation | CopyAugmentation = Augmentation(),  # noqa: B008  (frozen)
         *,
         rank: int = 0,
         world_size: int = 1,
@@ -153,7 +154,7 @@ class Loader:
         self.source, self.config, self._pin_memory = source, config, pin_memory
         # Computed now, while the files exist: a run whose files disappear can still be saved.
         self._fingerprint, self._content = source.fingerprint, content_fingerprint(source)
-        self._decoder = TrainingDecoder(tokenizer, preprocessing, augmentation, config.seed)
+        self._decoder = training_decoder(tokenizer, preprocessing, augmentation, config.seed)
         self._lanes = lanes_of_rank(rank, world_size, self._num_lanes)
         mine = most_shards(num_shards, self._lanes, self._num_lanes)
         self._tally = Tally(config.max_broken, mine, self._lanes, self._num_lanes)
@@ -254,7 +255,10 @@ class Loader:
         """Fill a batch from each lane's waiting parts and then from new ones; the state moves behind this batch."""
         size = self.config.global_batch_size
         counts = {lane: dealt(self.num_seen, size, lane, self._num_lanes) for lane in self._lanes}
-        batch = Assembly(counts, self._decoder.preprocessing.image_size, pin_memory=self._pin_memory)
+        decoder = self._decoder
+        batch = Assembly(
+            counts, decoder.preprocessing.image_size, num_views=decoder.num_views, pin_memory=self._pin_memory
+        )
         reached: dict[int, tuple[Position, int]] = {}
 
         def use(lane: int) -> None:
@@ -325,7 +329,7 @@ class Loader:
         """Chunks in flight: enough for two batches, one to use now and one to prepare meanwhile, unless too large."""
         size, mine = self.config.chunk_size, len(self._lanes)
         pairs = -(-self.config.global_batch_size * mine // self._num_lanes)
-        bytes_per_chunk = size * 3 * self._decoder.preprocessing.image_size**2
+        bytes_per_chunk = size * 3 * self._decoder.num_views * self._decoder.preprocessing.image_size**2
         # One more chunk per lane, because all lanes' chunks may be used up with the same batch.
         return max(1, min(_MAX_AHEAD, mine - (-2 * pairs // size), _AHEAD_BYTES // bytes_per_chunk))
 

@@ -13,10 +13,11 @@ from typing import Protocol, TypeVar
 import numpy as np
 import torch
 
+from diptych.data.copies import CopyAugmentation, copy_image
 from diptych.data.processes import NO_ITEM, Pool
 from diptych.data.stream import Chunk
 from diptych.data.transforms import Augmentation, Preprocessing, decode_image, evaluation_pixels, training_pixels
-from diptych.errors import DataError, ImageError
+from diptych.errors import ConfigError, DataError, ImageError
 from diptych.records import Broken, Sample
 
 T = TypeVar("T")
@@ -34,7 +35,8 @@ class DecodedChunk:
     """A decoded chunk.
 
     Attributes:
-        images: uint8 (n, 3, R, R), the images of the good samples.
+        images: uint8 (n, 3 V, R, R), the V views of each good sample, one after another: 1, or 2 for an image and its
+            copy.
         keys: n sample keys.
         broken: the broken samples.
         tokens: int32 (n, L), zero-padded; empty in evaluation. An array, because it is sent in the message and not in
@@ -58,6 +60,10 @@ class Decoder(Protocol):
     def preprocessing(self) -> Preprocessing:
         """The model's preprocessing."""
 
+    @property
+    def num_views(self) -> int:
+        """Images of each sample: 1, or 2 for an image and its copy."""
+
     def __call__(self, chunk: Chunk, begin: Callable[[int], None] = ...) -> DecodedChunk:
         """Decode a chunk; `begin(index)` is called before each of its items, and with NO_ITEM at the end."""
 
@@ -72,6 +78,8 @@ class TrainingDecoder:
     A sample's random draws depend only on seed, epoch, lane and its index in the lane's epoch.
     """
 
+    num_views = 1
+
     def __init__(
         self, tokenizer: Tokenize, preprocessing: Preprocessing, augmentation: Augmentation, seed: int
     ) -> None:
@@ -81,13 +89,12 @@ class TrainingDecoder:
 
     def __call__(self, chunk: Chunk, begin: Callable[[int], None] = _nothing) -> DecodedChunk:
         def decode(place: int, sample: Sample) -> tuple[torch.Tensor, str]:
-            # Philox is counter-based: each sample gets its own section of one stream, cheaper than seeding a generator.
-            rng = np.random.Generator(np.random.Philox(key=[self.seed, chunk.epoch], counter=[0, place, chunk.lane, 0]))
+            rng = _generator(self.seed, chunk, place)
             caption = _draw_caption(sample, rng)
             image = decode_image(sample.image, target=self.target)
             return training_pixels(image, self.preprocessing, self.augmentation, rng), caption
 
-        images, keys, captions, broken = _decode_each(chunk, self.preprocessing.image_size, decode, begin)
+        images, keys, captions, broken = _decode_each(chunk, self, decode, begin)
         if not keys:
             return DecodedChunk(images, keys, broken)
         tokens, lengths = self.tokenizer(captions, truncate=True)
@@ -101,8 +108,57 @@ def _draw_caption(sample: Sample, rng: np.random.Generator) -> str:
     return captions[0] if len(captions) == 1 else captions[int(rng.random() * len(captions))]
 
 
+def _generator(seed: int, chunk: Chunk, place: int) -> np.random.Generator:
+    """A sample's own random numbers; `place` is its index in the lane's epoch."""
+    # Philox is counter-based: each sample gets its own section of one stream, cheaper than seeding a generator.
+    return np.random.Generator(np.random.Philox(key=[seed, chunk.epoch], counter=[0, place, chunk.lane, 0]))
+
+
+class CopyDecoder:
+    """Chunk -> each image as in evaluation, and a randomly changed copy of it. Captions are not read.
+
+    A sample's random draws depend on the same as in TrainingDecoder.
+    """
+
+    num_views = 2
+
+    def __init__(self, preprocessing: Preprocessing, augmentation: CopyAugmentation, seed: int) -> None:
+        self.preprocessing, self.augmentation, self.seed = preprocessing, augmentation, seed
+        self.target = augmentation.decoding_target(preprocessing.image_size)
+
+    def __call__(self, chunk: Chunk, begin: Callable[[int], None] = _nothing) -> DecodedChunk:
+        def decode(place: int, sample: Sample) -> tuple[torch.Tensor, None]:
+            image = decode_image(sample.image, target=self.target)
+            copy = copy_image(image, self.augmentation, _generator(self.seed, chunk, place))
+            return torch.cat([evaluation_pixels(view, self.preprocessing) for view in (image, copy)]), None
+
+        images, keys, _, broken = _decode_each(chunk, self, decode, begin)
+        tokens, lengths = np.zeros((len(keys), 0), np.int32), np.zeros(len(keys), np.int64)
+        return DecodedChunk(images, keys, broken, tokens, lengths)
+
+
+def training_decoder(
+    tokenizer: Tokenize | None,
+    preprocessing: Preprocessing,
+    augmentation: Augmentation | CopyAugmentation,
+    seed: int,
+) -> TrainingDecoder | CopyDecoder:
+    """The decoder of images with captions, or of images with their copies.
+
+    Raises:
+        ConfigError: captions are needed and there is no tokenizer.
+    """
+    if isinstance(augmentation, CopyAugmentation):
+        return CopyDecoder(preprocessing, augmentation, seed)
+    if tokenizer is None:
+        raise ConfigError("pairs of images and captions need a tokenizer")
+    return TrainingDecoder(tokenizer, preprocessing, augmentation, seed)
+
+
 class EvaluationDecoder:
     """Chunk -> pixels with the evaluation's preprocessing."""
+
+    num_views = 1
 
     def __init__(self, preprocessing: Preprocessing) -> None:
         self.preprocessing = preprocessing
@@ -111,15 +167,19 @@ class EvaluationDecoder:
         def decode(place: int, sample: Sample) -> tuple[torch.Tensor, int]:
             return evaluation_pixels(decode_image(sample.image), self.preprocessing), place - chunk.start
 
-        images, keys, rows, broken = _decode_each(chunk, self.preprocessing.image_size, decode, begin)
+        images, keys, rows, broken = _decode_each(chunk, self, decode, begin)
         return DecodedChunk(images, keys, broken, rows=np.array(rows, dtype=np.int64))
 
 
 def _decode_each(
-    chunk: Chunk, size: int, decode: Callable[[int, Sample], tuple[torch.Tensor, T]], begin: Callable[[int], None]
+    chunk: Chunk,
+    decoder: Decoder,
+    decode: Callable[[int, Sample], tuple[torch.Tensor, T]],
+    begin: Callable[[int], None],
 ) -> tuple[torch.Tensor, tuple[str, ...], list[T], tuple[Broken, ...]]:
     """Images, keys and the second results of `decode` for the good samples; and the broken samples."""
-    images = torch.empty((len(chunk.items), 3, size, size), dtype=torch.uint8)
+    size = decoder.preprocessing.image_size
+    images = torch.empty((len(chunk.items), 3 * decoder.num_views, size, size), dtype=torch.uint8)
     keys: list[str] = []
     others: list[T] = []
     broken: list[Broken] = []
@@ -162,7 +222,8 @@ def decode_chunks(
                 yield decoder(chunk)
             return
         failures: list[Exception] = []
-        each, slot_bytes = max(2, -(-ahead // num_workers)), chunk_size * 3 * decoder.preprocessing.image_size**2
+        pixels = decoder.num_views * decoder.preprocessing.image_size**2
+        each, slot_bytes = max(2, -(-ahead // num_workers)), chunk_size * 3 * pixels
         pool = Pool(_Work(decoder), num_workers, each, slot_bytes, _without)
         with contextlib.closing(pool.map(_until_failure(chunks, failures))) as results:
             for content, images in results:

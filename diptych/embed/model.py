@@ -21,10 +21,12 @@ from diptych.files import expanded, shown
 from diptych.model.clip import CLIP, normalised
 from diptych.model.flops import image_flops
 from diptych.model.presets import architecture_name
+from diptych.model.towers import text_side_of
 
 BATCH_SIZE = 256
 PRECISIONS = {torch.float32: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}
 _PREDICTS = "predicts captions and embeds none: measure it with PredictiveZeroShot"
+_IMAGES_ONLY = "has no text side: it compares images with images"
 _NO_TOKENIZER = "came without a tokenizer: put its tokenizer.json beside the weights"
 
 
@@ -166,7 +168,7 @@ class Model:
             ConfigError: the model predicts captions and does not embed them.
         """
         if not self._embeds_texts:
-            raise ConfigError(f"{self.name} {_PREDICTS}")
+            raise ConfigError(f"{self.name} {self._no_texts}")
         if self.tokenizer is None:
             raise WeightsError(f"{self.name} {_NO_TOKENIZER}")
         tokens, lengths = self.tokenizer(texts, truncate=truncate)
@@ -192,13 +194,19 @@ class Model:
 
     @property
     def _embeds_texts(self) -> bool:
-        """False for the predictive models of figure 2, which have no text tower."""
+        """False for the predictive models of figure 2 and for copy detectors, which have no text tower."""
         return hasattr(self.clip, "encode_text")
 
+    @property
+    def _no_texts(self) -> str | None:
+        """Why the model encodes no texts; None if it does."""
+        if self._embeds_texts:
+            return _NO_TOKENIZER if self.tokenizer is None else None
+        return _PREDICTS if text_side_of(self.clip.config.text).predicts else _IMAGES_ONLY
+
     def _describe(self) -> About:
-        no_texts = _NO_TOKENIZER if self.tokenizer is None else None
         about = About(
-            no_texts=no_texts if self._embeds_texts else _PREDICTS,
+            no_texts=self._no_texts,
             has_features=True,
             projects_features=True,
             takes_pixels=True,

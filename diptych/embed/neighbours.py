@@ -4,7 +4,7 @@ A score depends only on its two vectors. Products of float32 numbers are exact i
 fixed order and rounds the sum to float32. Equal scores are ordered by row number. The result is therefore the same for
 every tile size, sharding and device, and equal vectors always tie.
 
-A float32 matrix product only selects candidates: all items within its error bound of the k-th best score.
+A float32 or int8 matrix product only selects candidates: all items within its error bound of the k-th best score.
 """
 
 import contextlib
@@ -15,14 +15,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from diptych.errors import ConfigError, InputError, ShapeError
+from diptych.embed.selection import Block, Selection, check_finite, make_selection
+from diptych.errors import ConfigError, ShapeError
 
 BLOCK = 1024
 _WIDE = 8192
-_TILE = 16_384
-_UNIT_ROUNDOFF = 2.0**-24  # of float32
-_TINY = 1e-30  # products below float32's range
-_LARGEST = 1e37  # above it a float32 sum could overflow
+_TILE = 4096
+_GPU_TILE = 16_384
 _PAIRS = 1024  # pairs scored at a time; their float64 terms fit into a processor's cache
 _MAX_CANDIDATES = 1 << 22  # per tile and block of queries
 
@@ -48,7 +47,8 @@ def nearest_neighbours(
     without: np.ndarray | None = None,
     device: str | torch.device = "cpu",
     query_block: int = BLOCK,
-    item_block: int = _TILE,
+    item_block: int | None = None,
+    selection: str = "fp32",
 ) -> Neighbours:
     """The k items with the largest dot product for each query, exactly. Equal scores are ordered by row number.
 
@@ -61,25 +61,26 @@ def nearest_neighbours(
         without: bool (N,), items to leave out.
         device: computes the scores; it does not change the result.
         query_block, item_block: rows per tile; they do not change the result.
+        selection: "fp32", or "int8" (on the CPU), which select the candidates; it does not change the result.
     Raises:
         ShapeError: widths differ, an array is not a matrix, or the length of `without` is not the number of items.
         InputError: a vector is not finite, or too large for float32 sums.
-        ConfigError: k or a block is below 1.
+        ConfigError: k or a block is below 1, or `selection` is unknown or does not run on this device.
     """
+    device = torch.device(device)
+    # A processor's cache holds the scores of a small tile; a GPU needs large ones.
+    if item_block is None:
+        item_block = _TILE if device.type == "cpu" else _GPU_TILE
     for name, number in (("k", k), ("query_block", query_block), ("item_block", item_block)):
         if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < 1:
             raise ConfigError(f"{name} must be a whole number, at least 1, not {number!r:.40}")
     query_rows = torch.from_numpy(_checked(queries, np.shape(queries)[-1] if np.ndim(queries) == 2 else None))
-    best = _Best(len(query_rows), int(k))
-    device, first = torch.device(device), 0
-    with _exact_products():
-        for tile in _tiles(items, item_block, query_rows.shape[1]):
+    check_finite(query_rows)
+    best, first = _Best(make_selection(query_rows.to(device), selection), int(k)), 0
+    with exact_products():
+        for tile in tiles(items, item_block, query_rows.shape[1]):
             kept = np.arange(len(tile)) if without is None else np.flatnonzero(~without[first : first + len(tile)])
-            kept_items = torch.from_numpy(tile if len(kept) == len(tile) else tile[kept]).to(device)
-            best.grow(len(kept))
-            for top in range(0, len(query_rows), query_block):
-                rows = slice(top, top + query_block)
-                best.update(rows.start, query_rows[rows].to(device), kept_items, first + kept)
+            best.add(tile if len(kept) == len(tile) else tile[kept], first + kept, query_block)
             first += len(tile)
     if without is not None and len(without) != first:
         raise ShapeError(f"`without` has {len(without)} entries, but there are {first} items")
@@ -144,12 +145,26 @@ class _Best:
         rows: int64 (Q, K). scores: float32 (Q, K), best first; K is the number of items seen, at most k.
     """
 
-    def __init__(self, num_queries: int, k: int) -> None:
-        self._k, self._seen = k, 0
-        self.rows = np.empty((num_queries, 0), np.int64)
-        self.scores = np.empty((num_queries, 0), np.float32)
+    def __init__(self, selection: Selection, k: int) -> None:
+        self._selection, self._k, self._seen = selection, k, 0
+        self.rows = np.empty((len(selection.queries), 0), np.int64)
+        self.scores = np.empty((len(selection.queries), 0), np.float32)
 
-    def grow(self, num_items: int) -> None:
+    def add(self, items: np.ndarray, numbers: np.ndarray, query_block: int) -> None:
+        """Merge a tile of items into the best of all queries.
+
+        Args:
+            items: float32 (T, E). numbers: int64 (T,), their row numbers, higher than those of all earlier tiles.
+            query_block: queries at a time.
+        """
+        if not len(items):
+            return
+        self._grow(len(items))
+        self._selection.set_items(torch.from_numpy(items).to(self._selection.queries.device))
+        for first in range(0, len(self.scores), query_block):
+            self._update(first, min(first + query_block, len(self.scores)), numbers)
+
+    def _grow(self, num_items: int) -> None:
         """Make room for `num_items` more items."""
         self._seen += num_items
         if more := min(self._k, self._seen) - self.scores.shape[1]:
@@ -157,47 +172,33 @@ class _Best:
             self.rows = np.concatenate([self.rows, np.full((count, more), -1)], axis=1)
             self.scores = np.concatenate([self.scores, np.full((count, more), -np.inf, np.float32)], axis=1)
 
-    def update(self, first: int, queries: torch.Tensor, items: torch.Tensor, numbers: np.ndarray) -> None:
-        """Merge a tile of items into the best of a block of queries.
-
-        Args:
-            first: row number of the first query. queries: float32 (B, E). items: float32 (T, E).
-            numbers: int64 (T,), row numbers of the items, higher than those of all earlier tiles.
-        """
-        if not len(queries) or not len(items):
+    def _update(self, first: int, end: int, numbers: np.ndarray) -> None:
+        """Merge the current tile into the best of queries `first` to `end` (exclusive)."""
+        block = self._selection.scores(first, end)
+        maxima = block.group_maxima()
+        limit = block.limit(self._floor(first, end, block, maxima))
+        # In a late tile few groups of columns have a candidate.
+        hit_rows, hit_groups = (maxima >= limit[:, None]).nonzero().unbind(1)
+        hits = (block.in_groups()[hit_rows, :, hit_groups] >= limit[hit_rows, None]).nonzero()
+        if end - first > 1 and len(hits) > _MAX_CANDIDATES:  # thousands of equal vectors
+            half = (first + end) // 2
+            self._update(first, half, numbers)
+            self._update(half, end, numbers)
             return
-        floor, approximate = self._floor(first, queries, items)
-        # In a late tile most queries have no candidates. With thousands of equal vectors there are too many: then the
-        # block of queries is split.
-        hit_rows = (approximate.amax(dim=1) >= floor).nonzero()[:, 0]
-        hit_scores = approximate if len(hit_rows) == len(queries) else approximate[hit_rows]
-        hits = (hit_scores >= floor[hit_rows, None]).nonzero()
-        del hit_scores, approximate
-        if len(queries) > 1 and len(hits) > _MAX_CANDIDATES:
-            half = len(queries) // 2
-            self.update(first, queries[:half], items, numbers)
-            self.update(first + half, queries[half:], items, numbers)
-            return
-        block_rows, columns = hit_rows[hits[:, 0]], hits[:, 1]
-        scores = _pair_scores(queries, items, block_rows, columns)
-        rows = first + block_rows.cpu().numpy()
-        better = scores > self.scores[rows, -1]  # an equal score loses, because its item has the higher row number
-        self._merge(rows[better], numbers[columns.cpu().numpy()[better]], scores[better])
+        rows, columns = hit_rows[hits[:, 0]], hits[:, 1] * maxima.shape[1] + hit_groups[hits[:, 0]]
+        scores = pair_scores(self._selection.queries[first:end], self._selection.items, rows, columns)
+        query_rows = first + rows.cpu().numpy()
+        better = scores > self.scores[query_rows, -1]  # an equal score loses: its item has the higher row number
+        self._merge(query_rows[better], numbers[columns.cpu().numpy()[better]], scores[better])
 
-    def _floor(self, first: int, queries: torch.Tensor, items: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The lowest approximate score (B,) that can be among the best, and the approximate scores (B, T)."""
-        max_score = torch.linalg.vector_norm(queries, dim=1) * torch.linalg.vector_norm(items, dim=1).max()
-        if not bool((max_score < _LARGEST).all()):
-            raise InputError("vectors are too large for float32 sums; scale them to unit norm")
-        # |float32 sum - exact sum| <= E u |q| |x| in any order of summation; twice that covers all other roundings.
-        slack = 2 * (queries.shape[1] + 8) * _UNIT_ROUNDOFF * max_score + _TINY
-        approximate = queries @ items.T
-        worst = torch.from_numpy(self.scores[first : first + len(queries), -1]).to(queries.device)
-        floor = worst - slack
-        k = self.scores.shape[1]
-        if len(items) >= k and bool((worst == -torch.inf).any()):
-            floor = torch.maximum(floor, approximate.topk(k, dim=1).values[:, -1] - 2 * slack)
-        return floor, approximate
+    def _floor(self, first: int, end: int, block: Block, maxima: torch.Tensor) -> np.ndarray:
+        """The lowest exact score, float64 (B,), that can be among the best."""
+        worst, k = self.scores[first:end, -1].astype(np.float64), self.scores.shape[1]
+        if block.approximate.shape[1] >= k and bool((worst == -np.inf).any()):
+            table = maxima if maxima.shape[1] >= k else block.approximate
+            kth = table.topk(k, dim=1).values[:, -1].cpu().numpy() * block.unit
+            worst = np.maximum(worst, kth - block.slack)
+        return worst
 
     def _merge(self, queries: np.ndarray, numbers: np.ndarray, scores: np.ndarray) -> None:
         """Merge M candidates (query rows, item rows and scores) into the best."""
@@ -214,7 +215,7 @@ class _Best:
         self.rows[changed] = numbers[kept].reshape(-1, k)
 
 
-def _pair_scores(queries: torch.Tensor, items: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> np.ndarray:
+def pair_scores(queries: torch.Tensor, items: torch.Tensor, rows: torch.Tensor, columns: torch.Tensor) -> np.ndarray:
     """Exact scores (M,) float32 of M pairs: queries[rows] with items[columns]."""
     pairs = zip(rows.split(_PAIRS), columns.split(_PAIRS), strict=True)
     if queries.device.type == "cuda":
@@ -226,17 +227,19 @@ def _pair_scores(queries: torch.Tensor, items: torch.Tensor, rows: torch.Tensor,
 
 
 def _checked(vectors: np.ndarray, width: int | None) -> np.ndarray:
-    """The vectors as float32 (n, E), contiguous and finite."""
+    """The vectors as float32 (n, E), contiguous."""
     if np.ndim(vectors) != 2 or vectors.shape[1] != width:
         raise ShapeError(f"embeddings of shape {np.shape(vectors)} do not fit: (n, {width or 'E'}) is needed")
     # A copy, because a mapped file should be read once and torch requires a writable array.
-    copied = np.array(vectors, np.float32, order="C")
-    if not np.isfinite(copied).all():
-        raise InputError("embeddings hold NaN or infinity; the model's weights may be damaged")
-    return copied
+    return np.array(vectors, np.float32, order="C")
 
 
-def _tiles(items: np.ndarray | Iterable[np.ndarray], rows: int, width: int) -> Iterator[np.ndarray]:
+def tiles(items: np.ndarray | Iterable[np.ndarray], rows: int, width: int) -> Iterator[np.ndarray]:
+    """Consecutive copies, float32 (up to `rows`, `width`), of one array or of several.
+
+    Raises:
+        ShapeError: an array is not a matrix of that width.
+    """
     for shard in [items] if isinstance(items, np.ndarray) else items:
         if np.ndim(shard) != 2:
             raise ShapeError(f"embeddings of shape {np.shape(shard)} do not fit: (n, {width}) is needed")
@@ -247,8 +250,8 @@ def _tiles(items: np.ndarray | Iterable[np.ndarray], rows: int, width: int) -> I
 
 
 @contextlib.contextmanager
-def _exact_products() -> Iterator[None]:
-    """Compute matrix products in full float32: the error bound does not cover TF32 and bfloat16."""
+def exact_products() -> Iterator[None]:
+    """Inside the block, compute matrix products in full float32: the error bound does not cover TF32 and bfloat16."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:

@@ -301,7 +301,7 @@ def open_store(folder: str | Path) -> Store:
         DataError: there is no store, or a manifest is damaged.
     """
     folder = expanded(folder)
-    content = _read_json(folder / "manifest.json", "no store of embeddings is there")
+    content = read_json(folder / "manifest.json", "no store of embeddings is there")
     manifest = StoreManifest(**_typed(StoreManifest, content, folder / "manifest.json"))
     if manifest.dtype != "float32" or manifest.dim < 1 or manifest.num_units < 0:
         raise DataError(f"{folder}/manifest.json is damaged: it states {manifest.dtype}, {manifest.dim} numbers")
@@ -329,7 +329,7 @@ def file_digest(path: Path) -> str:
 
 def _read_shard(folder: Path, dim: int) -> Shard:
     path = folder / "shard.json"
-    content = _typed(Shard, _read_json(path, "the shard is damaged"), path, skip=("folder", "unit", "part"))
+    content = _typed(Shard, read_json(path, "the shard is damaged"), path, skip=("folder", "unit", "part"))
     unit, part = map(int, folder.name.split("-"))
     shard = Shard(folder, unit, part, **content)
     sizes = shard.num_rows, shard.num_items - shard.num_rows, shard.num_key_bytes
@@ -356,7 +356,14 @@ def _digest(content: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _read_json(path: Path, absent: str) -> dict[str, Any]:
+def read_json(path: Path, absent: str, repair: str = "encode it again") -> dict[str, Any]:
+    """Content of a file that `write_json` wrote, without format and digest.
+
+    Args:
+        absent: what is wrong if there is no such file. repair: what to do once a damaged folder is deleted.
+    Raises:
+        DataError: the file is missing or damaged.
+    """
     try:
         if path.stat().st_size > _LARGEST_MANIFEST:
             raise ValueError("it is too large")
@@ -370,7 +377,7 @@ def _read_json(path: Path, absent: str) -> dict[str, Any]:
     except OSError as error:
         raise DataError(f"{absent}: cannot read {path}: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path} is damaged: {error}; delete {path.parent} and encode it again") from error
+        raise DataError(f"{path} is damaged: {error}; delete {path.parent} and {repair}") from error
     return content
 
 

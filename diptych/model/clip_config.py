@@ -50,8 +50,8 @@ class CLIPConfig:
             raise ConfigError(f"model.activation must be one of {', '.join(ACTIVATIONS)}, not {self.activation!r}")
         if self.logit_bias is not None:
             object.__setattr__(self, "logit_bias", check_number("model.logit_bias", self.logit_bias))
-            if text_side.predicts:
-                raise ConfigError("model.logit_bias belongs to a contrastive model; this text side predicts captions")
+            if text_side.predicts or text_side.images_only:
+                raise ConfigError("model.logit_bias belongs to a contrastive model of images and texts")
         if self.num_parameters() > MAX_PARAMETERS:
             raise ConfigError(
                 f"a model of {self.num_parameters():,} parameters is above the limit of {MAX_PARAMETERS:,}: "
@@ -61,7 +61,8 @@ class CLIPConfig:
     def num_parameters(self) -> int:
         """Number of parameters of the whole model, temperature and bias included; nothing is allocated."""
         towers = self.vision.num_parameters(self.embed_dim) + self.text.num_parameters(self.embed_dim)
-        return towers + (not text_side_of(self.text).predicts) + (self.logit_bias is not None)
+        side = text_side_of(self.text)
+        return towers + (not (side.predicts or side.images_only)) + (self.logit_bias is not None)
 
     def to_dict(self) -> dict[str, Any]:
         """The configuration as plain JSON types.

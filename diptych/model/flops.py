@@ -30,10 +30,15 @@ def image_flops(config: CLIPConfig, patch_dropout: float = 0.0) -> float:
 def text_flops(config: CLIPConfig, caption_tokens: float) -> float:
     """Operations of the text tower, forward, for one caption of `caption_tokens` tokens.
 
+    For a model of images only: of the image tower, for the copy that takes the caption's place.
+
     Raises:
         ConfigError: caption_tokens is out of range, or the text side is not a Transformer.
     """
-    text, count = config.text, text_side_of(config.text).flops
+    text, side = config.text, text_side_of(config.text)
+    if side.images_only:  # the other half of a pair is an image
+        return image_flops(config)
+    count = side.flops
     if count is None:
         raise ConfigError(f"operations are counted only for a text Transformer, not for {type(text).__name__}")
     if not 1 <= caption_tokens <= text.context_length:

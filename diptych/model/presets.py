@@ -3,7 +3,9 @@
 import dataclasses
 
 from diptych.errors import ConfigError
+from diptych.model.antialiased_resnet_config import AntialiasedResNetConfig
 from diptych.model.clip_config import CLIPConfig, CompactResNetConfig, ResNetConfig, TextConfig, ViTConfig
+from diptych.model.text_config import NoTextConfig
 
 PRESETS: dict[str, CLIPConfig] = {
     "RN50": CLIPConfig(1024, ResNetConfig(224, 64, (3, 4, 6, 3))),
@@ -31,6 +33,10 @@ PRESETS: dict[str, CLIPConfig] = {
     ),
     "playground-rn": CLIPConfig(
         256, ResNetConfig(64, 32, (1, 1, 1, 1)), TextConfig(context_length=32, vocab_size=1024, width=128, layers=2)
+    ),
+    "copy-detector": CLIPConfig(256, AntialiasedResNetConfig(64, (48, 96, 192, 256), (1, 2, 2, 1)), NoTextConfig()),
+    "copy-detector-RN50": CLIPConfig(
+        512, AntialiasedResNetConfig(224, (64, 128, 256, 512), (3, 4, 6, 3), 4, 7), NoTextConfig()
     ),
 }
 

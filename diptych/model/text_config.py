@@ -4,6 +4,7 @@
     CLIPConfig(256, vision, BagOfWordsConfig(77, 4096, width=256))        # contrastive, over a bag of words
     CLIPConfig(256, vision, WordPredictionConfig(77, 4096))               # predicts the caption's words
     CLIPConfig(256, vision, CaptionDecoderConfig(77, 4096, 256))          # predicts the caption, word by word
+    CLIPConfig(256, vision, NoTextConfig())                               # no text side: compares images with images
 
 Source: CLIP paper, section 2.3 and figure 2.
 """
@@ -11,7 +12,8 @@ Source: CLIP paper, section 2.3 and figure 2.
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from diptych.model.sizes import block_flops, check_heads, check_size, num_block_parameters
+from diptych.errors import ConfigError
+from diptych.model.sizes import block_flops, check_heads, check_number, check_size, num_block_parameters
 from diptych.model.tower import TextSide, stack_depth
 
 if TYPE_CHECKING:
@@ -101,6 +103,35 @@ class CaptionDecoderConfig:
         return outside + num_block_parameters(self.width, self.layers)
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class NoTextConfig:
+    """No text side: the copy detector compares images with images. See diptych.model.image_encoder.
+
+    Attributes:
+        temperature: fixed; 0.07 in CLIP paper, appendix C.
+    """
+
+    temperature: float = 0.07
+
+    def __post_init__(self) -> None:
+        if not 1e-3 <= check_number("text.temperature", self.temperature) <= 1e3:
+            raise ConfigError(f"text.temperature must lie between 0.001 and 1000, not {self.temperature}")
+
+    @property
+    def context_length(self) -> int:
+        """0: there are no texts."""
+        return 0
+
+    @property
+    def vocab_size(self) -> int:
+        """0: there are no texts."""
+        return 0
+
+    def num_parameters(self, embed_dim: int) -> int:
+        """0: there is no network."""
+        return 0
+
+
 def _build_clip(config: "CLIPConfig") -> "nn.Module":
     from diptych.model.clip import CLIP  # imports torch, which configs must not need; so do those below
 
@@ -123,6 +154,12 @@ def _build_caption_decoder(config: "CLIPConfig") -> "nn.Module":
     from diptych.model.caption_decoder import CaptionDecoder
 
     return CaptionDecoder(config)
+
+
+def _build_image_encoder(config: "CLIPConfig") -> "nn.Module":
+    from diptych.model.image_encoder import ImageEncoder
+
+    return ImageEncoder(config)
 
 
 def _blocks(network: Any) -> "list[nn.Module]":
@@ -164,4 +201,13 @@ CAPTION_DECODER = TextSide(
     depth=_depth,
     predicts=True,
     blocks=_blocks,
+)
+IMAGES_ONLY = TextSide(
+    kind="none",
+    config=NoTextConfig,
+    build=_build_image_encoder,
+    depth=_depth,
+    images_only=True,
+    flops=lambda config, embed_dim, tokens: 0.0,
+    reads_templates=False,
 )

@@ -123,6 +123,7 @@ class TextSide:
         config: the class of its configs, see TextSideConfig.
         build: the configuration of the whole model -> its network with fresh weights.
         predicts: whether it predicts captions: it has no temperature, and is trained with objective "prediction".
+        images_only: whether the model has no text side: it compares images with images, at a fixed temperature.
         blocks: whole network -> the text side's modules that are gathered one at a time when weights are sharded.
         depth: (name, config) -> layers above a parameter, not counting the image tower.
         flops: (config, embed_dim, tokens) -> operations for one caption, forward; None if they are not counted.
@@ -135,6 +136,7 @@ class TextSide:
     build: "Callable[[CLIPConfig], nn.Module]"
     depth: Callable[[str, Any], int]
     predicts: bool = False
+    images_only: bool = False
     blocks: "Callable[[Any], list[nn.Module]]" = lambda network: []
     flops: Callable[[Any, int, float], float] | None = None
     layouts: tuple[str, ...] = ()

@@ -52,6 +52,7 @@ class Objective:
         held_out: (image embeddings (N, E), text embeddings (N, E), scale) -> the validation loss () of held-out pairs:
             nats per pair, ln N for a model that gives all pairs the same score. All rows use the contrastive loss, so
             that runs with different objectives can be compared.
+        copies: whether a pair is an image and a changed copy of it, instead of an image and a caption.
         check: raises a ConfigError for any other reason why a model does not suit the objective.
     """
 
@@ -61,6 +62,7 @@ class Objective:
     chance: Chance | None = None
     sharded: bool = True
     held_out: HeldOutLoss = contrastive_loss
+    copies: bool = False
     check: Callable[[CLIPConfig], None] = lambda model: None
 
     def check_model(self, model: CLIPConfig) -> None:
@@ -70,7 +72,8 @@ class Objective:
             ConfigError: the objective compares embeddings and the model predicts captions, or the reverse; the model
                 has a bias that the objective does not read, or lacks one; or `check` refuses it.
         """
-        if text_side_of(model.text).predicts != (self.loss is None):
+        side = text_side_of(model.text)
+        if side.predicts != (self.loss is None) or side.images_only != self.copies:
             kind = type(model.text).__name__
             raise ConfigError(f"objective {self.name} does not suit a model whose text side is a {kind}")
         if ("logit_bias" in self.parameters) != (model.logit_bias is not None):
@@ -90,6 +93,10 @@ def _sigmoid(images: torch.Tensor, texts: torch.Tensor, network: "DualEncoder") 
     return sigmoid_loss(images, texts, network.logit_scale.exp(), network.logit_bias)
 
 
+def _copies(images: torch.Tensor, copies: torch.Tensor, network: "DualEncoder") -> torch.Tensor:
+    return contrastive_loss(images, copies, network.logit_scale.exp())
+
+
 OBJECTIVES: dict[str, Objective] = {
     row.name: row
     for row in (
@@ -97,6 +104,8 @@ OBJECTIVES: dict[str, Objective] = {
         Objective("contrastive", _contrastive, chance=Chance(math.log, "ln of the batch size")),
         Objective("sigmoid", _sigmoid, parameters=("logit_scale", "logit_bias")),
         Objective("prediction", None, parameters=(), sharded=False),
+        # The copy detector's: contrastive between an image and its copy, at a fixed temperature (appendix C).
+        Objective("copies", _copies, chance=Chance(math.log, "ln of the batch size"), copies=True),
     )
 }
 """Objectives by the names that `TrainConfig.objective` takes."""

@@ -23,6 +23,7 @@ from diptych.model.device import num_cores
 from diptych.records import Sample
 from diptych.report import Confusion, Match, Pair, Retrieval, RunReport, Similarity, write_report
 from diptych.train import Run, read_log
+from diptych.train.held_out import HeldOutPairs
 from diptych.train.inputs import open_pairs
 from diptych.train.log import read_evaluations
 
@@ -33,7 +34,7 @@ def write_run_page(run: Run, evaluators: Sequence[ZeroShot]) -> Path:
     """Write out/report.html of a finished run: accuracies, losses, matches of held-out pairs, and how to repeat it."""
     config, validation = run.config, run.validation
     held_out: list[Pair] = []
-    if validation is not None:
+    if isinstance(validation, HeldOutPairs):
         held_out = _pairs(zip(validation.pictures[:_NUM_SEARCHED], validation.captions, strict=False))
     command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
     model = shlex.quote(str(run.folder / "model"))
@@ -127,7 +128,7 @@ def _losses(run: Run) -> dict[str, str]:
         return {}
     chance, among = run.validation.chance_loss, run.validation.at_a_time
     return {
-        "validation loss": f"{values['loss_nats']:.3f} on {len(run.validation.captions):,} pairs that were held out; "
+        "validation loss": f"{values['loss_nats']:.3f} on {len(run.validation):,} pairs that were held out; "
         f"guessing among {among} gives {chance:.3f}",
         "held-out pairs found": f"{100 * values['recall_at_1']:.1f} % of pictures and captions, each among {among}",
     }

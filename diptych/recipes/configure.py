@@ -9,6 +9,7 @@ from typing import Any
 
 from diptych.embed.weight_file_options import parse_heads
 from diptych.errors import ConfigError
+from diptych.recipes.copy_recipes import copy_detector, paper_copy_detector
 from diptych.recipes.paper_recipes import (
     HIGH_RESOLUTION,
     PAPER_EPOCHS,
@@ -38,6 +39,8 @@ RECIPES: dict[str, Recipe] = {
     **{name: functools.partial(paper, name) for name in PAPER_LEARNING_RATES},
     HIGH_RESOLUTION: high_resolution,
     "yfcc": yfcc,
+    "copy-detector": copy_detector,
+    "copy-detector-RN50": paper_copy_detector,
     "finetune": finetune,
     "lit": lit,
 }
@@ -147,7 +150,7 @@ def _length(
     data = changes.get("data", draft.data)
     columns = dataclasses.replace(draft.columns, **changes.get("columns", {}))
     source = open_pairs(data, draft.model.vision.image_size, columns=columns)
-    if not (counted := count_pairs(source)):
+    if not (counted := count_pairs(source, captions=draft.copies is None)):
         raise no_pairs(data, source)
     return int(epochs * counted)
 

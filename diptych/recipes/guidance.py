@@ -29,6 +29,8 @@ PURPOSES: Mapping[str, str] = {
     "ViT-L/14": "the paper's largest Vision Transformer at 224 pixels",
     HIGH_RESOLUTION: "one more epoch of a trained ViT-L/14 at 336 pixels (--init)",
     "yfcc": "the ablation of appendix D: RN50 on 15 million pairs",
+    "copy-detector": "finds changed copies of images, for the overlap analysis; images only, an hour on two cores",
+    "copy-detector-RN50": "the paper's copy detector: 30 million images on a GPU",
     "finetune": "a trained model on your pairs (--init): a low learning rate",
     "lit": "the text tower of a trained model on your pairs (--init): the image tower is locked",
 }

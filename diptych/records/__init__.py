@@ -86,15 +86,17 @@ class Batch:
 
     Attributes:
         images: uint8 (N, 3, R, R).
-        tokens: int32 (N, L), zero-padded to the longest caption of the batch.
-        lengths: int64 (N,), number of tokens from SOT to the first EOT.
+        tokens: int32 (N, L), zero-padded to the longest caption of the batch; L is 0 for pairs of images.
+        lengths: int64 (N,), number of tokens from SOT to the first EOT; 0 for pairs of images.
         keys: N sample keys.
+        copies: uint8 (N, 3, R, R), a changed copy of each image; None for pairs of an image and a caption.
     """
 
     images: torch.Tensor
     tokens: torch.Tensor
     lengths: torch.Tensor
     keys: tuple[str, ...]
+    copies: torch.Tensor | None = None
 
     def __repr__(self) -> str:
         """Shapes, not numbers."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from diptych.data.columns import ColumnNames
+from diptych.data.copies import CopyAugmentation
 from diptych.data.loader import LoaderConfig
 from diptych.data.transforms import Augmentation, Preprocessing
 from diptych.errors import ConfigError
@@ -154,8 +155,9 @@ class TrainConfig:
         tokenizer: "train" (a BPE of model.text.vocab_size learned from the captions), "openai", "init" (that of the
             initial weights), or a tokenizer.json.
         columns: names of a table's image and caption columns; None for the usual ones.
-        objective: a name of diptych.objective.objectives: "contrastive", "sigmoid" (SigLIP), or "prediction" (the
-            paper's predictive baselines, figure 2).
+        objective: a name of diptych.objective.objectives: "contrastive", "sigmoid" (SigLIP), "prediction" (the
+            paper's predictive baselines, figure 2), or "copies" (the copy detector, appendix C).
+        copies: how copies are made for the objective "copies"; None for all others.
         micro_batch_size: pairs that a process computes at once; None for all of its share. It changes memory and time,
             not the gradient, except that BatchNorm normalizes within micro-batches.
         activation_checkpointing: drop activations and recompute them in the backward pass.
@@ -190,6 +192,7 @@ class TrainConfig:
     init: InitConfig = dataclasses.field(default_factory=InitConfig)
     patch_dropout: PatchDropout = dataclasses.field(default_factory=PatchDropout)
     objective: str = "contrastive"
+    copies: CopyAugmentation | None = None
     micro_batch_size: int | None = None
     activation_checkpointing: bool = False
     compile: str = "off"
@@ -244,6 +247,11 @@ class TrainConfig:
             raise ConfigError(f"objective is {self.objective!r}; choose one of {', '.join(OBJECTIVES)}")
         objective = OBJECTIVES[self.objective]
         objective.check_model(self.model)
+        if objective.copies != isinstance(self.copies, CopyAugmentation):
+            raise ConfigError(
+                f"objective is {self.objective} and copies is {shown(self.copies)}: only the objective copies trains "
+                "on copies of images, and it needs a CopyAugmentation; see the recipe copy-detector"
+            )
         if not objective.sharded and self.parallel.weights == "sharded":
             raise ConfigError(
                 f"objective {self.objective} trains replicated weights only: use parallel.weights=replicated"

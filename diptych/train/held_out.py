@@ -8,14 +8,18 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
+from diptych.data.copies import CopyAugmentation, copy_image
 from diptych.data.source import Source
-from diptych.errors import ConfigError, DataError
+from diptych.data.transforms import decode_image
+from diptych.errors import ConfigError, DataError, ImageError
 from diptych.files import read_object
 from diptych.objective import contrastive_loss
 from diptych.objective.objectives import OBJECTIVES, HeldOutLoss
 from diptych.records import Broken, Result, Sample
+from diptych.train.config import TrainConfig
 
 logger = logging.getLogger(__name__)
 
@@ -71,9 +75,11 @@ def _place(key: str) -> float:
     return int.from_bytes(hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=7).digest(), "big") / 2**56
 
 
-def held_out_pairs(source: Source, share: float, limit: int = HELD_OUT_PAIRS) -> list[Sample]:
+def held_out_pairs(source: Source, share: float, limit: int = HELD_OUT_PAIRS, *, captions: bool = True) -> list[Sample]:
     """Up to `limit` of the held-out pairs, from 16 evenly spaced shards, and from more if those hold too few.
 
+    Args:
+        captions: leave out samples without a caption.
     Raises:
         DataError: there are fewer than two.
     """
@@ -86,7 +92,7 @@ def held_out_pairs(source: Source, share: float, limit: int = HELD_OUT_PAIRS) ->
     for index in dict.fromkeys([*spread, *range(shards)]):
         if len(chosen) >= limit:
             break
-        samples = [item for item in part.read(index) if isinstance(item, Sample) and item.texts]
+        samples = [item for item in part.read(index) if isinstance(item, Sample) and (item.texts or not captions)]
         chosen += samples[:per_shard]
         rest += samples[per_shard : per_shard + limit]
         del rest[limit:]
@@ -98,20 +104,19 @@ def held_out_pairs(source: Source, share: float, limit: int = HELD_OUT_PAIRS) ->
     return chosen
 
 
-def hold_out(
-    source: Source, share: float | None, batch_size: int, objective: str = "contrastive"
-) -> tuple[Source, "HeldOutPairs | None"]:
+def hold_out(source: Source, config: TrainConfig) -> "tuple[Source, HeldOutPairs | HeldOutCopies | None]":
     """The pairs to train on, and the pairs of the validation loss; None if nothing is held out.
 
     Args:
-        share: of the pairs, chosen by their keys; None or 0 for none. If it is below 20 pairs, nothing is held out.
-        batch_size: of the run. The validation loss uses batches of that size, so that both losses are comparable.
-        objective: of the run; its row defines the validation loss.
+        config: the run's. `held_out` is the share of the pairs, chosen by their keys; None or 0 for none. If it is
+            below 20 pairs, nothing is held out. The validation loss is that of the objective's row, and uses batches of
+            the run's size, so that both losses are comparable.
     """
+    share, batch_size = config.held_out, config.global_batch_size
     if not share:
         return source, None
     try:
-        samples = held_out_pairs(source, share)
+        samples = held_out_pairs(source, share, captions=config.copies is None)
     except DataError:
         samples = []
     if len(samples) < _FEWEST:
@@ -119,8 +124,10 @@ def hold_out(
             "no validation loss: a share of %g of the data is only %d pairs; see --held-out", share, len(samples)
         )
         return source, None
-    pairs = HeldOutPairs(samples, at_a_time=batch_size, loss=OBJECTIVES[objective].held_out)
-    return Part(source, share, held_out=False), pairs
+    rest = Part(source, share, held_out=False)
+    if config.copies is not None:
+        return rest, HeldOutCopies(samples, config.copies, at_a_time=batch_size, seed=config.loader.seed)
+    return rest, HeldOutPairs(samples, at_a_time=batch_size, loss=OBJECTIVES[config.objective].held_out)
 
 
 def held_out_share(given: float | None, folder: Path, resume: bool) -> float | None:
@@ -152,6 +159,9 @@ class HeldOutPairs:
         self.pictures = [sample.image for sample in samples]
         self.captions = [sample.texts[0] for sample in samples]
 
+    def __len__(self) -> int:
+        return len(self.captions)
+
     @property
     def chance_loss(self) -> float:
         """The loss of a model that gives all pairs the same score, in nats."""
@@ -166,18 +176,64 @@ class HeldOutPairs:
         images = encoder.encode_images(self.pictures, on_error=lambda *_: None)
         texts = encoder.encode_texts(self.captions, truncate=True)
         sound = ~images.isnan().any(dim=1)
-        images, texts = images[sound], texts[sound]
-        losses, hits = [], 0.0
-        for rows in torch.arange(len(images)).split(self.at_a_time):
-            logits = encoder.logit_scale * images[rows] @ texts[rows].T
-            losses += [len(rows) * self._loss(images[rows], texts[rows], encoder.logit_scale).item()]
-            matches = torch.arange(len(rows))
-            hits += ((logits.argmax(1) == matches).sum() + (logits.argmax(0) == matches).sum()).item() / 2
-        total, name = len(images), encoder.name
-        values = {"loss_nats": sum(losses) / total, "recall_at_1": hits / total}
-        return [
-            Result(
-                "held_out_pairs", "training data", "held-out", metric, value, total, None, None, None, "single", name
-            )
-            for metric, value in values.items()
-        ]
+        return _matching(encoder, images[sound], texts[sound], self.at_a_time, self._loss)
+
+
+class HeldOutCopies:
+    """An Evaluator that measures how well a copy detector finds copies of images that it has not seen.
+
+    This is the proxy task of the CLIP paper, appendix C, whose detector reached nearly 100 % of its training's batches.
+
+    Args:
+        samples: the images.
+        copies: how they are changed, as in training.
+        at_a_time: images per batch.
+        seed: of the changes.
+    """
+
+    def __init__(
+        self, samples: Sequence[Sample], copies: CopyAugmentation, at_a_time: int = _AT_A_TIME, seed: int = 0
+    ) -> None:
+        self.at_a_time = min(at_a_time, len(samples))
+        samples = samples[: len(samples) // self.at_a_time * self.at_a_time]
+        self._samples, self._copies, self._seed = samples, copies, seed
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    @property
+    def chance_loss(self) -> float:
+        """The loss of a model that gives all pairs the same score, in nats."""
+        return math.log(self.at_a_time)
+
+    def __call__(self, encoder: Any) -> list[Result]:
+        """The loss, and the fraction of copies that find their image among `at_a_time`, and the reverse."""
+        images, copies = [], []
+        for number, sample in enumerate(self._samples):
+            rng = np.random.Generator(np.random.Philox(key=[self._seed, number]))
+            try:
+                image = decode_image(sample.image)
+                copy = copy_image(image, self._copies, rng)
+            except ImageError:
+                continue
+            images.append(image)
+            copies.append(copy)
+        return _matching(encoder, encoder.encode_images(images), encoder.encode_images(copies), self.at_a_time)
+
+
+def _matching(
+    encoder: Any, images: torch.Tensor, others: torch.Tensor, at_a_time: int, loss: HeldOutLoss = contrastive_loss
+) -> list[Result]:
+    """Loss and recall of matching two sides (N, E) of pairs, `at_a_time` pairs at a time."""
+    losses, hits = [], 0.0
+    for rows in torch.arange(len(images)).split(at_a_time):
+        logits = encoder.logit_scale * images[rows] @ others[rows].T
+        losses += [len(rows) * loss(images[rows], others[rows], encoder.logit_scale).item()]
+        matches = torch.arange(len(rows))
+        hits += ((logits.argmax(1) == matches).sum() + (logits.argmax(0) == matches).sum()).item() / 2
+    total, name = len(images), encoder.name
+    values = {"loss_nats": sum(losses) / total, "recall_at_1": hits / total}
+    return [
+        Result("held_out_pairs", "training data", "held-out", metric, value, total, None, None, None, "single", name)
+        for metric, value in values.items()
+    ]

@@ -88,12 +88,16 @@ def _captions(source: Source, shard: int) -> Iterator[str]:
             yield from sample.texts
 
 
-def count_pairs(source: Source) -> int:
-    """Number of usable samples in a source, counted by reading it once; generated sources need no reading."""
+def count_pairs(source: Source, *, captions: bool = True) -> int:
+    """Number of usable samples in a source, counted by reading it once; generated sources need no reading.
+
+    Args:
+        captions: count only samples with a caption.
+    """
     if source.num_samples is not None and next(source.files(1), None) is None:  # generated, so no sample is broken
         return source.num_samples
     items = (item for index in range(len(source.shards)) for item in source.read(index))
-    return sum(isinstance(item, Sample) and bool(item.texts) for item in items)
+    return sum(isinstance(item, Sample) and (bool(item.texts) or not captions) for item in items)
 
 
 def no_pairs(data: Sequence[str], source: Source) -> DataError:
@@ -145,13 +149,15 @@ def _unmatched_texts(data: Sequence[str]) -> str:
     return ""
 
 
-def prepare_tokenizer(config: TrainConfig, source: Source, folder: Path) -> Tokenizer:
-    """The run's tokenizer, stored in the run's folder so that a resumed run has the same one.
+def prepare_tokenizer(config: TrainConfig, source: Source, folder: Path) -> Tokenizer | None:
+    """The run's tokenizer, stored in the run's folder so that a resumed run has the same one; None without captions.
 
     Raises:
         ConfigError: its vocabulary does not fit the text encoder.
         DataError: there is no caption to learn from.
     """
+    if config.copies is not None:
+        return None
     path = folder / "tokenizer.json"
     text = config.model.text
     if path.exists():
@@ -182,11 +188,11 @@ def prepare_tokenizer(config: TrainConfig, source: Source, folder: Path) -> Toke
 _NAME = "named "  # prefix for weights that are not a file here: a published model, or a file that is gone
 
 
-def input_fingerprints(config: TrainConfig, tokenizer: Tokenizer) -> dict[str, str | None]:
+def input_fingerprints(config: TrainConfig, tokenizer: Tokenizer | None) -> dict[str, str | None]:
     """Fingerprints of the files that a configuration names in addition to its pairs, independent of their paths."""
     weights = config.init.weights
     fingerprint = None if weights is None else path_fingerprint(expanded(weights)) or _NAME + weights
-    return {"tokenizer": tokenizer.fingerprint, "init.weights": fingerprint}
+    return {"tokenizer": None if tokenizer is None else tokenizer.fingerprint, "init.weights": fingerprint}
 
 
 def merge_inputs(saved: Mapping[str, str | None], ours: Mapping[str, str | None]) -> dict[str, str | None]:

@@ -30,7 +30,7 @@ from diptych.train.checkpoint import Checkpoints, mean_score
 from diptych.train.config import TrainConfig
 from diptych.train.folder_lock import FolderLock
 from diptych.train.guard import SpikeGuard
-from diptych.train.held_out import HeldOutPairs, hold_out
+from diptych.train.held_out import HeldOutCopies, HeldOutPairs, hold_out
 from diptych.train.inputs import input_fingerprints, open_pairs, prepare_tokenizer
 from diptych.train.length import resumed_length, settle_length
 from diptych.train.log import TrainLog, open_log
@@ -69,7 +69,7 @@ class Run:
     seconds: float
     results: list[Result]
     config: TrainConfig
-    validation: HeldOutPairs | None = None
+    validation: HeldOutPairs | HeldOutCopies | None = None
 
 
 def fit(
@@ -112,7 +112,7 @@ def fit(
 
         # ---- data and network
         source = pairs or open_pairs(config.data, config.preprocessing.image_size, config.loader.seed, config.columns)
-        source, validation = hold_out(source, config.held_out, config.global_batch_size, config.objective)
+        source, validation = hold_out(source, config)
         tokenizer = distributed.on_main(lambda: prepare_tokenizer(config, source, folder))
         prepare = functools.partial(_prepare, source, tokenizer, device, checkpoints)
         if saved is None:
@@ -123,7 +123,7 @@ def fit(
         # ---- train, save, measure
         stack.callback(training.loader.close)
         log = stack.enter_context(contextlib.closing(open_log(folder, config.num_steps, training.step)))
-        evaluators = [*filter(None, [validation]), *evaluators]
+        evaluators = [*([] if validation is None else [validation]), *evaluators]
         _train(training, step, model, functools.partial(_due, config, evaluators, validation), checkpoints, log, config)
         results: list[Result] = []
         if finished := training.step >= config.num_steps:
@@ -158,7 +158,7 @@ def _checked(config: Any, evaluators: Any, pairs: Any) -> TrainConfig:
 
 def _prepare(
     source: Source,
-    tokenizer: Tokenizer,
+    tokenizer: Tokenizer | None,
     device: torch.device,
     checkpoints: Checkpoints,
     saved: dict[str, Any] | None,
@@ -178,7 +178,7 @@ def _prepare(
         tokenizer,
         config.preprocessing,
         config.loader,
-        config.augmentation,
+        config.copies or config.augmentation,
         rank=distributed.rank(),
         world_size=distributed.world_size(),
         pin_memory=device.type == "cuda",
@@ -252,7 +252,7 @@ def _check(evaluators: Sequence[Evaluator], model: Model) -> None:
 
 
 def _due(
-    config: TrainConfig, evaluators: Sequence[Evaluator], validation: HeldOutPairs | None, step: int
+    config: TrainConfig, evaluators: Sequence[Evaluator], validation: HeldOutPairs | HeldOutCopies | None, step: int
 ) -> Sequence[Evaluator]:
     """All evaluators every `evaluate_steps`, if set; otherwise only the validation loss, ten times in the run."""
     if config.evaluate_steps:

@@ -220,17 +220,21 @@ class _Bench:
         return sum(kept.values())
 
     def _batch(self, num_pairs: int) -> Batch:
-        """A batch of noise, with captions as long as the data's."""
+        """A batch of noise, with captions as long as the data's, or with copies."""
         size, text = self._config.preprocessing.image_size, self._config.model.text
         rng = torch.Generator().manual_seed(0)
         images = torch.randint(256, (num_pairs, 3, size, size), dtype=torch.uint8, generator=rng)
+        keys = tuple(map(str, range(num_pairs)))
+        if self._config.copies is not None:
+            lengths = torch.zeros(num_pairs, dtype=torch.int64)
+            return Batch(images, torch.zeros((num_pairs, 0), dtype=torch.int32), lengths, keys, images.flip(-1))
         lengths = self._lengths[torch.randint(len(self._lengths), (num_pairs,), generator=rng)]
         longest = int(lengths.max())
         tokens = torch.randint(text.vocab_size - 1, (num_pairs, longest), dtype=torch.int32, generator=rng)
         positions = torch.arange(longest)
         tokens[positions == lengths[:, None] - 1] = text.vocab_size - 1  # the end of text is the largest id
         tokens[positions >= lengths[:, None]] = 0
-        return Batch(images, tokens, lengths, tuple(map(str, range(num_pairs))))
+        return Batch(images, tokens, lengths, keys)
 
     def _seconds(self, function: Callable[[], object]) -> float:
         """Time of the faster of two calls, since other programs only slow a call down; of one call if it is slow."""

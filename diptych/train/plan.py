@@ -78,7 +78,9 @@ def make_plan(config: TrainConfig) -> Plan:
 
 
 def _caption_lengths(config: TrainConfig) -> torch.Tensor:
-    """int64 (n,), tokens of some captions of the data."""
+    """int64 (n,), tokens of some captions of the data; a single 0 for pairs of images."""
+    if config.copies is not None:
+        return torch.zeros(1, dtype=torch.int64)
     source = open_pairs(config.data, config.preprocessing.image_size, config.loader.seed, config.columns)
     captions = spread_captions(source, _CAPTIONS)
     if not captions:

@@ -120,7 +120,7 @@ def profile_training(config: TrainConfig, repeats: int = 10, rate: float | None 
     with tempfile.TemporaryDirectory() as folder:
         tokenizer = prepare_tokenizer(config, source, Path(folder))
     settings = dataclasses.replace(config.loader, global_batch_size=num_pairs)
-    loader = Loader(source, tokenizer, config.preprocessing, settings, config.augmentation)
+    loader = Loader(source, tokenizer, config.preprocessing, settings, config.copies or config.augmentation)
     measured: dict[str, list[float]] = {name: [] for name in PARTS}
     tokens: list[float] = []
     try:
@@ -198,14 +198,17 @@ def _step(
     batch = next(batches)
     images = normalise(batch.images.to(device, non_blocking=True), config.preprocessing)
     images = images.contiguous(memory_format=torch.channels_last)
-    tokens = batch.tokens.to(device, non_blocking=True)
+    tokens, copies = batch.tokens.to(device, non_blocking=True), None
+    if batch.copies is not None:
+        copies = normalise(batch.copies.to(device, non_blocking=True), config.preprocessing)
+        copies = copies.contiguous(memory_format=torch.channels_last)
     clock.mark("data")
     towers.refresh()
     clock.mark("optimizer")
     # Run each tower separately: the loss gets detached embeddings, and its gradients are passed back.
     runs: dict[str, Callable[[], torch.Tensor]] = {
         "image tower": lambda: towers.images(images),
-        "text tower": lambda: towers.texts(tokens, batch.lengths),
+        "text tower": lambda: towers.texts(tokens, batch.lengths) if copies is None else towers.images(copies),
     }
     embeddings = {}
     for part, run in runs.items():
@@ -222,7 +225,7 @@ def _step(
     _exchange(clip, leaves)
     clock.mark("communication")
     optimizer.step(1e-6, config.optimizer.clip_norm)  # so small that the model hardly changes
-    clip.clip_logit_scale()
+    getattr(clip, "clip_logit_scale", lambda: None)()
     clock.mark("optimizer")
     return batch.lengths.float().mean().item()
 

@@ -40,6 +40,7 @@ class ContrastiveStep:
         loss = OBJECTIVES[config.objective].loss
         assert loss is not None  # build_step has checked it
         self._pair_loss = loss
+        self._second = self._copies if OBJECTIVES[config.objective].copies else self._texts
         kinds = nn.modules.batchnorm._BatchNorm
         self._batch_norms = [norm for norm in self._clip.modules() if isinstance(norm, kinds) and norm.training]
 
@@ -59,7 +60,7 @@ class ContrastiveStep:
         # Group captions of similar length: each micro-batch of texts is only as long as its longest.
         text_pieces = batch.lengths.sort(stable=True).indices.tensor_split(num_pieces)
         if num_pieces == 1:
-            loss = self._loss(self._images(batch, pieces[0], kept), self._texts(batch, text_pieces[0]), text_pieces[0])
+            loss = self._loss(self._images(batch, pieces[0], kept), self._second(batch, text_pieces[0]), text_pieces[0])
             loss.backward()
         else:
             loss = self._in_two_passes(batch, list(zip(pieces, text_pieces, strict=True)), kept)
@@ -72,7 +73,7 @@ class ContrastiveStep:
         with torch.no_grad():
             embeddings = []
             for rows, text_rows in self._counting_once(pieces):
-                embeddings.append((self._images(batch, rows, kept), self._texts(batch, text_rows)))
+                embeddings.append((self._images(batch, rows, kept), self._second(batch, text_rows)))
         images, texts = (torch.cat(parts).requires_grad_() for parts in zip(*embeddings, strict=True))
         loss = self._loss(images, texts, torch.cat([text_rows for _, text_rows in pieces]))
         loss.backward()
@@ -83,7 +84,7 @@ class ContrastiveStep:
             for number, (rows, text_rows) in enumerate(pieces):
                 with self._towers.accumulating() if number < len(pieces) - 1 else contextlib.nullcontext():
                     _backward(self._images(batch, rows, kept), image_gradients[number])
-                    _backward(self._texts(batch, text_rows), text_gradients[number])
+                    _backward(self._second(batch, text_rows), text_gradients[number])
         return loss
 
     def _loss(self, images: torch.Tensor, texts: torch.Tensor, text_rows: torch.Tensor) -> torch.Tensor:
@@ -92,9 +93,17 @@ class ContrastiveStep:
         return self._pair_loss(images, texts, self._clip)
 
     def _images(self, batch: Batch, rows: torch.Tensor, kept: torch.Tensor | None) -> torch.Tensor:
-        pixels = _rows(batch.images, rows).to(self._device, non_blocking=True)
-        images = normalise(pixels, self._config.preprocessing).contiguous(memory_format=torch.channels_last)
+        images = self._normalized(_rows(batch.images, rows))
         return self._towers.images(images, None if kept is None else kept[rows].to(self._device, non_blocking=True))
+
+    def _copies(self, batch: Batch, rows: torch.Tensor) -> torch.Tensor:
+        """Copies of the images, in the place of captions; all have the length 0, so that `rows` are in order."""
+        assert batch.copies is not None  # TrainConfig has checked it
+        return self._towers.images(self._normalized(_rows(batch.copies, rows)))
+
+    def _normalized(self, pixels: torch.Tensor) -> torch.Tensor:
+        pixels = pixels.to(self._device, non_blocking=True)
+        return normalise(pixels, self._config.preprocessing).contiguous(memory_format=torch.channels_last)
 
     def _texts(self, batch: Batch, rows: torch.Tensor) -> torch.Tensor:
         lengths = batch.lengths[rows]

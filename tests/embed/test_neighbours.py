@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from diptych.embed import neighbours
+from diptych.embed import neighbours, selection
 from diptych.embed.neighbours import exact_scores, nearest_neighbours
+from diptych.embed.selection import SELECTIONS
 from diptych.errors import ConfigError, InputError, ShapeError
 
 
@@ -34,11 +35,12 @@ def near_ties(count=400, dim=48, seed=0):
     return base, items
 
 
+@pytest.mark.parametrize("name", SELECTIONS)
 @pytest.mark.parametrize("k", [1, 7, 60])
-def test_equals_the_sorted_list_of_exact_scores(k):
+def test_equals_the_sorted_list_of_exact_scores(k, name):
     queries, items = near_ties()
     order, scores = reference(queries, items, k)
-    found = nearest_neighbours(queries, items, k, item_block=64)
+    found = nearest_neighbours(queries, items, k, item_block=64, selection=name)
     assert np.array_equal(found.scores, np.take_along_axis(scores, order, axis=1))
     assert np.array_equal(found.rows, order)
 
@@ -60,19 +62,60 @@ def test_the_proposing_product_decides_nothing(monkeypatch):
     queries, items = near_ties(seed=2)
     whole = nearest_neighbours(queries, items, 5)
     rng = torch.Generator().manual_seed(0)
-    real = neighbours._Best._floor
+    real = selection._Fp32._product
 
-    def perturbed(self, first, some, tile):
-        floor, approximate = real(self, first, some, tile)
-        slack = (some.shape[1] + 8) * 2.0**-24
-        noise = slack * (2 * torch.rand(approximate.shape, generator=rng) - 1)
-        if (self.scores[first : first + len(some), -1] == -np.inf).any():  # the level came of the product itself
-            return torch.full_like(floor, -torch.inf), approximate + noise
-        return floor, approximate + noise
+    def perturbed(self, rows, out):
+        block = real(self, rows, out)
+        slack = torch.from_numpy(block.slack / 2)[:, None]  # the product itself takes at most the other half
+        out += slack * (2 * torch.rand(out.shape, generator=rng) - 1)
+        return block
 
-    monkeypatch.setattr(neighbours._Best, "_floor", perturbed)
+    monkeypatch.setattr(selection._Fp32, "_product", perturbed)
     found = nearest_neighbours(queries, items, 5, item_block=40)
     assert np.array_equal(found.rows, whole.rows) and np.array_equal(found.scores, whole.scores)
+
+
+@pytest.mark.parametrize("name", SELECTIONS)
+@pytest.mark.parametrize("dim", [1, 5, 48, 300])
+def test_approximate_scores_are_within_their_bound(name, dim):
+    """And limits err on the safe side. Among the vectors are outliers, zeros, and some of very different lengths."""
+    rng = np.random.default_rng(dim)
+    queries, items = (rng.normal(size=(count, dim)) * 10.0 ** rng.integers(-9, 9, (count, 1)) for count in (40, 130))
+    queries[3], items[5], items[7, 0] = 0, 0, 1e11
+    queries, items = queries.astype(np.float32), items.astype(np.float32)
+    for part in (items, items[10:74], items[5:6]):
+        made = selection.make_selection(torch.from_numpy(queries), name)
+        made.set_items(torch.from_numpy(part))
+        block = made.scores(2, 40)
+        exact = queries[2:].astype(np.float64) @ part.T.astype(np.float64)
+        approximate = block.approximate.numpy() * block.unit[:, None]
+        assert (np.abs(approximate - exact) <= block.slack[:, None]).all()
+        lowest = rng.normal(size=38) * np.abs(exact).max(axis=1)
+        above, surely = (
+            (block.approximate >= limit[:, None]).numpy() for limit in (block.limit(lowest), block.certain(lowest))
+        )
+        assert above[exact >= lowest[:, None]].all() and (exact >= lowest[:, None])[surely].all()
+
+
+@pytest.mark.parametrize("count", [1, 63, 64, 65, 127, 128, 4096, 5000])
+def test_int8_selects_all_that_fp32_does(count):
+    rng = np.random.default_rng(count)
+    queries, items = unit(rng.normal(size=(70, 96))), unit(rng.normal(size=(count, 96)))
+    items[rng.integers(count, size=20)] = queries[:20]  # found, and they make equal items
+    whole = nearest_neighbours(queries, items, 5)
+    found = nearest_neighbours(queries, items, 5, selection="int8", query_block=33)
+    assert np.array_equal(found.rows, whole.rows) and np.array_equal(found.scores, whole.scores)
+
+
+def test_a_processor_whose_int8_products_overflow_is_refused(monkeypatch):
+    def saturated(left, right, out=None):
+        return (left.int() @ right.int()).clamp(-(2**15), 2**15 - 1)
+
+    selection._int8_products_are_exact.cache_clear()
+    monkeypatch.setattr(torch, "_int_mm", saturated)
+    with pytest.raises(ConfigError, match="saturate"):
+        nearest_neighbours(np.eye(3), np.eye(3), 1, selection="int8")
+    selection._int8_products_are_exact.cache_clear()
 
 
 def test_equal_vectors_tie_and_the_lower_row_is_better():
@@ -133,6 +176,7 @@ def test_nothing_to_ask_and_nothing_to_find():
         (np.full((1, 2), 1e20), np.full((1, 2), 1e20), {}, InputError, "too large"),
         (np.eye(2), np.eye(2), {"k": 0}, ConfigError, "k must be"),
         (np.eye(2), np.eye(2), {"item_block": 0}, ConfigError, "item_block must be"),
+        (np.eye(2), np.eye(2), {"selection": "int4"}, ConfigError, "fp32 or int8, not 'int4'"),
     ],
 )
 def test_what_cannot_be_searched_is_an_error(queries, items, options, kind, words):

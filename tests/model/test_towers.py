@@ -71,8 +71,11 @@ def test_a_configuration_is_written_and_read_by_its_rows():
 
 def test_messages_name_the_kinds_that_have_rows():
     for change, words in (
-        ({"vision": {"kind": "mlp"}}, "of kind vit or resnet or compact_resnet or cells, not"),
-        ({"text": {"kind": "mlp"}}, "be bag_of_words or word_prediction or caption_decoder or mean_words, or not"),
+        ({"vision": {"kind": "mlp"}}, "of kind vit or resnet or compact_resnet or antialiased_resnet or cells, not"),
+        (
+            {"text": {"kind": "mlp"}},
+            "be bag_of_words or word_prediction or caption_decoder or none or mean_words, or not",
+        ),
         ({"text": {"kind": "transformer"}}, "model.text.kind must be bag_of_words"),  # it has no kind in config.json
         ({"vision": {"kind": "cells", "image_size": 32}}, "vision lacks width, layers"),
     ):
@@ -141,7 +144,7 @@ def test_a_row_says_which_weights_may_be_sharded_and_which_models_suit(toy_confi
         (dataclasses.replace(SQUARED, parameters=("logit_bias",)), {}, r"is squared and model\.logit_bias is None"),
         (SQUARED, {"model": dataclasses.replace(toy_model(), logit_bias=-1.0)}, r"squared and model\.logit_bias is -1"),
         (SQUARED, {"objective": "prediction"}, "prediction does not suit"),
-        (SQUARED, {"objective": "none"}, "choose one of contrastive, sigmoid, prediction, squared"),
+        (SQUARED, {"objective": "none"}, "choose one of contrastive, sigmoid, prediction, copies, squared"),
     ):
         monkeypatch.setitem(OBJECTIVES, "squared", row)
         with pytest.raises(ConfigError, match=words):

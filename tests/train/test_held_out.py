@@ -88,9 +88,15 @@ def test_250_pairs_are_matched_at_a_time_unless_a_run_says_its_batch():
     assert HeldOutPairs(numbered(30)).chance_loss == math.log(30)
 
 
+def held_out_config(share, batch_size):
+    config = tiny_config("run", held_out=share)
+    loader = dataclasses.replace(config.loader, global_batch_size=batch_size)
+    return dataclasses.replace(config, loader=loader, num_pairs=10 * batch_size)
+
+
 def test_what_is_held_out_is_not_trained_on():
     source = Playground(1000, size=32)
-    training, validation = hold_out(source, 0.1, batch_size=32)
+    training, validation = hold_out(source, held_out_config(0.1, 32))
     keys = {item.key for index in range(len(training.shards)) for item in training.read(index)}
     held = {item.key for item in held_out_pairs(source, 0.1)}
     assert held and not keys & held
@@ -183,11 +189,11 @@ def test_the_two_sides_of_a_cut_make_up_the_whole_in_their_share():
 def test_fewer_than_twenty_pairs_are_trained_on():
     for number in (19, 20):
         source = Listed((tuple(map(one, held_keys(number))),))
-        training, validation = hold_out(source, 0.5, batch_size=16)
+        training, validation = hold_out(source, held_out_config(0.5, 16))
         assert (validation is None) == (number == 19)
         assert (training is source) == (number == 19)
     assert len(validation.captions) == 16
-    assert len(hold_out(source, 0.5, batch_size=64)[1].captions) == 20  # one batch of all
+    assert len(hold_out(source, held_out_config(0.5, 64))[1].captions) == 20  # one batch of all
 
 
 def test_of_many_shards_few_are_read(monkeypatch):
@@ -202,10 +208,10 @@ def test_of_many_shards_few_are_read(monkeypatch):
 def test_little_data_is_trained_on_whole(caplog):
     source = Playground(100, size=32)
     with caplog.at_level(logging.INFO):
-        assert hold_out(source, 0.01, 16) == (source, None)
+        assert hold_out(source, held_out_config(0.01, 16)) == (source, None)
     assert "no validation loss" in caplog.text
-    assert hold_out(source, None, 16) == (source, None)
-    assert hold_out(source, 0, 16) == (source, None)
+    assert hold_out(source, held_out_config(None, 16)) == (source, None)
+    assert hold_out(source, held_out_config(0, 16)) == (source, None)
 
 
 @pytest.mark.parametrize("share", [-0.1, 0.6, math.nan])
