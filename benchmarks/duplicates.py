@@ -36,10 +36,11 @@ from PIL import Image
 import diptych
 from diptych.data.decoding import decode_image
 from diptych.data.open_source import open_source
+from diptych.errors import DiptychError
 from diptych.evaluate.provenance import commit, machine
 from diptych.overlap import copy_benchmark, copy_scores, transformed_groups
 from diptych.overlap.copy_benchmark import Contender, Photo
-from diptych.overlap.hash_detectors import load_hash
+from diptych.overlap.detector import HASHES, load_detector
 from diptych.overlap.score_normalisation import ScoreNormalisation
 from diptych.overlap.unseen_copies import USUAL, available_rules
 from diptych.records import Sample
@@ -59,7 +60,7 @@ def main() -> None:
     add("--per-class", type=int, default=1000, help="at most, of --others (%(default)s)")
     add("--classes", type=int, help="query photographs of so many classes only")
     add("--background", type=Path, default=FLICKR / "train", help="for score normalisation")
-    add("--detectors", default="default,pdq,phash,clip", help="of these, or a model's path (%(default)s)")
+    add("--detectors", default="default,pdq,phash,clip", help="of these, or models' paths (%(default)s)")
     add("--queried", type=int, default=200, help="photographs whose copies are queries (%(default)s)")
     add("--exact", type=int, default=0, help="photographs to check exactly, too (%(default)s)")
     add("--seed", type=int, default=0)
@@ -79,22 +80,17 @@ def contenders(names: str) -> list[Contender]:
     for name in names.split(","):
         try:
             made.append(contender(name))
-        except (diptych.errors.ConfigError, ImportError) as error:
+        except (DiptychError, ImportError) as error:
             print(f"left out: {name}: {error}", flush=True)
     return made
 
 
 def contender(name: str) -> Contender:
     """One detector by its name."""
-    if name == "default":
-        from diptych.overlap.detector import load_detector
-
-        return Contender("detector", load_detector("default").encoder)
-    if name in ("pdq", "phash"):
-        return Contender(name, load_hash(name))
     if name == "clip":
         return Contender("CLIP default", diptych.load("default"))
-    return Contender(Path(name).name, diptych.load(name))
+    detector = load_detector(name)
+    return Contender("detector" if name == "default" else detector.name, detector.encoder)
 
 
 def photographs(path: Path, limit: int | None = None, wanted: Counter[int] | None = None) -> list[Photo]:
@@ -129,7 +125,7 @@ def copies_part(arguments: argparse.Namespace) -> dict[str, Any]:
     background = [photo.image for photo in photographs(arguments.background, BACKGROUND)]
     lowered = []
     for one in plain:
-        if one.name in ("detector", "CLIP default"):
+        if one.name not in HASHES:
             vectors = copy_benchmark.encode_in_batches(one.encoder, background)
             normalisation = ScoreNormalisation(vectors)
             lowered.append(Contender(f"{one.name}, normalised", one.encoder, one.views, normalisation))

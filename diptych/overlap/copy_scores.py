@@ -61,6 +61,7 @@ def summarise(answers: Answers, precisions: tuple[float, ...] = PRECISIONS) -> d
 
     A photograph's copies are drawn together, since they succeed and fail together.
     """
+    answers = answers.where(np.argsort(-answers.score, kind="stable"))  # sorting sorted scores again is fast
     curve = precision_recall(answers.score, answers.right, answers.present)
     photos, place = np.unique(answers.photo, return_inverse=True)
 

@@ -32,10 +32,17 @@ _TOLERANCE = 4.0  # pixels between a feature and its image under the map
 _LEAST_INLIERS = 5
 _LEAST_OVERLAP = 24 * 24  # pixels
 _MAX_SCALE, _MAX_STRETCH = 5.0, 2.5
-_CERTAIN = 0.3  # far above what different photographs reach; the mirrored query is then not tried
 _WINDOW = 2.5  # standard deviation, in pixels, of the surroundings of a pixel
 _LEAST_DETAIL = 1e-3  # mean square; blank areas have rounding errors alone, which agree
 _NOISE = 2.0  # grey values; surroundings with less structure count for nothing
+
+LEAST_COPY_SCORE = 0.15
+"""Photographs with at least this score are copies: different ones reach 0.12, and nearly all copies more than 0.2.
+
+Frames of one film and digits of one shape do fit over each other; for them the score says little.
+"""
+CERTAIN = 0.3
+"""Far above what different photographs reach; nothing else is tried then."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +73,7 @@ def check_pair(query: ImageInput, reference: ImageInput) -> PairCheck:
     cv2 = _opencv()
     target, turned = _Prepared(cv2, _grey_image(reference)), _Prepared(cv2, _grey_image(query))
     check, matrix = _best_map(cv2, turned, target, mirrored=False)
-    if check.score < _CERTAIN:
+    if check.score < CERTAIN:
         mirror = turned.mirrored(cv2)
         other, other_matrix = _best_map(cv2, mirror, target, mirrored=True)
         if other.score > check.score:

@@ -1,5 +1,6 @@
 """An encoder that knows the truth scores 1 and a random one 0; precision and recall are right on hand-solved cases."""
 
+import dataclasses
 import hashlib
 from collections.abc import Sequence
 
@@ -130,14 +131,30 @@ def test_normalised_scores_are_the_dot_products_of_augmented_vectors(benchmark):
     assert np.allclose(plain.score - lower.score, normalisation.penalties(vectors), atol=1e-5)
 
 
-def test_the_exact_check_of_answers_finds_the_copies(benchmark):
+def test_the_exact_check_finds_the_copies_among_the_candidates(benchmark):
     pytest.importorskip("cv2")
-    answers = answer_copies(
-        benchmark, [Contender("oracle", OracleEncoder(benchmark))], rules=["mirror"], severities=[2]
+    contenders = [Contender("oracle", OracleEncoder(benchmark))]
+    answers = answer_copies(benchmark, contenders, rules=["mirror"], severities=[2])["oracle"].of()
+    answers = answers.where(np.arange(8))
+    wrong, other = ((answers.nearest + step) % len(benchmark.database) for step in (1, 2))
+    later = dataclasses.replace(
+        answers,
+        nearest=wrong,
+        right=np.zeros(8, bool),
+        candidates=np.stack([wrong, wrong, answers.nearest, other], axis=1),
     )
-    checked = check_answers(benchmark, answers["oracle"])
-    assert (checked.nearest == answers["oracle"].nearest).all()
-    assert checked.score[checked.right].min() > 0.5 > checked.score[checked.rule == HARD_RULE].max()
+    for before, num_candidates in ((answers, 1), (later, 2)):
+        checked = check_answers(benchmark, before, num_candidates=num_candidates)
+        assert (checked.right == answers.right).all() and checked.right.sum() == 4
+        assert checked.score[checked.right].min() > 0.5 > 0.15 > checked.score[~checked.right].max()
+    assert not check_answers(benchmark, later, num_candidates=1).right.any()
+
+
+def test_hard_queries_are_checked_as_they_are(benchmark):
+    pytest.importorskip("cv2")
+    hard = answer_copies(benchmark, [Contender("random", RandomEncoder())], rules=["mirror"], severities=[1])["random"]
+    hard = hard.where(hard.rule == HARD_RULE).where(np.array([0, 4]))  # blank and black images
+    assert (check_answers(benchmark, hard, num_candidates=1).score < 0.15).all()
 
 
 # ------------------------------------------------------------------ precision and recall
@@ -171,7 +188,16 @@ def test_weights_are_repetitions():
 def answers_of(score, right, present, photo) -> Answers:
     count = len(score)
     rule, zeros = np.full(count, "mirror"), np.zeros(count, np.int64)
-    return Answers(rule, zeros + 2, np.asarray(photo), np.asarray(present), zeros, np.asarray(right), np.asarray(score))
+    return Answers(
+        rule,
+        zeros + 2,
+        np.asarray(photo),
+        np.asarray(present),
+        zeros,
+        np.asarray(right),
+        np.asarray(score),
+        zeros[:, None],
+    )
 
 
 def test_intervals_cover_the_recall_of_the_population():
@@ -215,6 +241,8 @@ def test_views_join_the_pairs_that_they_explain():
     assert (plain[np.triu_indices(3, 1)] < 0.9).all()
     flipped = pair_scores(RandomEncoder(), images, tuple(VIEWS))
     assert np.allclose(flipped, 1, atol=1e-5)
+    others = pair_scores(RandomEncoder(), [noise(9, 9, seed) for seed in range(4)], ("as it is", "mirrored"))
+    assert (others == others.T).all()  # whichever image of a pair is mirrored
 
 
 def test_wrong_settings_are_refused(benchmark):
