@@ -7,7 +7,7 @@ import typer
 
 from diptych.cli import parse
 from diptych.cli.common import app, examples, resumable
-from diptych.cli.options import ModelOption, Option, Workers
+from diptych.cli.options import Fraction, ModelOption, Option, Workers
 from diptych.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
@@ -99,6 +99,9 @@ def remove(
     sets: Sets = None,
     out: Out = None,
     clean: Annotated[Path | None, Option(parser=parse.path, help="Folder for the clean shards.")] = None,
+    inner: Annotated[
+        Fraction, Option(help="Also keep only one of training images whose score with each other is at least this.")
+    ] = None,
     detector: DetectorName = "default",
     threshold: Thresholds = None,
     split: Split = "test",
@@ -112,10 +115,12 @@ def remove(
         raise InputError("name a folder for the clean shards: --clean FOLDER")
     config = _config(train, sets, out, detector, split, False, workers, processes)
     with resumable():
-        sheet = remove_overlap(config, clean, threshold=_thresholds(threshold))
+        sheet = remove_overlap(config, clean, threshold=_thresholds(threshold), inner=inner)
     print(f"{sheet.num_kept:,} of {sheet.num_samples:,} samples are kept; removed:")
     for name, count in sheet.num_overlapping.items():
         print(f"  {count:,} that overlap with {name} (threshold {sheet.thresholds[name]:g}, {sheet.decided_by[name]})")
+    if inner is not None:
+        print(f"  {sheet.num_duplicates:,} that repeat another training image (threshold {inner:g})")
     print(f"the shards: {clean}\nthe list:   {clean / 'removed.parquet'} (diptych train --exclude takes it)")
 
 

@@ -145,7 +145,7 @@ def _find(images: EvaluationImages, index: TrainingIndex, detector: Detector, co
         found = search_store(views.vectors, store, folder, k=config.neighbours, num_processes=config.num_processes)
         parts.append(Neighbours(found.rows + start, found.scores))
     best = best_of([part for part in parts if part.rows.shape[1]], config.neighbours)
-    nearest = SetNearest(images.name, views.keys, tuple(index.keys(best.rows[:, 0])), best.scores[:, 0])
+    nearest = SetNearest(images.name, views.keys, tuple(index.store.keys(best.rows[:, 0])), best.scores[:, 0])
     return FoundSet(images, nearest, best, views.num_broken)
 
 

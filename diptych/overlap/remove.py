@@ -7,17 +7,18 @@ not only the nearest one.
 import dataclasses
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from diptych.data.exclusions import TRAINING_DATA, ExcludingSource
 from diptych.data.shards import write_shards
-from diptych.embed.neighbours import nearest_neighbours
+from diptych.embed.neighbours import exact_scores, nearest_neighbours
 from diptych.errors import DataError
 from diptych.files import expanded, write_whole, writing
 from diptych.overlap.evaluation_images import Views
+from diptych.overlap.groups import duplicate_groups
 from diptych.overlap.training_index import TrainingIndex
 from diptych.records import Broken, Sample
 
@@ -51,7 +52,8 @@ def overlapping_samples(
         sets: the evaluation images, by set.
         thresholds: by set; a pair overlaps if its score is at least that of the set.
     """
-    for vectors, keys in index.shards():
+    for shard in index.store.shards:
+        vectors, keys = shard.vectors, shard.keys
         best: dict[int, Removed] = {}
         for dataset, views in sets.items():
             scores, places = _best_evaluation_image(vectors, views)
@@ -60,6 +62,24 @@ def overlapping_samples(
                     key = views.keys[places[row]]
                     best[row] = Removed(keys[row], OVERLAP, dataset, key, float(scores[row]))
         yield from (best[row] for row in sorted(best))
+
+
+def inner_duplicates(index: TrainingIndex, threshold: float, but: Collection[str] = ()) -> Iterator[Removed]:
+    """Every training image but the first of each group of near-duplicates, in the order of the index.
+
+    Args:
+        threshold: images are linked if their score is at least this, directly or over other images.
+        but: keys of images that are removed anyway; the first of the others stays.
+    """
+    for rows in duplicate_groups(index.store, threshold).members():
+        keys = index.store.keys(rows)
+        left = [place for place, key in enumerate(keys) if key not in but]
+        if len(left) < 2:
+            continue
+        vectors = index.store.vectors(rows[left])
+        scores = exact_scores(vectors, np.broadcast_to(vectors[:1], vectors.shape))
+        for place, score in zip(left[1:], scores[1:].tolist(), strict=True):
+            yield Removed(keys[place], DUPLICATE, "", keys[left[0]], score)
 
 
 def _best_evaluation_image(vectors: np.ndarray, views: Views) -> tuple[np.ndarray, np.ndarray]:

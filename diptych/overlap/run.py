@@ -19,7 +19,7 @@ from diptych.overlap.duplicates_file import write_duplicates
 from diptych.overlap.evaluation_images import embed_views
 from diptych.overlap.find import Found, OverlapConfig, find_overlap
 from diptych.overlap.overlap_page import write_overlap_page
-from diptych.overlap.remove import Datasheet, overlapping_samples, write_clean
+from diptych.overlap.remove import Datasheet, inner_duplicates, overlapping_samples, write_clean
 from diptych.overlap.subset_results import TASKS, MeasuredSet, measure_subsets
 from diptych.overlap.thresholds import Threshold, choose_thresholds
 from diptych.records import write_results
@@ -92,6 +92,7 @@ def remove_overlap(
     clean: str | Path,
     *,
     threshold: float | Mapping[str, float] | None = None,
+    inner: float | None = None,
     detector: Detector | None = None,
 ) -> Datasheet:
     """Write the training data without the samples that overlap with evaluation sets.
@@ -100,6 +101,7 @@ def remove_overlap(
         config: what is searched in what; the folder of an earlier run is used again.
         clean: folder for the shards.
         threshold, detector: as in run_overlap.
+        inner: also keep only the first of training images whose score with each other is at least this; None keeps all.
     Returns:
         The datasheet, which is also written.
     Raises:
@@ -115,6 +117,8 @@ def remove_overlap(
     }
     values = {name: chosen.value for name, chosen in thresholds.items()}
     removed = list(overlapping_samples(found.index, views, values))
+    if inner is not None:
+        removed += inner_duplicates(found.index, inner, but={row.train_key for row in removed})
     fingerprint = about(found.detector.encoder).image_fingerprint or ""
     sheet = Datasheet(
         training_data=list(config.train),

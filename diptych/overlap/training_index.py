@@ -6,6 +6,7 @@ FOLDER/001/ ...     the shards that a later call found to be new
 """
 
 import dataclasses
+import functools
 import hashlib
 import json
 import re
@@ -53,20 +54,11 @@ class TrainingIndex:
         """int64 (G + 1,): generation g has the rows starts[g] to starts[g + 1] (exclusive)."""
         return np.cumsum([0, *map(len, self.stores)], dtype=np.int64)
 
-    def keys(self, rows: np.ndarray) -> list[str]:
-        """The keys of the given rows, int64 (n,), in that order."""
-        keys = [""] * len(rows)
-        owner = np.searchsorted(self.starts, rows, side="right") - 1
-        for number, store in enumerate(self.stores):
-            places = np.flatnonzero(owner == number)
-            found = store.keys(rows[places] - self.starts[number])
-            for place, key in zip(places.tolist(), found, strict=True):
-                keys[place] = key
-        return keys
-
-    def shards(self) -> Iterator[tuple[np.ndarray, Sequence[str]]]:
-        """Vectors float32 (n, E), mapped, and keys of each shard, in the order of the rows."""
-        return ((shard.vectors, shard.keys) for store in self.stores for shard in store.shards)
+    @functools.cached_property
+    def store(self) -> Store:
+        """All generations as one store, whose rows are those of the index."""
+        first = self.stores[0]
+        return Store(first.folder.parent, first.manifest, [shard for store in self.stores for shard in store.shards])
 
 
 @dataclasses.dataclass(frozen=True)

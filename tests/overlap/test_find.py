@@ -32,7 +32,7 @@ def test_neighbours_are_rows_of_the_index(data):
     found = find(data, "shared", neighbours=3)
     neighbours = found.sets[0].neighbours
     assert neighbours.rows.shape == (20, 3)
-    assert found.index.keys(neighbours.rows[:, 0]) == list(found.sets[0].nearest.nearest_keys)
+    assert found.index.store.keys(neighbours.rows[:, 0]) == list(found.sets[0].nearest.nearest_keys)
 
 
 def test_a_second_run_encodes_nothing(data):

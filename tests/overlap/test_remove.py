@@ -17,6 +17,7 @@ from diptych.overlap.detector import Detector
 from diptych.overlap.duplicates_file import SetNearest, read_duplicates, write_duplicates
 from diptych.overlap.evaluation_images import embed_views
 from diptych.overlap.remove import Datasheet, overlapping_samples, write_clean
+from diptych.overlap.run import remove_overlap
 from diptych.train import fit
 
 NEAREST = [
@@ -125,3 +126,15 @@ def test_a_table_of_other_training_data_is_refused(data, tmp_path):
     with pytest.raises(DataError, match="made for other training data"):
         excluding(open_source(str(data / "train")), tmp_path / "d.parquet")
     assert config(data).train  # the same data without a table is fine
+
+
+def test_one_of_each_group_of_training_images_stays(data, tmp_path):
+    """100 to 109 occur three times; 40 to 44, which overlap with the set, occur twice: no image of these stays."""
+    again = [sample(number, f"{copy}-{number}") for copy in "ab" for number in range(100, 110)]
+    write_shards([*again, *(sample(number, f"a-{number}") for number in range(40, 45))], data / "twice")
+    (data / "twice" / "0.tar").rename(data / "train" / "4.tar")
+    sheet = remove_overlap(config(data), tmp_path / "clean", threshold=0.9, inner=0.9, detector=Detector(Knows()))
+    assert (sheet.num_samples, sheet.num_kept, sheet.num_duplicates) == (225, 180, 20)
+    assert sheet.num_overlapping == {"shared": 25, "new": 0}
+    kept = [key.split("/")[-1] for key in keys_of(open_source(str(tmp_path / "clean")))]
+    assert kept == [f"{number:06d}" for number in range(200) if not 40 <= number < 60]
