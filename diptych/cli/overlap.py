@@ -73,8 +73,8 @@ def overlap(
     """
     if context.invoked_subcommand is not None:
         return
+    from diptych.overlap.overlap_analysis import run_overlap
     from diptych.overlap.overlap_page import caution, headline
-    from diptych.overlap.run import run_overlap
     from diptych.overlap.subset_results import TASKS
 
     config = _config(train, sets, out, detector, split, same_data, workers, processes)
@@ -109,7 +109,7 @@ def remove(
     processes: Processes = 1,
 ) -> None:
     """Write the training data without the samples that overlap with evaluation sets, as tar shards with a datasheet."""
-    from diptych.overlap.run import remove_overlap
+    from diptych.overlap.overlap_analysis import remove_overlap
 
     if clean is None:
         raise InputError("name a folder for the clean shards: --clean FOLDER")

@@ -57,6 +57,7 @@ ABOUT = {
     "figure14": "The effect of adapting to ImageNet, and to the classes of a shift.",
     "figure15": "Robustness of few-shot classifiers to natural shifts.",
     "figure16": "Breeds of pets by difficulty, for the model and for people.",
+    "figure17": "Overlap with the training data, from the results of diptych overlap in OUT.",
     "figure20": "Linear probes against compute, per set.",
     "figure21": "Random example images, with the top five classes and the rank of the true class.",
     "pairs": "Not in the paper: pairs of models on the same samples, with McNemar's test.",

@@ -10,6 +10,7 @@ from diptych.data.source import Source
 from diptych.errors import ImageError
 from diptych.overlap.contamination import smallest_detectable
 from diptych.overlap.find import Found, FoundSet
+from diptych.overlap.overlap_chart import overlap_charts, point_of
 from diptych.overlap.subset_results import MeasuredSet
 from diptych.overlap.thresholds import UNJUDGED, Threshold
 from diptych.report.example_images import ImagePair
@@ -152,7 +153,10 @@ def _accuracy(measured: Sequence[MeasuredSet]) -> Shown:
     missing = [
         f"{one.dataset}: {one.missing:,} images without a prediction are left out." for one in measured if one.missing
     ]
-    return Shown(f"{title}.", tables=[table], notes=[*notes, *missing])
+    points = [(one.task, point_of(one.dataset, one.analysis)) for one in measured]
+    by_task = {task: [point for name, point in points if name == task and point] for task, _ in points}
+    charts = overlap_charts([*by_task.items()][:2]) if any(by_task.values()) else []
+    return Shown(f"{title}.", tables=[table], charts=charts, notes=[*notes, *missing])
 
 
 def _percent(value: float | None, interval: tuple[float, float] | None = None, digits: int = 1) -> Cell:

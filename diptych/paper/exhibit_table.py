@@ -4,6 +4,7 @@ from diptych.paper.exhibit import Exhibit
 from diptych.paper.exhibits.delta_figures import FIGURE_5, FIGURE_11
 from diptych.paper.exhibits.few_shot_figures import FIGURE_6, FIGURE_7
 from diptych.paper.exhibits.few_shot_robustness import FIGURE_15
+from diptych.paper.exhibits.figure17 import FIGURE_17
 from diptych.paper.exhibits.human_tables import FIGURE_16, TABLE_2
 from diptych.paper.exhibits.measured_examples import FIGURE_21
 from diptych.paper.exhibits.other_tables import TABLE_1, TABLE_14, TABLE_15
@@ -32,6 +33,7 @@ _ALL: tuple[Exhibit, ...] = (
     FIGURE_14,
     FIGURE_15,
     FIGURE_16,
+    FIGURE_17,
     TABLE_10,
     FIGURE_20,
     FIGURE_21,

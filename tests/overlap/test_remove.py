@@ -16,8 +16,8 @@ from diptych.errors import ConfigError, DataError
 from diptych.overlap.detector import Detector
 from diptych.overlap.duplicates_file import SetNearest, read_duplicates, write_duplicates
 from diptych.overlap.evaluation_images import embed_views
+from diptych.overlap.overlap_analysis import remove_overlap
 from diptych.overlap.remove import Datasheet, overlapping_samples, write_clean
-from diptych.overlap.run import remove_overlap
 from diptych.train import fit
 
 NEAREST = [

@@ -6,7 +6,7 @@ from diptych.paper.exhibit_table import EXHIBITS
 from diptych.paper.numbers import paper_numbers
 from diptych.paper.numbers.paper_numbers import READ_OFF
 
-SHOW_SUCH_VALUES = {"figure4", "figure6", "figure9-paper", "figure13", "figure14", "figure15", "figure16"}
+SHOW_SUCH_VALUES = {"figure4", "figure6", "figure9-paper", "figure13", "figure14", "figure15", "figure16", "figure17"}
 
 
 def text_of(shown) -> str:

@@ -11,7 +11,7 @@ from known_images import Knows, config, sample, write_set
 from diptych.data.shards import write_shards
 from diptych.errors import ConfigError, InputError
 from diptych.overlap.detector import Detector
-from diptych.overlap.run import run_overlap
+from diptych.overlap.overlap_analysis import run_overlap
 from diptych.overlap.thresholds import PROVISIONAL, Threshold, choose_thresholds
 from diptych.records import read_results
 
@@ -153,7 +153,7 @@ def test_the_command_reports_and_removes(command, data):
 
 def test_the_command_measures_a_model(command, data):
     mixed(data)
-    done = overlap(command, data, "--model", "python:test_run:Remembers", sets=("mixed",))
+    done = overlap(command, data, "--model", "python:test_overlap_analysis:Remembers", sets=("mixed",))
     assert "results.jsonl" in done.out
 
 
