@@ -66,6 +66,8 @@ def main() -> None:
     add("--candidates", type=int, default=5, help="nearest images checked exactly, at most (%(default)s)")
     add("--seed", type=int, default=0)
     arguments = parser.parse_args()
+    if arguments.exact == 1:
+        parser.error("--exact needs at least 2 photographs: intervals are over photographs")
     torch.set_num_threads(1)
     figures = imagededup_part(arguments) if arguments.part == "imagededup" else copies_part(arguments)
     if arguments.json:
