@@ -63,8 +63,11 @@ def main() -> None:
     add("--detectors", default="default,pdq,phash,clip", help="of these, or models' paths (%(default)s)")
     add("--queried", type=int, default=200, help="photographs whose copies are queries (%(default)s)")
     add("--exact", type=int, default=0, help="photographs to check exactly, too (%(default)s)")
+    add("--candidates", type=int, default=5, help="nearest images checked exactly, at most (%(default)s)")
     add("--seed", type=int, default=0)
     arguments = parser.parse_args()
+    if arguments.exact == 1:
+        parser.error("--exact needs at least 2 photographs: intervals are over photographs")
     torch.set_num_threads(1)
     figures = imagededup_part(arguments) if arguments.part == "imagededup" else copies_part(arguments)
     if arguments.json:
@@ -130,7 +133,11 @@ def copies_part(arguments: argparse.Namespace) -> dict[str, Any]:
             normalisation = ScoreNormalisation(vectors)
             lowered.append(Contender(f"{one.name}, normalised", one.encoder, one.views, normalisation))
     answers = copy_benchmark.answer_copies(
-        benchmark, [*plain, *lowered], seed=arguments.seed, progress=lambda condition: print(condition, file=sys.stderr)
+        benchmark,
+        [*plain, *lowered],
+        num_candidates=arguments.candidates,
+        seed=arguments.seed,
+        progress=lambda condition: print(condition, file=sys.stderr),
     )
     reports = {name: copy_scores.report_answers(benchmark, of_name) for name, of_name in answers.items()}
     for one in plain if arguments.exact else []:
@@ -139,7 +146,7 @@ def copies_part(arguments: argparse.Namespace) -> dict[str, Any]:
         step = max(1, len(benchmark.hard) // (2 * arguments.exact))
         few = few.where(np.where(hard, few.photo % step == 0, (few.photo < arguments.exact) & (few.severity == USUAL)))
         reports[f"{one.name}, the same queries"] = copy_scores.report_answers(benchmark, few)
-        checked = copy_benchmark.check_answers(benchmark, few, seed=arguments.seed)
+        checked = copy_benchmark.check_answers(benchmark, few, num_candidates=arguments.candidates, seed=arguments.seed)
         reports[f"{one.name}, checked"] = copy_scores.report_answers(benchmark, checked)
     rates = images_per_second(plain, benchmark, arguments.repeats)
     show(reports, rates)

@@ -182,6 +182,7 @@ def answer_copies(
     *,
     rules: Sequence[str] | None = None,
     severities: Sequence[int] = SEVERITIES,
+    num_candidates: int = NUM_CANDIDATES,
     seed: int = 0,
     progress: Callable[[str], None] = lambda condition: None,
 ) -> dict[str, Answers]:
@@ -192,6 +193,7 @@ def answer_copies(
     Args:
         rules: names of copy rules; None for all that this installation can apply.
         severities: of the copies.
+        num_candidates: nearest images of each view to keep, for `check_answers`.
         seed: of the copies.
         progress: called with the name of each condition before it is searched.
     Returns:
@@ -211,7 +213,7 @@ def answer_copies(
         original = np.full(len(images), -1) if hard else benchmark.original
         seen: dict[tuple[int, str], np.ndarray] = {}  # contenders of one encoder share vectors
         for contender in contenders:
-            candidates, score = _nearest(contender, images, database[contender.name], seen)
+            candidates, score = _nearest(contender, images, database[contender.name], seen, num_candidates)
             nearest = candidates[:, 0]
             parts[contender.name].append(
                 Answers(
@@ -279,7 +281,11 @@ def _database_vectors(contenders: Sequence[Contender], images: Sequence[Image.Im
 
 
 def _nearest(
-    contender: Contender, images: Sequence[Image.Image], database: np.ndarray, seen: dict[tuple[int, str], np.ndarray]
+    contender: Contender,
+    images: Sequence[Image.Image],
+    database: np.ndarray,
+    seen: dict[tuple[int, str], np.ndarray],
+    num_candidates: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     """The nearest database rows over all views, int64 (Q, K), best first, and the best scores, float64 (Q,)."""
     found = []
@@ -288,7 +294,7 @@ def _nearest(
         if key not in seen:
             seen[key] = encode_in_batches(contender.encoder, [VIEWS[view](image) for image in images])
         queries = contender.normalisation.augment_queries(seen[key]) if contender.normalisation else seen[key]
-        found.append(nearest_neighbours(queries, database, NUM_CANDIDATES))
+        found.append(nearest_neighbours(queries, database, num_candidates))
     scores = np.concatenate([neighbours.scores for neighbours in found], axis=1)
     rows = np.concatenate([neighbours.rows for neighbours in found], axis=1)
     order = np.argsort(-scores, axis=1, kind="stable")
