@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import typer
 from typer.models import ArgumentInfo, CommandInfo
 
 from diptych.cli import app
@@ -44,6 +45,10 @@ def page() -> str:
     for group in app.registered_groups:
         assert group.typer_instance is not None
         commands = group.typer_instance.registered_commands
+        own = group.typer_instance.registered_callback
+        if own is not None and own.callback is not None:  # the group is a command, too
+            epilog = own.epilog if isinstance(own.epilog, str) else None
+            lines += _section(CommandInfo(group.name, callback=own.callback, epilog=epilog))
         lines += [line for command in commands for line in _section(command, f"{group.name} ")]
     return "\n".join([_HEAD, *lines])
 
@@ -68,6 +73,8 @@ def _section(command: CommandInfo, group: str = "") -> Iterator[str]:
 def _parameters(function: Callable[..., Any]) -> Iterator[_Parameter]:
     hints = typing.get_type_hints(function, include_extras=True)
     for parameter in inspect.signature(function).parameters.values():
+        if hints[parameter.name] is typer.Context:
+            continue
         annotation, info = typing.get_args(hints[parameter.name])
         if info.hidden:  # an old spelling
             continue

@@ -239,7 +239,7 @@ def check(words: list[str]) -> None:
     options = [word.split("=")[0] for word in rest if word.startswith("--")]
     if program == "diptych":
         found = typer.main.get_command(app)
-        while hasattr(found, "commands"):
+        while hasattr(found, "commands") and not (found.invoke_without_command and rest[0].startswith("-")):
             name, *rest = rest
             found = found.commands[name]
         found.make_context(name, rest)  # raises for what the command does not know

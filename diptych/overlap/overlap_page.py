@@ -54,7 +54,7 @@ def write_overlap_page(
 def headline(found: Found, thresholds: Mapping[str, Threshold]) -> str:
     """The finding in one sentence, for the page and the terminal."""
     counts = {one.nearest.dataset: _num_overlapping(one, thresholds) for one in found.sets}
-    overlapping = [name for name, count in counts.items() if count]
+    overlapping = any(counts.values())
     if not overlapping:
         return f"No image of {_listed(counts)} was found in the training data"
     shares = [
@@ -73,7 +73,7 @@ def caution(thresholds: Mapping[str, Threshold]) -> str:
         return ""
     return (
         f"PROVISIONAL: nobody has judged pairs of {_listed(unjudged)}, so the threshold there is the detector's usual "
-        "one. Judge a few dozen pairs with diptych overlap review."
+        "one. Look at the pairs around it in the report, and give the threshold that you find (--threshold)."
     )
 
 
@@ -108,7 +108,9 @@ def _overlap(found: Found, thresholds: Mapping[str, Threshold]) -> Shown:
         "cosine of the detector's embeddings; the evaluation image is searched as it is and mirrored.",
         "The recall over all training data is not known: it counts only the nearest images that were judged.",
     ]
-    return Shown(f"{headline(found, thresholds)}.", caution(thresholds), tables=[table], notes=notes)
+    warning = caution(thresholds)
+    title = f"{'Provisional, judged by nobody: ' if warning else ''}{headline(found, thresholds)}."
+    return Shown(title, warning, tables=[table], notes=notes)
 
 
 def _accuracy(measured: Sequence[MeasuredSet]) -> Shown:

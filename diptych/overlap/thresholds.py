@@ -62,7 +62,7 @@ def choose_thresholds(
             chosen[name] = Threshold(PROVISIONAL[detector], UNJUDGED)
         else:
             raise ConfigError(
-                f"no threshold is known for the detector {detector}: give one (--threshold 0.9), or judge pairs with "
-                "diptych overlap review"
+                f"no threshold is known for the detector {detector}: look at the most similar pairs in the report of a "
+                "first run with any number, and give the one that you find (--threshold 0.9)"
             )
     return chosen
