@@ -16,7 +16,7 @@ import jinja2
 
 import diptych
 from diptych.evaluate.provenance import run_record
-from diptych.recipes import copy_detector
+from diptych.recipes import configure
 from diptych.train import Run, fit, read_log
 from diptych.train.log import read_evaluations
 
@@ -35,7 +35,8 @@ def main() -> None:
     parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint")
     arguments = parser.parse_args()
     data = tuple(str(arguments.data / name) for name in TRAINED_ON)
-    run = fit(copy_detector(data, str(arguments.out / "run"), arguments.pairs), resume=arguments.resume)
+    config = configure("copy-detector", data, str(arguments.out / "run"), num_pairs=arguments.pairs, top={})
+    run = fit(config, resume=arguments.resume)
     if not run.finished:
         raise SystemExit(f"stopped after step {run.step}; go on with the same command and --resume")
     publish(run, arguments.out / "copy_detector")
