@@ -186,7 +186,7 @@ def _replay(path: Path, content: bytes) -> list[tuple[Identity, Decision]]:
     made: list[tuple[Identity, Decision]] = []
     for number, line in enumerate(content.split(b"\n")[:-1], 1):
         try:
-            row = json.loads(line)
+            row = json.loads(line.decode())
             identity = _identity(row)
             decision = row["decision"]
             if decision == _UNDO:
