@@ -118,7 +118,7 @@ class RankedPairs:
         found: list[Band] = []
         start, size = 0, _FIRST_BAND
         while start < len(self):
-            end = self._boundary(min(start + size, len(self)))
+            end = self._end(start, min(start + size, len(self)))
             inner = [cut] if cut is not None and start < cut < end else []
             edges = [start, *inner, end]
             for low, high in itertools.pairwise(edges):
@@ -129,22 +129,21 @@ class RankedPairs:
 
     def _halved(self, band: Band, ranks: np.ndarray, kinds: np.ndarray) -> list[Band]:
         if band.mixed:
-            for middle in (self._boundary((band.start + band.end) // 2), self._boundary_up(band)):
+            for middle in self._run((band.start + band.end) // 2):
                 upper, lower = _count(band.start, middle, ranks, kinds), _count(middle, band.end, ranks, kinds)
                 if upper.judged and lower.judged:
                     return self._halved(upper, ranks, kinds) + self._halved(lower, ranks, kinds)
         return [band]
 
-    def _boundary(self, rank: int) -> int:
-        """The first rank from this one on whose score is lower than the one before."""
-        if rank >= len(self):
-            return len(self)
-        return self.cut(float(self.scores[rank - 1])) if rank > 0 else 0
+    def _end(self, start: int, nominal: int) -> int:
+        """The end of a band, before pairs of equal score that it would divide, or behind them if it begins there."""
+        first, end = self._run(nominal - 1)
+        return end if end == nominal or first <= start else first
 
-    def _boundary_up(self, band: Band) -> int:
-        """The first rank of the scores in the middle of a band: another place to divide it."""
-        middle = self.scores[(band.start + band.end) // 2]
-        return max(band.start, int(np.searchsorted(-self.scores, -middle, side="left")))
+    def _run(self, rank: int) -> tuple[int, int]:
+        """The ranks, end exclusive, of the pairs with the same score as this one."""
+        score = self.scores[rank]
+        return int(np.searchsorted(-self.scores, -score, side="left")), self.cut(float(score))
 
 
 def _count(start: int, end: int, ranks: np.ndarray, kinds: np.ndarray) -> Band:

@@ -13,6 +13,7 @@ import logging
 import secrets
 import signal
 import socketserver
+import sys
 import threading
 import urllib.parse
 import webbrowser
@@ -83,8 +84,9 @@ class ReviewServer(ThreadingHTTPServer):
             self._free.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A browser that goes away is no error; anything else is logged."""
-        _log.debug("a connection of the review page ended", exc_info=True)
+        """A browser that goes away is no error; anything else is a mistake here, which is logged."""
+        if not isinstance(sys.exception(), OSError):
+            _log.exception("the review page failed")
 
 
 class _Handler(BaseHTTPRequestHandler):

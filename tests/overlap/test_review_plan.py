@@ -60,7 +60,7 @@ def test_a_few_dozen_judgements_find_a_good_threshold_and_the_intervals_cover(n,
             ):
                 fixed.append(rate.low <= true <= rate.high)
         covered.append((*chosen, *fixed))
-    assert np.mean(found, 0) == pytest.approx([1, 1], abs=0.05) and np.min(found) > 0.85
+    assert np.mean(found, 0) == pytest.approx([1, 1], abs=0.05) and np.min(found) > 0.7
     assert (np.mean(covered, 0) >= 0.92).all()
 
 
@@ -136,6 +136,13 @@ def test_the_order_depends_on_seed_and_decisions_alone():
     decisions = {identity: truth[identity] for identity in orders[0][:13]}
     assert [pair.identity for pair in next_pairs(ranked, decisions, count=1)] == [orders[0][13]]
     assert len({pair.identity for pair in next_pairs(ranked, decisions, count=7)} - set(decisions)) == 7
+
+
+def test_bands_keep_equal_scores_together():
+    ranked = RankedPairs(pairs_of([1.0] * 5 + [0.9] * 40 + [0.8] * 3 + list(np.linspace(0.7, 0.1, 100))))
+    assert [(band.start, band.end) for band in ranked.bands({})] == [(0, 5), (5, 45), (45, 90), (90, 148)]
+    truth = {pair.identity: "duplicate" if pair.score >= 0.9 else "different" for pair in ranked.pairs}
+    assert choose_threshold(ranked, review(ranked, truth)).threshold == pytest.approx(0.9)
 
 
 def test_decisions_about_other_pairs_are_ignored():

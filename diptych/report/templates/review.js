@@ -70,7 +70,7 @@ function fit(context, bitmap) {
 
 function draw() {
   if (view === "side" || !images) return;
-  const canvas = element("canvas"), context = canvas.getContext("2d");
+  const canvas = element("canvas"), context = canvas.getContext("2d", { willReadFrequently: true });
   context.globalCompositeOperation = "source-over";
   context.clearRect(0, 0, canvas.width, canvas.height);
   if (view === "blink") {
