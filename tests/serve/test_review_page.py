@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from browser_checks import CONTRAST, LAYOUT
 from review_data import truth
-from test_review_server import served
+from test_review_server import process, served
 
 from diptych.overlap.judgements import read_judgements
 
@@ -123,8 +123,22 @@ def test_the_buttons_and_an_ended_server(browser, tmp_path):
         assert len(read_judgements(tmp_path)["ada"]) == 1
         ended.close()
         page.click("#n")
-        page.wait_for_function("() => document.getElementById('message').textContent.includes('does not answer')")
+        # An open connection lives as long as this process, and is told that the file is closed.
+        told = "() => /does not answer|has ended/.test(document.getElementById('message').textContent)"
+        page.wait_for_function(told)
         assert len(read_judgements(tmp_path)["ada"]) == 1
+
+
+def test_a_killed_server_is_said_and_a_new_one_resumes(browser, tmp_path):
+    with process(tmp_path) as (running, url), opened(browser, url) as (page, _):
+        press(page, "u")
+        running.kill()
+        running.wait()
+        page.keyboard.press("u")
+        page.wait_for_function("() => /does not answer/.test(document.getElementById('message').textContent)")
+        following = page.inner_text("#key")
+    with served(tmp_path, num_judgements=12) as url, opened(browser, url) as (page, _):
+        assert page.inner_text("#key") == following and "pair 2 of 12" in page.inner_text("#status")
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(390, "dark"), (390, "light"), (1440, "dark"), (1440, "light")])
