@@ -18,26 +18,26 @@ _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.
 
 
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[IO[bytes]]:
+def locked(path: Path, patience: float = _PATIENCE) -> Iterator[IO[bytes]]:
     """The file, locked for this process and opened unbuffered to read and append; created if it is missing.
 
     If another process replaces the file while this one waits, the new file is locked instead. On a disk that does not
     support locks, the file is used without one.
 
+    Args:
+        patience: seconds to wait while another process holds the lock.
     Raises:
         OSError: the file cannot be opened, or is not a regular file.
-        DataError: another process holds the lock for a minute.
+        DataError: another process holds the lock for longer.
     """
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + patience
     path = replaceable(path)
     while True:
         file = path.open("a+b", buffering=0)
         try:
             if not _lock(file):
                 if time.monotonic() > deadline:
-                    raise DataError(
-                        f"another process has {path} locked for {_PATIENCE:.0f} seconds; end it, and repeat"
-                    )
+                    raise DataError(f"another process has {path} locked for {patience:.0f} seconds; end it, and repeat")
                 time.sleep(0.01)
             elif _is_named(file, path):
                 yield file

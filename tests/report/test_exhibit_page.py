@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_report import CONTRAST, LAYOUT
+from browser_checks import CONTRAST, LAYOUT
 
 from diptych.errors import ConfigError
 from diptych.paper.exhibit_table import EXHIBITS
