@@ -63,6 +63,7 @@ ONLY_PARSED = {
     " hf:": "needs the hub; tests/embed/test_other_encoders.py loads from folders",
     " open_clip:": "needs weights of open_clip; tests/embed/test_other_encoders.py makes some",
     "diptych quickstart": "trains for minutes; tests/test_quickstart.py runs a short one",
+    "diptych overlap review": "serves until it is ended; tests/serve opens it in a browser",
     "diptych recipes --pairs": "measures for half a minute; tests/recipes/test_guidance.py measures, too",
     "diptych benchmark": "measures for a minute; tests/train/test_profile.py measures a miniature",
     "--recipe ViT-B/32": "needs more than a test's machine",

@@ -35,6 +35,13 @@ Thresholds = Annotated[
     list[str] | None,
     Option("--threshold", help="Score from which on an image overlaps: 0.9, or SET=0.9; may be repeated."),
 ]
+Choices = Annotated[
+    Path | None,
+    Option(
+        parser=parse.path,
+        help="Decisions or thresholds made elsewhere (.csv or .jsonl), instead of a review; docs/overlap_review.md.",
+    ),
+]
 Processes = Annotated[int, Option(min=1, help="Processes that embed and search, on the CPU.")]
 Split = Annotated[str, Option(help="Split of the evaluation sets.")]
 SameData = Annotated[bool, Option("--same-data", help="The evaluation images may be files of the training data.")]
@@ -43,10 +50,9 @@ SameData = Annotated[bool, Option("--same-data", help="The evaluation images may
 @overlap_app.callback(
     invoke_without_command=True,
     epilog=examples(
-        "diptych overlap --train shards/ --eval cifar10/ --eval pets/ --out overlap/",
+        "diptych overlap --train shards/ --eval cifar10/ --eval my-birds/ --out overlap/",
         "diptych overlap --train shards/ --eval cifar10/ --model runs/mine/model --out overlap/",
         "diptych overlap --train shards/ --eval cifar10/ --out overlap/ --threshold 0.9",
-        "diptych overlap remove --train shards/ --eval cifar10/ --out overlap/ --clean clean/",
         "diptych train shards/ --exclude overlap/duplicates.parquet --epochs 8 --out runs/clean",
     ),
 )
@@ -62,6 +68,7 @@ def overlap(
     ] = None,
     detector: DetectorName = "default",
     threshold: Thresholds = None,
+    choices: Choices = None,
     split: Split = "test",
     same_data: SameData = False,
     workers: Workers = 1,
@@ -79,7 +86,7 @@ def overlap(
 
     config = _config(train, sets, out, detector, split, same_data, workers, processes)
     with resumable():
-        run = run_overlap(config, model, tasks=task or TASKS, threshold=_thresholds(threshold))
+        run = run_overlap(config, model, tasks=task or TASKS, threshold=_thresholds(threshold), choices=choices)
     if warning := caution(run.thresholds):
         print(warning)
     print(f"{headline(run.found, run.thresholds)}.")
@@ -91,7 +98,7 @@ def overlap(
 @overlap_app.command(
     epilog=examples(
         "diptych overlap remove --train shards/ --eval cifar10/ --out overlap/ --clean clean/",
-        "diptych overlap remove --train shards/ --eval cifar10/ --out overlap/ --clean clean/ --threshold 0.9",
+        "diptych overlap remove --train shards/ --eval cifar10/ --out overlap/ --clean strict/ --threshold 0.8",
     )
 )
 def remove(
@@ -104,6 +111,7 @@ def remove(
     ] = None,
     detector: DetectorName = "default",
     threshold: Thresholds = None,
+    choices: Choices = None,
     split: Split = "test",
     workers: Workers = 1,
     processes: Processes = 1,
@@ -115,13 +123,46 @@ def remove(
         raise InputError("name a folder for the clean shards: --clean FOLDER")
     config = _config(train, sets, out, detector, split, False, workers, processes)
     with resumable():
-        sheet = remove_overlap(config, clean, threshold=_thresholds(threshold), inner=inner)
+        sheet = remove_overlap(config, clean, threshold=_thresholds(threshold), choices=choices, inner=inner)
     print(f"{sheet.num_kept:,} of {sheet.num_samples:,} samples are kept; removed:")
     for name, count in sheet.num_overlapping.items():
         print(f"  {count:,} that overlap with {name} (threshold {sheet.thresholds[name]:g}, {sheet.decided_by[name]})")
     if inner is not None:
         print(f"  {sheet.num_duplicates:,} that repeat another training image (threshold {inner:g})")
     print(f"the shards: {clean}\nthe list:   {clean / 'removed.parquet'} (diptych train --exclude takes it)")
+
+
+@overlap_app.command(
+    epilog=examples("diptych overlap review overlap/", "diptych overlap review overlap/ --reviewer ada")
+)
+def review(
+    folder: Annotated[Path, typer.Argument(parser=parse.path, help="Folder of the analysis (--out).")],
+    reviewer: Annotated[
+        str | None, Option(help="Your name; each reviewer has a file. By default the name of your account.")
+    ] = None,
+    port: Annotated[int, Option(min=0, max=65535, help="Port on 127.0.0.1; 0 takes a free one.")] = 0,
+    browser: Annotated[bool, Option("--browser/--no-browser", help="Open the page in a browser.")] = True,
+    judgements: Annotated[int, Option(min=1, help="Judgements of each set, after which the page says enough.")] = 40,
+) -> None:
+    """Judge pairs around the thresholds in a local page, with keys y, n, u (unsure) and z (undo).
+
+    Each decision is saved at once. Afterwards, run diptych overlap again with the same options: it takes the threshold
+    with high precision and most recall for each set.
+    """
+    import getpass
+
+    from diptych.overlap.review_folder import ReviewFolder
+    from diptych.serve.review_server import serve_review
+
+    data = ReviewFolder(folder)
+    serve_review(
+        data,
+        reviewer or getpass.getuser(),
+        port=port,
+        open_browser=browser,
+        on_ready=lambda url, _: print(f"review at {url} (Ctrl-C ends it)", flush=True),
+        num_judgements=judgements,
+    )
 
 
 def _config(

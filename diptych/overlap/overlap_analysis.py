@@ -20,6 +20,7 @@ from diptych.overlap.evaluation_images import embed_views
 from diptych.overlap.find import Found, OverlapConfig, find_overlap
 from diptych.overlap.overlap_page import write_overlap_page
 from diptych.overlap.remove import Datasheet, inner_duplicates, overlapping_samples, write_clean
+from diptych.overlap.review_folder import judged_thresholds
 from diptych.overlap.subset_results import TASKS, MeasuredSet, measure_subsets
 from diptych.overlap.thresholds import Threshold, choose_thresholds
 from diptych.records import write_results
@@ -51,6 +52,7 @@ def run_overlap(
     *,
     tasks: Sequence[str] = TASKS,
     threshold: float | Mapping[str, float] | None = None,
+    choices: str | Path | None = None,
     detector: Detector | None = None,
 ) -> OverlapRun:
     """Find the evaluation images that occur in the training data, and what that changes in a model's accuracy.
@@ -63,13 +65,14 @@ def run_overlap(
         tasks: how its accuracy is measured: "zero_shot", "linear_probe".
         threshold: score from which on an image overlaps, for all sets or by set; None takes the reviewers' choice, or
             the detector's provisional one.
+        choices: a file of decisions or thresholds that were made elsewhere.
         detector: instead of the one that the configuration names.
     Raises:
         ConfigError, DataError, InputError: as in find_overlap, choose_thresholds and measure_subsets.
     Source: CLIP paper, section 5.
     """
     found = find_overlap(config, detector)
-    thresholds = _thresholds(found, threshold)
+    thresholds = _thresholds(found, threshold, choices)
     values = {name: chosen.value for name, chosen in thresholds.items()}
     duplicates = config.folder / "duplicates.parquet"
     write_duplicates([searched.nearest for searched in found.sets], values, duplicates, found.training_data)
@@ -92,6 +95,7 @@ def remove_overlap(
     clean: str | Path,
     *,
     threshold: float | Mapping[str, float] | None = None,
+    choices: str | Path | None = None,
     inner: float | None = None,
     detector: Detector | None = None,
 ) -> Datasheet:
@@ -100,7 +104,7 @@ def remove_overlap(
     Args:
         config: what is searched in what; the folder of an earlier run is used again.
         clean: folder for the shards.
-        threshold, detector: as in run_overlap.
+        threshold, choices, detector: as in run_overlap.
         inner: also keep only the first of training images whose score with each other is at least this; None keeps all.
     Returns:
         The datasheet, which is also written.
@@ -108,7 +112,7 @@ def remove_overlap(
         ConfigError, DataError, InputError: as in find_overlap, choose_thresholds and write_clean.
     """
     found = find_overlap(config, detector)
-    thresholds = _thresholds(found, threshold)
+    thresholds = _thresholds(found, threshold, choices)
     views = {
         searched.images.name: embed_views(
             searched.images, found.detector, config.folder / "sets" / searched.images.name
@@ -129,6 +133,9 @@ def remove_overlap(
     return write_clean(found.index, removed, clean, sheet)
 
 
-def _thresholds(found: Found, given: float | Mapping[str, float] | None) -> dict[str, Threshold]:
-    names = [searched.nearest.dataset for searched in found.sets]
-    return choose_thresholds(names, found.config.detector, given=given)
+def _thresholds(
+    found: Found, given: float | Mapping[str, float] | None, choices: str | Path | None
+) -> dict[str, Threshold]:
+    sets = [searched.nearest for searched in found.sets]
+    judged = judged_thresholds(found.config.folder, sets, choices)
+    return choose_thresholds([nearest.dataset for nearest in sets], found.config.detector, given=given, judged=judged)

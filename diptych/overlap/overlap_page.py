@@ -73,7 +73,7 @@ def caution(thresholds: Mapping[str, Threshold]) -> str:
         return ""
     return (
         f"PROVISIONAL: nobody has judged pairs of {_listed(unjudged)}, so the threshold there is the detector's usual "
-        "one. Look at the pairs around it in the report, and give the threshold that you find (--threshold)."
+        "one. Judge a few dozen pairs with diptych overlap review, and run diptych overlap again."
     )
 
 

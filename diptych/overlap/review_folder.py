@@ -1,0 +1,104 @@
+"""The folder of an overlap analysis, as a review reads it: pairs from duplicates.parquet, images from the data."""
+
+import functools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from diptych.data.open_source import open_source
+from diptych.data.source import Source
+from diptych.errors import DataError
+from diptych.files import expanded, read_object
+from diptych.overlap.choices_file import read_choices
+from diptych.overlap.detection_error import PART_LEVEL, Rate
+from diptych.overlap.duplicates_file import SetNearest, read_duplicates
+from diptych.overlap.evaluation_images import open_evaluation_images
+from diptych.overlap.find import OPTIONS_FILE
+from diptych.overlap.judgements import Decision, Identity, Pair, merge_judgements, read_judgements
+from diptych.overlap.review_plan import Side, choose_threshold
+from diptych.overlap.thresholds import GIVEN, JUDGED, Threshold
+
+_IMAGES_KEPT = 512
+
+
+class ReviewFolder:
+    """The pairs and images of an analysis; implements ReviewData.
+
+    Attributes:
+        folder: of the analysis.
+        datasets: names of the searched sets.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        """Open the folder.
+
+        Raises:
+            DataError: no analysis is there, or a file is damaged.
+        """
+        self.folder = expanded(folder)
+        if not (self.folder / OPTIONS_FILE).is_file():
+            raise DataError(f"{self.folder} holds no overlap analysis: run diptych overlap first, with this --out")
+        self._options = read_object(self.folder / OPTIONS_FILE)
+        self._sets = {nearest.dataset: nearest for nearest in read_duplicates(self.folder / "duplicates.parquet").sets}
+        self.datasets: Sequence[str] = tuple(self._sets)
+        self._image = functools.lru_cache(_IMAGES_KEPT)(self._read)  # a shard is read for each image
+
+    def pairs(self, dataset: str) -> Sequence[Pair]:
+        """Each evaluation image of the set with its nearest training image."""
+        return pairs_of(self._sets[dataset])
+
+    def image(self, side: Side, dataset: str, key: str) -> bytes | np.ndarray | None:
+        """The encoded image, or its pixels; None if it is missing."""
+        return self._image(side, dataset, key)
+
+    def _read(self, side: Side, dataset: str, key: str) -> bytes | np.ndarray | None:
+        source = self._training if side == "training" else self._evaluation(dataset)
+        sample = source.get(key)
+        return None if sample is None else sample.image
+
+    @functools.cached_property
+    def _training(self) -> Source:
+        return open_source(self._options["train"])
+
+    @functools.cache  # noqa: B019  (a review has one folder)
+    def _evaluation(self, dataset: str) -> Source:
+        split = self._options["options"].get("split", "test")
+        return open_evaluation_images(self._options["sets"][dataset], split).source
+
+
+def pairs_of(nearest: SetNearest) -> list[Pair]:
+    """A set's images with their nearest training images."""
+    rows = zip(nearest.keys, nearest.nearest_keys, nearest.scores.tolist(), strict=True)
+    return [Pair(nearest.dataset, key, nearest_key, score) for key, nearest_key, score in rows]
+
+
+def judged_thresholds(
+    folder: Path, sets: Sequence[SetNearest], choices: str | Path | None = None
+) -> dict[str, Threshold]:
+    """The thresholds that reviewers chose, by set; sets that nobody judged are left out.
+
+    Args:
+        folder: of the analysis; several reviewers' decisions are merged.
+        sets: the searched sets.
+        choices: a file of decisions or thresholds that were made elsewhere (choices_file.py). Its decisions replace
+            those of the folder about the same pairs.
+    Raises:
+        DataError: a file is damaged.
+    """
+    decisions: dict[Identity, Decision] = merge_judgements(read_judgements(folder))
+    given: Mapping[str, float] = {}
+    if choices is not None:
+        read = read_choices(choices)
+        decisions, given = {**decisions, **read.decisions}, read.thresholds
+    thresholds = {}
+    for nearest in sets:
+        identities = set(zip(nearest.keys, nearest.nearest_keys, strict=True))
+        if nearest.dataset in given:
+            thresholds[nearest.dataset] = Threshold(given[nearest.dataset], GIVEN)
+        elif any(name == nearest.dataset and pair in identities for name, *rest in decisions for pair in [tuple(rest)]):
+            choice = choose_threshold(pairs_of(nearest), decisions, level=PART_LEVEL)
+            precision = Rate(choice.precision, choice.precision_low, choice.precision_high)
+            recall = Rate(choice.recall, choice.recall_low, choice.recall_high)
+            thresholds[nearest.dataset] = Threshold(choice.threshold, JUDGED, precision, recall, choice.num_judged)
+    return thresholds
