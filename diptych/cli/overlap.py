@@ -51,7 +51,7 @@ SameData = Annotated[bool, Option("--same-data", help="The evaluation images may
     invoke_without_command=True,
     epilog=examples(
         "diptych overlap --train shards/ --eval cifar10/ --eval my-birds/ --out overlap/",
-        "diptych overlap --train shards/ --eval cifar10/ --model runs/mine/model --out overlap/",
+        "diptych overlap --train shards/ --eval cifar10/ --model default --out overlap/",
         "diptych overlap --train shards/ --eval cifar10/ --out overlap/ --threshold 0.9",
         "diptych train shards/ --exclude overlap/duplicates.parquet --epochs 8 --out runs/clean",
     ),

@@ -229,7 +229,7 @@ def smallest_detectable(
         n_overlap, n_all: numbers of images.
         accuracy_clean: accuracy on Clean, taken as known, as the test does.
         alpha: level of the one-tailed binomial test; for Bonferroni's correction, divided by the number of sets.
-        power: probability of a rejection if the effect is as large as stated.
+        power: probability of a rejection if the effect is as large as stated; above alpha.
     Raises:
         InputError: a number is outside its range.
     """
@@ -237,15 +237,17 @@ def smallest_detectable(
 
     check_level(alpha, "alpha")
     check_level(power, "power")
+    if power <= alpha:
+        raise InputError(f"power is {power}; it must be above alpha, {alpha}, which no effect at all reaches")
     if not (0 <= n_overlap <= n_all and n_all >= 1 and 0 <= accuracy_clean <= 1):
         raise InputError(f"{n_overlap} of {n_all} images and an accuracy of {accuracy_clean} do not fit together")
     if not n_overlap:
         return Detectable(None, None, None, NO_OVERLAP)
     least = _least_rejected(n_overlap, accuracy_clean, alpha)
     if least is None:
-        return Detectable(
-            None, None, None, f"{n_overlap} overlapping images are too few: all correct would be no proof"
-        )
+        few = f"{n_overlap} overlapping images are too few: all correct would be no proof"
+        full = "every Clean image is right, so that Overlap cannot be better"
+        return Detectable(None, None, None, full if accuracy_clean == 1 else few)
     # P(X >= least) grows with the rate; this is the rate at which it is the power.
     rate = float(betaincinv(least, n_overlap - least + 1, power))
     gap = rate - accuracy_clean

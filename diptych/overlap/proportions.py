@@ -59,13 +59,24 @@ def difference_limits(
     Returns:
         (low, high), float arrays of the common shape, in [-1, 1].
     """
+    first_level, second_level = part_levels(n_first, n_second, level)
+    first = rate_limits(right_first, n_first, first_level)
+    second = rate_limits(right_second, n_second, second_level)
+    return first[0] - second[1], first[1] - second[0]
+
+
+def part_levels(n_first: float, n_second: float, level: float) -> tuple[float, float]:
+    """The levels of two intervals that hold together at `level`; the smaller sample gets more of the error.
+
+    Args:
+        n_first, n_second: trials, above 0; they must not depend on the outcome.
+        level: in (0, 1).
+    """
     check_level(level)
     error = 1 - level
     # The larger sample gets the smaller part: its interval is narrow, and widens little.
     second_share = min(max(n_first / (n_first + n_second), _LEAST_SHARE), 1 - _LEAST_SHARE)
-    first = rate_limits(right_first, n_first, 1 - error * (1 - second_share))
-    second = rate_limits(right_second, n_second, 1 - error * second_share)
-    return first[0] - second[1], first[1] - second[0]
+    return 1 - error * (1 - second_share), 1 - error * second_share
 
 
 def binomial_p(right: ArrayLike, trials: ArrayLike, rate: ArrayLike) -> np.ndarray:
