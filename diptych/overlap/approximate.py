@@ -37,14 +37,25 @@ class Approximate:
         first_recall: share of the sampled queries whose best row was found.
         num_sampled: queries that were also searched exactly.
         num_lists, num_probes: lists of the index, and those that each query looked through.
+        found_scores, exact_scores: float32 (S, K), scores of the sampled queries in either search.
     """
 
     neighbours: Neighbours
     recall: float
     first_recall: float
     num_sampled: int
+    found_scores: np.ndarray
+    exact_scores: np.ndarray
     num_lists: int
     num_probes: int
+
+    def recall_above(self, threshold: float) -> tuple[float, int]:
+        """Share of the sampled queries with a score >= threshold for which one was found, and their number.
+
+        These are the copies that a threshold decides on. The share is NaN if no sampled query has one.
+        """
+        found, exact = ((scores[:, :1] >= threshold).sum() for scores in (self.found_scores, self.exact_scores))
+        return float(found / exact) if exact else float("nan"), int(exact)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -99,7 +110,7 @@ def build_index(store: Store, *, num_lists: int | None = None, seed: int = 0) ->
     """Sort a store's vectors into lists; memory holds one byte per number.
 
     Args:
-        num_lists: lists; by default about 4 sqrt(N).
+        num_lists: lists; by default about 2 sqrt(N).
         seed: of the vectors that place the centres.
     Raises:
         ConfigError: faiss is not installed, or `num_lists` is below 1 or above the number of rows.
@@ -107,7 +118,7 @@ def build_index(store: Store, *, num_lists: int | None = None, seed: int = 0) ->
     """
     faiss, count = _faiss(), len(store)
     if num_lists is None:
-        num_lists = max(1, min(int(4 * count**0.5), count // _TRAINED))
+        num_lists = max(1, min(int(2 * count**0.5), count // _TRAINED))
     if isinstance(num_lists, bool) or not isinstance(num_lists, int | np.integer) or num_lists < 1:
         raise ConfigError(f"num_lists must be a whole number, at least 1, not {num_lists!r:.40}")
     if count and num_lists > count:
@@ -167,7 +178,16 @@ def approximate_neighbours(
     exact = best_of([nearest_neighbours(variant[sampled], store.vector_shards(), k) for variant in variants], k)
     recall, first_recall = measured_recall(found.scores[sampled], exact.scores)
     probes = num_probes or default_probes(index.num_lists)
-    return Approximate(found, recall, first_recall, len(sampled), index.num_lists, min(probes, index.num_lists))
+    return Approximate(
+        neighbours=found,
+        recall=recall,
+        first_recall=first_recall,
+        num_sampled=len(sampled),
+        found_scores=found.scores[sampled],
+        exact_scores=exact.scores,
+        num_lists=index.num_lists,
+        num_probes=min(probes, index.num_lists),
+    )
 
 
 def measured_recall(found: np.ndarray, exact: np.ndarray) -> tuple[float, float]:

@@ -63,6 +63,11 @@ def test_copies_are_found_as_they_are_and_mirrored(store):
     wanted = np.maximum(all_scores(QUERIES, ITEMS), all_scores(mirrored, ITEMS))
     assert np.array_equal(found.neighbours.scores[:40, 0], wanted[:40].max(axis=1))
     assert np.allclose(found.neighbours.scores[:40, 0], 1)
+    assert found.recall_above(0.999) == (1.0, int((wanted.max(axis=1) >= 0.999).sum()))
+    few = approximate_neighbours(QUERIES, store, 5, num_probes=1)
+    reached = [scores.max(axis=1) >= 0.8 for scores in (few.neighbours.scores, all_scores(QUERIES, ITEMS))]
+    assert few.recall_above(0.8) == (reached[0].sum() / reached[1].sum(), reached[1].sum())
+    assert reached[0].sum() < reached[1].sum() and np.isnan(few.recall_above(2)[0])
 
 
 def test_lists_with_too_few_rows_are_filled_exactly(tmp_path):
