@@ -21,7 +21,8 @@ from diptych.errors import ConfigError, ShapeError
 BLOCK = 1024
 _WIDE = 8192
 _TILE = 4096
-_GPU_TILE = 16_384
+_LARGE_TILE = 16_384
+_FEW = 64
 _PAIRS = 1024  # pairs scored at a time; their float64 terms fit into a processor's cache
 _MAX_CANDIDATES = 1 << 22  # per tile and block of queries
 
@@ -68,9 +69,10 @@ def nearest_neighbours(
         ConfigError: k or a block is below 1, or `selection` is unknown or does not run on this device.
     """
     device = torch.device(device)
-    # A processor's cache holds the scores of a small tile; a GPU needs large ones.
-    if item_block is None:
-        item_block = _TILE if device.type == "cpu" else _GPU_TILE
+    if (
+        item_block is None
+    ):  # a processor's cache holds the scores of a small tile; a GPU and few queries need large ones
+        item_block = _TILE if device.type == "cpu" and len(queries) > _FEW else _LARGE_TILE
     for name, number in (("k", k), ("query_block", query_block), ("item_block", item_block)):
         if isinstance(number, bool) or not isinstance(number, int | np.integer) or number < 1:
             raise ConfigError(f"{name} must be a whole number, at least 1, not {number!r:.40}")
@@ -232,6 +234,11 @@ def _checked(vectors: np.ndarray, width: int | None) -> np.ndarray:
         raise ShapeError(f"embeddings of shape {np.shape(vectors)} do not fit: (n, {width or 'E'}) is needed")
     # A copy, because a mapped file should be read once and torch requires a writable array.
     return np.array(vectors, np.float32, order="C")
+
+
+def _default_tile(device: torch.device, queries: np.ndarray) -> int:
+    """A processor's cache holds the scores of many queries and a small tile; else a large one has less overhead."""
+    return _TILE if device.type == "cpu" and np.ndim(queries) and len(queries) > _FEW else _LARGE_TILE
 
 
 def tiles(items: np.ndarray | Iterable[np.ndarray], rows: int, width: int) -> Iterator[np.ndarray]:

@@ -10,7 +10,9 @@ from typing import Any, NoReturn, TypeVar, final
 
 T = TypeVar("T")
 
-_FRACTIONS = re.compile(r"(text_|image_)?(accuracy|contamination|recall_at_|mean_per_class_|mean_of_top_|roc_auc|within_)")
+_FRACTIONS = re.compile(
+    r"(text_|image_)?(accuracy|contamination|recall_at_|mean_per_class_|mean_of_top_|roc_auc|within_)"
+)
 _ROUNDING = 1e-6
 
 

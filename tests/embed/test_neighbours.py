@@ -60,14 +60,14 @@ def test_no_tiling_and_no_sharding_changes_a_bit(k, query_block, item_block):
 def test_the_proposing_product_decides_nothing(monkeypatch):
     """Its sums may be wrong by as much as the bound says, in any direction."""
     queries, items = near_ties(seed=2)
+    items = unit(items + 3e-4 * np.random.default_rng(0).normal(size=items.shape))  # scores of copies differ by 1e-6
     whole = nearest_neighbours(queries, items, 5)
     rng = torch.Generator().manual_seed(0)
     real = selection._Fp32._product
 
     def perturbed(self, rows, out):
         block = real(self, rows, out)
-        slack = torch.from_numpy(block.slack / 2)[:, None]  # the product itself takes at most the other half
-        out += slack * (2 * torch.rand(out.shape, generator=rng) - 1)
+        out += (queries.shape[1] + 8) * 2.0**-24 * (2 * torch.rand(out.shape, generator=rng) - 1)
         return block
 
     monkeypatch.setattr(selection._Fp32, "_product", perturbed)
@@ -95,6 +95,19 @@ def test_approximate_scores_are_within_their_bound(name, dim):
             (block.approximate >= limit[:, None]).numpy() for limit in (block.limit(lowest), block.certain(lowest))
         )
         assert above[exact >= lowest[:, None]].all() and (exact >= lowest[:, None])[surely].all()
+
+
+def test_the_bound_of_int8_covers_the_worst_direction():
+    """Items that are whole steps, and point where rounding moved the query: nearly the whole bound is reached."""
+    queries = unit(np.random.default_rng(0).normal(size=(20, 96)))
+    steps = np.abs(queries).max(axis=1, keepdims=True) / 127
+    items = (np.sign(queries / steps - np.round(queries / steps)) / 96**0.5).astype(np.float32)
+    for first, second in ((queries, items), (items, queries[:1])):
+        made = selection.make_selection(torch.from_numpy(first), "int8")
+        made.set_items(torch.from_numpy(second))
+        block = made.scores(0, len(first))
+        errors = np.abs(block.approximate.numpy() * block.unit[:, None] - first.astype(float) @ second.T.astype(float))
+        assert (errors <= block.slack[:, None]).all() and (errors.max() > 0.7 * block.slack).any()
 
 
 @pytest.mark.parametrize("count", [1, 63, 64, 65, 127, 128, 4096, 5000])

@@ -39,7 +39,7 @@ def test_groups_and_pairs_are_those_of_all_scores(tmp_path, monkeypatch, sizes, 
     if stripe < 10_000:
         monkeypatch.setattr(groups, "_TILE", 64)
         monkeypatch.setattr(groups, "_QUERIES", 37)
-        monkeypatch.setattr(groups, "_PIECE", 50)
+        monkeypatch.setattr(groups, "_PIECE", 2)
     store = make_store(tmp_path / "store", VECTORS, sizes)
     options = {"precision": precision, "stripe": stripe}
     found = duplicate_groups(store, threshold, **options)

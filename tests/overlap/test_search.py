@@ -83,6 +83,35 @@ def test_a_second_run_searches_only_what_is_new(tmp_path, monkeypatch):
     assert_right(found, QUERIES, np.concatenate([TRAIN[:100], TRAIN[:100], TRAIN[200:]]), 5)
 
 
+def test_shards_that_come_between_others_move_the_rows_of_a_part(tmp_path):
+    store = make_store(tmp_path / "store", TRAIN[:100])
+    add_shards(store.folder, TRAIN[100:300], [200], first=5)
+    search_store(QUERIES, open_store(store.folder), tmp_path / "search")
+    assert len(list((tmp_path / "search").glob("part-*"))) == 1
+    add_shards(store.folder, TRAIN[300:], [400], first=2)
+    found = search_store(QUERIES, open_store(store.folder), tmp_path / "search")
+    assert_right(found, QUERIES, np.concatenate([TRAIN[:100], TRAIN[300:], TRAIN[100:300]]), 5)
+
+
+def test_lost_parts_are_made_again_as_they_were(tmp_path):
+    store = make_store(tmp_path / "store", TRAIN, [60, 120, 60, 460])
+    search_store(QUERIES, store, tmp_path / "search", rows_per_part=130)
+    whole = content(tmp_path / "search")
+    for shard in (0, 2):
+        shutil.rmtree(search.part_folder(tmp_path / "search", [store.shards[shard]]))
+    search_store(QUERIES, store, tmp_path / "search", rows_per_part=130)
+    assert content(tmp_path / "search") == whole and len(list((tmp_path / "search").glob("part-*"))) == 4
+
+
+def test_parts_of_two_runs_at_once_count_each_shard_once(tmp_path):
+    store = make_store(tmp_path / "store", TRAIN, [100] * 7)
+    for rows_per_part in (100, 200, 300):
+        folder = tmp_path / f"{rows_per_part}"
+        search_store(QUERIES, store, folder, rows_per_part=rows_per_part)
+        shutil.copytree(folder, tmp_path / "search", dirs_exist_ok=True)
+    assert_right(search_store(QUERIES, store, tmp_path / "search"), QUERIES, TRAIN, 5)
+
+
 @pytest.mark.parametrize("damage", ["cut", "changed", "missing", "no manifest", "manifest", "empty"])
 def test_a_damaged_part_is_searched_again(tmp_path, damage, caplog):
     store = make_store(tmp_path / "store", TRAIN, [100] * 7)

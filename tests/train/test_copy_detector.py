@@ -204,11 +204,12 @@ def test_the_temperature_is_fixed():
 
 
 def test_fit_trains_saves_and_resumes(tmp_path):
-    optimizer = OptimizerConfig(learning_rate=1e-2)
-    whole = fit(detector_config(tmp_path / "whole", 40, optimizer=optimizer))
-    halted = detector_config(tmp_path / "halted", 40, optimizer=optimizer)
+    changes = {"optimizer": OptimizerConfig(learning_rate=1e-2)}
+    changes["copies"] = dataclasses.replace(GENTLE, crop=0.8, least_area=0.5)
+    whole = fit(detector_config(tmp_path / "whole", 40, **changes))
+    halted = detector_config(tmp_path / "halted", 40, **changes)
     losses = read_losses(tmp_path / "whole")
-    assert abs(losses[0] - math.log(16)) < 1 and np.mean(losses[-8:]) < 0.8 * np.mean(losses[:8])
+    assert losses[0] < math.log(16) and np.mean(losses[-8:]) < 0.5 * np.mean(losses[:8])
     model = diptych.load(tmp_path / "whole" / "model")
     images = [gradient(), gradient((32, 32))]
     assert torch.equal(model.encode_images(images), whole.model.encode_images(images))
