@@ -17,7 +17,7 @@ from diptych.overlap.overlap_analysis import run_overlap
 from diptych.records import Sample
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "tiny-imagenet"
-THRESHOLD = 0.9
+THRESHOLD = 0.85  # that of 99 % precision in docs/copy_detectors.md
 COPIES = CopyAugmentation(least_area=0.6, margin=0.1, least_zoom=0.8, saturation=0.5, sides=(48, 128))
 """Changes of everyday strength."""
 
@@ -54,7 +54,7 @@ def planted(tmp_path_factory):
     places = range(0, 600, 10)
     write_shards([*training, *(copied(test[place], place) for place in places)], folder / "with")
     write_shards(training, folder / "without")
-    return folder, {f"0/{test[place].key.split('/')[-1]}": f"planted-{place:04d}" for place in places}
+    return folder, {test[place].key.split("/")[-1]: f"planted-{place:04d}" for place in places}
 
 
 def analyse(folder, train):
@@ -73,7 +73,7 @@ def test_planted_copies_are_found(planted):
     right = {
         key
         for key, found in zip(nearest.keys, nearest.nearest_keys, strict=True)
-        if key in flagged and truth.get(key, "none") == found.split("/")[-1]
+        if key in flagged and truth.get(key.split("/")[-1], "none") == found.split("/")[-1]
     }
     precision, recall = len(right) / max(1, len(flagged)), len(right) / len(truth)
     assert recall >= 0.7 and precision >= 0.8, (precision, recall)
