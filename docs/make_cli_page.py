@@ -46,7 +46,7 @@ def page() -> str:
         assert group.typer_instance is not None
         commands = group.typer_instance.registered_commands
         own = group.typer_instance.registered_callback
-        if own is not None and own.callback is not None:  # the group is a command, too
+        if own is not None and own.callback is not None and own.invoke_without_command is True:  # a command, too
             epilog = own.epilog if isinstance(own.epilog, str) else None
             lines += _section(CommandInfo(group.name, callback=own.callback, epilog=epilog))
         lines += [line for command in commands for line in _section(command, f"{group.name} ")]

@@ -12,11 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from training import tiny_config
 
 import diptych
 from diptych.data.transforms import Preprocessing
 from diptych.model.clip_config import CLIPConfig, TextConfig, ViTConfig
+from diptych.model.device import choose_dtype
 from diptych.quickstart import write_run_page
 from diptych.records import merge_results, read_results, write_results
 from diptych.train import CheckpointConfig, fit
@@ -49,10 +51,14 @@ def test_a_run_goes_on_from_its_old_checkpoint_with_the_same_losses(tmp_path):
     run = fit(old_config(tmp_path / "run"), resume=True)
     after = {row["step"]: row["loss"] for row in rows_of(tmp_path / "run/log.jsonl")}
     assert run.finished and run.step == 6 and sorted(before) == sorted(after) == [1, 2, 3, 4, 5, 6]
-    assert [after[step] for step in (5, 6)] == pytest.approx([before[step] for step in (5, 6)], rel=1e-3)
+    # The file's losses are of fp32. Precision "auto" is bf16 where the processor computes in it: 8 bits, 0.4 %.
+    in_fp32 = choose_dtype("auto", torch.device("cpu")) == torch.float32
+    expected = pytest.approx([before[step] for step in (5, 6)], rel=1e-3 if in_fp32 else 4e-3)
+    assert [after[step] for step in (5, 6)] == expected
     old = diptych.load(OLD / "run/model", "cpu")
     image = np.full((32, 32, 3), 90, np.uint8)
-    np.testing.assert_allclose(run.model.encode_images([image]), old.encode_images([image]), atol=1e-3)
+    tolerance = 1e-3 if in_fp32 else 1e-2
+    np.testing.assert_allclose(run.model.encode_images([image]), old.encode_images([image]), atol=tolerance)
     assert write_run_page(run, []).is_file()
 
 

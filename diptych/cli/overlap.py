@@ -30,7 +30,7 @@ Sets = Annotated[
     Option("--eval", parser=parse.path, help="Evaluation set, or any folder of images; may be repeated."),
 ]
 Out = Annotated[Path | None, Option("--out", parser=parse.path, help="Folder for index, verdicts and report.")]
-DetectorName = Annotated[str, Option("--detector", help=f"Copy detector: {DETECTORS}.")]
+DetectorName = Annotated[str, Option("--detector", parser=parse.model, help=f"Copy detector: {DETECTORS}.")]
 Thresholds = Annotated[
     list[str] | None,
     Option("--threshold", help="Score from which on an image overlaps: 0.9, or SET=0.9; may be repeated."),
