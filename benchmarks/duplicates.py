@@ -40,7 +40,8 @@ from diptych.errors import DiptychError
 from diptych.evaluate.provenance import commit, machine
 from diptych.overlap import copy_benchmark, copy_scores, transformed_groups
 from diptych.overlap.copy_benchmark import Contender, Photo
-from diptych.overlap.detector import HASHES, load_detector
+from diptych.overlap.detector import load_detector
+from diptych.overlap.hash_detectors import HASHES
 from diptych.overlap.score_normalisation import ScoreNormalisation
 from diptych.overlap.unseen_copies import USUAL, available_rules
 from diptych.records import Sample

@@ -16,9 +16,9 @@ from diptych.embed.engine import PixelEncoder
 from diptych.embed.loading import Stated, load_path
 from diptych.embed.resolver import load
 from diptych.errors import ImageError
+from diptych.overlap.hash_detectors import HASHES, load_hash
 
 DEFAULT = "default"
-HASHES = ("pdq", "phash")
 SHIPPED = Path(__file__).parents[1] / "assets" / "copy_detector"
 
 
@@ -65,8 +65,6 @@ def load_detector(
     if name == DEFAULT:
         encoder = load_path(SHIPPED, SHIPPED, device, "fp32", Stated())
     elif name in HASHES:
-        from diptych.overlap.hash_detectors import load_hash
-
         encoder = load_hash(str(name))
     else:
         encoder = load(name, device)

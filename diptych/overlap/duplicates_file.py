@@ -7,7 +7,8 @@ verdict              "overlap" or "clean"
 
 import dataclasses
 import io
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -144,8 +145,5 @@ def check_unique(names: Iterable[str]) -> None:
     Raises:
         InputError: two have the same.
     """
-    seen: Collection[str] = set()
-    for name in names:
-        if name in seen:
-            raise InputError(f"two evaluation sets are called {name}; rename a folder, or search them into two --out")
-        seen = {*seen, name}
+    if repeated := [name for name, count in Counter(names).items() if count > 1]:
+        raise InputError(f"two evaluation sets are called {repeated[0]}; rename a folder, or search into two --out")

@@ -93,11 +93,11 @@ def judged_thresholds(
         decisions, given = {**decisions, **read.decisions}, read.thresholds
     thresholds = {}
     for nearest in sets:
-        identities = set(zip(nearest.keys, nearest.nearest_keys, strict=True))
+        pairs = pairs_of(nearest)
         if nearest.dataset in given:
             thresholds[nearest.dataset] = Threshold(given[nearest.dataset], GIVEN)
-        elif any(name == nearest.dataset and pair in identities for name, *rest in decisions for pair in [tuple(rest)]):
-            choice = choose_threshold(pairs_of(nearest), decisions, level=PART_LEVEL)
+        elif any(pair.identity in decisions for pair in pairs):
+            choice = choose_threshold(pairs, decisions, level=PART_LEVEL)
             precision = Rate(choice.precision, choice.precision_low, choice.precision_high)
             recall = Rate(choice.recall, choice.recall_low, choice.recall_high)
             thresholds[nearest.dataset] = Threshold(choice.threshold, JUDGED, precision, recall, choice.num_judged)
