@@ -13,6 +13,13 @@ def noise(width: int, height: int, seed: int = 0) -> Image.Image:
     return small.resize((width, height), Image.Resampling.BICUBIC)
 
 
+def painting(seed: int, size: tuple[int, int] = (160, 120)) -> Image.Image:
+    """Noise of several scales: corners and edges everywhere, none of them repeated."""
+    layers = [np.asarray(noise(*size, seed=seed)).astype(np.float64)]
+    layers.append(np.asarray(noise(size[0] // 3, size[1] // 3, seed + 1000).resize(size, Image.Resampling.NEAREST)))
+    return Image.fromarray(np.mean(layers, axis=0).astype(np.uint8))
+
+
 def encoded(picture: Image.Image, format: str, **options: object) -> bytes:
     buffer = io.BytesIO()
     picture.save(buffer, format, **options)

@@ -14,13 +14,14 @@ import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from diptych.embed.encoder import Encoder
 from diptych.embed.neighbours import nearest_neighbours
 from diptych.errors import ConfigError
 from diptych.overlap.distractors import DISTRACTORS, make_distractors
 from diptych.overlap.exact_check import CERTAIN, check_pair
+from diptych.overlap.image_views import USUAL_VIEWS, VIEWS
 from diptych.overlap.score_normalisation import ScoreNormalisation
 from diptych.overlap.unseen_copies import SEVERITIES, available_rules, make_copy
 
@@ -29,14 +30,6 @@ NUM_CANDIDATES = 5
 """Nearest images of a query that the exact check looks at."""
 HARD_RULE = "none"
 """The rule of hard queries: distractors that are no copies of anything in the database."""
-
-VIEWS: dict[str, Callable[[Image.Image], Image.Image]] = {
-    "as it is": lambda image: image,
-    "mirrored": ImageOps.mirror,
-    "upside down": ImageOps.flip,
-    "turned": lambda image: image.rotate(180),
-}
-"""Ways to show a query to a detector; its score is the largest over the views used."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -90,13 +83,13 @@ class Contender:
     Attributes:
         name: in the results.
         encoder: only its `encode_images` is used.
-        views: names from VIEWS; queries are encoded in each, database images once as they are.
+        views: names of views (image_views.py); queries are encoded in each, database images once as they are.
         normalisation: lowers scores by a background; None for plain cosines.
     """
 
     name: str
     encoder: Encoder
-    views: tuple[str, ...] = ("as it is", "mirrored")
+    views: tuple[str, ...] = USUAL_VIEWS
     normalisation: ScoreNormalisation | None = None
 
 

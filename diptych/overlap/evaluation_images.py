@@ -82,7 +82,7 @@ def embed_views(images: EvaluationImages, detector: Detector, folder: Path, *, n
         DataError: the set changed since it was embedded, another detector embedded it, or the disk is full.
     """
     stores = []
-    for view, encoder in detector.views.items():
+    for view, encoder in detector.encoders.items():
         check_detector(folder / view, encoder)
         stores.append(embed_source(images.source, encoder, folder / view, num_workers=num_workers))
     rows = np.arange(len(stores[0]))

@@ -36,6 +36,8 @@ _WINDOW = 2.5  # standard deviation, in pixels, of the surroundings of a pixel
 _LEAST_DETAIL = 1e-3  # mean square; blank areas have rounding errors alone, which agree
 _NOISE = 2.0  # grey values; surroundings with less structure count for nothing
 
+VERSION = 1
+"""Changes whenever a pair may get another score."""
 LEAST_COPY_SCORE = 0.15
 """Photographs with at least this score are copies: different ones reach 0.12, and nearly all copies more than 0.2.
 
@@ -70,8 +72,29 @@ def check_pair(query: ImageInput, reference: ImageInput) -> PairCheck:
         ConfigError: OpenCV is not installed.
         ImageError: an image cannot be decoded.
     """
+    return check_gray(gray_image(query), gray_image(reference))
+
+
+def gray_image(image: ImageInput) -> np.ndarray:
+    """An image as `check_gray` takes it: uint8 (height, width), long side 192.
+
+    Raises:
+        ImageError: it cannot be decoded.
+    """
+    decoded = decode_image(image).convert("L")
+    factor = _SIDE / max(decoded.size)
+    size = (max(8, round(decoded.width * factor)), max(8, round(decoded.height * factor)))
+    return np.asarray(decoded.resize(size, Image.Resampling.BICUBIC))
+
+
+def check_gray(query: np.ndarray, reference: np.ndarray) -> PairCheck:
+    """`check_pair` of images from `gray_image`, which serve for many pairs.
+
+    Raises:
+        ConfigError: OpenCV is not installed.
+    """
     cv2 = _opencv()
-    target, turned = _Prepared(cv2, _grey_image(reference)), _Prepared(cv2, _grey_image(query))
+    target, turned = _Prepared(cv2, reference), _Prepared(cv2, query)
     check, matrix = _best_map(cv2, turned, target, mirrored=False)
     if check.score < CERTAIN:
         mirror = turned.mirrored(cv2)
@@ -101,14 +124,6 @@ class _Prepared:
 
     def mirrored(self, cv2: Any) -> "_Prepared":
         return _Prepared(cv2, np.ascontiguousarray(self.grey[:, ::-1]))
-
-
-def _grey_image(image: ImageInput) -> np.ndarray:
-    """uint8 (height, width), long side `_SIDE`."""
-    decoded = decode_image(image).convert("L")
-    factor = _SIDE / max(decoded.size)
-    size = (max(8, round(decoded.width * factor)), max(8, round(decoded.height * factor)))
-    return np.asarray(decoded.resize(size, Image.Resampling.BICUBIC))
 
 
 def _best_map(cv2: Any, query: _Prepared, target: _Prepared, *, mirrored: bool) -> tuple[PairCheck, np.ndarray]:
@@ -199,6 +214,8 @@ def _details(cv2: Any, grey: np.ndarray, weight: np.ndarray) -> np.ndarray:
 
 def _opencv() -> Any:
     try:
-        return importlib.import_module("cv2")
+        cv2 = importlib.import_module("cv2")
     except ImportError as error:
         raise ConfigError(f"the exact check needs OpenCV: pip install 'diptych[overlap]' ({error})") from error
+    cv2.setNumThreads(1)  # images this small gain nothing by threads, and threads do not survive a fork
+    return cv2

@@ -4,6 +4,7 @@
     OUT/train/                  the index of the training images (training_index.py)
     OUT/sets/NAME/VIEW/         the embeddings of an evaluation set in each view of the detector
     OUT/search/NAME/GENERATION/ the finished parts of its search (search_parts.py)
+    OUT/checks/NAME.jsonl       its checked pairs (checked_pairs.py)
 
 Every part is restartable: after a kill, the same command goes on, and nothing is searched twice.
 """
@@ -21,9 +22,11 @@ from diptych.embed.about import about
 from diptych.embed.neighbours import Neighbours
 from diptych.errors import ConfigError, DataError, InputError
 from diptych.files import expanded, new_file, read_object, writing
+from diptych.overlap.checked_pairs import LEAST_COSINES, check_neighbours
 from diptych.overlap.detector import DEFAULT, Detector, load_detector
 from diptych.overlap.duplicates_file import SetNearest, check_unique
 from diptych.overlap.evaluation_images import EvaluationImages, embed_views, open_evaluation_images
+from diptych.overlap.image_views import USUAL_VIEWS
 from diptych.overlap.search import best_of, search_store
 from diptych.overlap.training_index import TrainingIndex, update_index
 
@@ -40,8 +43,9 @@ class OverlapConfig:
         sets: evaluation sets: folders, as `diptych evaluate` takes them, or any images that training takes.
         out: folder of the index, the search and the report.
         detector: as `load_detector` takes it.
-        mirrored: also search the mirror image of each evaluation image.
+        views: views in which each evaluation image is searched (image_views.py).
         neighbours: training images kept per evaluation image.
+        exact_check: check these neighbours exactly; the score of an image is then that of the check.
         split: the split of the evaluation sets.
         num_workers: processes that decode images. num_processes: processes that embed and search, on the CPU.
         same_data: the training data may hold the files of an evaluation set.
@@ -51,8 +55,9 @@ class OverlapConfig:
     sets: tuple[str, ...]
     out: str
     detector: str = DEFAULT
-    mirrored: bool = True
+    views: tuple[str, ...] = USUAL_VIEWS
     neighbours: int = 5
+    exact_check: bool = False
     split: str = "test"
     num_workers: int = 1
     num_processes: int = 1
@@ -76,7 +81,7 @@ class FoundSet:
 
     Attributes:
         images: the set.
-        nearest: the most similar training image of each of its images.
+        nearest: the most similar training image of each of its images, by the exact check if there was one.
         neighbours: the rows in the index and the scores of the `neighbours` best.
         num_broken: images that could not be embedded.
     """
@@ -119,7 +124,7 @@ def find_overlap(config: OverlapConfig, detector: Detector | None = None) -> Fou
     check_unique(images.name for images in sets)
     if not config.same_data:
         _check_apart(source, sets)
-    detector = detector or load_detector(config.detector, mirrored=config.mirrored)
+    detector = detector or load_detector(config.detector, views=config.views)
     _claim(config, detector, sets)
     index = update_index(
         source,
@@ -145,7 +150,12 @@ def _find(images: EvaluationImages, index: TrainingIndex, detector: Detector, co
         found = search_store(views.vectors, store, folder, k=config.neighbours, num_processes=config.num_processes)
         parts.append(Neighbours(found.rows + start, found.scores))
     best = best_of([part for part in parts if part.rows.shape[1]], config.neighbours)
-    nearest = SetNearest(images.name, views.keys, tuple(index.store.keys(best.rows[:, 0])), best.scores[:, 0])
+    if config.exact_check:
+        least = LEAST_COSINES.get(config.detector, -1.0)
+        processes = config.num_processes
+        nearest = check_neighbours(images, views.keys, index, best, config.folder, least=least, num_processes=processes)
+    else:
+        nearest = SetNearest(images.name, views.keys, tuple(index.store.keys(best.rows[:, 0])), best.scores[:, 0])
     return FoundSet(images, nearest, best, views.num_broken)
 
 
@@ -176,7 +186,7 @@ def _claim(config: OverlapConfig, detector: Detector, sets: Sequence[EvaluationI
     path = config.folder / OPTIONS_FILE
     options = {
         "detector": f"{detector.name} {(about(detector.encoder).image_fingerprint or '')[:16]}".strip(),
-        "mirrored": detector.mirrored,
+        "views": list(detector.views),
         "neighbours": config.neighbours,
         "split": config.split,
     }

@@ -19,10 +19,10 @@ from diptych.overlap.duplicates_file import write_duplicates
 from diptych.overlap.evaluation_images import embed_views
 from diptych.overlap.find import Found, OverlapConfig, find_overlap
 from diptych.overlap.overlap_page import write_overlap_page
-from diptych.overlap.remove import Datasheet, inner_duplicates, overlapping_samples, write_clean
+from diptych.overlap.remove import Datasheet, checked_samples, inner_duplicates, overlapping_samples, write_clean
 from diptych.overlap.review_folder import judged_thresholds
 from diptych.overlap.subset_results import TASKS, MeasuredSet, measure_subsets
-from diptych.overlap.thresholds import Threshold, choose_thresholds
+from diptych.overlap.thresholds import EXACT_CHECK, Threshold, choose_thresholds
 from diptych.records import write_results
 
 
@@ -120,13 +120,17 @@ def remove_overlap(
         for searched in found.sets
     }
     values = {name: chosen.value for name, chosen in thresholds.items()}
-    removed = list(overlapping_samples(found.index, views, values))
+    if config.exact_check:
+        removed = list(checked_samples(found, views, values))
+    else:
+        removed = list(overlapping_samples(found.index, views, values))
     if inner is not None:
         removed += inner_duplicates(found.index, inner, but={row.train_key for row in removed})
     fingerprint = about(found.detector.encoder).image_fingerprint or ""
     sheet = Datasheet(
         training_data=list(config.train),
-        detector=f"{found.detector.name} {fingerprint[:16]}".strip(),
+        detector=f"{found.detector.name} {fingerprint[:16]}".strip()
+        + (" and exact check" if config.exact_check else ""),
         thresholds=values,
         decided_by={name: chosen.origin for name, chosen in thresholds.items()},
     )
@@ -138,4 +142,5 @@ def _thresholds(
 ) -> dict[str, Threshold]:
     sets = [searched.nearest for searched in found.sets]
     judged = judged_thresholds(found.config.folder, sets, choices)
-    return choose_thresholds([nearest.dataset for nearest in sets], found.config.detector, given=given, judged=judged)
+    scored_by = EXACT_CHECK if found.config.exact_check else found.config.detector
+    return choose_thresholds([nearest.dataset for nearest in sets], scored_by, given=given, judged=judged)

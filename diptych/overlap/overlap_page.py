@@ -104,13 +104,24 @@ def _overlap(found: Found, thresholds: Mapping[str, Threshold]) -> Shown:
     columns = ("set", "images", "broken", "overlap", "overlap %", "threshold", "chosen", "precision %", "recall %")
     table = NumberTable("Evaluation images with a copy in the training data", columns, rows)
     notes = [
-        "An image overlaps if the score of its most similar training image is at least the threshold. The score is the "
-        "cosine of the detector's embeddings; the evaluation image is searched as it is and mirrored.",
+        "An image overlaps if the score of its most similar training image is at least the threshold. "
+        + _score_in_words(found),
         "The recall over all training data is not known: it counts only the nearest images that were judged.",
     ]
     warning = caution(thresholds)
     title = f"{'Provisional, judged by nobody: ' if warning else ''}{headline(found, thresholds)}."
     return Shown(title, warning, tables=[table], notes=notes)
+
+
+def _score_in_words(found: Found) -> str:
+    views = " and ".join(view.replace("_", " ") for view in found.detector.views)
+    searched = f"each evaluation image is searched {views}"
+    if not found.config.exact_check:
+        return f"The score is the cosine of the detector's embeddings; {searched}."
+    return (
+        f"The detector proposes {found.config.neighbours} training images ({searched}); the score says how well the "
+        "pixels agree when one image is laid over the other: about 0 for different photographs, 1 for equal ones."
+    )
 
 
 def _accuracy(measured: Sequence[MeasuredSet]) -> Shown:

@@ -17,7 +17,9 @@ from diptych.data.shards import write_shards
 from diptych.embed.neighbours import exact_scores, nearest_neighbours
 from diptych.errors import DataError
 from diptych.files import expanded, write_whole, writing
+from diptych.overlap.checked_pairs import LEAST_COSINES, check_pairs
 from diptych.overlap.evaluation_images import Views
+from diptych.overlap.find import Found
 from diptych.overlap.groups import duplicate_groups
 from diptych.overlap.training_index import TrainingIndex
 from diptych.records import Broken, Sample
@@ -62,6 +64,35 @@ def overlapping_samples(
                     key = views.keys[places[row]]
                     best[row] = Removed(keys[row], OVERLAP, dataset, key, float(scores[row]))
         yield from (best[row] for row in sorted(best))
+
+
+def checked_samples(found: Found, sets: Mapping[str, Views], thresholds: Mapping[str, float]) -> Iterator[Removed]:
+    """As `overlapping_samples`, with the scores of the exact check.
+
+    Checked are the nearest training images of each evaluation image, and the nearest evaluation image of each training
+    image.
+    """
+    index, least = found.index, LEAST_COSINES.get(found.config.detector, -1.0)
+    best: dict[int, Removed] = {}
+    for searched in found.sets:
+        name, views = searched.nearest.dataset, sets[searched.nearest.dataset]
+        places, ranks = np.nonzero(searched.neighbours.scores >= np.float32(least))
+        rows = [searched.neighbours.rows[places, ranks]]
+        keys = [views.keys[place] for place in places.tolist()]
+        for start, shard in zip(index.store.starts.tolist(), index.store.shards, strict=False):
+            scores, nearest = _best_evaluation_image(shard.vectors, views)
+            chosen = np.flatnonzero(scores >= np.float32(least))
+            rows.append(chosen + start)
+            keys += [views.keys[place] for place in nearest[chosen].tolist()]
+        all_rows = np.concatenate(rows)
+        train_keys, shards = index.store.keys(all_rows), index.source_shards(all_rows).tolist()
+        pairs = dict(zip(zip(keys, train_keys, strict=True), shards, strict=True))
+        checked = check_pairs(pairs, searched.images, index.source, found.config.folder, found.config.num_processes)
+        for row, key, train_key in zip(all_rows.tolist(), keys, train_keys, strict=True):
+            score = checked[key, train_key]
+            if np.float32(score) >= np.float32(thresholds[name]) and (row not in best or score > best[row].score):
+                best[row] = Removed(train_key, OVERLAP, name, key, score)
+    yield from (best[row] for row in sorted(best))
 
 
 def inner_duplicates(index: TrainingIndex, threshold: float, but: Collection[str] = ()) -> Iterator[Removed]:

@@ -5,10 +5,12 @@ from collections.abc import Iterable, Mapping
 
 from diptych.errors import ConfigError
 from diptych.overlap.detection_error import Rate
+from diptych.overlap.exact_check import LEAST_COPY_SCORE
 
 # The default's lies between its thresholds of 99 % (0.85) and of 99.9 % precision (0.96) among 1,200 photographs
 # (docs/copy_detectors.md): the best of more training images scores higher. The hashes' are of their documentation.
-PROVISIONAL = {"default": 0.92, "pdq": 0.758, "phash": 0.6875}
+EXACT_CHECK = "exact check"
+PROVISIONAL = {"default": 0.92, "pdq": 0.758, "phash": 0.6875, EXACT_CHECK: LEAST_COPY_SCORE}
 GIVEN, JUDGED, UNJUDGED = "given", "judged", "provisional"
 
 
@@ -41,7 +43,7 @@ def choose_thresholds(
 
     Args:
         datasets: names of the sets.
-        detector: its name for `load_detector`.
+        detector: its name for `load_detector`, or EXACT_CHECK if that gave the scores.
         given: one number for all sets, or one by set.
         judged: from a review, by set.
     Raises:

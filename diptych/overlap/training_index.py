@@ -36,10 +36,12 @@ class TrainingIndex:
     Attributes:
         source: the training data.
         stores: one per generation.
+        shards: for each generation, the shards of the source that its units are.
     """
 
     source: Source
     stores: tuple[Store, ...]
+    shards: tuple[tuple[int, ...], ...]
 
     def __len__(self) -> int:
         return sum(map(len, self.stores))
@@ -53,6 +55,12 @@ class TrainingIndex:
     def starts(self) -> np.ndarray:
         """int64 (G + 1,): generation g has the rows starts[g] to starts[g + 1] (exclusive)."""
         return np.cumsum([0, *map(len, self.stores)], dtype=np.int64)
+
+    def source_shards(self, rows: np.ndarray) -> np.ndarray:
+        """int64 (n,), the shards of the source that hold the images of some rows (n,)."""
+        generations = zip(self.stores, self.shards, strict=True)
+        of_store = [shards[part.unit] for store, shards in generations for part in store.shards]
+        return np.array(of_store, np.int64)[np.searchsorted(self.store.starts, rows, side="right") - 1]
 
     @functools.cached_property
     def store(self) -> Store:
@@ -130,7 +138,7 @@ def update_index(
         part = ShardsOf(source, shard_places)
         options: dict[str, Any] = {"num_workers": num_workers, "num_processes": num_processes}
         stores.append(embed_source(part, encoder, store_folder, **options))
-    return TrainingIndex(source, tuple(stores))
+    return TrainingIndex(source, tuple(stores), tuple(places for _, places in generations))
 
 
 def check_detector(folder: Path, encoder: Encoder) -> None:

@@ -14,8 +14,9 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from diptych.embed.encoder import Encoder
-from diptych.overlap.copy_benchmark import VIEWS, encode_in_batches
+from diptych.overlap.copy_benchmark import encode_in_batches
 from diptych.overlap.copy_scores import precision_recall
+from diptych.overlap.image_views import AS_IT_IS, VIEWS
 
 ANGLE = 25
 _KEPT = 7 / 8
@@ -50,7 +51,7 @@ def pair_scores(encoder: Encoder, images: Sequence[Image.Image], views: Sequence
     plain = encode_in_batches(encoder, images)
     scores = plain @ plain.T
     for view in views:
-        if view != "as it is":
+        if view != AS_IT_IS:
             np.maximum(
                 scores, encode_in_batches(encoder, [VIEWS[view](image) for image in images]) @ plain.T, out=scores
             )

@@ -92,7 +92,7 @@ def test_others_of_the_class_are_counted():
 
 
 def test_the_oracle_finds_every_copy_and_the_random_encoder_none(benchmark):
-    contenders = [Contender("oracle", OracleEncoder(benchmark)), Contender("random", RandomEncoder(), ("as it is",))]
+    contenders = [Contender("oracle", OracleEncoder(benchmark)), Contender("random", RandomEncoder(), ("as_it_is",))]
     answers = answer_copies(benchmark, contenders, rules=RULES)
     report = report_answers(benchmark, answers["oracle"])
     for pool, num_severities in (("pooled", 3), ("usual", 1)):
@@ -113,7 +113,7 @@ def test_the_oracle_finds_every_copy_and_the_random_encoder_none(benchmark):
 
 def test_a_view_finds_what_the_plain_query_does_not(benchmark):
     encoder = OracleEncoder(benchmark, mirrored_only=True)
-    contenders = [Contender("both", encoder), Contender("plain", encoder, views=("as it is",))]
+    contenders = [Contender("both", encoder), Contender("plain", encoder, views=("as_it_is",))]
     answers = answer_copies(benchmark, contenders, rules=RULES[:2], severities=[2])
     assert answers["both"].of().right.sum() == 20
     assert answers["plain"].of().right.sum() < 5
@@ -123,7 +123,7 @@ def test_normalised_scores_are_the_dot_products_of_augmented_vectors(benchmark):
     encoder = OracleEncoder(benchmark)
     background = encoder.encode_images([noise(20, 20, seed) for seed in range(100, 130)]).numpy()
     normalisation = ScoreNormalisation(background, 3)
-    contenders = [Contender("plain", encoder, ("as it is",)), Contender("lower", encoder, ("as it is",), normalisation)]
+    contenders = [Contender("plain", encoder, ("as_it_is",)), Contender("lower", encoder, ("as_it_is",), normalisation)]
     answers = answer_copies(benchmark, contenders, rules=RULES[:1], severities=[1])
     vectors = encoder.encode_images(list(copies(benchmark, RULES[0], 1))).numpy()
     plain, lower = answers["plain"].of(), answers["lower"].of()
@@ -237,11 +237,11 @@ def test_views_join_the_pairs_that_they_explain():
     """A random encoder gives equal images a score of 1, so that with all views flipped versions are found."""
     group = transformed_group(noise(64, 48, 5), np.random.default_rng(0))
     images = [group[name] for name in ("original", "mirrored", "upside down")]
-    plain = pair_scores(RandomEncoder(), images, ("as it is",))
+    plain = pair_scores(RandomEncoder(), images, ("as_it_is",))
     assert (plain[np.triu_indices(3, 1)] < 0.9).all()
     flipped = pair_scores(RandomEncoder(), images, tuple(VIEWS))
     assert np.allclose(flipped, 1, atol=1e-5)
-    others = pair_scores(RandomEncoder(), [noise(9, 9, seed) for seed in range(4)], ("as it is", "mirrored"))
+    others = pair_scores(RandomEncoder(), [noise(9, 9, seed) for seed in range(4)], ("as_it_is", "mirrored"))
     assert (others == others.T).all()  # whichever image of a pair is mirrored
 
 

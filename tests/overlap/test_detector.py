@@ -5,14 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import diptych
 from diptych.data.copies import CopyAugmentation, copy_image
 from diptych.data.open_source import open_source
 from diptych.embed.about import about
-from diptych.errors import WeightsError
+from diptych.errors import ConfigError, WeightsError
 from diptych.overlap.detector import SHIPPED, load_detector
+from diptych.overlap.image_views import ALL_VIEWS
 from diptych.records import Sample
 
 PHOTOS = Path(__file__).parents[3] / "shared" / "data" / "photos"
@@ -22,8 +24,8 @@ def test_it_is_small_and_reads_no_texts():
     size = sum(path.stat().st_size for path in SHIPPED.iterdir())
     assert size <= 8 * 2**20
     detector = load_detector()
-    assert about(detector.encoder).no_texts and list(detector.views) == ["as_it_is", "mirrored"]
-    assert list(load_detector(mirrored=False).views) == ["as_it_is"]
+    assert about(detector.encoder).no_texts and list(detector.encoders) == ["as_it_is", "mirrored"]
+    assert list(load_detector(views=("as_it_is",)).encoders) == ["as_it_is"]
 
 
 def test_its_card_says_what_it_was_trained_on_and_what_it_cannot_see():
@@ -49,11 +51,24 @@ def test_copies_of_photographs_score_higher_than_other_photographs():
     assert (scores.argmax(dim=1).numpy() == np.arange(len(images))).mean() > 0.9
 
 
-def test_a_mirrored_copy_scores_as_the_copy():
-    detector = load_detector()
+@pytest.mark.parametrize(
+    ("view", "flip"),
+    [("mirrored", np.s_[:, ::-1]), ("upside_down", np.s_[::-1]), ("turned", np.s_[::-1, ::-1])],
+)
+def test_a_flipped_copy_scores_as_the_copy_in_its_view(view, flip):
+    detector = load_detector(views=ALL_VIEWS)
     image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-    mirrored = detector.views["mirrored"].encode_images([image[:, ::-1].copy()])
-    assert float((mirrored * detector.encoder.encode_images([image])).sum()) == pytest.approx(1, abs=1e-5)
+    for name, encoder in detector.encoders.items():
+        found = encoder.encode_images([image[flip].copy()])
+        score = float((found * detector.encoder.encode_images([image])).sum())
+        assert (score > 1 - 1e-5) == (name == view)
+        pixels = torch.from_numpy(image[flip].copy()).permute(2, 0, 1)[None]
+        assert torch.allclose(encoder.encode_pixels(pixels), found, atol=1e-5)
+
+
+def test_an_unknown_view_is_refused():
+    with pytest.raises(ConfigError, match="no view 'sideways'; the views are as_it_is"):
+        _ = load_detector(views=("sideways",)).encoders
 
 
 def test_any_model_can_be_the_detector(tmp_path):

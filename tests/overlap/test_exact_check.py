@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pictures import noise
+from pictures import noise, painting
 from PIL import Image, ImageOps
 
 from diptych.data.decoding import decode_image
@@ -17,13 +17,6 @@ from diptych.overlap.unseen_copies import make_copy
 pytest.importorskip("cv2")
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 LOOK_ALIKE, COPY = 0.12, 0.2  # different photographs stay below, copies of usual strength reach it
-
-
-def painting(seed: int, size: tuple[int, int] = (160, 120)) -> Image.Image:
-    """Noise of several scales: corners and edges everywhere, none of them repeated."""
-    layers = [np.asarray(noise(*size, seed=seed)).astype(np.float64)]
-    layers.append(np.asarray(noise(size[0] // 3, size[1] // 3, seed + 1000).resize(size, Image.Resampling.NEAREST)))
-    return Image.fromarray(np.mean(layers, axis=0).astype(np.uint8))
 
 
 def test_an_image_lies_over_itself():

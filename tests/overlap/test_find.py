@@ -15,7 +15,7 @@ from known_images import Knows, find, sample, write_set
 from diptych.data.open_source import open_source
 from diptych.data.shards import write_shards
 from diptych.errors import ConfigError, DataError, InputError
-from diptych.overlap.detector import mirrored
+from diptych.overlap.image_views import seen_in
 from diptych.overlap.training_index import update_index
 
 
@@ -174,7 +174,7 @@ def test_mirrored_images_are_found_by_the_mirrored_view():
             return Knows().encode_images([np.repeat(np.asarray(image)[:, :1], 8, axis=1) for image in images])
 
     halves = np.concatenate([np.full((8, 4, 3), 10, np.uint8), np.full((8, 4, 3), 200, np.uint8)], axis=1)
-    view = mirrored(Left())
+    view = seen_in("mirrored", Left())
     assert np.allclose(view.encode_images([halves]), Left().encode_images([halves[:, ::-1]]))
     assert view.about.image_fingerprint != "left"
 

@@ -151,6 +151,14 @@ def test_the_command_reports_and_removes(command, data):
     assert (data / "clean" / "datasheet.json").is_file()
 
 
+def test_the_command_checks_exactly_and_searches_upside_down(command, data):
+    pytest.importorskip("cv2")
+    done = overlap(command, data, "--exact-check", "--upside-down")
+    assert "No image of shared" in done.out  # images of one colour have no details that could agree
+    assert (data / "out" / "checks" / "shared.jsonl").stat().st_size
+    assert (data / "out" / "sets" / "shared" / "turned").is_dir()
+
+
 def test_the_command_measures_a_model(command, data):
     mixed(data)
     done = overlap(command, data, "--model", "python:test_overlap_analysis:Remembers", sets=("mixed",))
