@@ -112,6 +112,7 @@ def overlap(
     epilog=examples(
         "diptych overlap remove --train shards/ --eval cifar10/ --out overlap/ --clean clean/",
         "diptych overlap remove --train shards/ --eval cifar10/ --out overlap/ --clean strict/ --threshold 0.8",
+        "diptych overlap remove --train shards/ --inner 0.95 --out overlap-inner/ --clean once/   # duplicates alone",
     )
 )
 def remove(
@@ -120,7 +121,7 @@ def remove(
     out: Out = None,
     clean: Annotated[Path | None, Option(parser=parse.path, help="Folder for the clean shards.")] = None,
     inner: Annotated[
-        Fraction, Option(help="Also keep only one of training images whose score with each other is at least this.")
+        Fraction, Option(help="Keep only the first of training images whose cosine with each other is at least this.")
     ] = None,
     detector: DetectorName = "default",
     exact_check: ExactCheck = False,
@@ -131,7 +132,10 @@ def remove(
     workers: Workers = 1,
     processes: Processes = 1,
 ) -> None:
-    """Write the training data without the samples that overlap with evaluation sets, as tar shards with a datasheet."""
+    """Write the training data without the samples that overlap with evaluation sets, as tar shards with a datasheet.
+
+    With --inner, copies inside the training data are removed, too; then --eval may be left out.
+    """
     from diptych.overlap.overlap_analysis import remove_overlap
 
     if clean is None:

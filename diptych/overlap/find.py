@@ -40,7 +40,8 @@ class OverlapConfig:
 
     Attributes:
         train: the training data, as `diptych train` takes it.
-        sets: evaluation sets: folders, as `diptych evaluate` takes them, or any images that training takes.
+        sets: evaluation sets: folders, as `diptych evaluate` takes them, or any images that training takes. Without
+            one, the training data is only embedded, which suffices to remove its inner duplicates.
         out: folder of the index, the search and the report.
         detector: as `load_detector` takes it.
         views: views in which each evaluation image is searched (image_views.py).
@@ -64,8 +65,8 @@ class OverlapConfig:
     same_data: bool = False
 
     def __post_init__(self) -> None:
-        if not self.train or not self.sets:
-            raise ConfigError("name the training data (--train) and at least one evaluation set (--eval)")
+        if not self.train:
+            raise ConfigError("name the training data (--train)")
         if self.neighbours < 1:
             raise ConfigError(f"neighbours is {self.neighbours}; it must be at least 1")
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from diptych.embed.about import about
 from diptych.embed.encoder import Encoder
+from diptych.errors import ConfigError
 from diptych.evaluate.provenance import run_record
 from diptych.overlap.detector import Detector
 from diptych.overlap.duplicates_file import write_duplicates
@@ -71,6 +72,8 @@ def run_overlap(
         ConfigError, DataError, InputError: as in find_overlap, choose_thresholds and measure_subsets.
     Source: CLIP paper, section 5.
     """
+    if not config.sets:
+        raise ConfigError("name at least one evaluation set (--eval)")
     found = find_overlap(config, detector)
     thresholds = _thresholds(found, threshold, choices)
     values = {name: chosen.value for name, chosen in thresholds.items()}
@@ -99,10 +102,10 @@ def remove_overlap(
     inner: float | None = None,
     detector: Detector | None = None,
 ) -> Datasheet:
-    """Write the training data without the samples that overlap with evaluation sets.
+    """Write the training data without the samples that overlap with evaluation sets, or without inner duplicates.
 
     Args:
-        config: what is searched in what; the folder of an earlier run is used again.
+        config: what is searched in what; the folder of an earlier run is used again. Needs a set, or `inner`.
         clean: folder for the shards.
         threshold, choices, detector: as in run_overlap.
         inner: also keep only the first of training images whose score with each other is at least this; None keeps all.
@@ -111,6 +114,8 @@ def remove_overlap(
     Raises:
         ConfigError, DataError, InputError: as in find_overlap, choose_thresholds and write_clean.
     """
+    if not config.sets and inner is None:
+        raise ConfigError("name an evaluation set (--eval), or a score for inner duplicates (--inner)")
     found = find_overlap(config, detector)
     thresholds = _thresholds(found, threshold, choices)
     views = {

@@ -169,7 +169,9 @@ def test_the_command_measures_a_model(command, data):
     ("arguments", "words"),
     [
         (["--out", "x"], "name the training data"),
+        (["--train", "t", "--out", "x"], "at least one evaluation set"),
         (["--train", "t", "--eval", "e"], "--out FOLDER"),
+        (["remove", "--train", "t", "--out", "x", "--clean", "c"], "or a score for inner duplicates"),
         (["--train", "t", "--eval", "e", "--out", "x", "--threshold", "high"], "write a number"),
         (["--train", "t", "--eval", "e", "--out", "x", "--threshold", "0.5", "--threshold", "a=0.5"], "give it alone"),
         (["remove", "--train", "t", "--eval", "e", "--out", "x"], "--clean FOLDER"),

@@ -16,6 +16,7 @@ from diptych.errors import ConfigError, DataError
 from diptych.overlap.detector import Detector
 from diptych.overlap.duplicates_file import SetNearest, read_duplicates, write_duplicates
 from diptych.overlap.evaluation_images import embed_views
+from diptych.overlap.find import OverlapConfig
 from diptych.overlap.overlap_analysis import remove_overlap
 from diptych.overlap.remove import Datasheet, overlapping_samples, write_clean
 from diptych.train import fit
@@ -138,3 +139,13 @@ def test_one_of_each_group_of_training_images_stays(data, tmp_path):
     assert sheet.num_overlapping == {"shared": 25, "new": 0}
     kept = [key.split("/")[-1] for key in keys_of(open_source(str(tmp_path / "clean")))]
     assert kept == [f"{number:06d}" for number in range(200) if not 40 <= number < 60]
+
+
+def test_inner_duplicates_are_removed_without_an_evaluation_set(data, tmp_path):
+    write_shards([sample(number, f"again-{number}") for number in range(5)], data / "twice")
+    (data / "twice" / "0.tar").rename(data / "train" / "4.tar")
+    alone = OverlapConfig(train=(str(data / "train"),), sets=(), out=str(tmp_path / "inner"), num_workers=0)
+    sheet = remove_overlap(alone, tmp_path / "clean", inner=0.9, detector=Detector(Knows()))
+    assert (sheet.num_samples, sheet.num_kept, sheet.num_duplicates) == (205, 200, 5)
+    with pytest.raises(ConfigError, match="or a score for inner duplicates"):
+        remove_overlap(alone, tmp_path / "other", detector=Detector(Knows()))
