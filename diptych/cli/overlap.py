@@ -1,7 +1,7 @@
 """diptych overlap: which evaluation images occur in the training data, and what that changes."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -51,6 +51,14 @@ ExactCheck = Annotated[
         "(extra: overlap).",
     ),
 ]
+Approximate = Annotated[
+    bool,
+    Option(
+        "--approximate",
+        help="Search in an approximate index and measure how many copies that misses; for hundreds of millions of "
+        "training images (extra: overlap).",
+    ),
+]
 UpsideDown = Annotated[
     bool, Option("--upside-down", help="Search each image upside down and turned by 180 degrees, too.")
 ]
@@ -80,6 +88,7 @@ def overlap(
     detector: DetectorName = "default",
     exact_check: ExactCheck = False,
     upside_down: UpsideDown = False,
+    approximate: Approximate = False,
     threshold: Thresholds = None,
     choices: Choices = None,
     split: Split = "test",
@@ -97,7 +106,8 @@ def overlap(
     from diptych.overlap.overlap_page import caution, headline
     from diptych.overlap.subset_results import TASKS
 
-    config = _config(train, sets, out, detector, exact_check, upside_down, split, same_data, workers, processes)
+    fields = {"detector": detector, "exact_check": exact_check, "approximate": approximate, "split": split}
+    config = _config(train, sets, out, workers, upside_down, num_processes=processes, same_data=same_data, **fields)
     with resumable():
         run = run_overlap(config, model, tasks=task or TASKS, threshold=_thresholds(threshold), choices=choices)
     if warning := caution(run.thresholds):
@@ -126,6 +136,7 @@ def remove(
     detector: DetectorName = "default",
     exact_check: ExactCheck = False,
     upside_down: UpsideDown = False,
+    approximate: Approximate = False,
     threshold: Thresholds = None,
     choices: Choices = None,
     split: Split = "test",
@@ -140,7 +151,8 @@ def remove(
 
     if clean is None:
         raise InputError("name a folder for the clean shards: --clean FOLDER")
-    config = _config(train, sets, out, detector, exact_check, upside_down, split, False, workers, processes)
+    fields = {"detector": detector, "exact_check": exact_check, "approximate": approximate, "split": split}
+    config = _config(train, sets, out, workers, upside_down, num_processes=processes, **fields)
     with resumable():
         sheet = remove_overlap(config, clean, threshold=_thresholds(threshold), choices=choices, inner=inner)
     print(f"{sheet.num_kept:,} of {sheet.num_samples:,} samples are kept; removed:")
@@ -188,31 +200,18 @@ def _config(
     train: list[str] | None,
     sets: list[str] | None,
     out: Path | None,
-    detector: str,
-    exact_check: bool,
-    upside_down: bool,
-    split: str,
-    same_data: bool,
     workers: int | None,
-    processes: int,
+    upside_down: bool,
+    **fields: Any,
 ) -> "OverlapConfig":
     from diptych.overlap.find import OverlapConfig
     from diptych.overlap.image_views import ALL_VIEWS, USUAL_VIEWS
 
     if out is None:
         raise InputError("name a folder for the index and the report: --out FOLDER")
-    return OverlapConfig(
-        train=tuple(train or ()),
-        sets=tuple(sets or ()),
-        out=str(out),
-        detector=detector,
-        exact_check=exact_check,
-        views=ALL_VIEWS if upside_down else USUAL_VIEWS,
-        split=split,
-        num_workers=workers or 0,
-        num_processes=processes,
-        same_data=same_data,
-    )
+    views = ALL_VIEWS if upside_down else USUAL_VIEWS
+    fields |= {"views": views, "num_workers": workers or 0}
+    return OverlapConfig(train=tuple(train or ()), sets=tuple(sets or ()), out=str(out), **fields)
 
 
 def _thresholds(values: list[str] | None) -> float | dict[str, float] | None:

@@ -22,10 +22,11 @@ from diptych.embed.about import about
 from diptych.embed.neighbours import Neighbours
 from diptych.errors import ConfigError, DataError, InputError
 from diptych.files import expanded, new_file, read_object, writing
+from diptych.overlap.approximate import Approximate, ApproximateIndex, approximate_neighbours, build_index
 from diptych.overlap.checked_pairs import LEAST_COSINES, check_neighbours
 from diptych.overlap.detector import DEFAULT, Detector, load_detector
 from diptych.overlap.duplicates_file import SetNearest, check_unique
-from diptych.overlap.evaluation_images import EvaluationImages, embed_views, open_evaluation_images
+from diptych.overlap.evaluation_images import EvaluationImages, Views, embed_views, open_evaluation_images
 from diptych.overlap.image_views import USUAL_VIEWS
 from diptych.overlap.search import best_of, search_store
 from diptych.overlap.training_index import TrainingIndex, update_index
@@ -46,6 +47,7 @@ class OverlapConfig:
         detector: as `load_detector` takes it.
         views: views in which each evaluation image is searched (image_views.py).
         neighbours: training images kept per evaluation image.
+        approximate: search in an approximate index (approximate.py), whose recall is measured; it stays in memory.
         exact_check: check these neighbours exactly; the score of an image is then that of the check.
         split: the split of the evaluation sets.
         num_workers: processes that decode images. num_processes: processes that embed and search, on the CPU.
@@ -58,6 +60,7 @@ class OverlapConfig:
     detector: str = DEFAULT
     views: tuple[str, ...] = USUAL_VIEWS
     neighbours: int = 5
+    approximate: bool = False
     exact_check: bool = False
     split: str = "test"
     num_workers: int = 1
@@ -85,12 +88,14 @@ class FoundSet:
         nearest: the most similar training image of each of its images, by the exact check if there was one.
         neighbours: the rows in the index and the scores of the `neighbours` best.
         num_broken: images that could not be embedded.
+        approximate: the approximate search with its measured recall; None after an exact one.
     """
 
     images: EvaluationImages
     nearest: SetNearest
     neighbours: Neighbours
     num_broken: int
+    approximate: Approximate | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -136,28 +141,43 @@ def find_overlap(config: OverlapConfig, detector: Detector | None = None) -> Fou
     )
     if not len(index):
         raise DataError(f"no image of {', '.join(config.train)} could be read; the log names the first broken ones")
-    return Found(config, detector, index, tuple(_find(images, index, detector, config) for images in sets))
+    lists = build_index(index.store) if config.approximate and sets else None
+    return Found(config, detector, index, tuple(_find(images, index, lists, detector, config) for images in sets))
 
 
-def _find(images: EvaluationImages, index: TrainingIndex, detector: Detector, config: OverlapConfig) -> FoundSet:
+def _find(
+    images: EvaluationImages,
+    index: TrainingIndex,
+    lists: ApproximateIndex | None,
+    detector: Detector,
+    config: OverlapConfig,
+) -> FoundSet:
     views = embed_views(images, detector, config.folder / "sets" / images.name, num_workers=config.num_workers)
     if not views.keys:
         raise DataError(f"no image of {images.path} could be read; the log names the first broken ones")
-    parts = []
-    for number, (store, start) in enumerate(zip(index.stores, index.starts.tolist(), strict=False)):
-        folder = config.folder / "search" / images.name / f"{number:03d}"
-        with writing(folder):
-            folder.parent.mkdir(parents=True, exist_ok=True)
-        found = search_store(views.vectors, store, folder, k=config.neighbours, num_processes=config.num_processes)
-        parts.append(Neighbours(found.rows + start, found.scores))
-    best = best_of([part for part in parts if part.rows.shape[1]], config.neighbours)
+    approximate = None
+    if lists is not None:
+        approximate = approximate_neighbours(views.vectors, index.store, config.neighbours, index=lists)
+    best = approximate.neighbours if approximate else _search(images.name, views, index, config)
     if config.exact_check:
         least = LEAST_COSINES.get(config.detector, -1.0)
         processes = config.num_processes
         nearest = check_neighbours(images, views.keys, index, best, config.folder, least=least, num_processes=processes)
     else:
         nearest = SetNearest(images.name, views.keys, tuple(index.store.keys(best.rows[:, 0])), best.scores[:, 0])
-    return FoundSet(images, nearest, best, views.num_broken)
+    return FoundSet(images, nearest, best, views.num_broken, approximate)
+
+
+def _search(name: str, views: Views, index: TrainingIndex, config: OverlapConfig) -> Neighbours:
+    """The exact search, generation by generation of the index."""
+    parts = []
+    for number, (store, start) in enumerate(zip(index.stores, index.starts.tolist(), strict=False)):
+        folder = config.folder / "search" / name / f"{number:03d}"
+        with writing(folder):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+        found = search_store(views.vectors, store, folder, k=config.neighbours, num_processes=config.num_processes)
+        parts.append(Neighbours(found.rows + start, found.scores))
+    return best_of([part for part in parts if part.rows.shape[1]], config.neighbours)
 
 
 def _check_apart(source: Source, sets: Sequence[EvaluationImages]) -> None:

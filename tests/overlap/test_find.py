@@ -28,6 +28,15 @@ def test_each_copy_is_found_and_nothing_else(data):
     assert shared.nearest.scores == pytest.approx(1.0, abs=1e-6)
 
 
+def test_the_approximate_search_finds_them_too_and_says_how_many_it_misses(data):
+    pytest.importorskip("faiss")
+    shared, new = find(data, approximate=True).sets
+    exact = find(data).sets[0]
+    assert exact.approximate is None and not new.nearest.overlaps(0.9).any()
+    assert shared.nearest.nearest_keys == exact.nearest.nearest_keys
+    assert shared.approximate.recall_above(0.9) == (1.0, 20)
+
+
 def test_neighbours_are_rows_of_the_index(data):
     found = find(data, "shared", neighbours=3)
     neighbours = found.sets[0].neighbours
