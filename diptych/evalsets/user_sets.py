@@ -107,7 +107,11 @@ def split_task(argument: str) -> tuple[str, str | None]:
 
 def _folder(folder: str | Path) -> Path:
     path = expanded(folder)
-    if str(folder) == "" or not path.is_dir():
+    try:
+        is_folder = path.is_dir()
+    except OSError as error:  # the name is too long, or a folder may not be entered
+        raise DataError(f"cannot look for {folder!s:.200}: {error.strerror or error}") from error
+    if str(folder) == "" or not is_folder:
         raise DataError(f"there is no folder {str(folder) or repr('')} to evaluate on")
     return path.resolve()
 

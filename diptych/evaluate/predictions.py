@@ -19,8 +19,6 @@ from diptych.records import Predictions, Result, protocol_in_words
 _log = logging.getLogger(__name__)
 _COLUMNS = ("key", "label", "classes", "scores")
 TOP_K = 5
-# A file that claims more rows could fill the memory. Keys are unique and hardly compress.
-_ROWS_PER_BYTE = 4
 _RANK = "rank"  # an optional column: Predictions may lack ranks
 
 
@@ -121,14 +119,11 @@ def read_predictions(path: str | Path) -> Predictions:
     Raises:
         DataError: the file is missing, is not Parquet, or has other columns than predictions have.
     """
-    from diptych.data.parquet_process import describe, read_table  # imported here: classify does not need it
+    from diptych.data.parquet_process import read_small_table  # imported here: classify does not need it
 
     try:
         path = expanded(path)
-        size, stated = path.stat().st_size, describe(path).num_rows
-        if stated > size * _ROWS_PER_BYTE:
-            raise ValueError(f"its {size} bytes state {stated} rows")
-        table = read_table(path)
+        table = read_small_table(path)
         keys, labels, classes, scores = (table.column(name).to_pylist() for name in _COLUMNS)
         return Predictions(
             tuple(keys),

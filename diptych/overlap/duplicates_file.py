@@ -14,13 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from diptych.data.exclusions import TRAINING_DATA
-from diptych.data.parquet_process import describe, read_table
+from diptych.data.parquet_process import read_small_table
 from diptych.errors import DataError, InputError
 from diptych.files import expanded, write_whole, writing
 
 OVERLAP, CLEAN = "overlap", "clean"
 COLUMNS = ("dataset", "key", "nearest_key", "score", "verdict")
-_ROWS_PER_BYTE = 4  # a file that claims more rows could fill the memory
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -113,10 +112,7 @@ def read_duplicates(path: str | Path) -> Duplicates:
     """
     path = expanded(path)
     try:
-        stated = describe(path).num_rows
-        if stated > path.stat().st_size * _ROWS_PER_BYTE:
-            raise ValueError(f"its {path.stat().st_size} bytes state {stated} rows")
-        table = read_table(path)
+        table = read_small_table(path, COLUMNS)
         columns = {name: table.column(name).to_pylist() for name in COLUMNS}
         metadata = table.schema.metadata or {}
         if unknown := set(columns["verdict"]) - {OVERLAP, CLEAN}:
@@ -128,14 +124,20 @@ def read_duplicates(path: str | Path) -> Duplicates:
 
 
 def _by_set(columns: Mapping[str, list]) -> tuple[tuple[SetNearest, ...], dict[str, np.ndarray]]:
+    if not all(isinstance(name, str) for column in ("dataset", "key", "nearest_key") for name in columns[column]):
+        raise ValueError("dataset, key and nearest_key must be texts")
+    scores = np.array(columns["score"], np.float64)
+    if not (np.abs(scores) < np.finfo(np.float32).max).all():  # NaN is not less
+        raise ValueError("a score is no number")
+    overlapping = np.array([verdict == OVERLAP for verdict in columns["verdict"]], bool)
+    rows_of: dict[str, list[int]] = {}
+    for row, dataset in enumerate(columns["dataset"]):
+        rows_of.setdefault(dataset, []).append(row)
     sets, overlaps = [], {}
-    for dataset in dict.fromkeys(columns["dataset"]):
-        rows = [row for row, name in enumerate(columns["dataset"]) if name == dataset]
+    for dataset, rows in rows_of.items():
         keys, nearest_keys = (tuple(columns[name][row] for row in rows) for name in ("key", "nearest_key"))
-        sets.append(
-            SetNearest(dataset, keys, nearest_keys, np.array([columns["score"][row] for row in rows], np.float32))
-        )
-        overlaps[dataset] = np.array([columns["verdict"][row] == OVERLAP for row in rows])
+        sets.append(SetNearest(dataset, keys, nearest_keys, scores[rows].astype(np.float32)))
+        overlaps[dataset] = overlapping[rows]
     return tuple(sets), overlaps
 
 

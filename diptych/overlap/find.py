@@ -79,6 +79,52 @@ class OverlapConfig:
         return expanded(self.out)
 
 
+@dataclasses.dataclass(frozen=True)
+class FolderOptions:
+    """What a folder's overlap.json contains.
+
+    Attributes:
+        options: those that every run in the folder must have.
+        train: the training data, as `open_source` takes it.
+        sets: by name of an evaluation set, its folder.
+    """
+
+    options: Mapping[str, Any]
+    train: tuple[str, ...]
+    sets: Mapping[str, str]
+
+    @property
+    def split(self) -> str:
+        """The split of the evaluation sets."""
+        return str(self.options["split"])
+
+
+def read_options(folder: Path) -> FolderOptions:
+    """Read a folder's overlap.json.
+
+    Raises:
+        DataError: it is missing or damaged, or another version of Diptych wrote it.
+    """
+    path = folder / OPTIONS_FILE
+    content = read_object(path)
+    if (written := content.get("format")) != _FORMAT:
+        raise DataError(
+            f"{path} has the format {written!r:.40}, and this version reads {_FORMAT}: choose another --out"
+        )
+    options, train, sets = (content.get(name) for name in ("options", "train", "sets"))
+    if (
+        not isinstance(options, dict)
+        or not isinstance(train, list)
+        or not isinstance(sets, dict)
+        or not all(isinstance(text, str) for text in (options.get("split"), *train, *sets.values()))
+    ):
+        raise DataError(
+            f"{path} is damaged: options, train and sets must be an object with the split, a list of paths and an "
+            "object of paths; restore a copy, or start again in another folder"
+        )
+    return FolderOptions(options, tuple(train), sets)
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class FoundSet:
     """One evaluation set, searched.
@@ -211,13 +257,14 @@ def _claim(config: OverlapConfig, detector: Detector, sets: Sequence[EvaluationI
         "neighbours": config.neighbours,
         "split": config.split,
     }
-    before: Mapping[str, Any] = {}
+    earlier: Mapping[str, str] = {}
     if path.exists():
-        before = read_object(path)
-        _compare(before.get("options", {}), options, config)
+        before = read_options(config.folder)
+        _compare(before.options, options, config)
+        earlier = before.sets
     elif config.folder.is_dir() and any(config.folder.iterdir()):
         raise DataError(f"{config.folder} holds something else; choose a new folder (--out)")
-    named = {**before.get("sets", {}), **{images.name: str(expanded(images.path).resolve()) for images in sets}}
+    named = {**earlier, **{images.name: str(expanded(images.path).resolve()) for images in sets}}
     train = [str(expanded(path).absolute()) for path in config.train]
     content = {"format": _FORMAT, "options": options, "train": train, "sets": named, "detector": config.detector}
     with writing(path):

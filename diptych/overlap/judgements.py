@@ -183,19 +183,20 @@ def _heal(file: IO[bytes]) -> None:
 
 def _replay(path: Path, content: bytes) -> list[tuple[Identity, Decision]]:
     """The decisions in their order, without those that were undone."""
-    made: list[tuple[Identity, Decision]] = []
+    made: dict[int, tuple[Identity, Decision]] = {}  # by line
+    lines_of: dict[Identity, list[int]] = {}
     for number, line in enumerate(content.split(b"\n")[:-1], 1):
         try:
             row = json.loads(line.decode())
             identity = _identity(row)
             decision = row["decision"]
             if decision == _UNDO:
-                places = [place for place, (other, _) in enumerate(made) if other == identity]
-                if not places:
+                if not lines_of.get(identity):
                     raise ValueError("it takes back a decision that is not there")
-                del made[places[-1]]
+                del made[lines_of[identity].pop()]
             elif decision in DECISIONS:
-                made.append((identity, decision))
+                made[number] = identity, decision
+                lines_of.setdefault(identity, []).append(number)
             else:
                 raise ValueError(f"{decision!r} is no decision")
         except (ValueError, KeyError, TypeError, RecursionError) as error:
@@ -203,7 +204,7 @@ def _replay(path: Path, content: bytes) -> list[tuple[Identity, Decision]]:
             raise DataError(
                 f"{path}, line {number} is no judgement: {reason[:200]}; restore a copy, or delete that line"
             ) from error
-    return made
+    return list(made.values())
 
 
 def _identity(row: Any) -> Identity:

@@ -9,12 +9,12 @@ import numpy as np
 from diptych.data.open_source import open_source
 from diptych.data.source import Source
 from diptych.errors import DataError
-from diptych.files import expanded, read_object
+from diptych.files import expanded
 from diptych.overlap.choices_file import read_choices
 from diptych.overlap.detection_error import PART_LEVEL, Rate
 from diptych.overlap.duplicates_file import SetNearest, read_duplicates
 from diptych.overlap.evaluation_images import open_evaluation_images
-from diptych.overlap.find import OPTIONS_FILE
+from diptych.overlap.find import OPTIONS_FILE, read_options
 from diptych.overlap.judgements import Decision, Identity, Pair, merge_judgements, read_judgements
 from diptych.overlap.review_plan import Side, choose_threshold
 from diptych.overlap.thresholds import GIVEN, JUDGED, Threshold
@@ -39,7 +39,7 @@ class ReviewFolder:
         self.folder = expanded(folder)
         if not (self.folder / OPTIONS_FILE).is_file():
             raise DataError(f"{self.folder} holds no overlap analysis: run diptych overlap first, with this --out")
-        self._options = read_object(self.folder / OPTIONS_FILE)
+        self._options = read_options(self.folder)
         self._sets = {nearest.dataset: nearest for nearest in read_duplicates(self.folder / "duplicates.parquet").sets}
         self.datasets: Sequence[str] = tuple(self._sets)
         self._image = functools.lru_cache(_IMAGES_KEPT)(self._read)  # a shard is read for each image
@@ -59,12 +59,13 @@ class ReviewFolder:
 
     @functools.cached_property
     def _training(self) -> Source:
-        return open_source(self._options["train"])
+        return open_source(self._options.train)
 
     @functools.cache  # noqa: B019  (a review has one folder)
     def _evaluation(self, dataset: str) -> Source:
-        split = self._options["options"].get("split", "test")
-        return open_evaluation_images(self._options["sets"][dataset], split).source
+        if dataset not in self._options.sets:
+            raise DataError(f"{self.folder / OPTIONS_FILE} names no folder of the set {dataset}: search it again")
+        return open_evaluation_images(self._options.sets[dataset], self._options.split).source
 
 
 def pairs_of(nearest: SetNearest) -> list[Pair]:

@@ -158,6 +158,10 @@ def test_names_that_are_nearly_right(tmp_path):
         open_source(tmp_path / "captions.cvs")
     with pytest.raises(DataError, match=r"there is no .*nowhere\. Accepted"):
         open_source(tmp_path / "nowhere")
+    with pytest.raises(DataError, match=r"there is no .*Accepted"):
+        open_source(f"{tmp_path}/a\0/b")
+    with pytest.raises(DataError, match=r"cannot look for .*: File name too long"):
+        open_source(tmp_path / ("a" * 300))
 
 
 def test_bars_between_columns(tmp_path):

@@ -259,6 +259,7 @@ def test_what_is_no_set(tmp_path, wds):
     for path, split, reason in (
         (tmp_path / "empty", "test", "holds no evaluation set: neither classnames.txt"),
         (tmp_path / "none", "test", "there is no folder"),
+        (tmp_path / ("a" * 300), "test", "cannot look for .*: File name too long"),
         (wds / "test", "test", "is one split of a set; give the set"),
     ):
         with pytest.raises(DataError, match=reason):

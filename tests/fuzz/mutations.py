@@ -38,7 +38,7 @@ def mutated(name: str, data: bytes, rng: random.Random, others: list[bytes]) -> 
     if form is not None and rng.random() < 0.6:
         try:
             return form(data, rng)
-        except (ValueError, KeyError, IndexError, struct.error, zipfile.BadZipFile, RecursionError):
+        except (ValueError, OverflowError, KeyError, IndexError, struct.error, zipfile.BadZipFile, RecursionError):
             pass  # a seed that is damaged itself
     return damaged(data, rng, others)
 

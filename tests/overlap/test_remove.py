@@ -45,17 +45,40 @@ def test_verdicts_are_read_as_written(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "columns", [{"key": ["a"]}, {"nearest_key": ["a"], "verdict": [1]}, {"train_key": [None]}], ids=str
+    "columns",
+    [
+        {"key": ["a"]},
+        {"nearest_key": ["a"], "verdict": [1]},
+        {"train_key": [None]},
+        {"dataset": ["a"], "key": [1], "nearest_key": [1], "score": [0.5], "verdict": ["overlap"]},
+        {"dataset": [None], "key": ["a"], "nearest_key": [None], "score": [0.5], "verdict": ["overlap"]},
+        {"dataset": ["a"], "key": ["a"], "nearest_key": [b"b"], "score": [float("nan")], "verdict": ["overlap"]},
+    ],
+    ids=str,
 )
 def test_other_tables_are_refused(tmp_path, columns):
     pq.write_table(pa.table(columns), tmp_path / "other.parquet")
     with pytest.raises(DataError, match="no table of verdicts"):
         read_duplicates(tmp_path / "other.parquet")
-    if "verdict" not in columns:
+    if columns.get("nearest_key") != ["a"]:
         with pytest.raises(DataError, match="lists no samples to exclude"):
             read_exclusions(tmp_path / "other.parquet")
     with pytest.raises(DataError):
         read_exclusions(tmp_path / "missing.parquet")
+
+
+def test_tables_of_equal_rows_are_read_up_to_a_limit(tmp_path):
+    """Constant columns take hardly any bytes, so a limit per byte would refuse them; but memory holds each row."""
+    few = {name: pa.array([name]) for name in ("dataset", "key", "nearest_key")} | {"verdict": pa.array(["overlap"])}
+    few = pa.table(few | {"score": pa.array([0.5], pa.float32())})
+    for num_rows, path in ((1_000_000, tmp_path / "equal.parquet"), (2_000_001, tmp_path / "bomb.parquet")):
+        pq.write_table(few.take(pa.array(np.zeros(num_rows, np.int32))), path)
+        assert num_rows > 60 * path.stat().st_size
+    assert len(read_duplicates(tmp_path / "equal.parquet").sets[0]) == 1_000_000
+    assert read_exclusions(tmp_path / "equal.parquet")[0] == {"nearest_key"}
+    for read in (read_duplicates, read_exclusions):
+        with pytest.raises(DataError, match=r"bomb\.parquet .* state 2000001 rows"):
+            read(tmp_path / "bomb.parquet")
 
 
 def views_of(found, detector):

@@ -1,12 +1,13 @@
 """A review of an analysis: its pairs and images, and the thresholds that follow from the decisions."""
 
 import csv
+import json
 import threading
 
 import pytest
-from known_images import Knows, config, pixels
+from known_images import Knows, config, find, pixels
 
-from diptych.errors import DataError
+from diptych.errors import ConfigError, DataError
 from diptych.overlap.detector import Detector
 from diptych.overlap.judgements import open_judgements
 from diptych.overlap.overlap_analysis import run_overlap
@@ -51,6 +52,29 @@ def test_a_folder_gives_pairs_and_images(data):
 def test_without_an_analysis_it_is_said(tmp_path):
     with pytest.raises(DataError, match="run diptych overlap first"):
         ReviewFolder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"format": 2}, "has the format 2"),
+        ({"options": []}, "is damaged"),
+        ({"options": {"split": 3}}, "is damaged"),
+        ({"train": "train"}, "is damaged"),
+        ({"sets": {"shared": None}}, "is damaged"),
+        ({"sets": {}}, "names no folder of the set shared"),
+        ({"sets": {"shared": "a" * 5000}}, "cannot look for"),
+    ],
+)
+def test_options_that_were_changed_are_refused(data, change, words):
+    analyse(data, threshold=0.9)
+    path = data / "out" / "overlap.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(DataError, match=words):
+        ReviewFolder(data / "out").image("evaluation", "shared", "0")
+    if "sets" not in change:
+        with pytest.raises((ConfigError, DataError), match=words):
+            find(data)
 
 
 def test_judged_thresholds_are_taken(data):
