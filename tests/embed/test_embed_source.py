@@ -97,6 +97,17 @@ def test_a_store_names_its_broken_samples(tmp_path, make, lost):
     assert list(broken_samples([store, store], 2)) == expected[:2]
 
 
+def test_a_broken_sample_that_a_shard_before_its_own_names_is_found(tmp_path):
+    class OneBroken(Noise):  # in the first batch of the second shard, which is read before the first shard ends
+        def read(self, index):
+            for number, item in enumerate(super().read(index)):
+                pixels = np.full((8, 8, 3), number, np.uint8)
+                yield Broken("seventeen", "0", "made so") if number == 17 else Sample(item.key, pixels)
+
+    store = embed_source(OneBroken(1, 40), Means(), tmp_path / "store", **SMALL)
+    assert store.num_broken == 1 and broken_samples([store], 20) == {"seventeen": "made so"}
+
+
 def test_a_shard_names_only_the_first_broken_samples_and_the_last_reason(tmp_path):
     broken = BrokenSamples()
     for number in range(NAMED_PER_SHARD + 5):
