@@ -14,10 +14,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from diptych.data.content import content_fingerprint
 from diptych.data.open_source import open_source
 from diptych.data.source import Source
 from diptych.embed.about import about
+from diptych.embed.broken_samples import broken_samples
 from diptych.embed.neighbours import Neighbours
 from diptych.errors import ConfigError, DataError, InputError
 from diptych.files import expanded, new_file, read_object, writing
@@ -28,6 +31,7 @@ from diptych.overlap.search import best_of, search_store
 from diptych.overlap.training_index import TrainingIndex, update_index
 
 OPTIONS_FILE = "overlap.json"
+BROKEN_NAMED = 20  # broken images of a set that are named
 _FORMAT = 1
 
 
@@ -78,13 +82,17 @@ class FoundSet:
         images: the set.
         nearest: the most similar training image of each of its images.
         neighbours: the rows in the index and the scores of the `neighbours` best.
+        labels: int64 (N,), the class of each image; NO_LABEL if it has none.
         num_broken: images that could not be embedded.
+        broken: the reasons of the first of them, by key.
     """
 
     images: EvaluationImages
     nearest: SetNearest
     neighbours: Neighbours
+    labels: np.ndarray
     num_broken: int
+    broken: Mapping[str, str]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -146,7 +154,9 @@ def _find(images: EvaluationImages, index: TrainingIndex, detector: Detector, co
         parts.append(Neighbours(found.rows + start, found.scores))
     best = best_of([part for part in parts if part.rows.shape[1]], config.neighbours)
     nearest = SetNearest(images.name, views.keys, tuple(index.store.keys(best.rows[:, 0])), best.scores[:, 0])
-    return FoundSet(images, nearest, best, views.num_broken)
+    store = views.stores[0]
+    labels, broken = store.labels(np.arange(len(store))), broken_samples([store], BROKEN_NAMED)
+    return FoundSet(images, nearest, best, labels, store.num_broken, broken)
 
 
 def _check_apart(source: Source, sets: Sequence[EvaluationImages]) -> None:
