@@ -103,7 +103,7 @@ def overlap(
     if context.invoked_subcommand is not None:
         return
     from diptych.overlap.overlap_analysis import run_overlap
-    from diptych.overlap.overlap_page import caution, headline
+    from diptych.overlap.overlap_page import caution, headline, search_recall
     from diptych.overlap.subset_results import TASKS
 
     fields = {"detector": detector, "exact_check": exact_check, "approximate": approximate, "split": split}
@@ -113,6 +113,8 @@ def overlap(
     if warning := caution(run.thresholds):
         print(warning)
     print(f"{headline(run.found, run.thresholds)}.")
+    if recall := search_recall(run.found):
+        print(f"{recall}.")
     print(f"the report:   {run.report}\nthe verdicts: {run.duplicates}")
     if run.results is not None:
         print(f"the numbers:  {run.results}")

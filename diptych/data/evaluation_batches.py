@@ -13,7 +13,7 @@ from diptych.data.stream import Chunk, ChunkStream, read_ahead
 from diptych.data.tally import Tally
 from diptych.data.transforms import Preprocessing
 from diptych.data.workers import EvaluationDecoder, decode_chunks
-from diptych.records import Sample
+from diptych.records import Broken, Sample
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -32,7 +32,11 @@ class EvaluationBatch:
 
 
 def evaluation_batches(
-    source: Source, preprocessing: Preprocessing, batch_size: int = 256, num_workers: int = 0
+    source: Source,
+    preprocessing: Preprocessing,
+    batch_size: int = 256,
+    num_workers: int = 0,
+    on_broken: Callable[[Broken], None] = lambda sample: None,
 ) -> Iterator[EvaluationBatch]:
     """Decode the samples of a source with the evaluation's preprocessing.
 
@@ -43,6 +47,7 @@ def evaluation_batches(
         preprocessing: the model's preprocessing.
         batch_size: maximum number of samples per batch; batches with broken samples are smaller, none is empty.
         num_workers: processes that decode; 0 decodes in this process. The result does not depend on it.
+        on_broken: called with each broken sample.
     Raises:
         DataError: no sample can be used.
     """
@@ -67,6 +72,8 @@ def evaluation_batches(
     ) as parts:
         for part in parts:
             chunk = sent.popleft()
+            for sample in part.broken:
+                on_broken(sample)
             tally.add(len(part.keys), part.broken, epoch=0, epoch_ends=chunk.last)
             if part.keys:
                 items = [chunk.items[row][1] for row in part.rows]

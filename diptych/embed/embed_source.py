@@ -19,6 +19,7 @@ from diptych import distributed
 from diptych.data.content import content_fingerprint
 from diptych.data.source import Source
 from diptych.embed.about import about
+from diptych.embed.broken_samples import BrokenSamples
 from diptych.embed.encoder import Encoder
 from diptych.embed.engine import KINDS, EncodedBatch, PixelEncoder, encode_source, image_function
 from diptych.embed.executor import Executor, map_shards
@@ -47,7 +48,7 @@ def embed_source(
 ) -> Store:
     """Encode all images of a source into a store. Call it again to resume an interrupted run.
 
-    Broken samples are left out, named in the log, and counted (`Store.num_broken`).
+    Broken samples are left out, named in the log, and counted (`Store.num_broken`); `broken_samples` names the first.
 
     Args:
         source: images; captions and labels are optional.
@@ -122,11 +123,19 @@ class _EncodeUnit:
         """Encode a unit; yields the number of vectors of each batch."""
         folder, rows, (done, _) = self.store.folder, self.rows_per_shard, self.store.num_parts(unit)
         rest = _Unit(self.source, self.units[unit], done * rows)
+        broken = BrokenSamples()
         batches = encode_source(
-            self.encoder, rest, self.batch_size, self.num_workers, self.kind, where=str(folder), strict=False
+            self.encoder,
+            rest,
+            self.batch_size,
+            self.num_workers,
+            self.kind,
+            where=str(folder),
+            strict=False,
+            on_broken=broken.add,
         )
         with writing(folder):
-            yield from _write_parts(batches, folder, unit, done, rows, self.store.manifest.dim)
+            yield from _write_parts(batches, folder, unit, done, rows, self.store.manifest.dim, broken)
 
 
 class _Unit(Source):
@@ -173,9 +182,18 @@ class _Lookahead:
 
 
 def _write_parts(
-    batches: Generator[EncodedBatch, None, tuple[int, int]], folder: Path, unit: int, done: int, rows: int, dim: int
+    batches: Generator[EncodedBatch, None, tuple[int, int]],
+    folder: Path,
+    unit: int,
+    done: int,
+    rows: int,
+    dim: int,
+    broken: BrokenSamples,
 ) -> Iterator[int]:
-    """Write a unit's batches as shards of `rows` samples each, from shard `done` on; yields the size of each batch."""
+    """Write a unit's batches as shards of `rows` samples each, from shard `done` on; yields the size of each batch.
+
+    Batches are read one ahead, so a shard may name broken samples of the next one. A resumed run names them again.
+    """
     stream = _Lookahead(batches)
     for number in itertools.count():
         path = folder / shard_name(unit, done + number)
@@ -185,7 +203,8 @@ def _write_parts(
                 yield len(stream.batch.samples)
                 stream.advance()
             is_last = stream.batch is None
-            writer.finish(stream.num_items - number * rows if is_last else rows, is_last=is_last)
+            num_items = stream.num_items - number * rows if is_last else rows
+            writer.finish(num_items, is_last=is_last, broken=broken.take())
         if is_last:
             return
 

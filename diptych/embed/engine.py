@@ -74,6 +74,7 @@ def encode_source(
     *,
     where: str = "the data",
     strict: bool = True,
+    on_broken: Callable[[Broken], None] = lambda sample: None,
 ) -> Generator[EncodedBatch, None, tuple[int, int]]:
     """Encode each image of a source once, in the order of the source.
 
@@ -89,6 +90,7 @@ def encode_source(
         where: name of the source in messages.
         strict: a lost sample is an error, because a measurement must cover the whole source. If False, lost samples
             count as broken, and a source without a usable sample yields nothing.
+        on_broken: called with each broken sample of this rank.
     Yields:
         Batches of N >= 1 samples.
     Returns:
@@ -100,9 +102,9 @@ def encode_source(
     share = _Share(source, where, strict)
     function = image_function(encoder, kind)
     if isinstance(encoder, PixelEncoder):
-        batches = _from_pixels(encoder, function, share, batch_size, num_workers)
+        batches = _from_pixels(encoder, function, share, batch_size, num_workers, on_broken)
     else:
-        batches = _from_images(function, share, batch_size)
+        batches = _from_images(function, share, batch_size, on_broken)
     num_good = 0
     for batch in _unless_empty(batches, share, where):
         num_good += len(batch.samples)
@@ -190,13 +192,17 @@ def _from_pixels(
     source: Source,
     batch_size: int,
     num_workers: int,
+    on_broken: Callable[[Broken], None],
 ) -> Iterator[EncodedBatch]:
-    for batch in evaluation_batches(source, encoder.preprocessing, batch_size, num_workers):
+    for batch in evaluation_batches(source, encoder.preprocessing, batch_size, num_workers, on_broken):
         yield EncodedBatch(batch.places, batch.samples, function(batch.images))
 
 
 def _from_images(
-    function: Callable[[list[Image.Image]], torch.Tensor], source: Source, batch_size: int
+    function: Callable[[list[Image.Image]], torch.Tensor],
+    source: Source,
+    batch_size: int,
+    on_broken: Callable[[Broken], None],
 ) -> Iterator[EncodedBatch]:
     tally = Tally(max_broken=1.0, num_shards=len(source.shards))
     items = enumerate((shard, item) for index, shard in enumerate(source.shards) for item in source.read(index))
@@ -215,6 +221,8 @@ def _from_images(
             raise failed[0]  # the model is broken, and every other image would fail too
         broken += [Broken(good[row][2].key, good[row][1], in_short(error)) for row, error in failed.items()]
         encoded = [(place, sample) for row, (place, _, sample, _) in enumerate(good) if row not in failed]
+        for lost in broken:
+            on_broken(lost)
         tally.add(len(encoded), broken, epoch=0, epoch_ends=False)
         if vectors is not None:
             any_good = True

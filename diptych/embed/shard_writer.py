@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -75,12 +75,13 @@ class ShardWriter:
         """Vectors written so far."""
         return self._columns["vectors"].num_rows
 
-    def finish(self, num_items: int, *, is_last: bool) -> None:
+    def finish(self, num_items: int, *, is_last: bool, broken: Mapping[str, str] | None = None) -> None:
         """Write the remaining rows and the shard's manifest.
 
         Args:
             num_items: samples of the source in this shard, including broken ones.
             is_last: whether this is the last shard of its unit.
+            broken: reasons of some broken samples, by key.
         """
         num_rows = self.num_rows
         digests = {name: column.finish() for name, column in self._columns.items()}
@@ -90,6 +91,7 @@ class ShardWriter:
         content = dataclasses.asdict(shard)
         for name in ("folder", "unit", "part"):  # encoded in the folder's name
             del content[name]
+        content |= {"broken": dict(broken)} if broken else {}
         write_json(self._folder / "shard.json", content)
 
 

@@ -1,7 +1,7 @@
 """A store of embeddings: shards of vectors with keys and labels, mapped from disk, and a manifest of their origin.
 
     STORE/manifest.json                          model, preprocessing, precision, data, dim: see StoreManifest
-    STORE/000000-000000/shard.json               rows, and the digests of the files beside it
+    STORE/000000-000000/shard.json               rows, the first broken samples, and the digests of the files beside it
                         vectors.npy              float32 (n, D)
                         labels.npy               int64 (n,), NO_LABEL if missing
                         key_bytes.npy            uint8: all keys in UTF-8, concatenated

@@ -161,11 +161,11 @@ class NamedShare:
         return self.named / self.n if self.n else None
 
 
-def named_share(texts: Sequence[str | None], class_names: Sequence[Sequence[str]]) -> NamedShare:
+def named_share(texts: Sequence[Sequence[str]], class_names: Sequence[Sequence[str]]) -> NamedShare:
     """The share of copies whose training text names the class.
 
     Args:
-        texts: the text of each copy; None for one without text, which is left out.
+        texts: the texts of each copy, one of which is enough; a copy without text is left out.
         class_names: the names of the class of each copy; one of them is enough.
     Raises:
         ShapeError: their numbers differ.
@@ -173,9 +173,9 @@ def named_share(texts: Sequence[str | None], class_names: Sequence[Sequence[str]
     if len(texts) != len(class_names):
         raise ShapeError(f"{len(texts)} texts and the class names of {len(class_names)} copies do not fit together")
     answers = [
-        any(names_class(text, name) for name in names)
-        for text, names in zip(texts, class_names, strict=True)
-        if text is not None
+        any(names_class(text, name) for text in own_texts for name in names)
+        for own_texts, names in zip(texts, class_names, strict=True)
+        if own_texts
     ]
     return NamedShare(sum(answers), len(answers), _interval(sum(answers), len(answers)) if answers else None)
 

@@ -21,7 +21,6 @@ from diptych.embed.executor import map_shards
 from diptych.embed.neighbours import Neighbours
 from diptych.errors import DataError, ImageError
 from diptych.files import locked, writing
-from diptych.overlap.duplicates_file import SetNearest
 from diptych.overlap.evaluation_images import EvaluationImages
 from diptych.overlap.exact_check import VERSION, check_gray, gray_image
 from diptych.overlap.training_index import TrainingIndex
@@ -48,7 +47,7 @@ def check_neighbours(
     *,
     least: float = -1.0,
     num_processes: int = 1,
-) -> SetNearest:
+) -> Neighbours:
     """Check each evaluation image against its nearest training images. Call it again to resume.
 
     Args:
@@ -59,24 +58,23 @@ def check_neighbours(
         least: pairs below this cosine are not checked.
         num_processes: processes that check; they do not change the result.
     Returns:
-        For each image the training image with the highest score of the check, and that score; the nearest one and
-        UNCHECKED if no pair was checked.
+        rows (N, 1) and scores (N, 1): the training image with the highest score of the check, and that score; the
+        nearest one and UNCHECKED if no pair was checked.
     Raises:
         ConfigError: OpenCV is not installed.
         DataError: the file of checks is damaged, is used by another process, or cannot be written.
     """
-    nearest_keys = np.array(index.store.keys(found.rows.ravel()), object).reshape(found.rows.shape)
     places, ranks = np.nonzero(found.scores >= np.float32(least))
-    pairs = [(keys[place], nearest_keys[place, rank]) for place, rank in zip(places.tolist(), ranks, strict=True)]
-    shards = index.source_shards(found.rows[places, ranks]).tolist()
+    rows = found.rows[places, ranks]
+    pairs = list(zip([keys[place] for place in places.tolist()], index.store.keys(rows), strict=True))
+    shards = index.source_shards(rows).tolist()
     checked = check_pairs(dict(zip(pairs, shards, strict=True)), images, index.source, folder, num_processes)
-    scores, best = np.full(len(keys), -np.inf, np.float32), np.zeros(len(keys), np.int64)
-    for place, rank, pair in zip(places, ranks, pairs, strict=True):
+    scores, best = np.full(len(keys), -np.inf, np.float32), found.rows[:, 0].copy()
+    for place, row, pair in zip(places, rows, pairs, strict=True):
         if checked[pair] > scores[place]:  # of equal scores that of the nearer image
-            scores[place], best[place] = checked[pair], rank
+            scores[place], best[place] = checked[pair], row
     scores[np.isneginf(scores)] = UNCHECKED
-    chosen = nearest_keys[np.arange(len(keys)), best]
-    return SetNearest(images.name, tuple(keys), tuple(chosen.tolist()), scores)
+    return Neighbours(best[:, None], scores[:, None])
 
 
 def check_pairs(

@@ -15,10 +15,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from diptych.data.content import content_fingerprint
 from diptych.data.open_source import open_source
 from diptych.data.source import Source
 from diptych.embed.about import about
+from diptych.embed.broken_samples import broken_samples
 from diptych.embed.neighbours import Neighbours
 from diptych.errors import ConfigError, DataError, InputError
 from diptych.files import expanded, new_file, read_object, writing
@@ -32,6 +35,7 @@ from diptych.overlap.search import best_of, search_store
 from diptych.overlap.training_index import TrainingIndex, update_index
 
 OPTIONS_FILE = "overlap.json"
+BROKEN_NAMED = 20  # broken images of a set that are named
 _FORMAT = 1
 
 
@@ -132,15 +136,21 @@ class FoundSet:
     Attributes:
         images: the set.
         nearest: the most similar training image of each of its images, by the exact check if there was one.
-        neighbours: the rows in the index and the scores of the `neighbours` best.
+        nearest_rows: int64 (N,), its rows in the index.
+        neighbours: the rows in the index and the cosines of the `neighbours` best.
+        labels: int64 (N,), the class of each image; NO_LABEL if it has none.
         num_broken: images that could not be embedded.
+        broken: the reasons of the first of them, by key.
         approximate: the approximate search with its measured recall; None after an exact one.
     """
 
     images: EvaluationImages
     nearest: SetNearest
+    nearest_rows: np.ndarray
     neighbours: Neighbours
+    labels: np.ndarray
     num_broken: int
+    broken: Mapping[str, str]
     approximate: Approximate | None = None
 
 
@@ -205,13 +215,16 @@ def _find(
     if lists is not None:
         approximate = approximate_neighbours(views.vectors, index.store, config.neighbours, index=lists)
     best = approximate.neighbours if approximate else _search(images.name, views, index, config)
+    decided = best
     if config.exact_check:
         least = LEAST_COSINES.get(config.detector, -1.0)
-        processes = config.num_processes
-        nearest = check_neighbours(images, views.keys, index, best, config.folder, least=least, num_processes=processes)
-    else:
-        nearest = SetNearest(images.name, views.keys, tuple(index.store.keys(best.rows[:, 0])), best.scores[:, 0])
-    return FoundSet(images, nearest, best, views.num_broken, approximate)
+        decided = check_neighbours(
+            images, views.keys, index, best, config.folder, least=least, num_processes=config.num_processes
+        )
+    rows, store = decided.rows[:, 0], views.stores[0]
+    nearest = SetNearest(images.name, views.keys, tuple(index.store.keys(rows)), decided.scores[:, 0])
+    labels, broken = store.labels(np.arange(len(store))), broken_samples([store], BROKEN_NAMED)
+    return FoundSet(images, nearest, rows, best, labels, store.num_broken, broken, approximate)
 
 
 def _search(name: str, views: Views, index: TrainingIndex, config: OverlapConfig) -> Neighbours:

@@ -15,6 +15,7 @@ from diptych.embed.about import about
 from diptych.embed.encoder import Encoder
 from diptych.errors import ConfigError
 from diptych.evaluate.provenance import run_record
+from diptych.overlap.caveats import Caveats, find_caveats
 from diptych.overlap.detector import Detector
 from diptych.overlap.duplicates_file import write_duplicates
 from diptych.overlap.evaluation_images import embed_views
@@ -35,6 +36,7 @@ class OverlapRun:
         found: the searched sets.
         thresholds: by set.
         measured: accuracies by set and task; empty without a model.
+        caveats: by set, in which other ways Overlap and Clean differ.
         duplicates, report: the written files.
         results: the written file; None without a model.
     """
@@ -42,6 +44,7 @@ class OverlapRun:
     found: Found
     thresholds: Mapping[str, Threshold]
     measured: Sequence[MeasuredSet]
+    caveats: Sequence[Caveats]
     duplicates: Path
     report: Path
     results: Path | None
@@ -89,8 +92,9 @@ def run_overlap(
     command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
     record = run_record(command)
     facts = {"command": command, "commit": str(record["commit"]), "machine": str(record["machine"])}
-    report = write_overlap_page(found, thresholds, measured, config.folder / "report.html", facts)
-    return OverlapRun(found, thresholds, measured, duplicates, report, results)
+    caveats = find_caveats(found, values)
+    report = write_overlap_page(found, thresholds, measured, caveats, config.folder / "report.html", facts)
+    return OverlapRun(found, thresholds, measured, caveats, duplicates, report, results)
 
 
 def remove_overlap(

@@ -11,7 +11,10 @@ from collections.abc import Sequence
 
 from diptych.overlap.contamination import Analysis
 from diptych.report.curves import Chart, Series
+from diptych.report.paper_numbers import published
 
+PLACE, PAPER = "figure 17", "the paper's RN50x64"
+NOT_READ = "The intervals of the paper's points were not read off; the paper's caption says how many exclude 0."
 P_GROUPS = ((1e-3, "p < 0.001"), (0.05, "p < 0.05"), (1.0, "p > 0.05"))
 
 
@@ -51,23 +54,33 @@ def point_of(dataset: str, analysis: Analysis) -> SetPoint | None:
     return SetPoint(dataset, 100 * s.contamination, gap, 100 * s.difference, analysis.p, low, high)
 
 
+def paper_points() -> list[SetPoint]:
+    """The nine sets that the paper names in its figure, as read off the plot."""
+    return [
+        SetPoint(name, row["overlap"], row.get("overlap minus clean"), row["all minus clean"], row["p below"])
+        for name, row in published(PLACE).items()
+    ]
+
+
 def overlap_charts(groups: Sequence[tuple[str, Sequence[SetPoint]]]) -> list[Chart]:
     """Both panels.
 
     Args:
-        groups: label and points; "" for measured ones, "paper" for the paper's. At most two.
+        groups: label and points; the points of PAPER are drawn as outlines.
     """
     left: list[Series] = []
     right: list[Series] = []
-    for number, (label, points) in enumerate(groups):
+    for label, points in groups:
         ending = f", {label}" if label else ""
-        for excludes, words in ((True, "interval excludes 0"), (False, "interval includes 0, or is unknown")):
+        for colour, (excludes, words) in enumerate(
+            ((True, "interval excludes 0"), (False, "interval includes 0, or is unknown"))
+        ):
             chosen = [point for point in points if point.gap is not None and point.excludes_zero == excludes]
-            left += _gaps(chosen, f"{words}{ending}", 2 * number + (not excludes))
+            left += _gaps(chosen, f"{words}{ending}", colour, label == PAPER)
         below = 0.0
-        for place, (limit, words) in enumerate(P_GROUPS):
+        for colour, (limit, words) in enumerate(P_GROUPS):
             chosen = [point for point in points if point.p is not None and below < max(point.p, 1e-300) <= limit]
-            right += _differences(chosen, f"{words}{ending}", place + (len(P_GROUPS) - 1) * number)
+            right += _differences(chosen, f"{words}{ending}", colour, label == PAPER)
             below = limit
     return [
         Chart("On the images that overlap", "images that overlap, %", "Overlap - Clean, points", left),
@@ -75,19 +88,21 @@ def overlap_charts(groups: Sequence[tuple[str, Sequence[SetPoint]]]) -> list[Cha
     ]
 
 
-def _gaps(points: Sequence[SetPoint], label: str, colour: int) -> list[Series]:
+def _gaps(points: Sequence[SetPoint], label: str, colour: int, outlined: bool) -> list[Series]:
     if not points:
         return []
     x, y = [point.overlap for point in points], [point.gap or 0.0 for point in points]
     names = [point.dataset for point in points]
+    low: list[float] | None = [point.gap_low or 0.0 for point in points]
+    high: list[float] | None = [point.gap_high or 0.0 for point in points]
     if any(point.gap_low is None or point.gap_high is None for point in points):
-        return [Series(label, x, y, colour=colour, form="markers", names=names)]
-    low, high = [point.gap_low or 0.0 for point in points], [point.gap_high or 0.0 for point in points]
-    return [Series(label, x, y, low, high, colour=colour, form="markers", names=names)]
+        low = high = None
+    return [Series(label, x, y, low, high, colour=colour, form="markers", names=names, outlined=outlined)]
 
 
-def _differences(points: Sequence[SetPoint], label: str, colour: int) -> list[Series]:
+def _differences(points: Sequence[SetPoint], label: str, colour: int, outlined: bool) -> list[Series]:
     if not points:
         return []
     x, y = [point.overlap for point in points], [point.difference for point in points]
-    return [Series(label, x, y, colour=colour, form="markers", names=[point.dataset for point in points])]
+    names = [point.dataset for point in points]
+    return [Series(label, x, y, colour=colour, form="markers", names=names, outlined=outlined)]

@@ -7,10 +7,11 @@ import numpy as np
 
 from diptych.data.decoding import decode_image
 from diptych.data.source import Source
+from diptych.embed.broken_samples import broken_samples
 from diptych.errors import ImageError
-from diptych.overlap.contamination import smallest_detectable
-from diptych.overlap.find import Found, FoundSet
-from diptych.overlap.overlap_chart import overlap_charts, point_of
+from diptych.overlap.accuracy_exhibits import accuracy_exhibit, caveats_exhibit, listed
+from diptych.overlap.caveats import Caveats
+from diptych.overlap.find import BROKEN_NAMED, Found, FoundSet
 from diptych.overlap.subset_results import MeasuredSet
 from diptych.overlap.thresholds import UNJUDGED, Threshold
 from diptych.report.example_images import ImagePair
@@ -26,6 +27,7 @@ def write_overlap_page(
     found: Found,
     thresholds: Mapping[str, Threshold],
     measured: Sequence[MeasuredSet],
+    caveats: Sequence[Caveats],
     path: Path,
     facts: Mapping[str, str],
 ) -> Path:
@@ -35,13 +37,17 @@ def write_overlap_page(
         found: the searched sets.
         thresholds: by set.
         measured: accuracies on Overlap, Clean and All; empty without a model.
+        caveats: in which other ways Overlap and Clean differ, by set.
         facts: command, commit, machine.
     """
     shown = [("overlap", _overlap(found, thresholds))]
     if measured:
-        shown.append(("accuracy", _accuracy(measured)))
+        shown.append(("accuracy", accuracy_exhibit(measured)))
+    shown.append(("caveats", caveats_exhibit(thresholds, measured, caveats)))
     for searched in found.sets:
         shown.append((f"pairs {searched.nearest.dataset}", _pairs(found, searched, thresholds)))
+    if broken := _broken(found):
+        shown.append(("broken images", broken))
     sizes = f"{len(found.index):,} images, {found.index.num_broken:,} broken"
     facts = {
         "training data": f"{', '.join(found.config.train)} ({sizes})",
@@ -56,7 +62,7 @@ def headline(found: Found, thresholds: Mapping[str, Threshold]) -> str:
     counts = {one.nearest.dataset: _num_overlapping(one, thresholds) for one in found.sets}
     overlapping = any(counts.values())
     if not overlapping:
-        return f"No image of {_listed(counts)} was found in the training data"
+        return f"No image of {listed(counts)} was found in the training data"
     shares = [
         f"{counts[one.nearest.dataset]:,} of {len(one.nearest):,} images of {one.nearest.dataset} "
         f"({100 * counts[one.nearest.dataset] / len(one.nearest):.2f} %)"
@@ -66,13 +72,26 @@ def headline(found: Found, thresholds: Mapping[str, Threshold]) -> str:
     return f"Found in the training data: {', '.join(shares[:5])}{' and more' if len(shares) > 5 else ''}"
 
 
+def search_recall(found: Found) -> str:
+    """How many copies an approximate search misses, as far as measured; "" after an exact search."""
+    measured = [(one.nearest.dataset, one.approximate) for one in found.sets if one.approximate is not None]
+    if not measured:
+        return ""
+    shares = [
+        f"{100 * approximate.first_recall:.1f} % of {approximate.num_sampled} nearest images of {name}"
+        for name, approximate in measured[:5]
+    ]
+    more = " and more" if len(measured) > 5 else ""
+    return f"The search is approximate: an exact one confirms {', '.join(shares)}{more}"
+
+
 def caution(thresholds: Mapping[str, Threshold]) -> str:
     """What to know before believing the numbers; "" if a person judged every threshold."""
     unjudged = [name for name, threshold in thresholds.items() if threshold.origin == UNJUDGED]
     if not unjudged:
         return ""
     return (
-        f"PROVISIONAL: nobody has judged pairs of {_listed(unjudged)}, so the threshold there is the detector's usual "
+        f"PROVISIONAL: nobody has judged pairs of {listed(unjudged)}, so the threshold there is the detector's usual "
         "one. Judge a few dozen pairs with diptych overlap review, and run diptych overlap again."
     )
 
@@ -109,6 +128,8 @@ def _overlap(found: Found, thresholds: Mapping[str, Threshold]) -> Shown:
         "The recall over all training data is not known: it counts only the nearest images that were judged.",
     ]
     warning = caution(thresholds)
+    missed = search_recall(found)
+    notes += [f"{missed}. What it misses counts as clean."] if missed else []
     title = f"{'Provisional, judged by nobody: ' if warning else ''}{headline(found, thresholds)}."
     return Shown(title, warning, tables=[table], notes=notes)
 
@@ -122,59 +143,6 @@ def _score_in_words(found: Found) -> str:
         f"The detector proposes {found.config.neighbours} training images ({searched}); the score says how well the "
         "pixels agree when one image is laid over the other: about 0 for different photographs, 1 for equal ones."
     )
-
-
-def _accuracy(measured: Sequence[MeasuredSet]) -> Shown:
-    rows: list[tuple[str, list[Cell | str]]] = []
-    for one in measured:
-        analysis, s = one.analysis, one.analysis.subsets
-        clean = s.accuracy_clean
-        least = None if clean is None else smallest_detectable(s.n_overlap, s.n_all, clean)
-        rows.append(
-            (
-                f"{one.dataset}, {one.task}",
-                [
-                    _percent(s.accuracy_all),
-                    _percent(s.accuracy_overlap, analysis.overlap_interval),
-                    _percent(clean),
-                    _percent(s.difference, analysis.difference_interval, digits=2),
-                    _percent(s.gap, analysis.gap_interval),
-                    Cell(analysis.p, digits=4),
-                    Cell(one.corrected.bonferroni if one.corrected else None, digits=4),
-                    Cell(one.corrected.holm if one.corrected else None, digits=4),
-                    _percent(None if least is None else least.difference, digits=2),
-                ],
-            )
-        )
-    columns = (
-        *("set", "All %", "Overlap %", "Clean %", "All - Clean", "Overlap - Clean"),
-        *("p", "Bonferroni", "Holm", "detectable"),
-    )
-    table = NumberTable("Accuracy on All, Overlap and Clean", columns, rows)
-    rejected = [one for one in measured if one.corrected is not None and one.corrected.holm < 0.05]
-    title = (
-        f"Overlap raises the accuracy on {_listed([f'{one.dataset} ({one.task})' for one in rejected])}"
-        if rejected
-        else "No set's accuracy is significantly higher on the images that overlap"
-    )
-    notes = [
-        "p: one-tailed binomial test that Overlap is classified no better than Clean (CLIP paper, section 5); "
-        "Bonferroni and Holm adjust it for the number of sets with the same task. Intervals: 99.5 %.",
-        "detectable: the smallest All - Clean that this test would have found with a probability of 0.8.",
-        "Overlap and Clean may differ in other ways than leakage: in their classes, resolution, or blank images.",
-    ]
-    missing = [
-        f"{one.dataset}: {one.missing:,} images without a prediction are left out." for one in measured if one.missing
-    ]
-    points = [(one.task, point_of(one.dataset, one.analysis)) for one in measured]
-    by_task = {task: [point for name, point in points if name == task and point] for task, _ in points}
-    charts = overlap_charts([*by_task.items()][:2]) if any(by_task.values()) else []
-    return Shown(f"{title}.", tables=[table], charts=charts, notes=[*notes, *missing])
-
-
-def _percent(value: float | None, interval: tuple[float, float] | None = None, digits: int = 1) -> Cell:
-    low, high = (None, None) if interval is None or value is None else (100 * interval[0], 100 * interval[1])
-    return Cell(None if value is None else 100 * value, low, high, digits=digits)
 
 
 def _pairs(found: Found, searched: FoundSet, thresholds: Mapping[str, Threshold]) -> Shown:
@@ -201,6 +169,27 @@ def _pairs(found: Found, searched: FoundSet, thresholds: Mapping[str, Threshold]
     return Shown(title, f"{summary}threshold, then the highest below it.", pairs=pairs)
 
 
+def _broken(found: Found) -> Shown | None:
+    """The first broken images of the training data and of each set; None if there are none."""
+    index = found.index
+    parts: list[tuple[str, int, Mapping[str, str]]] = [
+        ("training data", index.num_broken, broken_samples(index.stores, BROKEN_NAMED))
+    ]
+    parts += [(one.nearest.dataset, one.num_broken, one.broken) for one in found.sets]
+    rows: list[tuple[str, list[Cell | str]]] = [
+        (key, [name, reason]) for name, _, named in parts for key, reason in named.items()
+    ]
+    if not (total := sum(count for _, count, _ in parts)):
+        return None
+    notes = [
+        f"{name}: {count - len(named):,} of {count:,} broken images are not named here."
+        for name, count, named in parts
+        if count > len(named)
+    ]
+    tables = [NumberTable("Broken images", ("image", "of", "reason"), rows)] if rows else []
+    return Shown(f"{total:,} broken images were not searched.", tables=tables, notes=notes)
+
+
 def _pixels(source: Source, keys: Collection[str]) -> dict[str, np.ndarray]:
     """The images of some keys, uint8 (height, width, 3); those that cannot be decoded are left out."""
     images = {}
@@ -214,8 +203,3 @@ def _pixels(source: Source, keys: Collection[str]) -> dict[str, np.ndarray]:
 
 def _num_overlapping(searched: FoundSet, thresholds: Mapping[str, Threshold]) -> int:
     return int(searched.nearest.overlaps(thresholds[searched.nearest.dataset].value).sum())
-
-
-def _listed(names: Collection[str]) -> str:
-    shown = list(names)[:5]
-    return ", ".join(shown) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

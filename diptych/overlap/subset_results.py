@@ -13,6 +13,7 @@ from diptych.evaluate.metrics.statistics import clopper_pearson
 from diptych.evaluate.predictions import predictions_path_of, read_predictions
 from diptych.overlap.contamination import Analysis, Corrected, analyse, correct_over_sets, subset_accuracies
 from diptych.overlap.find import Found, FoundSet
+from diptych.overlap.reweighting import Reweighted, reweighted_gap
 from diptych.records import Predictions, Result
 
 TASK = "overlap"
@@ -28,6 +29,7 @@ class MeasuredSet:
     Attributes:
         dataset, task, protocol: what was measured.
         analysis: the comparison.
+        reweighted: the comparison with the class frequencies of Overlap.
         corrected: its p-value, adjusted for the number of sets with the same task; None without a test.
         missing: images without a prediction, which are left out.
         results: three Results, and the contamination.
@@ -37,6 +39,7 @@ class MeasuredSet:
     task: str
     protocol: str
     analysis: Analysis
+    reweighted: Reweighted
     corrected: Corrected | None
     missing: int
     results: tuple[Result, ...]
@@ -94,15 +97,16 @@ def _predictions(
 
 
 def _compare(searched: FoundSet, result: Result, predictions: Predictions, threshold: float) -> MeasuredSet:
-    right = dict(zip(predictions.keys, predictions.classes[:, 0] == predictions.labels, strict=True))
-    nearest = searched.nearest
-    rows = [row for row, key in enumerate(nearest.keys) if key in right]
-    correct = np.array([right[nearest.keys[row]] for row in rows], dtype=bool)
+    nearest, places = searched.nearest, {key: place for place, key in enumerate(predictions.keys)}
+    rows = [row for row, key in enumerate(nearest.keys) if key in places]
+    predicted = np.array([places[nearest.keys[row]] for row in rows], dtype=np.int64)
+    labels = predictions.labels[predicted]
+    correct = predictions.classes[predicted, 0] == labels
     overlap = nearest.overlaps(threshold)[rows]
     analysis = analyse(subset_accuracies(correct, overlap))
     results = _results(result, analysis, threshold)
-    missing = len(nearest) - len(rows)
-    return MeasuredSet(nearest.dataset, result.task, result.protocol, analysis, None, missing, results)
+    reweighted, missing = reweighted_gap(correct, overlap, labels), len(nearest) - len(rows)
+    return MeasuredSet(nearest.dataset, result.task, result.protocol, analysis, reweighted, None, missing, results)
 
 
 def _results(measured: Result, analysis: Analysis, threshold: float) -> tuple[Result, ...]:

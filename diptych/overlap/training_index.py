@@ -68,6 +68,20 @@ class TrainingIndex:
         first = self.stores[0]
         return Store(first.folder.parent, first.manifest, [shard for store in self.stores for shard in store.shards])
 
+    def texts(self, rows: np.ndarray) -> list[tuple[str, ...]]:
+        """The texts of the samples of the given rows, int64 (n,), in that order; no image is read.
+
+        Raises:
+            DataError: a file of the index is damaged.
+        """
+        found: list[tuple[str, ...]] = [()] * len(rows)
+        owner = np.searchsorted(self.store.starts, rows, side="right") - 1
+        for number in np.unique(owner).tolist():
+            table, start = self.store.shards[number].samples(), int(self.store.starts[number])
+            for place in np.flatnonzero(owner == number).tolist() if table is not None else ():
+                found[place] = tuple(table["texts"][int(rows[place]) - start].as_py())
+        return found
+
 
 @dataclasses.dataclass(frozen=True)
 class ShardsOf(Source):

@@ -47,6 +47,7 @@ class Series:
         colour: 0 to 4; it also determines the marker.
         form: "points" (markers, joined), "markers" (not joined), "line", "dashed", or "thin".
         band: draw the intervals as one band, not as a whisker at each point.
+        outlined: draw the markers as outlines.
         names: names of the points, or empty. The chart shows names that fit; a tooltip of each marker shows its name.
     """
 
@@ -59,6 +60,7 @@ class Series:
     form: str = "points"
     band: bool = False
     names: Sequence[str] = ()
+    outlined: bool = False
 
     def __post_init__(self) -> None:
         lengths = [len(values) for values in (self.x, self.y, self.low, self.high) if values is not None]
@@ -182,7 +184,9 @@ def _curve(series: Series, x: Axis, y: Axis) -> Markup:
         )
     if series.form in ("points", "markers"):
         names = series.names or [""] * len(positions)
-        parts += [marker(a, b, series.colour, name) for (a, b), name in zip(positions, names, strict=True)]
+        parts += [
+            marker(a, b, series.colour, name, series.outlined) for (a, b), name in zip(positions, names, strict=True)
+        ]
     return Markup("").join(parts)
 
 
@@ -245,6 +249,6 @@ class _Legend:
             if curve.form != "markers":
                 parts.append(line(x, height - 4, x + 24, height - 4, f"curve s{curve.colour}{form}"))
             if curve.form in ("points", "markers"):
-                parts.append(marker(x + 12, height - 4, curve.colour))
+                parts.append(marker(x + 12, height - 4, curve.colour, outlined=curve.outlined))
             parts.append(text(x + 34, height, curve.label))
         return Markup("").join(parts)

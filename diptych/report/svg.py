@@ -83,10 +83,10 @@ def upright(x: float, y: float, content: str) -> Markup:
     )
 
 
-def marker(x: float, y: float, colour: int, name: str = "") -> Markup:
+def marker(x: float, y: float, colour: int, name: str = "", outlined: bool = False) -> Markup:
     """A marker: disc, square, diamond or triangle, up or down. Shapes help readers who cannot distinguish the colors.
 
-    `name` becomes the tooltip.
+    `name` becomes the tooltip. `outlined` draws the outline alone.
     """
     shapes: dict[int, list[tuple[float, float]]] = {
         1: [(-4, -4), (4, -4), (4, 4), (-4, 4)],
@@ -95,12 +95,13 @@ def marker(x: float, y: float, colour: int, name: str = "") -> Markup:
         4: [(0, 6), (5.5, -4), (-5.5, -4)],
     }
     title = Markup("<title>{}</title>").format(name) if name else Markup("")
+    css_class = f"outline s{colour}" if outlined else f"f{colour}"
     if colour not in shapes:
         return _closed(
-            Markup('<circle class="f{}" cx="{}" cy="{}" r="4.5"').format(colour, *map(rounded, (x, y))), title
+            Markup('<circle class="{}" cx="{}" cy="{}" r="4.5"').format(css_class, *map(rounded, (x, y))), title
         )
     corners = points([(x + a, y + b) for a, b in shapes[colour]])
-    return _closed(Markup('<polygon class="f{}" points="{}"').format(colour, corners), title)
+    return _closed(Markup('<polygon class="{}" points="{}"').format(css_class, corners), title)
 
 
 def _closed(start: Markup, content: Markup) -> Markup:

@@ -15,9 +15,10 @@ import torch
 from made_sources import Means, Noise, digests
 from PIL import Image
 
+from diptych.embed.broken_samples import NAMED_PER_SHARD, BrokenSamples, broken_samples
 from diptych.embed.embed_source import embed_source
 from diptych.embed.neighbours import nearest_neighbours
-from diptych.embed.store import open_store
+from diptych.embed.store import open_store, read_json, write_json
 from diptych.errors import ConfigError, DataError, InputError
 from diptych.files import unfinished_name
 from diptych.records import Broken, Sample
@@ -81,6 +82,49 @@ def test_a_resumed_run_ends_with_the_same_bits(tmp_path, lost):
         assert encoder.calls == 1  # the image that asks for the width
     if lost == slice(-1, None):
         assert encoder.calls == 1 + whole.shards[-1].num_rows
+
+
+@pytest.mark.parametrize("make", [Means, make_vit])
+@pytest.mark.parametrize("lost", [slice(0, 0), slice(2, None, 3)])
+def test_a_store_names_its_broken_samples(tmp_path, make, lost):
+    folder, encoder = tmp_path / "store", make()
+    shards = embed_source(Noise(3, 30), encoder, folder, **SMALL).shards
+    for shard in shards[lost]:  # a resumed run names those that it counts again
+        shutil.rmtree(shard.folder)
+    store = embed_source(Noise(3, 30), encoder, folder, **SMALL)
+    expected = [f"{index}/{number} ä" for index in range(3) for number in range(3, 30 + index, 7)]
+    assert broken_samples([store], 100) == dict.fromkeys(expected, "made so") and store.num_broken == len(expected)
+    assert list(broken_samples([store, store], 2)) == expected[:2]
+
+
+def test_a_broken_sample_that_a_shard_before_its_own_names_is_found(tmp_path):
+    class OneBroken(Noise):  # in the first batch of the second shard, which is read before the first shard ends
+        def read(self, index):
+            for number, item in enumerate(super().read(index)):
+                pixels = np.full((8, 8, 3), number, np.uint8)
+                yield Broken("seventeen", "0", "made so") if number == 17 else Sample(item.key, pixels)
+
+    store = embed_source(OneBroken(1, 40), Means(), tmp_path / "store", **SMALL)
+    assert store.num_broken == 1 and broken_samples([store], 20) == {"seventeen": "made so"}
+
+
+def test_a_shard_names_only_the_first_broken_samples_and_the_last_reason(tmp_path):
+    broken = BrokenSamples()
+    for number in range(NAMED_PER_SHARD + 5):
+        broken.add(Broken(f"{number}", "0", "no image"))
+    broken.add(Broken("0", "0", "a truncated image", instead_of="no image"))
+    reasons = broken.take()
+    assert len(reasons) == NAMED_PER_SHARD and reasons["0"] == "a truncated image" and not broken.take()
+
+
+def test_a_store_of_an_earlier_version_counts_without_names(tmp_path):
+    store = embed_source(Noise(1, 20), Means(), tmp_path / "store", **SMALL)
+    for shard in store.shards:
+        content = read_json(shard.folder / "shard.json", "")
+        content.pop("broken", None)
+        write_json(shard.folder / "shard.json", content)
+    store = open_store(tmp_path / "store")
+    assert store.num_broken == 3 and not broken_samples([store], 20)
 
 
 def test_shards_of_a_source_that_are_small_share_a_unit(tmp_path):
@@ -182,6 +226,7 @@ SLOW = """
 import sys, time
 sys.path[:0] = ["tests/embed"]
 from made_sources import Means, Noise
+from diptych.embed.broken_samples import NAMED_PER_SHARD, BrokenSamples, broken_samples
 from diptych.embed.embed_source import embed_source
 
 class Slow(Means):

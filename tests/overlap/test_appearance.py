@@ -96,10 +96,10 @@ def test_texts_that_do_not(text, name):
 
 
 def test_the_share_of_copies_whose_text_names_the_class():
-    texts = ["A tabby cat", "holiday 2014", None, "bull terriers"]
+    texts = [["A tabby cat"], ["holiday 2014", "at the sea"], [], ["two dogs", "bull terriers"]]
     found = named_share(texts, [["tabby", "tabby cat"], ["beach"], ["cat"], ["pit", "bull terrier"]])
     assert (found.named, found.n, found.share) == (2, 3, 2 / 3)
     assert found.interval == pytest.approx(tuple(stats.binomtest(2, 3).proportion_ci(0.995, "exact")))
-    assert named_share([None], [["x"]]).share is None and named_share([], []).interval is None
+    assert named_share([()], [["x"]]).share is None and named_share([], []).interval is None
     with pytest.raises(ShapeError, match="2 texts and the class names of 1"):
-        named_share(["a", "b"], [["a"]])
+        named_share([["a"], ["b"]], [["a"]])

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from diptych.overlap.overlap_chart import SetPoint, overlap_charts
+from diptych.overlap.overlap_chart import PAPER, SetPoint, overlap_charts, paper_points
 from diptych.paper.exhibit_table import EXHIBITS
-from diptych.paper.exhibits.figure17 import measured_points, paper_points
-from diptych.paper.numbers.paper_numbers import published
+from diptych.paper.exhibits.figure17 import measured_points
 from diptych.records import Result
+from diptych.report.curves import line_chart
+from diptych.report.paper_numbers import published
 
-PAPER = Path(__file__).parents[3] / "shared" / "paper"
+PAPER_FOLDER = Path(__file__).parents[3] / "shared" / "paper"
 
 
 def row(subset, value, n, dataset="set", task="zero_shot", metric="accuracy"):
@@ -30,10 +31,10 @@ def test_the_papers_statistics_come_from_its_points():
     assert birdsnap.difference == 0.69 and stated["largest gain, points"] == 0.6  # read off, and stated
 
 
-@pytest.mark.skipif(not PAPER.is_dir(), reason="needs ../shared/paper")
+@pytest.mark.skipif(not PAPER_FOLDER.is_dir(), reason="needs ../shared/paper")
 def test_the_numbers_are_the_extracted_ones():
     limits = {"p<1e-3": 0.001, "p<0.05": 0.05, "p>0.05": 1.0}
-    with (PAPER / "overlap_fig17_digitized.csv").open(encoding="utf-8") as file:
+    with (PAPER_FOLDER / "overlap_fig17_digitized.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == len(paper_points())
     for extracted, point in zip(rows, paper_points(), strict=True):
@@ -69,6 +70,14 @@ def test_colours_follow_the_p_value_and_the_interval():
         "p < 0.05": ["b"],
         "p > 0.05": ["c"],
     }
+
+
+def test_the_papers_points_are_outlines_of_the_same_colours():
+    points = [SetPoint(name, 1, 5, 1, p, 1, 9) for name, p in (("a", 1e-4), ("b", 0.01), ("c", 0.5))]
+    for chart in overlap_charts([("mine", points), (PAPER, points)]):
+        colours = {outlined: [one.colour for one in chart.series if one.outlined == outlined] for outlined in (0, 1)}
+        assert colours[0] == colours[1] and len(set(colours[0])) == len(colours[0])
+        assert line_chart(chart).count('class="outline') == 3 + len(colours[1])  # three points, and the legend
 
 
 def test_the_exhibit_shows_both():

@@ -10,9 +10,9 @@ from diptych.evaluate.tasks.human import COLUMNS
 from diptych.paper.exhibits.human_tables import CLIP, FIGURE_16, PEOPLE, TABLE_2, by_difficulty, fitted
 from diptych.paper.exhibits.other_tables import TABLE_1, TABLE_14, TABLE_15
 from diptych.paper.exhibits.retrieval_tables import TABLE_13, TABLE_17
-from diptych.paper.numbers.paper_numbers import published
 from diptych.paper.numbers.paper_rows import pick
 from diptych.records import Result
+from diptych.report.paper_numbers import published
 from diptych.report.table import Cell, to_markdown
 
 EXHIBITS = (TABLE_1, TABLE_2, TABLE_13, TABLE_14, TABLE_15, TABLE_17, FIGURE_16)

@@ -27,10 +27,10 @@ from diptych.paper.exhibits.zero_shot_figures import FIGURE_4, FIGURE_9_PAPER, F
 from diptych.paper.numbers.compute import measured_gflops, paper_gflops, twin
 from diptych.paper.numbers.line_fit import fit_line
 from diptych.paper.numbers.measured import BEST, PAPER_27, num_test
-from diptych.paper.numbers.paper_numbers import published
 from diptych.records import Predictions, Result
 from diptych.report.bars import bar_chart
 from diptych.report.curves import Chart, line_chart
+from diptych.report.paper_numbers import published
 
 OURS = (
     *(FIGURE_4, FIGURE_5, FIGURE_8, FIGURE_9_PAPER, FIGURE_10, FIGURE_11, FIGURE_12, FIGURE_20, FIGURE_21, FIGURE_22),

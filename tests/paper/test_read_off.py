@@ -3,8 +3,8 @@
 import pytest
 
 from diptych.paper.exhibit_table import EXHIBITS
-from diptych.paper.numbers import paper_numbers
-from diptych.paper.numbers.paper_numbers import READ_OFF
+from diptych.report import paper_numbers
+from diptych.report.paper_numbers import READ_OFF
 
 SHOW_SUCH_VALUES = {"figure4", "figure6", "figure9-paper", "figure13", "figure14", "figure15", "figure16", "figure17"}
 

@@ -21,10 +21,10 @@ from diptych.paper.exhibits.robustness_scores import (
     paper_points,
     paper_static,
 )
-from diptych.paper.numbers.paper_numbers import published
 from diptych.records import Result
 from diptych.report.bars import BarChart, bar_chart
 from diptych.report.curves import line_chart
+from diptych.report.paper_numbers import published
 from diptych.report.table import Cell, to_markdown
 
 WAYS = {

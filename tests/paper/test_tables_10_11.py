@@ -11,9 +11,9 @@ from diptych.evaluate.metrics.comparison import as_good_as_best
 from diptych.evaluate.metrics.statistics import clopper_pearson
 from diptych.paper.exhibits.tables_10_11 import TABLE_10, TABLE_11, UNLIKE_PRINT
 from diptych.paper.numbers.measured import KORNBLITH_12, PAPER_27, SUITES, mean, measured, num_test
-from diptych.paper.numbers.paper_numbers import published
 from diptych.records import Result
 from diptych.report.exhibit_page import FORMS, write_exhibit
+from diptych.report.paper_numbers import published
 from diptych.report.table import to_rich
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "paper"

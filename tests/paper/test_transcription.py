@@ -17,9 +17,9 @@ import pytest
 
 from diptych import recipes
 from diptych.evalsets.cards import CARDS
-from diptych.paper.numbers.paper_numbers import published
 from diptych.paper.training import table12
 from diptych.paper.training.plotted_numbers import EFFICIENCY, FIGURE_2, FIGURE_9
+from diptych.report.paper_numbers import published
 
 ROOT = Path(__file__).parents[2]
 DIGESTS = Path(__file__).with_name("transcription.json")

@@ -17,10 +17,10 @@ from diptych.paper.numbers.measured import (
     percents,
     published_cell,
 )
-from diptych.paper.numbers.paper_numbers import published
 from diptych.records import Result
 from diptych.report.bars import BarChart
 from diptych.report.display import counted, points
+from diptych.report.paper_numbers import published
 from diptych.report.shown import Shown
 from diptych.report.table import Cell, NumberTable
 

@@ -12,11 +12,11 @@ from diptych.paper.exhibit import Exhibit
 from diptych.paper.exhibits.few_shot_scores import PROBE, Curve, curves, mean_over_sets
 from diptych.paper.numbers.chance import chance_notes
 from diptych.paper.numbers.measured import PAPER_27, headline, learning_notes, measured_cell, published_cell
-from diptych.paper.numbers.paper_numbers import LAST_DIGIT, published
 from diptych.records import Result
 from diptych.report.bars import BarChart
 from diptych.report.curves import Chart, Series
 from diptych.report.display import counted
+from diptych.report.paper_numbers import LAST_DIGIT, published
 from diptych.report.shown import Shown
 from diptych.report.table import Cell, NumberTable
 

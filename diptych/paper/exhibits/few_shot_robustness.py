@@ -14,10 +14,10 @@ from diptych.paper.exhibit import Exhibit
 from diptych.paper.exhibits.few_shot_scores import FULL, PROBE, robustness_points
 from diptych.paper.exhibits.robustness_scores import ADAPTED, STATIC, measured_scores
 from diptych.paper.numbers.measured import headline
-from diptych.paper.numbers.paper_numbers import LAST_DIGIT, published
 from diptych.records import Result, kind_of
 from diptych.report.curves import Chart, Series
 from diptych.report.display import points as signed
+from diptych.report.paper_numbers import LAST_DIGIT, published
 from diptych.report.shown import Shown
 from diptych.report.table import Cell, NumberTable
 

@@ -3,23 +3,14 @@
 from collections.abc import Mapping, Sequence
 
 from diptych.overlap.contamination import Subsets, analyse
-from diptych.overlap.overlap_chart import SetPoint, overlap_charts, point_of
+from diptych.overlap.overlap_chart import NOT_READ, PAPER, SetPoint, overlap_charts, paper_points, point_of
 from diptych.paper.exhibit import Exhibit
-from diptych.paper.numbers.paper_numbers import LAST_DIGIT, published
 from diptych.records import Result
+from diptych.report.paper_numbers import LAST_DIGIT, published
 from diptych.report.shown import Shown
 from diptych.report.table import Cell, NumberTable
 
-PLACE, TEXT = "figure 17", "section 5"
-_NOT_READ = "The intervals of the left panel were not read off; the paper's caption says how many exclude 0."
-
-
-def paper_points() -> list[SetPoint]:
-    """The nine sets that the paper names in its figure, as read off the plot."""
-    return [
-        SetPoint(name, row["overlap"], row.get("overlap minus clean"), row["all minus clean"], row["p below"])
-        for name, row in published(PLACE).items()
-    ]
+TEXT = "section 5"
 
 
 def measured_points(results: Sequence[Result]) -> dict[str, list[SetPoint]]:
@@ -50,7 +41,7 @@ def _build(results: Sequence[Result]) -> Shown:
     measured = measured_points(results)
     paper = paper_points()
     model, points = next(iter(measured.items()), ("", []))
-    groups = [*([(model, points)] if points else []), ("the paper's RN50x64", paper)]
+    groups = [*([(model, points)] if points else []), (PAPER, paper)]
     stated = published(TEXT)["overlap"]
     title = (
         f"Median overlap of {stated['median']} %, mean {stated['mean']} %; {stated['significant']:.0f} of "
@@ -66,8 +57,8 @@ def _build(results: Sequence[Result]) -> Shown:
         title,
         "Each point is an evaluation set. All - Clean is what overlap adds to the accuracy on the whole set.",
         [*tables, _table("RN50x64 (the paper's)", paper, published=True)],
-        overlap_charts(groups[:2]),
-        [LAST_DIGIT, _NOT_READ],
+        overlap_charts(groups),
+        [LAST_DIGIT, NOT_READ],
     )
 
 

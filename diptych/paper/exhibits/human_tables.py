@@ -13,10 +13,10 @@ from diptych.evalsets.prompts import plain_name
 from diptych.evaluate.metrics.score import Score
 from diptych.evaluate.tasks.human import COLUMNS, DATASET, agreement
 from diptych.paper.exhibit import Exhibit
-from diptych.paper.numbers.paper_numbers import published
 from diptych.paper.numbers.paper_rows import Row, Wanted, beside_paper, pick
 from diptych.records import Result, is_number
 from diptych.report.curves import Chart, Series
+from diptych.report.paper_numbers import published
 from diptych.report.shown import Shown
 from diptych.report.table import Cell, NumberTable
 

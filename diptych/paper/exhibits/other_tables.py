@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 
 from diptych.paper.exhibit import Exhibit
 from diptych.paper.numbers.measured import size_notes
-from diptych.paper.numbers.paper_numbers import published
 from diptych.paper.numbers.paper_rows import Row, Wanted, beside_paper, compared, pick
 from diptych.records import Result
+from diptych.report.paper_numbers import published
 from diptych.report.shown import Shown
 
 _N_GRAMS = ("aYahoo", "ImageNet", "SUN")

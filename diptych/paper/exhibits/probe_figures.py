@@ -21,9 +21,9 @@ from diptych.paper.numbers.measured import (
     published_cell,
 )
 from diptych.paper.numbers.model_series import MEASURED, compute_series, family_series, measured_points, set_charts
-from diptych.paper.numbers.paper_numbers import published
 from diptych.records import Result
 from diptych.report.curves import Chart, Series
+from diptych.report.paper_numbers import published
 from diptych.report.shown import Shown
 from diptych.report.table import Cell, NumberTable
 

@@ -9,9 +9,9 @@ from diptych.evaluate.metrics.geography import RADII_KM
 from diptych.evaluate.tasks.retrieval import KS
 from diptych.paper.exhibit import Exhibit
 from diptych.paper.numbers.measured import measured_cell, size_notes
-from diptych.paper.numbers.paper_numbers import published
 from diptych.paper.numbers.paper_rows import Row, Wanted, beside_paper, compared, pick
 from diptych.records import Result
+from diptych.report.paper_numbers import published
 from diptych.report.shown import Shown
 from diptych.report.table import Cell, NumberTable
 

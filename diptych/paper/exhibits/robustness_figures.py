@@ -34,10 +34,10 @@ from diptych.paper.exhibits.robustness_scores import (
     paper_static,
 )
 from diptych.paper.numbers.measured import measured_cell
-from diptych.paper.numbers.paper_numbers import READ_OFF, published
 from diptych.records import Result
 from diptych.report.bars import BarChart
 from diptych.report.curves import Chart, Series
+from diptych.report.paper_numbers import READ_OFF, published
 from diptych.report.shown import Shown
 from diptych.report.table import Cell, NumberTable
 

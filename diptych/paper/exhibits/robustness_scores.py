@@ -10,8 +10,8 @@ from diptych.evaluate.tasks.testbed import (
     average_under_shift,
     under_shift,
 )
-from diptych.paper.numbers.paper_numbers import published
 from diptych.records import Result, kind_of
+from diptych.report.paper_numbers import published
 
 ADAPTIVE, STATIC, ADAPTED = "zero-shot", "zero-shot, ImageNet's classes", "probe on ImageNet"
 """The classifiers: each set's own class names, one classifier of ImageNet's classes, a probe fitted to ImageNet."""

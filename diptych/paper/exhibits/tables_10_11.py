@@ -24,8 +24,8 @@ from diptych.paper.numbers.measured import (
     percents,
     published_cell,
 )
-from diptych.paper.numbers.paper_numbers import published
 from diptych.records import Result
+from diptych.report.paper_numbers import published
 from diptych.report.shown import Shown
 from diptych.report.table import Cell, NumberTable
 

@@ -24,12 +24,12 @@ from diptych.paper.numbers.measured import (
     published_cell,
 )
 from diptych.paper.numbers.model_series import MEASURED, set_charts
-from diptych.paper.numbers.paper_numbers import READ_OFF, published
 from diptych.paper.training.image_efficiency import images_needed
 from diptych.paper.training.power_law import PowerLaw, fit_power_law
 from diptych.records import Result
 from diptych.report.curves import Chart, Series
 from diptych.report.display import counted, points
+from diptych.report.paper_numbers import READ_OFF, published
 from diptych.report.shown import Shown
 from diptych.report.table import Cell, NumberTable
 

@@ -7,8 +7,8 @@ here are multiply-adds too, from the sources that SOURCES names.
 import re
 from collections.abc import Sequence
 
-from diptych.paper.numbers.paper_numbers import published
 from diptych.records import Result
+from diptych.report.paper_numbers import published
 
 # From open_clip's docs/model_profile.csv at 89fb801, column image_gflops. It counts a multiply-add as two: halved.
 _CLIP_VIT = {

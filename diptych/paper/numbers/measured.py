@@ -7,8 +7,8 @@ from diptych.evaluate.class_coverage import classes_in_words
 from diptych.evaluate.probe.training_set import HELD_OUT
 from diptych.paper.numbers.chance import is_at_chance
 from diptych.paper.numbers.compute import twin
-from diptych.paper.numbers.paper_numbers import published
 from diptych.records import Result, kind_of
+from diptych.report.paper_numbers import published
 from diptych.report.table import Cell
 
 PAPER_27 = tuple(card.name for card in CARDS.values() if card.group == "paper27")

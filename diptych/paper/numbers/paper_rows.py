@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from diptych.paper.numbers.measured import measured_cell
-from diptych.paper.numbers.paper_numbers import published
 from diptych.records import Result, kind_of
+from diptych.report.paper_numbers import published
 from diptych.report.table import Cell, NumberTable
 
 Wanted = Sequence[tuple[str, str, str, str]]

@@ -21,13 +21,13 @@ from diptych.model.text_config import BagOfWordsConfig, CaptionDecoderConfig, Wo
 from diptych.model.tower import TextSideConfig
 from diptych.model.towers import TEXT_SIDES, text_side_of
 from diptych.objective.objectives import OBJECTIVES
-from diptych.paper.numbers.paper_numbers import READ_OFF
 from diptych.paper.training.image_efficiency import Efficiency, efficiency
 from diptych.paper.training.plotted_numbers import EFFICIENCY, FIGURE_2
 from diptych.paper.training.runs import Measured, all_finished, claim, doubling_steps, read_measured, train_once
 from diptych.report.curves import Chart, Series
 from diptych.report.display import duration, number, percent, short_number
 from diptych.report.figure_page import FigurePage, write_figure
+from diptych.report.paper_numbers import READ_OFF
 from diptych.train import TrainConfig, read_log
 
 DECODER, WORDS, BAG, TRANSFORMER = (

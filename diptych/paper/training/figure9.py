@@ -21,13 +21,13 @@ from diptych.files import writing
 from diptych.model.clip_config import CLIPConfig, CompactResNetConfig
 from diptych.model.flops import image_flops
 from diptych.model.towers import TEXT_SIDES, text_side_of
-from diptych.paper.numbers.paper_numbers import READ_OFF
 from diptych.paper.training.plotted_numbers import FIGURE_9
 from diptych.paper.training.power_law import PowerLaw, fit_power_law
 from diptych.paper.training.runs import Measured, all_finished, claim, read_measured, train_once
 from diptych.report.curves import Chart, Series
 from diptych.report.display import humanised, number, percent
 from diptych.report.figure_page import FigurePage, write_figure
+from diptych.report.paper_numbers import READ_OFF
 from diptych.train import TrainConfig
 
 SIZES = (1.0, 1.25, 1.5, 1.75, 2.0)

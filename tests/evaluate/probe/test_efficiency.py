@@ -7,7 +7,7 @@ import pytest
 
 from diptych.errors import InputError, ShapeError
 from diptych.evaluate.probe.data_efficiency import Needed, examples_to_match, summarise_needed
-from diptych.paper.numbers.paper_numbers import published
+from diptych.report.paper_numbers import published
 
 
 def test_the_score_is_linear_in_the_logarithm_of_the_examples():

@@ -27,7 +27,7 @@ from diptych.evaluate.tasks.human import (
 from diptych.evaluate.tasks.task import Setting
 from diptych.evaluate.zero_shot.class_embeddings import class_embeddings
 from diptych.evaluate.zero_shot.evaluator import ZeroShot
-from diptych.paper.numbers.paper_numbers import published
+from diptych.report.paper_numbers import published
 
 LABELS = {"1": "Pug", "2": "pug", "3": "maine coon"}
 

@@ -9,7 +9,7 @@ from scipy.special import logit
 from diptych.errors import InputError, ShapeError
 from diptych.evaluate.metrics.logit_line import above_line, effective_robustness, fit_logit_line, relative_robustness
 from diptych.evaluate.tasks import testbed as bed
-from diptych.paper.numbers.paper_numbers import published
+from diptych.report.paper_numbers import published
 
 MODELS = {one.name: one for one in bed.testbed()}
 

@@ -8,7 +8,7 @@ import csv
 import functools
 from pathlib import Path
 
-_TABLE = Path(__file__).parents[2] / "assets" / "published.csv"
+_TABLE = Path(__file__).parents[1] / "assets" / "published.csv"
 READ_OFF = "read off the plot"
 LAST_DIGIT = "The paper's values are read off its plot; the last digit is not sure."
 
