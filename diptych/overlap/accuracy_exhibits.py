@@ -1,6 +1,6 @@
 """The parts of the report about accuracy: what overlap changes in it, and what else may explain the difference."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from diptych.overlap.appearance import BLANK_BELOW, SMALL_BELOW
 from diptych.overlap.caveats import CLEAN_MEASURED, Caveats
@@ -111,23 +111,18 @@ def _errors(
     counts = {one.dataset: Subsets(one.num_images, one.num_overlapping, 0, 0) for one in caveats}
     analyses += [(name, name, analyse(subsets)) for name, subsets in counts.items() if name not in done]
     rows: Rows = []
+    reasons: list[tuple[str, str | None]] = []
     for name, dataset, analysis in analyses:
         precision, recall = thresholds[dataset].precision, thresholds[dataset].recall
         if precision is not None and recall is not None:
             corrected = correct_for_detector(analysis, precision, recall)
             rows.append((name, _error_cells(analysis, corrected, dataset in done)))
-    columns = (
-        "set",
-        "overlap %",
-        "contamination %",
-        "Overlap - Clean",
-        "All - Clean",
-        "level %",
-        "remark",
-    )
+            reasons.append((name, corrected.reason if dataset in done else None))
+    columns = ("set", "overlap %", "contamination %", "Overlap - Clean", "All - Clean", "level %")
     notes = [
+        *_reasons(reasons),
         "True contamination and differences: corrected by the review's precision and recall. level: of the intervals. "
-        "They assume that the detector's errors do not depend on whether the model is right about an image."
+        "They assume that the detector's errors do not depend on whether the model is right about an image.",
     ]
     return NumberTable("What the detector's errors leave possible", columns, rows, notes)
 
@@ -141,7 +136,6 @@ def _error_cells(analysis: Analysis, corrected: TrueContamination, is_measured: 
         gap,
         difference,
         _percent(min(corrected.level, corrected.effect_level), digits=2),
-        _because(corrected.reason) if is_measured else "",
     ]
 
 
@@ -155,13 +149,14 @@ def _reweighted(measured: Sequence[MeasuredSet]) -> NumberTable:
             _percent(s.gap, one.analysis.gap_interval),
             _percent(equal.gap, equal.interval),
             _percent(equal.covered if s.n_overlap else None),
-            _because(equal.reason),
         ]
         rows.append((_name(one), cells))
-    columns = ("set", "Clean %", "re-weighted Clean %", "Overlap - Clean", "re-weighted", "covered %", "remark")
+    columns = ("set", "Clean %", "re-weighted Clean %", "Overlap - Clean", "re-weighted", "covered %")
+    unknown = _reasons((_name(one), one.reweighted.reason) for one in measured)
     notes = [
+        *unknown,
         "Re-weighted: each class has the same share in Clean as in Overlap. covered: images of Overlap whose class "
-        "occurs in Clean; only these are compared. Intervals: 99.5 %."
+        "occurs in Clean; only these are compared. Intervals: 99.5 %.",
     ]
     return NumberTable("Accuracy with equal class frequencies", columns, rows, notes)
 
@@ -217,11 +212,16 @@ def _reviewed(threshold: Threshold) -> bool:
 
 
 def _name(one: MeasuredSet) -> str:
-    return f"{one.dataset}, {one.task}"
+    return f"{one.dataset} ({one.task})"
 
 
-def _because(reason: str | None) -> str:
-    return "" if reason is None else f"unknown: {reason}"
+def _reasons(of_sets: Iterable[tuple[str, str | None]]) -> list[str]:
+    """A note for each reason why something is unknown, with the sets that it is about."""
+    names: dict[str, list[str]] = {}
+    for name, reason in of_sets:
+        if reason is not None:
+            names.setdefault(reason, []).append(name)
+    return [f"Unknown for {listed(own)}: {reason}." for reason, own in names.items()]
 
 
 def _excludes_zero(interval: Interval) -> bool:

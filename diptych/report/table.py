@@ -134,7 +134,10 @@ def to_html(table: NumberTable) -> Markup:
     include templates/tables.css.
     """
     head = Markup("").join(
-        Markup('<th scope="col"><span>{}</span></th>').format(readable(column, 60)) for column in table.columns
+        Markup('<th scope="col"{}><span>{}</span></th>').format(
+            Markup(' class="words"') if place and _in_words(table, place) else "", readable(column, 60)
+        )
+        for place, column in enumerate(table.columns)
     )
     body = Markup("").join(
         Markup('<tr><th scope="row">{}</th>{}</tr>\n').format(
@@ -231,6 +234,11 @@ def _kinds(table: NumberTable) -> list[str]:
     """The kinds of marks that occur in the table, in the order of the legend."""
     cells = [cell for _, cells in table.rows for cell in cells if isinstance(cell, Cell) and cell.value is not None]
     return [kind for kind in _LEGEND if any(getattr(cell, kind) for cell in cells)]
+
+
+def _in_words(table: NumberTable, place: int) -> bool:
+    """Whether all cells of a column are text."""
+    return bool(table.rows) and all(isinstance(cells[place - 1], str) for _, cells in table.rows)
 
 
 def _number(value: float | None, digits: int) -> str:
