@@ -16,7 +16,7 @@ from diptych.data.shards import TAR_SUFFIXES, TarSource
 from diptych.data.source import Source
 from diptych.data.tables import SIDECARS, CsvSource, FolderSource, read_header
 from diptych.errors import DataError
-from diptych.files import expanded, shown
+from diptych.files import expanded, looking_for, shown
 
 logger = logging.getLogger(__name__)
 
@@ -103,10 +103,8 @@ def _expand(pattern: str) -> list[Path]:
 
 
 def _exists(path: Path) -> bool:
-    try:
+    with looking_for(path):
         return path.exists()
-    except OSError as error:  # the name is too long, or a folder may not be entered
-        raise DataError(f"cannot look for {path!s:.200}: {error.strerror or error}") from error
 
 
 def _nearly(path: Path) -> str:

@@ -28,7 +28,7 @@ from diptych.evalsets.codes import are_codes, spoken_names
 from diptych.evalsets.parquet_sets import is_parquet_set, open_parquet
 from diptych.evalsets.prompts import DEFAULT_TEMPLATES, published_single
 from diptych.evalsets.splits import SHARD_COUNT_FILE, SPLITS, split_folder
-from diptych.files import expanded, shown
+from diptych.files import expanded, looking_for, shown
 from diptych.records import Broken, Sample
 
 CLASS_NAMES_FILE = "classnames.txt"
@@ -110,7 +110,9 @@ def open_benchmark(path: str | Path, split: str = "test") -> Benchmark:
             not UTF-8. The message names the file.
     """
     path, argument = expanded(path), path
-    if argument == "" or not path.is_dir():
+    with looking_for(path):
+        is_folder = path.is_dir()
+    if argument == "" or not is_folder:
         raise DataError(f"there is no folder {argument or repr('')} to evaluate on")
     if not isinstance(split, str):
         raise DataError(f"{path}: the split must be a string, such as test, not {shown(split)}")

@@ -13,7 +13,7 @@ from diptych.evalsets.cards import CARDS
 from diptych.evalsets.opening import failure, find_folder, list_folders, open_card
 from diptych.evalsets.parquet_sets import is_parquet_set, parquet_splits
 from diptych.evalsets.splits import SPLITS, split_folder
-from diptych.files import expanded
+from diptych.files import expanded, looking_for
 from diptych.records import Sample
 
 _log = logging.getLogger(__name__)
@@ -107,10 +107,8 @@ def split_task(argument: str) -> tuple[str, str | None]:
 
 def _folder(folder: str | Path) -> Path:
     path = expanded(folder)
-    try:
+    with looking_for(path):
         is_folder = path.is_dir()
-    except OSError as error:  # the name is too long, or a folder may not be entered
-        raise DataError(f"cannot look for {folder!s:.200}: {error.strerror or error}") from error
     if str(folder) == "" or not is_folder:
         raise DataError(f"there is no folder {str(folder) or repr('')} to evaluate on")
     return path.resolve()

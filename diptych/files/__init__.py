@@ -3,7 +3,17 @@
 from diptych.files.digests import check_digest, new_digest, read_or_none
 from diptych.files.input_files import HEAD, open_regular, read_object, stand_in, stand_in_at
 from diptych.files.locks import locked
-from diptych.files.paths import absence, cache_folder, expanded, is_there, replaceable, shown, size_of, utf8
+from diptych.files.paths import (
+    absence,
+    cache_folder,
+    expanded,
+    is_there,
+    looking_for,
+    replaceable,
+    shown,
+    size_of,
+    utf8,
+)
 from diptych.files.whole import (
     new_file,
     new_folder,
@@ -24,6 +34,7 @@ __all__ = [
     "expanded",
     "is_there",
     "locked",
+    "looking_for",
     "new_digest",
     "new_file",
     "new_folder",

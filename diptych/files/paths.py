@@ -1,12 +1,14 @@
 """File names: expansion of ~, broken links, and names that are not valid UTF-8."""
 
+import contextlib
 import errno
 import os
 import re
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
-from diptych.errors import InputError
+from diptych.errors import DataError, InputError
 
 
 def expanded(path: str | Path) -> Path:
@@ -69,6 +71,19 @@ def absence(path: Path) -> str:
 def is_there(path: Path) -> bool:
     """Whether anything has that name: a file, a folder, a pipe, a device, or a link, also a broken one."""
     return os.path.lexists(path)
+
+
+@contextlib.contextmanager
+def looking_for(path: str | Path) -> Iterator[None]:
+    """Turn an OSError inside the block (a name too long, a folder that may not be entered) into a DataError.
+
+    Raises:
+        DataError: names the path, shortened, and the reason.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise DataError(f"cannot look for {path!s:.200}: {error.strerror or error}") from error
 
 
 def replaceable(path: Path) -> Path:
