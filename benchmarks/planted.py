@@ -4,8 +4,9 @@
     python benchmarks/planted.py --out runs/planted --exact-check --json  # the same again, with the exact check
 
 Two evaluation sets are drawn from tiny-imagenet/test and cifar10/test. Every tenth image of each is copied, changed by
-the rules of the copy augmentation at everyday strength, and mixed into tiny-imagenet/train with a caption that names
-its class. One model trains with the copies, one without; all else is equal. `diptych overlap` then analyses both, and
+the rules of the copy augmentation at everyday strength, and mixed into tiny-imagenet/train with a caption: that of a
+training image of its class, or "a cat" for CIFAR-10's cats. (No template of the zero-shot classifier: a model that
+reads it with copies alone learns to expect copies behind it.) One model trains with the copies, one without; all else is equal. `diptych overlap` then analyses both, and
 its verdicts are compared with the truth. Finished steps are not repeated.
 """
 
@@ -15,7 +16,7 @@ import itertools
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,8 @@ def main() -> None:
     arguments = parser.parse_args()
     training = arguments.data / "tiny-imagenet" / "train"
     for name, origin in SETS.items():
-        write_set(arguments.out, name, arguments.data / origin, arguments.images)
+        captions = captions_by_class(training) if origin == "tiny-imagenet" else {}
+        write_set(arguments.out, name, arguments.data / origin, arguments.images, captions)
     figures = {}
     for case in ("with", "without"):
         data = [training, *(arguments.out / "copies" / name for name in SETS if case == "with")]
@@ -63,7 +65,16 @@ def main() -> None:
         print(json.dumps({"benchmark": "planted", "cases": figures, "machine": machine(), "commit": commit()}))
 
 
-def write_set(out: Path, name: str, origin: Path, count: int) -> None:
+def captions_by_class(training: Path) -> dict[int, list[str]]:
+    """The captions of the first training images of each class."""
+    captions: dict[int, list[str]] = {}
+    for item in open_source(str(training)).read(0):
+        if isinstance(item, Sample) and item.metadata:
+            captions.setdefault(int(str(item.metadata["label"])), []).append(item.texts[0])
+    return captions
+
+
+def write_set(out: Path, name: str, origin: Path, count: int, captions: Mapping[int, Sequence[str]]) -> None:
     """The first images of a test split as an evaluation set, and changed copies of every tenth as training pairs."""
     folder, copies = out / name, out / "copies" / name
     if (copies / "0.tar").exists():
@@ -76,16 +87,18 @@ def write_set(out: Path, name: str, origin: Path, count: int) -> None:
     for file in ("classnames.txt", "zeroshot_classification_templates.txt"):
         (folder / file).write_bytes((origin / file).read_bytes())
     classes = (folder / "classnames.txt").read_text().splitlines()
-    write_shards(copied(chosen[::EVERY], classes, name), copies)
+    known = [captions.get(label, [f"a {class_name}"]) for label, class_name in enumerate(classes)]
+    write_shards(copied(chosen[::EVERY], known, name), copies)
 
 
-def copied(samples: list[Sample], classes: list[str], name: str) -> Iterator[Sample]:
+def copied(samples: list[Sample], captions: Sequence[Sequence[str]], name: str) -> Iterator[Sample]:
     """Changed copies, each with a caption of its class; the key says of which image."""
     for sample in samples:
         seed = [len(name), int(sample.key)]
         stream = io.BytesIO()
         copy_image(decode_image(sample.image), COPIES, np.random.default_rng(seed)).save(stream, "JPEG", quality=85)
-        caption = f"a photo of a {classes[sample.label or 0]}."
+        of_class = captions[sample.label or 0]
+        caption = of_class[int(sample.key) % len(of_class)]
         yield Sample(f"{name}-{sample.key}", stream.getvalue(), (caption,))
 
 
