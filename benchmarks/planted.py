@@ -6,7 +6,8 @@
 Two evaluation sets are drawn from tiny-imagenet/test and cifar10/test. Every tenth image of each is copied, changed by
 the rules of the copy augmentation at everyday strength, and mixed into tiny-imagenet/train with a caption: that of a
 training image of its class, or "a cat" for CIFAR-10's cats. (No template of the zero-shot classifier: a model that
-reads it with copies alone learns to expect copies behind it.) One model trains with the copies, one without; all else is equal. `diptych overlap` then analyses both, and
+reads it with copies alone learns to expect copies behind it.) One model trains with the copies, one without; all else
+is equal, but for the words of the vocabulary that the captions of copies add. `diptych overlap` then analyses both, and
 its verdicts are compared with the truth. Finished steps are not repeated.
 """
 
