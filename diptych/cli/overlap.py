@@ -124,7 +124,7 @@ def overlap(
     epilog=examples(
         "diptych overlap remove --train shards/ --eval cifar10/ --out overlap/ --clean clean/",
         "diptych overlap remove --train shards/ --eval cifar10/ --out overlap/ --clean strict/ --threshold 0.8",
-        "diptych overlap remove --train shards/ --inner 0.95 --out overlap-inner/ --clean once/   # duplicates alone",
+        "diptych overlap remove --train shards/ --inner 0.3 --exact-check --out overlap-inner/ --clean once/",
     )
 )
 def remove(
@@ -133,7 +133,11 @@ def remove(
     out: Out = None,
     clean: Annotated[Path | None, Option(parser=parse.path, help="Folder for the clean shards.")] = None,
     inner: Annotated[
-        Fraction, Option(help="Keep only the first of training images whose cosine with each other is at least this.")
+        Fraction,
+        Option(
+            help="Keep only the first of training images whose score with each other is at least this: a cosine such "
+            "as 0.95, or with --exact-check the check's score, such as 0.3."
+        ),
     ] = None,
     detector: DetectorName = "default",
     exact_check: ExactCheck = False,

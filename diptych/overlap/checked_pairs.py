@@ -68,7 +68,8 @@ def check_neighbours(
     rows = found.rows[places, ranks]
     pairs = list(zip([keys[place] for place in places.tolist()], index.store.keys(rows), strict=True))
     shards = index.source_shards(rows).tolist()
-    checked = check_pairs(dict(zip(pairs, shards, strict=True)), images, index.source, folder, num_processes)
+    path = checks_of(folder, images.name)
+    checked = check_pairs(dict(zip(pairs, shards, strict=True)), images.source, index.source, path, num_processes)
     scores, best = np.full(len(keys), -np.inf, np.float32), found.rows[:, 0].copy()
     for place, row, pair in zip(places, rows, pairs, strict=True):
         if checked[pair] > scores[place]:  # of equal scores that of the nearer image
@@ -77,27 +78,31 @@ def check_neighbours(
     return Neighbours(best[:, None], scores[:, None])
 
 
+def checks_of(folder: Path, dataset: str) -> Path:
+    """The file of a set's checked pairs in the folder of an analysis."""
+    return folder / "checks" / f"{dataset}.jsonl"
+
+
 def check_pairs(
-    pairs: Pairs, images: EvaluationImages, training: Source, folder: Path, num_processes: int = 1
+    pairs: Pairs, source: Source, training: Source, path: Path, num_processes: int = 1
 ) -> dict[tuple[str, str], float]:
     """The check's score of each pair; pairs that an earlier call checked are not checked again.
 
     Args:
         pairs: pairs of an evaluation image and a training image, with the latter's shard of `training`.
-        images: the set. training: the training images.
-        folder: of the analysis.
+        source: the evaluation images. training: the training images.
+        path: file of the checked pairs; created if it is missing.
         num_processes: processes that check.
     Raises:
         ConfigError: OpenCV is not installed.
         DataError: the file of checks is damaged, is used by another process, or cannot be written.
     """
-    path = folder / "checks" / f"{images.name}.jsonl"
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with locked(path, patience=0) as file:
             checked = _read(path, file)
             pending = {pair: shard for pair, shard in pairs.items() if pair not in checked}
-            results = _check_all(pending, images.source, training, num_processes)
+            results = _check_all(pending, source, training, num_processes)
             for rows in progress_bar(results, "check (pairs)", len(pending), len):
                 _append(file, rows)
                 checked.update(rows)

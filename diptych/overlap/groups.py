@@ -118,6 +118,17 @@ def duplicate_groups(
     return Groups(forest.roots(np.arange(len(store))))
 
 
+def group_pairs(count: int, pairs: np.ndarray) -> Groups:
+    """The groups that pairs of rows make of `count` rows.
+
+    Args:
+        pairs: int64 (M, 2).
+    """
+    forest = _Forest(count)
+    forest.link(pairs[:, 0], pairs[:, 1])
+    return Groups(forest.roots(np.arange(count)))
+
+
 def similar_pairs(
     store: Store, threshold: float, *, precision: str = "fp32", stripe: int = _STRIPE, max_pairs: int = MAX_PAIRS
 ) -> Iterator[Pairs]:

@@ -8,7 +8,7 @@ OUT/report.html          the report
 import dataclasses
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from diptych.embed.about import about
@@ -20,8 +20,9 @@ from diptych.overlap.detector import Detector
 from diptych.overlap.duplicates_file import write_duplicates
 from diptych.overlap.evaluation_images import embed_views
 from diptych.overlap.find import Found, OverlapConfig, find_overlap
+from diptych.overlap.inner_duplicates import checked_duplicates, inner_duplicates
 from diptych.overlap.overlap_page import write_overlap_page
-from diptych.overlap.remove import Datasheet, checked_samples, inner_duplicates, overlapping_samples, write_clean
+from diptych.overlap.remove import Datasheet, Removed, checked_samples, overlapping_samples, write_clean
 from diptych.overlap.review_folder import judged_thresholds
 from diptych.overlap.subset_results import TASKS, MeasuredSet, measure_subsets
 from diptych.overlap.thresholds import EXACT_CHECK, Threshold, choose_thresholds
@@ -113,6 +114,7 @@ def remove_overlap(
         clean: folder for the shards.
         threshold, choices, detector: as in run_overlap.
         inner: also keep only the first of training images whose score with each other is at least this; None keeps all.
+            With the exact check it is the check's score.
     Returns:
         The datasheet, which is also written.
     Raises:
@@ -134,7 +136,7 @@ def remove_overlap(
     else:
         removed = list(overlapping_samples(found.index, views, values))
     if inner is not None:
-        removed += inner_duplicates(found.index, inner, but={row.train_key for row in removed})
+        removed += _inner(found, inner, {row.train_key for row in removed})
     fingerprint = about(found.detector.encoder).image_fingerprint or ""
     sheet = Datasheet(
         training_data=list(config.train),
@@ -144,6 +146,13 @@ def remove_overlap(
         decided_by={name: chosen.origin for name, chosen in thresholds.items()},
     )
     return write_clean(found.index, removed, clean, sheet)
+
+
+def _inner(found: Found, threshold: float, but: Collection[str]) -> list[Removed]:
+    if not found.config.exact_check:
+        return list(inner_duplicates(found.index, threshold, but))
+    path, num_processes = found.config.folder / "train" / "checks.jsonl", found.config.num_processes
+    return list(checked_duplicates(found.index, threshold, path, but=but, num_processes=num_processes))
 
 
 def _thresholds(

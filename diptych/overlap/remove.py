@@ -7,20 +7,19 @@ not only the nearest one.
 import dataclasses
 import io
 import json
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from diptych.data.exclusions import TRAINING_DATA, ExcludingSource
 from diptych.data.shards import write_shards
-from diptych.embed.neighbours import exact_scores, nearest_neighbours
+from diptych.embed.neighbours import nearest_neighbours
 from diptych.errors import DataError
 from diptych.files import expanded, write_whole, writing
-from diptych.overlap.checked_pairs import LEAST_COSINES, check_pairs
+from diptych.overlap.checked_pairs import LEAST_COSINES, check_pairs, checks_of
 from diptych.overlap.evaluation_images import Views
 from diptych.overlap.find import Found
-from diptych.overlap.groups import duplicate_groups
 from diptych.overlap.training_index import TrainingIndex
 from diptych.records import Broken, Sample
 
@@ -35,7 +34,7 @@ class Removed:
         train_key: its key.
         reason: "overlap" with an evaluation image, or "duplicate" of another training image.
         dataset, key: the evaluation image, or "" and the key of the training image that stays.
-        score: of the pair.
+        score: of the pair; of a duplicate that the exact check found, the best of its links to the group.
     """
 
     train_key: str
@@ -87,30 +86,13 @@ def checked_samples(found: Found, sets: Mapping[str, Views], thresholds: Mapping
         all_rows = np.concatenate(rows)
         train_keys, shards = index.store.keys(all_rows), index.source_shards(all_rows).tolist()
         pairs = dict(zip(zip(keys, train_keys, strict=True), shards, strict=True))
-        checked = check_pairs(pairs, searched.images, index.source, found.config.folder, found.config.num_processes)
+        path, num_processes = checks_of(found.config.folder, name), found.config.num_processes
+        checked = check_pairs(pairs, searched.images.source, index.source, path, num_processes)
         for row, key, train_key in zip(all_rows.tolist(), keys, train_keys, strict=True):
             score = checked[key, train_key]
             if np.float32(score) >= np.float32(thresholds[name]) and (row not in best or score > best[row].score):
                 best[row] = Removed(train_key, OVERLAP, name, key, score)
     yield from (best[row] for row in sorted(best))
-
-
-def inner_duplicates(index: TrainingIndex, threshold: float, but: Collection[str] = ()) -> Iterator[Removed]:
-    """Every training image but the first of each group of near-duplicates, in the order of the index.
-
-    Args:
-        threshold: images are linked if their score is at least this, directly or over other images.
-        but: keys of images that are removed anyway; the first of the others stays.
-    """
-    for rows in duplicate_groups(index.store, threshold).members():
-        keys = index.store.keys(rows)
-        left = [place for place, key in enumerate(keys) if key not in but]
-        if len(left) < 2:
-            continue
-        vectors = index.store.vectors(rows[left])
-        scores = exact_scores(vectors, np.broadcast_to(vectors[:1], vectors.shape))
-        for place, score in zip(left[1:], scores[1:].tolist(), strict=True):
-            yield Removed(keys[place], DUPLICATE, "", keys[left[0]], score)
 
 
 def _best_evaluation_image(vectors: np.ndarray, views: Views) -> tuple[np.ndarray, np.ndarray]:

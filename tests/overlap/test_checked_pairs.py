@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from pictures import encoded, painting
@@ -17,7 +18,7 @@ from PIL import ImageOps
 from diptych.data.shards import write_shards
 from diptych.errors import DataError
 from diptych.files import locked
-from diptych.overlap import checked_pairs
+from diptych.overlap import checked_pairs, inner_duplicates
 from diptych.overlap.checked_pairs import UNCHECKED
 from diptych.overlap.detector import Detector
 from diptych.overlap.duplicates_file import read_duplicates
@@ -152,6 +153,25 @@ def test_removal_by_the_check_takes_every_copy_and_nothing_else(data):
     )
     assert sheet.num_overlapping == {"evaluation": 3} and sheet.detector.endswith("and exact check")
     assert [key for key in json.loads((data / "clean" / "datasheet.json").read_text())["thresholds"]] == ["evaluation"]
+
+
+def test_inner_duplicates_are_those_that_the_check_confirms(data):
+    again = [("a", painting(3, (120, 90)).resize((100, 80))), ("b", ImageOps.mirror(painting(3, (120, 90))))]
+    again.append(("c", painting(5, (120, 90)).convert("L")))
+    write_shards([Sample(key, encoded(image, "PNG"), ("words",)) for key, image in again], data / "again")
+    (data / "again" / "0.tar").rename(data / "train" / "2.tar")
+    alone = config(data, sets=())
+    by_cosine = remove_overlap(
+        config(data, sets=(), exact_check=False), data / "one", inner=0.9, detector=Detector(SeesFormat())
+    )
+    assert by_cosine.num_kept == 1  # the detector takes all for copies
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(inner_duplicates, "NUM_NEIGHBOURS", NUM_TRAIN + 3)
+        sheet = remove_overlap(alone, data / "once", inner=0.3, detector=Detector(SeesFormat()))
+    assert (sheet.num_kept, sheet.num_duplicates) == (NUM_TRAIN, 3)
+    removed = pq.read_table(data / "once" / "removed.parquet").to_pylist()
+    assert [last([row["train_key"], row["key"]]) for row in removed] == [["a", "03"], ["b", "03"], ["c", "05"]]
+    assert all(row["score"] > 0.3 and row["reason"] == "duplicate" for row in removed)
 
 
 CHECK = """
