@@ -275,6 +275,8 @@ def imagededup_part(arguments: argparse.Namespace) -> dict[str, Any]:
     for one in contenders(arguments.detectors):
         for views in (one.views, tuple(copy_benchmark.VIEWS)):
             scores[f"{one.name}, {len(views)} views"] = transformed_groups.pair_scores(one.encoder, images, views)
+        of_all_views = scores[f"{one.name}, {len(copy_benchmark.VIEWS)} views"]
+        scores[f"{one.name}, checked"] = transformed_groups.checked_scores(images, of_all_views)
     figures = {name: chosen(of_name, groups, first) for name, of_name in scores.items()}
     figures |= run_imagededup(images, names, groups, first)
     for name, row in figures.items():

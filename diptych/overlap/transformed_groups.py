@@ -16,6 +16,7 @@ from PIL import Image, ImageOps
 from diptych.embed.encoder import Encoder
 from diptych.overlap.copy_benchmark import encode_in_batches
 from diptych.overlap.copy_scores import precision_recall
+from diptych.overlap.exact_check import check_gray, gray_image
 from diptych.overlap.image_views import AS_IT_IS, VIEWS
 
 ANGLE = 25
@@ -56,6 +57,22 @@ def pair_scores(encoder: Encoder, images: Sequence[Image.Image], views: Sequence
                 scores, encode_in_batches(encoder, [VIEWS[view](image) for image in images]) @ plain.T, out=scores
             )
     return np.maximum(scores, scores.T)
+
+
+def checked_scores(images: Sequence[Image.Image], scores: np.ndarray, num_candidates: int = 10) -> np.ndarray:
+    """Scores of the exact check, float32 (N, N), for each image's `num_candidates` best others; -1 for other pairs.
+
+    Args:
+        scores: of `pair_scores`.
+    """
+    gray = [gray_image(image) for image in images]
+    others = scores - 3 * np.eye(len(images), dtype=scores.dtype)  # no image is its own candidate
+    best = np.argsort(-others, axis=1, kind="stable")[:, :num_candidates]
+    pairs = {(min(row, other), max(row, other)) for row, others in enumerate(best.tolist()) for other in others}
+    checked = np.full(scores.shape, -1.0, np.float32)
+    for first, second in sorted(pairs):
+        checked[first, second] = checked[second, first] = check_gray(gray[first], gray[second]).score
+    return checked
 
 
 def pair_quality(scores: np.ndarray, group: np.ndarray, threshold: float) -> PairQuality:

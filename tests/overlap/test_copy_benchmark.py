@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 import torch
-from pictures import noise
+from pictures import noise, painting
 from PIL import Image
 
 from diptych.errors import ConfigError
@@ -24,7 +24,13 @@ from diptych.overlap.copy_benchmark import (
 )
 from diptych.overlap.copy_scores import precision_recall, report_answers, summarise
 from diptych.overlap.score_normalisation import ScoreNormalisation
-from diptych.overlap.transformed_groups import choose_threshold, pair_quality, pair_scores, transformed_group
+from diptych.overlap.transformed_groups import (
+    checked_scores,
+    choose_threshold,
+    pair_quality,
+    pair_scores,
+    transformed_group,
+)
 
 RULES = ("mirror", "strong crop", "overlaid text")
 
@@ -243,6 +249,17 @@ def test_views_join_the_pairs_that_they_explain():
     assert np.allclose(flipped, 1, atol=1e-5)
     others = pair_scores(RandomEncoder(), [noise(9, 9, seed) for seed in range(4)], ("as_it_is", "mirrored"))
     assert (others == others.T).all()  # whichever image of a pair is mirrored
+
+
+def test_the_check_scores_the_candidates_of_each_image():
+    """Nothing is known of the pairs but a wrong order: the check parts copies from others among the candidates."""
+    pytest.importorskip("cv2")
+    images = [painting(1), painting(1).crop((10, 5, 150, 110)), painting(2), painting(3)]
+    scores = np.array([[1, 0.1, 0.9, 0.8], [0.1, 1, 0.2, 0.3], [0.9, 0.2, 1, 0.7], [0.8, 0.3, 0.7, 1]])
+    everything = checked_scores(images, scores, 3)
+    assert everything[0, 1] == everything[1, 0] > 0.5 and np.diag(everything).max() == -1
+    assert everything[np.triu_indices(4, 1)][1:].max() < 0.2
+    assert checked_scores(images, scores, 1)[0, 1] == -1  # for none of the two the other is the best candidate
 
 
 def test_wrong_settings_are_refused(benchmark):
