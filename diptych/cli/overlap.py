@@ -72,7 +72,7 @@ SameData = Annotated[bool, Option("--same-data", help="The evaluation images may
         "diptych overlap --train shards/ --eval cifar10/ --eval my-birds/ --out overlap/",
         "diptych overlap --train shards/ --eval cifar10/ --model default --out overlap/",
         "diptych overlap --train shards/ --eval cifar10/ --out overlap/ --threshold 0.9",
-        "diptych train shards/ --exclude overlap/duplicates.parquet --epochs 8 --out runs/clean",
+        "diptych overlap remove --train shards/ --eval cifar10/ --out overlap/ --clean clean/",
     ),
 )
 def overlap(
@@ -118,6 +118,8 @@ def overlap(
     print(f"the report:   {run.report}\nthe verdicts: {run.duplicates}")
     if run.results is not None:
         print(f"the numbers:  {run.results}")
+    elif model is not None:
+        print("no accuracy: none of the sets has classes")
 
 
 @overlap_app.command(
@@ -146,6 +148,7 @@ def remove(
     threshold: Thresholds = None,
     choices: Choices = None,
     split: Split = "test",
+    same_data: SameData = False,
     workers: Workers = 1,
     processes: Processes = 1,
 ) -> None:
@@ -158,7 +161,7 @@ def remove(
     if clean is None:
         raise InputError("name a folder for the clean shards: --clean FOLDER")
     fields = {"detector": detector, "exact_check": exact_check, "approximate": approximate, "split": split}
-    config = _config(train, sets, out, workers, upside_down, num_processes=processes, **fields)
+    config = _config(train, sets, out, workers, upside_down, num_processes=processes, same_data=same_data, **fields)
     with resumable():
         sheet = remove_overlap(config, clean, threshold=_thresholds(threshold), choices=choices, inner=inner)
     print(f"{sheet.num_kept:,} of {sheet.num_samples:,} samples are kept; removed:")

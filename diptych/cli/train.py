@@ -56,7 +56,8 @@ Exclude = Annotated[
     Option(
         parser=parse.path,
         metavar="TABLE",
-        help="Leave out the samples that duplicates.parquet or removed.parquet of diptych overlap lists.",
+        help="Leave out the samples that removed.parquet of diptych overlap remove lists, or duplicates.parquet of "
+        "diptych overlap, which names only the nearest copy of each evaluation image.",
     ),
 ]
 TrainPrecision = Annotated[

@@ -25,7 +25,7 @@ _CAPTION_LISTS = ("captions", "texts")
 _CAPTIONS = ("caption", "text")
 
 
-def make_sample(key: str, shard: str, files: Mapping[str, bytes]) -> Sample | Broken:
+def make_sample(key: str, shard: str, files: Mapping[str, bytes], *, needs_caption: bool = True) -> Sample | Broken:
     """Build a sample from the files of one image.
 
     Captions come from the first of these that exists: the list "captions" or "texts" in the .json; the .txt, one
@@ -36,6 +36,7 @@ def make_sample(key: str, shard: str, files: Mapping[str, bytes]) -> Sample | Br
         key: the sample's name in its source.
         shard: the shard it comes from, for messages.
         files: lower-case extension -> content; images, "txt", "json", "cls" and "npy" are used, others are ignored.
+        needs_caption: whether an image without caption and label is broken.
     Returns:
         The sample, or a Broken with the reason: no image, no caption, an empty caption, not UTF-8, two labels, ...
     """
@@ -46,7 +47,7 @@ def make_sample(key: str, shard: str, files: Mapping[str, bytes]) -> Sample | Br
         metadata = _metadata(files["json"]) if "json" in files else {}
         image, label = _image_and_label(files, metadata)
         texts = _texts(files.get("txt"), metadata)
-        if texts is None and label is None:
+        if needs_caption and texts is None and label is None:
             field = next((name for name in (*_CAPTIONS, *_CAPTION_LISTS) if metadata.get(name) is not None), None)
             if field is not None:
                 raise DataError(f"no caption: {field!r} in its .json is {kind_of(metadata[field])}, not text")

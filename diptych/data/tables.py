@@ -250,11 +250,13 @@ class FolderSource(Source):
         root: the folder.
         names: the images' paths relative to root, in reading order.
         classes: maps the name of the first folder below root to a class index; if given, sidecar files are not read.
+        needs_captions: whether an image without caption and class is broken.
     """
 
     root: Path
     names: tuple[str, ...]
     classes: Mapping[str, int] | None = None
+    needs_captions: bool = True
 
     @functools.cached_property
     def shards(self) -> tuple[str, ...]:
@@ -308,7 +310,7 @@ class FolderSource(Source):
                     for extension in SIDECARS:
                         if (sidecar_path := sidecar(path, extension)) is not None:
                             files[extension] = read_file(sidecar_path, MAX_TEXT_BYTES)
-                yield make_sample(utf8(name), self.shards[index], files)
+                yield make_sample(utf8(name), self.shards[index], files, needs_caption=self.needs_captions)
             except DataError as error:
                 yield Broken(utf8(name), self.shards[index], str(error))
 

@@ -37,7 +37,8 @@ def locked(path: Path, patience: float = _PATIENCE) -> Iterator[IO[bytes]]:
         try:
             if not _lock(file):
                 if time.monotonic() > deadline:
-                    raise DataError(f"another process has {path} locked for {patience:.0f} seconds; end it, and repeat")
+                    since = f" for {patience:.0f} seconds" if patience else ""
+                    raise DataError(f"another process has {path} locked{since}; end it, and repeat")
                 time.sleep(0.01)
             elif _is_named(file, path):
                 yield file

@@ -45,11 +45,14 @@ def accuracy_exhibit(measured: Sequence[MeasuredSet]) -> Shown:
         *("p", "Bonferroni", "Holm", "detectable"),
     )
     table = NumberTable("Accuracy on All, Overlap and Clean", columns, rows)
+    testable = [one for one in measured if one.corrected is not None]
     rejected = [_name(one) for one in measured if one.corrected is not None and one.corrected.holm < 0.05]
     title = (
         f"Overlap raises the accuracy on {listed(rejected)}"
         if rejected
         else "No set's accuracy is significantly higher on the images that overlap"
+        if testable
+        else "Nothing to compare: no set has both images that overlap and others"
     )
     notes = [
         "p: one-tailed binomial test that Overlap is classified no better than Clean (CLIP paper, section 5); "

@@ -32,7 +32,7 @@ UNCHECKED = 0.0
 LEAST_COSINES = {"default": 0.5}
 """Cosine from which on a pair is worth checking, by detector."""
 _BLOCK = 8192  # evaluation images in memory at a time, of 37 kB at most
-_TASK = 256  # pairs that a process checks before it reports; so many are lost by a kill
+_TASK = 64  # pairs that a process checks before it reports; so many are lost by a kill
 
 Pairs = Mapping[tuple[str, str], int]
 """The shard of the training image, by (key, nearest_key)."""

@@ -19,6 +19,8 @@ from diptych.errors import DataError, InputError
 from diptych.files import expanded, write_whole, writing
 
 OVERLAP, CLEAN = "overlap", "clean"
+COSINE, EXACT_CHECK = "cosine", "exact check"
+_SCORED_BY = b"diptych.scored_by"
 COLUMNS = ("dataset", "key", "nearest_key", "score", "verdict")
 
 
@@ -47,13 +49,18 @@ class SetNearest:
 
 
 def write_duplicates(
-    sets: Sequence[SetNearest], thresholds: Mapping[str, float], path: str | Path, training_data: str
+    sets: Sequence[SetNearest],
+    thresholds: Mapping[str, float],
+    path: str | Path,
+    training_data: str,
+    scored_by: str = COSINE,
 ) -> None:
     """Write the verdicts of all sets, completely or not at all.
 
     Args:
         thresholds: by set; an image overlaps if its score is at least that of its set.
         training_data: fingerprint of the training source, to whose keys the table refers.
+        scored_by: COSINE or EXACT_CHECK.
     Raises:
         DataError: the file cannot be written.
     """
@@ -75,7 +82,9 @@ def write_duplicates(
         }
     )
     buffer = io.BytesIO()
-    pq.write_table(table.replace_schema_metadata({TRAINING_DATA: training_data.encode()}), buffer)
+    pq.write_table(
+        table.replace_schema_metadata({TRAINING_DATA: training_data.encode(), _SCORED_BY: scored_by.encode()}), buffer
+    )
     with writing(Path(path)):
         write_whole(expanded(path), buffer.getvalue())
 
@@ -88,11 +97,13 @@ class Duplicates:
         sets: scores and keys by evaluation set.
         overlaps: by evaluation set, bool (N,).
         training_data: fingerprint of the training source; "" in a file of other origin.
+        scored_by: COSINE or EXACT_CHECK; "" in a file of other origin.
     """
 
     sets: tuple[SetNearest, ...]
     overlaps: Mapping[str, np.ndarray]
     training_data: str
+    scored_by: str = ""
 
     def training_keys(self) -> set[str]:
         """The training images that are nearest to an overlapping evaluation image."""
@@ -120,7 +131,7 @@ def read_duplicates(path: str | Path) -> Duplicates:
         sets, overlaps = _by_set(columns)
     except Exception as error:  # a broken file can raise any error
         raise DataError(f"{path} is no table of verdicts ({', '.join(COLUMNS)}): {error}") from error
-    return Duplicates(sets, overlaps, metadata.get(TRAINING_DATA, b"").decode())
+    return Duplicates(sets, overlaps, *(metadata.get(name, b"").decode() for name in (TRAINING_DATA, _SCORED_BY)))
 
 
 def _by_set(columns: Mapping[str, list]) -> tuple[tuple[SetNearest, ...], dict[str, np.ndarray]]:

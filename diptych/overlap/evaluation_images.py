@@ -7,6 +7,7 @@ import numpy as np
 
 from diptych.data.open_source import open_source
 from diptych.data.source import Source
+from diptych.data.tables import FolderSource
 from diptych.embed.embed_source import embed_source
 from diptych.embed.store import Store
 from diptych.errors import DataError
@@ -49,6 +50,8 @@ def open_evaluation_images(path: str, split: str = "test") -> EvaluationImages:
             source = open_source(path)
         except DataError:
             raise error from None
+        if isinstance(source, FolderSource):  # images to search need no captions
+            source = dataclasses.replace(source, needs_captions=False)
         return EvaluationImages(expanded(path).resolve().name, path, source, None, split)
     return EvaluationImages(benchmark.name, path, benchmark.source, benchmark, split)
 

@@ -72,6 +72,8 @@ class OverlapConfig:
     same_data: bool = False
 
     def __post_init__(self) -> None:
+        if isinstance(self.train, str) or isinstance(self.sets, str):
+            raise ConfigError("train and sets are sequences of paths: write (path,) for one")
         if not self.train:
             raise ConfigError("name the training data (--train)")
         if self.neighbours < 1:
@@ -187,7 +189,7 @@ def find_overlap(config: OverlapConfig, detector: Detector | None = None) -> Fou
     if not config.same_data:
         _check_apart(source, sets)
     detector = detector or load_detector(config.detector, views=config.views)
-    _claim(config, detector, sets)
+    options = _claim(config, detector, sets)
     index = update_index(
         source,
         detector.encoder,
@@ -198,7 +200,9 @@ def find_overlap(config: OverlapConfig, detector: Detector | None = None) -> Fou
     if not len(index):
         raise DataError(f"no image of {', '.join(config.train)} could be read; the log names the first broken ones")
     lists = build_index(index.store) if config.approximate and sets else None
-    return Found(config, detector, index, tuple(_find(images, index, lists, detector, config) for images in sets))
+    found = tuple(_find(images, index, lists, detector, config) for images in sets)
+    _write_options(config.folder, options)  # only now: a refused set must not stay in the folder's list
+    return Found(config, detector, index, found)
 
 
 def _find(
@@ -256,9 +260,11 @@ def _check_apart(source: Source, sets: Sequence[EvaluationImages]) -> None:
             )
 
 
-def _claim(config: OverlapConfig, detector: Detector, sets: Sequence[EvaluationImages]) -> None:
-    """Write the options into the folder, or compare them with those of its earlier run.
+def _claim(config: OverlapConfig, detector: Detector, sets: Sequence[EvaluationImages]) -> dict[str, Any]:
+    """Write the options into a new folder, or compare them with those of its earlier run.
 
+    Returns:
+        The content of the file for when the search is done.
     Raises:
         ConfigError: an option differs; each is named with both values.
         DataError: the folder holds something else.
@@ -271,7 +277,8 @@ def _claim(config: OverlapConfig, detector: Detector, sets: Sequence[EvaluationI
         "split": config.split,
     }
     earlier: Mapping[str, str] = {}
-    if path.exists():
+    is_new = not path.exists()
+    if not is_new:
         before = read_options(config.folder)
         _compare(before.options, options, config)
         earlier = before.sets
@@ -280,8 +287,15 @@ def _claim(config: OverlapConfig, detector: Detector, sets: Sequence[EvaluationI
     named = {**earlier, **{images.name: str(expanded(images.path).resolve()) for images in sets}}
     train = [str(expanded(path).absolute()) for path in config.train]
     content = {"format": _FORMAT, "options": options, "train": train, "sets": named, "detector": config.detector}
+    if is_new:
+        _write_options(config.folder, content)
+    return content
+
+
+def _write_options(folder: Path, content: Mapping[str, Any]) -> None:
+    path = folder / OPTIONS_FILE
     with writing(path):
-        config.folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         with new_file(path) as unfinished:
             unfinished.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 

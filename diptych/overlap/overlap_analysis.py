@@ -6,8 +6,6 @@ OUT/report.html          the report
 """
 
 import dataclasses
-import shlex
-import sys
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
@@ -15,18 +13,20 @@ from diptych.embed.about import about
 from diptych.embed.encoder import Encoder
 from diptych.errors import ConfigError
 from diptych.evaluate.provenance import run_record
+from diptych.evaluate.suite import part_path, write_all, write_part
+from diptych.files import remove, writing
 from diptych.overlap.caveats import Caveats, find_caveats
 from diptych.overlap.detector import Detector
-from diptych.overlap.duplicates_file import write_duplicates
+from diptych.overlap.duplicates_file import COSINE, EXACT_CHECK, write_duplicates
 from diptych.overlap.evaluation_images import embed_views
 from diptych.overlap.find import Found, OverlapConfig, find_overlap
 from diptych.overlap.inner_duplicates import checked_duplicates, inner_duplicates
 from diptych.overlap.overlap_page import write_overlap_page
 from diptych.overlap.remove import Datasheet, Removed, checked_samples, overlapping_samples, write_clean
 from diptych.overlap.review_folder import judged_thresholds
-from diptych.overlap.subset_results import TASKS, MeasuredSet, measure_subsets
-from diptych.overlap.thresholds import EXACT_CHECK, Threshold, choose_thresholds
-from diptych.records import write_results
+from diptych.overlap.subset_results import TASK, TASKS, MeasuredSet, measure_subsets
+from diptych.overlap.thresholds import Threshold, choose_thresholds
+from diptych.records import Result
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -39,7 +39,7 @@ class OverlapRun:
         measured: accuracies by set and task; empty without a model.
         caveats: by set, in which other ways Overlap and Clean differ.
         duplicates, report: the written files.
-        results: the written file; None without a model.
+        results: the written file; None without a model, or if no set has classes.
     """
 
     found: Found
@@ -82,19 +82,14 @@ def run_overlap(
     thresholds = _thresholds(found, threshold, choices)
     values = {name: chosen.value for name, chosen in thresholds.items()}
     duplicates = config.folder / "duplicates.parquet"
-    write_duplicates([searched.nearest for searched in found.sets], values, duplicates, found.training_data)
+    nearest = [searched.nearest for searched in found.sets]
+    write_duplicates(nearest, values, duplicates, found.training_data, _scored_by(config))
     measured: list[MeasuredSet] = []
-    results: Path | None = None
     if model is not None:
         measured = measure_subsets(found, model, values, tasks=tasks, num_workers=config.num_workers)
-        results = config.folder / "results.jsonl"
-        results.unlink(missing_ok=True)
-        write_results([result for one in measured for result in one.results], results)
-    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
-    record = run_record(command)
-    facts = {"command": command, "commit": str(record["commit"]), "machine": str(record["machine"])}
+    results = _write_results(config.folder, measured)
     caveats = find_caveats(found, values)
-    report = write_overlap_page(found, thresholds, measured, caveats, config.folder / "report.html", facts)
+    report = write_overlap_page(found, thresholds, measured, caveats, config.folder / "report.html", _facts())
     return OverlapRun(found, thresholds, measured, caveats, duplicates, report, results)
 
 
@@ -122,6 +117,8 @@ def remove_overlap(
     """
     if not config.sets and inner is None:
         raise ConfigError("name an evaluation set (--eval), or a score for inner duplicates (--inner)")
+    if inner is not None and not 0 < inner <= 1:
+        raise ConfigError(f"the score of inner duplicates is {inner}; it lies between 0 and 1")
     found = find_overlap(config, detector)
     thresholds = _thresholds(found, threshold, choices)
     views = {
@@ -144,6 +141,9 @@ def remove_overlap(
         + (" and exact check" if config.exact_check else ""),
         thresholds=values,
         decided_by={name: chosen.origin for name, chosen in thresholds.items()},
+        evaluation_sets=list(config.sets),
+        inner=inner,
+        made_by=_facts(),
     )
     return write_clean(found.index, removed, clean, sheet)
 
@@ -155,10 +155,36 @@ def _inner(found: Found, threshold: float, but: Collection[str]) -> list[Removed
     return list(checked_duplicates(found.index, threshold, path, but=but, num_processes=num_processes))
 
 
+def _facts() -> dict[str, str]:
+    """Command, commit and machine of this run."""
+    record = run_record()
+    return {name: str(record[name]) for name in ("command", "commit", "machine")}
+
+
+def _write_results(folder: Path, measured: Sequence[MeasuredSet]) -> Path | None:
+    """Write results.jsonl, and a part for each set, which the exhibits of the paper read; earlier ones are removed."""
+    remove(folder / "parts")
+    path = folder / "results.jsonl"
+    with writing(path):
+        path.unlink(missing_ok=True)
+    results: dict[Path, list[Result]] = {}
+    for one in measured:
+        for result in one.results:
+            results.setdefault(part_path(folder, result.model, one.dataset, TASK), []).append(result)
+    for part, of_part in results.items():
+        part.parent.mkdir(parents=True, exist_ok=True)
+        write_part(part, None, of_part)
+    return write_all(folder) if results else None
+
+
+def _scored_by(config: OverlapConfig) -> str:
+    return EXACT_CHECK if config.exact_check else COSINE
+
+
 def _thresholds(
     found: Found, given: float | Mapping[str, float] | None, choices: str | Path | None
 ) -> dict[str, Threshold]:
     sets = [searched.nearest for searched in found.sets]
-    judged = judged_thresholds(found.config.folder, sets, choices)
+    judged = judged_thresholds(found.config.folder, sets, _scored_by(found.config), choices)
     scored_by = EXACT_CHECK if found.config.exact_check else found.config.detector
     return choose_thresholds([nearest.dataset for nearest in sets], scored_by, given=given, judged=judged)

@@ -21,7 +21,7 @@ from diptych.overlap.checked_pairs import LEAST_COSINES, check_pairs, checks_of
 from diptych.overlap.evaluation_images import Views
 from diptych.overlap.find import Found
 from diptych.overlap.training_index import TrainingIndex
-from diptych.records import Broken, Sample
+from diptych.records import Sample
 
 OVERLAP, DUPLICATE = "overlap", "duplicate"
 
@@ -131,6 +131,8 @@ class Datasheet:
     Attributes:
         training_data: paths of the data. detector: the detector's name and fingerprint.
         thresholds: by evaluation set. decided_by: how the thresholds were chosen.
+        evaluation_sets: paths of the sets. inner: the lowest score of inner duplicates; None if they are kept.
+        made_by: command, commit and machine.
         num_samples: samples read. num_kept: samples written. num_broken: unreadable samples, which are left out, too.
         num_overlapping: removed samples by evaluation set. num_duplicates: inner duplicates that were removed.
     """
@@ -139,6 +141,9 @@ class Datasheet:
     detector: str
     thresholds: Mapping[str, float]
     decided_by: Mapping[str, str]
+    evaluation_sets: Sequence[str] = ()
+    inner: float | None = None
+    made_by: Mapping[str, str] = dataclasses.field(default_factory=dict)
     num_samples: int = 0
     num_kept: int = 0
     num_broken: int = 0
@@ -165,9 +170,11 @@ def write_clean(
 
     def samples() -> Iterator[Sample]:
         for shard in range(len(clean.shards)):
+            readable = index.keys_in(shard)
             for item in clean.read(shard):
-                counts["broken" if isinstance(item, Broken) else "kept"] += 1
-                if isinstance(item, Sample):
+                is_readable = isinstance(item, Sample) and item.key in readable
+                counts["kept" if is_readable else "broken"] += 1
+                if isinstance(item, Sample) and is_readable:
                     yield item
 
     write_shards(samples(), folder, shard_size)

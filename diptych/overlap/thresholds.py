@@ -5,11 +5,11 @@ from collections.abc import Iterable, Mapping
 
 from diptych.errors import ConfigError
 from diptych.overlap.detection_error import Rate
+from diptych.overlap.duplicates_file import EXACT_CHECK
 from diptych.overlap.exact_check import LEAST_COPY_SCORE
 
 # The default's lies between its thresholds of 99 % (0.85) and of 99.9 % precision (0.96) among 1,200 photographs
 # (docs/copy_detectors.md): the best of more training images scores higher. The hashes' are of their documentation.
-EXACT_CHECK = "exact check"
 PROVISIONAL = {"default": 0.92, "pdq": 0.758, "phash": 0.6875, EXACT_CHECK: LEAST_COPY_SCORE}
 GIVEN, JUDGED, UNJUDGED = "given", "judged", "provisional"
 

@@ -62,6 +62,12 @@ class TrainingIndex:
         of_store = [shards[part.unit] for store, shards in generations for part in store.shards]
         return np.array(of_store, np.int64)[np.searchsorted(self.store.starts, rows, side="right") - 1]
 
+    def keys_in(self, shard: int) -> set[str]:
+        """The keys of the images that could be embedded, of one shard of the source."""
+        generations = zip(self.stores, self.shards, strict=True)
+        parts = (part for store, shards in generations for part in store.shards if shards[part.unit] == shard)
+        return {key for part in parts for key in part.keys}
+
     @functools.cached_property
     def store(self) -> Store:
         """All generations as one store, whose rows are those of the index."""

@@ -79,7 +79,7 @@ def check_judgements(path: Path) -> None:
     assert all(isinstance(name, str) for decisions in read.values() for names in decisions for name in names)
     merge_judgements(read)
     assert all(0 <= one.share <= 1 and (one.kappa is None or one.kappa <= 1) for one in agreements(read))
-    assert all(math.isfinite(one.value) for one in judged_thresholds(folder, NEAREST).values())
+    assert all(math.isfinite(one.value) for one in judged_thresholds(folder, NEAREST, "cosine").values())
     with open_judgements(folder, "ann") as judgements:
         assert judgements.decisions == read.get("ann", {})
         judgements.decide(PAIRS[0], "duplicate")
@@ -127,7 +127,7 @@ def check_choices(path: Path) -> None:
     assert {*choices.decisions.values()} <= {*DECISIONS}
     assert all(isinstance(name, str) and name for names in choices.decisions for name in names)
     assert all(isinstance(name, str) and math.isfinite(value) for name, value in choices.thresholds.items())
-    for dataset, threshold in judged_thresholds(path.parent, NEAREST, path).items():
+    for dataset, threshold in judged_thresholds(path.parent, NEAREST, "cosine", path).items():
         assert math.isfinite(threshold.value) and dataset in {nearest.dataset for nearest in NEAREST}
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from known_images import Knows, find, sample, write_set
+from known_images import Knows, find, pixels, sample, write_set
+from PIL import Image
 
 from diptych.data.open_source import open_source
 from diptych.data.shards import write_shards
@@ -150,6 +151,31 @@ def test_a_broken_image_is_counted_and_the_others_are_searched(data):
     shard.write_bytes(content)
     found = find(data)
     assert found.index.num_broken == 1 and len(found.index) == 199
+
+
+def test_images_without_captions_are_searched(data):
+    (data / "pictures" / "deep").mkdir(parents=True)
+    for number in (45, 46, 2000):
+        Image.fromarray(pixels(number)).save(data / "pictures" / "deep" / f"{number}.png")
+    [searched] = find(data, "pictures").sets
+    assert searched.num_broken == 0 and searched.nearest.keys == ("deep/2000.png", "deep/45.png", "deep/46.png")
+    assert searched.nearest.overlaps(0.9).tolist() == [False, True, True]
+
+
+def test_a_refused_set_does_not_stay_in_the_list_of_the_folder(data):
+    find(data, "shared")
+    before = (data / "out" / "overlap.json").read_bytes()
+    write_set(data / "elsewhere" / "shared", range(70, 90))
+    with pytest.raises(DataError):
+        find(data, "elsewhere/shared")
+    assert (data / "out" / "overlap.json").read_bytes() == before
+    find(data, "new")
+    assert set(json.loads((data / "out" / "overlap.json").read_text())["sets"]) == {"shared", "new"}
+
+
+def test_one_path_instead_of_several_is_refused(data):
+    with pytest.raises(ConfigError, match="sequences of paths"):
+        find(data, train=str(data / "train"))
 
 
 def test_a_truncated_shard_is_counted(data):

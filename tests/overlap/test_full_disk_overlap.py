@@ -54,9 +54,9 @@ def test_a_full_disk_is_one_error_and_a_run_with_room_goes_on(data, tmp_path):
             (disk / "filler").unlink()
             assert verdicts(data, out) == undisturbed
             shutil.rmtree(out)
-            free += 3 if named[-1] in ("train", "sets") else 1  # the search takes four pages, the verdicts one
+            free += 3 if named[-1] in ("train", "sets") else 1  # the search takes four pages
     assert ended == undisturbed
-    assert {"train", "sets", "search", "duplicates.parquet"} <= set(named), named
+    assert {"train", "sets", "search", "report.html"} <= set(named), named
 
 
 def test_a_file_that_does_not_fit_is_named(data):

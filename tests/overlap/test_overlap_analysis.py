@@ -97,6 +97,25 @@ def test_without_overlap_nothing_is_compared(data):
     assert {row.condition["subset"] for row in read_results(outcome.results)} == {"clean", "all"}
 
 
+def test_the_exhibit_of_the_paper_draws_the_points_of_an_analysis(data, command):
+    mixed(data)
+    run(data, "mixed", model=Remembers())
+    done = command("paper", "figure17", "--out", data / "out")
+    assert done.status == 0 and "mixed" in (data / "out" / "exhibits" / "figure17.html").read_text()
+    assert len(read_results(data / "out" / "results.jsonl")) == 4  # still the analysis's own
+
+
+def test_results_of_an_earlier_run_do_not_stay(data):
+    mixed(data)
+    assert run(data, "mixed", model=Remembers()).results.is_file()
+    again = run(data, "mixed")
+    assert again.results is None and not (data / "out" / "results.jsonl").exists()
+
+
+def test_without_overlap_nothing_is_called_insignificant(data):
+    assert "Nothing to compare" in run(data, "new", model=Remembers()).report.read_text()
+
+
 def test_a_set_without_classes_has_verdicts_and_no_accuracy(data):
     write_shards([sample(number, label=None) for number in (7, 5000)], data / "loose")
     outcome = run(data, "loose", model=Remembers())
@@ -193,7 +212,7 @@ def test_after_few_judgements_the_report_says_why_the_effect_is_unknown(data):
     mixed(data)
     choices = judge(data, run(data, "mixed"), lambda rank: rank < 20)
     rows = choices.read_text().splitlines()
-    choices.write_text("\n".join([*rows[:3], *rows[-3:]]) + "\n")
+    choices.write_text("\n".join([*rows[:11], *rows[-10:]]) + "\n")
     outcome = run(data, "mixed", model=Remembers(), threshold=None, choices=choices)
     [cells] = rows_of(outcome, ERRORS).values()
     assert cells[2:4] == ["", ""]

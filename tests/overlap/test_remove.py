@@ -1,12 +1,15 @@
 """Verdicts as a file, and training without the samples that it lists."""
 
+import io
 import json
+import tarfile
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from known_images import Knows, config, find, sample, write_set
+from pictures import encoded, painting
 from training import tiny_config
 
 from diptych.data.exclusions import excluding, read_exclusions
@@ -172,3 +175,21 @@ def test_inner_duplicates_are_removed_without_an_evaluation_set(data, tmp_path):
     assert (sheet.num_samples, sheet.num_kept, sheet.num_duplicates) == (205, 200, 5)
     with pytest.raises(ConfigError, match="or a score for inner duplicates"):
         remove_overlap(alone, tmp_path / "other", detector=Detector(Knows()))
+
+
+def test_unreadable_samples_are_left_out_and_counted(data, tmp_path):
+    """Bytes that are no image, and an image that ends in the middle, which only decoding finds out."""
+    whole = encoded(painting(1), "JPEG")
+    pieces = {"cut.jpg": whole[: len(whole) // 2], "cut.txt": b"half", "bad.jpg": b"xx", "bad.txt": b"no image"}
+    with tarfile.open(data / "train" / "4.tar", "w") as archive:
+        for name, content in pieces.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    sheet = remove_overlap(config(data, "shared"), tmp_path / "clean", threshold=0.9, detector=Detector(Knows()))
+    assert (sheet.num_samples, sheet.num_kept, sheet.num_broken) == (202, 180, 2)
+    kept = {key.split("/")[-1] for key in keys_of(open_source(str(tmp_path / "clean")))}
+    assert len(kept) == 180 and not kept & {"cut", "bad"}
+    written = json.loads((tmp_path / "clean" / "datasheet.json").read_text())
+    assert written["inner"] is None and written["evaluation_sets"] == [str(data / "shared")]
+    assert written["made_by"].keys() == {"command", "commit", "machine"}

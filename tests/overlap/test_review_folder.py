@@ -16,8 +16,8 @@ from diptych.overlap.review_plan import next_pairs
 from diptych.serve.review_server import serve_review
 
 
-def analyse(data, **options):
-    return run_overlap(config(data), detector=Detector(Knows()), **options)
+def analyse(data, exact_check=False, **options):
+    return run_overlap(config(data, exact_check=exact_check), detector=Detector(Knows()), **options)
 
 
 def number(key):
@@ -87,6 +87,37 @@ def test_judged_thresholds_are_taken(data):
     assert not new.nearest.overlaps(outcome.thresholds["new"].value).any()
     assert outcome.thresholds["shared"].precision.value == 1.0
     assert "PROVISIONAL" not in outcome.report.read_text()
+
+
+def test_few_judgements_leave_the_provisional_threshold(data, caplog):
+    analyse(data, threshold=-1.0)
+    judge(data, count=19)
+    outcome = analyse(data)
+    assert {one.origin for one in outcome.thresholds.values()} == {"provisional"}
+    assert "shared: 19 pairs were judged; a threshold needs 20" in caplog.text
+    assert "PROVISIONAL" in outcome.report.read_text()
+
+
+def test_judgements_of_cosines_choose_no_threshold_of_the_check(data):
+    pytest.importorskip("cv2")
+    analyse(data, threshold=-1.0)
+    judge(data)
+    outcome = analyse(data, exact_check=True)
+    assert {(one.origin, one.value) for one in outcome.thresholds.values()} == {("provisional", 0.15)}
+    judge(data)  # now of the check's scores
+    assert (data / "out" / "checks" / "judgements").is_dir()
+    assert {one.origin for one in analyse(data, exact_check=True).thresholds.values()} == {"judged"}
+    assert {one.origin for one in analyse(data).thresholds.values()} == {
+        "judged"
+    }  # those of the cosines are there, too
+
+
+def test_choices_about_nothing_are_named(data, caplog):
+    analyse(data, threshold=0.0)
+    with (data / "choices.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["dataset", "threshold"], ["other", 0.5]])
+    analyse(data, choices=data / "choices.csv", threshold=0.9)
+    assert "a threshold is for other, which is none of the sets ['new', 'shared']" in caplog.text
 
 
 def test_a_file_of_choices_replaces_the_review(data):
