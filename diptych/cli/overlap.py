@@ -106,6 +106,8 @@ def overlap(
     from diptych.overlap.overlap_page import caution, headline, search_recall
     from diptych.overlap.subset_results import TASKS
 
+    if task and model is None:
+        raise InputError("--task says how a model is measured, but no model is given: add --model")
     fields = {"detector": detector, "exact_check": exact_check, "approximate": approximate, "split": split}
     config = _config(train, sets, out, workers, upside_down, num_processes=processes, same_data=same_data, **fields)
     with resumable():
@@ -113,7 +115,7 @@ def overlap(
     if warning := caution(run.thresholds):
         print(warning)
     print(f"{headline(run.found, run.thresholds)}.")
-    if recall := search_recall(run.found):
+    if recall := search_recall(run.found, run.thresholds):
         print(f"{recall}.")
     print(f"the report:   {run.report}\nthe verdicts: {run.duplicates}")
     if run.results is not None:

@@ -72,15 +72,18 @@ def headline(found: Found, thresholds: Mapping[str, Threshold]) -> str:
     return f"Found in the training data: {', '.join(shares[:5])}{' and more' if len(shares) > 5 else ''}"
 
 
-def search_recall(found: Found) -> str:
+def search_recall(found: Found, thresholds: Mapping[str, Threshold]) -> str:
     """How many copies an approximate search misses, as far as measured; "" after an exact search."""
     measured = [(one.nearest.dataset, one.approximate) for one in found.sets if one.approximate is not None]
     if not measured:
         return ""
-    shares = [
-        f"{100 * approximate.first_recall:.1f} % of {approximate.num_sampled} nearest images of {name}"
-        for name, approximate in measured[:5]
-    ]
+    shares = []
+    for name, approximate in measured[:5]:
+        share = f"{100 * approximate.first_recall:.1f} % of {approximate.num_sampled} nearest images of {name}"
+        recall, count = approximate.recall_above(thresholds[name].value)
+        if count and not found.config.exact_check:  # the check's threshold is none of cosines
+            share += f", and {100 * recall:.1f} % of the {count} at the threshold"
+        shares.append(share)
     more = " and more" if len(measured) > 5 else ""
     return f"The search is approximate: an exact one confirms {', '.join(shares)}{more}"
 
@@ -128,9 +131,11 @@ def _overlap(found: Found, thresholds: Mapping[str, Threshold]) -> Shown:
         "The recall over all training data is not known: it counts only the nearest images that were judged.",
     ]
     warning = caution(thresholds)
-    missed = search_recall(found)
+    missed = search_recall(found, thresholds)
     notes += [f"{missed}. What it misses counts as clean."] if missed else []
-    title = f"{'Provisional, judged by nobody: ' if warning else ''}{headline(found, thresholds)}."
+    judged = [threshold for threshold in thresholds.values() if threshold.origin != UNJUDGED]
+    prefix = "" if not warning else "Partly provisional: " if judged else "Provisional, judged by nobody: "
+    title = f"{prefix}{headline(found, thresholds)}."
     return Shown(title, warning, tables=[table], notes=notes)
 
 

@@ -332,7 +332,8 @@ def test_the_command_checks_exactly_and_searches_upside_down(command, data):
 def test_the_command_says_how_much_an_approximate_search_misses(command, data):
     pytest.importorskip("faiss")
     done = overlap(command, data, "--approximate")
-    words = "The search is approximate: an exact one confirms 100.0 % of 20 nearest images of shared."
+    words = "The search is approximate: an exact one confirms 100.0 % of 20 nearest images of shared, "
+    words += "and 100.0 % of the 20 at the threshold."
     assert words in done.out and words in (data / "out" / "report.html").read_text()
 
 
@@ -347,6 +348,7 @@ def test_the_command_measures_a_model(command, data):
     [
         (["--out", "x"], "name the training data"),
         (["--train", "t", "--out", "x"], "at least one evaluation set"),
+        (["--train", "t", "--eval", "e", "--out", "x", "--task", "linear_probe"], "add --model"),
         (["--train", "t", "--eval", "e"], "--out FOLDER"),
         (["remove", "--train", "t", "--out", "x", "--clean", "c"], "or a score for inner duplicates"),
         (["--train", "t", "--eval", "e", "--out", "x", "--threshold", "high"], "write a number"),
