@@ -72,7 +72,7 @@ SameData = Annotated[bool, Option("--same-data", help="The evaluation images may
         "diptych overlap --train shards/ --eval cifar10/ --eval my-birds/ --out overlap/",
         "diptych overlap --train shards/ --eval cifar10/ --model default --out overlap/",
         "diptych overlap --train shards/ --eval cifar10/ --out overlap/ --threshold 0.9",
-        "diptych overlap remove --train shards/ --eval cifar10/ --out overlap/ --clean clean/",
+        "diptych overlap remove --train shards/ --eval cifar10/ --out overlap/ --clean kept/",
     ),
 )
 def overlap(
