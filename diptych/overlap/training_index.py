@@ -21,7 +21,7 @@ from diptych.data.source import Source
 from diptych.embed.about import about
 from diptych.embed.embed_source import embed_source
 from diptych.embed.encoder import Encoder
-from diptych.embed.store import Store, open_store
+from diptych.embed.store import Shard, Store, open_store
 from diptych.errors import ConfigError, DataError
 from diptych.files import new_file, read_object, writing
 from diptych.records import Broken, Sample
@@ -64,9 +64,16 @@ class TrainingIndex:
 
     def keys_in(self, shard: int) -> set[str]:
         """The keys of the images that could be embedded, of one shard of the source."""
-        generations = zip(self.stores, self.shards, strict=True)
-        parts = (part for store, shards in generations for part in store.shards if shards[part.unit] == shard)
-        return {key for part in parts for key in part.keys}
+        return {key for part in self._parts.get(shard, ()) for key in part.keys}
+
+    @functools.cached_property
+    def _parts(self) -> dict[int, list[Shard]]:
+        """The store's shards by the shard of the source that they are of."""
+        parts: dict[int, list[Shard]] = {}
+        for store, shards in zip(self.stores, self.shards, strict=True):
+            for part in store.shards:
+                parts.setdefault(shards[part.unit], []).append(part)
+        return parts
 
     @functools.cached_property
     def store(self) -> Store:
