@@ -15,8 +15,8 @@ from diptych.model.recompute import recomputed
 
 # A unit-norm kernel on GELU(z), z ~ N(0, 1), has outputs of variance E[GELU(z)^2] = 0.425: this gain restores 1.
 _GELU_GAIN = 0.425**-0.5
-_POWER = 3.0
-_SMALLEST = 1e-6
+POWER = 3.0
+SMALLEST = 1e-6
 
 
 class WeightNormConv2d(nn.Module):
@@ -94,8 +94,8 @@ class AntialiasedResNet(nn.Module):
             for block in cast(nn.Sequential, stage):
                 x = recomputed(block, x) if self.checkpointing else block(x)
         # Computed in fp32: the cube of a bf16 number keeps one decimal digit.
-        activations = F.gelu(x.float()).clamp(min=_SMALLEST)
-        return activations.pow(_POWER).mean(dim=(2, 3)).pow(1 / _POWER)
+        activations = F.gelu(x.float()).clamp(min=SMALLEST)
+        return activations.pow(POWER).mean(dim=(2, 3)).pow(1 / POWER)
 
     def project(self, features: torch.Tensor) -> torch.Tensor:
         """(N, W) -> (N, E)."""
