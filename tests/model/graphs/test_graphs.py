@@ -32,11 +32,13 @@ def random_model(config: CLIPConfig, seed: int = 0) -> torch.nn.Module:
     """A model in evaluation mode whose every number is random: zeros and ones of a fresh one would hide errors."""
     torch.manual_seed(seed)
     model = build_model(config)
-    for name, value in [*model.named_parameters(), *model.named_buffers()]:
-        if name.endswith("running_var"):
-            value.data = 10 ** torch.empty_like(value).uniform_(-4.5, -3)  # so small that BatchNorm's eps matters
-        elif value.is_floating_point() and value.ndim == 1:
+    for value in [*model.parameters(), *model.buffers()]:
+        if value.is_floating_point() and value.ndim == 1:
             value.data.add_(0.2 * torch.randn_like(value))
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):  # variances so small that eps matters, and gains to match
+            module.running_var = 10 ** torch.empty_like(module.weight).uniform_(-4.5, -3)
+            module.weight.data *= module.running_var.sqrt()
     return model.eval()
 
 
