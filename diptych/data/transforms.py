@@ -6,7 +6,7 @@ OpenAI's code and of torchvision's `Resize` and `CenterCrop`.
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,14 @@ import torch
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from diptych.data.decoding import MAX_PIXELS, decode_image, picture_errors
+from diptych.data.preprocessing import (
+    Preprocessing,
+    check_choice,
+    evaluation_array,
+    fields_from_dict,
+    fields_to_dict,
+    is_number,
+)
 from diptych.errors import ConfigError
 
 __all__ = [
@@ -26,76 +34,7 @@ __all__ = [
     "training_pixels",
 ]
 
-_INTERPOLATIONS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
-_RESIZES = ("shortest", "shortest_floor", "squash")
 _CROPS = ("random_square", "centre")
-_MAX_IMAGE_SIZE = 4096
-# A strip of 700,000 x 1 pixels would have 35 billion pixels after the usual resize. Beyond this aspect ratio, only the
-# part that the crop keeps is resized, which rounds some pixels differently.
-_MAX_ASPECT = 100
-
-
-def _to_dict(config: Any) -> dict[str, Any]:
-    values = dataclasses.asdict(config)
-    return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
-
-
-def _from_dict(kind: type, values: Mapping[str, Any]) -> Any:
-    known = {field.name for field in dataclasses.fields(kind)}
-    if unknown := sorted(set(values) - known):
-        raise ConfigError(f"{kind.__name__}: unknown keys {unknown}; the known keys are {sorted(known)}")
-    return kind(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
-
-
-def _check_choice(owner: str, name: str, value: object, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise ConfigError(f"{owner}.{name} is {value!r}; choose one of {', '.join(known)}")
-
-
-def _is_number(value: object, low: float, high: float) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
-
-
-@dataclasses.dataclass(frozen=True)
-class Preprocessing:
-    """How an image becomes a model's input; stored with the weights.
-
-    Attributes:
-        image_size: R, pixels.
-        mean: mean per RGB channel, for pixels in [0, 1].
-        std: standard deviation per RGB channel, for pixels in [0, 1].
-        interpolation: "bicubic" or "bilinear", both with antialiasing.
-        resize: "shortest" resizes the short side to R and crops the center, rounding half pixels to even as torchvision
-            does; "shortest_floor" rounds them down as transformers does; "squash" resizes both sides to R.
-    Raises:
-        ConfigError: a value is unknown or out of range.
-    """
-
-    image_size: int = 224
-    mean: tuple[float, float, float] = (0.48145466, 0.4578275, 0.40821073)
-    std: tuple[float, float, float] = (0.26862954, 0.26130258, 0.27577711)
-    interpolation: str = "bicubic"
-    resize: str = "shortest"
-
-    def __post_init__(self) -> None:
-        size = self.image_size
-        if not isinstance(size, int) or isinstance(size, bool) or not 1 <= size <= _MAX_IMAGE_SIZE:
-            raise ConfigError(f"Preprocessing.image_size is {size!r}; use a whole number from 1 to {_MAX_IMAGE_SIZE}")
-        for name, low in (("mean", -1e3), ("std", 1e-6)):
-            values = getattr(self, name)
-            if not isinstance(values, tuple) or len(values) != 3 or not all(_is_number(v, low, 1e3) for v in values):
-                raise ConfigError(f"Preprocessing.{name} is {values!r}; it must be three numbers from {low} to 1000")
-        _check_choice("Preprocessing", "interpolation", self.interpolation, tuple(_INTERPOLATIONS))
-        _check_choice("Preprocessing", "resize", self.resize, _RESIZES)
-
-    def to_dict(self) -> dict[str, Any]:
-        """The fields as values that JSON can represent."""
-        return _to_dict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "Preprocessing":
-        """The inverse of to_dict; ConfigError for unknown keys and invalid values."""
-        return _from_dict(cls, values)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,24 +62,24 @@ class Augmentation:
     low_resolution: float = 0.0
 
     def __post_init__(self) -> None:
-        _check_choice("Augmentation", "crop", self.crop, _CROPS)
+        check_choice("Augmentation", "crop", self.crop, _CROPS)
         low_high = self.rescale
-        if not isinstance(low_high, tuple) or len(low_high) != 2 or not all(_is_number(v, 1e-3, 1) for v in low_high):
+        if not isinstance(low_high, tuple) or len(low_high) != 2 or not all(is_number(v, 1e-3, 1) for v in low_high):
             raise ConfigError(f"Augmentation.rescale is {low_high!r}; it must be two area fractions from 0.001 to 1")
         if low_high[0] > low_high[1]:
             raise ConfigError(f"Augmentation.rescale is {low_high!r}; the lower fraction comes first")
         for name in ("flip", "colour", "blur", "low_resolution"):
-            if not _is_number(getattr(self, name), 0, 1):
+            if not is_number(getattr(self, name), 0, 1):
                 raise ConfigError(f"Augmentation.{name} is {getattr(self, name)!r}; it must be a number from 0 to 1")
 
     def to_dict(self) -> dict[str, Any]:
         """The fields as values that JSON can represent."""
-        return _to_dict(self)
+        return fields_to_dict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> "Augmentation":
         """The inverse of to_dict; ConfigError for unknown keys and invalid values."""
-        return _from_dict(cls, values)
+        return fields_from_dict(cls, values)
 
     @property
     def distorts(self) -> bool:
@@ -152,67 +91,9 @@ class Augmentation:
         return math.ceil(image_size / math.sqrt(self.rescale[0]))
 
 
-def _to_tensor(pixels: np.ndarray) -> torch.Tensor:
-    """uint8 (height, width, 3) -> uint8 (3, height, width), contiguous; the transposition is the only copy."""
-    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
-
-
-def _resized_size(width: int, height: int, short: int) -> tuple[int, int]:
-    """The size after resizing the short side to `short`; the long side is rounded down, as torchvision does."""
-    if width <= height:
-        return short, int(short * height / width)
-    return int(short * width / height), short
-
-
-def _centre_crop(width: int, height: int, preprocessing: Preprocessing) -> tuple[int, int]:
-    """(left, top) of the center square; like torchvision, Python's `round` rounds half to even."""
-    half: Callable[[float], int] = math.floor if preprocessing.resize == "shortest_floor" else round
-    return half((width - preprocessing.image_size) / 2), half((height - preprocessing.image_size) / 2)
-
-
-def _strip_pixels(image: Image.Image, preprocessing: Preprocessing) -> Image.Image:
-    """Resize and center-crop a long strip, using only the part of it that the crop keeps."""
-    size, filter = preprocessing.image_size, _INTERPOLATIONS[preprocessing.interpolation]
-    width, height = _resized_size(*image.size, size)
-    left, top = _centre_crop(width, height, preprocessing)
-    across, down = image.width / width, image.height / height
-    # Plus the surrounding pixels that the filter uses, at most 2 of the coarser side's; Pillow stores a box as float32.
-    reach = math.ceil(2 * max(across, down, 1)) + 1
-    first_x, first_y = max(0, int(left * across) - reach), max(0, int(top * down) - reach)
-    end_x, end_y = math.ceil((left + size) * across) + reach, math.ceil((top + size) * down) + reach
-    part = image.crop((first_x, first_y, min(image.width, end_x), min(image.height, end_y)))
-    box = (
-        left * across - first_x,
-        top * down - first_y,
-        min(part.width, (left + size) * across - first_x),
-        min(part.height, (top + size) * down - first_y),
-    )
-    return part.resize((size, size), filter, box=box)
-
-
-@picture_errors()
 def evaluation_pixels(image: Image.Image, preprocessing: Preprocessing) -> torch.Tensor:
-    """Resize the short side to R and crop the center, as OpenAI's and open_clip's evaluation do.
-
-    Args:
-        image: RGB, of any size; see decode_image.
-        preprocessing: R, the interpolation and the resize rule.
-    Returns:
-        uint8 (3, R, R).
-    Raises:
-        ImageError: there is not enough memory.
-    """
-    size, filter = preprocessing.image_size, _INTERPOLATIONS[preprocessing.interpolation]
-    if preprocessing.resize == "squash":
-        return _to_tensor(np.asarray(image.resize((size, size), filter)))
-    if max(image.size) > _MAX_ASPECT * min(image.size):
-        return _to_tensor(np.asarray(_strip_pixels(image, preprocessing)))
-    if min(image.size) != size:
-        image = image.resize(_resized_size(*image.size, size), filter)
-    left, top = _centre_crop(*image.size, preprocessing)
-    if image.size != (size, size):
-        image = image.crop((left, top, left + size, top + size))
-    return _to_tensor(np.asarray(image))
+    """`evaluation_array` as a tensor: RGB image of any size -> uint8 (3, R, R)."""
+    return torch.from_numpy(evaluation_array(image, preprocessing))
 
 
 def _square(width: int, height: int, augmentation: Augmentation, rng: np.random.Generator) -> tuple[int, int, int, int]:
@@ -278,7 +159,7 @@ def training_pixels(
         pixels = _resize(image, size, preprocessing.interpolation)
     if augmentation.distorts:
         pixels = np.asarray(_distort(Image.fromarray(pixels), augmentation, rng))
-    return _to_tensor(pixels)
+    return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
 
 
 def normalise(images: torch.Tensor, preprocessing: Preprocessing, dtype: torch.dtype = torch.float32) -> torch.Tensor:
