@@ -29,6 +29,7 @@ def load(
     device: str | torch.device | None = None,
     precision: str = "fp32",
     *,
+    backend: str = "torch",
     activation: str | None = None,
     heads: str | Heads | None = None,
 ) -> Any:  # a Model or another Encoder, depending on the name
@@ -37,7 +38,10 @@ def load(
     Args:
         name: "default", a folder, a weight file, or hf:, open_clip: or python: and what these take.
         device: by default the GPU if there is one.
-        precision: "fp32" (exact), "bf16" (weights cast once), or "auto": bf16 if the processor supports it.
+        precision: "fp32" (exact), "bf16" (weights cast once), "int8" (backend onnx), or "auto": bf16 if the processor
+            supports it.
+        backend: "torch"; "onnx" or "openvino", which are compiled at the first use, tested against fp32 torch and kept
+            in the user's cache; or "auto", the fastest of them for this model on this machine.
         activation: "quick_gelu" or "gelu"; only for a weight file, which does not state it.
         heads: of the image tower and the text tower, (16, 12) or "16,12"; only for a weight file.
     Returns:
@@ -55,18 +59,36 @@ def load(
             raise ConfigError(
                 f"--activation and --heads belong to a weight file, which does not say them; not to {name}"
             )
+        if backend not in ("torch", "auto"):
+            raise ConfigError(f"{name} is computed by another library, and has the backend torch alone, not {backend}")
         if library == PYTHON:
             return open_python(rest)
         if precision not in ("fp32", "auto"):
             raise ConfigError(f"models of other libraries compute in fp32 here, not in {precision}")
         return _open_of(library)(rest, choose_device(device))
     if isinstance(name, str) and name == DEFAULT:
-        return load_path(DEFAULT_FOLDER, DEFAULT_FOLDER, device, precision, options)
+        return _load_local(DEFAULT_FOLDER, DEFAULT_FOLDER, device, precision, options, backend)
     named = expanded(name)
     path = find_folder(named)
     if path.is_dir() or path.is_file():
-        return load_path(path, named.resolve(), device, precision, options)
+        return _load_local(path, named.resolve(), device, precision, options, backend)
     raise WeightsError(unknown(str(name), path))
+
+
+def _load_local(
+    path: Path, place: Path, device: str | torch.device | None, precision: str, options: Stated, backend: str
+) -> Any:
+    """Load the model in a folder or a weight file on a back end; see `load_path` for torch."""
+    if backend == "torch":
+        return load_path(path, place, device, precision, options)
+    from diptych.embed.backends.open_backend import Source, check_backend, open_backend
+
+    target = choose_device(device)
+    check_backend(backend, precision, target)
+    if target.type != "cpu":  # the other back ends compute on the CPU
+        return load_path(path, place, device, precision, options)
+    source = Source(path, str(options), lambda precision: load_path(path, place, "cpu", precision, options))
+    return open_backend(source, backend, precision)
 
 
 def load_model(

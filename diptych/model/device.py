@@ -2,6 +2,7 @@
 
 import logging
 import os
+from pathlib import Path
 
 import torch
 
@@ -9,6 +10,8 @@ from diptych.errors import ConfigError
 from diptych.files import shown
 
 logger = logging.getLogger(__name__)
+
+_CPUINFO = Path("/proc/cpuinfo")
 
 
 def choose_device(name: str | torch.device | None) -> torch.device:
@@ -51,6 +54,14 @@ def has_fast_bf16(device: torch.device) -> bool:
         probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
         return any(getattr(torch.cpu, probe, lambda: False)() for probe in probes)
     return False
+
+
+def has_vnni() -> bool:
+    """Whether the processor sums 8-bit products in 32 bits; without it, sums of two products saturate at 16 bits."""
+    if not _CPUINFO.is_file():
+        return False
+    flags = next((line for line in _CPUINFO.read_text(errors="replace").splitlines() if line.startswith("flags")), "")
+    return not {"avx512_vnni", "avx_vnni"}.isdisjoint(flags.split())
 
 
 def choose_dtype(precision: str, device: torch.device) -> torch.dtype:

@@ -1,0 +1,138 @@
+"""A compiled model as an Encoder: what a Model does, without its network."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import torch
+
+from diptych.data.tokenizer import Tokenizer
+from diptych.data.transforms import evaluation_pixels
+from diptych.embed.about import About
+from diptych.embed.backends.compiled_model import CompiledModel
+from diptych.embed.encoder import ImageInput
+from diptych.embed.image_batches import OnError, embed_pictures
+from diptych.errors import ShapeError, WeightsError
+from diptych.files import shown
+
+BATCH_SIZE = 64
+
+
+class BackendModel:
+    """Encodes images and texts with a compiled model; implements the Encoder protocol.
+
+    Attributes:
+        compiled: the graphs and their record.
+        tokenizer: None if the model came without one; then encode_texts raises.
+        preprocessing: how an image becomes pixels.
+        name: name of the model in results.
+    """
+
+    def __init__(self, compiled: CompiledModel, tokenizer: Tokenizer | None) -> None:
+        self.compiled, self.tokenizer = compiled, tokenizer
+        self.preprocessing, self.name = compiled.preprocessing, compiled.record.name
+
+    def __repr__(self) -> str:
+        record = self.compiled.record
+        return (
+            f"BackendModel({self.name!r}, {record.backend} {record.precision}, {self.preprocessing.image_size} px, "
+            f"{record.embed_dim}-d)"
+        )
+
+    @property
+    def logit_scale(self) -> float | None:
+        """exp(t), the factor from cosines to logits; None for a model without."""
+        return self.compiled.record.logit_scale
+
+    @property
+    def gflops(self) -> float:
+        """Billions of multiply-adds of the image tower for one image."""
+        return self.compiled.record.gflops
+
+    @property
+    def about(self) -> About:
+        """What the model can do and what its results depend on; the fingerprints name back end and precision."""
+        record = self.compiled.record
+        texts = record.source_text_fingerprint
+        return About(
+            no_texts=self._no_texts,
+            has_features=True,
+            takes_pixels=True,
+            logit_scale=record.logit_scale,
+            image_fingerprint=record.fingerprint(record.source_image_fingerprint),
+            text_fingerprint=None if texts is None or self.tokenizer is None else record.fingerprint(texts),
+            gflops=record.gflops,
+            precision=record.precision,
+            device=torch.device("cpu"),
+            tokenizer=self.tokenizer,
+        )
+
+    @property
+    def fingerprint(self) -> str | None:
+        """Changes whenever a text's embedding could change; None without a tokenizer."""
+        return self.about.text_fingerprint
+
+    @property
+    def image_fingerprint(self) -> str | None:
+        """Changes whenever an image's embedding could change."""
+        return self.about.image_fingerprint
+
+    def encode_images(
+        self, images: Iterable[ImageInput], batch_size: int = BATCH_SIZE, *, on_error: OnError = "raise"
+    ) -> torch.Tensor:
+        """N images -> (N, E) float32, unit norm; see `Model.encode_images`."""
+        return self._encode_images(images, self.encode_pixels, batch_size, on_error)
+
+    def image_features(
+        self, images: Iterable[ImageInput], batch_size: int = BATCH_SIZE, *, on_error: OnError = "raise"
+    ) -> torch.Tensor:
+        """N images -> (N, W) float32: the image tower's output before the projection, for probes."""
+        return self._encode_images(images, self.pixel_features, batch_size, on_error)
+
+    def encode_pixels(self, images: torch.Tensor, batch_size: int = BATCH_SIZE) -> torch.Tensor:
+        """The output of `evaluation_pixels`, uint8 (N, 3, R, R) -> (N, E) float32, unit norm."""
+        return self._batched(images, self.compiled.embed_pixels, batch_size, self.compiled.record.embed_dim)
+
+    def pixel_features(self, images: torch.Tensor, batch_size: int = BATCH_SIZE) -> torch.Tensor:
+        """The output of `evaluation_pixels`, uint8 (N, 3, R, R) -> (N, W) float32."""
+        return self._batched(images, self.compiled.pixel_features, batch_size, self.compiled.record.features_dim)
+
+    def encode_texts(self, texts: Sequence[str], truncate: bool = False, batch_size: int = BATCH_SIZE) -> torch.Tensor:
+        """N texts -> (N, E) float32, unit norm; see `Model.encode_texts`.
+
+        Raises:
+            WeightsError: the model has no text side, or no tokenizer.
+            TextError: a text is longer than the context.
+        """
+        if self._no_texts is not None or self.tokenizer is None:
+            raise WeightsError(f"{self.name} {self._no_texts}")
+        tokens, lengths = self.tokenizer(texts, truncate=truncate)
+        order = lengths.argsort(stable=True)  # texts of similar length share a batch, which is as long as its longest
+        parts = [
+            self.compiled.embed_tokens(tokens[rows, : int(lengths[rows].max())].numpy())
+            for rows in order.split(batch_size)
+            if len(rows)
+        ]
+        embeddings = np.concatenate([np.zeros((0, self.compiled.record.embed_dim), np.float32), *parts])
+        return torch.from_numpy(embeddings)[order.argsort()]
+
+    @property
+    def _no_texts(self) -> str | None:
+        if not self.compiled.has_texts:
+            return "has no text side that its back end computes: use the backend torch"
+        return None if self.tokenizer is not None else "came without a tokenizer: put its tokenizer.json beside it"
+
+    def _batched(self, images: torch.Tensor, function, batch_size: int, dim: int) -> torch.Tensor:
+        if not isinstance(images, torch.Tensor) or images.dtype != torch.uint8:
+            got = images.dtype if isinstance(images, torch.Tensor) else shown(images)
+            raise ShapeError(f"{self.name} takes uint8 pixels in a tensor, not {got}")
+        parts = [function(batch.numpy()) for batch in images.split(batch_size) if len(batch)]
+        return torch.from_numpy(np.concatenate([np.zeros((0, dim), np.float32), *parts]))
+
+    def _encode_images(self, images: Iterable[ImageInput], function, batch_size: int, on_error: OnError):
+        return embed_pictures(
+            images,
+            lambda image: evaluation_pixels(image, self.preprocessing),
+            lambda pixels: function(pixels, batch_size),
+            batch_size=batch_size,
+            on_error=on_error,
+        )

@@ -1,0 +1,113 @@
+"""Where compiled models are kept, and how a later process finds one without reading the model's weights.
+
+    $XDG_CACHE_HOME/diptych/compiled/GRAPHS/     a compiled model; the name is a digest of what its numbers depend on
+    $XDG_CACHE_HOME/diptych/compiled/sources/    for each model file or folder: its files' sizes and times, and what was
+                                                 compiled from it
+
+A changed size or modification time of a model's file makes its entry void.
+"""
+
+import hashlib
+import json
+import os
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from diptych.embed.backends.compiled_model import RECORD
+from diptych.embed.backends.runtimes import library_version
+from diptych.files import cache_folder, write_whole
+
+FORMAT = 1  # raised when the graphs of an older version must not be used
+_MAX_FILES = 200
+_MAX_ENTRY_BYTES = 1 << 20
+_CPUINFO = Path("/proc/cpuinfo")
+
+
+def compiled_folder() -> Path | None:
+    """The folder of all compiled models; None for a user without a home folder."""
+    caches = cache_folder()
+    return None if caches is None else caches / "diptych" / "compiled"
+
+
+def graph_key(image_fingerprint: str, text_fingerprint: str | None, backend: str, precision: str) -> str:
+    """The name of a compiled model's folder: a digest of model, back end, its version and the processor."""
+    parts = [FORMAT, image_fingerprint, text_fingerprint, backend, precision, library_version(backend), _processor()]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+
+
+def read_entry(source: Path, options: str) -> dict[str, Any]:
+    """What earlier processes recorded about a model, by names of their choice; {} if it changed since.
+
+    Args:
+        source: the model's file or folder.
+        options: what else the model depends on, such as a stated activation.
+    """
+    path = _entry_path(source, options)
+    try:
+        if path is None or path.stat().st_size > _MAX_ENTRY_BYTES:
+            return {}
+        entry = json.loads(path.read_bytes())
+        return dict(entry["values"]) if entry["stamp"] == _stamp(source) else {}
+    except (OSError, ValueError, TypeError, KeyError):
+        return {}
+
+
+def add_to_entry(source: Path, options: str, values: Mapping[str, Any]) -> None:
+    """Record values about a model, beside those that are there; a full disk or a read-only one records nothing."""
+    path = _entry_path(source, options)
+    if path is None:
+        return
+    entry = {"source": str(source), "stamp": _stamp(source), "values": read_entry(source, options) | dict(values)}
+    try:
+        write_whole(path, (json.dumps(entry, indent=1) + "\n").encode())
+    except OSError:
+        return
+
+
+def find_compiled(source: Path, options: str, backend: str, precision: str) -> Path | None:
+    """The folder of a model compiled earlier, on this machine and with this version; None if there is none."""
+    key = read_entry(source, options).get(f"{backend} {precision} {library_version(backend)} {_processor()}")
+    folders = compiled_folder()
+    if not isinstance(key, str) or folders is None or not (folders / key / RECORD).is_file():
+        return None
+    return folders / key
+
+
+def remember_compiled(source: Path, options: str, backend: str, precision: str, folder: Path) -> None:
+    """Record where a model was compiled to, for find_compiled."""
+    name = f"{backend} {precision} {library_version(backend)} {_processor()}"
+    add_to_entry(source, options, {name: folder.name})
+
+
+def _entry_path(source: Path, options: str) -> Path | None:
+    folders = compiled_folder()
+    if folders is None:
+        return None
+    name = hashlib.sha256(f"{os.path.realpath(source)}\n{options}".encode("utf-8", "surrogateescape")).hexdigest()
+    return folders / "sources" / f"{name[:32]}.json"
+
+
+def _stamp(source: Path) -> list[list[Any]]:
+    """Name, size and modification time of each of the model's files."""
+    source = Path(os.path.realpath(source))
+    folder = source if source.is_dir() else source.parent
+    files = sorted(entry.name for entry in os.scandir(folder) if entry.is_file()) if source.is_dir() else [source.name]
+    stats = [(name, (folder / name).stat()) for name in files[:_MAX_FILES]]
+    return [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
+
+
+def _processor() -> str:
+    """A digest of the processor's name and instructions: an optimised graph belongs to one kind."""
+    text = platform.processor() + platform.machine()
+    if _CPUINFO.is_file():
+        with _CPUINFO.open(encoding="utf-8", errors="replace") as lines:
+            wanted = ("model name", "flags", "Features", "CPU part")
+            block = []
+            for line in lines:
+                if not line.strip():
+                    break
+                block += [line] if line.startswith(wanted) else []
+        text = "".join(block)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
