@@ -1,17 +1,12 @@
 """The Encoder protocol: evaluation and search work with any model that implements it."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-import numpy as np
 import torch
-from PIL import Image
 
+from diptych.embed.image_inputs import ImageInput
 from diptych.records import Result
-
-ImageInput = Image.Image | str | Path | bytes | np.ndarray
-"""A PIL image, the path or the bytes of an encoded file, or pixels uint8 (height, width, 3)."""
 
 
 @runtime_checkable

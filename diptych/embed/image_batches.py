@@ -1,49 +1,25 @@
 """Image input shared by all encoders: batching, preparation, and handling of broken images."""
 
-import itertools
-import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 
-from diptych.data.decoding import decode_image
-from diptych.embed.encoder import ImageInput
-from diptych.errors import ConfigError, DiptychError, ImageError
-from diptych.model.device import num_cores
+from diptych.embed.image_inputs import ImageInput, OnError, error_reporter, in_batches, in_short, prepared_batches
+from diptych.errors import ImageError
 
-OnError = Literal["raise", "skip"] | Callable[[int, ImageError], None]
-"""How to handle an image that cannot be decoded.
-
-"raise": raise the ImageError, whose message has the image's index. "skip": log the error; the row is NaN, so that row i
-still belongs to image i. A function: it is called with the index and the error, and the row is NaN.
-"""
-
-_MAX_DECODERS = 8
-_log = logging.getLogger(__name__)
-
-
-def in_batches(images: Iterable[ImageInput], size: int) -> Iterator[list[ImageInput]]:
-    """Split images into lists of up to `size`.
-
-    Args:
-        images: a list, an array of paths or of pixels (N, height, width, 3), or a generator.
-        size: images per list.
-    Raises:
-        ImageError: `images` is a single image.
-    """
-    single = isinstance(images, str | Path | bytes | bytearray | memoryview | Image.Image)
-    if single or (isinstance(images, np.ndarray) and images.ndim != 1 and images.ndim < 4):
-        raise ImageError("give a list of images, not a single one")
-    if not isinstance(images, Iterable) and not hasattr(images, "__getitem__"):
-        raise ImageError(f"give a list of images, not one {type(images).__name__}")
-    rest = iter(images)
-    while batch := list(itertools.islice(rest, size)):
-        yield batch
+__all__ = [
+    "OnError",
+    "blank_picture",
+    "embed_pictures",
+    "encode_apart",
+    "error_reporter",
+    "guarded",
+    "in_batches",
+    "in_short",
+    "scattered",
+]
 
 
 def embed_pictures(
@@ -67,42 +43,17 @@ def embed_pictures(
         ImageError: an image cannot be decoded, and on_error is "raise".
         ConfigError: on_error is not one of OnError.
     """
-    report = error_reporter(on_error)
-
-    def attempt(image: ImageInput) -> torch.Tensor | ImageError:
-        try:
-            return prepare(decode_image(image))
-        except ImageError as error:
-            return error
-
     parts: list[torch.Tensor] = []
     good_indices: list[int] = []  # of the images that have a row
-    shapes: list[torch.Size] = []  # the shape of the first good image
     count = 0
-    with ThreadPoolExecutor(min(_MAX_DECODERS, num_cores())) as pool:
-        for batch in in_batches(images, batch_size):
-            prepared = [_check_shape(result, shapes) for result in pool.map(attempt, batch)]
-            for index, result in enumerate(prepared, start=count):
-                if isinstance(result, ImageError):
-                    report(index, result)
-            good = [result for result in prepared if isinstance(result, torch.Tensor)]
-            if good:
-                parts.append(embed(torch.stack(good)))
-            good_indices += [i for i, result in enumerate(prepared, start=count) if isinstance(result, torch.Tensor)]
-            count += len(batch)
+    for batch in prepared_batches(images, prepare, batch_size, on_error):
+        if batch.images:
+            parts.append(embed(torch.stack(batch.images)))
+        good_indices += batch.indices
+        count = batch.end
     if not parts:  # a blank image gives the width of a row
         parts.append(embed(prepare(blank_picture())[None])[:0])
     return scattered(torch.cat(parts), good_indices, count)
-
-
-def _check_shape(prepared: torch.Tensor | ImageError, shapes: list[torch.Size]) -> torch.Tensor | ImageError:
-    """The prepared image; an error if its shape differs from the first one's."""
-    if isinstance(prepared, ImageError):
-        return prepared
-    shapes += [] if shapes else [prepared.shape]
-    if prepared.shape == shapes[0]:
-        return prepared
-    return ImageError(f"the image is prepared as {tuple(prepared.shape)}, those before it as {tuple(shapes[0])}")
 
 
 def guarded(prepare: Callable[[Any], Any]) -> Callable[[Any], torch.Tensor]:
@@ -120,12 +71,6 @@ def guarded(prepare: Callable[[Any], Any]) -> Callable[[Any], torch.Tensor]:
         return pixels
 
     return guarded_prepare
-
-
-def in_short(error: Exception) -> str:
-    """The first line of an exception's message, with the type in front unless it is a DiptychError."""
-    message = str(error).strip().split("\n")[0][:300]
-    return message if isinstance(error, DiptychError) else f"{type(error).__name__}: {message}"
 
 
 def encode_apart(
@@ -169,22 +114,3 @@ def scattered(rows: torch.Tensor, indices: Sequence[int], count: int) -> torch.T
     result = torch.full((count, rows.shape[1]), torch.nan)
     result[list(indices)] = rows
     return result
-
-
-def error_reporter(on_error: Any) -> Callable[[int, ImageError], None]:
-    """The function to call with the index and the error of an image that cannot be decoded.
-
-    Raises:
-        ConfigError: on_error is not one of OnError.
-    """
-    if on_error == "raise":
-        return _raise
-    if on_error == "skip":
-        return lambda index, error: _log.warning("skipped image %d: %s", index, error)
-    if callable(on_error):
-        return on_error
-    raise ConfigError(f'on_error must be "raise", "skip" or a function of index and error, not {on_error!r}')
-
-
-def _raise(index: int, error: ImageError) -> None:
-    raise ImageError(f"image {index}: {error}") from error

@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 
-from diptych.model.device import BF16_VARIABLE, num_cores
+from diptych.model.device import BF16_VARIABLE
+from diptych.processor import num_cores
 
 # The features that decide a processor's speed, fastest first.
 _PROCESSOR_FEATURES = ("amx_bf16", "avx512_bf16", "avx512f", "avx2")

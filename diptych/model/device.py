@@ -2,7 +2,6 @@
 
 import logging
 import os
-from pathlib import Path
 
 import torch
 
@@ -10,8 +9,6 @@ from diptych.errors import ConfigError
 from diptych.files import shown
 
 logger = logging.getLogger(__name__)
-
-_CPUINFO = Path("/proc/cpuinfo")
 
 
 def choose_device(name: str | torch.device | None) -> torch.device:
@@ -56,14 +53,6 @@ def has_fast_bf16(device: torch.device) -> bool:
     return False
 
 
-def has_vnni() -> bool:
-    """Whether the processor sums 8-bit products in 32 bits; without it, sums of two products saturate at 16 bits."""
-    if not _CPUINFO.is_file():
-        return False
-    flags = next((line for line in _CPUINFO.read_text(errors="replace").splitlines() if line.startswith("flags")), "")
-    return not {"avx512_vnni", "avx_vnni"}.isdisjoint(flags.split())
-
-
 def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
     """The type of the products for `precision` ("auto", "bf16", "fp32") on `device`.
 
@@ -80,8 +69,3 @@ def choose_dtype(precision: str, device: torch.device) -> torch.dtype:
     if precision == "bf16" and not fast:
         logger.warning("%s has no bf16 hardware: bf16 is slower here than fp32, which auto would choose", device)
     return torch.bfloat16 if fast or precision == "bf16" else torch.float32
-
-
-def num_cores() -> int:
-    """CPU cores that this process may use; a scheduler may allow fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -6,18 +6,17 @@ depends on the processor's vendor only and never on timings, so that a machine c
 """
 
 import functools
-import os
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from diptych import processor
+
 # With fewer rows oneDNN's start-up costs more than it gains; a gradient needs more rows because it copies the weights.
 _FEWEST_ROWS = 32
 _FEWEST_ROWS_OF_GRADIENT = {"avx512": 256, "avx2": 1024}
-_CPUINFO = Path("/proc/cpuinfo")
 
 
 def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
@@ -109,17 +108,9 @@ def _by_onednn(x: torch.Tensor, gradient: bool = False) -> bool:
 def onednn_beats_mkl() -> bool:
     """Whether fp32 products are faster with oneDNN: torch has both, and the processor is known not to be Intel's."""
     both = torch.backends.mkl.is_available() and torch.backends.mkldnn.is_available()
-    return both and hasattr(torch.ops.mkldnn, "_linear_pointwise") and _vendor() not in ("", "GenuineIntel")
+    return both and hasattr(torch.ops.mkldnn, "_linear_pointwise") and processor.vendor() not in ("", "GenuineIntel")
 
 
 @functools.cache
 def _has_avx512() -> bool:
     return "AVX512" in torch.backends.cpu.get_cpu_capability()
-
-
-def _vendor() -> str:
-    """The processor's vendor string, such as "AuthenticAMD"; "" if unknown."""
-    if _CPUINFO.is_file():
-        with _CPUINFO.open() as lines:
-            return next((line.split(":")[1].strip() for line in lines if line.startswith("vendor_id")), "")
-    return os.environ.get("PROCESSOR_IDENTIFIER", "").rpartition(",")[2].strip()  # Windows

@@ -19,7 +19,7 @@ from diptych.data.decoding import decode_image
 from diptych.embed.model import Model
 from diptych.errors import ImageError
 from diptych.evaluate import ZeroShot, confusion_matrix, read_predictions, run_record
-from diptych.model.device import num_cores
+from diptych.processor import num_cores
 from diptych.records import Sample
 from diptych.report import Confusion, Match, Pair, Retrieval, RunReport, Similarity, write_report
 from diptych.train import Run, read_log

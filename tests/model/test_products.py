@@ -101,7 +101,7 @@ def test_other_products_stay_with_torch(onednn, kind):
     ("maker", "taken"), [("AuthenticAMD", True), ("HygonGenuine", True), ("GenuineIntel", False), ("", False)]
 )
 def test_which_processors(monkeypatch, maker, taken):
-    monkeypatch.setattr(products, "_vendor", lambda: maker)
+    monkeypatch.setattr(products.processor, "vendor", lambda: maker)
     monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: True)
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: True)
     products.onednn_beats_mkl.cache_clear()
@@ -112,20 +112,3 @@ def test_which_processors(monkeypatch, maker, taken):
         assert not products.onednn_beats_mkl()
     finally:
         products.onednn_beats_mkl.cache_clear()
-
-
-def test_the_maker_on_windows(monkeypatch):
-    monkeypatch.setattr(products, "_CPUINFO", products.Path("no such file"))
-    monkeypatch.setenv("PROCESSOR_IDENTIFIER", "AMD64 Family 25 Model 33 Stepping 0, AuthenticAMD")
-    assert products._vendor() == "AuthenticAMD"
-    monkeypatch.delenv("PROCESSOR_IDENTIFIER")
-    assert products._vendor() == ""
-
-
-def test_the_maker_on_linux(monkeypatch, tmp_path):
-    file = tmp_path / "cpuinfo"
-    monkeypatch.setattr(products, "_CPUINFO", file)
-    file.write_text("processor\t: 0\nvendor_id\t: AuthenticAMD\ncpu family\t: 26\n")
-    assert products._vendor() == "AuthenticAMD"
-    file.write_text("processor\t: 0\nCPU implementer\t: 0x41\n")  # Arm
-    assert products._vendor() == ""

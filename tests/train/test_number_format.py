@@ -14,7 +14,8 @@ from diptych.errors import ConfigError
 from diptych.evalsets.playground_tasks import playground_tasks
 from diptych.evaluate import ZeroShot
 from diptych.evaluate.provenance import machine
-from diptych.model.device import BF16_VARIABLE, choose_dtype, has_fast_bf16, num_cores
+from diptych.model.device import BF16_VARIABLE, choose_dtype, has_fast_bf16
+from diptych.processor import num_cores
 from diptych.train import fit
 from diptych.train.muon import orthogonalised
 from diptych.train.profile import profile_training

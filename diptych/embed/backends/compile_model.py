@@ -25,9 +25,9 @@ from diptych.embed.backends.self_test import LEAST_COSINE, PROBE_TEXTS, probe_pi
 from diptych.embed.model import Model
 from diptych.errors import ConfigError, DiptychError
 from diptych.files import new_folder, read_or_none
-from diptych.model.device import has_vnni
 from diptych.model.graphs import has_image_graph, has_text_graph, write_image_graph, write_text_graph
 from diptych.model.graphs.graph_writer import GraphWriter
+from diptych.processor import has_vnni
 
 logger = logging.getLogger(__name__)
 

@@ -10,11 +10,11 @@ A changed size or modification time of a model's file makes its entry void.
 import hashlib
 import json
 import os
-import platform
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from diptych import processor
 from diptych.embed.backends.compiled_model import RECORD
 from diptych.embed.backends.runtimes import library_version
 from diptych.files import cache_folder, write_whole
@@ -22,7 +22,6 @@ from diptych.files import cache_folder, write_whole
 FORMAT = 1  # raised when the graphs of an older version must not be used
 _MAX_FILES = 200
 _MAX_ENTRY_BYTES = 1 << 20
-_CPUINFO = Path("/proc/cpuinfo")
 
 
 def compiled_folder() -> Path | None:
@@ -33,7 +32,15 @@ def compiled_folder() -> Path | None:
 
 def graph_key(image_fingerprint: str, text_fingerprint: str | None, backend: str, precision: str) -> str:
     """The name of a compiled model's folder: a digest of model, back end, its version and the processor."""
-    parts = [FORMAT, image_fingerprint, text_fingerprint, backend, precision, library_version(backend), _processor()]
+    parts = [
+        FORMAT,
+        image_fingerprint,
+        text_fingerprint,
+        backend,
+        precision,
+        library_version(backend),
+        processor.kind(),
+    ]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 
@@ -68,7 +75,7 @@ def add_to_entry(source: Path, options: str, values: Mapping[str, Any]) -> None:
 
 def find_compiled(source: Path, options: str, backend: str, precision: str) -> Path | None:
     """The folder of a model compiled earlier, on this machine and with this version; None if there is none."""
-    key = read_entry(source, options).get(f"{backend} {precision} {library_version(backend)} {_processor()}")
+    key = read_entry(source, options).get(f"{backend} {precision} {library_version(backend)} {processor.kind()}")
     folders = compiled_folder()
     if not isinstance(key, str) or folders is None or not (folders / key / RECORD).is_file():
         return None
@@ -77,7 +84,7 @@ def find_compiled(source: Path, options: str, backend: str, precision: str) -> P
 
 def remember_compiled(source: Path, options: str, backend: str, precision: str, folder: Path) -> None:
     """Record where a model was compiled to, for find_compiled."""
-    name = f"{backend} {precision} {library_version(backend)} {_processor()}"
+    name = f"{backend} {precision} {library_version(backend)} {processor.kind()}"
     add_to_entry(source, options, {name: folder.name})
 
 
@@ -96,18 +103,3 @@ def _stamp(source: Path) -> list[list[Any]]:
     files = sorted(entry.name for entry in os.scandir(folder) if entry.is_file()) if source.is_dir() else [source.name]
     stats = [(name, (folder / name).stat()) for name in files[:_MAX_FILES]]
     return [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
-
-
-def _processor() -> str:
-    """A digest of the processor's name and instructions: an optimised graph belongs to one kind."""
-    text = platform.processor() + platform.machine()
-    if _CPUINFO.is_file():
-        with _CPUINFO.open(encoding="utf-8", errors="replace") as lines:
-            wanted = ("model name", "flags", "Features", "CPU part")
-            block = []
-            for line in lines:
-                if not line.strip():
-                    break
-                block += [line] if line.startswith(wanted) else []
-        text = "".join(block)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]

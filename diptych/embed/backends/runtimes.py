@@ -6,7 +6,6 @@ a second for ViT-B/32. For one photograph (`once`) the weights stay in their fil
 
 import importlib.metadata
 import importlib.util
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from diptych.errors import ConfigError
+from diptych.processor import num_threads
 
 Run = Callable[[np.ndarray, Sequence[str]], list[np.ndarray]]
 """The graph's one input and the names of outputs -> these outputs."""
@@ -54,13 +54,6 @@ def library_version(backend: str) -> str:
     """Name and version of a back end's library, such as "onnxruntime 1.32.0"."""
     library = "torch" if backend == "torch" else EXTRAS[backend][0]
     return f"{library} {importlib.metadata.version(library)}"
-
-
-def num_threads() -> int:
-    """Threads to compute with: OMP_NUM_THREADS as for torch, else the cores that this process may use."""
-    if (named := os.environ.get("OMP_NUM_THREADS", "")).isdecimal() and int(named):
-        return int(named)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def optimise(graph: Path, optimised: Path) -> None:
