@@ -136,9 +136,17 @@ def test_no_command_imports_torch_for_its_help_or_to_refuse_how_it_is_called(tmp
     assert list(tmp_path.iterdir()) == []
 
 
-def test_one_photograph_imports_torch_and_little_else(tmp_path):
+def test_one_photograph_imports_torch_once_and_never_again(tmp_path):
     noise(30, 20).save(tmp_path / "photo.png")
-    status, modules = imported(["classify", "photo.png", "--labels", "cat,dog"], tmp_path)
+    for first in (True, False):
+        status, modules = imported(["classify", "photo.png", "--labels", "cat,dog"], tmp_path)
+        assert status == 0 and ("torch" in modules) is first
+    assert not {*LATER, "tokenizers", "transformers", "pandas"} & modules
+
+
+def test_one_photograph_on_torch_imports_little_else(tmp_path):
+    noise(30, 20).save(tmp_path / "photo.png")
+    status, modules = imported(["classify", "photo.png", "--labels", "cat,dog", "--backend", "torch"], tmp_path)
     assert status == 0 and "torch" in modules
     _, torch_alone = imported([], tmp_path, "import torch")
     assert not [name for name in LATER if name in modules - torch_alone]

@@ -1,7 +1,7 @@
 """diptych classify: predict labels for images; rows go to stdout or into a file."""
 
 import gc
-import math
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,39 +9,37 @@ import typer
 
 from diptych.cli import parse
 from diptych.cli.common import announce, app, examples
-from diptych.cli.options import Activation, Device, Heads, ModelOption, Option
+from diptych.cli.options import Activation, Backend, Device, Heads, ModelOption, Option, Precision
 
 if TYPE_CHECKING:
     from diptych.evaluate.classify.label_file import LabelFile
     from diptych.evaluate.classify.question import Question
 
-_SMALL = 20  # billion multiply-adds: one thread needs about a second
-
 
 def run_classify_command(
-    model: str, paths: list[str], question: "Question", file: "LabelFile | None", as_json: bool, device: str
+    model: str,
+    paths: list[str],
+    question: "Question",
+    file: "LabelFile | None",
+    as_json: bool,
+    *,
+    device: str,
+    backend: str,
+    precision: str,
 ) -> None:
     """Classify images; the caller has checked `question`. Exit status: 1 if an image is broken, 130 after Ctrl-C."""
     num_done = num_broken = 0
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # NumPy's threads take longer to start than they save here
     try:
-        import torch
-
-        from diptych.embed import load
-        from diptych.embed.about import about
         from diptych.evaluate.classify.classify_images import classify_to_file, classify_to_stdout
+        from diptych.evaluate.classify.open_scorer import open_scorer
 
+        scorer = open_scorer(model, question, len(paths), device=device, backend=backend, precision=precision)
         gc.freeze()  # imported objects live until the end, so garbage collection can skip them
-
-        threads = torch.get_num_threads()
-        torch.set_num_threads(1)  # starting and synchronizing threads takes longer than running a small model
-        encoder = load(model, device=None if device == "auto" else device)
-        num_prompts = len(question.labels) * len(question.templates)
-        if (about(encoder).gflops or math.inf) * (len(paths) + num_prompts) > _SMALL:
-            torch.set_num_threads(threads)
         if file is None:
-            batches = classify_to_stdout(encoder, paths, question, as_json=as_json)
+            batches = classify_to_stdout(scorer, paths, question, as_json=as_json)
         else:
-            batches = classify_to_file(encoder, paths, file)
+            batches = classify_to_file(scorer, paths, file)
         for rows in batches:
             num_done += len(rows)
             num_broken += sum(row.error is not None for row in rows)
@@ -92,6 +90,8 @@ def classify(
             help="Write the rows into this .csv, .jsonl or .parquet file; run the same command again to resume.",
         ),
     ] = None,
+    backend: Backend = "",
+    precision: Precision = "fp32",
     device: Device = "auto",
     activation: Activation = None,
     heads: Heads = None,
@@ -101,12 +101,17 @@ def classify(
     Rows appear batch by batch. With --out, a stopped or killed run can be resumed, without lost or duplicate rows.
     """
     from diptych.embed.model_names import check_name
-    from diptych.evaluate.classify.label_file import LabelFile
     from diptych.evaluate.classify.question import Question, find_images
     from diptych.evaluate.zero_shot.class_prompts import read_labels, read_templates
 
     question = Question(tuple(read_labels(labels)), tuple(read_templates(template or ())), top_k)
     check_name(str(model))
     image_paths = find_images(images)
-    file = None if out is None else LabelFile(out, question)
-    run_classify_command(str(model), image_paths, question, file, json_lines, device)
+    file = None
+    if out is not None:
+        from diptych.evaluate.classify.label_file import LabelFile
+
+        file = LabelFile(out, question)
+    run_classify_command(
+        str(model), image_paths, question, file, json_lines, device=device, backend=backend, precision=precision
+    )

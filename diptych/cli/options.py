@@ -57,7 +57,16 @@ Heads = Annotated[
     ),
 ]
 Device = Annotated[str, Option(parser=device, help="auto (a GPU if there is one), cpu, cuda, cuda:1, ...")]
-Precision = Annotated[str, Option(help="fp32 (exact), bf16, or auto (the fastest that this machine computes well).")]
+Precision = Annotated[
+    str, Option(help="fp32 (exact), bf16, int8 (backend onnx), or auto (bf16 if the processor has it, else fp32).")
+]
+Backend = Annotated[
+    str,
+    Option(
+        help="torch, onnx, openvino, or auto (the fastest on this machine). Other back ends than torch are compiled at "
+        "the first use and tested against it; without the option, small models use onnx if it is installed."
+    ),
+]
 Workers = Annotated[int | None, Option(min=0, help="Processes that decode images; the results stay the same.")]
 
 # ------------------------------------------------------------------ evaluation sets

@@ -14,13 +14,14 @@ from diptych.data.transforms import Preprocessing
 from diptych.embed.model import Model
 from diptych.embed.model_description import Description, describe, is_described, optional_tokenizer
 from diptych.embed.model_folder import require
+from diptych.embed.weight_file_options import Stated
 from diptych.errors import ConfigError, WeightsError
 from diptych.files import is_there
 from diptych.model.build import build_model
 from diptych.model.clip import CLIP
 from diptych.model.clip_config import CLIPConfig
 from diptych.model.device import choose_device, choose_dtype
-from diptych.model.inference import Heads, infer
+from diptych.model.inference import infer
 from diptych.model.layouts import Tensors, to_diptych
 from diptych.model.sharded import INDEX_SUFFIX
 from diptych.model.towers import text_side_of
@@ -30,14 +31,6 @@ logger = logging.getLogger(__name__)
 
 # Generic file names: the model in such a file is named after its folder.
 _GENERIC_NAMES = ("model", "pytorch_model", "open_clip_model", "open_clip_pytorch_model")
-
-
-@dataclasses.dataclass(frozen=True)
-class Stated:
-    """What the user states about a bare weight file, because the file does not; None if not stated."""
-
-    activation: str | None = None
-    heads: Heads | None = None
 
 
 def load_path(

@@ -17,6 +17,7 @@ logger = logging.getLogger(__name__)
 
 # A user's own folder of this name is loaded as "./default" or as a Path.
 DEFAULT = "default"
+DEFAULT_FOLDER = Path(__file__).parents[1] / "assets" / DEFAULT
 FORMS = {
     DEFAULT: "the small model that comes with Diptych",
     "FOLDER": "a model folder of Diptych, Hugging Face (CLIP) or open_clip",
@@ -61,6 +62,16 @@ def has_prefix(name: str) -> bool:
     """Whether the name has the prefix of another library or of a user-defined encoder, such as "hf:..."."""
     library, _, rest = name.partition(":")
     return bool(rest) and library in (*LIBRARIES, PYTHON)
+
+
+def local_source(name: str) -> Path | None:
+    """The file or folder on this machine that a name stands for; None if it names another library's model."""
+    if name == DEFAULT:
+        return DEFAULT_FOLDER
+    if has_prefix(name):
+        return None
+    path = find_folder(expanded(name))
+    return path if path.exists() else None
 
 
 def find_folder(folder: Path) -> Path:

@@ -10,18 +10,16 @@ import torch
 
 from diptych.embed.encoder import Encoder
 from diptych.embed.library_encoder import LibraryEncoder, first_line
-from diptych.embed.loading import Stated, load_path
+from diptych.embed.loading import load_path
 from diptych.embed.model import Model
-from diptych.embed.model_names import DEFAULT, PYTHON, check_form, find_folder, has_prefix, unknown
-from diptych.embed.weight_file_options import parse_heads, stated
+from diptych.embed.model_names import DEFAULT, DEFAULT_FOLDER, PYTHON, check_form, find_folder, has_prefix, unknown
+from diptych.embed.weight_file_options import Stated, parse_heads, stated
 from diptych.embed.wrapped_encoder import WrappedEncoder
 from diptych.errors import ConfigError, InputError, WeightsError
 from diptych.files import expanded
 from diptych.model.clip_config import ACTIVATIONS
 from diptych.model.device import choose_device
 from diptych.model.inference import Heads
-
-DEFAULT_FOLDER = Path(__file__).parents[1] / "assets" / DEFAULT
 
 
 def load(

@@ -1,10 +1,19 @@
 """Command-line options for bare weight files: each command sets them once, before it loads a model."""
 
+import dataclasses
 from collections.abc import Sequence
 
 from diptych.errors import ConfigError
 
 _stated: dict[str, str | None] = {"activation": None, "heads": None}
+
+
+@dataclasses.dataclass(frozen=True)
+class Stated:
+    """What the user states about a bare weight file, because the file does not; None if not stated."""
+
+    activation: str | None = None
+    heads: tuple[int, int] | None = None
 
 
 def state(name: str, value: str | None) -> str | None:
@@ -39,3 +48,18 @@ def parse_heads(heads: str | Sequence[int]) -> tuple[int, int]:
     if image < 1 or text < 1:
         raise ConfigError(f"heads are two numbers above 0, of the image and the text tower; not {heads!r}")
     return image, text
+
+
+def stated_in_command() -> Stated:
+    """The options of the command line, parsed.
+
+    Raises:
+        ConfigError: the heads are not two numbers above 0.
+    """
+    activation, heads = stated()
+    return Stated(activation, None if heads is None else parse_heads(heads))
+
+
+def options_of_compiled() -> str:
+    """What a compiled model of this command depends on besides its files."""
+    return str(stated_in_command())

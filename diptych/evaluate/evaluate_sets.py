@@ -9,7 +9,7 @@ from diptych.embed.encoder import Encoder
 from diptych.errors import InputError
 from diptych.evalsets.benchmark import Benchmark
 from diptych.evalsets.user_sets import open_set
-from diptych.evaluate.zero_shot.class_embeddings import default_cache_folder
+from diptych.evaluate.zero_shot.class_vector_cache import default_cache_folder
 from diptych.evaluate.zero_shot.evaluator import ZeroShot
 from diptych.files import expanded
 from diptych.records import Result, merge_results, read_results

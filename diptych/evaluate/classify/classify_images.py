@@ -4,19 +4,17 @@ import itertools
 import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from diptych.embed.about import about
-from diptych.embed.encoder import Encoder
-from diptych.embed.resolver import as_encoder
 from diptych.errors import ImageError
 from diptych.evaluate.classify.classified import Classified, print_classified
-from diptych.evaluate.classify.label_file import LabelFile
-from diptych.evaluate.classify.question import Question, digest, find_images
-from diptych.evaluate.predictions import top_k_classes
-from diptych.evaluate.zero_shot.class_embeddings import default_cache_folder
-from diptych.evaluate.zero_shot.classifier import ZeroShotClassifier
+from diptych.evaluate.classify.open_scorer import scorer_of
+from diptych.evaluate.classify.question import Question, find_images
+from diptych.evaluate.classify.scorer import Scorer, best_classes
 from diptych.progress import progress_bar
+
+if TYPE_CHECKING:
+    from diptych.evaluate.classify.label_file import LabelFile
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +23,7 @@ _MAX_NAMED = 50
 
 
 def classify_pictures(
-    encoder: Encoder,
+    encoder: Any,
     pictures: Sequence[str | Path],
     labels: Sequence[str],
     templates: Sequence[str] | None = None,
@@ -35,7 +33,7 @@ def classify_pictures(
     """Classify image files. For a broken file the row holds the error; the other files are still classified.
 
     Args:
-        encoder: the model.
+        encoder: the model, an Encoder.
         pictures: image files, and folders, which are searched for images recursively.
         labels: C >= 2 different class names.
         templates: texts with {c} for the class name; None for "a photo of a {c}.".
@@ -46,15 +44,15 @@ def classify_pictures(
         InputError: no image is found, or labels, templates or top_k cannot be used.
     """
     question = Question(tuple(labels), tuple(templates or ()), top_k)
-    return list(itertools.chain.from_iterable(classify_batches(encoder, find_images(pictures), question)))
+    return list(
+        itertools.chain.from_iterable(classify_batches(scorer_of(encoder, question), find_images(pictures), question))
+    )
 
 
-def classify_batches(encoder: Encoder, paths: Sequence[str], question: Question) -> Iterator[list[Classified]]:
+def classify_batches(scorer: Scorer, paths: Sequence[str], question: Question) -> Iterator[list[Classified]]:
     """Yield the rows of image files in order, a batch at a time; only one batch is in memory."""
-    encoder = as_encoder(encoder)
-    classifier = ZeroShotClassifier(encoder, question.labels, question.templates, cache_folder=default_cache_folder())
     for batch in _in_batches(paths):
-        yield _classify(encoder, classifier, batch, question.num_kept)
+        yield _classify(scorer, batch, question)
 
 
 def _in_batches(paths: Sequence[str]) -> Iterator[Sequence[str]]:
@@ -63,16 +61,16 @@ def _in_batches(paths: Sequence[str]) -> Iterator[Sequence[str]]:
 
 
 def classify_to_stdout(
-    encoder: Encoder, paths: Sequence[str], question: Question, *, as_json: bool = False
+    scorer: Scorer, paths: Sequence[str], question: Question, *, as_json: bool = False
 ) -> Iterator[list[Classified]]:
     """Print the rows of each batch as soon as they are ready, and yield them."""
-    batches = classify_batches(encoder, paths, question)
+    batches = classify_batches(scorer, paths, question)
     for rows in progress_bar(batches, "images", len(paths), len, beside_rows=True):
         print_classified(rows, as_json=as_json)
         yield rows
 
 
-def classify_to_file(encoder: Encoder, paths: Sequence[str], file: LabelFile) -> Iterator[list[Classified]]:
+def classify_to_file(scorer: Scorer, paths: Sequence[str], file: "LabelFile") -> Iterator[list[Classified]]:
     """Append rows for the images that the file lacks, and yield them; broken images are logged.
 
     A row is made again if its image has changed since, or was broken and can be read now.
@@ -81,14 +79,14 @@ def classify_to_file(encoder: Encoder, paths: Sequence[str], file: LabelFile) ->
         DataError: another model wrote the file, or it cannot be written.
     """
     num_named = 0
-    with file.writing(model_identity(encoder), paths) as missing:
+    with file.writing(scorer.identity, paths) as missing:
         if len(missing) < len(paths):
             logger.info("%s has %d of %d images already", file.path, len(paths) - len(missing), len(paths))
         if not missing:
             return
         # Record the content marks before classifying: if an image changes in between, the next run notices.
         origin_batches = map(file.origins, _in_batches(missing))
-        batches = zip(origin_batches, classify_batches(encoder, missing, file.question), strict=True)
+        batches = zip(origin_batches, classify_batches(scorer, missing, file.question), strict=True)
         for batch_origins, rows in progress_bar(batches, "images", len(missing), lambda batch: len(batch[1])):
             file.append(rows, batch_origins)
             yield rows
@@ -97,25 +95,19 @@ def classify_to_file(encoder: Encoder, paths: Sequence[str], file: LabelFile) ->
                     logger.warning("broken: %s: %s", row.path, row.error)
 
 
-def model_identity(encoder: Any) -> str:
-    """A digest of the model's fingerprints, or of its name if it has none."""
-    facts = about(encoder)
-    fingerprints = [facts.image_fingerprint, facts.text_fingerprint]
-    return digest([*fingerprints, facts.logit_scale] if all(fingerprints) else encoder.name)
-
-
-def _classify(encoder: Any, classifier: ZeroShotClassifier, paths: Sequence[str], top_k: int) -> list[Classified]:
+def _classify(scorer: Scorer, paths: Sequence[str], question: Question) -> list[Classified]:
     errors: dict[int, str] = {}
 
     def report(place: int, error: ImageError) -> None:
         errors[place] = str(error).removeprefix(f"{paths[place]}: ")
 
-    embeddings = encoder.encode_images(paths, on_error=report)
+    embeddings = scorer.encode(paths, report)
     usable = [place for place in range(len(paths)) if place not in errors]
     rows = {place: Classified(Path(paths[place]), (), reason) for place, reason in errors.items()}
     if usable:
-        classes, scores = top_k_classes(classifier.scores_from_embeddings(embeddings[usable]), top_k)
-        for place, best_names, probabilities in zip(usable, classifier.classes_[classes], scores, strict=True):
-            best = tuple(zip(best_names.tolist(), probabilities.tolist(), strict=True))
-            rows[place] = Classified(Path(paths[place]), best)
+        cosines = scorer.cosines(embeddings[usable])
+        probabilities = scorer.probabilities(cosines)
+        for place, best, shares in zip(usable, best_classes(cosines, question.num_kept), probabilities, strict=True):
+            classes = tuple((question.labels[index], float(shares[index])) for index in best)
+            rows[place] = Classified(Path(paths[place]), classes)
     return [rows[place] for place in range(len(paths))]

@@ -1,24 +1,18 @@
 """Class embeddings from texts: one unit vector per class, cached on disk."""
 
-import hashlib
-import json
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-import safetensors.torch
 import torch
 
 from diptych.embed.about import about
 from diptych.embed.encoder import Encoder
 from diptych.errors import InputError, ShapeError
 from diptych.evaluate.zero_shot.class_prompts import fill_template
-from diptych.files import cache_folder, expanded, read_or_none, write_whole
+from diptych.evaluate.zero_shot.class_vector_cache import cache_path, read_class_vectors, write_class_vectors
 from diptych.progress import progress_bar
 
-_log = logging.getLogger(__name__)
 _PROMPTS_PER_BATCH = 1024
-_MAX_CACHE_BYTES = 2**31
 
 
 def class_embeddings(
@@ -41,17 +35,15 @@ def class_embeddings(
         InputError: the embedding of a prompt is not finite, or the embeddings of a class sum to zero.
     Source: CLIP paper, section 3.1.4.
     """
-    path = _cache_path(cache_folder, about(encoder).text_fingerprint, class_names, templates)
-    if path is not None:
-        cached = read_or_none(path, lambda kept: _read_cache(kept, len(class_names)), "cached classifier")
-        if cached is not None:
-            return cached
+    path = cache_path(cache_folder, about(encoder).text_fingerprint, class_names, templates)
+    if path is not None and (cached := read_class_vectors(path, len(class_names))) is not None:
+        return torch.from_numpy(cached)
     names_of = [(names,) if isinstance(names, str) else tuple(names) for names in class_names]
     prompts = [fill_template(template, name) for names in names_of for name in names for template in templates]
     class_of_prompt = [index for index, names in enumerate(names_of) for _ in range(len(names) * len(templates))]
     embeddings = _class_means(encoder, prompts, torch.tensor(class_of_prompt), [names[0] for names in names_of])
     if path is not None:
-        _write_cache(embeddings, path)
+        write_class_vectors(embeddings.numpy(), path)
     return embeddings
 
 
@@ -72,41 +64,3 @@ def _class_means(
     if unusable := [class_names[index] for index in (~(norms > 0)).nonzero()[:, 0].tolist()]:
         raise InputError(f"{encoder.name} gives no usable embedding (NaN or zero) for the class {unusable[0]!r}")
     return (sums / norms).float()
-
-
-def default_cache_folder() -> Path | None:
-    """Where the command line caches classifiers: $XDG_CACHE_HOME/diptych/classifiers, under ~/.cache by default."""
-    caches = cache_folder()
-    return None if caches is None else caches / "diptych" / "classifiers"
-
-
-def _cache_path(
-    folder: str | Path | None,
-    fingerprint: str | None,
-    class_names: Sequence[str | Sequence[str]],
-    templates: Sequence[str],
-) -> Path | None:
-    if folder is None or not fingerprint:
-        return None
-    content = json.dumps([fingerprint, list(class_names), list(templates)])
-    return expanded(folder) / f"{hashlib.sha256(content.encode()).hexdigest()}.safetensors"
-
-
-def _read_cache(path: Path, num_classes: int) -> torch.Tensor:
-    """Read a cached classifier; may raise any error if the file is broken."""
-    if path.stat().st_size > _MAX_CACHE_BYTES:
-        raise ValueError("too large")
-    embeddings = safetensors.torch.load(path.read_bytes())["class_embeddings"]
-    if embeddings.ndim != 2 or len(embeddings) != num_classes or embeddings.dtype != torch.float32:
-        raise ValueError(f"{embeddings.dtype} of shape {tuple(embeddings.shape)} for {num_classes} classes")
-    if not ((embeddings.norm(dim=1) - 1).abs() < 1e-4).all():
-        raise ValueError("rows without unit norm")
-    return embeddings
-
-
-def _write_cache(embeddings: torch.Tensor, path: Path) -> None:
-    """Cache a classifier; a failed write is only logged, since the result does not depend on it."""
-    try:
-        write_whole(path, safetensors.torch.save({"class_embeddings": embeddings}))
-    except OSError as error:
-        _log.warning("the classifier cannot be cached: %s", error)

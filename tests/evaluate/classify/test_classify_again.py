@@ -15,15 +15,16 @@ from test_classify_file import LABELS, SUFFIXES, images, rows, run, stopped  # n
 from diptych.data.content import file_mark
 from diptych.errors import DataError
 from diptych.evaluate.classify.classified import Classified
-from diptych.evaluate.classify.classify_images import classify_to_file, model_identity
+from diptych.evaluate.classify.classify_images import classify_to_file
 from diptych.evaluate.classify.label_file import LabelFile
+from diptych.evaluate.classify.open_scorer import scorer_of
 from diptych.evaluate.classify.question import Question, find_images
 
 
 def classify(out: Path, *given: str | Path) -> int:
     """How many images were classified."""
     file = LabelFile(out, Question(LABELS))
-    return sum(map(len, classify_to_file(ColourEncoder(), find_images(given), file)))
+    return sum(map(len, classify_to_file(scorer_of(ColourEncoder(), file.question), find_images(given), file)))
 
 
 def folder_of(path: Path, *colours: str) -> Path:
@@ -116,7 +117,7 @@ def test_what_is_still_broken_keeps_its_row_and_what_can_be_read_now_does_not(im
     """A plugin that was missing is installed: the file is the same."""
     out, paths = tmp_path / f"labels.{suffix}", find_images([images])
     file = LabelFile(out, Question(LABELS))
-    with file.writing(model_identity(ColourEncoder()), paths) as missing:
+    with file.writing(scorer_of(ColourEncoder(), Question(LABELS)).identity, paths) as missing:
         assert missing == paths
         file.append([Classified(Path(path), (), "no plugin reads it") for path in paths], file.origins(paths))
     assert file.num_broken == len(paths)
@@ -196,7 +197,7 @@ def test_killed_after_rows_were_taken_out_the_same_command_makes_them(images, tm
     out = tmp_path / "labels.csv"
     run(out, images)
     picture("blue", seed=3).save(images / "0.png")
-    file, model = LabelFile(out, Question(LABELS)), model_identity(ColourEncoder())
+    file, model = LabelFile(out, Question(LABELS)), scorer_of(ColourEncoder(), Question(LABELS)).identity
     with pytest.raises(KeyboardInterrupt), file.writing(model, find_images([images])):
         raise KeyboardInterrupt
     assert len(rows(out)) == len(find_images([images])) - 1

@@ -17,6 +17,7 @@ from colours import ColourEncoder, picture
 from diptych.errors import DataError, InputError
 from diptych.evaluate.classify.classify_images import classify_to_file
 from diptych.evaluate.classify.label_file import LabelFile
+from diptych.evaluate.classify.open_scorer import scorer_of
 from diptych.evaluate.classify.question import Question, find_images
 
 LABELS = ("red", "green", "blue")
@@ -55,7 +56,7 @@ def run(out: Path, images: Path, *, batches: int = 1000, **other) -> int:
     """Classify into a file, stopped after so many batches; returns how many pictures were computed."""
     encoder = other.pop("encoder", None) or ColourEncoder()
     file = LabelFile(out, Question(**{"labels": LABELS, **other}))
-    work = classify_to_file(encoder, find_images([images]), file)
+    work = classify_to_file(scorer_of(encoder, file.question), find_images([images]), file)
     computed = 0
     for number, found in enumerate(work, start=1):
         computed += len(found)

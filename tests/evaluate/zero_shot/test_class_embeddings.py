@@ -11,7 +11,8 @@ from diptych.data.tokenizer import Tokenizer
 from diptych.data.transforms import Preprocessing
 from diptych.embed import Model
 from diptych.errors import InputError, ShapeError
-from diptych.evaluate.zero_shot.class_embeddings import class_embeddings, default_cache_folder
+from diptych.evaluate.zero_shot.class_embeddings import class_embeddings
+from diptych.evaluate.zero_shot.class_vector_cache import default_cache_folder
 from diptych.model.clip import CLIP
 from diptych.model.clip_config import CLIPConfig, TextConfig, ViTConfig
 

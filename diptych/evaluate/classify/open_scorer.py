@@ -1,0 +1,127 @@
+"""Open the model of a classification: without torch if it was compiled earlier, else as every command does."""
+
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from diptych.embed.image_inputs import OnError
+from diptych.evaluate.classify.question import Question, digest
+from diptych.evaluate.classify.scorer import Scorer
+from diptych.evaluate.zero_shot.class_vector_cache import cache_path, default_cache_folder, read_class_vectors
+
+_FEW_IMAGES = 64  # so few are done on the CPU before a GPU is found
+_ONCE = 8  # for fewer images, arranging the weights takes longer than it saves
+_LARGEST_COMPILED = 1 << 30  # bytes of weights that are compiled without being asked to
+_BATCH_SIZE = 64
+
+
+def open_scorer(
+    model: str, question: Question, num_images: int, *, device: str = "auto", backend: str = "", precision: str = "fp32"
+) -> Scorer:
+    """The model with the labels' vectors.
+
+    Args:
+        model: its name.
+        num_images: how many images will be classified, about.
+        device: "auto" or a device of torch.
+        backend: torch, onnx, openvino or auto; "" takes onnx where it is installed and the model is small, else torch.
+        precision: see `diptych.load`.
+    Raises:
+        WeightsError, ConfigError, InputError: as `diptych.load` and `class_embeddings`.
+    """
+    automatic = not backend
+    backend = backend or _usual_backend(model, num_images, device)
+    if backend != "torch" and precision != "auto":
+        if (scorer := _quick_scorer(model, question, num_images, backend, precision)) is not None:
+            return scorer
+        if automatic and _size(model) > _LARGEST_COMPILED:
+            backend = "torch"
+    from diptych.embed.resolver import load  # imports torch
+
+    encoder = load(model, None if device == "auto" else device, precision, backend=backend)
+    return scorer_of(encoder, question)
+
+
+def scorer_of(encoder: Any, question: Question) -> Scorer:
+    """A loaded model with the labels' vectors, which are cached for models with a fingerprint.
+
+    Raises:
+        InputError: the model encodes no texts, or states no logit scale.
+    """
+    from diptych.embed.about import about, required_logit_scale
+    from diptych.embed.resolver import as_encoder
+    from diptych.evaluate.zero_shot.classifier import ZeroShotClassifier
+
+    encoder = as_encoder(encoder)
+    folder = default_cache_folder()
+    classifier = ZeroShotClassifier(encoder, question.labels, question.templates, cache_folder=folder)
+    facts, scale = about(encoder), required_logit_scale(encoder)
+
+    def encode(paths: Sequence[str], on_error: OnError) -> np.ndarray:
+        return encoder.encode_images(paths, on_error=on_error).numpy()
+
+    identity = model_identity(facts.image_fingerprint, facts.text_fingerprint, facts.logit_scale, encoder.name)
+    return Scorer(encode, classifier.class_embeddings.numpy(), scale, identity)
+
+
+def model_identity(image: str | None, text: str | None, logit_scale: float | None, name: str) -> str:
+    """A digest of the model's fingerprints, or of its name if it has none."""
+    return digest([image, text, logit_scale] if image and text else name)
+
+
+def _quick_scorer(model: str, question: Question, num_images: int, backend: str, precision: str) -> Scorer | None:
+    """The model as it was compiled earlier, if the labels' vectors are cached too; else None."""
+    from diptych.embed.backends.compiled_cache import find_compiled
+    from diptych.embed.backends.compiled_model import CompiledModel
+    from diptych.embed.model_names import local_source
+    from diptych.embed.weight_file_options import options_of_compiled
+
+    source = local_source(model)
+    folder = None if source is None else find_compiled(source, options_of_compiled(), backend, precision)
+    if folder is None:
+        return None
+    compiled = CompiledModel(folder, once=num_images <= _ONCE)
+    record = compiled.record
+    texts = record.source_text_fingerprint and record.fingerprint(record.source_text_fingerprint)
+    path = cache_path(default_cache_folder(), texts, question.labels, question.templates)
+    classes = None if path is None else read_class_vectors(path, len(question.labels))
+    if classes is None or record.logit_scale is None:
+        return None
+    from diptych.embed.backends.array_encoder import encode_arrays
+
+    identity = model_identity(
+        record.fingerprint(record.source_image_fingerprint), texts, record.logit_scale, record.name
+    )
+    return Scorer(
+        lambda paths, on_error: encode_arrays(compiled, paths, _BATCH_SIZE, on_error),
+        classes,
+        record.logit_scale,
+        identity,
+    )
+
+
+def _usual_backend(model: str, num_images: int, device: str) -> str:
+    """onnx where it is installed and runs; torch for many images on a machine with a GPU, and for other libraries."""
+    from diptych.embed.model_names import local_source
+
+    if device not in ("auto", "cpu") or local_source(model) is None:
+        return "torch"
+    if any(importlib.util.find_spec(name) is None for name in ("onnxruntime", "onnx")):
+        return "torch"
+    if device == "auto" and num_images > _FEW_IMAGES:
+        import torch
+
+        return "torch" if torch.cuda.is_available() else "onnx"
+    return "onnx"
+
+
+def _size(model: str) -> int:
+    """Bytes of a model's files."""
+    from diptych.embed.model_names import local_source
+
+    source = local_source(model)
+    files: list[Path] = [] if source is None else [source] if source.is_file() else list(source.iterdir())
+    return sum(file.stat().st_size for file in files if file.is_file())
