@@ -22,6 +22,8 @@ def random_clip(config: CLIPConfig, seed: int = 0) -> CLIP:
             tensor.copy_(0.5 + torch.rand(tensor.shape, generator=generator))
         elif name == "logit_scale":
             tensor.fill_(3.3)
+        elif name == "logit_bias":
+            tensor.fill_(-9.7)
         elif tensor.dim() == 1:
             tensor.copy_(0.1 * torch.randn(tensor.shape, generator=generator))
         else:

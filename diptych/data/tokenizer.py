@@ -150,7 +150,7 @@ class Tokenizer:
             ConfigError: vocab_size is too small.
             TextError: a caption is not a str.
         """
-        merges = vocabulary.learn(map(text_cleaning.normalise, _checked(captions)), vocab_size)
+        merges = vocabulary.learn(map(text_cleaning.normalise, checked_texts(captions)), vocab_size)
         return cls(vocabulary.from_merges(merges), merges, context_length)
 
     def save(self, path: str | Path) -> None:
@@ -176,7 +176,7 @@ class Tokenizer:
             ConfigError: pad_to is not between 2 and context_length.
         Source: CLIP paper, section 2.4.
         """
-        texts = [texts] if isinstance(texts, str) else list(_checked(texts))
+        texts = [texts] if isinstance(texts, str) else list(checked_texts(texts))
         limit = self.context_length if pad_to is None else pad_to
         if not 2 <= limit <= self.context_length:
             raise ConfigError(f"pad_to is {pad_to}; it must be between 2 and the context length, {self.context_length}")
@@ -184,7 +184,7 @@ class Tokenizer:
         long = np.flatnonzero(lengths > limit)
         if long.size:
             if not truncate:
-                raise _too_long(texts[long[0]], int(long[0]), len(texts), int(lengths[long[0]]), limit)
+                raise too_long(texts[long[0]], int(long[0]), len(texts), int(lengths[long[0]]), limit)
             columns = np.arange(ids.size) - np.repeat(np.cumsum(lengths - 1) - (lengths - 1), lengths - 1)
             ids = ids[columns < limit - 1]
             lengths = np.minimum(lengths, limit)
@@ -197,9 +197,18 @@ class Tokenizer:
             lengths = (tokens == self.eot).argmax(axis=1) + 1
         return torch.from_numpy(tokens), torch.from_numpy(lengths)
 
+    @property
+    def pad_id(self) -> int:
+        """The id that fills the context after a text."""
+        return 0
+
+    def num_tokens(self, text: str) -> int:
+        """Number of ids of one text of any length, with SOT and EOT."""
+        return len(self.encode(text)) + 2
+
     def encode(self, text: str) -> list[int]:
         """The ids of one text of any length, without SOT and EOT."""
-        return self._ids(list(_checked([text])))[0][:-1].tolist()
+        return self._ids(list(checked_texts([text])))[0][:-1].tolist()
 
     def decode(self, ids: Iterable[int]) -> str:
         """The text of ids, in lower case, with a space after each word; SOT is omitted, and decoding ends at EOT.
@@ -231,7 +240,7 @@ class Tokenizer:
         return ids, np.diff(ends, prepend=-1) + 1
 
 
-def _checked(texts: Iterable[str]) -> Iterator[str]:
+def checked_texts(texts: Iterable[str]) -> Iterator[str]:
     """The texts one by one; TextError for anything else."""
     if isinstance(texts, str | bytes) or not isinstance(texts, Iterable):
         raise TextError(f"texts are a str or a list of str, not {type(texts).__name__}")
@@ -241,7 +250,8 @@ def _checked(texts: Iterable[str]) -> Iterator[str]:
         yield text
 
 
-def _too_long(text: str, index: int, count: int, length: int, limit: int) -> TextError:
+def too_long(text: str, index: int, count: int, length: int, limit: int) -> TextError:
+    """The error for a text of `length` tokens, the one at `index` of `count`."""
     shown = text if len(text) <= 60 else text[:57] + "..."
     return TextError(
         f"text {index} of {count} has {length} tokens with start and end, the limit is {limit}: {shown!r}; "

@@ -109,10 +109,10 @@ def read_vocab_and_merges(vocab: Path, merges: Path) -> tuple[list[str], Merges]
     Raises:
         DataError: a file is missing, damaged, too large, or not of CLIP's form.
     """
-    ids = _read_object(vocab)
+    ids = read_object(vocab)
     if (added := vocab.with_name("added_tokens.json")).is_file():
-        ids |= _read_object(added)
-    lines = _read_small(merges).decode(errors="replace").splitlines()
+        ids |= read_object(added)
+    lines = read_small(merges).decode(errors="replace").splitlines()
     if lines and lines[0].startswith("#version"):
         lines = lines[1:]
     pairs = _pairs(lines, merges, "merges.txt of a CLIP")
@@ -121,7 +121,8 @@ def read_vocab_and_merges(vocab: Path, merges: Path) -> tuple[list[str], Merges]
     return tokens, pairs
 
 
-def _read_small(path: Path) -> bytes:
+def read_small(path: Path) -> bytes:
+    """The content of a file of limited size; DataError if it is larger or cannot be read."""
     try:
         if path.stat().st_size > _MAX_FILE_BYTES:
             raise DataError(f"{path}: {path.stat().st_size:,} bytes; a {path.name} has at most {_MAX_FILE_BYTES:,}")
@@ -130,9 +131,14 @@ def _read_small(path: Path) -> bytes:
         raise DataError(f"{path}: cannot be read: {error}") from error
 
 
-def _read_object(path: Path) -> dict[str, Any]:
+def read_object(path: Path) -> dict[str, Any]:
+    """The object in a JSON file of limited size.
+
+    Raises:
+        DataError: the file is missing, damaged, too large, or holds something else.
+    """
     try:
-        content = json.loads(_read_small(path))
+        content = json.loads(read_small(path))
     except (ValueError, RecursionError) as error:
         raise (
             error if isinstance(error, DataError) else DataError(f"{path}: cannot be read as JSON: {error}")
@@ -157,7 +163,7 @@ def read_json(path: Path) -> tuple[list[str], Merges, int | None]:
     Raises:
         DataError: the file is missing, damaged, too large, or contains another kind of tokenizer.
     """
-    content = _read_object(path)
+    content = read_object(path)
     try:
         model = content["model"]
         if (

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from diptych.data.tokenizer import Tokenizer
+from diptych.data.library_tokenizer import AnyTokenizer
 from diptych.embed.encoder import Encoder
 from diptych.errors import InputError
 
@@ -25,6 +25,7 @@ class About:
         projects_features: whether it has `project_features`, which turns these features into embeddings.
         takes_pixels: whether it accepts the output of `evaluation_pixels`, so that worker processes can prepare images.
         logit_scale: exp(t), which multiplies cosines; None if unknown.
+        logit_bias: added to the logits before SigLIP's sigmoid; None if the model has none, or unknown.
         image_fingerprint: changes whenever an image's vector could change; None if the encoder does not define one.
             Without it a stale cache could not be detected, so nothing is cached.
         text_fingerprint: changes whenever a text's embedding could change; None if unknown.
@@ -40,12 +41,13 @@ class About:
     projects_features: bool = False
     takes_pixels: bool = False
     logit_scale: float | None = None
+    logit_bias: float | None = None
     image_fingerprint: str | None = None
     text_fingerprint: str | None = None
     gflops: float | None = None
     precision: str | None = None
     device: Any = None
-    tokenizer: Tokenizer | None = None
+    tokenizer: AnyTokenizer | None = None
     token: str | None = None
 
     @property
@@ -71,7 +73,7 @@ def about_object(encoder: Any) -> About:
     def has(*methods: str) -> bool:
         return all(callable(getattr(encoder, method, None)) for method in methods)
 
-    scale = getattr(encoder, "logit_scale", None)
+    scale, bias = getattr(encoder, "logit_scale", None), getattr(encoder, "logit_bias", None)
     tokenizer = getattr(encoder, "tokenizer", None)
     takes_pixels = has("encode_pixels") and hasattr(encoder, "preprocessing")
     return About(
@@ -80,12 +82,13 @@ def about_object(encoder: Any) -> About:
         projects_features=has("project_features"),
         takes_pixels=takes_pixels,
         logit_scale=None if scale is None else float(scale),
+        logit_bias=None if bias is None else float(bias),
         image_fingerprint=getattr(encoder, "image_fingerprint", None) or None,
         text_fingerprint=getattr(encoder, "fingerprint", None) or None,
         gflops=getattr(encoder, "gflops", None) or None,
         precision=getattr(encoder, "precision", None),
         device=getattr(encoder, "device", None),
-        tokenizer=tokenizer if isinstance(tokenizer, Tokenizer) else None,
+        tokenizer=tokenizer if isinstance(tokenizer, AnyTokenizer) else None,
         token=getattr(encoder, "token", None),
     )
 

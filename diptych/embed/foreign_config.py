@@ -1,6 +1,5 @@
 """Read Hugging Face's preprocessor_config.json and open_clip's open_clip_config.json."""
 
-import dataclasses
 import logging
 import re
 from collections.abc import Mapping
@@ -10,7 +9,8 @@ from typing import Any
 from diptych.data.transforms import Preprocessing
 from diptych.embed.model_folder import read_json
 from diptych.errors import ConfigError
-from diptych.model.clip_config import CLIPConfig, ResNetConfig, TextConfig, ViTConfig
+from diptych.model.clip_config import CLIPConfig
+from diptych.model.open_clip_config import config_from_open_clip, only_known, open_clip_object
 
 logger = logging.getLogger(__name__)
 
@@ -25,11 +25,11 @@ _KINDS: Mapping[str, dict[str, Any]] = {
     "ViT": _HALVES | {"resample": 2},
 }
 """Image processors of transformers that differ from CLIP's only in their defaults, with these defaults."""
-_VISION_DEFAULTS = {"image_size": 224, "patch_size": 16, "width": 768, "layers": 12, "head_width": 64, "mlp_ratio": 4.0}
+_PREPROCESS = ("size", "mode", "mean", "std", "interpolation", "resize_mode", "fill_color")
 
 
-def huggingface_preprocessing(folder: Path, image_size: int) -> Preprocessing:
-    """The preprocessing that a Hugging Face folder states; if it states none, CLIP's, with a warning.
+def huggingface_preprocessing(folder: Path, image_size: int, siglip: bool = False) -> Preprocessing:
+    """The preprocessing that a Hugging Face folder states; if it states none, CLIP's or SigLIP's, with a warning.
 
     Raises:
         ConfigError: the file asks for a step that Diptych does not support.
@@ -37,10 +37,11 @@ def huggingface_preprocessing(folder: Path, image_size: int) -> Preprocessing:
     if (folder / PREPROCESSOR).is_file():
         values = read_json(folder / PREPROCESSOR)
     elif (folder / _PROCESSOR).is_file():
-        values = _object(read_json(folder / _PROCESSOR), "image_processor")
+        values = open_clip_object(read_json(folder / _PROCESSOR), "image_processor")
     else:
-        logger.warning("%s lacks %s; taking CLIP's preprocessing", folder, PREPROCESSOR)
-        return Preprocessing(image_size, resize="shortest_floor")
+        name = "SigLIP" if siglip else "CLIP"
+        logger.warning("%s lacks %s; taking %s's preprocessing", folder, PREPROCESSOR, name)
+        values = {"image_processor_type": f"{'Siglip' if siglip else 'CLIP'}ImageProcessor"}
     try:
         return _read_processor(values, image_size)
     except ConfigError as error:
@@ -55,7 +56,7 @@ def _read_processor(values: Mapping[str, Any], image_size: int) -> Preprocessing
         raise ConfigError(f"images prepared by a {stated} are not supported")
     values = _KINDS[kind] | dict(values)
     size, crop = values.get("size", image_size), values.get("crop_size", image_size)
-    squash = isinstance(size, Mapping) and "height" in size
+    squash = (isinstance(size, Mapping) and "height" in size) or (kind == "Siglip" and "size" not in values)
     steps = [step for step in _STEPS if step != "do_center_crop" or not squash]
     skipped = [step for step in steps if not values.get(step, True)]
     factor = values.get("rescale_factor", 1 / 255)
@@ -93,57 +94,28 @@ def read_open_clip(values: Mapping[str, Any]) -> tuple[CLIPConfig, Preprocessing
     """The architecture (with its activation) and the preprocessing of an open_clip_config.json.
 
     Raises:
-        ConfigError: it describes a model that is not a CLIP as in the paper.
+        ConfigError: it describes a model that Diptych's towers do not compute.
     """
-    known = ("embed_dim", "vision_cfg", "text_cfg", "quick_gelu", "custom_text", "init_logit_bias")
-    model = _object(values, "model_cfg", known)
-    vision = _VISION_DEFAULTS | _object(model, "vision_cfg", tuple(_VISION_DEFAULTS))
-    text = _object(model, "text_cfg", tuple(field.name for field in dataclasses.fields(TextConfig)))
-    images = _object(
-        values, "preprocess_cfg", ("size", "mode", "mean", "std", "interpolation", "resize_mode", "fill_color")
-    )
-    head_width, mlp_ratio = vision.pop("head_width"), vision.pop("mlp_ratio")
-    tower: ViTConfig | ResNetConfig
     try:
-        if isinstance(vision["layers"], list):
-            vision.pop("patch_size")
-            tower = ResNetConfig(**vision, heads=vision["width"] * 32 // head_width)
-        else:
-            width = vision["width"]
-            # open_clip rounds the MLP's width down to a whole number.
-            tower = ViTConfig(**vision, heads=width // head_width, mlp_ratio=int(width * mlp_ratio) / width)
-        config = CLIPConfig(
-            model.get("embed_dim", 0),
-            tower,
-            TextConfig(**text),
-            "quick_gelu" if model.get("quick_gelu") else "gelu",
-            model.get("init_logit_bias"),
-        )
+        model = open_clip_object(values, "model_cfg")
+        images = open_clip_object(values, "preprocess_cfg")
+        only_known(images, "preprocess_cfg", _PREPROCESS)
+        config = config_from_open_clip(model)
         preprocessing = Preprocessing(
-            tower.image_size,
+            config.vision.image_size,
             _triple(images.get("mean", Preprocessing.mean)),
             _triple(images.get("std", Preprocessing.std)),
             images.get("interpolation", "bicubic"),
             images.get("resize_mode", "shortest"),
         )
-    except ConfigError:
-        raise
+    except ConfigError as error:
+        raise ConfigError(f"{OPEN_CLIP_CONFIG}: {error}") from error
     except (TypeError, ValueError, ArithmeticError) as error:  # Python's JSON also accepts NaN and infinity
         raise ConfigError(f"{OPEN_CLIP_CONFIG} has a value of the wrong type: {error}") from error
-    side = tower.image_size
+    side = config.vision.image_size
     for field, supported in {"size": (side, [side, side]), "mode": ("RGB",)}.items():
         if (value := images.get(field, supported[0])) not in supported:
             raise ConfigError(
                 f"{OPEN_CLIP_CONFIG}: preprocess_cfg.{field} = {value!r} is not supported, only {supported[0]!r}"
             )
     return config, preprocessing
-
-
-def _object(values: Mapping[str, Any], name: str, known: tuple[str, ...] | None = None) -> dict[str, Any]:
-    """The object values[name], {} if missing; only known fields are allowed."""
-    content = values.get(name) or {}
-    if not isinstance(content, Mapping):
-        raise ConfigError(f"{name} must be an object, not {content!r}")
-    if known is not None and (unknown := sorted(set(content) - set(known))):
-        raise ConfigError(f"{OPEN_CLIP_CONFIG}: {name} has {', '.join(unknown)}, which Diptych's CLIP does not support")
-    return dict(content)

@@ -77,6 +77,7 @@ class LibraryEncoder:
             no_texts=None if texts is not None else self._why_no_texts(),
             has_features=features is not None,
             logit_scale=self.logit_scale,
+            logit_bias=_logit_bias(network),
             image_fingerprint=self.image_fingerprint,
             text_fingerprint=self.fingerprint,
             device=self.device,
@@ -170,6 +171,12 @@ def _logit_scale(network: torch.nn.Module) -> float | None:
     if isinstance(scale, torch.Tensor):
         return float(scale.detach().exp())
     return 1 / float(temperature.detach()) if isinstance(temperature, torch.Tensor) else None
+
+
+def _logit_bias(network: torch.nn.Module) -> float | None:
+    """The bias of SigLIP's logits; None if the network has none."""
+    bias = getattr(network, "logit_bias", None)
+    return float(bias.detach()) if isinstance(bias, torch.Tensor) else None
 
 
 def _settings(network: torch.nn.Module) -> str:

@@ -12,8 +12,9 @@ from torch.overrides import TorchFunctionMode
 
 from diptych.data.transforms import Preprocessing
 from diptych.embed.model import Model
-from diptych.embed.model_description import Description, describe, is_described, optional_tokenizer
+from diptych.embed.model_description import Description, describe, is_described
 from diptych.embed.model_folder import require
+from diptych.embed.text_rules import optional_tokenizer, padded_like
 from diptych.embed.weight_file_options import Stated
 from diptych.errors import ConfigError, WeightsError
 from diptych.files import is_there
@@ -21,7 +22,7 @@ from diptych.model.build import build_model
 from diptych.model.clip import CLIP
 from diptych.model.clip_config import CLIPConfig
 from diptych.model.device import choose_device, choose_dtype
-from diptych.model.inference import infer
+from diptych.model.inference import Inference, infer, with_activation
 from diptych.model.layouts import Tensors, to_diptych
 from diptych.model.sharded import INDEX_SUFFIX
 from diptych.model.towers import text_side_of
@@ -111,10 +112,20 @@ def _load_file(path: Path, stated: Stated) -> Model:
         raise WeightsError(f"{path}: {error}") from error
     if inferred.notice:
         logger.warning("%s: %s", path, inferred.notice)
-    logger.warning("%s has no preprocessing beside it; taking CLIP's", path)
-    clip = _build(inferred.config, tensors, str(path))
-    tokenizer = optional_tokenizer(path.parent, inferred.config)
-    return Model(clip, tokenizer, Preprocessing(inferred.config.vision.image_size), Path(name).stem)
+    of_open_clip = inferred.published.tokenizer if inferred.published else None
+    tokenizer = optional_tokenizer(path.parent, inferred.config, of_open_clip)
+    clip = _build(padded_like(inferred.config, tokenizer), tensors, str(path))
+    return Model(clip, tokenizer, _usual_preprocessing(path, inferred), Path(name).stem)
+
+
+def _usual_preprocessing(path: Path, inferred: Inference) -> Preprocessing:
+    """The preprocessing of the published model with these shapes, or else CLIP's, with a warning."""
+    published, size = inferred.published, inferred.config.vision.image_size
+    if published is None or published.preprocessing is None:
+        logger.warning("%s has no preprocessing beside it; taking CLIP's", path)
+        return Preprocessing(size)
+    logger.warning("%s has no preprocessing beside it; taking that of %s", path, published.name)
+    return Preprocessing(size, **published.preprocessing)
 
 
 def _with_stated(description: Description, stated: Stated) -> CLIPConfig:
@@ -122,7 +133,7 @@ def _with_stated(description: Description, stated: Stated) -> CLIPConfig:
     config, source = description.config, description.source
     if stated.activation is not None and stated.activation != config.activation:
         logger.warning("%s says %s; taking %s, as stated", source, config.activation, stated.activation)
-        config = dataclasses.replace(config, activation=stated.activation)
+        config = with_activation(config, stated.activation)
     if stated.heads is None:
         return config
     if "openai" not in text_side_of(config.text).layouts:

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from numbers import Integral
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 
-from diptych.data.tokenizer import Tokenizer
+from diptych.data.library_tokenizer import AnyTokenizer
 from diptych.data.transforms import Preprocessing, evaluation_pixels, normalise
 from diptych.embed.about import About, weights_state
 from diptych.embed.encoder import ImageInput
@@ -43,14 +43,14 @@ class Model:
     """
 
     def __init__(
-        self, clip: CLIP, tokenizer: Tokenizer | None, preprocessing: Preprocessing, name: str = "model"
+        self, clip: CLIP, tokenizer: AnyTokenizer | None, preprocessing: Preprocessing, name: str = "model"
     ) -> None:
         if not isinstance(clip, torch.nn.Module) or not hasattr(clip, "config"):
             raise WeightsError(f"{name}: a Model is made of a network of diptych.model, not of {shown(clip)}")
-        if not isinstance(preprocessing, Preprocessing) or not isinstance(tokenizer, Tokenizer | None):
+        if not isinstance(preprocessing, Preprocessing) or not isinstance(tokenizer, AnyTokenizer | None):
             wrong = tokenizer if isinstance(preprocessing, Preprocessing) else preprocessing
             raise WeightsError(f"{name}: a Model needs a Preprocessing and a Tokenizer or None, not {shown(wrong)}")
-        size, text = clip.config.vision.image_size, clip.config.text
+        size, text = clip.config.vision.image_size, cast(Any, clip.config.text)
         if preprocessing.image_size != size:
             raise WeightsError(
                 f"{name}: the preprocessing makes {preprocessing.image_size} pixels, the network needs {size}"
@@ -61,6 +61,10 @@ class Model:
             raise WeightsError(
                 f"{name}: the tokenizer's texts have up to {tokenizer.context_length} tokens, "
                 f"the network's context {text.context_length}"
+            )
+        if tokenizer and not getattr(text, "ignores_padding", True) and tokenizer.pad_id != text.pad_id:
+            raise WeightsError(
+                f"{name}: the tokenizer pads texts with the token {tokenizer.pad_id}, the network with {text.pad_id}"
             )
         # Always the same memory format: another one could select other kernels, whose results differ in the last bit.
         self.clip = clip.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -87,6 +91,16 @@ class Model:
     def logit_scale(self) -> float:
         """exp(t), the factor from cosines to logits."""
         return self.clip.logit_scale.detach().double().exp().item()
+
+    @property
+    def logit_bias(self) -> float | None:
+        """The bias of SigLIP's logits; None if the model has none.
+
+        The sigmoid of logit_scale times a cosine plus logit_bias is the probability that an image and a text belong
+        together.
+        """
+        bias = getattr(self.clip, "logit_bias", None)
+        return None if bias is None else bias.detach().double().item()
 
     @property
     def about(self) -> About:
@@ -211,6 +225,7 @@ class Model:
             projects_features=True,
             takes_pixels=True,
             logit_scale=self.logit_scale if hasattr(self.clip, "logit_scale") else None,
+            logit_bias=self.logit_bias,
             image_fingerprint=_digest(f"{self.preprocessing} {self.clip.config}", self.clip.visual.state_dict()),
             gflops=self.gflops,
             precision=PRECISIONS.get(self.clip.dtype, str(self.clip.dtype)),

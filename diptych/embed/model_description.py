@@ -6,21 +6,22 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from diptych.data.openai_vocabulary import find_openai_vocabulary
+from diptych.data.library_tokenizer import AnyTokenizer
 from diptych.data.tokenizer import Tokenizer
 from diptych.data.transforms import Preprocessing
 from diptych.embed.foreign_config import OPEN_CLIP_CONFIG, huggingface_preprocessing, read_open_clip
-from diptych.embed.model_folder import CONFIG, TOKENIZER, WEIGHTS, read_description, read_json
+from diptych.embed.model_folder import CONFIG, WEIGHTS, read_description, read_json
 from diptych.embed.remote_code import asked_code, remote_code_sentence
-from diptych.errors import ConfigError, DataError, WeightsError
+from diptych.embed.text_rules import OPENAI_VOCABULARY, optional_tokenizer, padded_like, siglip_tokenizer
+from diptych.errors import ConfigError, WeightsError
 from diptych.files import is_there
 from diptych.model.clip_config import CLIPConfig
-from diptych.model.layouts import config_from_huggingface
+from diptych.model.huggingface_config import KINDS, config_from_huggingface, is_siglip
+from diptych.model.open_clip_config import open_clip_object
 from diptych.model.sharded import INDEX_SUFFIX
 
 logger = logging.getLogger(__name__)
 
-OPENAI_VOCABULARY = 49_408
 _DIPTYCH = (WEIGHTS,)
 HUGGINGFACE_WEIGHTS = tuple(f"{name}{end}" for name in (WEIGHTS, "pytorch_model.bin") for end in ("", INDEX_SUFFIX))
 _OPEN_CLIP = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin")
@@ -37,7 +38,7 @@ class Description:
 
     config: CLIPConfig
     preprocessing: Preprocessing
-    tokenizer: Tokenizer | None
+    tokenizer: AnyTokenizer | None
     source: Path
     weights: tuple[str, ...]
 
@@ -55,7 +56,7 @@ def describe(folder: Path, prefer_open_clip: bool = False) -> Description:
     open_clip = (folder / OPEN_CLIP_CONFIG).is_file()
     if "format_version" in values:
         return Description(*read_description(folder, values), folder / CONFIG, _DIPTYCH)
-    if values.get("model_type") == "clip" and not (prefer_open_clip and open_clip):
+    if values.get("model_type") in KINDS and not (prefer_open_clip and open_clip):
         return _describe_huggingface(folder, values)
     if open_clip:
         return _describe_open_clip(folder)
@@ -67,38 +68,51 @@ def is_described(folder: Path) -> bool:
     if (folder / OPEN_CLIP_CONFIG).is_file():
         return True
     values = read_json(folder / CONFIG) if (folder / CONFIG).is_file() else {}
-    return "format_version" in values or values.get("model_type") == "clip"
+    return "format_version" in values or values.get("model_type") in KINDS
 
 
 def _describe_huggingface(folder: Path, values: Mapping[str, Any]) -> Description:
     try:
         config = config_from_huggingface(values)
+        siglip = is_siglip(config)
+        tokenizer = siglip_tokenizer(folder, config) if siglip else optional_tokenizer(folder, config)
     except ConfigError as error:
         raise ConfigError(f"{folder / CONFIG}: {error}. transformers computes it: give hf:{folder}") from error
-    tokenizer = optional_tokenizer(folder, config)
-    _check_end_of_text(folder, values, config, tokenizer)
-    preprocessing = huggingface_preprocessing(folder, config.vision.image_size)
+    if siglip:
+        config = padded_like(config, tokenizer)
+    else:
+        _check_end_of_text(folder, values, config, tokenizer)
+    preprocessing = huggingface_preprocessing(folder, config.vision.image_size, siglip)
     return Description(config, preprocessing, tokenizer, folder / CONFIG, HUGGINGFACE_WEIGHTS)
 
 
 def _describe_open_clip(folder: Path) -> Description:
+    values = read_json(folder / OPEN_CLIP_CONFIG)
     try:
-        config, preprocessing = read_open_clip(read_json(folder / OPEN_CLIP_CONFIG))
+        config, preprocessing = read_open_clip(values)
+        tokenizer = optional_tokenizer(folder, config, _tokenizer_kwargs(values))
     except ConfigError as error:
         raise ConfigError(
             f"{folder / OPEN_CLIP_CONFIG}: {error}. open_clip computes it: give open_clip:{folder}"
         ) from error
-    return Description(config, preprocessing, optional_tokenizer(folder, config), folder / OPEN_CLIP_CONFIG, _OPEN_CLIP)
+    config = padded_like(config, tokenizer)
+    return Description(config, preprocessing, tokenizer, folder / OPEN_CLIP_CONFIG, _OPEN_CLIP)
+
+
+def _tokenizer_kwargs(values: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The tokenizer_kwargs of an open_clip_config.json if its tokenizer is one of Hugging Face's, else None."""
+    text = open_clip_object(open_clip_object(values, "model_cfg"), "text_cfg")
+    return open_clip_object(text, "tokenizer_kwargs") if text.get("hf_tokenizer_name") else None
 
 
 def _check_end_of_text(
-    folder: Path, values: Mapping[str, Any], config: CLIPConfig, tokenizer: Tokenizer | None
+    folder: Path, values: Mapping[str, Any], config: CLIPConfig, tokenizer: AnyTokenizer | None
 ) -> None:
     """transformers pools a text at the token eos_token_id. The value 2 means the largest id, where Diptych pools."""
     old = values.get("text_config_dict")
     stated = values.get("text_config") if old is None else old
     end = stated.get("eos_token_id", OPENAI_VOCABULARY - 1) if isinstance(stated, Mapping) else OPENAI_VOCABULARY - 1
-    if tokenizer is not None and end not in (2, tokenizer.eot):
+    if isinstance(tokenizer, Tokenizer) and end not in (2, tokenizer.eot):
         raise WeightsError(
             f"{folder / CONFIG}: text_config.eos_token_id is {end!r}, at which transformers reads a text, and the "
             f"tokenizer ends texts with {tokenizer.eot}: write that number, or 2 (the largest id), or give hf:{folder}"
@@ -117,22 +131,3 @@ def _problem(folder: Path, values: Mapping[str, Any]) -> str:
         return (f"its {CONFIG} describes no CLIP" if (folder / CONFIG).is_file() else f"it lacks {CONFIG}") + run
     files = sorted(path.name for path in folder.iterdir() if path.suffix in (".pt", ".pth", ".bin", ".safetensors"))
     return f"it lacks {CONFIG}" + (f"; a weight file is given by its own path, {folder / files[0]}" if files else "")
-
-
-def optional_tokenizer(folder: Path, config: CLIPConfig) -> Tokenizer | None:
-    """The tokenizer in a folder; else OpenAI's, if the vocabulary has its size; else None, with a warning."""
-    length = config.text.context_length
-    if (folder / TOKENIZER).is_file():
-        return Tokenizer.from_file(folder / TOKENIZER, length)
-    if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
-        return Tokenizer.from_vocab_and_merges(folder, length)
-    if config.text.vocab_size == OPENAI_VOCABULARY:
-        try:
-            tokenizer = Tokenizer.openai(find_openai_vocabulary(folder), length)
-        except DataError as error:
-            logger.warning("%s has no %s: images can be encoded, texts cannot. %s", folder, TOKENIZER, error)
-            return None
-        logger.warning("%s has no %s; taking OpenAI's vocabulary", folder, TOKENIZER)
-        return tokenizer
-    logger.warning("%s lacks %s: images can be encoded, texts cannot", folder, TOKENIZER)
-    return None

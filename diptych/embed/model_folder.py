@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from diptych.data.tokenizer import Tokenizer
+from diptych.data.library_tokenizer import SETTINGS, AnyTokenizer, read_tokenizer
 from diptych.data.transforms import Preprocessing
 from diptych.embed.model_names import place_of
 from diptych.errors import ConfigError, WeightsError
@@ -69,7 +69,7 @@ def read_json(path: Path) -> dict[str, Any]:
     return values
 
 
-def read_description(folder: Path, values: Mapping[str, Any]) -> tuple[CLIPConfig, Preprocessing, Tokenizer | None]:
+def read_description(folder: Path, values: Mapping[str, Any]) -> tuple[CLIPConfig, Preprocessing, AnyTokenizer | None]:
     """Read config.json and tokenizer.json of a Diptych folder.
 
     Args:
@@ -95,7 +95,7 @@ def read_description(folder: Path, values: Mapping[str, Any]) -> tuple[CLIPConfi
     tokenizer = None
     if values["tokenizer"]:
         require(folder, TOKENIZER)
-        tokenizer = Tokenizer.from_file(folder / TOKENIZER, config.text.context_length)
+        tokenizer = read_tokenizer(folder / TOKENIZER, config.text.context_length)
     return config, preprocessing, tokenizer
 
 
@@ -107,7 +107,7 @@ def require(folder: Path, name: str) -> Path:
 
 
 def write_folder(
-    folder: Path, clip: CLIP, tokenizer: Tokenizer | None, preprocessing: Preprocessing, precision: str = "fp32"
+    folder: Path, clip: CLIP, tokenizer: AnyTokenizer | None, preprocessing: Preprocessing, precision: str = "fp32"
 ) -> None:
     """Write a model folder under a temporary name, then rename it; see Model.save."""
     tensors = _in_precision(clip.state_dict(), precision)
@@ -135,7 +135,7 @@ def check_can_save(folder: str | Path) -> None:
             continue
         if not target.is_dir():
             raise WeightsError(f"{target} is a file; a model is saved in a folder")
-        if others := sorted({path.name for path in target.iterdir()} - {CONFIG, WEIGHTS, TOKENIZER, CARD}):
+        if others := sorted({path.name for path in target.iterdir()} - {CONFIG, WEIGHTS, TOKENIZER, SETTINGS, CARD}):
             raise WeightsError(
                 f"{target} holds other files than a model's ({', '.join(others[:5])}); "
                 "move them away, or choose another folder"
@@ -143,7 +143,7 @@ def check_can_save(folder: str | Path) -> None:
 
 
 def _write_files(
-    folder: Path, name: str, clip: CLIP, tokenizer: Tokenizer | None, preprocessing: Preprocessing
+    folder: Path, name: str, clip: CLIP, tokenizer: AnyTokenizer | None, preprocessing: Preprocessing
 ) -> None:
     config = clip.config
     description = {

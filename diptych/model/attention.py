@@ -1,5 +1,6 @@
 """The Transformer that both towers share: pre-norm blocks of attention and a two-layer MLP."""
 
+import functools
 from collections.abc import Callable
 from typing import cast
 
@@ -11,6 +12,7 @@ from diptych.model.fused import JointAttention, QuickGELUMLP
 from diptych.model.packing import Packing
 from diptych.model.products import linear
 from diptych.model.recompute import recomputed
+from diptych.model.sizes import NORM_EPS
 
 
 def quick_gelu(x: torch.Tensor) -> torch.Tensor:
@@ -18,7 +20,11 @@ def quick_gelu(x: torch.Tensor) -> torch.Tensor:
     return F.silu(x * 1.702) * (1 / 1.702)
 
 
-ACTIVATION_FUNCTIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {"quick_gelu": quick_gelu, "gelu": F.gelu}
+ACTIVATION_FUNCTIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+    "quick_gelu": quick_gelu,
+    "gelu": F.gelu,
+    "gelu_tanh": functools.partial(F.gelu, approximate="tanh"),
+}
 
 
 def attend(
@@ -120,11 +126,11 @@ class Block(nn.Module):
     larger. Attention and MLP compute in the type of the weights.
     """
 
-    def __init__(self, width: int, heads: int, activation: str, mlp_width: int = 0) -> None:
+    def __init__(self, width: int, heads: int, activation: str, mlp_width: int = 0, norm_eps: float = NORM_EPS) -> None:
         super().__init__()
-        self.ln_1 = nn.LayerNorm(width)
+        self.ln_1 = nn.LayerNorm(width, eps=norm_eps)
         self.attn = Attention(width, heads)
-        self.ln_2 = nn.LayerNorm(width)
+        self.ln_2 = nn.LayerNorm(width, eps=norm_eps)
         self.mlp = MLP(width, mlp_width or 4 * width, activation)
 
     def forward(self, x: torch.Tensor, packing: Packing) -> torch.Tensor:
@@ -147,15 +153,30 @@ class Transformer(nn.Module):
         checkpointing: recompute each block in the backward pass instead of keeping its activations.
     """
 
-    def __init__(self, width: int, layers: int, heads: int, activation: str, mlp_width: int = 0) -> None:
+    def __init__(
+        self,
+        width: int,
+        layers: int,
+        heads: int,
+        activation: str,
+        mlp_width: int = 0,
+        norm_eps: float = NORM_EPS,
+    ) -> None:
         """Create `layers` blocks; an MLP is 4 * width wide if mlp_width is 0."""
         super().__init__()
-        self.resblocks = nn.ModuleList(Block(width, heads, activation, mlp_width) for _ in range(layers))
+        self.resblocks = nn.ModuleList(Block(width, heads, activation, mlp_width, norm_eps) for _ in range(layers))
         self.checkpointing = False
 
     def forward(self, x: torch.Tensor, packing: Packing) -> torch.Tensor:
         """Sequences (T, W) -> the output at each one's output position (N, W)."""
         *blocks, last = cast(list[Block], list(self.resblocks))
+        return last.read(self._through(blocks, x, packing), packing)
+
+    def every_position(self, x: torch.Tensor, packing: Packing) -> torch.Tensor:
+        """Sequences (T, W) -> the output at every position (T, W), for towers that pool all of them."""
+        return self._through(cast(list[Block], list(self.resblocks)), x, packing)
+
+    def _through(self, blocks: list[Block], x: torch.Tensor, packing: Packing) -> torch.Tensor:
         for block in blocks:
             x = recomputed(block, x, packing) if self.checkpointing else block(x, packing)
-        return last.read(x, packing)
+        return x

@@ -72,7 +72,7 @@ class CLIP(TextTransformer, DualEncoder):
     def __init__(self, config: CLIPConfig) -> None:
         if not isinstance(config.text, TextConfig):
             raise ConfigError(f"a CLIP needs a TextConfig as its text, not {config.text}: build_model builds all")
-        super().__init__(config.text, config.embed_dim, config.activation)
+        super().__init__(config.text, config.embed_dim, config.text.activation or config.activation)
         self._add_images_and_temperature(config)
 
 

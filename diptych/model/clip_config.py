@@ -11,15 +11,23 @@ from typing import Any
 from diptych.errors import ConfigError
 from diptych.model.compact_resnet_config import CompactResNetConfig
 from diptych.model.modified_resnet_config import ResNetConfig
-from diptych.model.sizes import check_number, check_size
+from diptych.model.siglip_vit_config import SiglipViTConfig
+from diptych.model.sizes import ACTIVATIONS, check_number, check_size
 from diptych.model.text_config import TextConfig
 from diptych.model.tower import ImageConfig, TextSideConfig
 from diptych.model.towers import TEXT_SIDES, TOWERS, text_side_of, tower_of
 from diptych.model.vision_transformer_config import ViTConfig
 
-__all__ = ["ACTIVATIONS", "CLIPConfig", "CompactResNetConfig", "ResNetConfig", "TextConfig", "ViTConfig"]
+__all__ = [
+    "ACTIVATIONS",
+    "CLIPConfig",
+    "CompactResNetConfig",
+    "ResNetConfig",
+    "SiglipViTConfig",
+    "TextConfig",
+    "ViTConfig",
+]
 
-ACTIVATIONS = ("quick_gelu", "gelu")
 MAX_PARAMETERS = 20_000_000_000
 _PLAIN = "transformer"  # config.json has no kind for this text side
 
@@ -30,7 +38,8 @@ class CLIPConfig:
 
     Attributes:
         text: the Transformer, or one of its alternatives from the paper's figure 2 (diptych.model.text_config).
-        activation: "quick_gelu" (all of OpenAI's weights) or "gelu" (most of open_clip's).
+        activation: "quick_gelu" (all of OpenAI's weights), "gelu" (most of open_clip's), or "gelu_tanh", its
+            approximation by a tanh (SigLIP of Hugging Face).
         logit_bias: initial bias of SigLIP's sigmoid loss (-10 in the paper); None for a model without a bias.
     """
 
@@ -43,9 +52,10 @@ class CLIPConfig:
     def __post_init__(self) -> None:
         check_size("model", "embed_dim", self.embed_dim)
         try:
-            _, text_side = tower_of(self.vision), text_side_of(self.text)
+            tower, text_side = tower_of(self.vision), text_side_of(self.text)
         except LookupError:
             raise ConfigError("model.vision must be a vision tower's config, and model.text a text side's") from None
+        tower.check(self.vision, self.embed_dim)
         if self.activation not in ACTIVATIONS:
             raise ConfigError(f"model.activation must be one of {', '.join(ACTIVATIONS)}, not {self.activation!r}")
         if self.logit_bias is not None:
@@ -68,16 +78,17 @@ class CLIPConfig:
         """The configuration as plain JSON types.
 
         Vision has its kind, and so does a text side other than the Transformer. A bias appears only if the model has
-        one. A field in the tower row's `omitted` (a ViT's mlp_ratio of 4) is left out, so that older versions read the
+        one. A field in a row's `omitted` (such as a ViT's mlp_ratio of 4) is left out, so that older versions read the
         models that they can build.
         """
         result = dataclasses.asdict(self)
         if self.logit_bias is None:
             del result["logit_bias"]
         tower, text_side = tower_of(self.vision), text_side_of(self.text)
-        for name, value in tower.omitted.items():
-            if result["vision"][name] == value:
-                del result["vision"][name]
+        for side, row in (("vision", tower), ("text", text_side)):
+            for name, value in row.omitted.items():
+                if result[side][name] == value:
+                    del result[side][name]
         vision = {key: list(value) if isinstance(value, tuple) else value for key, value in result["vision"].items()}
         text_kind = {} if text_side.kind == _PLAIN else {"kind": text_side.kind}
         return result | {"vision": {"kind": tower.kind} | vision, "text": text_kind | result["text"]}

@@ -37,8 +37,8 @@ _FAMILIES = (
     ),
     _Family("a CoCa of open_clip", _open_clip("coca_ViT-L-14"), r"^text_decoder\.|^(text\.)?cls_emb$"),
     _Family(
-        "a SigLIP or a Perception Encoder (PE-Core) of open_clip",
-        _open_clip("ViT-B-16-SigLIP"),
+        "a Perception Encoder (PE-Core) of open_clip",
+        _open_clip("PE-Core-B-16"),
         r"^visual\.trunk\.attn_pool\.latent$",
     ),
     _Family(
@@ -73,16 +73,15 @@ _FAMILIES = (
         r"^(text\.)?transformer\.(encoder|embeddings|shared|block)\b",
     ),
     _Family(
+        "a SigLIP 2 of variable resolution (NaFlex)",
+        "take one of fixed resolution, such as google/siglip2-base-patch16-224",
+        r"^vision_model\.head\.probe$",
+    ),
+    _Family(
         "the image half of a CLIP",
         _WRAP,
         r"^(vision_model|visual)\.",
         r"^(text_model\.|text\.|token_embedding\.|transformer\.|bert\.|positional_embedding$)",
-    ),
-    _Family(
-        "a CLIPA of open_clip (no ln_pre, averaged patches)",
-        _open_clip("ViT-L-14-CLIPA"),
-        r"^visual\.class_embedding$",
-        r"^visual\.ln_pre\.weight$",
     ),
     _Family(
         "a CLIP of open_clip with layer scale, attentional pooling or normalized queries",
@@ -94,7 +93,6 @@ _FAMILIES = (
         "Diptych's towers have no second position embedding; its authors' code reads it",
         r"positional_embedding_res$",
     ),
-    _Family("a SigLIP of Hugging Face", _HUGGINGFACE, r"^vision_model\.head\.probe$"),
     _Family("an ALIGN of Hugging Face", _HUGGINGFACE, r"^vision_model\.embeddings\.convolution\."),
     _Family("a BLIP of Hugging Face", _HUGGINGFACE, r"^vision_model\.encoder\.layers\.\d+\.self_attn\.qkv\."),
     _Family(
@@ -131,11 +129,4 @@ def foreign_family(tensors: Mapping[str, torch.Tensor]) -> str | None:
         present, absent = re.compile(family.present), re.compile(family.absent)
         if any(map(present.search, tensors)) and not any(map(absent.search, tensors)):
             return f"this is {family.what}, whose towers Diptych's CLIP does not support: {family.way}"
-    hidden, width = (tensors.get(name) for name in ("transformer.resblocks.0.mlp.c_fc.weight", "ln_final.weight"))
-    if hidden is not None and width is not None and len(hidden) != 4 * len(width):
-        return (
-            f"this is a CLIP whose text tower's MLPs are {len(hidden) / len(width):.4g} times as wide as its stream, "
-            "Diptych's own 4 times: give it as open_clip:ARCHITECTURE@FILE (needs open_clip_torch), or a Hugging Face "
-            "model as hf:FOLDER"
-        )
     return None

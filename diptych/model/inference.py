@@ -11,12 +11,16 @@ from diptych.errors import WeightsError
 from diptych.model.clip_config import CLIPConfig, TextConfig
 from diptych.model.families import foreign_family
 from diptych.model.modified_resnet_config import RESNET
-from diptych.model.published_models import find_published
+from diptych.model.published_models import Published, find_published
 from diptych.model.shapes import count_numbers, shape_of
+from diptych.model.siglip_vit_config import SIGLIP_EPS
+from diptych.model.sizes import NORM_EPS
 from diptych.model.towers import TOWERS, tower_of
 
 Heads = tuple[int, int]
-HOW_TO_STATE = "--heads IMAGE,TEXT and --activation quick_gelu or gelu (heads=(IMAGE, TEXT), activation=... in Python)"
+HOW_TO_STATE = (
+    "--heads IMAGE,TEXT and --activation quick_gelu, gelu or gelu_tanh (heads=(IMAGE, TEXT), activation=... in Python)"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,10 +30,12 @@ class Inference:
     Attributes:
         config: the architecture.
         notice: what was assumed because shapes do not determine it, in words; empty if nothing was.
+        published: the published model with these shapes; None if there is none.
     """
 
     config: CLIPConfig
     notice: str
+    published: Published | None = None
 
 
 def infer_config(
@@ -55,21 +61,30 @@ def infer(tensors: Mapping[str, torch.Tensor], activation: str | None = None, he
     """
     if sentence := foreign_family(tensors):
         raise WeightsError(sentence)
-    context_length, _ = shape_of(tensors, "positional_embedding", 2)
-    vocab_size, width = shape_of(tensors, "token_embedding.weight", 2)
-    _, embed_dim = shape_of(tensors, "text_projection", 2)
+    text, embed_dim = _infer_text(tensors, heads)
     vision, bias = _infer_vision(tensors, heads), _infer_bias(tensors)
-    layers = count_numbers(tensors, "transformer.resblocks")
-    text = TextConfig(context_length, vocab_size, width, heads[1] if heads else 0, layers)
-    config = CLIPConfig(embed_dim, vision, text, activation or "quick_gelu", bias)
+    usual = "gelu_tanh" if text.projection_bias else "quick_gelu"
+    config = CLIPConfig(embed_dim, vision, text, activation or usual, bias)
     published = find_published(config)
-    if published is not None:
-        usual = published.config if heads is None else config
-        config = dataclasses.replace(usual, activation=activation or published.config.activation, logit_bias=bias)
-        return Inference(
-            config, "" if activation else _activation_notice(published.name, published.activations, config)
-        )
-    return Inference(config, _notice(config, activation, heads))
+    if published is None:
+        return Inference(config, _notice(config, activation, heads))
+    known = published.config
+    if heads is not None:
+        sides: tuple[Any, Any] = known.vision, known.text
+        vision, text = (dataclasses.replace(side, heads=n) for side, n in zip(sides, heads, strict=True))
+        known = dataclasses.replace(known, vision=vision, text=text)
+    config = dataclasses.replace(known, logit_bias=bias)
+    if activation:
+        return Inference(with_activation(config, activation), "", published)
+    return Inference(config, _activation_notice(published.name, published.activations, config), published)
+
+
+def with_activation(config: CLIPConfig, activation: str) -> CLIPConfig:
+    """The configuration with that activation in both towers."""
+    text: Any = config.text
+    if hasattr(text, "activation"):
+        text = dataclasses.replace(text, activation="")
+    return dataclasses.replace(config, text=text, activation=activation)
 
 
 def _activation_notice(name: str, activations: str, config: CLIPConfig) -> str:
@@ -90,12 +105,42 @@ def _notice(config: CLIPConfig, activation: str | None, heads: Heads | None) -> 
         assumed.append(f"{config.activation} as the activation")
     if more := tower_of(config.vision).assumed:
         assumed.append(more)
-    assumed.append("a causal mask and pooling at the largest token id in the text tower")
+    assumed.append(
+        "a causal mask and pooling at the largest token id in the text tower"
+        if getattr(config.text, "causal", True)
+        else "no causal mask, padding with the token 0 and pooling at the last position in the text tower"
+    )
     return (
         f"its shapes match no published model and do not determine everything; assumed: {', '.join(assumed)}. Wrong "
         f"assumptions give wrong numbers without an error: state what is right with {HOW_TO_STATE}, or put the model's "
         "own configuration file next to the weights"
     )
+
+
+def _infer_text(tensors: Mapping[str, torch.Tensor], heads: Heads | None) -> tuple[TextConfig, int]:
+    """The config of the text tower, and the channels of its embedding.
+
+    A projection with a bias (SigLIP) and an image tower without ln_pre (CLIPA) go with texts without a causal mask.
+    """
+    context_length, _ = shape_of(tensors, "positional_embedding", 2)
+    vocab_size, width = shape_of(tensors, "token_embedding.weight", 2)
+    siglip = "text_projection.weight" in tensors
+    if siglip:
+        embed_dim, _ = shape_of(tensors, "text_projection.weight", 2)
+    else:
+        _, embed_dim = shape_of(tensors, "text_projection", 2)
+    hidden, _ = shape_of(tensors, "transformer.resblocks.0.mlp.c_fc.weight", 2)
+    causal = not siglip and not ("visual.class_embedding" in tensors and "visual.ln_pre.weight" not in tensors)
+    text = TextConfig(
+        *(context_length, vocab_size, width, heads[1] if heads else 0),
+        layers=count_numbers(tensors, "transformer.resblocks"),
+        mlp_ratio=hidden / width,
+        causal=causal,
+        pooling="end" if causal else "last",
+        projection_bias=siglip,
+        norm_eps=SIGLIP_EPS if siglip else NORM_EPS,
+    )
+    return text, embed_dim
 
 
 def _infer_bias(tensors: Mapping[str, torch.Tensor]) -> float | None:

@@ -13,7 +13,20 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from diptych.errors import ConfigError
-from diptych.model.sizes import block_flops, check_heads, check_number, check_size, num_block_parameters
+from diptych.model.sizes import (
+    ACTIVATIONS,
+    MLP_RATIO,
+    NORM_EPS,
+    block_flops,
+    check_choice,
+    check_eps,
+    check_flag,
+    check_heads,
+    check_number,
+    check_size,
+    described,
+    num_block_parameters,
+)
 from diptych.model.tower import TextSide, stack_depth
 
 if TYPE_CHECKING:
@@ -22,25 +35,93 @@ if TYPE_CHECKING:
     from diptych.model.clip_config import CLIPConfig
 
 
+# Fields that came after the first release, with their defaults; files and names leave such a field out.
+_NEWER = {
+    "mlp_ratio": MLP_RATIO,
+    "causal": True,
+    "pooling": "end",
+    "projection_bias": False,
+    "norm_eps": NORM_EPS,
+    "pad_id": 0,
+    "activation": "",
+}
+_POOLINGS = ("end", "last")
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class TextConfig:
-    """The text Transformer (CLIP paper, section 2.4): causal, pooled at the first end-of-text token."""
+    """The text Transformer (CLIP paper, section 2.4): causal, pooled at the first end-of-text token.
+
+    CLIPA and SigLIP have no causal mask and are pooled at the last position of the context, which is padding.
+
+    Attributes:
+        heads: attention heads; 0 means width // 64.
+        mlp_ratio: hidden channels of an MLP over the width, rounded to a whole number of channels.
+        causal: no token attends to a later one.
+        pooling: "end", at a text's end; or "last", at the last position of the context.
+        projection_bias: whether the projection has a bias.
+        norm_eps: epsilon of the LayerNorms.
+        pad_id: token that fills the context after a text; it matters unless the tower is causal and pooled at the end.
+        activation: of the MLPs, if it is not the whole model's; "" means the model's.
+    """
 
     context_length: int = 77
     vocab_size: int = 49_408
     width: int = 512
     heads: int = 0
     layers: int = 12
+    mlp_ratio: float = MLP_RATIO
+    causal: bool = True
+    pooling: str = "end"
+    projection_bias: bool = False
+    norm_eps: float = NORM_EPS
+    pad_id: int = 0
+    activation: str = ""
 
     def __post_init__(self) -> None:
         for name in ("context_length", "vocab_size", "width", "layers"):
             check_size("text", name, getattr(self, name))
+        check_number("text.mlp_ratio", self.mlp_ratio)
+        object.__setattr__(self, "mlp_ratio", check_size("text", "mlp_width", self.mlp_width) / self.width)
         object.__setattr__(self, "heads", check_heads("text", self.width, self.heads))
+        for name in ("causal", "projection_bias"):
+            check_flag(f"text.{name}", getattr(self, name))
+        check_choice("text.pooling", self.pooling, _POOLINGS)
+        check_choice("text.activation", self.activation, ("", *ACTIVATIONS))
+        object.__setattr__(self, "norm_eps", check_eps("text", self.norm_eps))
+        if type(self.pad_id) is not int or not 0 <= self.pad_id < self.vocab_size:
+            raise ConfigError(f"text.pad_id must be a token from 0 to {self.vocab_size - 1}, not {self.pad_id!r}")
+
+    def __repr__(self) -> str:
+        return described(self, _NEWER)
+
+    @property
+    def mlp_width(self) -> int:
+        """Hidden channels of an MLP."""
+        return round(self.width * self.mlp_ratio)
+
+    @property
+    def ignores_padding(self) -> bool:
+        """Whether nothing after a text's end changes its embedding, so that texts can be cut there."""
+        return self.causal and self.pooling == "end"
 
     def num_parameters(self, embed_dim: int) -> int:
         """Parameters of the tower with its projection to embed_dim."""
         outside = self.width * (self.vocab_size + self.context_length + 2 + embed_dim)
-        return outside + num_block_parameters(self.width, self.layers)
+        outside += embed_dim if self.projection_bias else 0
+        return outside + num_block_parameters(self.width, self.layers, self.mlp_width)
+
+
+def siglip_text(text: TextConfig, *, norm_eps: float | None = None, activation: str | None = None) -> TextConfig:
+    """The text tower with SigLIP's form: no causal mask, and a projection with a bias at the last position."""
+    return dataclasses.replace(
+        text,
+        causal=False,
+        pooling="last",
+        projection_bias=True,
+        norm_eps=text.norm_eps if norm_eps is None else norm_eps,
+        activation=text.activation if activation is None else activation,
+    )
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -173,7 +254,8 @@ def _depth(name: str, config: Any) -> int:
 
 
 def _flops(config: TextConfig, embed_dim: int, tokens: float) -> float:
-    return block_flops(config.width, config.layers, tokens, 4 * config.width) + 2 * config.width * embed_dim
+    tokens = tokens if config.ignores_padding else config.context_length
+    return block_flops(config.width, config.layers, tokens, config.mlp_width) + 2 * config.width * embed_dim
 
 
 TRANSFORMER = TextSide(
@@ -184,6 +266,7 @@ TRANSFORMER = TextSide(
     blocks=_blocks,
     flops=_flops,
     layouts=("openai", "open_clip", "huggingface"),
+    omitted=_NEWER,
 )
 BAG_OF_WORDS = TextSide(kind="bag_of_words", config=BagOfWordsConfig, build=_build_bag_of_words, depth=_depth)
 WORD_PREDICTION = TextSide(

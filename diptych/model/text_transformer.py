@@ -4,15 +4,17 @@ from typing import cast
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from diptych.errors import ShapeError
 from diptych.model.attention import Block, Transformer
-from diptych.model.packing import pack_texts
+from diptych.model.packing import Packing, pack_texts
+from diptych.model.products import linear
 from diptych.model.text_config import TextConfig
 
 
 class TextTransformer(nn.Module):
-    """A causal Transformer over tokens, pooled at the first end-of-text token.
+    """A Transformer over tokens: causal and pooled at the first end-of-text token, unless its config says otherwise.
 
     Abstract base: in OpenAI's files the text tower's names have no prefix, so CLIP inherits from this class.
 
@@ -23,27 +25,42 @@ class TextTransformer(nn.Module):
         super().__init__()
         self.token_embedding = nn.Embedding(config.vocab_size, config.width)
         self.positional_embedding = nn.Parameter(torch.empty(config.context_length, config.width))
-        self.transformer = Transformer(config.width, config.layers, config.heads, activation)
-        self.ln_final = nn.LayerNorm(config.width)
-        self.text_projection = nn.Parameter(torch.empty(config.width, embed_dim))
+        self.transformer = Transformer(
+            config.width, config.layers, config.heads, activation, config.mlp_width, config.norm_eps
+        )
+        self.ln_final = nn.LayerNorm(config.width, eps=config.norm_eps)
+        self.text_config = config
+        # As in open_clip: with a bias it is a layer, whose matrix is stored the other way round.
+        self.text_projection: nn.Parameter | nn.Linear
+        if config.projection_bias:
+            self.text_projection = nn.Linear(config.width, embed_dim)
+            nn.init.zeros_(self.text_projection.bias)
+            matrix = self.text_projection.weight
+        else:
+            matrix = self.text_projection = nn.Parameter(torch.empty(config.width, embed_dim))
         nn.init.normal_(self.token_embedding.weight, std=0.02)
         nn.init.normal_(self.positional_embedding, std=0.01)
-        nn.init.normal_(self.text_projection, std=config.width**-0.5)
+        nn.init.normal_(matrix, std=config.width**-0.5)
         for block in self.transformer.resblocks:
             initialise_block(cast(Block, block), config.width, config.layers)
 
     def encode_text(self, tokens: torch.Tensor, lengths: torch.Tensor | None = None) -> torch.Tensor:
         """Features of texts in the shared space, not normalized.
 
-        The attention is causal and each text is pooled at its end, so tokens after the end are cut off: the result is
+        If the attention is causal and each text is pooled at its end, tokens after the end are cut off: the result is
         the same, and captions are far shorter than the context. Large batches are computed in groups of similar length.
+        Otherwise the padding matters: each text fills the whole context.
 
         Args:
-            tokens: int (N, L), L at most the context length; the end of text is the largest id of a row.
-            lengths: int (N,), tokens of each text with its start and end; computed from tokens if None.
+            tokens: int (N, L), L at most the context length; the end of text is the largest id of a row, unless lengths
+                are given or texts are pooled at the last position.
+            lengths: int (N,), tokens of each text with its start and end; what follows them is taken as padding. If
+                None, they are computed from tokens; a text that is pooled at the last position then fills its row.
         Returns:
             (N, E) float.
         """
+        if not self.text_config.ignores_padding:
+            return self._encode_whole_context(tokens, lengths)
         if lengths is None:
             lengths = tokens.argmax(dim=-1) + 1
         packing, order = pack_texts(lengths.cpu(), tokens.device)  # lengths on the CPU avoid a GPU sync here
@@ -60,8 +77,34 @@ class TextTransformer(nn.Module):
                 for rows, group in zip(words.split([group.numel() for group in groups]), groups, strict=True)
             ]
         )
-        pooled = self.ln_final(self.transformer(x, packing)).to(self.text_projection.dtype) @ self.text_projection
+        pooled = self._project(self.transformer(x, packing))
         return torch.empty_like(pooled).index_copy(0, order, pooled)
+
+    def _encode_whole_context(self, tokens: torch.Tensor, lengths: torch.Tensor | None) -> torch.Tensor:
+        """Tokens int (N, L) -> (N, E), with padding up to the context's end."""
+        config, (n, longest) = self.text_config, tokens.shape
+        context, at_end = config.context_length, config.pooling == "end"
+        if longest > context:
+            raise ShapeError(f"texts of {longest} tokens exceed the context of {context}")
+        if lengths is None:
+            lengths = tokens.argmax(dim=-1) + 1 if at_end else None
+        else:
+            lengths = lengths.to(tokens.device)
+            after = torch.arange(longest, device=tokens.device) >= lengths[:, None]
+            tokens = tokens.masked_fill(after, config.pad_id)
+        tokens = F.pad(tokens, (0, context - longest), value=config.pad_id)
+        last = torch.full((n,), context - 1, device=tokens.device)
+        positions = last if lengths is None or not at_end else lengths - 1
+        x = (self.token_embedding(tokens) + self.positional_embedding).flatten(0, 1)
+        return self._project(self.transformer(x, Packing(((n, context),), positions, config.causal)))
+
+    def _project(self, pooled: torch.Tensor) -> torch.Tensor:
+        """The output of the blocks (N, W) -> (N, E)."""
+        projection = self.text_projection
+        pooled = self.ln_final(pooled)
+        if isinstance(projection, nn.Linear):
+            return linear(pooled.to(projection.weight.dtype), projection.weight, projection.bias)
+        return pooled.to(projection.dtype) @ projection
 
 
 def initialise_block(block: Block, width: int, layers: int) -> None:

@@ -75,13 +75,16 @@ class Tower:
         flops: (config, embed_dim, patch_dropout) -> operations for one image, forward, projection included.
         first_weight: the parameter that multiplies the pixels. Images are cast to its type, and Muon leaves it to
             AdamW.
-        positions: the parameter that is resampled for another image size, (1 + grid², W); empty if there is none.
+        positions: the parameter that is resampled for another image size, (1 + grid², W) or (grid², W); empty if there
+            is none.
         masks_patches: whether patches of an image can be left out.
         layouts: other layouts that support this tower: "openai", "open_clip", "huggingface".
+        family: what other libraries call the whole model with such a tower: "clip" or "siglip".
         omitted: field -> value that config.json omits, so that versions older than the field read the models that they
             can build.
         marker: a regular expression for a tensor's name that no other tower has; None if a weight file without a
             configuration is not recognized.
+        check: (config, embed_dim) -> raises a ConfigError for an embed_dim that the tower cannot have.
         infer: (tensors, heads or 0) -> the config, inferred from a state dict's shapes; names begin with "visual.".
         assumed: what shapes do not determine, besides heads and activation, in words.
     """
@@ -97,8 +100,10 @@ class Tower:
     positions: str = ""
     masks_patches: bool = False
     layouts: tuple[str, ...] = ()
+    family: str = "clip"
     omitted: Mapping[str, object] = dataclasses.field(default_factory=dict)
     marker: str | None = None
+    check: Callable[[Any, int], None] = lambda config, embed_dim: None
     infer: "Callable[[Mapping[str, torch.Tensor], int], ImageConfig] | None" = None
     assumed: str = ""
 
@@ -129,6 +134,7 @@ class TextSide:
         flops: (config, embed_dim, tokens) -> operations for one caption, forward; None if they are not counted.
         layouts: other layouts that support this text side: "openai", "open_clip", "huggingface".
         reads_templates: whether words of a prompt other than the class name change the scores.
+        omitted: as in Tower.
     """
 
     kind: str
@@ -141,6 +147,7 @@ class TextSide:
     flops: Callable[[Any, int, float], float] | None = None
     layouts: tuple[str, ...] = ()
     reads_templates: bool = True
+    omitted: Mapping[str, object] = dataclasses.field(default_factory=dict)
 
 
 def stack_depth(name: str, layers: int, block: str, below: str, first: int = 0) -> int:

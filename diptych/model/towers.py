@@ -3,11 +3,12 @@
 from diptych.model.antialiased_resnet_config import ANTIALIASED_RESNET
 from diptych.model.compact_resnet_config import COMPACT_RESNET
 from diptych.model.modified_resnet_config import RESNET
+from diptych.model.siglip_vit_config import SIGLIP_VIT
 from diptych.model.text_config import BAG_OF_WORDS, CAPTION_DECODER, IMAGES_ONLY, TRANSFORMER, WORD_PREDICTION
 from diptych.model.tower import TextSide, Tower
 from diptych.model.vision_transformer_config import VIT
 
-TOWERS: dict[str, Tower] = {row.kind: row for row in (VIT, RESNET, COMPACT_RESNET, ANTIALIASED_RESNET)}
+TOWERS: dict[str, Tower] = {row.kind: row for row in (VIT, RESNET, COMPACT_RESNET, ANTIALIASED_RESNET, SIGLIP_VIT)}
 """Image towers, by their names in config.json."""
 
 TEXT_SIDES: dict[str, TextSide] = {

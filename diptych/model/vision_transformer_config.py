@@ -6,16 +6,30 @@ from typing import TYPE_CHECKING, Any
 
 from diptych.errors import ConfigError
 from diptych.model.shapes import count_numbers, grid_of, shape_of
-from diptych.model.sizes import block_flops, check_heads, check_number, check_size, num_block_parameters
+from diptych.model.sizes import (
+    MLP_RATIO,
+    block_flops,
+    check_choice,
+    check_flag,
+    check_heads,
+    check_number,
+    check_size,
+    described,
+    num_block_parameters,
+)
 from diptych.model.tower import Tower, stack_depth
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-MLP_RATIO = 4.0  # all Transformers but the largest have it
 # Widths of image Transformers whose heads are not 64 wide: ViT-H, ViT-SO400M, ViT-g, ViT-bigG, ViT-e.
 HEAD_WIDTHS = {1152: 72, 1280: 80, 1408: 88, 1664: 104, 1792: 112}
+
+
+# Fields that came after the first release, with their defaults; names leave such a field out.
+_NEWER = {"ln_pre": True, "pooling": "class"}
+_POOLINGS = ("class", "mean", "mean_of_normalized")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -26,6 +40,9 @@ class ViTConfig:
         heads: attention heads; 0 means width // 64.
         mlp_ratio: hidden channels of an MLP over the width, rounded to a whole number of channels; 4 except in the
             largest models (ViT-g, ViT-bigG, ViT-e).
+        ln_pre: whether a LayerNorm comes before the blocks.
+        pooling: "class" takes the class token; "mean" averages the patches and normalizes the average (CLIPA);
+            "mean_of_normalized" averages the normalized patches.
     """
 
     image_size: int
@@ -34,6 +51,8 @@ class ViTConfig:
     layers: int
     heads: int = 0
     mlp_ratio: float = MLP_RATIO
+    ln_pre: bool = True
+    pooling: str = "class"
 
     def __post_init__(self) -> None:
         for name in ("image_size", "patch_size", "width", "layers"):
@@ -43,6 +62,11 @@ class ViTConfig:
         object.__setattr__(self, "heads", check_heads("vision", self.width, self.heads))
         if self.image_size % self.patch_size:
             raise ConfigError(f"vision.patch_size {self.patch_size} must divide vision.image_size {self.image_size}")
+        check_flag("vision.ln_pre", self.ln_pre)
+        check_choice("vision.pooling", self.pooling, _POOLINGS)
+
+    def __repr__(self) -> str:
+        return described(self, _NEWER)
 
     @property
     def features_dim(self) -> int:
@@ -64,7 +88,8 @@ class ViTConfig:
         tokens = self.grid**2 + 1
         patches = 3 * self.patch_size**2 * self.width
         blocks = num_block_parameters(self.width, self.layers, self.mlp_width)
-        return patches + self.width * (1 + tokens + 4 + embed_dim) + blocks
+        norms = 4 if self.ln_pre else 2
+        return patches + self.width * (1 + tokens + norms + embed_dim) + blocks
 
 
 def usual_heads(width: int) -> int:
@@ -91,7 +116,8 @@ def _flops(config: ViTConfig, embed_dim: int, patch_dropout: float) -> float:
     patches = config.grid**2 - int(patch_dropout * config.grid**2)
     projection = 2 * config.width * embed_dim
     first = 2 * config.grid**2 * 3 * config.patch_size**2 * config.width
-    return first + block_flops(config.width, config.layers, patches + 1, config.mlp_width) + projection
+    one_output = config.pooling == "class"
+    return first + block_flops(config.width, config.layers, patches + 1, config.mlp_width, one_output) + projection
 
 
 def _infer(tensors: "Mapping[str, torch.Tensor]", heads: int) -> ViTConfig:
@@ -101,7 +127,9 @@ def _infer(tensors: "Mapping[str, torch.Tensor]", heads: int) -> ViTConfig:
     hidden, _ = shape_of(tensors, "visual.transformer.resblocks.0.mlp.c_fc.weight", 2)
     # 0 means heads of 64 channels, for a width that the usual number does not divide.
     usual = 0 if width % usual_heads(width) else usual_heads(width)
-    return ViTConfig(grid * patch_size, patch_size, width, layers, heads or usual, hidden / width)
+    ln_pre = "visual.ln_pre.weight" in tensors
+    pooling = "class" if ln_pre else "mean"  # CLIPA alone has no ln_pre
+    return ViTConfig(grid * patch_size, patch_size, width, layers, heads or usual, hidden / width, ln_pre, pooling)
 
 
 VIT = Tower(
@@ -115,8 +143,8 @@ VIT = Tower(
     positions="positional_embedding",
     masks_patches=True,
     layouts=("openai", "open_clip", "huggingface"),
-    omitted={"mlp_ratio": MLP_RATIO},
+    omitted={"mlp_ratio": MLP_RATIO} | _NEWER,
     marker=r"visual\.proj",
     infer=_infer,
-    assumed="images pooled at the class token",
+    assumed="images pooled at the class token, or at the patches' mean if there is no ln_pre",
 )

@@ -4,7 +4,7 @@ from typing import Any
 
 from torch import nn
 
-from diptych.data.tokenizer import Tokenizer
+from diptych.data.library_tokenizer import AnyTokenizer
 from diptych.embed import load_model
 from diptych.embed.model import Model
 from diptych.errors import ConfigError, WeightsError
@@ -15,7 +15,7 @@ from diptych.model.towers import tower_of
 from diptych.train.config import InitConfig
 
 
-def initialise(clip: CLIP, config: InitConfig, tokenizer: Tokenizer | None = None) -> None:
+def initialise(clip: CLIP, config: InitConfig, tokenizer: AnyTokenizer | None = None) -> None:
     """Load the weights that `config` names into the network, and lock the towers that it locks.
 
     Call it before the optimizer is built and before the weights are sharded; every rank reads the file. A resumed run
@@ -54,7 +54,7 @@ def load_initial(config: InitConfig) -> Model:
     return load_model(config.weights, device="cpu", activation=config.activation, heads=config.heads)
 
 
-def initial_tokenizer(config: InitConfig) -> Tokenizer:
+def initial_tokenizer(config: InitConfig) -> AnyTokenizer:
     """The tokenizer of the model that a run starts from: the meaning of `tokenizer = "init"`.
 
     Raises:
@@ -126,7 +126,7 @@ def _towers(config: CLIPConfig) -> dict[str, Any]:
     return {name: value for name, value in {**rest, **flat}.items() if name != "vision.image_size"}
 
 
-def _check_tokenizer(model: Model, tokenizer: Tokenizer | None, weights: str) -> None:
+def _check_tokenizer(model: Model, tokenizer: AnyTokenizer | None, weights: str) -> None:
     if tokenizer and model.tokenizer and tokenizer.fingerprint != model.tokenizer.fingerprint:
         raise ConfigError(
             f"{weights} was trained with its own tokenizer, and the run has another one: "

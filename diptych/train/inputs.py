@@ -10,6 +10,7 @@ from diptych.data.columns import ColumnNames
 from diptych.data.content import path_fingerprint
 from diptych.data.exclusions import excluding
 from diptych.data.image_files import walk_images
+from diptych.data.library_tokenizer import AnyTokenizer, read_tokenizer
 from diptych.data.open_source import TABLE_SUFFIXES, open_source
 from diptych.data.playground import Playground
 from diptych.data.source import Source
@@ -160,7 +161,7 @@ def _unmatched_texts(data: Sequence[str]) -> str:
     return ""
 
 
-def prepare_tokenizer(config: TrainConfig, source: Source, folder: Path) -> Tokenizer | None:
+def prepare_tokenizer(config: TrainConfig, source: Source, folder: Path) -> AnyTokenizer | None:
     """The run's tokenizer, stored in the run's folder so that a resumed run has the same one; None without captions.
 
     Raises:
@@ -172,7 +173,7 @@ def prepare_tokenizer(config: TrainConfig, source: Source, folder: Path) -> Toke
     path = folder / "tokenizer.json"
     text = config.model.text
     if path.exists():
-        tokenizer = Tokenizer.from_file(path, context_length=text.context_length)
+        tokenizer: AnyTokenizer = read_tokenizer(path, context_length=text.context_length)
         _check_named_tokenizer(config, tokenizer)
     elif config.tokenizer == "train":
         captions = spread_captions(source, _CAPTIONS_FOR_TOKENIZER)
@@ -185,7 +186,7 @@ def prepare_tokenizer(config: TrainConfig, source: Source, folder: Path) -> Toke
     elif config.tokenizer == "init":
         tokenizer = initial_tokenizer(config.init)
     else:
-        tokenizer = Tokenizer.from_file(expanded(config.tokenizer), context_length=text.context_length)
+        tokenizer = read_tokenizer(expanded(config.tokenizer), context_length=text.context_length)
     if tokenizer.vocab_size > text.vocab_size:
         raise ConfigError(
             f"the tokenizer has {tokenizer.vocab_size} tokens, the text encoder's table only {text.vocab_size}: "
@@ -199,7 +200,7 @@ def prepare_tokenizer(config: TrainConfig, source: Source, folder: Path) -> Toke
 _NAME = "named "  # prefix for weights that are not a file here: a published model, or a file that is gone
 
 
-def input_fingerprints(config: TrainConfig, tokenizer: Tokenizer | None) -> dict[str, str | None]:
+def input_fingerprints(config: TrainConfig, tokenizer: AnyTokenizer | None) -> dict[str, str | None]:
     """Fingerprints of the files that a configuration names in addition to its pairs, independent of their paths."""
     weights = config.init.weights
     fingerprint = None if weights is None else path_fingerprint(expanded(weights)) or _NAME + weights
@@ -223,11 +224,11 @@ def merge_inputs(saved: Mapping[str, str | None], ours: Mapping[str, str | None]
     return {**ours, **saved}
 
 
-def _check_named_tokenizer(config: TrainConfig, kept: Tokenizer) -> None:
+def _check_named_tokenizer(config: TrainConfig, kept: AnyTokenizer) -> None:
     """Refuse a tokenizer.json that differs from the run's own copy."""
     if config.tokenizer in TOKENIZERS or not (path := expanded(config.tokenizer)).exists():
         return
-    if Tokenizer.from_file(path, context_length=kept.context_length).fingerprint != kept.fingerprint:
+    if read_tokenizer(path, context_length=kept.context_length).fingerprint != kept.fingerprint:
         raise ConfigError(
             f"cannot resume {config.out}: {path} is not the tokenizer that the run started with, which is "
             f"{config.out}/tokenizer.json"

@@ -13,9 +13,9 @@ from typing import Any
 import torch
 
 from diptych import distributed
+from diptych.data.library_tokenizer import AnyTokenizer
 from diptych.data.loader import Loader
 from diptych.data.source import Source
-from diptych.data.tokenizer import Tokenizer
 from diptych.embed.encoder import Evaluator
 from diptych.embed.model import Model
 from diptych.errors import ConfigError, DataError, DiptychError, LossSpikeError, WorkerError
@@ -158,7 +158,7 @@ def _checked(config: Any, evaluators: Any, pairs: Any) -> TrainConfig:
 
 def _prepare(
     source: Source,
-    tokenizer: Tokenizer | None,
+    tokenizer: AnyTokenizer | None,
     device: torch.device,
     checkpoints: Checkpoints,
     saved: dict[str, Any] | None,

@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from diptych.data.tokenizer import Tokenizer
+from diptych.data.library_tokenizer import AnyTokenizer
 from diptych.model.build import build_model
 from diptych.model.compiling import compile_towers
 from diptych.objective.objectives import OBJECTIVES
@@ -18,7 +18,12 @@ Step = ContrastiveStep | PredictiveStep
 
 
 def build_network(
-    config: TrainConfig, tokenizer: Tokenizer | None, device: torch.device, dtype: torch.dtype, *, resumed: bool = False
+    config: TrainConfig,
+    tokenizer: AnyTokenizer | None,
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    resumed: bool = False,
 ) -> Any:
     """The network on its device in training mode, the same in every rank.
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from diptych.data.library_tokenizer import AnyTokenizer, read_tokenizer
 from diptych.data.tokenizer import Tokenizer
 from diptych.model.device import choose_device
 from diptych.model.flops import flops_per_pair
@@ -88,7 +89,7 @@ def _caption_lengths(config: TrainConfig) -> torch.Tensor:
     return _tokenizer(config, captions)(captions, truncate=True)[1]
 
 
-def _tokenizer(config: TrainConfig, captions: list[str]) -> Tokenizer:
+def _tokenizer(config: TrainConfig, captions: list[str]) -> AnyTokenizer:
     """The run's tokenizer; for "train", learned only from these captions, which makes them a little shorter."""
     text = config.model.text
     if config.tokenizer == "train":
@@ -97,7 +98,7 @@ def _tokenizer(config: TrainConfig, captions: list[str]) -> Tokenizer:
         return Tokenizer.openai(context_length=text.context_length)
     if config.tokenizer == "init":
         return initial_tokenizer(config.init)
-    return Tokenizer.from_file(config.tokenizer, context_length=text.context_length)
+    return read_tokenizer(config.tokenizer, context_length=text.context_length)
 
 
 # ---- in words

@@ -82,7 +82,13 @@ def claim(
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()
         if saved is None:
-            for leftover in ("log.jsonl", "evaluations.jsonl", "results.jsonl", "tokenizer.json"):
+            for leftover in (
+                "log.jsonl",
+                "evaluations.jsonl",
+                "results.jsonl",
+                "tokenizer.json",
+                "tokenizer_config.json",
+            ):
                 (folder / leftover).unlink(missing_ok=True)
             write_config(config, folder)
     except OSError as error:

@@ -219,11 +219,14 @@ def test_a_damaged_index_is_an_error(tmp_path, text):
 
 FAMILIES = {
     "a CoCa of open_clip": (["visual.class_embedding", "text.cls_emb", "text_decoder.ln_final.weight"], "open_clip:"),
-    "a SigLIP or a Perception Encoder": (
-        ["visual.trunk.attn_pool.latent", "text.token_embedding.weight"],
+    "a Perception Encoder": (
+        ["visual.trunk.attn_pool.latent", "visual.trunk.cls_token", "text.token_embedding.weight"],
         "open_clip:",
     ),
-    "a SigLIP of Hugging Face": (["vision_model.head.probe", "text_model.head.weight"], "hf:FOLDER"),
+    "a SigLIP 2 of variable resolution": (
+        ["vision_model.head.probe", "vision_model.embeddings.patch_embedding.weight"],
+        "fixed resolution",
+    ),
     "a ConvNeXt CLIP": (["visual.trunk.stages.0.blocks.0.conv_dw.weight"], "open_clip:"),
     "an EVA CLIP or a ViTamin": (["visual.trunk.blocks.0.attn.q_proj.weight"], "open_clip:"),
     "a MobileCLIP of open_clip": (["visual.trunk.stages.0.blocks.0.token_mixer.norm.weight"], "open_clip:"),

@@ -54,7 +54,7 @@ def peer_of(model: CLIP) -> nn.Module:
 
 
 def open_clip_model(config: CLIPConfig) -> nn.Module:
-    text = dataclasses.asdict(config.text)
+    text = {name: getattr(config.text, name) for name in ("context_length", "vocab_size", "width", "heads", "layers")}
     vision = dataclasses.asdict(config.vision)
     vision = {key: vision.get(key) for key in ("layers", "width", "image_size", "patch_size")}
     return open_clip.CLIP(config.embed_dim, vision, text, quick_gelu=config.activation == "quick_gelu")

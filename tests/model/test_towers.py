@@ -71,7 +71,10 @@ def test_a_configuration_is_written_and_read_by_its_rows():
 
 def test_messages_name_the_kinds_that_have_rows():
     for change, words in (
-        ({"vision": {"kind": "mlp"}}, "of kind vit or resnet or compact_resnet or antialiased_resnet or cells, not"),
+        (
+            {"vision": {"kind": "mlp"}},
+            "of kind vit or resnet or compact_resnet or antialiased_resnet or siglip_vit or cells, not",
+        ),
         (
             {"text": {"kind": "mlp"}},
             "be bag_of_words or word_prediction or caption_decoder or none or mean_words, or not",

@@ -163,7 +163,7 @@ def test_the_default_huggingface_config_is_vit_b_32():
 def test_huggingface_configs_of_other_forms_are_refused():
     good = huggingface_config(VIT)
     for change, field in [
-        ({"model_type": "siglip"}, "model_type"),
+        ({"model_type": "siglip2"}, "model_type"),
         ({"projection_dim": "64"}, "embed_dim"),
         ({"vision_config": 3}, "vision_config"),
         ({"vision_config": good["vision_config"] | {"hidden_act": "gelu"}}, "hidden_act"),
@@ -171,7 +171,7 @@ def test_huggingface_configs_of_other_forms_are_refused():
         ({"vision_config": good["vision_config"] | {"intermediate_size": "768"}}, "vision.mlp_width"),
         ({"vision_config": good["vision_config"] | {"intermediate_size": 0}}, "vision.mlp_width"),
         ({"vision_config": good["vision_config"] | {"hidden_size": 0}}, "vision.width"),
-        ({"text_config": good["text_config"] | {"intermediate_size": 100}}, "intermediate_size"),
+        ({"text_config": good["text_config"] | {"intermediate_size": 0}}, "text.mlp_width"),
         ({"text_config": good["text_config"] | {"hidden_size": None}}, "text.width"),
         ({"text_config": good["text_config"] | {"hidden_size": 10**7}}, "text.width"),
     ]:

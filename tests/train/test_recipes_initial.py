@@ -67,7 +67,7 @@ def test_equal_to_pillows_bicubic(old, new):
     np.testing.assert_allclose(resized.numpy(), np.stack(expected), atol=1e-5)
 
 
-@pytest.mark.parametrize("shape", [(3, 4), (1, 4), (17,), (17, 4, 1)])
+@pytest.mark.parametrize("shape", [(3, 4), (6, 4), (0, 4), (17,), (17, 4, 1)])
 def test_what_is_no_square_grid_is_refused(shape):
     with pytest.raises(ShapeError, match="1 \\+ g²"):
         resample_positions(torch.zeros(shape), 5)

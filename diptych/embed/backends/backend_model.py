@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import torch
 
-from diptych.data.tokenizer import Tokenizer
+from diptych.data.library_tokenizer import AnyTokenizer
 from diptych.data.transforms import evaluation_pixels
 from diptych.embed.about import About
 from diptych.embed.backends.compiled_model import CompiledModel
@@ -27,7 +27,7 @@ class BackendModel:
         name: name of the model in results.
     """
 
-    def __init__(self, compiled: CompiledModel, tokenizer: Tokenizer | None) -> None:
+    def __init__(self, compiled: CompiledModel, tokenizer: AnyTokenizer | None) -> None:
         self.compiled, self.tokenizer = compiled, tokenizer
         self.preprocessing, self.name = compiled.preprocessing, compiled.record.name
 
@@ -44,6 +44,11 @@ class BackendModel:
         return self.compiled.record.logit_scale
 
     @property
+    def logit_bias(self) -> float | None:
+        """The bias of SigLIP's logits; None for a model without."""
+        return self.compiled.record.logit_bias
+
+    @property
     def gflops(self) -> float:
         """Billions of multiply-adds of the image tower for one image."""
         return self.compiled.record.gflops
@@ -58,6 +63,7 @@ class BackendModel:
             has_features=True,
             takes_pixels=True,
             logit_scale=record.logit_scale,
+            logit_bias=record.logit_bias,
             image_fingerprint=record.fingerprint(record.source_image_fingerprint),
             text_fingerprint=None if texts is None or self.tokenizer is None else record.fingerprint(texts),
             gflops=record.gflops,
@@ -106,6 +112,7 @@ class BackendModel:
         if self._no_texts is not None or self.tokenizer is None:
             raise WeightsError(f"{self.name} {self._no_texts}")
         tokens, lengths = self.tokenizer(texts, truncate=truncate)
+        tokens = tokens.masked_fill(torch.arange(tokens.shape[1]) >= lengths[:, None], self.tokenizer.pad_id)
         order = lengths.argsort(stable=True)  # texts of similar length share a batch, which is as long as its longest
         parts = [
             self.compiled.embed_tokens(tokens[rows, : int(lengths[rows].max())].numpy())

@@ -4,12 +4,12 @@ import contextlib
 import dataclasses
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 
+from diptych.embed.backends.backend_model import BackendModel
 from diptych.embed.backends.compiled_cache import compiled_folder, graph_key
 from diptych.embed.backends.compiled_model import (
     IMAGE_GRAPH,
@@ -39,12 +39,15 @@ class SelfTestError(DiptychError):
     """A back end's vectors differ from fp32 torch's by more than is allowed."""
 
 
-def compile_model(model: Model, backend: str, precision: str, *, folders: Path | None = None) -> CompiledModel:
+def compile_model(
+    model: Model, backend: str, precision: str, *, notices: Sequence[str] = (), folders: Path | None = None
+) -> CompiledModel:
     """Compile a model, or open what was compiled before.
 
     Args:
         model: in fp32; its vectors are the reference of the self-test.
         backend, precision: see PRECISIONS of diptych.embed.backends.runtimes.
+        notices: warnings to repeat whenever the compiled model is opened.
         folders: where compiled models are kept; by default the user's cache.
     Raises:
         SelfTestError: its vectors differ too much from the model's, see LEAST_COSINE; nothing is kept.
@@ -67,7 +70,7 @@ def compile_model(model: Model, backend: str, precision: str, *, folders: Path |
         _write_graphs(model, unfinished, backend, precision, with_texts=text_fingerprint is not None)
         if model.tokenizer is not None:
             model.tokenizer.save(unfinished / TOKENIZER)
-        record = _record(model, backend, precision, text_fingerprint)
+        record = _record(model, backend, precision, text_fingerprint, notices)
         write_record(unfinished / RECORD, record)
         record = _tested(model, CompiledModel(unfinished), record)
         files = {path.name: path.stat().st_size for path in unfinished.iterdir() if path.is_file()}
@@ -110,7 +113,9 @@ def _placed(backend: str, graph: Path) -> Iterator[Path]:
         file.unlink(missing_ok=True)
 
 
-def _record(model: Model, backend: str, precision: str, text_fingerprint: str | None) -> CompiledRecord:
+def _record(
+    model: Model, backend: str, precision: str, text_fingerprint: str | None, notices: Sequence[str]
+) -> CompiledRecord:
     config, facts = model.clip.config, model.about
     assert facts.image_fingerprint is not None
     return CompiledRecord(
@@ -122,9 +127,11 @@ def _record(model: Model, backend: str, precision: str, text_fingerprint: str | 
         features_dim=config.vision.features_dim,
         preprocessing=model.preprocessing.to_dict(),
         logit_scale=facts.logit_scale,
+        logit_bias=facts.logit_bias,
         gflops=model.gflops,
         source_image_fingerprint=facts.image_fingerprint,
         source_text_fingerprint=text_fingerprint,
+        notices=tuple(notices),
         worst_image_cosine=-1.0,
         worst_text_cosine=None if text_fingerprint is None else -1.0,
     )
@@ -139,9 +146,9 @@ def _tested(model: Model, compiled: CompiledModel, record: CompiledRecord) -> Co
     images = min(images, worst_cosine(compiled.pixel_features(pixels), features, "images"))
     texts = None
     if compiled.has_texts and model.tokenizer is not None:
-        tokens, _ = model.tokenizer(PROBE_TEXTS, truncate=True)
         reference = model.encode_texts(PROBE_TEXTS, truncate=True).numpy()
-        texts = worst_cosine(compiled.embed_tokens(np.asarray(tokens)), reference, "texts")
+        vectors = BackendModel(compiled, model.tokenizer).encode_texts(PROBE_TEXTS, truncate=True).numpy()
+        texts = worst_cosine(vectors, reference, "texts")
     record = dataclasses.replace(record, worst_image_cosine=images, worst_text_cosine=texts)
     if record.worst_cosine < LEAST_COSINE:
         raise SelfTestError(

@@ -11,7 +11,8 @@ A folder is written once and renamed into place, and its name is a digest of eve
 import dataclasses
 import functools
 import json
-from collections.abc import Mapping
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ import numpy as np
 from diptych.data.preprocessing import Preprocessing
 from diptych.embed.backends.runtimes import Run, open_graph
 from diptych.errors import WeightsError
+
+logger = logging.getLogger(__name__)
 
 RECORD, IMAGE_GRAPH, TEXT_GRAPH, TOKENIZER = "record.json", "image.onnx", "text.onnx", "tokenizer.json"
 _MAX_RECORD_BYTES = 1 << 20
@@ -35,11 +38,13 @@ class CompiledRecord:
         library: the library with its version.
         embed_dim, features_dim: E and W.
         preprocessing: of the images, as in config.json.
-        logit_scale: exp(t); None for a model without.
+        logit_scale: exp(t); None for a model without. logit_bias: of SigLIP's logits.
         gflops: billions of multiply-adds for one image.
         source_image_fingerprint, source_text_fingerprint: of the fp32 model on torch that it was made from.
         worst_image_cosine, worst_text_cosine: the lowest cosine with that model's vectors in the self-test; None for a
             model without a text side.
+        notices: what loading the model warned of, such as an activation that its file does not name; warned of again
+            whenever the compiled model is opened.
         files: bytes of each file of the folder.
     """
 
@@ -51,11 +56,13 @@ class CompiledRecord:
     features_dim: int
     preprocessing: Mapping[str, Any]
     logit_scale: float | None
+    logit_bias: float | None
     gflops: float
     source_image_fingerprint: str
     source_text_fingerprint: str | None
     worst_image_cosine: float
     worst_text_cosine: float | None
+    notices: Sequence[str] = ()
     files: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     @property
@@ -91,6 +98,11 @@ class CompiledModel:
             if not (folder / name).is_file() or (folder / name).stat().st_size != size:
                 raise WeightsError(f"{folder / name} is damaged: it should have {size} bytes")
         self.preprocessing = Preprocessing.from_dict(self.record.preprocessing)
+
+    def repeat_notices(self) -> None:
+        """Log the warnings of the model's loading again."""
+        for notice in self.record.notices:
+            logger.warning("%s", notice)
 
     @property
     def has_texts(self) -> bool:

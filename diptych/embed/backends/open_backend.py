@@ -1,14 +1,15 @@
 """`load(..., backend=...)`: open a model on the back end that was asked for, or on the fastest one."""
 
+import contextlib
 import dataclasses
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from diptych.data.tokenizer import Tokenizer
+from diptych.data.library_tokenizer import read_tokenizer
 from diptych.embed.backends.backend_model import BackendModel
 from diptych.embed.backends.choose_backend import Candidate, measure_backends
 from diptych.embed.backends.compile_model import SelfTestError, compile_model
@@ -98,18 +99,33 @@ def _graph_precision(backend: str, precision: str) -> str:
 def _open(source: Source, backend: str, precision: str) -> BackendModel:
     folder = find_compiled(source.path, source.options, backend, precision)
     if folder is not None and (compiled := read_or_none(folder, CompiledModel, "the compiled model")) is not None:
+        compiled.repeat_notices()
         return _opened(compiled)
-    model = source.load("fp32")
+    with _warnings() as notices:
+        model = source.load("fp32")
     if not isinstance(model, Model):
         raise ConfigError(f"{model.name} is computed by another library, and has the backend torch alone")
-    compiled = compile_model(model, backend, precision)
+    compiled = compile_model(model, backend, precision, notices=notices)
     remember_compiled(source.path, source.options, backend, precision, compiled.folder)
     return _opened(compiled)
 
 
+@contextlib.contextmanager
+def _warnings() -> Iterator[list[str]]:
+    """Collect the warnings that Diptych logs inside the block; they are logged as usual."""
+    messages: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: messages.append(record.getMessage())  # type: ignore[method-assign]
+    logging.getLogger("diptych").addHandler(handler)
+    try:
+        yield messages
+    finally:
+        logging.getLogger("diptych").removeHandler(handler)
+
+
 def _opened(compiled: CompiledModel) -> BackendModel:
     path = compiled.folder / TOKENIZER
-    return BackendModel(compiled, Tokenizer.from_file(path) if path.is_file() else None)
+    return BackendModel(compiled, read_tokenizer(path) if path.is_file() else None)
 
 
 def _chosen(source: Source, precision: str) -> Candidate:

@@ -35,14 +35,18 @@ def open_scorer(
     automatic = not backend
     backend = backend or _usual_backend(model, num_images, device)
     if backend != "torch" and precision != "auto":
-        if (scorer := _quick_scorer(model, question, num_images, backend, precision)) is not None:
+        if (scorer := _quick_scorer(model, question, num_images, backend, precision, repeat_notices=True)) is not None:
             return scorer
         if automatic and _size(model) > _LARGEST_COMPILED:
             backend = "torch"
     from diptych.embed.resolver import load  # imports torch
 
     encoder = load(model, None if device == "auto" else device, precision, backend=backend)
-    return scorer_of(encoder, question)
+    scorer = scorer_of(encoder, question)
+    if backend == "torch" or precision == "auto":
+        return scorer
+    # Opened as later runs of the same command open it, so that they print the same digits.
+    return _quick_scorer(model, question, num_images, backend, precision) or scorer
 
 
 def scorer_of(encoder: Any, question: Question) -> Scorer:
@@ -72,7 +76,9 @@ def model_identity(image: str | None, text: str | None, logit_scale: float | Non
     return digest([image, text, logit_scale] if image and text else name)
 
 
-def _quick_scorer(model: str, question: Question, num_images: int, backend: str, precision: str) -> Scorer | None:
+def _quick_scorer(
+    model: str, question: Question, num_images: int, backend: str, precision: str, *, repeat_notices: bool = False
+) -> Scorer | None:
     """The model as it was compiled earlier, if the labels' vectors are cached too; else None."""
     from diptych.embed.backends.compiled_cache import find_compiled
     from diptych.embed.backends.compiled_model import CompiledModel
@@ -90,6 +96,8 @@ def _quick_scorer(model: str, question: Question, num_images: int, backend: str,
     classes = None if path is None else read_class_vectors(path, len(question.labels))
     if classes is None or record.logit_scale is None:
         return None
+    if repeat_notices:
+        compiled.repeat_notices()
     from diptych.embed.backends.array_encoder import encode_arrays
 
     identity = model_identity(

@@ -161,8 +161,8 @@ def encode_captions(encoder: Encoder, texts: Sequence[str]) -> tuple[np.ndarray,
         except TextError:
             if not isinstance(encoder, Model) or encoder.tokenizer is None:
                 raise
-            context_length = encoder.tokenizer.context_length
-            truncated |= {text for text in batch if len(encoder.tokenizer.encode(text)) + 2 > context_length}
+            tokenizer = encoder.tokenizer
+            truncated |= {text for text in batch if tokenizer.num_tokens(text) > tokenizer.context_length}
             embeddings = encoder.encode_texts(batch, truncate=True)
         if embeddings.ndim != 2 or len(embeddings) != len(batch):
             raise ShapeError(f"{encoder.name}: {len(batch)} texts gave embeddings of shape {tuple(embeddings.shape)}")

@@ -214,7 +214,7 @@ def check_prompts(encoder: Encoder, benchmark: Benchmark, templates: Sequence[st
         return
     for template in dict.fromkeys(used):
         for prompt in (fill_template(template, name) for name in names):
-            if (length := len(tokenizer.encode(prompt)) + 2) > tokenizer.context_length:
+            if (length := tokenizer.num_tokens(prompt)) > tokenizer.context_length:
                 raise TextError(
                     f"{benchmark.name}: the prompt {prompt[:60]!r} has {length} tokens with start and end, "
                     f"the context of {encoder.name} is {tokenizer.context_length}; shorten the template or the "

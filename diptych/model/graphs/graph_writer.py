@@ -4,6 +4,7 @@ A graph needs no tracing: a tower is the same few layers everywhere, and written
 (normalization inside the first weights, one output position in the last block, BatchNorm inside the convolution).
 """
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,11 @@ class GraphWriter:
                 half,
                 self.op("Add", self.op("Erf", self.op("Mul", x, self.constant(0.5**0.5))), self.constant(1.0)),
             )
+        if name == "gelu_tanh":
+            cube = self.op("Mul", self.op("Mul", self.op("Mul", x, x), x), self.constant(0.044715))
+            inner = self.op("Mul", self.op("Add", x, cube), self.constant((2 / math.pi) ** 0.5))
+            half = self.op("Mul", x, self.constant(0.5))
+            return self.op("Mul", half, self.op("Add", self.op("Tanh", inner), self.constant(1.0)))
         raise ConfigError(f"there is no ONNX graph of the activation {name!r}; use the backend torch")
 
     def unit_norm(self, x: str) -> str:

@@ -10,8 +10,9 @@ from torch import nn
 from diptych.model.antialiased_resnet import POWER, SMALLEST, AntialiasedResNet, WeightNormConv2d
 from diptych.model.compact_resnet import BasicBlock, CompactResNet
 from diptych.model.graphs.graph_writer import GraphWriter
-from diptych.model.graphs.transformer_graph import write_transformer
+from diptych.model.graphs.transformer_graph import write_mlp, write_transformer
 from diptych.model.modified_resnet import AttentionPool, Bottleneck, ModifiedResNet
+from diptych.model.siglip_vit import SiglipVisionTransformer
 from diptych.model.vision_transformer import VisionTransformer
 
 
@@ -33,25 +34,70 @@ class Images:
 
 def write_vision_transformer(graph: GraphWriter, images: Images, tower: VisionTransformer) -> tuple[str, str]:
     """Features (N, W) and their projection (N, E), not normalized."""
-    patch = tower.conv1.kernel_size[0]
-    grid, width = images.size // patch, len(tower.ln_pre.weight)
-    x = graph.op("Reshape", images.name, graph.constant([0, 3, grid, patch, grid, patch]))
-    x = graph.op("Transpose", x, perm=[0, 2, 4, 1, 3, 5])
-    x = graph.op("Reshape", x, graph.constant([0, grid**2, 3 * patch**2]))
-    kernel = tower.conv1.weight.detach().double()
     positions = tower.positional_embedding.detach().double().clone()
     positions[0] += tower.class_embedding.detach()
-    if images.factor is not None and images.offset is not None:
-        # The normalization is affine, so it is part of the first weights and of what is added after them.
-        x = graph.op("Cast", x, to=1)
-        positions[1:] += (kernel * images.offset[:, None, None]).sum((1, 2, 3))
-        kernel = kernel * images.factor[:, None, None]
+    x, kernel, constant = _write_patches(graph, images, tower.conv1)
+    positions[1:] += constant
     # The class token is a patch of zeros, whose product is zero: one addition gives it its embedding.
     x = graph.op("Pad", x, graph.constant([0, 1, 0, 0, 0, 0]))
-    x = graph.op("Add", graph.product(x, kernel.reshape(width, -1).T), graph.constant(positions[None]))
-    x = write_transformer(graph, graph.layer_norm(x, tower.ln_pre), tower.transformer, graph.first)
-    features = graph.layer_norm(graph.op("Squeeze", x, graph.constant([1])), tower.ln_post)
+    x = graph.op("Add", graph.product(x, kernel), graph.constant(positions[None]))
+    if isinstance(tower.ln_pre, nn.LayerNorm):
+        x = graph.layer_norm(x, tower.ln_pre)
+    if tower.pooling == "class":
+        x = write_transformer(graph, x, tower.transformer, graph.first)
+        features = graph.layer_norm(graph.op("Squeeze", x, graph.constant([1])), tower.ln_post)
+        return features, graph.product(features, tower.proj)
+    x = write_transformer(graph, x, tower.transformer, None)
+    x = graph.op("Slice", x, graph.constant([1]), graph.constant([len(positions)]), graph.constant([1]))
+    if tower.pooling == "mean":
+        features = graph.layer_norm(graph.op("ReduceMean", x, axes=[1], keepdims=0), tower.ln_post)
+    else:
+        features = graph.op("ReduceMean", graph.layer_norm(x, tower.ln_post), axes=[1], keepdims=0)
     return features, graph.product(features, tower.proj)
+
+
+def write_siglip_vision_transformer(
+    graph: GraphWriter, images: Images, tower: SiglipVisionTransformer
+) -> tuple[str, str]:
+    """Features (N, W), twice: there is no projection."""
+    x, kernel, constant = _write_patches(graph, images, tower.conv1)
+    bias = cast(nn.Parameter, tower.conv1.bias).detach().double()
+    positions = tower.positional_embedding.detach().double() + constant + bias
+    x = graph.op("Add", graph.product(x, kernel), graph.constant(positions[None]))
+    x = graph.layer_norm(write_transformer(graph, x, tower.transformer, None), tower.ln_post)
+    pool, width = tower.attn_pool, len(tower.attn_pool.probe)
+    weights, biases = pool.attn.in_proj_weight.detach().double(), pool.attn.in_proj_bias.detach().double()
+    probe = weights[:width] @ pool.probe.detach().double() + biases[:width]  # the same query for every image
+    k, v = (graph.linear(x, weights[part], biases[part]) for part in (slice(width, 2 * width), slice(2 * width, None)))
+    count = graph.op("Slice", graph.op("Shape", x), *(graph.constant([place]) for place in (0, 1, 0)))
+    shape = graph.op("Concat", count, graph.constant([1, width]), axis=0)
+    q = graph.op("Expand", graph.constant(probe[None, None]), shape)
+    attended = graph.attention(q, k, v, pool.attn.heads, pool.attn.depth)
+    pooled = graph.linear(attended, pool.attn.out_proj.weight, pool.attn.out_proj.bias)
+    pooled = graph.op("Add", pooled, write_mlp(graph, graph.layer_norm(pooled, pool.ln), pool.mlp))
+    features = graph.op("Squeeze", pooled, graph.constant([1]))
+    return features, features
+
+
+def _write_patches(graph: GraphWriter, images: Images, conv: nn.Conv2d) -> tuple[str, torch.Tensor, torch.Tensor]:
+    """The patches (N, P, K), the matrix (K, W) that they are multiplied by, and what is added to the product (W,).
+
+    The normalization is affine, so it is part of the matrix and of the constant.
+    """
+    patch, width = int(conv.kernel_size[0]), conv.out_channels
+    grid, x = images.size // patch, images.name
+    if images.size % patch:  # pixels after the last whole patch are left out
+        end = graph.constant([grid * patch] * 2)
+        x = graph.op("Slice", x, graph.constant([0, 0]), end, graph.constant([2, 3]))
+    x = graph.op("Reshape", x, graph.constant([0, 3, grid, patch, grid, patch]))
+    x = graph.op("Transpose", x, perm=[0, 2, 4, 1, 3, 5])
+    x = graph.op("Reshape", x, graph.constant([0, grid**2, 3 * patch**2]))
+    kernel, constant = conv.weight.detach().double(), torch.zeros(width, dtype=torch.float64)
+    if images.factor is not None and images.offset is not None:
+        x = graph.op("Cast", x, to=1)
+        constant = (kernel * images.offset[:, None, None]).sum((1, 2, 3))
+        kernel = kernel * images.factor[:, None, None]
+    return x, kernel.reshape(width, -1).T, constant
 
 
 def write_modified_resnet(graph: GraphWriter, images: Images, tower: ModifiedResNet) -> tuple[str, str]:
@@ -164,6 +210,7 @@ def _normalized(graph: GraphWriter, images: Images) -> str:
 
 IMAGE_GRAPHS: dict[str, Callable[[GraphWriter, Images, Any], tuple[str, str]]] = {
     "vit": write_vision_transformer,
+    "siglip_vit": write_siglip_vision_transformer,
     "resnet": write_modified_resnet,
     "compact_resnet": write_compact_resnet,
     "antialiased_resnet": write_antialiased_resnet,

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import cast
 
-from diptych.model.attention import Block, Transformer
+from diptych.model.attention import MLP, Block, Transformer
 from diptych.model.graphs.graph_writer import GraphWriter
 
 
@@ -22,19 +22,21 @@ class Masks:
 
 
 def write_transformer(
-    graph: GraphWriter, x: str, network: Transformer, output: Callable[[str], str], masks: Masks | None = None
+    graph: GraphWriter, x: str, network: Transformer, output: Callable[[str], str] | None, masks: Masks | None = None
 ) -> str:
-    """The blocks: x (N, L, W) -> (N, 1, W) at the output positions.
+    """The blocks: x (N, L, W) -> (N, 1, W) at the output positions, or (N, L, W) without any.
 
     The last block computes keys and values of all positions, and everything else at the output positions only.
 
     Args:
-        output: takes the output positions: (N, L, W) -> (N, 1, W).
+        output: takes the output positions: (N, L, W) -> (N, 1, W); None for all positions.
         masks: None to attend to everything.
     """
     *blocks, last = cast(list[Block], list(network.resblocks))
     for block in blocks:
         x = _write_block(graph, x, block, masks.everywhere if masks else None)
+    if output is None:
+        return _write_block(graph, x, last, masks.everywhere if masks else None)
     return _write_block(graph, x, last, masks.at_output if masks else None, output)
 
 
@@ -51,6 +53,10 @@ def _write_block(
     )
     attended = graph.attention(q, k, v, attention.heads, attention.depth, mask)
     x = graph.op("Add", x, graph.linear(attended, attention.out_proj.weight, attention.out_proj.bias))
-    hidden = graph.linear(graph.layer_norm(x, block.ln_2), mlp.c_fc.weight, mlp.c_fc.bias)
-    hidden = graph.activation(hidden, mlp.activation)
-    return graph.op("Add", x, graph.linear(hidden, mlp.c_proj.weight, mlp.c_proj.bias))
+    return graph.op("Add", x, write_mlp(graph, graph.layer_norm(x, block.ln_2), mlp))
+
+
+def write_mlp(graph: GraphWriter, x: str, mlp: MLP) -> str:
+    """(N, L, W) -> (N, L, W)."""
+    hidden = graph.activation(graph.linear(x, mlp.c_fc.weight, mlp.c_fc.bias), mlp.activation)
+    return graph.linear(hidden, mlp.c_proj.weight, mlp.c_proj.bias)

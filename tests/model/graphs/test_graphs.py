@@ -15,12 +15,16 @@ from diptych.model.clip_config import CLIPConfig, ResNetConfig, TextConfig, ViTC
 from diptych.model.compact_resnet_config import CompactResNetConfig
 from diptych.model.graphs import write_image_graph, write_text_graph
 from diptych.model.graphs.graph_writer import GraphWriter
+from diptych.model.siglip_vit_config import SiglipViTConfig
 from diptych.model.text_config import BagOfWordsConfig, NoTextConfig
 
 TEXT = TextConfig(context_length=20, vocab_size=100, width=128, layers=3)
 CONFIGS = {
     "vit": CLIPConfig(48, ViTConfig(32, 8, 128, 3), TEXT),
     "vit, wide heads and MLPs": CLIPConfig(48, ViTConfig(28, 14, 160, 2, heads=2, mlp_ratio=4.3), TEXT, "gelu"),
+    "vit, averaged": CLIPConfig(48, ViTConfig(32, 8, 128, 2, ln_pre=False, pooling="mean"), TEXT, "gelu"),
+    "vit, normalized and averaged": CLIPConfig(48, ViTConfig(32, 8, 128, 2, pooling="mean_of_normalized"), TEXT),
+    "siglip_vit": CLIPConfig(128, SiglipViTConfig(34, 8, 128, 2), TEXT, "gelu_tanh"),
     "resnet": CLIPConfig(48, ResNetConfig(64, 32, (1, 2, 1, 1)), TEXT),
     "compact_resnet": CLIPConfig(48, CompactResNetConfig(32, (32, 32, 64, 64), (1, 2, 1, 1)), TEXT),
     "antialiased_resnet": CLIPConfig(48, AntialiasedResNetConfig(32, (16, 24, 32, 32), (1, 2, 1, 1)), NoTextConfig()),
@@ -95,6 +99,22 @@ def test_text_graph_equals_torch_at_every_length(tmp_path: Path, activation: str
         tokens = random_texts(config, n, length, seed=length)
         with torch.inference_mode():
             expected = normalised(model.encode_text(tokens)).numpy()
+        (result,) = run(tmp_path / "text.onnx", tokens=tokens.numpy())
+        np.testing.assert_allclose(result, expected, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("pooling", ["end", "last"])
+def test_text_graph_with_padding_equals_torch_at_every_length(tmp_path: Path, pooling: str, causal: bool) -> None:
+    text = TextConfig(20, 100, 128, layers=2, causal=causal, pooling=pooling, projection_bias=True, pad_id=3)
+    model = random_model(CLIPConfig(48, ViTConfig(32, 8, 64, 1), text, "gelu_tanh"))
+    write_text_graph(model, tmp_path / "text.onnx")
+    for n, length in ((1, 2), (2, 7), (7, 20)):
+        tokens = random_texts(model.config, n, length, seed=length)
+        lengths = tokens.argmax(dim=1) + 1
+        tokens = tokens.masked_fill(torch.arange(length) >= lengths[:, None], 3)
+        with torch.inference_mode():
+            expected = normalised(model.encode_text(tokens, lengths)).numpy()
         (result,) = run(tmp_path / "text.onnx", tokens=tokens.numpy())
         np.testing.assert_allclose(result, expected, atol=1e-5, rtol=0)
 
