@@ -138,8 +138,8 @@ def test_no_command_imports_torch_for_its_help_or_to_refuse_how_it_is_called(tmp
 
 def test_one_photograph_imports_torch_once_and_never_again(tmp_path):
     noise(30, 20).save(tmp_path / "photo.png")
-    for first in (True, False):
-        status, modules = imported(["classify", "photo.png", "--labels", "cat,dog"], tmp_path)
+    for labels, first in (("cat,dog", True), ("a tree,a house", False), ("cat,dog", False)):
+        status, modules = imported(["classify", "photo.png", "--labels", labels], tmp_path)
         assert status == 0 and ("torch" in modules) is first
     assert not {*LATER, "tokenizers", "transformers", "pandas"} & modules
 

@@ -14,17 +14,19 @@ import re
 import string
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tokenizers
-import torch
 
 from diptych.data import text_cleaning
 from diptych.data.tokenizer import Tokenizer, checked_texts, too_long
 from diptych.data.vocabulary import SUFFIX, read_object, read_small
 from diptych.errors import ConfigError, DataError, TextError
 from diptych.files import expanded, new_file, writing
+
+if TYPE_CHECKING:
+    import torch
 
 SETTINGS = "tokenizer_config.json"
 _OURS = "diptych"  # the key of TextRules in SETTINGS
@@ -187,7 +189,7 @@ class LibraryTokenizer:
 
     def __call__(
         self, texts: str | Iterable[str], *, truncate: bool = False, pad_to: int | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    ) -> "tuple[torch.Tensor, torch.Tensor]":
         """Convert texts to ids, with the start and end that the tokenizer adds, then padding.
 
         Args:
@@ -201,6 +203,15 @@ class LibraryTokenizer:
             TextError: a text is not a str, or is longer than pad_to or the context.
             ConfigError: pad_to is not between the number of ids that the tokenizer adds and context_length.
         """
+        import torch  # a command that runs without torch calls `arrays`
+
+        tokens, lengths = self.arrays(texts, truncate=truncate, pad_to=pad_to)
+        return torch.from_numpy(tokens), torch.from_numpy(lengths)
+
+    def arrays(
+        self, texts: str | Iterable[str], *, truncate: bool = False, pad_to: int | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The same as NumPy arrays."""
         texts = [texts] if isinstance(texts, str) else list(checked_texts(texts))
         limit = self.context_length if pad_to is None else pad_to
         if not self._added < limit <= self.context_length:
@@ -215,7 +226,7 @@ class LibraryTokenizer:
             tokens_row[: len(row)] = row
         if self.rules.zeroed is not None:
             tokens[tokens == self.rules.zeroed] = 0
-        return torch.from_numpy(tokens), torch.from_numpy(lengths)
+        return tokens, lengths
 
     def num_tokens(self, text: str) -> int:
         """Number of ids of one text of any length, with those that the tokenizer adds."""

@@ -10,10 +10,9 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from tokenizers import models
 
 from diptych.data import text_cleaning, vocabulary
@@ -21,6 +20,9 @@ from diptych.data.openai_vocabulary import find_openai_vocabulary
 from diptych.data.vocabulary import EOT, SOT, SUFFIX
 from diptych.errors import ConfigError, DataError, TextError
 from diptych.files import expanded, new_file, writing
+
+if TYPE_CHECKING:
+    import torch
 
 _END_OF_TEXT = "\x00"  # separates the texts of a batch; cleaning removes it from the texts themselves
 _END_ID = -1
@@ -161,7 +163,7 @@ class Tokenizer:
 
     def __call__(
         self, texts: str | Iterable[str], *, truncate: bool = False, pad_to: int | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    ) -> "tuple[torch.Tensor, torch.Tensor]":
         """Convert texts to ids: SOT, the text's ids, EOT, then zeros.
 
         Args:
@@ -176,6 +178,15 @@ class Tokenizer:
             ConfigError: pad_to is not between 2 and context_length.
         Source: CLIP paper, section 2.4.
         """
+        import torch  # a command that runs without torch calls `arrays`
+
+        tokens, lengths = self.arrays(texts, truncate=truncate, pad_to=pad_to)
+        return torch.from_numpy(tokens), torch.from_numpy(lengths)
+
+    def arrays(
+        self, texts: str | Iterable[str], *, truncate: bool = False, pad_to: int | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The same as NumPy arrays."""
         texts = [texts] if isinstance(texts, str) else list(checked_texts(texts))
         limit = self.context_length if pad_to is None else pad_to
         if not 2 <= limit <= self.context_length:
@@ -195,7 +206,7 @@ class Tokenizer:
         tokens[np.arange(len(texts)), lengths - 1] = self.eot
         if (ids == self.eot).any():  # a text contains an EOT
             lengths = (tokens == self.eot).argmax(axis=1) + 1
-        return torch.from_numpy(tokens), torch.from_numpy(lengths)
+        return tokens, lengths
 
     @property
     def pad_id(self) -> int:

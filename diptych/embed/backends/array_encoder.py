@@ -1,12 +1,16 @@
-"""Images to vectors with a compiled model, as NumPy arrays: `BackendModel.encode_images` without torch."""
+"""Images and texts to vectors with a compiled model, as NumPy arrays: what `BackendModel` does, without torch."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from diptych.data.preprocessing import evaluation_array
 from diptych.embed.backends.compiled_model import CompiledModel
 from diptych.embed.image_inputs import ImageInput, OnError, prepared_batches
+
+if TYPE_CHECKING:
+    from diptych.data.library_tokenizer import AnyTokenizer
 
 
 def encode_arrays(
@@ -28,3 +32,21 @@ def encode_arrays(
         parts.append(rows)
         start = batch.end
     return np.concatenate(parts) if parts else np.zeros((0, compiled.record.embed_dim), np.float32)
+
+
+def encode_text_arrays(
+    compiled: CompiledModel, tokenizer: "AnyTokenizer", texts: Sequence[str], batch_size: int, *, truncate: bool = False
+) -> np.ndarray:
+    """N texts -> (N, E) float32, unit norm. Each batch holds texts of similar length, up to its longest text.
+
+    Raises:
+        TextError: a text is longer than the context.
+    """
+    tokens, lengths = tokenizer.arrays(texts, truncate=truncate)
+    tokens = np.where(np.arange(tokens.shape[1]) < lengths[:, None], tokens, tokenizer.pad_id)
+    order = np.argsort(lengths, kind="stable")
+    embeddings = np.zeros((len(tokens), compiled.record.embed_dim), np.float32)
+    for start in range(0, len(order), batch_size):
+        rows = order[start : start + batch_size]
+        embeddings[rows] = compiled.embed_tokens(tokens[rows, : int(lengths[rows].max())])
+    return embeddings

@@ -8,6 +8,7 @@ import torch
 from diptych.data.library_tokenizer import AnyTokenizer
 from diptych.data.transforms import evaluation_pixels
 from diptych.embed.about import About
+from diptych.embed.backends.array_encoder import encode_text_arrays
 from diptych.embed.backends.compiled_model import CompiledModel
 from diptych.embed.encoder import ImageInput
 from diptych.embed.image_batches import OnError, embed_pictures
@@ -111,16 +112,8 @@ class BackendModel:
         """
         if self._no_texts is not None or self.tokenizer is None:
             raise WeightsError(f"{self.name} {self._no_texts}")
-        tokens, lengths = self.tokenizer(texts, truncate=truncate)
-        tokens = tokens.masked_fill(torch.arange(tokens.shape[1]) >= lengths[:, None], self.tokenizer.pad_id)
-        order = lengths.argsort(stable=True)  # texts of similar length share a batch, which is as long as its longest
-        parts = [
-            self.compiled.embed_tokens(tokens[rows, : int(lengths[rows].max())].numpy())
-            for rows in order.split(batch_size)
-            if len(rows)
-        ]
-        embeddings = np.concatenate([np.zeros((0, self.compiled.record.embed_dim), np.float32), *parts])
-        return torch.from_numpy(embeddings)[order.argsort()]
+        embeddings = encode_text_arrays(self.compiled, self.tokenizer, texts, batch_size, truncate=truncate)
+        return torch.from_numpy(embeddings)
 
     @property
     def _no_texts(self) -> str | None:

@@ -1,16 +1,22 @@
 """Open the model of a classification: without torch if it was compiled earlier, else as every command does."""
 
+import functools
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from diptych.embed.image_inputs import OnError
 from diptych.evaluate.classify.question import Question, digest
 from diptych.evaluate.classify.scorer import Scorer
-from diptych.evaluate.zero_shot.class_vector_cache import cache_path, default_cache_folder, read_class_vectors
+from diptych.evaluate.zero_shot.class_vector_cache import default_cache_folder
+from diptych.evaluate.zero_shot.class_vectors import class_vectors
+from diptych.files import read_or_none
+
+if TYPE_CHECKING:
+    from diptych.embed.backends.compiled_model import CompiledModel
 
 _FEW_IMAGES = 64  # so few are done on the CPU before a GPU is found
 _ONCE = 8  # for fewer images, arranging the weights takes longer than it saves
@@ -79,9 +85,10 @@ def model_identity(image: str | None, text: str | None, logit_scale: float | Non
 def _quick_scorer(
     model: str, question: Question, num_images: int, backend: str, precision: str, *, repeat_notices: bool = False
 ) -> Scorer | None:
-    """The model as it was compiled earlier, if the labels' vectors are cached too; else None."""
+    """The model as it was compiled earlier; None if it was not."""
+    from diptych.embed.backends.array_encoder import encode_arrays
     from diptych.embed.backends.compiled_cache import find_compiled
-    from diptych.embed.backends.compiled_model import CompiledModel
+    from diptych.embed.backends.compiled_model import TOKENIZER, CompiledModel
     from diptych.embed.model_names import local_source
     from diptych.embed.weight_file_options import options_of_compiled
 
@@ -89,16 +96,24 @@ def _quick_scorer(
     folder = None if source is None else find_compiled(source, options_of_compiled(), backend, precision)
     if folder is None:
         return None
-    compiled = CompiledModel(folder, once=num_images <= _ONCE)
+    open_folder = functools.partial(CompiledModel, once=num_images <= _ONCE)
+    compiled = read_or_none(folder, open_folder, "the compiled model")
+    if compiled is None:
+        return None  # it is damaged, or of an older version
     record = compiled.record
     texts = record.source_text_fingerprint and record.fingerprint(record.source_text_fingerprint)
-    path = cache_path(default_cache_folder(), texts, question.labels, question.templates)
-    classes = None if path is None else read_class_vectors(path, len(question.labels))
-    if classes is None or record.logit_scale is None:
-        return None
+    if record.logit_scale is None or texts is None or not (folder / TOKENIZER).is_file():
+        return None  # `load` says what is missing
     if repeat_notices:
         compiled.repeat_notices()
-    from diptych.embed.backends.array_encoder import encode_arrays
+    classes = class_vectors(
+        _text_encoder(compiled),
+        record.name,
+        texts,
+        question.labels,
+        question.templates,
+        default_cache_folder(),
+    )
 
     identity = model_identity(
         record.fingerprint(record.source_image_fingerprint), texts, record.logit_scale, record.name
@@ -109,6 +124,24 @@ def _quick_scorer(
         record.logit_scale,
         identity,
     )
+
+
+def _text_encoder(compiled: "CompiledModel") -> Callable[[Sequence[str]], np.ndarray]:
+    """Texts to vectors; the tokenizer is read for the first texts, so never if the labels' vectors are cached."""
+
+    @functools.cache
+    def tokenizer() -> Any:
+        from diptych.data.library_tokenizer import read_tokenizer
+        from diptych.embed.backends.compiled_model import TOKENIZER
+
+        return read_tokenizer(compiled.folder / TOKENIZER)
+
+    def encode(texts: Sequence[str]) -> np.ndarray:
+        from diptych.embed.backends.array_encoder import encode_text_arrays
+
+        return encode_text_arrays(compiled, tokenizer(), texts, _BATCH_SIZE)
+
+    return encode
 
 
 def _usual_backend(model: str, num_images: int, device: str) -> str:

@@ -57,12 +57,25 @@ def test_the_second_run_needs_no_torch_and_gives_the_same_rows(photographs, monk
     assert rows(many, photographs)[0] == pytest.approx(expected[0], abs=1e-5)
 
 
-def test_other_labels_are_encoded_once(photographs, monkeypatch) -> None:
+def test_other_labels_need_no_torch_and_are_encoded_once(photographs, monkeypatch) -> None:
     open_scorer("default", QUESTION, 1)
-    other = Question(("a tree", "a house"))
-    expected = rows(open_scorer("default", other, 1), photographs, other)
+    other = Question(("a tree", "a house", *(f"the number {number}" for number in range(3000))))
+    expected = rows(open_scorer("default", other, 1, backend="torch"), photographs, other)
     refuse_torch(monkeypatch)
-    assert rows(open_scorer("default", other, 1), photographs, other)[0] == pytest.approx(expected[0], abs=1e-6)
+    assert rows(open_scorer("default", other, 1), photographs, other)[0] == pytest.approx(expected[0], abs=1e-5)
+    monkeypatch.setattr("diptych.data.library_tokenizer.read_tokenizer", None)  # the vectors are cached
+    assert rows(open_scorer("default", other, 1), photographs, other)[0] == pytest.approx(expected[0], abs=1e-5)
+
+
+def test_a_damaged_compiled_model_is_made_again(tmp_path, photographs, caplog) -> None:
+    expected = rows(open_scorer("default", QUESTION, 1), photographs)
+    (record,) = (tmp_path / "cache").glob("diptych/compiled/*/record.json")
+    record.write_text("{}")
+    assert rows(open_scorer("default", QUESTION, 1), photographs) == expected
+    assert "is broken" in caplog.text
+    caplog.clear()
+    assert rows(open_scorer("default", QUESTION, 1), photographs) == expected
+    assert not caplog.text
 
 
 def test_a_model_saved_anew_is_not_taken_from_the_cache(tmp_path, photographs) -> None:
