@@ -179,6 +179,7 @@ def _serve(
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     torch.set_num_threads(1)  # OpenMP threads do not survive a fork
+    os.environ["OMP_NUM_THREADS"] = "1"  # for other back ends
     with contextlib.suppress(EOFError, OSError):  # the parent closed its end
         while True:
             shard = connection.recv()
@@ -186,12 +187,15 @@ def _serve(
             try:
                 answer = function(shard), None
             except Exception as error:
-                answer = None, _portable(error)
+                answer = None, portable(error)
             connection.send(answer)
 
 
-def _portable(error: Exception) -> Exception:
-    """A DiptychError as it is. Other exceptions may not be picklable, so only their traceback is sent, as text."""
+def portable(error: Exception) -> Exception:
+    """An error that can be sent to another process.
+
+    A DiptychError as it is. Other exceptions may not be picklable, so only their traceback is sent, as text.
+    """
     if isinstance(error, DiptychError):
         return error
     return WorkerError("a process failed:\n" + "".join(traceback.format_exception(error)))

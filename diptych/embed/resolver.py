@@ -1,5 +1,6 @@
 """Load models by name, for all commands and for `diptych.load`; FORMS in names.py lists the forms of names."""
 
+import functools
 import importlib
 import sys
 from collections.abc import Callable
@@ -85,7 +86,14 @@ def _load_local(
     check_backend(backend, precision, target)
     if target.type != "cpu":  # the other back ends compute on the CPU
         return load_path(path, place, device, precision, options)
-    source = Source(path, str(options), lambda precision: load_path(path, place, "cpu", precision, options))
+    source = Source(
+        path,
+        str(options),
+        lambda precision: load_path(path, place, "cpu", precision, options),
+        lambda backend, precision: functools.partial(
+            load, str(path), "cpu", precision, backend=backend, activation=options.activation, heads=options.heads
+        ),
+    )
     return open_backend(source, backend, precision)
 
 

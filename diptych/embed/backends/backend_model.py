@@ -1,6 +1,8 @@
 """A compiled model as an Encoder: what a Model does, without its network."""
 
-from collections.abc import Iterable, Sequence
+import platform
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,9 +30,22 @@ class BackendModel:
         name: name of the model in results.
     """
 
-    def __init__(self, compiled: CompiledModel, tokenizer: AnyTokenizer | None) -> None:
-        self.compiled, self.tokenizer = compiled, tokenizer
+    def __init__(
+        self, compiled: CompiledModel, tokenizer: AnyTokenizer | None, reload: "Callable[[], Any] | None" = None
+    ) -> None:
+        """Wrap a compiled model.
+
+        Args:
+            reload: loads the model again in another process, which may run on another machine with another cache; it
+                must be picklable. None: another process opens the same folder.
+        """
+        self.compiled, self.tokenizer, self._reload = compiled, tokenizer, reload
         self.preprocessing, self.name = compiled.preprocessing, compiled.record.name
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._reload is None:
+            return BackendModel, (self.compiled, self.tokenizer)
+        return _reloaded, (self._reload, self.image_fingerprint)
 
     def __repr__(self) -> str:
         record = self.compiled.record
@@ -136,3 +151,18 @@ class BackendModel:
             batch_size=batch_size,
             on_error=on_error,
         )
+
+
+def _reloaded(reload: Callable[[], Any], fingerprint: str) -> Any:
+    """The model on the machine of this process.
+
+    Raises:
+        WeightsError: it differs there.
+    """
+    model = reload()
+    if model.about.image_fingerprint != fingerprint:
+        raise WeightsError(
+            f"{model.name} gives other vectors on {platform.node()} than where the work began: another model has that "
+            "name there, or its back end failed its test"
+        )
+    return model

@@ -9,9 +9,9 @@ A folder is written once and renamed into place, and its name is a digest of eve
 """
 
 import dataclasses
-import functools
 import json
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -94,6 +94,7 @@ class CompiledModel:
             WeightsError: a file is missing or damaged.
         """
         self.folder, self.record, self._once = folder, _read_record(folder / RECORD), once
+        self._graphs: dict[tuple[str, int], Run] = {}
         for name, size in self.record.files.items():
             if not (folder / name).is_file() or (folder / name).stat().st_size != size:
                 raise WeightsError(f"{folder / name} is damaged: it should have {size} bytes")
@@ -111,26 +112,27 @@ class CompiledModel:
 
     def embed_pixels(self, pixels: np.ndarray) -> np.ndarray:
         """uint8 (N, 3, R, R) -> (N, E) float32, unit norm."""
-        return self._image_graph(pixels, ["embeddings"])[0]
+        return self._graph(IMAGE_GRAPH)(pixels, ["embeddings"])[0]
 
     def pixel_features(self, pixels: np.ndarray) -> np.ndarray:
         """uint8 (N, 3, R, R) -> (N, W) float32, before the projection."""
-        return self._image_graph(pixels, ["features"])[0]
+        return self._graph(IMAGE_GRAPH)(pixels, ["features"])[0]
 
     def embed_tokens(self, tokens: np.ndarray) -> np.ndarray:
         """int (N, L) -> (N, E) float32, unit norm."""
-        return self._text_graph(tokens.astype(np.int64), ["embeddings"])[0]
+        return self._graph(TEXT_GRAPH)(tokens.astype(np.int64), ["embeddings"])[0]
 
-    @functools.cached_property
-    def _image_graph(self) -> Run:
-        return self._open(IMAGE_GRAPH)
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_graphs": {}}
 
-    @functools.cached_property
-    def _text_graph(self) -> Run:
-        return self._open(TEXT_GRAPH)
-
-    def _open(self, name: str) -> Run:
-        return open_graph(self.record.backend, self.folder / name, self.record.precision, once=self._once)
+    def _graph(self, name: str) -> Run:
+        """The opened graph. A forked process opens its own: the library's threads do not survive a fork."""
+        key = name, os.getpid()
+        if key not in self._graphs:
+            self._graphs[key] = open_graph(
+                self.record.backend, self.folder / name, self.record.precision, once=self._once
+            )
+        return self._graphs[key]
 
 
 def write_record(path: Path, record: CompiledRecord) -> None:

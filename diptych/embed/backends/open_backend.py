@@ -35,11 +35,13 @@ class Source:
         path: its file or folder, whose times tell whether a compiled model is still current.
         options: what else it depends on, such as a stated activation.
         load: precision -> the model on torch, on the CPU.
+        reload: (backend, precision) -> a picklable function that loads the model so in another process.
     """
 
     path: Path
     options: str
     load: Callable[[str], Any]
+    reload: Callable[[str, str], Callable[[], Any]]
 
 
 def check_backend(backend: str, precision: str, device: torch.device) -> None:
@@ -100,14 +102,14 @@ def _open(source: Source, backend: str, precision: str) -> BackendModel:
     folder = find_compiled(source.path, source.options, backend, precision)
     if folder is not None and (compiled := read_or_none(folder, CompiledModel, "the compiled model")) is not None:
         compiled.repeat_notices()
-        return _opened(compiled)
+        return _opened(compiled, source)
     with _warnings() as notices:
         model = source.load("fp32")
     if not isinstance(model, Model):
         raise ConfigError(f"{model.name} is computed by another library, and has the backend torch alone")
     compiled = compile_model(model, backend, precision, notices=notices)
     remember_compiled(source.path, source.options, backend, precision, compiled.folder)
-    return _opened(compiled)
+    return _opened(compiled, source)
 
 
 @contextlib.contextmanager
@@ -123,9 +125,10 @@ def _warnings() -> Iterator[list[str]]:
         logging.getLogger("diptych").removeHandler(handler)
 
 
-def _opened(compiled: CompiledModel) -> BackendModel:
-    path = compiled.folder / TOKENIZER
-    return BackendModel(compiled, read_tokenizer(path) if path.is_file() else None)
+def _opened(compiled: CompiledModel, source: Source) -> BackendModel:
+    path, record = compiled.folder / TOKENIZER, compiled.record
+    reload = source.reload(record.backend, record.precision)
+    return BackendModel(compiled, read_tokenizer(path) if path.is_file() else None, reload)
 
 
 def _chosen(source: Source, precision: str) -> Candidate:

@@ -3,6 +3,7 @@
 import importlib.util
 import logging
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from made_sources import digests
 from pictures import noise
 
 import diptych
@@ -18,6 +20,7 @@ from diptych.data.transforms import Preprocessing
 from diptych.embed.backends.backend_model import BackendModel
 from diptych.embed.backends.compiled_cache import compiled_folder
 from diptych.embed.backends.self_test import LEAST_COSINE, probe_pixels, worst_cosine
+from diptych.embed.embed_source import embed_source
 from diptych.embed.model import Model
 from diptych.errors import ConfigError, InputError, WeightsError
 from diptych.model.build import build_model
@@ -197,3 +200,29 @@ def test_an_unreadable_record_is_named(tmp_path: Path) -> None:
 
     with pytest.raises(WeightsError, match=r"record\.json cannot be read"):
         CompiledModel(tmp_path)
+
+
+def test_a_back_end_works_in_forked_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    for number in range(24):
+        noise(60, 40 + number, seed=number).save(tmp_path / f"{number:02}.png")
+        (tmp_path / f"{number:02}.txt").write_text("noise")
+    model = diptych.load("default", backend="onnx")
+    model.encode_images([noise(60, 40)])  # its threads exist before the fork
+    source = diptych.open_source(tmp_path)
+    settings = {"batch_size": 4, "rows_per_shard": 4}
+    here = embed_source(source, model, tmp_path / "here", **settings)
+    forked = embed_source(source, model, tmp_path / "forked", **settings, num_processes=2)
+    assert digests(forked) == digests(here) and len(here) == 24
+
+
+def test_a_pickled_back_end_is_loaded_again_and_checked(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    save_model(tmp_path / "model", tokenizer)
+    model = diptych.load(tmp_path / "model", backend="onnx")
+    content = pickle.dumps(model)
+    assert len(content) < 5000  # the model's name, not its weights
+    again = pickle.loads(content)  # noqa: S301
+    assert torch.equal(again.encode_texts(TEXTS), model.encode_texts(TEXTS))
+    save_model(tmp_path / "model", tokenizer, seed=1)
+    with pytest.raises(WeightsError, match="gives other vectors on"):
+        pickle.loads(content)  # noqa: S301

@@ -1,0 +1,170 @@
+"""Map a function over shards on the machines of a Ray cluster: the same function that `map_shards` runs here.
+
+    embed_source(source, encoder, folder, executor=ray_executor("auto"))
+
+Every machine must see the input and the output folder under the same paths, and have the same versions of Diptych and
+Python. A shard whose machine is lost is computed again on another one. Shards are written whole and renamed into
+place, so nothing is lost and nothing is written twice.
+"""
+
+import contextlib
+import logging
+import pickle
+from collections.abc import Callable, Generator, Iterator, Sequence
+from typing import Any, TypeVar
+
+from diptych.embed.executor import Executor, portable
+from diptych.embed.library_encoder import first_line
+from diptych.errors import ConfigError, WorkerError
+
+S = TypeVar("S")
+R = TypeVar("R")
+
+logger = logging.getLogger(__name__)
+
+
+def ray_executor(address: str = "auto", *, cpus_per_shard: float = 1, gpus_per_shard: float = 0) -> Executor:
+    """An executor on a Ray cluster.
+
+    Args:
+        address: of the cluster: "auto" for the one that this machine belongs to, "host:port", or "ray://host:port".
+            "local" starts one on this machine.
+        cpus_per_shard, gpus_per_shard: what a process that works on a shard gets; it computes with as many threads.
+    Raises:
+        ConfigError: ray is not installed, or there is no cluster at the address.
+    """
+    ray = _connected(address)
+
+    def map_on_ray(
+        function: Callable[[S], R],
+        shards: Sequence[S],
+        /,
+        *,
+        is_finished: Callable[[S], bool] | None = None,
+        num_processes: int = 1,
+    ) -> Iterator[tuple[S, R]]:
+        """Yield each unfinished shard with its result, in the order of the shards; see `Executor`.
+
+        `num_processes` has no effect: the cluster runs as many processes as its cores allow.
+        """
+        pending = [shard for shard in shards if is_finished is None or not is_finished(shard)]
+        if not pending:
+            return
+        most = _places(ray, cpus_per_shard, gpus_per_shard)
+        resources = {"num_cpus": cpus_per_shard, "num_gpus": gpus_per_shard}
+        rows = ray.data.from_items(
+            [{"place": place} for place in range(len(pending))], override_num_blocks=len(pending)
+        )
+        # Held here until the end: a process that Ray starts again reads them again.
+        sent = ray.put(_pickled(function)), ray.put(_pickled(pending))
+        results = rows.map_batches(
+            _Worker,
+            batch_size=1,
+            batch_format="default",
+            fn_constructor_args=(*sent, max(1, int(cpus_per_shard))),
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(len(pending), most)),
+            **{name: number for name, number in resources.items() if number},
+        )
+        with contextlib.closing(_in_order(results, len(pending))) as answers:
+            for place, answer in answers:
+                value, error = pickle.loads(answer)  # noqa: S301  (from this cluster's own processes)
+                if error is not None:
+                    raise error
+                yield pending[place], value
+
+    return map_on_ray
+
+
+class _Worker:
+    """An actor: holds the function, so that a model is sent to a machine and opened there once."""
+
+    def __init__(self, function: bytes, shards: bytes, threads: int) -> None:
+        import os
+
+        os.environ["OMP_NUM_THREADS"] = str(threads)
+        import torch
+
+        torch.set_num_threads(threads)
+        import ray
+
+        self.function, self.shards = (
+            pickle.loads(ray.get(part) if isinstance(part, ray.ObjectRef) else part)  # noqa: S301  (from the driver)
+            for part in (function, shards)
+        )
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """One shard: its place among the pending ones -> the pickled (result, error)."""
+        import numpy as np
+
+        (place,) = batch["place"]
+        answer: tuple[Any, Exception | None]
+        try:
+            answer = self.function(self.shards[int(place)]), None
+        except Exception as error:
+            answer = None, portable(error)
+        return {"place": batch["place"], "answer": np.array([pickle.dumps(answer)], dtype=object)}
+
+
+def _connected(address: str) -> Any:
+    """The module ray, connected to the cluster and quiet."""
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise ConfigError(
+            f"a Ray cluster needs the library ray: pip install 'diptych[ray]' ({first_line(error)})"
+        ) from error
+    if not ray.is_initialized():
+        try:
+            ray.init(address=None if address == "local" else address, log_to_driver=False, logging_level=logging.ERROR)
+        except (ConnectionError, ValueError, RuntimeError, OSError, TimeoutError) as error:
+            raise ConfigError(
+                f"there is no Ray cluster at {address!r} ({first_line(error)}): start one with `ray start --head`, and "
+                "give its address"
+            ) from error
+    context = ray.data.DataContext.get_current()
+    context.execution_options.preserve_order = True
+    context.enable_progress_bars = False
+    for name in ("ray.data", "ray._private", "ray._common"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    return ray
+
+
+def _places(ray: Any, cpus: float, gpus: float) -> int:
+    """How many shards the cluster can work on at the same time.
+
+    Raises:
+        ConfigError: no machine of it can hold one.
+    """
+    total = ray.cluster_resources()
+    places = [int(total.get(name, 0) / need) for name, need in (("CPU", cpus), ("GPU", gpus)) if need]
+    if not places or min(places) < 1:
+        raise ConfigError(f"the Ray cluster has {total.get('CPU', 0):g} CPUs and {total.get('GPU', 0):g} GPUs: too few")
+    return min(places)
+
+
+def _in_order(results: Any, count: int) -> Generator[tuple[int, bytes]]:
+    """The place and the answer of each shard, by place, as soon as all before it are there."""
+    waiting: dict[int, bytes] = {}
+    expected = 0
+    try:
+        for row in results.iter_rows():
+            waiting[int(row["place"])] = row["answer"]
+            while expected in waiting:
+                yield expected, waiting.pop(expected)
+                expected += 1
+    except GeneratorExit:
+        raise
+    except Exception as error:  # Ray's own: the cluster is gone, or a machine ran out of memory again and again
+        raise WorkerError(
+            f"the Ray cluster failed: {first_line(error)}; finished shards are kept, run it again to resume"
+        ) from error
+    if expected != count:
+        raise WorkerError(f"the Ray cluster returned {expected} of {count} shards; run it again to resume")
+
+
+def _pickled(value: Any) -> bytes:
+    """Pickled by Ray's pickler, which also takes functions defined in a script."""
+    from ray import cloudpickle
+
+    return cloudpickle.dumps(value)
