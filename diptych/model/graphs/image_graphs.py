@@ -10,7 +10,7 @@ from torch import nn
 from diptych.model.antialiased_resnet import POWER, SMALLEST, AntialiasedResNet, WeightNormConv2d
 from diptych.model.compact_resnet import BasicBlock, CompactResNet
 from diptych.model.graphs.graph_writer import GraphWriter
-from diptych.model.graphs.transformer_graph import write_mlp, write_transformer
+from diptych.model.graphs.transformer_graph import write_normed_mlp, write_transformer
 from diptych.model.modified_resnet import AttentionPool, Bottleneck, ModifiedResNet
 from diptych.model.siglip_vit import SiglipVisionTransformer
 from diptych.model.vision_transformer import VisionTransformer
@@ -74,7 +74,7 @@ def write_siglip_vision_transformer(
     q = graph.op("Expand", graph.constant(probe[None, None]), shape)
     attended = graph.attention(q, k, v, pool.attn.heads, pool.attn.depth)
     pooled = graph.linear(attended, pool.attn.out_proj.weight, pool.attn.out_proj.bias)
-    pooled = graph.op("Add", pooled, write_mlp(graph, graph.layer_norm(pooled, pool.ln), pool.mlp))
+    pooled = graph.op("Add", pooled, write_normed_mlp(graph, pooled, pool.ln, pool.mlp))
     features = graph.op("Squeeze", pooled, graph.constant([1]))
     return features, features
 

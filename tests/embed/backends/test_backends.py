@@ -40,16 +40,16 @@ def tokenizer() -> Tokenizer:
     return Tokenizer.train(["a photo of a cat", "two dogs play on the beach"] * 3, 600, 40)
 
 
-def save_model(folder: Path, tokenizer: Tokenizer, *, outlier: float = 1.0, seed: int = 0) -> Model:
-    """A random model in a folder. With an outlier, one hidden channel of each MLP is that many times larger."""
+def save_model(folder: Path, tokenizer: Tokenizer, *, spread: float = 0.0, seed: int = 0) -> Model:
+    """A random model in a folder. A spread of 3 makes weights that differ by factors of a thousand."""
     torch.manual_seed(seed)
     clip = build_model(CONFIG)
     for value in clip.parameters():
         if value.ndim == 1:
             value.data.add_(0.1 * torch.randn_like(value))
     for block in [*clip.visual.transformer.resblocks, *clip.transformer.resblocks]:
-        block.mlp.c_fc.weight.data[7] *= outlier
-        block.mlp.c_proj.weight.data[:, 7] /= outlier
+        block.mlp.c_fc.weight.data *= (spread * torch.randn_like(block.mlp.c_fc.weight)).exp()
+        block.mlp.c_proj.weight.data *= (spread * torch.randn_like(block.mlp.c_proj.weight)).exp()
     model = Model(clip.eval(), tokenizer, Preprocessing(32), "model")
     model.save(folder)
     return model
@@ -94,7 +94,7 @@ def test_commands_measure_a_back_end_as_they_measure_torch(tmp_path: Path) -> No
 def test_int8_that_loses_too_much_falls_back_with_a_notice(
     tmp_path: Path, tokenizer: Tokenizer, caplog: pytest.LogCaptureFixture
 ) -> None:
-    save_model(tmp_path / "model", tokenizer, outlier=3000.0)
+    save_model(tmp_path / "model", tokenizer, spread=3.0)
     with caplog.at_level(logging.WARNING):
         model = diptych.load(tmp_path / "model", backend="onnx", precision="int8")
     assert model.about.precision == "fp32"

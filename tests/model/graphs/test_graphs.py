@@ -158,6 +158,39 @@ def test_int8_vectors_are_close_and_independent_of_their_batch(tmp_path: Path, r
     assert (result * expected).sum(axis=1).min() > 0.999
 
 
+def with_outliers(model: torch.nn.Module) -> torch.nn.Module:
+    """A few channels after every LayerNorm and within every MLP are far larger, and the weights after them smaller."""
+    for block in [*model.visual.transformer.resblocks, *model.transformer.resblocks]:
+        norms = ((block.ln_1, block.attn.in_proj_weight), (block.ln_2, block.mlp.c_fc.weight))
+        for norm, weight in norms:
+            for channel in (3, 50):
+                norm.weight.data[channel] = norm.weight.data[channel].abs() * 150
+                weight.data[:, channel] /= 150
+        block.mlp.c_fc.weight.data[9] *= 100
+        block.mlp.c_proj.weight.data[:, 9] /= 100
+    return model
+
+
+def test_int8_survives_outlier_channels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = CLIPConfig(64, ViTConfig(32, 8, 256, 4), TextConfig(20, 100, 128, layers=3))
+    model = with_outliers(random_model(config))
+    pixels = torch.randint(0, 256, (6, 3, 32, 32), generator=torch.Generator().manual_seed(0)).byte()
+    tokens = random_texts(config, 6, 12, seed=2)
+    with torch.inference_mode():
+        texts = normalised(model.encode_text(tokens)).numpy()
+
+    def worst() -> float:
+        write_image_graph(model, tmp_path / "i.onnx", (MEAN, STD), GraphWriter(precision="int8"))
+        write_text_graph(model, tmp_path / "t.onnx", GraphWriter(precision="int8"))
+        images = (run(tmp_path / "i.onnx", pixels=pixels.numpy())[0] * reference_images(model, pixels)[0]).sum(axis=1)
+        return min(images.min(), (run(tmp_path / "t.onnx", tokens=tokens.numpy())[0] * texts).sum(axis=1).min())
+
+    assert worst() > 0.999
+    module = "diptych.model.graphs.transformer_graph"
+    monkeypatch.setattr(f"{module}.balance_factors", lambda sizes, weights: torch.ones(len(sizes)).double())
+    assert worst() < 0.99  # so the outliers are real
+
+
 def test_large_weights_stand_beside_the_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("diptych.model.graphs.graph_writer._INLINE_BYTES", 1000)
     model = random_model(CONFIGS["vit"])
