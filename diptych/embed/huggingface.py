@@ -24,6 +24,8 @@ from diptych.model.weights import quiet_pickles, read_tensors
 logger = logging.getLogger(__name__)
 
 _ADAPTER = "adapter_config.json"
+# Stated, because transformers 4 takes an image of one or three rows for one whose channels come first.
+_CHANNELS = "channels_last"
 _NAFLEX, _LOWER_CASED = "siglip2", ("siglip", "siglip2")
 _MIN_VOCABULARY = 16  # transformers makes a smaller tokenizer if its files are missing
 _VIDEO = ("xclip",)
@@ -67,7 +69,9 @@ def open_huggingface(name: str, device: torch.device) -> LibraryEncoder:
     encoder = LibraryEncoder(
         network,
         Path(name).name,
-        prepare=lambda image: processor(images=image, return_tensors="pt")["pixel_values"][0],
+        prepare=lambda image: processor(images=image, return_tensors="pt", input_data_format=_CHANNELS)["pixel_values"][
+            0
+        ],
         keeps_center="shortest_edge" in dict(getattr(processor, "size", None) or {}),
         images=lambda pixels: _tensor(embed(pixel_values=pixels)),
         texts=encode_texts if tokenizer is not None else None,

@@ -91,4 +91,4 @@ def test_what_cannot_be_checked_is_said_in_one_line(words, says, command):
 def test_the_help_states_the_tolerances(command):
     outcome = command("check", "--help")
     text = " ".join(outcome.out.replace("│", " ").split())
-    assert "fp32 1e-05, cosine 0.999999" in text and "Exit status: 0" in text
+    assert "fp32 1e-05, cos 0.999999" in text and "Exit status: 0" in text

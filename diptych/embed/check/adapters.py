@@ -13,6 +13,7 @@ from diptych.embed.check.stage_functions import Stages
 from diptych.embed.encoder import Encoder
 from diptych.embed.library_encoder import LibraryEncoder
 from diptych.embed.model import Model
+from diptych.embed.wrapped_encoder import WrappedEncoder
 
 ADAPTERS: dict[type, Callable[[Any, bool], Stages]] = {
     Model: lambda model, by_itself: native_stages(model),
@@ -37,13 +38,14 @@ def stages_of(encoder: Encoder | Any, *, by_itself: bool = False) -> Stages:
 def _opaque_stages(encoder: Any) -> Stages:
     """The stages of an object of which nothing is known but encode_images and encode_texts."""
     record = about(encoder)
+    own = encoder.own if isinstance(encoder, WrappedEncoder) else encoder
 
     def embed_images(images: Sequence[Image.Image]) -> torch.Tensor:
         return torch.as_tensor(encoder.encode_images(list(images)))
 
     return Stages(
         name=encoder.name,
-        made_by=type(getattr(encoder, "own", encoder)).__name__,
+        made_by=type(own).__name__,
         embed_images=embed_images,
         embed_texts=encoder.encode_texts if record.no_texts is None else None,
         no_texts=record.no_texts,

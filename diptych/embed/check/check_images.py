@@ -47,7 +47,7 @@ def _plain_files() -> list[CheckImage]:
         CheckImage("gradient", _png(_scene(300, 200, 2))),
         CheckImage("one pixel", _png(Image.new("RGB", (1, 1), (180, 90, 30)))),
         CheckImage("1 x 500", _png(_noise(1, 500, 3)), STRIP),
-        CheckImage("700 x 2", _png(_noise(700, 2, 4)), STRIP),
+        CheckImage("700 x 3", _png(_noise(700, 3, 4)), STRIP),
         CheckImage("37 x 901", _png(_scene(37, 901, 5))),
         CheckImage("2113 x 1409 JPEG", _encoded(_scene(704, 469, 6).resize((2113, 1409)), "JPEG", quality=90)),
         CheckImage("333 x 251 JPEG", _encoded(_scene(333, 251, 7), "JPEG", quality=60, subsampling=2)),

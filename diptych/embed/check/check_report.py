@@ -9,7 +9,7 @@ from diptych.embed.check.tolerances import DECODED, FEATURES, IMAGES, PIXELS, PR
 from diptych.report.table import NumberTable
 
 _MAX_NAMES = 4
-_COLUMNS = ("stage", "compared", "largest", "relative", "worst cosine", "tolerance", "result")
+_COLUMNS = ("stage", "items", "largest", "relative", "worst cosine", "tolerance", "result")
 _ADVICE = {
     DECODED: "the two read other pixels from the same files",
     PIXELS: "resizing, cropping, mean or standard deviation differ: compare the two preprocessing configurations",

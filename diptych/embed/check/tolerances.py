@@ -29,7 +29,7 @@ class Limit:
     def __str__(self) -> str:
         if not self.relative:
             return "exact"
-        return f"{self.relative:g}" + ("" if self.cosine is None else f", cosine {self.cosine:.6g}")
+        return f"{self.relative:g}" + ("" if self.cosine is None else f", cos {self.cosine:.6g}")
 
 
 _TOWERS = {

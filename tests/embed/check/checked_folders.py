@@ -33,6 +33,7 @@ def write_huggingface(folder: Path) -> Path:
     transformers.CLIPImageProcessor(size={"shortest_edge": 48}, crop_size=48, **PREPROCESSING).save_pretrained(folder)
     model.tokenizer.save(folder / "tokenizer.json")
     settings = {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "<|endoftext|>", "model_max_length": 24}
+    settings |= {"model_input_names": ["input_ids", "attention_mask"]}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
     return folder
 
@@ -42,8 +43,7 @@ def write_open_clip(folder: Path) -> Path:
     import open_clip
 
     torch.manual_seed(0)
-    architecture = {key: value for key, value in OPEN_CLIP.items()}
-    network = open_clip.CLIP(**architecture)
+    network = open_clip.CLIP(**OPEN_CLIP)
     folder.mkdir(parents=True)
     preprocessing = {"mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.25], "interpolation": "bicubic"}
     values = {"model_cfg": OPEN_CLIP, "preprocess_cfg": {"size": 48, "mode": "RGB", **preprocessing}}

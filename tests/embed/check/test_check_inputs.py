@@ -135,6 +135,6 @@ def test_probabilities_by_hand():
 def test_every_precision_has_a_limit_for_each_stage_and_the_help_states_it():
     for precision in PRECISIONS:
         assert tuple(limits(precision)) == STAGES and precision in tolerances_sentence()
-    assert "fp32 1e-05, cosine 0.999999" in tolerances_sentence()
+    assert "fp32 1e-05, cos 0.999999" in tolerances_sentence()
     with pytest.raises(ConfigError, match="no tolerance is stated for the precision 'fp8'"):
         limits("fp8")

@@ -1,5 +1,6 @@
 """Recorded vectors: written, read back, compared; and files that are not what they seem."""
 
+import dataclasses
 import io
 import json
 import zipfile
@@ -102,8 +103,6 @@ def test_another_tokenizer_is_found(changed, recorded):
 
 
 def test_a_decoder_that_differs_is_told_apart_from_the_model(huggingface, recorded, tmp_path):
-    import dataclasses
-
     reference = read_reference(recorded)
     digest = recorded_check._digest(np.zeros((2, 2, 3), np.uint8))
     write_reference(
