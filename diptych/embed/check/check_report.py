@@ -71,6 +71,14 @@ def _cells(row: Row) -> list[str]:
     return [str(row.num_compared), largest, relative, cosine, str(row.limit), result]
 
 
+def _names(row: Row) -> str:
+    """The first items that differ, and how many more."""
+    if len(row.differing) == row.num_compared:
+        return f"all {row.num_compared}"
+    more = f" and {len(row.differing) - _MAX_NAMES} more" if len(row.differing) > _MAX_NAMES else ""
+    return ", ".join(row.differing[:_MAX_NAMES]) + more
+
+
 def _notes(check: Check) -> list[str]:
     notes = list(check.notes)
     for suffix, rows in (("", check.rows), (", whole path", check.whole_path)):
@@ -78,6 +86,5 @@ def _notes(check: Check) -> list[str]:
             if row.not_compared:
                 notes.append(f"{row.stage}{suffix} not compared: {row.not_compared}.")
             if row.differing:
-                more = f" and {len(row.differing) - _MAX_NAMES} more" if len(row.differing) > _MAX_NAMES else ""
-                notes.append(f"{row.stage}{suffix}: {', '.join(row.differing[:_MAX_NAMES])}{more} differ.")
+                notes.append(f"{row.stage}{suffix}: {_names(row)} differ.")
     return notes + [f"On purpose ({trait}): {known.sentence}." for trait, known in check.known.items()]

@@ -72,6 +72,7 @@ def compare(
     theirs: Arrays,
     *,
     explains: Sequence[str] = (),
+    explainable: Sequence[bool] | None = None,
     mask: Sequence[bool] | None = None,
     ids: bool = False,
 ) -> Row:
@@ -80,6 +81,7 @@ def compare(
     Args:
         mine, theirs: one array for each item. None, where a model could not make it, is a difference.
         explains: traits whose items may differ at this stage.
+        explainable: False for items that differ for no such reason, whatever their trait.
         mask: False for items that are not compared, because their input differs already.
         ids: the arrays are token ids: what counts is how many differ.
     Returns:
@@ -95,7 +97,8 @@ def compare(
     for place in chosen:
         difference, cosine = _difference(mine[place], theirs[place], ids)
         is_beyond = not difference <= limit.relative * scale or (limit.cosine is not None and cosine < limit.cosine)
-        if is_beyond and items.traits[place] in explains:
+        is_explainable = explainable is None or explainable[place]
+        if is_beyond and is_explainable and items.traits[place] in explains:
             explained.setdefault(items.traits[place], []).append(items.names[place])
             continue
         largest = max(largest, difference)

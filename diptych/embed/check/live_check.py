@@ -26,6 +26,7 @@ from diptych.embed.check.tolerances import (
     TOKENS,
     Limit,
 )
+from diptych.errors import InputError
 from diptych.model.clip import normalised
 
 Limits = Mapping[str, Limit]
@@ -80,24 +81,27 @@ class LiveCheck:
         items = image_items(images)
         opened, their_opened = (_open_all(side, images) for side in (self._model, self._reference))
         decoded, their_decoded = _decoded(opened), _decoded(their_opened)
-        self.rows.append(
-            compare(DECODED, self._limits[DECODED], items, decoded, their_decoded, explains=self._explains(DECODED))
-        )
         shared = [
             Image.fromarray(_ours(image) if array is None else array)
             for image, array in zip(images, their_decoded, strict=True)
         ]
-        pixels, their_pixels = (_prepare_all(side, shared) for side in (self._model, self._reference))
-        if pixels is None or their_pixels is None:
-            self._skip(self._shows("preprocessing", pixels, their_pixels), PIXELS, FEATURES)
-            return self._compare_vectors(items, shared, pixels, their_pixels)[1]
+        if self._model.embed_pixels is None or self._reference.embed_pixels is None:
+            reason = self._shows("preprocessing", self._model.embed_pixels, self._reference.embed_pixels)
+            self._skip(reason, DECODED, PIXELS, FEATURES)
+            return self._compare_vectors(items, shared, None, None)[1]
+        self.rows.append(
+            compare(DECODED, self._limits[DECODED], items, decoded, their_decoded, explains=self._explains(DECODED))
+        )
+        pixels, their_pixels = _prepare_all(self._model, list(shared)), _prepare_all(self._reference, list(shared))
         self.rows.append(
             compare(PIXELS, self._limits[PIXELS], items, pixels, their_pixels, explains=self._explains(PIXELS))
         )
-        fed = their_pixels if pixels[0].shape == their_pixels[0].shape else pixels
-        self._compare_features(items, fed, their_pixels)
-        vectors = self._compare_vectors(items, shared, fed, their_pixels)
-        self._compare_whole_path(items, (opened, their_opened), (fed, their_pixels), vectors)
+        their_fed = _filled(their_pixels, pixels)
+        fed = _filled(pixels, their_pixels)
+        fed = their_fed if fed[0].shape == their_fed[0].shape else fed
+        self._compare_features(items, fed, their_fed)
+        vectors = self._compare_vectors(items, shared, fed, their_fed)
+        self._compare_whole_path(items, (opened, their_opened), (fed, their_fed), vectors)
         return vectors[1]
 
     def _compare_features(self, items: Items, fed: list[np.ndarray], their_fed: list[np.ndarray]) -> None:
@@ -133,10 +137,12 @@ class LiveCheck:
         sides = zip((self._model, self._reference), opened, fed, vectors, strict=True)
         (my_pixels, my_rows), (their_pixels, their_rows) = (_whole_path(*side) for side in sides)
         explains = list(self._known)
-        self.whole_path += [
-            compare(PIXELS, self._limits[PIXELS], items, my_pixels, their_pixels, explains=explains),
-            compare(IMAGES, self._limits[IMAGES], items, my_rows, their_rows, explains=explains),
-        ]
+        row = compare(PIXELS, self._limits[PIXELS], items, my_pixels, their_pixels, explains=explains)
+        differing = [not is_equal for is_equal in are_equal(row, items)]
+        vectors_row = compare(
+            IMAGES, self._limits[IMAGES], items, my_rows, their_rows, explains=explains, explainable=differing
+        )
+        self.whole_path += [row, vectors_row]
 
     def _compare_texts(self, texts: Sequence[CheckText]) -> np.ndarray | None:
         """All stages of the texts; returns the reference's embeddings, float32 (m, E) of unit norm."""
@@ -154,12 +160,12 @@ class LiveCheck:
             self.rows.append(row)
             mask = are_equal(row, items)
         mine, theirs = (_unit(side.embed_texts(words)) for side in sides if side.embed_texts is not None)
-        explains = self._explains(TOKENS)
-        limit = self._limits[TEXTS]
+        explains, limit = self._explains(TOKENS), self._limits[TEXTS]
         self.rows.append(
             compare(TEXTS, limit, items, mine, theirs, mask=mask, explains=[] if mask is not None else explains)
         )
-        self.whole_path.append(compare(TEXTS, limit, items, mine, theirs, explains=explains))
+        differing = None if mask is None else [not is_equal for is_equal in mask]
+        self.whole_path.append(compare(TEXTS, limit, items, mine, theirs, explains=explains, explainable=differing))
         return theirs
 
     def _compare_probabilities(self, items: Items, images: np.ndarray, texts: np.ndarray | None) -> None:
@@ -211,15 +217,8 @@ def _ours(image: CheckImage) -> np.ndarray:
     return np.asarray(decode_image(image.data))
 
 
-def _prepare_all(side: Stages, images: Sequence[Image.Image]) -> list[np.ndarray] | None:
-    """The network's inputs; None for a model that does not show its preprocessing."""
-    if side.prepare is None or side.embed_pixels is None:
-        return None
-    return [side.prepare(image).float().numpy() for image in images]
-
-
-def _prepare_opened(side: Stages, opened: Opened) -> list[np.ndarray | None]:
-    """The network's inputs, of the images as the model opened them; None where it cannot open or prepare one."""
+def _prepare_all(side: Stages, opened: Opened) -> list[np.ndarray | None]:
+    """The network's inputs; None for an image that the model could not open, or cannot prepare."""
     prepared: list[np.ndarray | None] = []
     for image in opened:
         try:
@@ -230,11 +229,28 @@ def _prepare_opened(side: Stages, opened: Opened) -> list[np.ndarray | None]:
     return prepared
 
 
+def _filled(pixels: list[np.ndarray | None], others: list[np.ndarray | None]) -> list[np.ndarray]:
+    """The pixels, with those of the other model where there are none, or a blank image where it has none either.
+
+    Raises:
+        InputError: neither model prepared any image.
+    """
+    known = next((array for array in (*pixels, *others) if array is not None), None)
+    if known is None:
+        raise InputError("neither model could prepare any of the images: load it and encode an image to see why")
+    shape = next((array.shape for array in pixels if array is not None), known.shape)
+    filled = []
+    for array, other in zip(pixels, others, strict=True):
+        choices = [one for one in (array, other) if one is not None and one.shape == shape]
+        filled.append(choices[0] if choices else np.zeros(shape, np.float32))
+    return filled
+
+
 def _whole_path(
     side: Stages, opened: Opened, fed: list[np.ndarray], rows: np.ndarray
 ) -> tuple[list[np.ndarray | None], list[np.ndarray | None]]:
     """Pixels and embeddings of the images as a model opened them; pixels that it was fed above have `rows` already."""
-    pixels = _prepare_opened(side, opened)
+    pixels = _prepare_all(side, opened)
     embeddings = [None if array is None else row for array, row in zip(pixels, rows, strict=True)]
     other = {
         place: array
@@ -253,8 +269,10 @@ def _run(function: object, pixels: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def _embed(side: Stages, images: list[Image.Image], pixels: list[np.ndarray] | None) -> np.ndarray:
-    """Embeddings float32 (n, E) of unit norm: of pixels, or of images for a model that takes no pixels."""
-    if pixels is not None and side.embed_pixels is not None:
+    """Embeddings float32 (n, E) of unit norm: of pixels, or of images that the model prepares by itself."""
+    if side.embed_pixels is not None:
+        if pixels is None:
+            pixels = _filled(prepared := _prepare_all(side, list(images)), prepared)
         return _unit(side.embed_pixels(torch.from_numpy(np.stack(pixels))))
     assert side.embed_images is not None
     return _unit(side.embed_images(images))

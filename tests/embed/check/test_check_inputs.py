@@ -106,6 +106,8 @@ def test_what_is_explained_is_counted_apart():
     row = compare("features", Limit(0.01), ITEMS, mine, theirs, explains=["odd"])
     assert row.is_equal and row.explained == {"odd": ("c",)} and row.largest == 0
     assert not compare("features", Limit(0.01), ITEMS, mine, theirs, explains=["other"]).is_equal
+    only = [True, True, False]
+    assert not compare("features", Limit(0.01), ITEMS, mine, theirs, explains=["odd"], explainable=only).is_equal
 
 
 @pytest.mark.parametrize("bad", [[np.nan, 1], [np.inf, 1], [1, 1, 1]])

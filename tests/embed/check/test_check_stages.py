@@ -96,6 +96,8 @@ def test_another_activation_is_found_in_the_features(huggingface, changed):
     change_json(changed / "config.json", change)
     check = check_model(str(changed), f"hf:{huggingface}", device="cpu")
     assert check.first_difference == FEATURES and different_stages(check) == [FEATURES, IMAGES, TEXTS]
+    assert not [row for row in check.rows if row.stage in (FEATURES, IMAGES, TEXTS) and row.explained]
+    assert {trait for row in check.whole_path for trait in row.explained} == {"transparency", "16 bits", "cleaning"}
     assert "quick_gelu or gelu" in verdict(check)
 
 
@@ -181,6 +183,20 @@ def test_a_reader_that_ignores_the_orientation_is_found_in_the_decoded_pixels(hu
     assert set(live.rows[0].differing) == TURNED
 
 
+def test_an_image_that_the_reference_cannot_prepare_is_a_difference_of_that_image_alone(huggingface):
+    model, reference = stages_of(load(huggingface, "cpu")), stages_of(load(f"hf:{huggingface}", "cpu"), by_itself=True)
+
+    def prepare(image):
+        if image.size == (1, 1):
+            raise ValueError("the channel dimension is ambiguous")
+        return reference.prepare(image)
+
+    careful = dataclasses.replace(reference, prepare=prepare)
+    live = LiveCheck(model, careful, check_images(), check_texts(), limits("fp32"))
+    assert {row.stage: row.differing for row in live.rows if not row.is_equal} == {PIXELS: ("one pixel",)}
+    assert [row.differing for row in live.whole_path[:2]] == [("one pixel",), ("one pixel",)]
+
+
 # ---- other references
 
 
@@ -221,9 +237,9 @@ def test_of_an_unknown_encoder_the_embeddings_are_compared(error, difference, hu
     monkeypatch.chdir(tmp_path)
     check = check_model(f"python:{name}:Opaque", str(huggingface), device="cpu")
     assert check.first_difference == difference
-    assert [row.stage for row in check.rows if not row.not_compared] == [DECODED, IMAGES, TEXTS, PROBABILITIES]
+    assert [row.stage for row in check.rows if not row.not_compared] == [IMAGES, TEXTS, PROBABILITIES]
     if difference is None:
-        assert "not compared: preprocessed pixels, tokens, features" in verdict(check)
+        assert "not compared: decoded pixels, preprocessed pixels, tokens, features" in verdict(check)
 
 
 def test_a_model_without_texts_is_compared_by_its_images(huggingface, changed):
