@@ -1,5 +1,6 @@
 """Wrap a model of another library as an Encoder."""
 
+import dataclasses
 import hashlib
 import importlib
 import importlib.metadata
@@ -24,6 +25,26 @@ _TORCHVISION = "torchvision"
 _ORIGINS = ("_name_or_path", "transformers_version")
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LibraryParts:
+    """The functions of a library behind a LibraryEncoder, for a comparison stage by stage.
+
+    Attributes:
+        library: "transformers", "open_clip", or "" if unknown.
+        prepare: the library's own preprocessing; guarded_prepare: as `encode_images` calls it.
+        images, features: see LibraryEncoder.__init__.
+        tokenize: N texts -> ids (N, L) as the text encoder takes them; None if they are not shown.
+    """
+
+    library: str
+    network: torch.nn.Module
+    prepare: Callable[[Any], torch.Tensor]
+    guarded_prepare: Callable[[Any], torch.Tensor]
+    images: Callable[[torch.Tensor], torch.Tensor]
+    features: Callable[[torch.Tensor], torch.Tensor] | None
+    tokenize: Callable[[Sequence[str]], torch.Tensor] | None
+
+
 class LibraryEncoder:
     """A model of another library, behind three functions of that library.
 
@@ -32,6 +53,7 @@ class LibraryEncoder:
         device: device of the network.
         logit_scale: exp(t); None if the model has none.
         fingerprint, image_fingerprint: change whenever the weights or the preparation of texts and images change.
+        parts: the functions of the library, for `diptych check`.
     """
 
     def __init__(
@@ -47,6 +69,8 @@ class LibraryEncoder:
         tokenizing: str = "",
         no_texts: str = "",
         keeps_center: bool = False,
+        library: str = "",
+        tokenize: Callable[[Sequence[str]], torch.Tensor] | None = None,
     ) -> None:
         """Wrap a network.
 
@@ -59,18 +83,23 @@ class LibraryEncoder:
             no_texts: why `texts` is None, for the message.
             keeps_center: `prepare` resizes the short side and crops the center square; very long images are cropped
                 before.
+            library: the library's name.
+            tokenize: N texts -> ids (N, L), as `texts` makes them.
         """
         self.name, self._network, self._no_texts = name, network.eval(), no_texts
         self._prepare = guarded((lambda image: prepare(crop_long_image(image))) if keeps_center else prepare)
         self._images, self._texts, self._features = images, texts, features
+        self.parts = LibraryParts(
+            library=library,
+            network=network,
+            prepare=prepare,
+            guarded_prepare=self._prepare,
+            images=images,
+            features=features,
+            tokenize=tokenize,
+        )
         self.device = next(network.parameters()).device
-        # Models with equal weights can differ: the printed network shows the activation, which is in no weight.
-        description = f"{preprocessing} {network} {_settings(network)}"
-        digest = hashlib.sha256(re.sub(r" at 0x[0-9a-f]+", "", description).encode())
-        for key, tensor in network.state_dict().items():
-            digest.update(f"{key} {tensor.dtype}".encode())
-            digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
-        self.image_fingerprint = digest.hexdigest()
+        self.image_fingerprint = _digest(network, preprocessing)
         self.fingerprint = hashlib.sha256(f"{self.image_fingerprint} {tokenizing}".encode()).hexdigest()
         self.logit_scale = _logit_scale(network)
         self.about = About(
@@ -163,6 +192,19 @@ def import_library(module: str, package: str) -> Any:
         raise ConfigError(f"this model needs {package}: pip install {package}") from error
     except Exception as error:  # an installation built for another torch can raise anything
         raise ConfigError(f"{package} is installed, but cannot be imported: {reason(error)}") from error
+
+
+def _digest(network: torch.nn.Module, preprocessing: str) -> str:
+    """A digest of what an image's vector depends on.
+
+    Models with equal weights can differ: the printed network shows the activation, which is in no weight.
+    """
+    description = f"{preprocessing} {network} {_settings(network)}"
+    digest = hashlib.sha256(re.sub(r" at 0x[0-9a-f]+", "", description).encode())
+    for key, tensor in network.state_dict().items():
+        digest.update(f"{key} {tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def _logit_scale(network: torch.nn.Module) -> float | None:

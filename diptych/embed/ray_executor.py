@@ -9,7 +9,6 @@ place, so nothing is lost and nothing is written twice.
 
 import contextlib
 import logging
-import pickle
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -48,61 +47,60 @@ def ray_executor(address: str = "auto", *, cpus_per_shard: float = 1, gpus_per_s
         `num_processes` has no effect: the cluster runs as many processes as its cores allow.
         """
         pending = [shard for shard in shards if is_finished is None or not is_finished(shard)]
-        if not pending:
-            return
-        most = _places(ray, cpus_per_shard, gpus_per_shard)
-        resources = {"num_cpus": cpus_per_shard, "num_gpus": gpus_per_shard}
-        rows = ray.data.from_items(
-            [{"place": place} for place in range(len(pending))], override_num_blocks=len(pending)
-        )
-        # Held here until the end: a process that Ray starts again reads them again.
-        sent = ray.put(_pickled(function)), ray.put(_pickled(pending))
-        results = rows.map_batches(
-            _Worker,
-            batch_size=1,
-            batch_format="default",
-            fn_constructor_args=(*sent, max(1, int(cpus_per_shard))),
-            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(len(pending), most)),
-            **{name: number for name, number in resources.items() if number},
-        )
-        with contextlib.closing(_in_order(results, len(pending))) as answers:
-            for place, answer in answers:
-                value, error = pickle.loads(answer)  # noqa: S301  (from this cluster's own processes)
-                if error is not None:
-                    raise error
-                yield pending[place], value
+        if pending:
+            yield from _on_cluster(ray, function, pending, cpus_per_shard, gpus_per_shard)
 
     return map_on_ray
+
+
+def _on_cluster(
+    ray: Any, function: Callable[[S], R], shards: list[S], cpus: float, gpus: float
+) -> Iterator[tuple[S, R]]:
+    """Yield each shard with its result, in their order."""
+    rows = ray.data.from_items([{"place": place} for place in range(len(shards))], override_num_blocks=len(shards))
+    # Held here until the end: a process that Ray starts again reads them again.
+    sent = ray.put(function), ray.put(shards)
+    results = rows.map_batches(
+        _Worker,
+        batch_size=1,
+        batch_format="default",
+        fn_constructor_args=(*sent, max(1, int(cpus))),
+        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(len(shards), _places(ray, cpus, gpus))),
+        **{name: number for name, number in (("num_cpus", cpus), ("num_gpus", gpus)) if number},
+    )
+    with contextlib.closing(_in_order(results, len(shards))) as answers:
+        for place, (value, error) in answers:
+            if error is not None:
+                raise error
+            yield shards[place], value
 
 
 class _Worker:
     """An actor: holds the function, so that a model is sent to a machine and opened there once."""
 
-    def __init__(self, function: bytes, shards: bytes, threads: int) -> None:
+    def __init__(self, function: Any, shards: Any, threads: int) -> None:
         import os
 
         os.environ["OMP_NUM_THREADS"] = str(threads)
+        import ray
         import torch
 
         torch.set_num_threads(threads)
-        import ray
-
         self.function, self.shards = (
-            pickle.loads(ray.get(part) if isinstance(part, ray.ObjectRef) else part)  # noqa: S301  (from the driver)
-            for part in (function, shards)
+            ray.get(part) if isinstance(part, ray.ObjectRef) else part for part in (function, shards)
         )
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """One shard: its place among the pending ones -> the pickled (result, error)."""
+        """One shard: its place among the pending ones -> (result, error)."""
         import numpy as np
 
         (place,) = batch["place"]
-        answer: tuple[Any, Exception | None]
+        answer = np.empty(1, dtype=object)
         try:
-            answer = self.function(self.shards[int(place)]), None
+            answer[0] = self.function(self.shards[int(place)]), None
         except Exception as error:
-            answer = None, portable(error)
-        return {"place": batch["place"], "answer": np.array([pickle.dumps(answer)], dtype=object)}
+            answer[0] = None, portable(error)
+        return {"place": batch["place"], "answer": answer}
 
 
 def _connected(address: str) -> Any:
@@ -143,9 +141,9 @@ def _places(ray: Any, cpus: float, gpus: float) -> int:
     return min(places)
 
 
-def _in_order(results: Any, count: int) -> Generator[tuple[int, bytes]]:
+def _in_order(results: Any, count: int) -> Generator[tuple[int, Any]]:
     """The place and the answer of each shard, by place, as soon as all before it are there."""
-    waiting: dict[int, bytes] = {}
+    waiting: dict[int, Any] = {}
     expected = 0
     try:
         for row in results.iter_rows():
@@ -161,10 +159,3 @@ def _in_order(results: Any, count: int) -> Generator[tuple[int, bytes]]:
         ) from error
     if expected != count:
         raise WorkerError(f"the Ray cluster returned {expected} of {count} shards; run it again to resume")
-
-
-def _pickled(value: Any) -> bytes:
-    """Pickled by Ray's pickler, which also takes functions defined in a script."""
-    from ray import cloudpickle
-
-    return cloudpickle.dumps(value)

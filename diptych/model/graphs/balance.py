@@ -1,10 +1,10 @@
 """Balance activations against weights before both are rounded to 8 bits.
 
-A row of activations is rounded with one scale, which its largest channel sets: an outlier channel, as trained CLIPs have
-them after their LayerNorms, leaves few levels for the others. Dividing channel j of the activations by s_j and
-multiplying row j of the weights by s_j changes nothing in exact arithmetic, and s_j = sqrt(activation_j / weight_j)
+A row of activations is rounded with one scale, which its largest channel sets. Trained CLIPs have a few outlier
+channels after their LayerNorms, which leave few levels for the others. Dividing channel j of the activations by s_j
+and multiplying row j of the weights by s_j changes nothing in exact arithmetic; s_j = sqrt(activation_j / weight_j)
 makes both sides equally large. The sizes of activations are estimated from the weights before them, so no data is
-needed; the division is part of those weights wherever they are linear.
+needed, and the division is part of those weights wherever they are linear.
 
 Source: Xiao et al. 2023, SmoothQuant (arXiv 2211.10438), with estimated sizes.
 """
