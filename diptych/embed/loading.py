@@ -34,10 +34,15 @@ _GENERIC_NAMES = ("model", "pytorch_model", "open_clip_model", "open_clip_pytorc
 
 @dataclasses.dataclass(frozen=True)
 class Stated:
-    """What the user states about a bare weight file, because the file does not; None if not stated."""
+    """What is known about a bare weight file that the file does not say; None if not stated.
+
+    Attributes:
+        published: the file is a published one whose images are prepared as CLIP's.
+    """
 
     activation: str | None = None
     heads: Heads | None = None
+    published: bool = False
 
 
 def load_path(
@@ -46,11 +51,14 @@ def load_path(
     device: str | torch.device | None,
     precision: str,
     stated: Stated,
+    *,
+    prefer_open_clip: bool = False,
 ) -> Model:
     """Load the Model in a folder or a weight file, in evaluation mode.
 
     Args:
         place: the folder that the model is named after, if path is a folder.
+        prefer_open_clip: take open_clip's files if the folder also holds Hugging Face's.
     Raises:
         WeightsError: the model is incomplete or damaged; the message names the file.
         ConfigError: its configuration is invalid, or the device or the precision does not exist.
@@ -62,7 +70,7 @@ def load_path(
                 f"{path} is a folder, whose configuration names the activation and the heads: --activation and --heads "
                 "belong to a weight file, so leave them out"
             )
-        model = _load_folder(path, place)
+        model = _load_folder(path, place, prefer_open_clip)
     else:
         model = _load_file(path, stated)
     _cast(model.clip, dtype)
@@ -81,9 +89,9 @@ def _cast(clip: CLIP, dtype: torch.dtype) -> None:
             module.float()
 
 
-def _load_folder(folder: Path, place: Path) -> Model:
+def _load_folder(folder: Path, place: Path, prefer_open_clip: bool) -> Model:
     """Load the model in folder, named after place."""
-    description = describe(folder)
+    description = describe(folder, prefer_open_clip)
     names = description.weights
     weights = next((folder / name for name in names if (folder / name).is_file()), None)
     if weights is None:
@@ -97,7 +105,7 @@ def _load_file(path: Path, stated: Stated) -> Model:
     """Load a weight file; the architecture comes from the configuration beside it, else from the weights' shapes."""
     tensors = to_diptych(read_tensors(path))
     name = path.name.removesuffix(INDEX_SUFFIX)
-    if is_described(path.parent):
+    if not stated.published and is_described(path.parent):
         description = describe(path.parent, prefer_open_clip=path.name.startswith("open_clip"))
         logger.warning(
             "%s: taking architecture, preprocessing and tokenizer from %s beside it", path, description.source
@@ -118,7 +126,8 @@ def _load_file(path: Path, stated: Stated) -> Model:
         raise WeightsError(f"{path}: {error}") from error
     if inferred.notice:
         logger.warning("%s: %s", path, inferred.notice)
-    logger.warning("%s has no preprocessing beside it; taking CLIP's", path)
+    if not stated.published:
+        logger.warning("%s has no preprocessing beside it; taking CLIP's", path)
     clip = _build(inferred.config, tensors, str(path))
     tokenizer = optional_tokenizer(path.parent, inferred.config)
     return Model(clip, tokenizer, Preprocessing(inferred.config.vision.image_size), Path(name).stem)

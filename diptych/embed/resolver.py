@@ -1,4 +1,4 @@
-"""Load models by name, for all commands and for `diptych.load`; FORMS in names.py lists the forms of names."""
+"""Load models by name, for all commands and for `diptych.load`; FORMS in model_names.py lists the forms of names."""
 
 import importlib
 import sys
@@ -8,11 +8,13 @@ from typing import Any
 
 import torch
 
+from diptych.embed.catalogue import find
 from diptych.embed.encoder import Encoder
 from diptych.embed.library_encoder import LibraryEncoder, first_line
 from diptych.embed.loading import Stated, load_path
 from diptych.embed.model import Model
 from diptych.embed.model_names import DEFAULT, PYTHON, check_form, find_folder, has_prefix, unknown
+from diptych.embed.published_weights import check_library_precision, open_published, open_with_library
 from diptych.embed.weight_file_options import parse_heads, stated
 from diptych.embed.wrapped_encoder import WrappedEncoder
 from diptych.errors import ConfigError, InputError, WeightsError
@@ -35,15 +37,18 @@ def load(
     """Load a model by its name, in any form of FORMS.
 
     Args:
-        name: "default", a folder, a weight file, or hf:, open_clip: or python: and what these take.
+        name: "default", a folder, a weight file, a published model (fetched when it is first used), or hf:,
+            open_clip: or python: and what these take. A file or folder of that name is preferred.
         device: by default the GPU if there is one.
         precision: "fp32" (exact), "bf16" (weights cast once), or "auto": bf16 if the processor supports it.
         activation: "quick_gelu" or "gelu"; only for a weight file, which does not state it.
         heads: of the image tower and the text tower, (16, 12) or "16,12"; only for a weight file.
     Returns:
-        A Model in evaluation mode; for names with a prefix, another Encoder.
+        A Model in evaluation mode; for names with a prefix, and for published models that another library computes,
+        another Encoder.
     Raises:
-        WeightsError: there is no such model, or it is incomplete or damaged; the message names the file.
+        WeightsError: there is no such model, it cannot be fetched, or it is incomplete or damaged; the message names
+            the file.
         ConfigError: its configuration is invalid, or an option is unknown or does not apply to such a name.
         InputError: the name is empty, or neither a string nor a Path.
     """
@@ -57,15 +62,19 @@ def load(
             )
         if library == PYTHON:
             return open_python(rest)
-        if precision not in ("fp32", "auto"):
-            raise ConfigError(f"models of other libraries compute in fp32 here, not in {precision}")
-        return _open_of(library)(rest, choose_device(device))
+        check_library_precision(precision)
+        target = choose_device(device)
+        return open_with_library(library, rest, target) or _open_of(library)(rest, target)
     if isinstance(name, str) and name == DEFAULT:
         return load_path(DEFAULT_FOLDER, DEFAULT_FOLDER, device, precision, options)
     named = expanded(name)
     path = find_folder(named)
     if path.is_dir() or path.is_file():
         return load_path(path, named.resolve(), device, precision, options)
+    if isinstance(name, str) and (reference := find(name)) is not None:
+        if options != Stated():
+            raise ConfigError(f"--activation and --heads belong to a weight file; {name} is published with its own")
+        return open_published(reference, device, precision)
     raise WeightsError(unknown(str(name), path))
 
 
@@ -88,8 +97,13 @@ def load_model(
             f"{name} is computed by another library, and this needs a network of Diptych's own: give the folder or the "
             "weight file of a CLIP by its path, without a prefix"
         )
-    check_form(name)
-    return load(Path(name) if name != DEFAULT else DEFAULT, device, precision, activation=activation, heads=heads)
+    model = load(name, device, precision, activation=activation, heads=heads)
+    if not isinstance(model, Model):
+        raise WeightsError(
+            f"{name} is computed by another library, and this needs a network of Diptych's own; `diptych models` shows "
+            "which models are native"
+        )
+    return model
 
 
 def _with_command_line(arguments: Stated) -> Stated:
