@@ -10,7 +10,7 @@ import torch
 
 from diptych.embed.catalogue import HUB, Reference, find
 from diptych.embed.encoder import Encoder
-from diptych.embed.hub import Fetched, fetch
+from diptych.embed.hub import Fetched, fetch, libraries_offline
 from diptych.embed.loading import Stated, load_path
 from diptych.embed.model_description import describe
 from diptych.errors import ConfigError, WeightsError
@@ -33,7 +33,8 @@ def open_published(reference: Reference, device: str | torch.device | None, prec
         return load_path(fetched.path, Path(fetched.name), device, precision, Stated(), prefer_open_clip=prefer)
     check_library_precision(precision)
     library = "open_clip" if fetched.layout == "open_clip" else "hf"
-    return _open_folder(library, fetched, choose_device(device))
+    with libraries_offline():
+        return _open_folder(library, fetched, choose_device(device))
 
 
 def open_with_library(library: str, name: str, device: torch.device) -> Encoder | None:

@@ -10,6 +10,7 @@ import torch
 
 from diptych.embed.catalogue import find
 from diptych.embed.encoder import Encoder
+from diptych.embed.hub import libraries_offline
 from diptych.embed.library_encoder import LibraryEncoder, first_line
 from diptych.embed.loading import Stated, load_path
 from diptych.embed.model import Model
@@ -64,7 +65,8 @@ def load(
             return open_python(rest)
         check_library_precision(precision)
         target = choose_device(device)
-        return open_with_library(library, rest, target) or _open_of(library)(rest, target)
+        with libraries_offline():
+            return open_with_library(library, rest, target) or _open_of(library)(rest, target)
     if isinstance(name, str) and name == DEFAULT:
         return load_path(DEFAULT_FOLDER, DEFAULT_FOLDER, device, precision, options)
     named = expanded(name)

@@ -36,6 +36,21 @@ def test_offline_takes_what_was_fetched_and_asks_nobody(hub, monkeypatch, variab
     assert hub.requests == []
 
 
+@pytest.mark.parametrize("variable", ["DIPTYCH_OFFLINE", "HF_HUB_OFFLINE"])
+def test_other_libraries_use_no_network_either(hub, monkeypatch, variable):
+    """Also where huggingface_hub was imported before: it reads its variable only then."""
+    from huggingface_hub import constants
+
+    from diptych.embed.hub import libraries_offline
+
+    with libraries_offline():
+        assert not constants.is_offline_mode()
+    monkeypatch.setenv(variable, "1")
+    with libraries_offline():
+        assert constants.is_offline_mode()
+    assert not constants.is_offline_mode()
+
+
 def test_offline_takes_what_the_library_of_the_hub_fetched(hub, tmp_path, monkeypatch):
     for name in ("open_clip_config.json", WEIGHTS, "tokenizer.json"):
         huggingface_hub.hf_hub_download(LAION, name, cache_dir=tmp_path / "hf" / "hub", endpoint=hub.url)
