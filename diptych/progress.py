@@ -14,7 +14,7 @@ def progress_bar(
     items: Iterable[T],
     description: str,
     total: float | None = None,
-    size: Callable[[T], int] = lambda item: 1,
+    size: Callable[[T], float] = lambda item: 1,
     *,
     beside_rows: bool = False,
 ) -> Iterator[T]:

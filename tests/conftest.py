@@ -1,12 +1,21 @@
 """Runs the command line as a user does, for the tests of the commands and of the pages that document them."""
 
 import logging
+import os
 import re
 import sys
+import tempfile
 
 import pytest
 
 from diptych.cli import main
+
+_CACHE = tempfile.TemporaryDirectory(prefix="diptych-tests-")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Tests, and the processes that they start, keep nothing in the user's cache and take nothing from it."""
+    os.environ["XDG_CACHE_HOME"] = _CACHE.name
 
 
 class Outcome:

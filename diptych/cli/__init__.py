@@ -22,6 +22,7 @@ from diptych.cli import (  # noqa: F401  (importing them adds their commands to 
     data,
     evaluate,
     interpolate,
+    models,
     overlap,
     paper,
     paper_exhibits,
@@ -33,13 +34,22 @@ from diptych.cli import (  # noqa: F401  (importing them adds their commands to 
     tune,
 )
 from diptych.cli.common import app, is_main
+from diptych.embed.hub import forget_offline
 from diptych.embed.weight_file_options import forget
 from diptych.errors import DiptychError
 from diptych.lazy import uncollected_imports
 
 __all__ = ["app", "main"]
 
-_FIRST = ("quickstart", "train", "classify", "evaluate", "suite", "recipes")  # the order in --help for a new user
+_FIRST = (
+    "quickstart",
+    "train",
+    "classify",
+    "evaluate",
+    "suite",
+    "models",
+    "recipes",
+)  # the order in --help for a new user
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT) if hasattr(errno, "EDQUOT") else (errno.ENOSPC,)
 _CLOSED_PIPE = 141  # 128 plus the number of SIGPIPE, as in shells
 
@@ -176,3 +186,4 @@ def _run() -> None:
         sys.exit(1)
     finally:
         forget()
+        forget_offline()

@@ -8,7 +8,7 @@ import typer
 
 from diptych.cli import parse
 from diptych.cli.common import announce, app, examples, refuse_unwritable, show
-from diptych.cli.options import MODEL_FORMS, Activation, Device, Heads, ModelOption, Option, Precision
+from diptych.cli.options import MODEL_FORMS, Activation, Device, Heads, ModelOption, Offline, Option, Precision
 from diptych.embed.check.tolerances import tolerances_sentence
 from diptych.errors import InputError
 
@@ -53,6 +53,7 @@ def check(
     device: Device = "auto",
     activation: Activation = None,
     heads: Heads = None,
+    offline: Offline = False,
 ) -> None:
     """Compare a model with a reference on 32 images and 64 texts, stage by stage, and say where they begin to differ.
 

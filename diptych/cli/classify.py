@@ -9,7 +9,7 @@ import typer
 
 from diptych.cli import parse
 from diptych.cli.common import announce, app, examples
-from diptych.cli.options import Activation, Backend, Device, Heads, ModelOption, Option, Precision
+from diptych.cli.options import Activation, Backend, Device, Heads, ModelOption, Offline, Option, Precision
 
 if TYPE_CHECKING:
     from diptych.evaluate.classify.label_file import LabelFile
@@ -95,6 +95,7 @@ def classify(
     device: Device = "auto",
     activation: Activation = None,
     heads: Heads = None,
+    offline: Offline = False,
 ) -> None:
     """Predict which of your labels fits each image best. It needs no training, only the labels.
 

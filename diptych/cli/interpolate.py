@@ -7,7 +7,7 @@ import typer
 
 from diptych.cli import parse
 from diptych.cli.common import app, examples, show
-from diptych.cli.options import Activation, Device, Heads, Option
+from diptych.cli.options import Activation, Device, Heads, Offline, Option
 from diptych.errors import InputError
 
 
@@ -36,6 +36,7 @@ def interpolate(
     device: Device = "auto",
     activation: Activation = None,
     heads: Heads = None,
+    offline: Offline = False,
 ) -> None:
     """Average the weights of a model before and after fine-tuning (WiSE-FT, arXiv 2109.01903).
 

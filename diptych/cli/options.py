@@ -8,6 +8,7 @@ import typer
 
 from diptych.cli import parse
 from diptych.cli.common import announce
+from diptych.embed.hub import state_offline
 from diptych.embed.weight_file_options import state
 from diptych.errors import DiptychError
 
@@ -35,7 +36,9 @@ def _old_datasets(names: list[str] | None) -> list[str] | None:
 
 # ------------------------------------------------------------------ models
 
-MODEL_FORMS = "a folder, a weight file, default, hf:ID, open_clip:NAME@TAG or python:MODULE:NAME"
+MODEL_FORMS = (
+    "a folder, a weight file, default, ViT-B/32 (diptych models), hf-hub:ID, hf:ID, open_clip:NAME@TAG or python:X:Y"
+)
 ModelOption = Annotated[str | None, Option(parser=parse.model, help=f"Model: {MODEL_FORMS}.")]
 Models = Annotated[list[str] | None, typer.Argument(parser=parse.model, help=f"Models: {MODEL_FORMS}.")]
 ModelsOption = Annotated[
@@ -54,6 +57,14 @@ Heads = Annotated[
     Option(
         help="Attention heads of the image and the text tower of a weight file, which does not name them: 16,12.",
         callback=lambda value: state("heads", value),
+    ),
+]
+Offline = Annotated[
+    bool,
+    Option(
+        "--offline",
+        help="Use only models that are on this machine; never the network.",
+        callback=lambda asked: state_offline(bool(asked)),
     ),
 ]
 Device = Annotated[str, Option(parser=device, help="auto (a GPU if there is one), cpu, cuda, cuda:1, ...")]

@@ -24,6 +24,7 @@ from diptych.cli.options import (
     Device,
     Heads,
     ModelsOption,
+    Offline,
     Option,
     Partial,
     Precision,
@@ -102,6 +103,7 @@ def _make(name: str, about: str) -> None:
         device: Device = "auto",
         activation: Activation = None,
         heads: Heads = None,
+        offline: Offline = False,
         partial: Partial = False,
     ) -> None:
         run_exhibits(

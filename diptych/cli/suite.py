@@ -23,6 +23,7 @@ from diptych.cli.options import (
     Heads,
     Models,
     ModelsOption,
+    Offline,
     Option,
     Partial,
     Precision,
@@ -55,6 +56,7 @@ def suite(
     device: Device = "auto",
     activation: Activation = None,
     heads: Heads = None,
+    offline: Offline = False,
     partial: Partial = False,
 ) -> None:
     """Measure models with every task of the CLIP paper on every available evaluation set, and write one report.

@@ -17,6 +17,7 @@ from diptych.cli.options import (
     InitActivation,
     InitHeads,
     Number,
+    Offline,
     Option,
     Recipe,
     Seed,
@@ -25,6 +26,11 @@ from diptych.cli.options import (
 )
 from diptych.cli.train import init_config
 from diptych.errors import InputError
+
+First = Annotated[
+    list[str] | None,
+    Option("--try", help="Settings to try first, NAME=VALUE separated by spaces; may be repeated."),
+]
 
 
 @app.command(
@@ -45,10 +51,7 @@ def tune(
     epochs: Annotated[Fraction, Option(help="Passes over the data in each trial, instead of --pairs.")] = None,
     trials: Annotated[int, Option(min=1, help="Number of trials; a grid may have fewer.")] = 20,
     sampler: Annotated[str, Option(help="random, grid, or tpe (learns from earlier trials).")] = "random",
-    first: Annotated[
-        list[str] | None,
-        Option("--try", help="Settings to try first, NAME=VALUE separated by spaces; may be repeated."),
-    ] = None,
+    first: First = None,
     objective: Annotated[
         str, Option(help="loss or accuracy, on held-out training pairs; never on a test set.")
     ] = "loss",
@@ -59,6 +62,7 @@ def tune(
     caption_column: CaptionColumn = None,
     activation: InitActivation = None,
     heads: InitHeads = None,
+    offline: Offline = False,
     workers: Workers = None,
     device: Device = "auto",
     seed: Seed = 0,

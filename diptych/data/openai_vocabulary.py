@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from diptych.errors import DataError
-from diptych.files import cache_folder, expanded
+from diptych.files import cache_folder, expanded, hub_cache_folder
 
 FILE = "bpe_simple_vocab_16e6.txt.gz"
 VARIABLE = "DIPTYCH_OPENAI_VOCABULARY"
@@ -53,13 +53,7 @@ def _places(folder: Path | None) -> Iterator[Path]:
     if (caches := cache_folder()) is not None:
         yield caches / "clip" / FILE
         yield caches / "diptych" / FILE
-    if named := os.environ.get("HF_HUB_CACHE"):
-        hub = expanded(named)
-    elif named := os.environ.get("HF_HOME"):
-        hub = expanded(named) / "hub"
-    elif caches is not None:
-        hub = caches / "huggingface" / "hub"
-    else:
+    if (hub := hub_cache_folder()) is None:
         return
     for model in _CACHED:
         for name in ("tokenizer.json", "vocab.json"):

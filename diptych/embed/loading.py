@@ -40,11 +40,14 @@ def load_path(
     device: str | torch.device | None,
     precision: str,
     stated: Stated,
+    *,
+    prefer_open_clip: bool = False,
 ) -> Model:
     """Load the Model in a folder or a weight file, in evaluation mode.
 
     Args:
         place: the folder that the model is named after, if path is a folder.
+        prefer_open_clip: take open_clip's files if the folder also holds Hugging Face's.
     Raises:
         WeightsError: the model is incomplete or damaged; the message names the file.
         ConfigError: its configuration is invalid, or the device or the precision does not exist.
@@ -56,7 +59,7 @@ def load_path(
                 f"{path} is a folder, whose configuration names the activation and the heads: --activation and --heads "
                 "belong to a weight file, so leave them out"
             )
-        model = _load_folder(path, place)
+        model = _load_folder(path, place, prefer_open_clip)
     else:
         model = _load_file(path, stated)
     _cast(model.clip, dtype)
@@ -75,9 +78,9 @@ def _cast(clip: CLIP, dtype: torch.dtype) -> None:
             module.float()
 
 
-def _load_folder(folder: Path, place: Path) -> Model:
+def _load_folder(folder: Path, place: Path, prefer_open_clip: bool) -> Model:
     """Load the model in folder, named after place."""
-    description = describe(folder)
+    description = describe(folder, prefer_open_clip)
     names = description.weights
     weights = next((folder / name for name in names if (folder / name).is_file()), None)
     if weights is None:
@@ -91,7 +94,7 @@ def _load_file(path: Path, stated: Stated) -> Model:
     """Load a weight file; the architecture comes from the configuration beside it, else from the weights' shapes."""
     tensors = to_diptych(read_tensors(path))
     name = path.name.removesuffix(INDEX_SUFFIX)
-    if is_described(path.parent):
+    if not stated.published and is_described(path.parent):
         description = describe(path.parent, prefer_open_clip=path.name.startswith("open_clip"))
         logger.warning(
             "%s: taking architecture, preprocessing and tokenizer from %s beside it", path, description.source
@@ -115,14 +118,15 @@ def _load_file(path: Path, stated: Stated) -> Model:
     of_open_clip = inferred.published.tokenizer if inferred.published else None
     tokenizer = optional_tokenizer(path.parent, inferred.config, of_open_clip)
     clip = _build(padded_like(inferred.config, tokenizer), tensors, str(path))
-    return Model(clip, tokenizer, _usual_preprocessing(path, inferred), Path(name).stem)
+    return Model(clip, tokenizer, _usual_preprocessing(path, inferred, warn=not stated.published), Path(name).stem)
 
 
-def _usual_preprocessing(path: Path, inferred: Inference) -> Preprocessing:
+def _usual_preprocessing(path: Path, inferred: Inference, *, warn: bool) -> Preprocessing:
     """The preprocessing of the published model with these shapes, or else CLIP's, with a warning."""
     published, size = inferred.published, inferred.config.vision.image_size
     if published is None or published.preprocessing is None:
-        logger.warning("%s has no preprocessing beside it; taking CLIP's", path)
+        if warn:
+            logger.warning("%s has no preprocessing beside it; taking CLIP's", path)
         return Preprocessing(size)
     logger.warning("%s has no preprocessing beside it; taking that of %s", path, published.name)
     return Preprocessing(size, **published.preprocessing)

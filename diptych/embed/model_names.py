@@ -9,6 +9,7 @@ import os
 import re
 from pathlib import Path
 
+from diptych.embed.catalogue import find, is_repository, nearest
 from diptych.errors import InputError, WeightsError
 from diptych.files import absence, expanded, is_there, old_place, shown
 from diptych.model.presets import PRESETS
@@ -22,6 +23,8 @@ FORMS = {
     DEFAULT: "the small model that comes with Diptych",
     "FOLDER": "a model folder of Diptych, Hugging Face (CLIP) or open_clip",
     "FILE": "weights of a CLIP: .safetensors, .pt, .pth, .bin, .ckpt, or the *.index.json of several",
+    "NAME": "a published model (diptych models lists them), fetched when first used: ViT-B/32, ViT-B-16/dfn2b, ...",
+    "hf-hub:OWNER/NAME": "a CLIP or SigLIP in a repository of the Hugging Face hub; @REVISION may follow",
     "hf:FOLDER_OR_ID": "any CLIP or SigLIP of Hugging Face's transformers, run by that library",
     "open_clip:NAME@PRETRAINED": "any model of open_clip; PRETRAINED is one of its tags or a weight file",
     "open_clip:FOLDER": "a folder with open_clip_config.json, run by open_clip",
@@ -42,7 +45,9 @@ def check_name(name: str | Path) -> None:
     if isinstance(name, str) and (name == DEFAULT or has_prefix(name)):
         return
     path = expanded(name)
-    if not path.exists() and not old_place(place_of(path)).is_dir():
+    if path.exists() or old_place(place_of(path)).is_dir():
+        return
+    if not isinstance(name, str) or find(name) is None:
         raise WeightsError(unknown(str(name), path))
 
 
@@ -64,16 +69,6 @@ def has_prefix(name: str) -> bool:
     return bool(rest) and library in (*LIBRARIES, PYTHON)
 
 
-def local_source(name: str) -> Path | None:
-    """The file or folder on this machine that a name stands for; None if it names another library's model."""
-    if name == DEFAULT:
-        return DEFAULT_FOLDER
-    if has_prefix(name):
-        return None
-    path = find_folder(expanded(name))
-    return path if path.exists() else None
-
-
 def find_folder(folder: Path) -> Path:
     """The folder; or, if a save was killed between its two renames, the folder that holds the older model."""
     if folder.exists() or not (old := old_place(place_of(folder))).is_dir():
@@ -92,15 +87,12 @@ def unknown(name: str, path: Path) -> str:
     if is_there(path):  # but is neither a file nor a folder
         return f"{absence(path)}; give a model folder or a weight file"
     if any(name == preset or name == preset.replace("/", "-") for preset in PRESETS):
-        return (
-            f"{name} is an architecture; its weights are not on this machine and Diptych does not download: give the "
-            f"path of a model folder or weight file, or open_clip:{name.replace('/', '-')}@TAG, which downloads"
-        )
+        return f"{name} is an architecture without published weights; train it (diptych train), or give a model folder"
     near = _near(name, path)
     forms = "; ".join(f"{form!r}, {meaning}" for form, meaning in FORMS.items())
     hint = f"; did you mean {' or '.join(near)}?" if near else "."
     return (
-        f"there is no model folder, weight file or preset {name!r}{hint} A model is {forms}; or train one "
+        f"there is no model folder, weight file or published model {name!r}{hint} A model is {forms}; or train one "
         "(diptych train, diptych quickstart)"
     )
 
@@ -108,7 +100,7 @@ def unknown(name: str, path: Path) -> str:
 def _near(name: str, path: Path) -> list[str]:
     """Similar names: presets, neighbors of the path, and the form that was probably meant."""
     if page := re.match(r"https?://(?:www\.)?(?:huggingface\.co|hf\.co)/([\w.-]+/[\w.-]+)", name):
-        return [f"hf:{page[1]}"]
+        return [f"hf-hub:{page[1]}"]
     library, colon, rest = name.partition(":")
     if colon and (prefixes := difflib.get_close_matches(library.lower(), [*LIBRARIES, PYTHON, "huggingface"], 1, 0.6)):
         return [f"{'hf' if prefixes[0] == 'huggingface' else prefixes[0]}:{rest or '...'}"]
@@ -120,6 +112,7 @@ def _near(name: str, path: Path) -> list[str]:
     lower = name.lower()
     similar = [lower] if lower in spellings else difflib.get_close_matches(lower, spellings, 3, 0.7)
     presets = list(dict.fromkeys(spellings[spelling] for spelling in similar))[:2]
-    if not siblings and not presets and name.count("/") == 1 and not name.startswith((".", "~", "/")):
-        return [f"hf:{name}"]
-    return [*siblings, *presets][:3]
+    known = dict.fromkeys([*siblings, *presets, *nearest(name)])
+    if not known and is_repository(name):
+        return [f"hf-hub:{name}"]
+    return list(known)[:3]

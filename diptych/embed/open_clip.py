@@ -76,7 +76,8 @@ def open_open_clip(name: str, device: torch.device) -> LibraryEncoder:
         images=network.encode_image,
         texts=lambda texts: network.encode_text(tokenize(list(texts)).to(device)),
         features=features if isinstance(getattr(visual, "proj", None), torch.nn.Parameter) else None,
-        preprocessing=f"{architecture} {prepare}",
+        # Without the folder's place: the same files give equal vectors on every machine.
+        preprocessing=f"{architecture.partition(':')[0]} {prepare}",
         tokenizing=f"{type(tokenize).__name__} {getattr(tokenize, 'context_length', None)}",
         library="open_clip",
         tokenize=lambda texts: tokenize(list(texts)),

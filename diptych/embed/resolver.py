@@ -1,5 +1,6 @@
-"""Load models by name, for all commands and for `diptych.load`; FORMS in names.py lists the forms of names."""
+"""Load models by name, for all commands and for `diptych.load`; FORMS in model_names.py lists the forms of names."""
 
+import dataclasses
 import functools
 import importlib
 import sys
@@ -9,11 +10,15 @@ from typing import Any
 
 import torch
 
+from diptych.embed.catalogue import find
 from diptych.embed.encoder import Encoder
+from diptych.embed.hub import libraries_offline
 from diptych.embed.library_encoder import LibraryEncoder, first_line
 from diptych.embed.loading import load_path
+from diptych.embed.local_models import LocalModel, fetch_published, local_model, published_model
 from diptych.embed.model import Model
-from diptych.embed.model_names import DEFAULT, DEFAULT_FOLDER, PYTHON, check_form, find_folder, has_prefix, unknown
+from diptych.embed.model_names import PYTHON, check_form, has_prefix, unknown
+from diptych.embed.published_weights import check_library_precision, is_native, open_fetched, open_with_library
 from diptych.embed.weight_file_options import Stated, parse_heads, stated
 from diptych.embed.wrapped_encoder import WrappedEncoder
 from diptych.errors import ConfigError, InputError, WeightsError
@@ -35,7 +40,8 @@ def load(
     """Load a model by its name, in any form of FORMS.
 
     Args:
-        name: "default", a folder, a weight file, or hf:, open_clip: or python: and what these take.
+        name: "default", a folder, a weight file, a published model (fetched when it is first used), or hf:,
+            open_clip: or python: and what these take. A file or folder of that name is preferred.
         device: by default the GPU if there is one.
         precision: "fp32" (exact), "bf16" (weights cast once), "int8" (backend onnx), or "auto": bf16 if the processor
             supports it.
@@ -44,9 +50,11 @@ def load(
         activation: "quick_gelu" or "gelu"; only for a weight file, which does not state it.
         heads: of the image tower and the text tower, (16, 12) or "16,12"; only for a weight file.
     Returns:
-        A Model in evaluation mode; for names with a prefix, another Encoder.
+        A Model in evaluation mode; for names with a prefix, and for published models that another library computes,
+        another Encoder.
     Raises:
-        WeightsError: there is no such model, or it is incomplete or damaged; the message names the file.
+        WeightsError: there is no such model, it cannot be fetched, or it is incomplete or damaged; the message names
+            the file.
         ConfigError: its configuration is invalid, or an option is unknown or does not apply to such a name.
         InputError: the name is empty, or neither a string nor a Path.
     """
@@ -62,39 +70,48 @@ def load(
             raise ConfigError(f"{name} is computed by another library, and has the backend torch alone, not {backend}")
         if library == PYTHON:
             return open_python(rest)
-        if precision not in ("fp32", "auto"):
-            raise ConfigError(f"models of other libraries compute in fp32 here, not in {precision}")
-        return _open_of(library)(rest, choose_device(device))
-    if isinstance(name, str) and name == DEFAULT:
-        return _load_local(DEFAULT_FOLDER, DEFAULT_FOLDER, device, precision, options, backend)
-    named = expanded(name)
-    path = find_folder(named)
-    if path.is_dir() or path.is_file():
-        return _load_local(path, named.resolve(), device, precision, options, backend)
-    raise WeightsError(unknown(str(name), path))
+        check_library_precision(precision)
+        target = choose_device(device)
+        with libraries_offline():
+            return open_with_library(library, rest, target) or _open_of(library)(rest, target)
+    model = local_model(name, options)
+    if model is None:
+        reference = find(name) if isinstance(name, str) else None
+        if reference is None:
+            raise WeightsError(unknown(str(name), expanded(name)))
+        fetched = fetch_published(reference, options)
+        model = published_model(fetched, native=is_native(fetched))
+        if model is None:
+            if backend not in ("torch", "auto"):
+                raise ConfigError(f"{name} is computed by another library, which has the backend torch alone")
+            return open_fetched(fetched, choose_device(device), precision)
+    return _load_local(dataclasses.replace(model, name=str(name)), device, precision, backend)
 
 
-def _load_local(
-    path: Path, place: Path, device: str | torch.device | None, precision: str, options: Stated, backend: str
-) -> Any:
-    """Load the model in a folder or a weight file on a back end; see `load_path` for torch."""
+def _load_local(model: LocalModel, device: str | torch.device | None, precision: str, backend: str) -> Any:
+    """Load a native model on a back end; see `load_path` for torch."""
+    target = choose_device(device)
+
+    def on_torch(precision: str) -> Any:
+        return load_path(
+            model.path, model.place, target, precision, model.stated, prefer_open_clip=model.prefer_open_clip
+        )
+
     if backend == "torch":
-        return load_path(path, place, device, precision, options)
+        return on_torch(precision)
     from diptych.embed.backends.open_backend import Source, check_backend, open_backend
 
-    target = choose_device(device)
     check_backend(backend, precision, target)
     if target.type != "cpu":  # the other back ends compute on the CPU
-        return load_path(path, place, device, precision, options)
-    source = Source(
-        path,
-        str(options),
-        lambda precision: load_path(path, place, "cpu", precision, options),
-        lambda backend, precision: functools.partial(
-            load, str(path), "cpu", precision, backend=backend, activation=options.activation, heads=options.heads
-        ),
-    )
-    return open_backend(source, backend, precision)
+        return on_torch(precision)
+    stated = Stated() if model.stated.published else model.stated
+
+    def reload(backend: str, precision: str) -> Callable[[], Any]:
+        return functools.partial(
+            load, model.name, "cpu", precision, backend=backend, activation=stated.activation, heads=stated.heads
+        )
+
+    return open_backend(Source(model.path, model.options, on_torch, reload), backend, precision)
 
 
 def load_model(
@@ -116,8 +133,13 @@ def load_model(
             f"{name} is computed by another library, and this needs a network of Diptych's own: give the folder or the "
             "weight file of a CLIP by its path, without a prefix"
         )
-    check_form(name)
-    return load(Path(name) if name != DEFAULT else DEFAULT, device, precision, activation=activation, heads=heads)
+    model = load(name, device, precision, activation=activation, heads=heads)
+    if not isinstance(model, Model):
+        raise WeightsError(
+            f"{name} is computed by another library, and this needs a network of Diptych's own; `diptych models` shows "
+            "which models are native"
+        )
+    return model
 
 
 def _with_command_line(arguments: Stated) -> Stated:

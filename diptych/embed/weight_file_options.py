@@ -10,10 +10,15 @@ _stated: dict[str, str | None] = {"activation": None, "heads": None}
 
 @dataclasses.dataclass(frozen=True)
 class Stated:
-    """What the user states about a bare weight file, because the file does not; None if not stated."""
+    """What is known about a bare weight file that the file does not say; None if not stated.
+
+    Attributes:
+        published: the file is a published one whose images are prepared as CLIP's.
+    """
 
     activation: str | None = None
     heads: tuple[int, int] | None = None
+    published: bool = False
 
 
 def state(name: str, value: str | None) -> str | None:
@@ -58,8 +63,3 @@ def stated_in_command() -> Stated:
     """
     activation, heads = stated()
     return Stated(activation, None if heads is None else parse_heads(heads))
-
-
-def options_of_compiled() -> str:
-    """What a compiled model of this command depends on besides its files."""
-    return str(stated_in_command())

@@ -58,6 +58,16 @@ def cache_folder() -> Path | None:
         return None
 
 
+def hub_cache_folder() -> Path | None:
+    """The Hugging Face hub's cache: $HF_HUB_CACHE, $HF_HOME/hub or ~/.cache/huggingface/hub; None without a home."""
+    if named := os.environ.get("HF_HUB_CACHE"):
+        return expanded(named)
+    if named := os.environ.get("HF_HOME"):
+        return expanded(named) / "hub"
+    caches = cache_folder()
+    return None if caches is None else caches / "huggingface" / "hub"
+
+
 def absence(path: Path) -> str:
     """A description of why no file can be read at a path: nothing has that name, or it is not a regular file."""
     try:

@@ -105,7 +105,7 @@ def test_classify_broken_pictures_says_so_and_goes_on(command, model, tmp_path):
         (["pictures", "--labels", "a,b", "--device", "abacus"], ["abacus", "cpu"]),
         (["nothing", "--labels", "a,b"], ["no images in nothing"]),
         (["pictures", "--labels", "a,b", "--model", "nowhere"], ["nowhere"]),
-        (["pictures", "--labels", "a,b", "--model", "ViT-B/32"], ["weights", "path"]),
+        (["pictures", "--labels", "a,b", "--model", "ViT-B/32", "--offline"], ["the network is off", "curl -LO"]),
     ],
 )
 def test_classify_refuses(command, model, tmp_path, words, said):

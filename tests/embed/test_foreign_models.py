@@ -257,8 +257,17 @@ def test_a_folder_s_activation_cannot_be_overridden(vit, tmp_path):
         load(tmp_path / "mine", activation="gelu")
 
 
-@pytest.mark.parametrize(("name", "reason"), [("ViT-B/32", "does not download"), ("nowhere/x", "no model folder")])
-def test_names_without_weights_here(name, reason):
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("ViT-B/32", "the network is off"),
+        ("tiny-vit", "an architecture without published weights"),
+        ("nowhere/x", "no model folder"),
+    ],
+)
+def test_names_without_weights_here(name, reason, monkeypatch, tmp_path):
+    monkeypatch.setenv("DIPTYCH_OFFLINE", "1")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     with pytest.raises(WeightsError, match=reason):
         load(name)
 

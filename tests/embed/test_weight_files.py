@@ -259,10 +259,11 @@ def test_names_that_are_nearly_right(tmp_path, monkeypatch):
         "ViT-B/33": "did you mean ViT-B/3?",
         "openclip:ViT-B-32@openai": "did you mean open_clip:ViT-B-32@openai",
         "huggingface:openai/x": "did you mean hf:openai/x",
-        "openai/clip-vit-base-patch32": "did you mean hf:openai/clip-vit-base-patch32",
-        "https://huggingface.co/openai/clip-vit-base-patch32/tree/main": r"mean hf:openai/clip-vit-base-patch32\?",
-        "vit-b-32": r"did you mean ViT-B/32\?",
-        "rn50X4": r"did you mean RN50x4\?",
+        "somebody/clip": "did you mean hf-hub:somebody/clip",
+        "open-ai/clip-vit-base-patch32": "did you mean openai/clip-vit-base-patch32",
+        "https://huggingface.co/openai/clip-vit-base-patch32/tree/main": r"mean hf-hub:openai/clip-vit-base-patch32\?",
+        "vit-b_32": r"did you mean ViT-B/32",
+        "rn50X4s": r"did you mean RN50x4",
         "something": "A model is 'default', the small model",
     }.items():
         with pytest.raises(WeightsError, match=hint):

@@ -19,7 +19,7 @@ from diptych.embed.backends.compiled_model import RECORD
 from diptych.embed.backends.runtimes import library_version
 from diptych.files import cache_folder, write_whole
 
-FORMAT = 1  # raised when the graphs of an older version must not be used
+FORMAT = 2  # raised when the graphs of an older version must not be used
 _MAX_FILES = 200
 _MAX_ENTRY_BYTES = 1 << 20
 

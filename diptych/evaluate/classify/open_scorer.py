@@ -3,12 +3,13 @@
 import functools
 import importlib.util
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from diptych.embed.image_inputs import OnError
+from diptych.embed.local_models import LocalModel, local_model
+from diptych.embed.weight_file_options import stated_in_command
 from diptych.evaluate.classify.question import Question, digest
 from diptych.evaluate.classify.scorer import Scorer
 from diptych.evaluate.zero_shot.class_vector_cache import default_cache_folder
@@ -38,21 +39,21 @@ def open_scorer(
     Raises:
         WeightsError, ConfigError, InputError: as `diptych.load` and `class_embeddings`.
     """
-    automatic = not backend
-    backend = backend or _usual_backend(model, num_images, device)
-    if backend != "torch" and precision != "auto":
-        if (scorer := _quick_scorer(model, question, num_images, backend, precision, repeat_notices=True)) is not None:
+    automatic, local = not backend, local_model(model, stated_in_command())
+    backend = backend or _usual_backend(local, num_images, device)
+    if local is not None and backend != "torch" and precision != "auto":
+        if (scorer := _quick_scorer(local, question, num_images, backend, precision, repeat_notices=True)) is not None:
             return scorer
-        if automatic and _size(model) > _LARGEST_COMPILED:
+        if automatic and local.num_bytes > _LARGEST_COMPILED:
             backend = "torch"
     from diptych.embed.resolver import load  # imports torch
 
     encoder = load(model, None if device == "auto" else device, precision, backend=backend)
     scorer = scorer_of(encoder, question)
-    if backend == "torch" or precision == "auto":
+    if local is None or backend == "torch" or precision == "auto":
         return scorer
     # Opened as later runs of the same command open it, so that they print the same digits.
-    return _quick_scorer(model, question, num_images, backend, precision) or scorer
+    return _quick_scorer(local, question, num_images, backend, precision) or scorer
 
 
 def scorer_of(encoder: Any, question: Question) -> Scorer:
@@ -83,17 +84,20 @@ def model_identity(image: str | None, text: str | None, logit_scale: float | Non
 
 
 def _quick_scorer(
-    model: str, question: Question, num_images: int, backend: str, precision: str, *, repeat_notices: bool = False
+    model: LocalModel,
+    question: Question,
+    num_images: int,
+    backend: str,
+    precision: str,
+    *,
+    repeat_notices: bool = False,
 ) -> Scorer | None:
     """The model as it was compiled earlier; None if it was not."""
     from diptych.embed.backends.array_encoder import encode_arrays
     from diptych.embed.backends.compiled_cache import find_compiled
     from diptych.embed.backends.compiled_model import TOKENIZER, CompiledModel
-    from diptych.embed.model_names import local_source
-    from diptych.embed.weight_file_options import options_of_compiled
 
-    source = local_source(model)
-    folder = None if source is None else find_compiled(source, options_of_compiled(), backend, precision)
+    folder = find_compiled(model.path, model.options, backend, precision)
     if folder is None:
         return None
     open_folder = functools.partial(CompiledModel, once=num_images <= _ONCE)
@@ -144,11 +148,9 @@ def _text_encoder(compiled: "CompiledModel") -> Callable[[Sequence[str]], np.nda
     return encode
 
 
-def _usual_backend(model: str, num_images: int, device: str) -> str:
+def _usual_backend(model: LocalModel | None, num_images: int, device: str) -> str:
     """onnx where it is installed and runs; torch for many images on a machine with a GPU, and for other libraries."""
-    from diptych.embed.model_names import local_source
-
-    if device not in ("auto", "cpu") or local_source(model) is None:
+    if device not in ("auto", "cpu") or model is None:
         return "torch"
     if any(importlib.util.find_spec(name) is None for name in ("onnxruntime", "onnx")):
         return "torch"
@@ -157,12 +159,3 @@ def _usual_backend(model: str, num_images: int, device: str) -> str:
 
         return "torch" if torch.cuda.is_available() else "onnx"
     return "onnx"
-
-
-def _size(model: str) -> int:
-    """Bytes of a model's files."""
-    from diptych.embed.model_names import local_source
-
-    source = local_source(model)
-    files: list[Path] = [] if source is None else [source] if source.is_file() else list(source.iterdir())
-    return sum(file.stat().st_size for file in files if file.is_file())
