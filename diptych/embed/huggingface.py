@@ -228,7 +228,8 @@ def _text_encoder(
     length = min(length, _MAX_TOKENS.get(config.model_type, length))
     if isinstance(max_length := getattr(tokenizer, "model_max_length", None), int):  # a damaged file may hold anything
         length = min(length, max_length)
-    # SigLIP was trained on lower-case texts that are padded to the full length. Only some of its tokenizers lower-case.
+    # SigLIP was trained on lower-case texts that are padded to the full length, and it attends to the padding. Only
+    # some of its tokenizers lower-case, and only some leave out the mask that would hide the padding.
     siglip = config.model_type in _LOWER_CASED
     settings: Mapping[str, Any] = getattr(tokenizer, "init_kwargs", {})
     lower = siglip and getattr(tokenizer, "do_lower_case", settings.get("do_lower_case", True)) is not False
@@ -241,7 +242,8 @@ def _text_encoder(
             max_length=length,
             return_tensors="pt",
         )
-        return _tensor(network.get_text_features(**{key: value.to(device) for key, value in tokens.items()}))
+        given = {key: value.to(device) for key, value in tokens.items() if key == "input_ids" or not siglip}
+        return _tensor(network.get_text_features(**given))
 
     return encode, f"{length} {lower} {_describe_tokenizer(tokenizer)}"
 
