@@ -53,7 +53,7 @@ def infer(tensors: Mapping[str, torch.Tensor], activation: str | None = None, he
     is quick_gelu. The notice says so. The initial logit bias is the stored one.
 
     Args:
-        activation: "quick_gelu" or "gelu", if known.
+        activation: a name in ACTIVATIONS, if known.
         heads: of the image tower and of the text tower, if known.
     Raises:
         WeightsError: a tensor that determines the architecture is missing or has an impossible shape.
