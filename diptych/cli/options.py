@@ -48,7 +48,7 @@ ModelsOption = Annotated[
 Activation = Annotated[
     str | None,
     Option(
-        help="Activation of a weight file, which does not name it: quick_gelu or gelu.",
+        help="Activation of a weight file, which does not name it: quick_gelu, gelu or gelu_tanh.",
         callback=lambda value: state("activation", value),
     ),
 ]
@@ -116,7 +116,7 @@ Init = Annotated[
 ]
 # Separate from the two above: these are saved in the run's configuration, so that the run can be resumed.
 InitActivation = Annotated[
-    str | None, Option(help="Activation of --init FILE, which does not name it: quick_gelu or gelu.")
+    str | None, Option(help="Activation of --init FILE, which does not name it: quick_gelu, gelu or gelu_tanh.")
 ]
 InitHeads = Annotated[
     str | None,

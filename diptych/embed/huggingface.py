@@ -237,19 +237,21 @@ def _text_preparation(config: Any, tokenizer: Any) -> tuple[Callable[[Sequence[s
     length = min(length, _MAX_TOKENS.get(config.model_type, length))
     if isinstance(max_length := getattr(tokenizer, "model_max_length", None), int):  # a damaged file may hold anything
         length = min(length, max_length)
-    # SigLIP was trained on lower-case texts that are padded to the full length. Only some of its tokenizers lower-case.
+    # SigLIP was trained on lower-case texts that are padded to the full length, and it attends to the padding. Only
+    # some of its tokenizers lower-case, and only some leave out the mask that would hide the padding.
     siglip = config.model_type in _LOWER_CASED
     settings: Mapping[str, Any] = getattr(tokenizer, "init_kwargs", {})
     lower = siglip and getattr(tokenizer, "do_lower_case", settings.get("do_lower_case", True)) is not False
 
     def tokenize(texts: Sequence[str]) -> Mapping[str, torch.Tensor]:
-        return tokenizer(
+        tokens = tokenizer(
             [text.lower() if lower else text for text in texts],
             padding="max_length",
             truncation=True,
             max_length=length,
             return_tensors="pt",
         )
+        return {key: value for key, value in tokens.items() if key == "input_ids" or not siglip}
 
     return tokenize, f"{length} {lower} {_describe_tokenizer(tokenizer)}"
 

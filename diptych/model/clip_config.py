@@ -56,6 +56,7 @@ class CLIPConfig:
         except LookupError:
             raise ConfigError("model.vision must be a vision tower's config, and model.text a text side's") from None
         tower.check(self.vision, self.embed_dim)
+        text_side.check(self.text, self.embed_dim)
         if self.activation not in ACTIVATIONS:
             raise ConfigError(f"model.activation must be one of {', '.join(ACTIVATIONS)}, not {self.activation!r}")
         if self.logit_bias is not None:

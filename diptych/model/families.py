@@ -86,7 +86,7 @@ _FAMILIES = (
     _Family(
         "a CLIP of open_clip with layer scale, attentional pooling or normalized queries",
         _open_clip("ViT-M-16-alt"),
-        r"^visual\.(attn_pool\.|transformer\.resblocks\.\d+\.(ls_1\.|attn\.ln_q|attn\.logit_scale))",
+        r"^visual\.(attn_pool\.(query$|ln_[qk]\.)|transformer\.resblocks\.\d+\.(ls_1\.|attn\.ln_q|attn\.logit_scale))",
     ),
     _Family(
         "a Long-CLIP",

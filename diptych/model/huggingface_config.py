@@ -54,7 +54,7 @@ def require_huggingface(config: CLIPConfig) -> None:
     text = cast(TextConfig, config.text)
     if is_siglip(config):
         wanted = siglip_text(text)
-        if config.logit_bias is None or text != wanted:
+        if config.logit_bias is None or text != wanted or text.projection != "biased":
             raise ConfigError(
                 "Hugging Face's SiglipModel has a logit_bias, no causal mask, and a projection with a bias at the last "
                 f"position; this model's text side is {text}, its logit_bias {config.logit_bias}; keep it in {others}"
@@ -62,8 +62,8 @@ def require_huggingface(config: CLIPConfig) -> None:
         return
     if config.logit_bias is not None:
         raise ConfigError("the Hugging Face layout has no logit_bias; keep the model in Diptych's or open_clip's")
-    vision, plain = cast(ViTConfig, config.vision), (text.causal, text.pooling, text.projection_bias)
-    if not vision.ln_pre or vision.pooling != "class" or plain != (True, "end", False):
+    vision, plain = cast(ViTConfig, config.vision), (text.causal, text.pooling, text.projection)
+    if not vision.ln_pre or vision.pooling != "class" or plain != (True, "end", "plain"):
         raise ConfigError(
             "Hugging Face's CLIPModel has a class token, ln_pre, and a causal text tower pooled at the end; this model "
             f"has {vision} and {text}; keep it in {others}"

@@ -53,7 +53,7 @@ def infer(tensors: Mapping[str, torch.Tensor], activation: str | None = None, he
     is quick_gelu. The notice says so. The initial logit bias is the stored one.
 
     Args:
-        activation: "quick_gelu" or "gelu", if known.
+        activation: a name in ACTIVATIONS, if known.
         heads: of the image tower and of the text tower, if known.
     Raises:
         WeightsError: a tensor that determines the architecture is missing or has an impossible shape.
@@ -63,7 +63,7 @@ def infer(tensors: Mapping[str, torch.Tensor], activation: str | None = None, he
         raise WeightsError(sentence)
     text, embed_dim = _infer_text(tensors, heads)
     vision, bias = _infer_vision(tensors, heads), _infer_bias(tensors)
-    usual = "gelu_tanh" if text.projection_bias else "quick_gelu"
+    usual = "gelu_tanh" if "visual.attn_pool.probe" in tensors else "quick_gelu"
     config = CLIPConfig(embed_dim, vision, text, activation or usual, bias)
     published = find_published(config)
     if published is None:
@@ -120,13 +120,15 @@ def _notice(config: CLIPConfig, activation: str | None, heads: Heads | None) -> 
 def _infer_text(tensors: Mapping[str, torch.Tensor], heads: Heads | None) -> tuple[TextConfig, int]:
     """The config of the text tower, and the channels of its embedding.
 
-    A projection with a bias (SigLIP) and an image tower without ln_pre (CLIPA) go with texts without a causal mask.
+    SigLIP's image tower, and one without ln_pre (CLIPA's), go with texts without a causal mask.
     """
     context_length, _ = shape_of(tensors, "positional_embedding", 2)
     vocab_size, width = shape_of(tensors, "token_embedding.weight", 2)
-    siglip = "text_projection.weight" in tensors
-    if siglip:
-        embed_dim, _ = shape_of(tensors, "text_projection.weight", 2)
+    siglip, projection = "visual.attn_pool.probe" in tensors, "plain"
+    if "text_projection.weight" in tensors:
+        projection, (embed_dim, _) = "biased", shape_of(tensors, "text_projection.weight", 2)
+    elif siglip and "text_projection" not in tensors:
+        projection, embed_dim = "none", width
     else:
         _, embed_dim = shape_of(tensors, "text_projection", 2)
     hidden, _ = shape_of(tensors, "transformer.resblocks.0.mlp.c_fc.weight", 2)
@@ -137,7 +139,7 @@ def _infer_text(tensors: Mapping[str, torch.Tensor], heads: Heads | None) -> tup
         mlp_ratio=hidden / width,
         causal=causal,
         pooling="end" if causal else "last",
-        projection_bias=siglip,
+        projection=projection,
         norm_eps=SIGLIP_EPS if siglip else NORM_EPS,
     )
     return text, embed_dim

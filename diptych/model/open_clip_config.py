@@ -29,6 +29,7 @@ _TEXT_FORM: dict[str, Any] = {
     "no_causal_mask": False,
     "pool_type": "argmax",
     "proj_bias": False,
+    "proj_type": "linear",
     "norm_kwargs": None,
     "act_kwargs": None,
     "pad_id": 0,
@@ -129,8 +130,9 @@ def _timm_tower(vision: dict[str, Any]) -> tuple[SiglipViTConfig, str]:
 def _text_side(text: dict[str, Any], activation: str) -> TextConfig:
     only_known(text, "text_cfg", (*_TEXT_SIZES, *_TEXT_FORM, *_TOKENIZER))
     form = _TEXT_FORM | text
-    if form["pool_type"] not in _POOLINGS:
-        raise ConfigError(f"text_cfg.pool_type = {form['pool_type']!r} is not supported")
+    for field, known in (("pool_type", _POOLINGS), ("proj_type", ("linear", "none"))):
+        if form[field] not in known:
+            raise ConfigError(f"text_cfg.{field} = {form[field]!r} is not supported")
     norm = form["norm_kwargs"] or {}
     only_known(norm, "text_cfg.norm_kwargs", ("eps",))
     sizes = {"heads": 8} | {key: text[key] for key in _TEXT_SIZES if key in text}
@@ -140,7 +142,7 @@ def _text_side(text: dict[str, Any], activation: str) -> TextConfig:
         mlp_ratio=int(width * form["mlp_ratio"]) / width,
         causal=not form["no_causal_mask"],
         pooling=_POOLINGS[form["pool_type"]],
-        projection_bias=bool(form["proj_bias"]),
+        projection="none" if form["proj_type"] == "none" else "biased" if form["proj_bias"] else "plain",
         norm_eps=norm.get("eps", NORM_EPS),
         pad_id=form["pad_id"],
         activation=activation,
@@ -225,8 +227,10 @@ def _text_values(text: TextConfig, activation: str) -> dict[str, Any]:
         values["no_causal_mask"] = True
     if text.pooling == "last":
         values["pool_type"] = "last"
-    if text.projection_bias:
+    if text.projection == "biased":
         values["proj_bias"] = True
+    if text.projection == "none":
+        values["proj_type"] = "none"
     if text.norm_eps != NORM_EPS:
         values["norm_kwargs"] = {"eps": text.norm_eps}
     if activation == "gelu_tanh":
@@ -258,5 +262,5 @@ def only_known(values: Mapping[str, Any], name: str, known: tuple[str, ...]) -> 
 # The fields of a TextConfig that open_clip's text_cfg has under other names, so that a new field is not forgotten.
 assert {field.name for field in dataclasses.fields(TextConfig)} == {
     *_TEXT_SIZES,
-    *("mlp_ratio", "causal", "pooling", "projection_bias", "norm_eps", "pad_id", "activation"),
+    *("mlp_ratio", "causal", "pooling", "projection", "norm_eps", "pad_id", "activation"),
 }

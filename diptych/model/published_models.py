@@ -86,7 +86,7 @@ def _clipa(
     return Published(name, config, "gelu in its published weights", _IMAGENET, {"strip_sep_token": True})
 
 
-def _siglip(name: str, timm_name: str, family: str, context_length: int = 64) -> Published:
+def _siglip(name: str, timm_name: str, family: str, context_length: int = 64, projection: str = "biased") -> Published:
     """A SigLIP with timm's image tower of that name, a text tower of the same size, and its family's vocabulary."""
     tower, activation = siglip_tower(timm_name)
     width, heads, layers, mlp_width = _SIGLIP_TEXTS[timm_name.split("_")[1]]
@@ -96,7 +96,7 @@ def _siglip(name: str, timm_name: str, family: str, context_length: int = 64) ->
         *(context_length, _VOCABULARIES[family], width, heads, layers, mlp_width / width),
         causal=False,
         pooling="last",
-        projection_bias=True,
+        projection=projection,
         norm_eps=SIGLIP_EPS,
         pad_id=0 if second else 1,
         activation="" if of_text == activation else of_text,
@@ -156,7 +156,7 @@ PUBLISHED = (
     _siglip("ViT-SO400M-14-SigLIP", "vit_so400m_patch14_siglip_224", "SigLIP", 16),
     # The weights "384" have 27 x 27 patches of 14 pixels: shapes cannot tell 384 pixels from 378.
     _siglip("ViT-SO400M-14-SigLIP-378", "vit_so400m_patch14_siglip_378", "SigLIP"),
-    _siglip("ViT-SO400M-16-SigLIP-i18n-256", "vit_so400m_patch16_siglip_256", "SigLIP-i18n"),
+    _siglip("ViT-SO400M-16-SigLIP-i18n-256", "vit_so400m_patch16_siglip_256", "SigLIP-i18n", projection="none"),
     _siglip("ViT-B-32-SigLIP2-256", "vit_base_patch32_siglip_256", "SigLIP2"),
     _siglip("ViT-B-16-SigLIP2", "vit_base_patch16_siglip_224", "SigLIP2"),
     *(_siglip(f"ViT-B-16-SigLIP2-{size}", f"vit_base_patch16_siglip_{size}", "SigLIP2") for size in (256, 384, 512)),

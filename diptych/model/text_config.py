@@ -40,12 +40,13 @@ _NEWER = {
     "mlp_ratio": MLP_RATIO,
     "causal": True,
     "pooling": "end",
-    "projection_bias": False,
+    "projection": "plain",
     "norm_eps": NORM_EPS,
     "pad_id": 0,
     "activation": "",
 }
 _POOLINGS = ("end", "last")
+_PROJECTIONS = ("plain", "biased", "none")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ class TextConfig:
         mlp_ratio: hidden channels of an MLP over the width, rounded to a whole number of channels.
         causal: no token attends to a later one.
         pooling: "end", at a text's end; or "last", at the last position of the context.
-        projection_bias: whether the projection has a bias.
+        projection: "plain"; "biased", with a bias; or "none", if the embedding's channels are the tower's width.
         norm_eps: epsilon of the LayerNorms.
         pad_id: token that fills the context after a text; it matters unless the tower is causal and pooled at the end.
         activation: of the MLPs, if it is not the whole model's; "" means the model's.
@@ -73,7 +74,7 @@ class TextConfig:
     mlp_ratio: float = MLP_RATIO
     causal: bool = True
     pooling: str = "end"
-    projection_bias: bool = False
+    projection: str = "plain"
     norm_eps: float = NORM_EPS
     pad_id: int = 0
     activation: str = ""
@@ -84,8 +85,8 @@ class TextConfig:
         check_number("text.mlp_ratio", self.mlp_ratio)
         object.__setattr__(self, "mlp_ratio", check_size("text", "mlp_width", self.mlp_width) / self.width)
         object.__setattr__(self, "heads", check_heads("text", self.width, self.heads))
-        for name in ("causal", "projection_bias"):
-            check_flag(f"text.{name}", getattr(self, name))
+        check_flag("text.causal", self.causal)
+        check_choice("text.projection", self.projection, _PROJECTIONS)
         check_choice("text.pooling", self.pooling, _POOLINGS)
         check_choice("text.activation", self.activation, ("", *ACTIVATIONS))
         object.__setattr__(self, "norm_eps", check_eps("text", self.norm_eps))
@@ -107,18 +108,18 @@ class TextConfig:
 
     def num_parameters(self, embed_dim: int) -> int:
         """Parameters of the tower with its projection to embed_dim."""
-        outside = self.width * (self.vocab_size + self.context_length + 2 + embed_dim)
-        outside += embed_dim if self.projection_bias else 0
+        outside = self.width * (self.vocab_size + self.context_length + 2)
+        outside += {"plain": self.width, "biased": self.width + 1, "none": 0}[self.projection] * embed_dim
         return outside + num_block_parameters(self.width, self.layers, self.mlp_width)
 
 
 def siglip_text(text: TextConfig, *, norm_eps: float | None = None, activation: str | None = None) -> TextConfig:
-    """The text tower with SigLIP's form: no causal mask, and a projection with a bias at the last position."""
+    """The text tower with SigLIP's form: no causal mask, and pooling at the last position, mostly with a bias."""
     return dataclasses.replace(
         text,
         causal=False,
         pooling="last",
-        projection_bias=True,
+        projection="none" if text.projection == "none" else "biased",
         norm_eps=text.norm_eps if norm_eps is None else norm_eps,
         activation=text.activation if activation is None else activation,
     )
@@ -255,7 +256,15 @@ def _depth(name: str, config: Any) -> int:
 
 def _flops(config: TextConfig, embed_dim: int, tokens: float) -> float:
     tokens = tokens if config.ignores_padding else config.context_length
-    return block_flops(config.width, config.layers, tokens, config.mlp_width) + 2 * config.width * embed_dim
+    projection = 0 if config.projection == "none" else 2 * config.width * embed_dim
+    return block_flops(config.width, config.layers, tokens, config.mlp_width) + projection
+
+
+def _check(config: TextConfig, embed_dim: int) -> None:
+    if config.projection == "none" and embed_dim != config.width:
+        raise ConfigError(
+            f"model.embed_dim is {embed_dim} and text.width {config.width}: without a projection they must be equal"
+        )
 
 
 TRANSFORMER = TextSide(
@@ -267,6 +276,7 @@ TRANSFORMER = TextSide(
     flops=_flops,
     layouts=("openai", "open_clip", "huggingface"),
     omitted=_NEWER,
+    check=_check,
 )
 BAG_OF_WORDS = TextSide(kind="bag_of_words", config=BagOfWordsConfig, build=_build_bag_of_words, depth=_depth)
 WORD_PREDICTION = TextSide(

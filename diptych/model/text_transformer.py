@@ -30,17 +30,14 @@ class TextTransformer(nn.Module):
         )
         self.ln_final = nn.LayerNorm(config.width, eps=config.norm_eps)
         self.text_config = config
-        # As in open_clip: with a bias it is a layer, whose matrix is stored the other way round.
-        self.text_projection: nn.Parameter | nn.Linear
-        if config.projection_bias:
-            self.text_projection = nn.Linear(config.width, embed_dim)
-            nn.init.zeros_(self.text_projection.bias)
-            matrix = self.text_projection.weight
-        else:
-            matrix = self.text_projection = nn.Parameter(torch.empty(config.width, embed_dim))
+        self.text_projection = _empty_projection(config, embed_dim)
         nn.init.normal_(self.token_embedding.weight, std=0.02)
         nn.init.normal_(self.positional_embedding, std=0.01)
-        nn.init.normal_(matrix, std=config.width**-0.5)
+        if isinstance(self.text_projection, nn.Linear):
+            nn.init.normal_(self.text_projection.weight, std=config.width**-0.5)
+            nn.init.zeros_(self.text_projection.bias)
+        elif self.text_projection is not None:
+            nn.init.normal_(self.text_projection, std=config.width**-0.5)
         for block in self.transformer.resblocks:
             initialise_block(cast(Block, block), config.width, config.layers)
 
@@ -102,9 +99,20 @@ class TextTransformer(nn.Module):
         """The output of the blocks (N, W) -> (N, E)."""
         projection = self.text_projection
         pooled = self.ln_final(pooled)
+        if projection is None:
+            return pooled
         if isinstance(projection, nn.Linear):
             return linear(pooled.to(projection.weight.dtype), projection.weight, projection.bias)
         return pooled.to(projection.dtype) @ projection
+
+
+def _empty_projection(config: TextConfig, embed_dim: int) -> nn.Parameter | nn.Linear | None:
+    """As in open_clip: with a bias it is a layer, whose matrix is stored the other way round."""
+    if config.projection == "none":
+        return None
+    if config.projection == "biased":
+        return nn.Linear(config.width, embed_dim)
+    return nn.Parameter(torch.empty(config.width, embed_dim))
 
 
 def initialise_block(block: Block, width: int, layers: int) -> None:

@@ -134,7 +134,7 @@ class TextSide:
         flops: (config, embed_dim, tokens) -> operations for one caption, forward; None if they are not counted.
         layouts: other layouts that support this text side: "openai", "open_clip", "huggingface".
         reads_templates: whether words of a prompt other than the class name change the scores.
-        omitted: as in Tower.
+        omitted, check: as in Tower.
     """
 
     kind: str
@@ -148,6 +148,7 @@ class TextSide:
     layouts: tuple[str, ...] = ()
     reads_templates: bool = True
     omitted: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    check: Callable[[Any, int], None] = lambda config, embed_dim: None
 
 
 def stack_depth(name: str, layers: int, block: str, below: str, first: int = 0) -> int:

@@ -86,7 +86,7 @@ def test_open_clip_with_quick_gelu(name):
 def test_transformers(name):
     """There SigLIP computes gelu_tanh in both towers."""
     config = scaled_down(name)
-    if config.text.projection_bias:
+    if config.text.projection == "biased":
         text = dataclasses.replace(config.text, activation="")
         config = dataclasses.replace(config, activation="gelu_tanh", text=text)
     check(random_clip(config), transformers_peer)

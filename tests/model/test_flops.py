@@ -10,7 +10,14 @@ from training import MODEL
 
 from diptych.errors import ConfigError
 from diptych.model.clip import CLIP
-from diptych.model.clip_config import CLIPConfig, CompactResNetConfig, ResNetConfig, TextConfig, ViTConfig
+from diptych.model.clip_config import (
+    CLIPConfig,
+    CompactResNetConfig,
+    ResNetConfig,
+    SiglipViTConfig,
+    TextConfig,
+    ViTConfig,
+)
 from diptych.model.flops import flops_per_pair, image_flops, text_flops
 from diptych.model.presets import PRESETS
 
@@ -21,7 +28,14 @@ MODELS = [
     CLIPConfig(32, ViTConfig(48, 8, 128, 3), TEXT),
     CLIPConfig(32, ViTConfig(48, 8, 128, 3, mlp_ratio=2.5), TEXT),
     CLIPConfig(48, CompactResNetConfig(32, (8, 8, 32), (1, 2, 2)), TEXT),
+    CLIPConfig(32, ViTConfig(48, 8, 128, 3, ln_pre=False, pooling="mean"), dataclasses.replace(TEXT, mlp_ratio=3.0)),
 ]
+SIGLIP = CLIPConfig(
+    128,
+    SiglipViTConfig(50, 8, 128, 3, mlp_ratio=3.0),
+    dataclasses.replace(TEXT, causal=False, pooling="last", projection="biased"),
+    logit_bias=-10.0,
+)
 PAIRS, TOKENS = 2, 9
 
 
@@ -41,6 +55,18 @@ def test_forward_is_what_torch_counts(config):
         assert counted(lambda: clip.encode_image(images)) == PAIRS * image_flops(config)
         lengths = torch.full((PAIRS,), TOKENS)
         assert counted(lambda: clip.encode_text(tokens, lengths)) == PAIRS * text_flops(config, TOKENS)
+
+
+def test_a_siglip_computes_the_whole_context_and_one_query_for_all_images():
+    clip, width = CLIP(SIGLIP), SIGLIP.vision.width
+    images, tokens = torch.randn(PAIRS, 3, 50, 50), torch.randint(1, 200, (PAIRS, TOKENS))
+    with torch.no_grad():
+        assert counted(lambda: clip.encode_image(images)) == PAIRS * image_flops(SIGLIP) + 2 * width**2
+        kept = torch.arange(9).expand(PAIRS, -1)
+        assert counted(lambda: clip.encode_image(images, kept)) == PAIRS * image_flops(SIGLIP, 0.75) + 2 * width**2
+        lengths = torch.full((PAIRS,), TOKENS)
+        assert counted(lambda: clip.encode_text(tokens, lengths)) == PAIRS * text_flops(SIGLIP, TOKENS)
+    assert text_flops(SIGLIP, TOKENS) == text_flops(SIGLIP, 24)
 
 
 @pytest.mark.parametrize("config", [*MODELS, PRESETS["ViT-B/32"]])

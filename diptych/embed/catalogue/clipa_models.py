@@ -3,7 +3,7 @@
 from diptych.embed.catalogue.architectures import hub_models
 from diptych.embed.catalogue.catalogue_model import APACHE, Family
 
-CLIPA = Family(name="CLIPA", license=APACHE, runs="open_clip")
+CLIPA = Family(name="CLIPA", license=APACHE, runs="native")
 
 MODELS = (
     *hub_models(

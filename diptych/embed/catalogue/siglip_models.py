@@ -4,12 +4,12 @@ from diptych.embed.catalogue.architectures import hub_models
 from diptych.embed.catalogue.catalogue_model import APACHE, Family
 
 _WEBLI = "109 (WebLI)"
-SIGLIP = Family(name="SigLIP", license=APACHE, runs="open_clip")
-SIGLIP_I18N = Family(name="SigLIP i18n", license=APACHE, runs="open_clip", languages=_WEBLI)
+SIGLIP = Family(name="SigLIP", license=APACHE, runs="native")
+SIGLIP_I18N = Family(name="SigLIP i18n", license=APACHE, runs="native", languages=_WEBLI)
 SIGLIP_2 = Family(
     name="SigLIP 2",
     license=APACHE,
-    runs="open_clip",
+    runs="native",
     languages=_WEBLI,
     source="README_siglip2.md of google-research/big_vision",
 )

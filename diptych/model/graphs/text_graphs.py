@@ -39,6 +39,8 @@ def write_text_transformer(graph: GraphWriter, tokens: str, model: CLIP) -> str:
     x = write_transformer(graph, x, model.transformer, at_output, masks)
     pooled = graph.layer_norm(graph.op("Squeeze", x, one), model.ln_final)
     projection = model.text_projection
+    if projection is None:
+        return pooled
     if isinstance(projection, nn.Linear):
         return graph.linear(pooled, projection.weight, projection.bias)
     return graph.product(pooled, projection)

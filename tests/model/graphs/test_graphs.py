@@ -103,11 +103,14 @@ def test_text_graph_equals_torch_at_every_length(tmp_path: Path, activation: str
         np.testing.assert_allclose(result, expected, atol=1e-5, rtol=0)
 
 
+@pytest.mark.parametrize("projection", ["plain", "biased", "none"])
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("pooling", ["end", "last"])
-def test_text_graph_with_padding_equals_torch_at_every_length(tmp_path: Path, pooling: str, causal: bool) -> None:
-    text = TextConfig(20, 100, 128, layers=2, causal=causal, pooling=pooling, projection_bias=True, pad_id=3)
-    model = random_model(CLIPConfig(48, ViTConfig(32, 8, 64, 1), text, "gelu_tanh"))
+def test_text_graph_with_padding_equals_torch_at_every_length(
+    tmp_path: Path, pooling: str, causal: bool, projection: str
+) -> None:
+    text = TextConfig(20, 100, 128, layers=2, causal=causal, pooling=pooling, projection=projection, pad_id=3)
+    model = random_model(CLIPConfig(128, ViTConfig(32, 8, 64, 1), text, "gelu_tanh"))
     write_text_graph(model, tmp_path / "text.onnx")
     for n, length in ((1, 2), (2, 7), (7, 20)):
         tokens = random_texts(model.config, n, length, seed=length)

@@ -41,7 +41,7 @@ def scaled_down(name: str, *, width: int = 2, layers: int = 2) -> CLIPConfig:
     remainder = vision.image_size % vision.patch_size
     vision = dataclasses.replace(vision, image_size=patches * vision.patch_size + remainder)
     text = dataclasses.replace(text, vocab_size=1000, context_length=min(text.context_length, 24))
-    siglip = text.projection_bias
+    siglip = text.projection != "plain"
     return dataclasses.replace(config, embed_dim=vision.width if siglip else 64, vision=vision, text=text)
 
 
@@ -89,14 +89,10 @@ def open_clip_cfg(config: CLIPConfig) -> dict:
     if type(config.vision).__name__ != "SiglipViTConfig" or published is not None:
         return open_clip_config(config)
     large = BY_NAME["ViT-B-16-SigLIP"]
-    plain = dataclasses.replace(
-        config,
-        embed_dim=768,
-        vision=large.vision,
-        activation="gelu",
-        text=dataclasses.replace(config.text, activation=""),
-    )
+    text = dataclasses.replace(config.text, activation="", projection="biased")
+    plain = dataclasses.replace(config, embed_dim=768, vision=large.vision, activation="gelu", text=text)
     values = open_clip_config(plain) | {"embed_dim": config.embed_dim}
+    values["text_cfg"]["proj_type"] = "none" if config.text.projection == "none" else "linear"
     values["vision_cfg"] |= {
         "image_size": config.vision.image_size,
         "timm_model_name": register_timm(config.vision, config.activation),
