@@ -9,6 +9,7 @@ from diptych.cli import parse
 from diptych.cli.common import app, examples, refuse_unwritable, show
 from diptych.cli.options import (
     Activation,
+    Backend,
     Device,
     Heads,
     ModelOption,
@@ -57,6 +58,7 @@ def evaluate(
     ] = None,
     split: Annotated[str | None, Option(help="Split to measure; test by default.")] = None,
     workers: Workers = 1,
+    backend: Backend = "",
     precision: Precision = "fp32",
     device: Device = "auto",
     activation: Activation = None,

@@ -74,8 +74,9 @@ Precision = Annotated[
 Backend = Annotated[
     str,
     Option(
-        help="torch, onnx, openvino, or auto (the fastest on this machine). Other back ends than torch are compiled at "
-        "the first use and tested against it; without the option, small models use onnx if it is installed."
+        help="torch, onnx, openvino, or auto (the fastest on this machine). The others are compiled at the first use "
+        "and tested against torch. By default torch; classify takes onnx for small models, if it is installed.",
+        callback=lambda value: state("backend", value),
     ),
 ]
 Workers = Annotated[int | None, Option(min=0, help="Processes that decode images; the results stay the same.")]

@@ -7,7 +7,7 @@ import typer
 
 from diptych.cli import parse
 from diptych.cli.common import app, examples, resumable
-from diptych.cli.options import Fraction, ModelOption, Offline, Option, Workers
+from diptych.cli.options import Backend, Fraction, ModelOption, Offline, Option, Workers
 from diptych.errors import ConfigError, InputError
 
 if TYPE_CHECKING:
@@ -95,6 +95,7 @@ def overlap(
     same_data: SameData = False,
     workers: Workers = 1,
     processes: Processes = 1,
+    backend: Backend = "",
     offline: Offline = False,
 ) -> None:
     """Search every evaluation image in the training data, and compare the accuracy with and without the copies.

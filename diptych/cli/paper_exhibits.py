@@ -20,6 +20,7 @@ from diptych.cli.common import (
 from diptych.cli.options import (
     MODEL_FORMS,
     Activation,
+    Backend,
     DataRoot,
     Device,
     Heads,
@@ -97,6 +98,7 @@ def _make(name: str, about: str) -> None:
         data_root: DataRoot = None,
         out: Out = Path("runs/paper"),
         dataset: Datasets = None,
+        backend: Backend = "",
         precision: Precision = "fp32",
         workers: Workers = 1,
         cache: Cache = None,

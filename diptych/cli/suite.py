@@ -17,6 +17,7 @@ from diptych.cli.common import (
 )
 from diptych.cli.options import (
     Activation,
+    Backend,
     DataRoot,
     Datasets,
     Device,
@@ -51,6 +52,7 @@ def suite(
     dataset: Datasets = None,
     task: Tasks = None,
     tasks: TaskModules = None,
+    backend: Backend = "",
     precision: Precision = "fp32",
     workers: Workers = 1,
     device: Device = "auto",

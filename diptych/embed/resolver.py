@@ -19,7 +19,7 @@ from diptych.embed.local_models import LocalModel, fetch_published, local_model,
 from diptych.embed.model import Model
 from diptych.embed.model_names import PYTHON, check_form, has_prefix, unknown
 from diptych.embed.published_weights import check_library_precision, is_native, open_fetched, open_with_library
-from diptych.embed.weight_file_options import Stated, parse_heads, stated
+from diptych.embed.weight_file_options import Stated, parse_heads, stated, stated_backend
 from diptych.embed.wrapped_encoder import WrappedEncoder
 from diptych.errors import ConfigError, InputError, WeightsError
 from diptych.files import expanded
@@ -33,7 +33,7 @@ def load(
     device: str | torch.device | None = None,
     precision: str = "fp32",
     *,
-    backend: str = "torch",
+    backend: str | None = None,
     activation: str | None = None,
     heads: str | Heads | None = None,
 ) -> Any:  # a Model or another Encoder, depending on the name
@@ -46,7 +46,8 @@ def load(
         precision: "fp32" (exact), "bf16" (weights cast once), "int8" (backend onnx), or "auto": bf16 if the processor
             supports it.
         backend: "torch"; "onnx" or "openvino", which are compiled at the first use, tested against fp32 torch and kept
-            in the user's cache; or "auto", the fastest of them for this model on this machine.
+            in the user's cache; or "auto", the fastest of them for this model on this machine. None takes the one of
+            the command line, else torch.
         activation: "quick_gelu" or "gelu"; only for a weight file, which does not state it.
         heads: of the image tower and the text tower, (16, 12) or "16,12"; only for a weight file.
     Returns:
@@ -60,6 +61,7 @@ def load(
     """
     check_form(name)
     options = _with_command_line(_stated(activation, heads))
+    backend = backend or stated_backend() or "torch"
     library, _, rest = str(name).partition(":")
     if isinstance(name, str) and has_prefix(name):
         if options != Stated():
@@ -133,7 +135,7 @@ def load_model(
             f"{name} is computed by another library, and this needs a network of Diptych's own: give the folder or the "
             "weight file of a CLIP by its path, without a prefix"
         )
-    model = load(name, device, precision, activation=activation, heads=heads)
+    model = load(name, device, precision, backend="torch", activation=activation, heads=heads)
     if not isinstance(model, Model):
         raise WeightsError(
             f"{name} is computed by another library, and this needs a network of Diptych's own; `diptych models` shows "

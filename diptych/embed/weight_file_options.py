@@ -1,11 +1,11 @@
-"""Command-line options for bare weight files: each command sets them once, before it loads a model."""
+"""Command-line options for the models of a command: each command sets them once, before it loads a model."""
 
 import dataclasses
 from collections.abc import Sequence
 
 from diptych.errors import ConfigError
 
-_stated: dict[str, str | None] = {"activation": None, "heads": None}
+_stated: dict[str, str | None] = {"activation": None, "heads": None, "backend": None}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,14 +22,14 @@ class Stated:
 
 
 def state(name: str, value: str | None) -> str | None:
-    """Store the option "activation" or "heads" of this command; returns the value."""
+    """Store the option "activation", "heads" or "backend" of this command; returns the value."""
     _stated[name] = value
     return value
 
 
 def forget() -> None:
     """Clear the options at the end of a command."""
-    _stated.update(activation=None, heads=None)
+    _stated.update(activation=None, heads=None, backend=None)
 
 
 def stated() -> tuple[str | None, str | None]:
@@ -63,3 +63,8 @@ def stated_in_command() -> Stated:
     """
     activation, heads = stated()
     return Stated(activation, None if heads is None else parse_heads(heads))
+
+
+def stated_backend() -> str | None:
+    """The back end from the command line; None if not given."""
+    return _stated["backend"] or None

@@ -96,6 +96,21 @@ def test_evaluate_takes_sets_as_words_and_as_datasets(tints, command):
     assert refused.status == 1 and refused.err.splitlines()[-1].endswith("--partial are options of diptych suite")
 
 
+def test_a_back_end_is_an_option_of_every_command_that_measures(tints, command):
+    outcomes = [
+        command("evaluate", "default", "sets/tints", "--workers", 0, *words)
+        for words in ([], ["--backend", "onnx"], ["--backend", "onnx", "--precision", "int8"])
+    ]
+    assert all(outcome.status == 0 for outcome in outcomes)
+    assert outcomes[0].out == outcomes[1].out == outcomes[2].out
+    assert ["compiled default for" in outcome.log for outcome in outcomes] == [False, True, True]
+    command("evaluate", "default", "sets/tints", "--backend", "abacus").is_error("backend must be one of")
+    words = ("suite", "default", "--data-root", "sets", "--dataset", "tints", "--task", "zero_shot", "--workers", 0)
+    again = command(*words, "--backend", "onnx", "--out", "runs")
+    assert again.status == 0 and "compiled" not in again.log
+    assert read_results(tints / "runs" / "results.jsonl")
+
+
 def test_exhibits_take_models_as_words_and_by_the_option(tints, command):
     words = ("--data-root", "sets", "--dataset", "tints", "--workers", 0)
     first = command("paper", "pairs", MODEL, *words, "--out", "a")

@@ -140,10 +140,10 @@ def _record(
 def _tested(model: Model, compiled: CompiledModel, record: CompiledRecord) -> CompiledRecord:
     """The record with the worst cosines of the self-test; SelfTestError if one is too low."""
     pixels = probe_pixels(model.preprocessing.image_size)
-    reference = model.encode_pixels(torch.from_numpy(pixels)).numpy()
-    images = worst_cosine(compiled.embed_pixels(pixels), reference, "images")
-    features = model.pixel_features(torch.from_numpy(pixels)).numpy()
-    images = min(images, worst_cosine(compiled.pixel_features(pixels), features, "images"))
+    features = model.pixel_features(torch.from_numpy(pixels))
+    reference = features.numpy(), model.project_features(features).numpy()
+    vectors = compiled.features_and_embeddings(pixels)
+    images = min(worst_cosine(*pair, "images") for pair in zip(vectors, reference, strict=True))
     texts = None
     if compiled.has_texts and model.tokenizer is not None:
         reference = model.encode_texts(PROBE_TEXTS, truncate=True).numpy()

@@ -118,6 +118,11 @@ class CompiledModel:
         """uint8 (N, 3, R, R) -> (N, W) float32, before the projection."""
         return self._graph(IMAGE_GRAPH)(pixels, ["features"])[0]
 
+    def features_and_embeddings(self, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """uint8 (N, 3, R, R) -> (N, W) and (N, E), both float32, in one run."""
+        features, embeddings = self._graph(IMAGE_GRAPH)(pixels, ["features", "embeddings"])
+        return features, embeddings
+
     def embed_tokens(self, tokens: np.ndarray) -> np.ndarray:
         """int (N, L) -> (N, E) float32, unit norm."""
         return self._graph(TEXT_GRAPH)(tokens.astype(np.int64), ["embeddings"])[0]
