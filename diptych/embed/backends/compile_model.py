@@ -141,9 +141,9 @@ def _tested(model: Model, compiled: CompiledModel, record: CompiledRecord) -> Co
     """The record with the worst cosines of the self-test; SelfTestError if one is too low."""
     pixels = probe_pixels(model.preprocessing.image_size)
     features = model.pixel_features(torch.from_numpy(pixels))
-    reference = features.numpy(), model.project_features(features).numpy()
-    vectors = compiled.features_and_embeddings(pixels)
-    images = min(worst_cosine(*pair, "images") for pair in zip(vectors, reference, strict=True))
+    expected = features.numpy(), model.project_features(features).numpy()
+    computed = compiled.features_and_embeddings(pixels)
+    images = min(worst_cosine(*pair, "images") for pair in zip(computed, expected, strict=True))
     texts = None
     if compiled.has_texts and model.tokenizer is not None:
         reference = model.encode_texts(PROBE_TEXTS, truncate=True).numpy()
