@@ -4,6 +4,7 @@ The hub answers /api/models/REPO with commit, files, sizes and hashes; /REPO/res
 network, which serves ranges. The same server offers plain files for fixed addresses (/files/...).
 """
 
+import base64
 import contextlib
 import dataclasses
 import hashlib
@@ -35,7 +36,7 @@ class Repository:
     def _sibling(self, name: str, content: bytes) -> dict:
         size = self.false_sizes.get(name, len(content))
         entry = {"rfilename": name, "size": size, "blobId": git_hash(content)}
-        if name.endswith((".safetensors", ".bin")):  # stored with git LFS
+        if _is_large(name):
             sha256 = self.false_hashes.get(name, hashlib.sha256(content).hexdigest())
             entry["blobId"] = git_hash(b"version https://git-lfs.github.com/spec/v1\n")
             entry["lfs"] = {"sha256": sha256, "size": size, "pointerSize": 134}
@@ -46,11 +47,17 @@ def git_hash(content: bytes) -> str:
     return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
 
+def _is_large(name: str) -> bool:
+    """Whether the hub stores a file of that name with git LFS."""
+    return name.endswith((".safetensors", ".bin"))
+
+
 class HubServer(ThreadingHTTPServer):
     """Attributes:
     requests: (method, path, Range, Authorization) of every request.
     cuts: names whose connection breaks, with the number of bytes that get through each time.
     busy: status codes to answer before the next content, one for each request.
+    objects, messages: large files that were uploaded, by SHA-256, and the messages of commits.
     """
 
     daemon_threads = True
@@ -61,6 +68,8 @@ class HubServer(ThreadingHTTPServer):
         self.requests: list[tuple[str, str, str | None, str | None]] = []
         self.cuts: dict[str, list[int]] = {}
         self.busy: list[int] = []
+        self.objects: dict[str, bytes] = {}
+        self.messages: list[str] = []
         self.resumes = True
 
     @property
@@ -102,6 +111,76 @@ class _Answers(BaseHTTPRequestHandler):
             self.send_content(path.rpartition("/")[2], self.server.files[path.removeprefix("/files/")])
         else:
             self.answer(404)
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        path = self.path.partition("?")[0]
+        self.server.requests.append((self.command, path, None, self.headers.get("Authorization")))
+        if self.headers.get("Authorization") != "Bearer writer":
+            self.answer(403 if self.headers.get("Authorization") else 401)
+        elif path == "/api/repos/create":
+            asked = json.loads(body)
+            name = f"{asked['organization']}/{asked['name']}" if asked.get("organization") else asked["name"]
+            known = name in self.server.repositories
+            self.server.repositories.setdefault(name, Repository({}))
+            self.answer(409 if known else 200, json.dumps({"url": f"{self.server.url}/{name}", "name": name}).encode())
+        elif path == "/api/validate-yaml":
+            self.answer(200, b'{"errors": [], "warnings": []}')
+        elif preupload := re.fullmatch(r"/api/models/([\w.-]+/[\w.-]+)/preupload/main", path):
+            files = [
+                {
+                    "path": file["path"],
+                    "uploadMode": "lfs" if _is_large(file["path"]) else "regular",
+                    "shouldIgnore": False,
+                }
+                for file in json.loads(body)["files"]
+            ]
+            self.answer(200, json.dumps({"files": files}).encode()) if preupload else None
+        elif batch := re.fullmatch(r"/([\w.-]+/[\w.-]+)\.git/info/lfs/objects/batch", path):
+            objects = [
+                {
+                    "oid": one["oid"],
+                    "size": one["size"],
+                    "actions": {"upload": {"href": self.lfs_url(batch[1], one["oid"])}},
+                }
+                for one in json.loads(body)["objects"]
+                if one["oid"] not in self.server.objects
+            ]
+            self.answer(200, json.dumps({"transfer": "basic", "objects": objects}).encode())
+        elif commit := re.fullmatch(r"/api/models/([\w.-]+/[\w.-]+)/commit/main", path):
+            self.commit(commit[1], [json.loads(line) for line in body.splitlines()])
+        else:
+            self.answer(404)
+
+    def do_PUT(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.server.requests.append((self.command, self.path, None, None))
+        oid = self.path.rpartition("/")[2]
+        if self.server.busy:
+            self.answer(self.server.busy.pop(0))
+        elif hashlib.sha256(body).hexdigest() != oid:
+            self.answer(422)
+        else:
+            self.server.objects[oid] = body
+            self.answer(200)
+
+    def lfs_url(self, repository: str, oid: str) -> str:
+        return f"{self.server.content_url}/lfs/{repository}/{oid}"
+
+    def commit(self, name: str, lines: list[dict]) -> None:
+        files = self.server.repositories[name].files
+        for line in lines:
+            value = line["value"]
+            if line["key"] == "file":
+                files[value["path"]] = base64.b64decode(value["content"])
+            elif line["key"] == "lfsFile":
+                files[value["path"]] = self.server.objects[value["oid"]]
+            else:
+                self.server.messages.append(value["summary"])
+        commit = hashlib.sha1(repr(sorted(files)).encode() + b"".join(files.values())).hexdigest()
+        self.server.repositories[name].commit = commit
+        about = {"commitUrl": f"{self.server.url}/{name}/commit/{commit}", "commitOid": commit, "pullRequestUrl": None}
+        self.answer(200, json.dumps(about).encode())
 
     def describe(self, name: str, revision: str | None) -> None:
         repository = self.server.repositories.get(name)
@@ -150,7 +229,7 @@ class _Answers(BaseHTTPRequestHandler):
         for name, value in {**(headers or {}), "Content-Length": str(len(content)), "Connection": "close"}.items():
             self.send_header(name, value)
         self.end_headers()
-        if self.command == "GET":
+        if self.command != "HEAD":
             self.wfile.write(content[:cut])
         self.close_connection = True
 

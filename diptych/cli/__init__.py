@@ -27,6 +27,7 @@ from diptych.cli import (  # noqa: F401  (importing them adds their commands to 
     paper,
     paper_exhibits,
     paper_figures,
+    push,
     quickstart,
     recipes,
     suite,

@@ -48,7 +48,7 @@ def endpoint() -> str:
 
 def headers() -> dict[str, str]:
     """The login of `hf auth login` or HF_TOKEN, as a header."""
-    token = _hub().get_token()
+    token = hub_library().get_token()
     return {"Authorization": f"Bearer {token}"} if token else {}
 
 
@@ -60,7 +60,7 @@ def ask(repository: str, revision: str | None) -> Listing:
         UnreachableError: the hub does not answer.
         ConfigError: huggingface_hub is not installed.
     """
-    hub = _hub()
+    hub = hub_library()
     try:
         info = hub.HfApi(endpoint=endpoint()).model_info(repository, revision=revision, files_metadata=True, timeout=30)
     except Exception as error:  # the exception's type depends on the library's version and its HTTP client
@@ -92,7 +92,8 @@ def _listed(entry: Any) -> ListedFile:
     return ListedFile(entry.rfilename, size, sha256, git if lfs is None else None)
 
 
-def _hub() -> Any:
+def hub_library() -> Any:
+    """The module huggingface_hub; ConfigError if it is not installed."""
     try:
         import huggingface_hub
     except ImportError:
