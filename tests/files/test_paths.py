@@ -32,6 +32,7 @@ WORDS = {
     *("activation", "caption_column", "dataset", "endpoint", "first", "heads", "image_column", "name", "tasks"),
     *("objective", "old_datasets", "precision", "recipe", "revision", "sampler", "search", "settings", "shares"),
     *("reviewer", "split", "suite", "task", "threshold", "fits", "license", "languages", "family"),
+    *("backend", "repository", "base_model", "message"),
 }
 TEMPLATES = {("paper", "figure2"), ("paper", "figure9")}  # their --template takes no @FILE
 
