@@ -19,6 +19,7 @@ from diptych.cli import (  # noqa: F401  (importing them adds their commands to 
     benchmark,
     classify,
     data,
+    embed,
     evaluate,
     interpolate,
     overlap,
@@ -38,7 +39,15 @@ from diptych.lazy import uncollected_imports
 
 __all__ = ["app", "main"]
 
-_FIRST = ("quickstart", "train", "classify", "evaluate", "suite", "recipes")  # the order in --help for a new user
+_FIRST = (
+    "quickstart",
+    "train",
+    "classify",
+    "embed",
+    "evaluate",
+    "suite",
+    "recipes",
+)  # the order in --help for a new user
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT) if hasattr(errno, "EDQUOT") else (errno.ENOSPC,)
 _CLOSED_PIPE = 141  # 128 plus the number of SIGPIPE, as in shells
 
