@@ -22,10 +22,16 @@ _BACKENDS = {"torch": "torch", "onnxruntime": "onnx", "openvino": "openvino"}
 
 
 def open_source_of_command(
-    inputs: list[Path], urls: str | None, texts: Path | None, columns: dict[str, str | None], allow_private: bool
+    inputs: list[Path],
+    urls: str | None,
+    texts: Path | None,
+    columns: tuple[str | None, str | None],
+    allow_private: bool,
 ) -> "Source":
     """The images or texts that the command names.
 
+    Args:
+        columns: names of the image column and of the text column.
     Raises:
         InputError: not exactly one of the three is given, or nothing is found.
     """
@@ -34,7 +40,7 @@ def open_source_of_command(
     if texts is not None:
         from diptych.data.texts import open_texts
 
-        return open_texts(texts, columns["text"])
+        return open_texts(texts, columns[1])
     if urls is not None:
         from diptych.data.fetching import FetchLimits
         from diptych.data.urls import UrlSource, read_urls
@@ -43,7 +49,7 @@ def open_source_of_command(
     from diptych.data.columns import ColumnNames
     from diptych.data.open_images import open_images
 
-    return open_images(inputs, ColumnNames(image=columns["image"]))
+    return open_images(inputs, ColumnNames(image=columns[0]))
 
 
 def back_end_of_store(out: Path, backend: str, precision: str) -> tuple[str, str]:
@@ -99,65 +105,87 @@ def print_end(store: "Store", times: "StageTimes", num_new: int, seconds: float)
             print(f"  {key}: {reason}")
 
 
+Images = Annotated[
+    list[Path] | None,
+    typer.Argument(
+        parser=parse.path,
+        help="Images: files, folders, tar shards, parquet with images, or a CSV with paths. No captions are needed.",
+    ),
+]
+Out = Annotated[Path, Option(parser=parse.path, help="Folder of the vectors; the same command again resumes.")]
+Urls = Annotated[str | None, Option(parser=parse.path, help="File with one URL of an image per line, or - for stdin.")]
+Texts = Annotated[
+    Path | None,
+    Option(parser=parse.path, help="Embed texts: a .txt with one per line, or a .csv, .tsv, .jsonl or .parquet."),
+]
+TextColumn = Annotated[str | None, Option(help="Column of --texts that holds the texts.")]
+Kind = Annotated[str, Option(help="embeddings (unit norm), or features (before the projection).")]
+BatchSize = Annotated[int | None, Option(min=1, help="Per batch; by default 64 images, 256 on a GPU, or 1024 texts.")]
+Threads = Annotated[int | None, Option(min=0, help="Threads that decode; by default one per core.")]
+Workers = Annotated[
+    int, Option(min=0, help="Processes that decode, instead of threads: an image that crashes them is only broken.")
+]
+Processes = Annotated[int, Option(min=1, help="Processes that encode, with one thread each, on the CPU.")]
+FastDecoding = Annotated[
+    bool, typer.Option("--fast-decoding", help="Decode large JPEGs at a reduced size; vectors differ slightly.")
+]
+Parquet = Annotated[Path | None, Option(parser=parse.path, help="Also write a Parquet table: key, vector.")]
+Npy = Annotated[Path | None, Option(parser=parse.path, help="Also write a .npy matrix, with its keys beside it.")]
+Progress = Annotated[str, Option(help="auto (a bar on a terminal), or lines (one in ten seconds).")]
+AllowPrivate = Annotated[
+    bool, typer.Option("--allow-private", help="Also fetch URLs from this machine and private networks.")
+]
+AllowOtherBackend = Annotated[
+    bool,
+    typer.Option(
+        "--allow-other-backend",
+        help="Add to a store of another back end or precision, if some vectors agree to a cosine of 0.999.",
+    ),
+]
+
+
+def write_views(store: "Store", parquet: Path | None, npy: Path | None) -> None:
+    """Write the store as one file for other tools."""
+    from diptych.embed.store_views import write_npy, write_parquet
+
+    if parquet is not None:
+        write_parquet(store, parquet)
+        print(f"{parquet}: key, vector")
+    if npy is not None:
+        print(f"{npy}: the vectors; their keys are in {write_npy(store, npy)}")
+
+
 @app.command(
     epilog=examples(
         "diptych embed photos/ --out vectors/",
-        "diptych embed 'shards/*.tar.gz' --model runs/quickstart/model --out vectors/ --parquet vectors.parquet",
+        "diptych embed shards/ --model runs/quickstart/model --out shard-vectors/ --parquet vectors.parquet",
         "diptych embed photo.jpg holiday/ --out holiday-vectors/ --npy vectors.npy",
         "diptych embed --texts captions.txt --out text-vectors/",
         "diptych embed --urls urls.txt --out url-vectors/ --progress lines",
     )
 )
 def embed(
-    out: Annotated[Path, Option(parser=parse.path, help="Folder of the vectors; the same command again resumes.")],
-    inputs: Annotated[
-        list[Path] | None,
-        typer.Argument(
-            parser=parse.path,
-            help="Images: files, folders, tar shards, parquet with images, or a CSV with their paths. No captions are "
-            "needed.",
-        ),
-    ] = None,
+    out: Out,
+    inputs: Images = None,
     model: ModelOption = "default",
-    urls: Annotated[
-        str | None, Option(parser=parse.path, help="File with one URL of an image per line, or - for stdin.")
-    ] = None,
-    texts: Annotated[
-        Path | None,
-        Option(parser=parse.path, help="Embed texts: a .txt with one per line, or a .csv, .tsv, .jsonl or .parquet."),
-    ] = None,
-    text_column: Annotated[str | None, Option(help="Column of --texts that holds the texts.")] = None,
+    urls: Urls = None,
+    texts: Texts = None,
+    text_column: TextColumn = None,
     image_column: ImageColumn = None,
-    kind: Annotated[str, Option(help="embeddings (unit norm), or features (before the projection).")] = "embeddings",
+    kind: Kind = "embeddings",
     backend: Backend = "auto",
     precision: Precision = "auto",
     device: Device = "auto",
-    batch_size: Annotated[int | None, Option(min=1, help="Per batch; by default 64, 256 on a GPU, 1024 texts.")] = None,
-    threads: Annotated[int | None, Option(min=0, help="Threads that decode; by default one per core.")] = None,
-    workers: Annotated[
-        int, Option(min=0, help="Processes that decode, instead of threads: an image that crashes them is only broken.")
-    ] = 0,
-    processes: Annotated[int, Option(min=1, help="Processes that encode, with one thread each, on the CPU.")] = 1,
-    fast_decoding: Annotated[
-        bool, typer.Option("--fast-decoding", help="Decode large JPEGs at a reduced size; vectors differ slightly.")
-    ] = False,
-    parquet: Annotated[
-        Path | None, Option(parser=parse.path, help="Also write the vectors as a Parquet table: key, vector.")
-    ] = None,
-    npy: Annotated[
-        Path | None, Option(parser=parse.path, help="Also write the vectors as a .npy matrix, keys beside it.")
-    ] = None,
-    progress: Annotated[str, Option(help="auto (a bar on a terminal), or lines (one in ten seconds).")] = "auto",
-    allow_private: Annotated[
-        bool, typer.Option("--allow-private", help="Also fetch URLs from this machine and private networks.")
-    ] = False,
-    allow_other_backend: Annotated[
-        bool,
-        typer.Option(
-            "--allow-other-backend",
-            help="Add to a store of another back end or precision, if some vectors agree to a cosine of 0.999.",
-        ),
-    ] = False,
+    batch_size: BatchSize = None,
+    threads: Threads = None,
+    workers: Workers = 0,
+    processes: Processes = 1,
+    fast_decoding: FastDecoding = False,
+    parquet: Parquet = None,
+    npy: Npy = None,
+    progress: Progress = "auto",
+    allow_private: AllowPrivate = False,
+    allow_other_backend: AllowOtherBackend = False,
     activation: Activation = None,
     heads: Heads = None,
 ) -> None:
@@ -171,8 +199,7 @@ def embed(
     if progress not in _PROGRESS:
         raise InputError(f"--progress is {' or '.join(_PROGRESS)}, not {progress!r}")
     check_name(str(model))
-    columns = {"image": image_column, "text": text_column}
-    source = open_source_of_command(inputs or [], urls, texts, columns, allow_private)
+    source = open_source_of_command(inputs or [], urls, texts, (image_column, text_column), allow_private)
     options: dict[str, Any] = {
         "kind": kind if texts is None else "text embeddings",
         "batch_size": batch_size,
@@ -184,14 +211,8 @@ def embed(
         "seconds_per_line": _PROGRESS[progress],
     }
     load = {"backend": backend, "precision": precision, "device": device}
-    store, times, num_new, seconds = run_embed_command(str(model), source, Path(out), load, options)
-    print_end(store, times, num_new, seconds)
-    if parquet is not None or npy is not None:
-        from diptych.embed.store_views import write_npy, write_parquet
-
-        if parquet is not None:
-            write_parquet(store, parquet)
-        if npy is not None:
-            write_npy(store, npy)
-    if not len(store):
+    run = run_embed_command(str(model), source, Path(out), load, options)
+    print_end(*run)
+    write_views(run[0], parquet, npy)
+    if not len(run[0]):
         raise typer.Exit(1)

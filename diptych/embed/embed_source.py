@@ -22,7 +22,7 @@ from diptych.embed.engine import KINDS, TEXT_EMBEDDINGS, EncodedBatch, encode_so
 from diptych.embed.executor import Executor, map_shards
 from diptych.embed.shard_writer import ShardWriter
 from diptych.embed.stage_times import StageTimes
-from diptych.embed.store import Store, open_store, shard_name
+from diptych.embed.store import Store, StoreManifest, open_store, shard_name
 from diptych.embed.store_origin import open_or_create, source_manifest
 from diptych.errors import ConfigError
 from diptych.files import expanded, new_folder, remove_unfinished, writing
@@ -83,38 +83,34 @@ def embed_source(
         WorkerError: a process was killed twice on the same unit.
     """
     _check(kind, batch_size, rows_per_shard, num_processes)
-    folder = expanded(folder)
-    units = _units(source, rows_per_shard)
-    manifest = source_manifest(
-        source,
-        encoder,
-        kind,
-        batch_size=batch_size,
-        rows_per_shard=rows_per_shard,
-        num_units=len(units),
-        fast_decoding=fast_decoding,
-    )
     if num_threads is None:
         num_threads = num_cores() if num_workers == 0 and num_processes == 1 and executor is map_shards else 0
-    decoding = Decoding(num_threads, fast_decoding, rows_per_shard)
-    encode = _EncodeUnit(source, encoder, None, tuple(units), kind, batch_size, rows_per_shard, num_workers, decoding)
-    store = open_or_create(folder, manifest, encode.worst_cosine if allow_other_backend else None)
-    encode, times = dataclasses.replace(encode, store=store), StageTimes() if times is None else times
+    decoding, units = Decoding(num_threads, fast_decoding, rows_per_shard), tuple(_units(source, rows_per_shard))
+    encode = _EncodeUnit(source, encoder, None, units, kind, batch_size, rows_per_shard, num_workers, decoding)
+    store = open_or_create(expanded(folder), encode.manifest(), encode.worst_cosine if allow_other_backend else None)
+    times = StageTimes() if times is None else times
+    _run(dataclasses.replace(encode, store=store), num_processes, executor, times, seconds_per_line)
+    return open_store(store.folder)
+
+
+def _run(
+    encode: "_EncodeUnit", num_processes: int, executor: Executor, times: StageTimes, seconds_per_line: float | None
+) -> None:
+    """Encode the unfinished units and show the progress."""
+    assert encode.store is not None
+    what = "texts" if encode.kind == TEXT_EMBEDDINGS else "images"
     try:
-        counts = _counts(encode, num_processes, executor, times)
-        what = "texts" if kind == TEXT_EMBEDDINGS else "images"
         for _ in progress_bar(
-            counts,
-            f"{encoder.name} ({what})",
-            _num_left(source, store),
+            _counts(encode, num_processes, executor, times),
+            f"{encode.encoder.name} ({what})",
+            _num_left(encode.source, encode.store),
             lambda count: count,
             status=lambda: f"limited by {times.limit}",
             seconds_per_line=seconds_per_line,
         ):
             pass
     finally:  # an error kills the other processes while they write
-        remove_unfinished(folder)
-    return open_store(folder)
+        remove_unfinished(encode.store.folder)
 
 
 def _counts(encode: "_EncodeUnit", num_processes: int, executor: Executor, times: StageTimes) -> Iterator[int]:
@@ -159,6 +155,18 @@ class _EncodeUnit:
     rows_per_shard: int
     num_workers: int
     decoding: Decoding
+
+    def manifest(self) -> StoreManifest:
+        """The manifest of the whole store."""
+        return source_manifest(
+            self.source,
+            self.encoder,
+            self.kind,
+            batch_size=self.batch_size,
+            rows_per_shard=self.rows_per_shard,
+            num_units=len(self.units),
+            fast_decoding=self.decoding.fast,
+        )
 
     def is_finished(self, unit: int) -> bool:
         """Whether the unit was complete when the run began."""

@@ -9,8 +9,7 @@
                         samples.parquet          captions and metadata; missing if no sample has any
                         broken.jsonl             key and reason of every broken sample; missing if none is broken
 
-A shard is written atomically and never changes. There is no Python object per row: 100 million rows are 1,526 shards of
-65,536 rows. Nothing is unpickled, and no header of a mapped file is parsed.
+A shard is written atomically and never changes. Nothing is unpickled, and no header of a mapped file is parsed.
 """
 
 import dataclasses
@@ -34,12 +33,11 @@ from diptych.records import Embeddings
 if TYPE_CHECKING:
     import pyarrow as pa
 
-FORMAT = 1
-BROKEN_FILE = "broken.jsonl"
-_LARGEST_MANIFEST = 1 << 20
-_KEYS_AT_A_TIME = 65_536
+FORMAT, BROKEN_FILE = 1, "broken.jsonl"
+_LARGEST_MANIFEST, _KEYS_AT_A_TIME = 1 << 20, 65_536
 _SHARD_NAME = re.compile(r"(\d{6})-(\d{6})")
 _COLUMNS = ("vectors", "labels", "key_bytes", "key_offsets")
+_OTHER_FILES = {"samples": "samples.parquet", "broken": BROKEN_FILE}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -145,7 +143,7 @@ class Shard:
         for column in _COLUMNS:
             if column_digest(self.folder / f"{column}.npy") != self.digests[column]:
                 raise DataError(f"{self.folder / column}.npy was changed since it was written")
-        for name, file in (("samples", "samples.parquet"), ("broken", BROKEN_FILE)):
+        for name, file in _OTHER_FILES.items():
             if name in self.digests and file_digest(self.folder / file) != self.digests[name]:
                 raise DataError(f"{self.folder}/{file} was changed since it was written")
 
@@ -238,7 +236,7 @@ class Store:
         return shards
 
     def vector_shards(self) -> Iterator[np.ndarray]:
-        """float32 (n, D) of each shard, mapped; an input of `nearest_neighbours`."""
+        """float32 (n, D) of each shard, mapped."""
         return (shard.vectors for shard in self.shards)
 
     def embeddings(self) -> Iterator[Embeddings]:

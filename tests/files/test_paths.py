@@ -29,9 +29,9 @@ NOBODY = "~no-such-user-here"
 PARSERS = (parse.path, parse.model, parse.text_or_file)
 # Of the parameters that are text, all that name no file.
 WORDS = {
-    *("activation", "caption_column", "dataset", "endpoint", "first", "heads", "image_column", "name", "tasks"),
-    *("objective", "old_datasets", "precision", "recipe", "revision", "sampler", "search", "settings", "shares"),
-    *("reviewer", "split", "suite", "task", "threshold"),
+    *("activation", "backend", "caption_column", "dataset", "endpoint", "first", "heads", "image_column"),
+    *("kind", "name", "objective", "old_datasets", "precision", "progress", "recipe", "reviewer", "revision"),
+    *("sampler", "search", "settings", "shares", "split", "suite", "task", "tasks", "text_column", "threshold"),
 }
 TEMPLATES = {("paper", "figure2"), ("paper", "figure9")}  # their --template takes no @FILE
 
