@@ -80,6 +80,8 @@ def test_the_public_names_are_these():
         "TrainConfig",
         "ZeroShot",
         "ZeroShotClassifier",
+        "embed_images",
+        "embed_texts",
         "errors",
         "evaluate",
         "fit",

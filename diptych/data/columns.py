@@ -24,10 +24,12 @@ class ColumnNames:
     Attributes:
         image: the column of paths, or of encoded images in parquet files.
         caption: the column of texts.
+        images_only: captions, labels and other columns are neither needed nor read.
     """
 
     image: str | None = None
     caption: str | None = None
+    images_only: bool = False
 
     def __bool__(self) -> bool:
         return self.image is not None or self.caption is not None

@@ -35,12 +35,20 @@ class Group:
         shard: the shard's path, for messages.
         came_before: number of earlier groups in the shard with the same key.
         lost_before: why the last of these was broken, and whether it has an image; None if none was broken.
+        images_only: captions and labels are ignored.
     """
 
     def __init__(
-        self, key: str, name: str, shard: str, came_before: int = 0, lost_before: tuple[str, bool] | None = None
+        self,
+        key: str,
+        name: str,
+        shard: str,
+        came_before: int = 0,
+        lost_before: tuple[str, bool] | None = None,
+        *,
+        images_only: bool = False,
     ) -> None:
-        self.key, self._lost_before = key, lost_before
+        self.key, self._lost_before, self._images_only = key, lost_before, images_only
         self._name, self._shard, self._came_before = name, shard, came_before
         self._files: dict[str, bytes] = {}
         self._images: list[str] = []  # extensions of all images, including lost ones
@@ -78,7 +86,9 @@ class Group:
             yield from (self._lost(extension, self._dots(dotted)) for extension in dotted)
             return
         suffix = f"~{self._came_before + 1}" if self._came_before else ""  # keys must be unique
-        sample = make_sample(f"{self._name}/{self.key}{suffix}", self._shard, self._files)
+        sample = make_sample(
+            f"{self._name}/{self.key}{suffix}", self._shard, self._files, images_only=self._images_only
+        )
         if isinstance(sample, Broken) and self._came_before:
             reason = f"{sample.reason}; other members with its key come earlier in the shard, but the members of a "
             reason += "sample must follow each other: repack it with tar --sort=name"

@@ -50,7 +50,7 @@ def open_source(paths: str | Path | Sequence[str | Path], columns: ColumnNames =
         raise DataError(f"a path is empty. {ACCEPTED}")
     if not names:
         raise DataError(f"no paths given. {ACCEPTED}")
-    formats = [_find(path, columns) for pattern in names for path in _expand(str(pattern))]
+    formats = [find_format(path, columns) for pattern in names for path in expand_pattern(str(pattern))]
     kinds = sorted({kind for kind, _ in formats})
     files = [file for _, members in formats for file in members]
     if len(kinds) > 1:
@@ -83,7 +83,7 @@ def natural_order(path: Path) -> tuple[tuple[str | int, ...], str]:
     return tuple(int(part) if number % 2 else part for number, part in enumerate(parts)), str(path)
 
 
-def _expand(pattern: str) -> list[Path]:
+def expand_pattern(pattern: str) -> list[Path]:
     """The existing files and folders that a name, a brace range or a glob pattern expands to."""
     path = expanded(pattern)
     if _exists(path):
@@ -158,7 +158,7 @@ def _expand_braces(pattern: str) -> list[str]:
     return [pattern[: match.start()] + choice + ending for choice in choices for ending in endings]
 
 
-def _find(path: Path, columns: ColumnNames) -> tuple[str, list[Path]]:
+def find_format(path: Path, columns: ColumnNames) -> tuple[str, list[Path]]:
     """The format of a file or folder, and the files that belong to it."""
     if not path.is_dir():
         kind = _kind(path)
@@ -188,7 +188,8 @@ def _find(path: Path, columns: ColumnNames) -> tuple[str, list[Path]]:
         return tables[0]  # opening it reports what is wrong with it
     folders = ", ".join(entry.name for entry in entries if entry.is_dir())
     inside = f"; it has the folders {folders[:200]}: name the one that contains the data" if folders else ""
-    raise DataError(f"nothing to train on in {path}{inside}{passed_over.notice(before='; ')}. {ACCEPTED}")
+    wanted = "no images" if columns.images_only else "nothing to train on"
+    raise DataError(f"{wanted} in {path}{inside}{passed_over.notice(before='; ')}. {ACCEPTED}")
 
 
 def _training_split(entries: Sequence[Path], columns: ColumnNames) -> tuple[str, list[Path]] | None:

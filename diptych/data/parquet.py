@@ -169,7 +169,8 @@ class ParquetSource(Source):
             batches = read_batches(path, group, columns.wanted, _rows_at_a_time(sizes), sum(size for _, size in sizes))
             for batch in batches:
                 for values in _rows(batch, columns):
-                    yield _parquet_sample(f"{name}/{group}/{row}", self.shards[index], values, path.parent)
+                    key, shard = f"{name}/{group}/{row}", self.shards[index]
+                    yield _parquet_sample(key, shard, values, path.parent, not self.names.images_only)
                     row += 1
         except _PARQUET_ERRORS as error:
             reason = f"the rest of the row group is lost: {str(error)[:200]}"
@@ -240,7 +241,9 @@ def _python_values(column: pa.Array) -> list[Any]:
     return column.to_pylist()
 
 
-def _parquet_sample(key: str, shard: str, values: Mapping[str, Any], folder: Path) -> Sample | Broken:
+def _parquet_sample(
+    key: str, shard: str, values: Mapping[str, Any], folder: Path, needs_caption: bool
+) -> Sample | Broken:
     image, text, label = values["image"], values["text"], values["label"]
     texts = [text] if isinstance(text, bytes) else text or []
     label = None if label is None or label < 0 else label  # Hugging Face marks unlabeled rows with -1
@@ -251,7 +254,7 @@ def _parquet_sample(key: str, shard: str, values: Mapping[str, Any], folder: Pat
             image = read_file(folder / image)
         if len(image) > MAX_IMAGE_BYTES or sum(len(text or b"") for text in texts) > MAX_TEXT_BYTES:
             raise DataError(f"larger than {MAX_IMAGE_BYTES >> 20} MiB, or its captions than {MAX_TEXT_BYTES >> 10} KiB")
-        if not texts and label is None:
+        if needs_caption and not texts and label is None:
             raise DataError("no caption")
         captions = clean_texts(decode_text(text or b"", "its caption") for text in texts)
         metadata = {

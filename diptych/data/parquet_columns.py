@@ -77,6 +77,9 @@ def find_columns(path: Path, schema: pa.Schema, wanted: ColumnNames = ColumnName
     kind = schema.field(image).type
     if not _is_bytes(_bytes_of(kind)) and not is_text(kind):
         raise DataError(f"{path}: its image column {image} is of type {kind}, neither encoded images nor paths")
+    leaf = f"{image}.bytes" if pt.is_struct(kind) else image
+    if wanted.images_only:
+        return Columns(image, None, None, (), (leaf,))
     text = first("caption", wanted.caption, TEXT_COLUMNS, lambda kind: _is_caption(kind))
     if text is not None and not _is_caption(schema.field(text).type):
         raise DataError(f"{path}: its caption column {text} is of type {schema.field(text).type}, which is not text")
@@ -87,7 +90,6 @@ def find_columns(path: Path, schema: pa.Schema, wanted: ColumnNames = ColumnName
         unfit, fit = _types(schema, TEXT_COLUMNS), [field.name for field in schema if _is_caption(field.type)]
         raise DataError(f"{path} has no text column{unfit}: {advise(fit, 'caption', TEXT_COLUMNS)}")
     other = tuple(field.name for field in schema if field.name not in (image, text, label) and _is_plain(field.type))
-    leaf = f"{image}.bytes" if pt.is_struct(kind) else image
     return Columns(image, text, label, other, tuple(name for name in (leaf, text, label, *other) if name))
 
 

@@ -25,7 +25,9 @@ _CAPTION_LISTS = ("captions", "texts")
 _CAPTIONS = ("caption", "text")
 
 
-def make_sample(key: str, shard: str, files: Mapping[str, bytes], *, needs_caption: bool = True) -> Sample | Broken:
+def make_sample(
+    key: str, shard: str, files: Mapping[str, bytes], *, needs_caption: bool = True, images_only: bool = False
+) -> Sample | Broken:
     """Build a sample from the files of one image.
 
     Captions come from the first of these that exists: the list "captions" or "texts" in the .json; the .txt, one
@@ -37,10 +39,14 @@ def make_sample(key: str, shard: str, files: Mapping[str, bytes], *, needs_capti
         shard: the shard it comes from, for messages.
         files: lower-case extension -> content; images, "txt", "json", "cls" and "npy" are used, others are ignored.
         needs_caption: whether an image without caption and label is broken.
+        images_only: neither captions nor labels are read, so damaged ones do not matter.
     Returns:
         The sample, or a Broken with the reason: no image, no caption, an empty caption, not UTF-8, two labels, ...
     """
     try:
+        if images_only:
+            image, _ = _image_and_label({name: files[name] for name in files if name not in ("txt", "json", "cls")}, {})
+            return Sample(key, image)
         for extension in ("txt", "json", "cls"):
             if len(files.get(extension, b"")) > MAX_TEXT_BYTES:
                 raise DataError(f"its .{extension} is larger than {MAX_TEXT_BYTES >> 10} KiB")

@@ -48,12 +48,14 @@ class TarSource(Source):
 
     Attributes:
         paths: the shards, in reading order.
+        images_only: captions, labels and other members are ignored.
         strict: treat a missing end-of-archive mark as damage. Such a shard may be truncated between two members, or
             come from a writer that omits the mark. If False, it counts as complete, as in tarfile, and is logged.
     """
 
     paths: tuple[Path, ...]
     strict: bool = False
+    images_only: bool = False
 
     @functools.cached_property
     def shards(self) -> tuple[str, ...]:
@@ -81,7 +83,8 @@ class TarSource(Source):
             DataError: the file is missing, or the disk fails.
         """
         shard, name = self.shards[index], self._names[index]
-        group, seen, lost = Group("", name, shard), collections.Counter[str](), dict[str, tuple[str, bool]]()
+        new_group = functools.partial(Group, images_only=self.images_only)
+        group, seen, lost = new_group("", name, shard), collections.Counter[str](), dict[str, tuple[str, bool]]()
         try:
             for member in self._members(index):
                 key, extension = key_and_extension(member)
@@ -92,7 +95,7 @@ class TarSource(Source):
                         if isinstance(item, Broken):
                             lost[group.key] = item.reason, group.has_image
                         yield item
-                    group = Group(key, name, shard, seen[key], lost.get(key))
+                    group = new_group(key, name, shard, seen[key], lost.get(key))
                     seen[key] += 1
                 group.add(extension, member)
             yield from group.finish()

@@ -89,6 +89,8 @@ class ChunkStream:
         num_lanes: number of lanes, at most the number of shards.
         position: where to start.
         keep_metadata: keep the samples' metadata; training does not use it, and it takes memory in the buffer.
+        part_size: no chunk crosses a multiple of this number of items, so that a reader which starts at such a multiple
+            gets the same chunks.
     Raises:
         DataError: a shard cannot be read, the lane has no item, or the source changed since `position`.
     """
@@ -105,8 +107,9 @@ class ChunkStream:
         num_lanes: int = 1,
         position: Position | None = None,
         keep_metadata: bool = False,
+        part_size: int | None = None,
     ) -> None:
-        self._keep_metadata = keep_metadata
+        self._keep_metadata, self._part_size = keep_metadata, part_size
         self._source, self._seed, self._chunk_size = source, seed, chunk_size
         self._shuffle, self._capacity = shuffle_buffer > 0, max(1, shuffle_buffer)
         # Counts only the items in the buffer, so that a resumed stream, which has the same items, fills it equally.
@@ -123,8 +126,10 @@ class ChunkStream:
         while True:
             before = self.position()
             items: list[tuple[str, Sample | Broken]] = []
-            weight = 0
-            while len(items) < self._chunk_size and weight < _MAX_CHUNK_BYTES and (item := self._draw()) is not None:
+            weight, room = 0, self._chunk_size
+            if self._part_size is not None:
+                room = min(room, self._part_size - before.emitted % self._part_size)
+            while len(items) < room and weight < _MAX_CHUNK_BYTES and (item := self._draw()) is not None:
                 items.append(item)
                 weight += _size(item[1])
             # Fill now and not at the next draw: only further reading shows whether this is the end of the epoch.

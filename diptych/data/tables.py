@@ -107,7 +107,7 @@ class TableHeader:
     Attributes:
         delimiter: separates the fields; "" for JSON lines.
         names: the columns; a duplicate of x is named x.1, as in pandas.
-        image, caption: names of these two columns.
+        image, caption: names of these two columns; caption is "" if only images are read.
         end: byte offset where the rows begin.
     """
 
@@ -142,7 +142,7 @@ def read_header(path: Path, columns: ColumnNames = ColumnNames()) -> TableHeader
         delimiter = next((candidate for candidate in "\t,;|" if candidate in text), ",")
         fields = _fields(text, delimiter)
     names = tuple(name if name not in fields[:place] else f"{name}.{place}" for place, name in enumerate(fields))
-    caption = choose_column(path, names, "caption", columns.caption, TEXT_COLUMNS)
+    caption = "" if columns.images_only else choose_column(path, names, "caption", columns.caption, TEXT_COLUMNS)
     image = choose_column(path, names, "image", columns.image, PATH_COLUMNS)
     if image is None or caption is None:
         if any(name.rpartition(".")[2].lower() in IMAGE_EXTENSIONS and "." in name for name in names):
@@ -206,14 +206,10 @@ class _Table:
         if row.fields is None:
             return Broken(key, shard, row.reason, by_layout=row.by_layout)
         try:
-            value = row.fields.get(self.header.caption)
-            texts = value if isinstance(value, list) and value else [value]
-            if not all(isinstance(text, str) for text in texts):
-                raise DataError(f"no caption: it is {kind_of(value)}, not text" if value is not None else "no caption")
-            captions = clean_texts(_sound_text(text) for text in texts)
+            captions = _captions(row.fields.get(self.header.caption)) if self.header.caption else ()
             if (path := self.image_file(row.fields)) is None:
                 raise DataError("no image: the path is empty")
-            return Sample(key, read_file(path), captions, None, dict(row.fields))
+            return Sample(key, read_file(path), captions, None, dict(row.fields) if self.header.caption else {})
         except DataError as error:
             return Broken(key, shard, str(error))
 
@@ -226,6 +222,14 @@ class _Table:
         if "\\" in name and os.sep == "/" and not os.path.lexists(path):
             return self.path.parent / name.replace("\\", "/")
         return path
+
+
+def _captions(value: Any) -> tuple[str, ...]:
+    """The captions in a field: a text, or a list of texts in JSON lines."""
+    texts = value if isinstance(value, list) and value else [value]
+    if not all(isinstance(text, str) for text in texts):
+        raise DataError(f"no caption: it is {kind_of(value)}, not text" if value is not None else "no caption")
+    return clean_texts(_sound_text(text) for text in texts)
 
 
 def _sound_text(text: Any) -> str:
@@ -251,12 +255,14 @@ class FolderSource(Source):
         names: the images' paths relative to root, in reading order.
         classes: maps the name of the first folder below root to a class index; if given, sidecar files are not read.
         needs_captions: whether an image without caption and class is broken.
+        images_only: sidecar files are not read.
     """
 
     root: Path
     names: tuple[str, ...]
     classes: Mapping[str, int] | None = None
     needs_captions: bool = True
+    images_only: bool = False
 
     @functools.cached_property
     def shards(self) -> tuple[str, ...]:
@@ -280,7 +286,7 @@ class FolderSource(Source):
         for name in spaced(self.names, limit):
             path = self.root / name
             yield path
-            if self.classes is None:
+            if self._has_sidecars:
                 yield from (sidecar(path, end) or path.with_suffix(f".{end}") for end in SIDECARS)
 
     def survey(self) -> Survey:
@@ -306,13 +312,18 @@ class FolderSource(Source):
                 files = {path.suffix[1:].lower(): read_file(path)}
                 if self.classes is not None:
                     files["cls"] = str(self.classes[name.split("/", 1)[0]]).encode()
-                else:
+                elif self._has_sidecars:
                     for extension in SIDECARS:
                         if (sidecar_path := sidecar(path, extension)) is not None:
                             files[extension] = read_file(sidecar_path, MAX_TEXT_BYTES)
-                yield make_sample(utf8(name), self.shards[index], files, needs_caption=self.needs_captions)
+                options = {"needs_caption": self.needs_captions, "images_only": self.images_only}
+                yield make_sample(utf8(name), self.shards[index], files, **options)
             except DataError as error:
                 yield Broken(utf8(name), self.shards[index], str(error))
+
+    @property
+    def _has_sidecars(self) -> bool:
+        return self.classes is None and not self.images_only
 
 
 def sidecar(path: Path, extension: str) -> Path | None:

@@ -31,6 +31,7 @@ class About:
         text_fingerprint: changes whenever a text's embedding could change; None if unknown.
         gflops: billions of multiply-adds of the image tower for one image; None if unknown.
         precision: number format of the computation, such as "fp32"; None if unknown.
+        backend: the library that computes, with its version; None for the installed torch.
         device: where the encoder computes; None if unknown.
         tokenizer: used to measure the length of texts before they are encoded; None if unknown.
         token: identifies this object within this process; used for encoders without a fingerprint.
@@ -46,6 +47,7 @@ class About:
     text_fingerprint: str | None = None
     gflops: float | None = None
     precision: str | None = None
+    backend: str | None = None
     device: Any = None
     tokenizer: AnyTokenizer | None = None
     token: str | None = None

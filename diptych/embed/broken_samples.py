@@ -1,29 +1,31 @@
-"""The broken samples of a store by name: the first ones of each shard stand in its shard.json, with the reason."""
+"""The broken samples of a store by name: all in each shard's broken.jsonl, the first ones also in its shard.json."""
 
-from collections.abc import Iterable
+import collections
+import json
+from collections.abc import Iterable, Iterator
 
-from diptych.embed.store import Store, read_json
+from diptych.embed.store import BROKEN_FILE, Store, read_json
+from diptych.errors import DataError
 from diptych.records import Broken
 
-NAMED_PER_SHARD = 20
-_LONGEST = 300  # characters of a key or a reason
+_LONGEST_REASON = 300
 
 
 class BrokenSamples:
-    """The broken samples since the last `take`, by key: at most NAMED_PER_SHARD."""
+    """The broken samples of the parts of a unit, by key."""
 
     def __init__(self) -> None:
-        self._reasons: dict[str, str] = {}
+        self._reasons: dict[int, dict[str, str]] = collections.defaultdict(dict)
 
-    def add(self, sample: Broken) -> None:
+    def add(self, sample: Broken, part: int) -> None:
         """Note a sample; a second reason for the same one replaces the first."""
-        key = sample.key[:_LONGEST]
-        if key in self._reasons or len(self._reasons) < NAMED_PER_SHARD:
-            self._reasons[key] = sample.reason[:_LONGEST]
+        self._reasons[part][sample.key] = sample.reason[:_LONGEST_REASON]
 
-    def take(self) -> dict[str, str]:
-        """Reasons by key; the next call returns those of later samples."""
-        taken, self._reasons = self._reasons, {}
+    def take(self, part: int, *, is_last: bool = False) -> dict[str, str]:
+        """Reasons by key of a part's samples; of the last part, also of those that follow it."""
+        taken = self._reasons.pop(part, {})
+        while is_last and self._reasons:
+            taken |= self._reasons.pop(min(self._reasons))
         return taken
 
 
@@ -40,3 +42,22 @@ def broken_samples(stores: Iterable[Store], limit: int) -> dict[str, str]:
         content = read_json(shard.folder / "shard.json", "the shard is damaged").get("broken")
         named |= content if isinstance(content, dict) else {}
     return {key: str(named[key]) for key in list(named)[:limit]}
+
+
+def all_broken_samples(store: Store) -> Iterator[tuple[str, str]]:
+    """The key and the reason of every broken sample of a store, in the order of the source.
+
+    Raises:
+        DataError: a list is damaged.
+    """
+    for shard in store.shards:
+        if "broken" not in shard.digests:
+            continue
+        path = shard.folder / BROKEN_FILE
+        try:
+            with path.open(encoding="utf-8") as file:
+                for line in file:
+                    row = json.loads(line)
+                    yield str(row["key"]), str(row["reason"])
+        except (OSError, ValueError, LookupError, TypeError) as error:
+            raise DataError(f"cannot read {path}: {error}; delete {shard.folder} and encode it again") from error

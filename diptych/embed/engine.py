@@ -11,7 +11,7 @@ from PIL import Image
 
 from diptych import distributed
 from diptych.data.decoding import decode_image
-from diptych.data.evaluation_batches import evaluation_batches, without_image
+from diptych.data.evaluation_batches import Decoding, EvaluationBatch, evaluation_batches, without_image
 from diptych.data.source import Source
 from diptych.data.stream import NoSampleError
 from diptych.data.tally import Tally
@@ -19,10 +19,16 @@ from diptych.data.transforms import Preprocessing
 from diptych.embed.about import about
 from diptych.embed.encoder import Encoder
 from diptych.embed.image_batches import encode_apart, in_short
+from diptych.embed.stage_times import StageTimes
+from diptych.embed.text_batches import TextFunction
 from diptych.errors import ConfigError, DataError, ImageError
 from diptych.records import Broken, Sample
 
 KINDS = ("embeddings", "features")
+TEXT_EMBEDDINGS = "text embeddings"
+"""The kind of vectors of texts; they have unit norm, as embeddings of images have."""
+OnBroken = Callable[[Broken, int], None]
+"""Called with a broken sample, and the place of the first sample of its batch in this rank's share of the source."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, eq=False)
@@ -74,7 +80,9 @@ def encode_source(
     *,
     where: str = "the data",
     strict: bool = True,
-    on_broken: Callable[[Broken], None] = lambda sample: None,
+    on_broken: OnBroken = lambda sample, place: None,
+    decoding: Decoding = Decoding(),  # noqa: B008  (frozen)
+    times: StageTimes | None = None,
 ) -> Generator[EncodedBatch, None, tuple[int, int]]:
     """Encode each image of a source once, in the order of the source.
 
@@ -86,11 +94,14 @@ def encode_source(
         source: images; labels and captions are optional.
         batch_size: maximum number of images per batch.
         num_workers: decoding processes; they do not change the result.
-        kind: "embeddings" of unit norm, or "features", the output of the image tower before its projection.
+        kind: "embeddings" of unit norm, or "features", the output of the image tower before its projection; or
+            "text embeddings" of each sample's first text.
         where: name of the source in messages.
         strict: a lost sample is an error, because a measurement must cover the whole source. If False, lost samples
             count as broken, and a source without a usable sample yields nothing.
         on_broken: called with each broken sample of this rank.
+        decoding: threads that decode, and the samples after which batches end.
+        times: the seconds of reading, decoding and computing are added to it.
     Yields:
         Batches of N >= 1 samples.
     Returns:
@@ -100,11 +111,16 @@ def encode_source(
         ConfigError: kind is "features" and the encoder has none.
     """
     share = _Share(source, where, strict)
-    function = image_function(encoder, kind)
-    if isinstance(encoder, PixelEncoder):
-        batches = _from_pixels(encoder, function, share, batch_size, num_workers, on_broken)
+    times = StageTimes() if times is None else times
+    if kind == TEXT_EMBEDDINGS:
+        batches = _from_texts(TextFunction(encoder), share, batch_size, on_broken, times)
+    elif isinstance(encoder, PixelEncoder):
+        pixels = evaluation_batches(
+            share, encoder.preprocessing, batch_size, num_workers, on_broken, decoding=decoding, waits=times
+        )
+        batches = _from_pixels(image_function(encoder, kind), pixels, times)
     else:
-        batches = _from_images(function, share, batch_size, on_broken)
+        batches = _from_images(image_function(encoder, kind), share, batch_size, on_broken, times)
     num_good = 0
     for batch in _unless_empty(batches, share, where):
         num_good += len(batch.samples)
@@ -187,48 +203,81 @@ class _Share(Source):
 
 
 def _from_pixels(
-    encoder: PixelEncoder,
-    function: Callable[[torch.Tensor], torch.Tensor],
-    source: Source,
-    batch_size: int,
-    num_workers: int,
-    on_broken: Callable[[Broken], None],
+    function: Callable[[torch.Tensor], torch.Tensor], batches: Iterator[EvaluationBatch], times: StageTimes
 ) -> Iterator[EncodedBatch]:
-    for batch in evaluation_batches(source, encoder.preprocessing, batch_size, num_workers, on_broken):
-        yield EncodedBatch(batch.places, batch.samples, function(batch.images))
+    for batch in batches:
+        with times.measure("computing"):
+            vectors = function(batch.images)
+        yield EncodedBatch(batch.places, batch.samples, vectors)
 
 
 def _from_images(
     function: Callable[[list[Image.Image]], torch.Tensor],
     source: Source,
     batch_size: int,
-    on_broken: Callable[[Broken], None],
+    on_broken: OnBroken,
+    times: StageTimes,
 ) -> Iterator[EncodedBatch]:
     tally = Tally(max_broken=1.0, num_shards=len(source.shards))
-    items = enumerate((shard, item) for index, shard in enumerate(source.shards) for item in source.read(index))
     any_good = False
-    while chunk := list(itertools.islice(items, batch_size)):
+    for chunk in _chunks(source, batch_size, times):
         good: list[tuple[int, str, Sample, Image.Image]] = []
         broken: list[Broken] = []
-        for place, (shard, item) in chunk:
-            opened = _open(item, shard)
-            if isinstance(opened, Broken):
-                broken.append(opened)
-            else:
-                good.append((place, shard, *opened))
-        vectors, failed = encode_apart(function, [image for *_, image in good]) if good else (None, {})
+        with times.measure("decoding"):
+            for place, (shard, item) in chunk:
+                opened = _open(item, shard)
+                if isinstance(opened, Broken):
+                    broken.append(opened)
+                else:
+                    good.append((place, shard, *opened))
+        with times.measure("computing"):
+            vectors, failed = encode_apart(function, [image for *_, image in good]) if good else (None, {})
         if failed and vectors is None and not any_good:
             raise failed[0]  # the model is broken, and every other image would fail too
         broken += [Broken(good[row][2].key, good[row][1], in_short(error)) for row, error in failed.items()]
         encoded = [(place, sample) for row, (place, _, sample, _) in enumerate(good) if row not in failed]
         for lost in broken:
-            on_broken(lost)
+            on_broken(lost, chunk[0][0])
         tally.add(len(encoded), broken, epoch=0, epoch_ends=False)
         if vectors is not None:
             any_good = True
             places = np.array([place for place, _ in encoded], dtype=np.int64)
             yield EncodedBatch(places, tuple(sample for _, sample in encoded), vectors)
     tally.add(0, (), epoch=0, epoch_ends=True)
+
+
+def _from_texts(
+    function: TextFunction, source: Source, batch_size: int, on_broken: OnBroken, times: StageTimes
+) -> Iterator[EncodedBatch]:
+    tally = Tally(max_broken=1.0, num_shards=len(source.shards))
+    for chunk in _chunks(source, batch_size, times):
+        good = [(place, shard, item) for place, (shard, item) in chunk if isinstance(item, Sample)]
+        broken = [item for _, (_, item) in chunk if isinstance(item, Broken)]
+        with times.measure("computing"):
+            vectors, failed = function([item.texts[0] for *_, item in good]) if good else (None, {})
+        broken += [Broken(good[row][2].key, good[row][1], in_short(error)) for row, error in failed.items()]
+        for lost in broken:
+            on_broken(lost, chunk[0][0])
+        encoded = [(place, item) for row, (place, _, item) in enumerate(good) if row not in failed]
+        tally.add(len(encoded), broken, epoch=0, epoch_ends=False)
+        if vectors is not None:
+            places = np.array([place for place, _ in encoded], dtype=np.int64)
+            yield EncodedBatch(places, tuple(item for _, item in encoded), vectors)
+    function.report()
+    tally.add(0, (), epoch=0, epoch_ends=True)
+
+
+def _chunks(
+    source: Source, batch_size: int, times: StageTimes
+) -> Iterator[list[tuple[int, tuple[str, Sample | Broken]]]]:
+    """The items of a source with their places and shards, `batch_size` at a time."""
+    items = enumerate((shard, item) for index, shard in enumerate(source.shards) for item in source.read(index))
+    while True:
+        with times.measure("reading"):
+            chunk = list(itertools.islice(items, batch_size))
+        if not chunk:
+            return
+        yield chunk
 
 
 def _open(item: Sample | Broken, shard: str) -> tuple[Sample, Image.Image] | Broken:

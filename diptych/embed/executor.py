@@ -179,7 +179,7 @@ def _serve(
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     torch.set_num_threads(1)  # OpenMP threads do not survive a fork
-    os.environ["OMP_NUM_THREADS"] = "1"  # for other back ends
+    os.environ["OMP_NUM_THREADS"] = "1"  # for other back ends, which this process opens itself
     with contextlib.suppress(EOFError, OSError):  # the parent closed its end
         while True:
             shard = connection.recv()

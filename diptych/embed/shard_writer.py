@@ -1,6 +1,7 @@
 """Write one shard of a store batch by batch, in bounded memory."""
 
 import dataclasses
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,10 +14,13 @@ import pyarrow.parquet as pq
 
 from diptych.embed.engine import EncodedBatch
 from diptych.embed.npy_column import ColumnWriter
-from diptych.embed.store import Shard, file_digest, write_json
+from diptych.embed.store import BROKEN_FILE, Shard, file_digest, write_json
 from diptych.errors import InputError
 from diptych.records import Sample
 
+NAMED_PER_SHARD = 20
+"""Broken samples that a shard's manifest names; its broken.jsonl names all."""
+_LONGEST_KEY = 300
 _ROWS_PER_GROUP = 65_536
 _SCHEMA = pa.schema([("texts", pa.list_(pa.string())), ("metadata", pa.string())])
 
@@ -81,17 +85,22 @@ class ShardWriter:
         Args:
             num_items: samples of the source in this shard, including broken ones.
             is_last: whether this is the last shard of its unit.
-            broken: reasons of some broken samples, by key.
+            broken: reasons of the broken samples, by key; shard.json has the first NAMED_PER_SHARD.
         """
         num_rows = self.num_rows
         digests = {name: column.finish() for name, column in self._columns.items()}
         if self._samples.finish():
             digests["samples"] = file_digest(self._folder / "samples.parquet")
+        if broken:
+            with (self._folder / BROKEN_FILE).open("w", encoding="utf-8") as file:
+                file.writelines(json.dumps({"key": key, "reason": broken[key]}) + "\n" for key in broken)
+            digests["broken"] = file_digest(self._folder / BROKEN_FILE)
         shard = Shard(self._folder, 0, 0, num_rows, num_items, is_last, self._dim, self._num_key_bytes, digests)
         content = dataclasses.asdict(shard)
         for name in ("folder", "unit", "part"):  # encoded in the folder's name
             del content[name]
-        content |= {"broken": dict(broken)} if broken else {}
+        named = itertools.islice((broken or {}).items(), NAMED_PER_SHARD)
+        content |= {"broken": {key[:_LONGEST_KEY]: reason for key, reason in named}} if broken else {}
         write_json(self._folder / "shard.json", content)
 
 

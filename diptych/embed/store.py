@@ -7,9 +7,9 @@
                         key_bytes.npy            uint8: all keys in UTF-8, concatenated
                         key_offsets.npy          int64 (n + 1,): key i is key_bytes[offsets[i]:offsets[i + 1]]
                         samples.parquet          captions and metadata; missing if no sample has any
+                        broken.jsonl             key and reason of every broken sample; missing if none is broken
 
-A shard is written atomically and never changes. There is no Python object per row: 100 million rows are 1,526 shards of
-65,536 rows. Nothing is unpickled, and no header of a mapped file is parsed.
+A shard is written atomically and never changes. Nothing is unpickled, and no header of a mapped file is parsed.
 """
 
 import dataclasses
@@ -33,11 +33,11 @@ from diptych.records import Embeddings
 if TYPE_CHECKING:
     import pyarrow as pa
 
-FORMAT = 1
-_LARGEST_MANIFEST = 1 << 20
-_KEYS_AT_A_TIME = 65_536
+FORMAT, BROKEN_FILE = 1, "broken.jsonl"
+_LARGEST_MANIFEST, _KEYS_AT_A_TIME = 1 << 20, 65_536
 _SHARD_NAME = re.compile(r"(\d{6})-(\d{6})")
 _COLUMNS = ("vectors", "labels", "key_bytes", "key_offsets")
+_OTHER_FILES = {"samples": "samples.parquet", "broken": BROKEN_FILE}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,6 +53,7 @@ class StoreManifest:
         dim: numbers per vector.
         num_units: number of independently encoded parts of the source; 0 for a store that only grows.
         dtype: type of the vectors.
+        added_by: other back ends that added vectors after a comparison, in words, by the fingerprint of their run.
     """
 
     fingerprint: str
@@ -66,6 +67,7 @@ class StoreManifest:
     dim: int
     num_units: int = 0
     dtype: str = "float32"
+    added_by: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def write(self, folder: Path) -> None:
         """Write the manifest into the store's folder.
@@ -141,8 +143,9 @@ class Shard:
         for column in _COLUMNS:
             if column_digest(self.folder / f"{column}.npy") != self.digests[column]:
                 raise DataError(f"{self.folder / column}.npy was changed since it was written")
-        if "samples" in self.digests and file_digest(self.folder / "samples.parquet") != self.digests["samples"]:
-            raise DataError(f"{self.folder}/samples.parquet was changed since it was written")
+        for name, file in _OTHER_FILES.items():
+            if name in self.digests and file_digest(self.folder / file) != self.digests[name]:
+                raise DataError(f"{self.folder}/{file} was changed since it was written")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -233,7 +236,7 @@ class Store:
         return shards
 
     def vector_shards(self) -> Iterator[np.ndarray]:
-        """float32 (n, D) of each shard, mapped; an input of `nearest_neighbours`."""
+        """float32 (n, D) of each shard, mapped."""
         return (shard.vectors for shard in self.shards)
 
     def embeddings(self) -> Iterator[Embeddings]:
@@ -242,7 +245,7 @@ class Store:
         Raises:
             ConfigError: the store holds features, which do not have unit norm.
         """
-        if self.manifest.kind != "embeddings":
+        if self.manifest.kind not in ("embeddings", "text embeddings"):
             raise ConfigError(f"{self.folder} holds {self.manifest.kind}, not embeddings of unit norm")
         about = dataclasses.asdict(self.manifest)
         return (Embeddings(shard.vectors, shard.keys, about) for shard in self.shards)
@@ -386,7 +389,7 @@ def _typed(kind: type, content: dict[str, Any], path: Path, skip: tuple[str, ...
     types = {"str": str, "int": int, "bool": bool, "Mapping[str, str]": dict}
     values = {}
     for field in dataclasses.fields(kind):
-        if field.name in skip:
+        if field.name in skip or (field.name == "added_by" and field.name not in content):  # of an earlier version
             continue
         value, type_name = content.get(field.name), str(getattr(field.type, "__name__", field.type))
         if type(value) is not types.get(type_name, dict):

@@ -20,11 +20,11 @@ import torch
 
 from diptych.data.content import files_state
 from diptych.embed.about import about
-from diptych.embed.embed_source import encoder_manifest
 from diptych.embed.encoder import Encoder
 from diptych.embed.engine import KINDS, EncodedBatch
 from diptych.embed.shard_writer import ShardWriter, finite_vectors
 from diptych.embed.store import StoreManifest, open_store, shard_name
+from diptych.embed.store_origin import encoder_manifest
 from diptych.errors import ConfigError, DataError
 from diptych.evalsets.benchmark import Benchmark
 from diptych.evaluate.encode_benchmark import encode_benchmark

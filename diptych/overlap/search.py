@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from diptych.embed.embed_source import encoder_manifest
 from diptych.embed.encoder import Encoder
 from diptych.embed.executor import Executor, map_shards
 from diptych.embed.neighbours import Neighbours, nearest_neighbours
 from diptych.embed.store import Store
+from diptych.embed.store_origin import encoder_manifest
 from diptych.errors import ConfigError, DataError, ShapeError
 from diptych.files import expanded, new_digest, remove_unfinished
 from diptych.overlap.search_parts import (

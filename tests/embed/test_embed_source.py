@@ -15,9 +15,10 @@ import torch
 from made_sources import Means, Noise, digests
 from PIL import Image
 
-from diptych.embed.broken_samples import NAMED_PER_SHARD, BrokenSamples, broken_samples
+from diptych.embed.broken_samples import BrokenSamples, all_broken_samples, broken_samples
 from diptych.embed.embed_source import embed_source
 from diptych.embed.neighbours import nearest_neighbours
+from diptych.embed.shard_writer import NAMED_PER_SHARD
 from diptych.embed.store import open_store, read_json, write_json
 from diptych.errors import ConfigError, DataError, InputError
 from diptych.files import unfinished_name
@@ -25,6 +26,12 @@ from diptych.records import Broken, Sample
 from tests.embedding import make_vit
 
 SMALL = {"batch_size": 4, "rows_per_shard": 16}
+
+
+def contents(store):
+    """The bytes of every file."""
+    paths = sorted(path for path in store.folder.rglob("*") if path.is_file())
+    return {path.relative_to(store.folder): path.read_bytes() for path in paths}
 
 
 def samples_of(source):
@@ -77,7 +84,7 @@ def test_a_resumed_run_ends_with_the_same_bits(tmp_path, lost):
         shutil.rmtree(tmp_path / "cut" / shard.folder.name)
     encoder = Means()
     again = embed_source(Noise(), encoder, tmp_path / "cut", **SMALL)
-    assert digests(again) == digests(whole)
+    assert digests(again) == digests(whole) and contents(again) == contents(whole)
     if lost == slice(0, 0):
         assert encoder.calls == 1  # the image that asks for the width
     if lost == slice(-1, None):
@@ -108,13 +115,29 @@ def test_a_broken_sample_that_a_shard_before_its_own_names_is_found(tmp_path):
     assert store.num_broken == 1 and broken_samples([store], 20) == {"seventeen": "made so"}
 
 
-def test_a_shard_names_only_the_first_broken_samples_and_the_last_reason(tmp_path):
+def test_broken_samples_keep_their_part_and_the_last_reason():
     broken = BrokenSamples()
-    for number in range(NAMED_PER_SHARD + 5):
-        broken.add(Broken(f"{number}", "0", "no image"))
-    broken.add(Broken("0", "0", "a truncated image", instead_of="no image"))
-    reasons = broken.take()
-    assert len(reasons) == NAMED_PER_SHARD and reasons["0"] == "a truncated image" and not broken.take()
+    for number in range(5):
+        broken.add(Broken(f"{number}", "0", "no image"), number // 2)
+    broken.add(Broken("0", "0", "a truncated image", instead_of="no image"), 0)
+    assert broken.take(0) == {"0": "a truncated image", "1": "no image"}
+    assert list(broken.take(1, is_last=True)) == ["2", "3", "4"] and not broken.take(2)
+
+
+def test_a_manifest_names_the_first_broken_samples_and_a_list_names_all(tmp_path):
+    class AllBroken(Noise):
+        def read(self, index):
+            return (Broken(f"{number}\n", "0", f"reason {number}") for number in range(2 * NAMED_PER_SHARD))
+
+    store = embed_source(AllBroken(1), Means(), tmp_path / "store", batch_size=8, rows_per_shard=64)
+    expected = [(f"{number}\n", f"reason {number}") for number in range(2 * NAMED_PER_SHARD)]
+    assert list(all_broken_samples(store)) == expected and len(store) == 0
+    assert list(broken_samples([store], 100).items()) == expected[:NAMED_PER_SHARD]
+    (store.shards[0].folder / "broken.jsonl").write_text("{}\n")
+    with pytest.raises(DataError, match="cannot read"):
+        list(all_broken_samples(store))
+    with pytest.raises(DataError, match=r"broken\.jsonl was changed"):
+        store.check()
 
 
 def test_a_store_of_an_earlier_version_counts_without_names(tmp_path):
@@ -157,9 +180,11 @@ def test_units_without_a_usable_sample_are_empty_shards(tmp_path):
 
 def test_another_model_or_other_data_do_not_go_into_a_store(tmp_path):
     embed_source(Noise(), Means(), tmp_path / "store", **SMALL)
-    with pytest.raises(DataError, match="something else: model_fingerprint differ; choose another folder"):
+    with pytest.raises(
+        DataError, match=r"something else: model_fingerprint: means there, trained furt here; choose another folder$"
+    ):
         embed_source(Noise(), Means("trained further"), tmp_path / "store", **SMALL)
-    with pytest.raises(DataError, match="data differ"):
+    with pytest.raises(DataError, match="the data differ"):
         embed_source(Noise(name="other"), Means(), tmp_path / "store", **SMALL)
     with pytest.raises(DataError, match="batch_size or rows_per_shard differ"):
         embed_source(Noise(), Means(), tmp_path / "store", batch_size=8, rows_per_shard=16)
@@ -226,7 +251,6 @@ SLOW = """
 import sys, time
 sys.path[:0] = ["tests/embed"]
 from made_sources import Means, Noise
-from diptych.embed.broken_samples import NAMED_PER_SHARD, BrokenSamples, broken_samples
 from diptych.embed.embed_source import embed_source
 
 class Slow(Means):

@@ -84,6 +84,7 @@ class BackendModel:
             text_fingerprint=None if texts is None or self.tokenizer is None else record.fingerprint(texts),
             gflops=record.gflops,
             precision=record.precision,
+            backend=record.library,
             device=torch.device("cpu"),
             tokenizer=self.tokenizer,
         )

@@ -6,8 +6,8 @@ from diptych.embed.hub.offline import forget_offline, is_offline, libraries_offl
 from diptych.lazy import lazy_names
 
 if TYPE_CHECKING:
-    from diptych.embed.hub.fetching import Fetched, fetch
+    from diptych.embed.hub.fetch_model import Fetched, fetch
 
 __all__ = ["Fetched", "fetch", "forget_offline", "is_offline", "libraries_offline", "state_offline"]
 
-__getattr__, __dir__ = lazy_names(__name__, {"diptych.embed.hub.fetching": ("Fetched", "fetch")})
+__getattr__, __dir__ = lazy_names(__name__, {"diptych.embed.hub.fetch_model": ("Fetched", "fetch")})
