@@ -61,6 +61,7 @@ ONLY_PARSED = {
     "diptych data fetch": "needs the hub; tests/evalsets/test_cards_hub.py fetches from a server of its own",
     "diptych data prepare": "needs archives; tests/evalsets/test_cards_preparing.py prepares from miniatures",
     "--model openai/": "needs the hub; tests/cli/test_models_command.py classifies with a server of its own",
+    "--ray auto": "needs a cluster; tests/embed/test_ray_executor.py starts one",
     "diptych push": "needs the hub; tests/embed/hub/test_pushing.py pushes to a server of its own",
     "hf-hub:me/": "needs the hub; tests/embed/hub/test_pushing.py loads from a server of its own",
     "--fetch": "needs the hub; tests/cli/test_models_command.py fetches from a server of its own",

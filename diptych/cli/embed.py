@@ -8,7 +8,7 @@ import typer
 
 from diptych.cli import parse
 from diptych.cli.common import announce, app, examples
-from diptych.cli.options import Activation, Backend, Device, Heads, ImageColumn, ModelOption, Option, Precision
+from diptych.cli.options import Activation, Backend, Device, Heads, ImageColumn, ModelOption, Offline, Option, Precision
 from diptych.errors import InputError
 
 if TYPE_CHECKING:
@@ -129,6 +129,10 @@ Processes = Annotated[int, Option(min=1, help="Processes that encode, with one t
 FastDecoding = Annotated[
     bool, typer.Option("--fast-decoding", help="Decode large JPEGs at a reduced size; vectors differ slightly.")
 ]
+Ray = Annotated[
+    str | None,
+    Option(help="Work on a Ray cluster: auto (the one of this machine), HOST:PORT, or local. It shares the folders."),
+]
 Parquet = Annotated[Path | None, Option(parser=parse.path, help="Also write a Parquet table: key, vector.")]
 Npy = Annotated[Path | None, Option(parser=parse.path, help="Also write a .npy matrix, with its keys beside it.")]
 Progress = Annotated[str, Option(help="auto (a bar on a terminal), or lines (one in ten seconds).")]
@@ -161,6 +165,7 @@ def write_views(store: "Store", parquet: Path | None, npy: Path | None) -> None:
         "diptych embed shards/ --model runs/quickstart/model --out shard-vectors/ --parquet vectors.parquet",
         "diptych embed photo.jpg holiday/ --out holiday-vectors/ --npy vectors.npy",
         "diptych embed --texts captions.txt --out text-vectors/",
+        "diptych embed shards/ --out cluster-vectors/ --ray auto",
         "diptych embed --urls urls.txt --out url-vectors/ --progress lines",
     )
 )
@@ -186,8 +191,10 @@ def embed(
     progress: Progress = "auto",
     allow_private: AllowPrivate = False,
     allow_other_backend: AllowOtherBackend = False,
+    ray: Ray = None,
     activation: Activation = None,
     heads: Heads = None,
+    offline: Offline = False,
 ) -> None:
     """Turn images or texts into vectors, in a folder that search, and other tools, can read.
 
@@ -210,6 +217,10 @@ def embed(
         "allow_other_backend": allow_other_backend,
         "seconds_per_line": _PROGRESS[progress],
     }
+    if ray is not None:
+        from diptych.embed.ray_executor import ray_executor
+
+        options["executor"] = ray_executor(ray)
     load = {"backend": backend, "precision": precision, "device": device}
     run = run_embed_command(str(model), source, Path(out), load, options)
     print_end(*run)

@@ -9,12 +9,15 @@ place, so nothing is lost and nothing is written twice.
 
 import contextlib
 import logging
+import os
+import platform
 from collections.abc import Callable, Generator, Iterator, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 from diptych.embed.executor import Executor, portable
 from diptych.embed.library_encoder import first_line
-from diptych.errors import ConfigError, WorkerError
+from diptych.errors import ConfigError, DataError, WorkerError
 
 S = TypeVar("S")
 R = TypeVar("R")
@@ -64,7 +67,7 @@ def _on_cluster(
         _Worker,
         batch_size=1,
         batch_format="default",
-        fn_constructor_args=(*sent, max(1, int(cpus))),
+        fn_constructor_args=(*sent, max(1, int(cpus)), str(Path.cwd())),
         compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(len(shards), _places(ray, cpus, gpus))),
         **{name: number for name, number in (("num_cpus", cpus), ("num_gpus", gpus)) if number},
     )
@@ -78,9 +81,8 @@ def _on_cluster(
 class _Worker:
     """An actor: holds the function, so that a model is sent to a machine and opened there once."""
 
-    def __init__(self, function: Any, shards: Any, threads: int) -> None:
-        import os
-
+    def __init__(self, function: Any, shards: Any, threads: int, folder: str) -> None:
+        self.folder = folder
         os.environ["OMP_NUM_THREADS"] = str(threads)
         import ray
         import torch
@@ -90,6 +92,20 @@ class _Worker:
             ray.get(part) if isinstance(part, ray.ObjectRef) else part for part in (function, shards)
         )
 
+    def enter_folder(self) -> None:
+        """Relative paths mean the same as where the work began.
+
+        Raises:
+            DataError: this machine has no such folder.
+        """
+        try:
+            os.chdir(self.folder)
+        except OSError as error:
+            raise DataError(
+                f"{platform.node()} has no folder {self.folder} ({error.strerror}): all machines of the cluster must see "
+                "the input and the output under the same paths"
+            ) from error
+
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
         """One shard: its place among the pending ones -> (result, error)."""
         import numpy as np
@@ -97,6 +113,7 @@ class _Worker:
         (place,) = batch["place"]
         answer = np.empty(1, dtype=object)
         try:
+            self.enter_folder()
             answer[0] = self.function(self.shards[int(place)]), None
         except Exception as error:
             answer[0] = None, portable(error)

@@ -15,6 +15,7 @@ import diptych
 from diptych.embed import ray_executor as module
 from diptych.embed.embed_source import embed_source
 from diptych.embed.ray_executor import ray_executor
+from diptych.embed.store import open_store
 from diptych.errors import ConfigError, InputError
 
 SMALL = {"batch_size": 4, "rows_per_shard": 16}
@@ -115,6 +116,19 @@ def test_errors_of_a_worker_arrive_as_they_are(cluster, tmp_path):
 
 
 @pytest.mark.long
+def test_the_command_works_on_a_cluster(cluster, tmp_path, command):
+    (tmp_path / "photos").mkdir()
+    for number in range(20):
+        noise(30 + number, 40, seed=number).save(tmp_path / "photos" / f"{number:02}.png")
+    words = ("embed", "photos", "--backend", "onnx", "--precision", "fp32")
+    here = command(*words, "--out", "here")
+    there = command(*words, "--out", "there", "--ray", cluster.address)
+    assert here.status == there.status == 0, there.out + there.err + there.log
+    stores = open_store(tmp_path / "here"), open_store(tmp_path / "there")
+    assert digests(stores[0]) == digests(stores[1]) and len(stores[0]) == 20
+
+
+@pytest.mark.long
 @pytest.mark.parametrize("backend", ["torch", "onnx"])
 def test_every_back_end_crosses_to_the_nodes(cluster, tmp_path, monkeypatch, backend):
     for number in range(20):
@@ -136,6 +150,12 @@ def test_without_ray_the_message_names_the_extra(monkeypatch):
 def test_without_a_cluster_the_message_says_how_to_start_one():
     with pytest.raises(ConfigError, match="ray start --head"):
         ray_executor("auto")
+
+
+def test_a_machine_without_the_folder_is_named(tmp_path):
+    worker = module._Worker(len, [()], 1, str(tmp_path / "elsewhere"))
+    (answer,) = worker({"place": [0]})["answer"]
+    assert answer[0] is None and "must see the input and the output" in str(answer[1])
 
 
 def test_results_come_in_the_order_of_the_shards():

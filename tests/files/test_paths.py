@@ -33,7 +33,7 @@ WORDS = {
     *("objective", "old_datasets", "precision", "recipe", "revision", "sampler", "search", "settings", "shares"),
     *("reviewer", "split", "suite", "task", "threshold", "fits", "license", "languages", "family"),
     *("backend", "repository", "base_model", "message"),
-    *("kind", "progress", "text_column"),
+    *("kind", "progress", "text_column", "ray"),
 }
 TEMPLATES = {("paper", "figure2"), ("paper", "figure9")}  # their --template takes no @FILE
 
