@@ -102,8 +102,8 @@ class _Worker:
             os.chdir(self.folder)
         except OSError as error:
             raise DataError(
-                f"{platform.node()} has no folder {self.folder} ({error.strerror}): all machines of the cluster must see "
-                "the input and the output under the same paths"
+                f"{platform.node()} has no folder {self.folder} ({error.strerror}): all machines of the cluster must "
+                "see the input and the output under the same paths"
             ) from error
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
