@@ -89,6 +89,8 @@ def embed_source(
     encode = _EncodeUnit(source, encoder, None, units, kind, batch_size, rows_per_shard, num_workers, decoding)
     store = open_or_create(expanded(folder), encode.manifest(), encode.worst_cosine if allow_other_backend else None)
     times = StageTimes() if times is None else times
+    if num_processes > 1 and hasattr(encoder, "release"):
+        encoder.release()
     _run(dataclasses.replace(encode, store=store), num_processes, executor, times, seconds_per_line)
     return open_store(store.folder)
 

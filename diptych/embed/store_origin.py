@@ -67,6 +67,8 @@ def encoder_manifest(encoder: Encoder, kind: str = "embeddings") -> dict[str, An
 
 def _vector_dim(encoder: Encoder, kind: str) -> int:
     """Numbers per vector, measured on one input, so that a broken encoder fails before the first shard."""
+    if hasattr(encoder, "vector_dim") and (kind != TEXT_EMBEDDINGS or about(encoder).has_texts):
+        return encoder.vector_dim(kind)
     if kind == TEXT_EMBEDDINGS:
         vectors, failed = TextFunction(encoder)(["a photo"])
         if vectors is None:

@@ -109,6 +109,11 @@ class CompiledModel:
         """int (N, L) -> (N, E) float32, unit norm."""
         return self._text_graph(tokens.astype(np.int64), ["embeddings"])[0]
 
+    def close(self) -> None:
+        """Close the graphs; they are opened again when they are needed, perhaps in a forked process."""
+        for name in ("_image_graph", "_text_graph"):
+            self.__dict__.pop(name, None)
+
     @functools.cached_property
     def _image_graph(self) -> Run:
         return self._open(IMAGE_GRAPH)
