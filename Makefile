@@ -35,6 +35,6 @@ clean:
 
 # The peers that tests and benchmarks compare with; without dependencies, because torchvision has no CPU build (tests/peers.py).
 .venv/.dev: .venv/.installed
-	$(PIP) tensorboard pytest pytest-timeout pytest-xdist hypothesis ruff mypy import-linter playwright transformers pandas tqdm webdataset optuna av h5py pillow-heif huggingface_hub imagehash opencv-python-headless pdqhash faiss-cpu onnx onnxruntime openvino "ray[data]" sentencepiece
+	$(PIP) tensorboard pytest pytest-timeout pytest-xdist hypothesis ruff mypy import-linter playwright transformers pandas tqdm webdataset optuna av h5py pillow-heif huggingface_hub imagehash opencv-python-headless pdqhash faiss-cpu onnx onnxruntime openvino "ray[data]" sentencepiece polars duckdb
 	$(PIP) --no-deps $(PEERS)
 	touch $@

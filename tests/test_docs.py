@@ -67,6 +67,7 @@ ONLY_PARSED = {
     "--fetch": "needs the hub; tests/cli/test_models_command.py fetches from a server of its own",
     " hf:": "needs the hub; tests/embed/test_other_encoders.py loads from folders",
     " open_clip:": "needs weights of open_clip; tests/embed/test_other_encoders.py makes some",
+    "diptych embed --urls": "needs a network; tests/cli/test_embed_command.py fetches from a server of its own",
     "diptych quickstart": "trains for minutes; tests/test_quickstart.py runs a short one",
     "diptych overlap review": "serves until it is ended; tests/serve opens it in a browser",
     "diptych recipes --pairs": "measures for half a minute; tests/recipes/test_guidance.py measures, too",

@@ -16,6 +16,7 @@ import torch
 from diptych import distributed
 from diptych.data.evaluation_batches import Decoding
 from diptych.data.source import Source
+from diptych.embed.backends.backend_model import BackendModel
 from diptych.embed.broken_samples import BrokenSamples
 from diptych.embed.encoder import Encoder
 from diptych.embed.engine import KINDS, TEXT_EMBEDDINGS, EncodedBatch, encode_source
@@ -89,6 +90,8 @@ def embed_source(
     encode = _EncodeUnit(source, encoder, None, units, kind, batch_size, rows_per_shard, num_workers, decoding)
     store = open_or_create(expanded(folder), encode.manifest(), encode.worst_cosine if allow_other_backend else None)
     times = StageTimes() if times is None else times
+    if num_processes > 1 and isinstance(encoder, BackendModel):
+        encoder.release()
     _run(dataclasses.replace(encode, store=store), num_processes, executor, times, seconds_per_line)
     return open_store(store.folder)
 

@@ -13,6 +13,7 @@ from PIL import Image
 from diptych.data.content import content_fingerprint
 from diptych.data.source import Source
 from diptych.embed.about import about
+from diptych.embed.backends.backend_model import BackendModel
 from diptych.embed.encoder import Encoder
 from diptych.embed.engine import TEXT_EMBEDDINGS, PixelEncoder, image_function
 from diptych.embed.store import Store, StoreManifest, open_store
@@ -67,6 +68,8 @@ def encoder_manifest(encoder: Encoder, kind: str = "embeddings") -> dict[str, An
 
 def _vector_dim(encoder: Encoder, kind: str) -> int:
     """Numbers per vector, measured on one input, so that a broken encoder fails before the first shard."""
+    if isinstance(encoder, BackendModel) and (kind != TEXT_EMBEDDINGS or about(encoder).has_texts):
+        return encoder.vector_dim(kind)
     if kind == TEXT_EMBEDDINGS:
         vectors, failed = TextFunction(encoder)(["a photo"])
         if vectors is None:

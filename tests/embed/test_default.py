@@ -14,7 +14,7 @@ import torch
 from pictures import noise
 
 import diptych
-from diptych.embed.resolver import DEFAULT_FOLDER
+from diptych.embed.model_names import DEFAULT_FOLDER
 from diptych.errors import ConfigError
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"

@@ -178,6 +178,16 @@ def test_another_back_end_adds_to_a_store_if_its_vectors_agree(tmp_path, saved):
     assert embed_source(Noise(1, 90), onnx, begun, **SMALL) and embed_source(Noise(1, 90), model, begun, **SMALL)
 
 
+@pytest.mark.parametrize("backend", ["onnx", "openvino"])
+def test_encoding_processes_open_a_back_end_of_their_own(tmp_path, saved, backend):
+    pytest.importorskip({"onnx": "onnxruntime"}.get(backend, backend))
+    one = embed_source(Noise(2, 40), diptych.load(saved, backend=backend), tmp_path / "one", **SMALL)
+    model = diptych.load(saved, backend=backend)
+    model.encode_images([Image.new("RGB", (32, 32))])  # its threads do not survive the fork
+    several = embed_source(Noise(2, 40), model, tmp_path / "several", **SMALL, num_processes=2)
+    assert np.allclose(all_vectors(one), all_vectors(several), atol=1e-5) and several.is_complete
+
+
 def test_another_back_end_whose_vectors_differ_is_refused(tmp_path):
     model, other = make_vit(), make_vit()
     embed_source(Noise(1, 40), model, tmp_path / "store", **SMALL)

@@ -1,8 +1,12 @@
 """A store in the hands of other tools: each loads it in one line, which docs/embedding.md shows."""
 
 import json
+import re
+import shutil
+from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from made_sources import Means, Noise
 
@@ -31,53 +35,64 @@ def expected(store):
     return store.keys(rows), store.vectors(rows)
 
 
-def test_numpy(store, expected, tmp_path):
-    keys = write_npy(store, tmp_path / "vectors.npy")
-    vectors = np.load(tmp_path / "vectors.npy", mmap_mode="r")
-    assert np.array_equal(vectors, expected[1]) and keys == tmp_path / "vectors.keys.jsonl"
-    assert [json.loads(line) for line in keys.open(encoding="utf-8")] == expected[0]
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "embedding.md"
+LINES = dict(re.findall(r"^\| ([\w]+) \| `(.*=.*)` \|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE))
 
 
-def test_pandas(parquet, expected):
-    pandas = pytest.importorskip("pandas")
-    table = pandas.read_parquet(parquet)
+@pytest.fixture
+def shown(store, parquet, tmp_path, monkeypatch):
+    """Runs the line that docs/embedding.md shows for a tool; its variables."""
+
+    def run(tool, **names):
+        shutil.copy(parquet, tmp_path)
+        write_npy(store, tmp_path / "vectors.npy")
+        monkeypatch.chdir(tmp_path)
+        exec(LINES[tool], names)  # noqa: S102  (our own page)
+        return names
+
+    return run
+
+
+def test_the_page_shows_these_tools():
+    assert list(LINES) == ["NumPy", "pandas", "polars", "DuckDB", "faiss", "LanceDB"]
+
+
+def test_numpy(shown, expected):
+    assert np.array_equal(shown("NumPy", np=np)["vectors"], expected[1])
+    assert [
+        json.loads(line) for line in Path("vectors.keys.jsonl").read_text(encoding="utf-8").splitlines()
+    ] == expected[0]
+
+
+def test_pandas(shown, expected):
+    table = shown("pandas", pd=pytest.importorskip("pandas"))["table"]
     assert table["key"].tolist() == expected[0] and np.array_equal(np.stack(table["vector"]), expected[1])
 
 
-def test_polars(parquet, expected):
-    polars = pytest.importorskip("polars")
-    table = polars.read_parquet(parquet)
+def test_polars(shown, expected):
+    table = shown("polars", pl=pytest.importorskip("polars"))["table"]
     assert table["key"].to_list() == expected[0] and np.array_equal(table["vector"].to_numpy(), expected[1])
 
 
-def test_duckdb(parquet, expected):
-    duckdb = pytest.importorskip("duckdb")
-    [found] = duckdb.sql(
-        f"SELECT key, list_cosine_similarity(vector, {expected[1][3].tolist()}) AS score FROM '{parquet}' "
-        "ORDER BY score DESC LIMIT 1"
-    ).fetchall()
-    assert found[0] == expected[0][3] and found[1] == pytest.approx(1, abs=1e-6)
+def test_duckdb(shown, expected):
+    rows = shown("DuckDB", duckdb=pytest.importorskip("duckdb"))["table"].fetchall()
+    assert [key for key, _ in rows] == expected[0]
+    assert np.array_equal(np.array([vector for _, vector in rows], np.float32), expected[1])
 
 
-def test_faiss(store, expected, tmp_path):
+def test_faiss(shown, expected):
     faiss = pytest.importorskip("faiss")
-    write_npy(store, tmp_path / "vectors.npy")
-    index = faiss.IndexFlatIP(48)
-    index.add(np.load(tmp_path / "vectors.npy"))
+    index = shown("faiss", faiss=faiss, vectors=expected[1])["index"]
     assert index.search(expected[1][:20], 1)[1][:, 0].tolist() == list(range(20))
 
 
-def test_lancedb(parquet, expected, tmp_path):
+def test_lancedb(shown, expected):
     lancedb = pytest.importorskip("lancedb", reason="LanceDB is not among the tests' packages: it is large")
-    import pyarrow.parquet as pq
-
-    table = lancedb.connect(tmp_path / "db").create_table("images", pq.read_table(parquet))
+    table = shown("LanceDB", lancedb=lancedb, pq=pq)["table"]
     assert table.search(expected[1][3]).limit(1).to_list()[0]["key"] == expected[0][3]
 
 
 def test_the_table_holds_texts_and_its_origin(tmp_path):
-    import pyarrow.parquet as pq
-
     store = embed_texts(make_vit(), ["a cat", "zwei Hunde"], tmp_path / "store")
     write_parquet(store, tmp_path / "texts.parquet")
     table = pq.read_table(tmp_path / "texts.parquet")

@@ -89,6 +89,14 @@ class BackendModel:
             tokenizer=self.tokenizer,
         )
 
+    def vector_dim(self, kind: str) -> int:
+        """Numbers per vector of a kind, without opening a graph."""
+        return self.compiled.record.features_dim if kind == "features" else self.compiled.record.embed_dim
+
+    def release(self) -> None:
+        """Close the graphs before processes are forked: the threads of an open one do not exist in the fork."""
+        self.compiled.close()
+
     @property
     def fingerprint(self) -> str | None:
         """Changes whenever a text's embedding could change; None without a tokenizer."""

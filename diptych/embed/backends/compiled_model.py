@@ -130,6 +130,10 @@ class CompiledModel:
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_graphs": {}}
 
+    def close(self) -> None:
+        """Close the graphs; they are opened again when they are needed, perhaps in a forked process."""
+        self._graphs.clear()
+
     def _graph(self, name: str) -> Run:
         """The opened graph. A forked process opens its own: the library's threads do not survive a fork."""
         key = name, os.getpid()
