@@ -17,6 +17,7 @@ from typer.models import CommandInfo
 
 from diptych.cli import (  # noqa: F401  (importing them adds their commands to the app)
     benchmark,
+    check,
     classify,
     data,
     evaluate,

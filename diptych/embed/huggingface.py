@@ -24,6 +24,8 @@ from diptych.model.weights import quiet_pickles, read_tensors
 logger = logging.getLogger(__name__)
 
 _ADAPTER = "adapter_config.json"
+# Stated, because transformers 4 takes an image of one or three rows for one whose channels come first.
+_CHANNELS = "channels_last"
 _NAFLEX, _LOWER_CASED = "siglip2", ("siglip", "siglip2")
 _MIN_VOCABULARY = 16  # transformers makes a smaller tokenizer if its files are missing
 _VIDEO = ("xclip",)
@@ -57,20 +59,30 @@ def open_huggingface(name: str, device: torch.device) -> LibraryEncoder:
         logger.warning("%s: images can be encoded, texts cannot: %s", full_name, problem)
     vision: Any = network.vision_model
     embed: Any = network.get_image_features
-    encode, tokenizing = _text_encoder(network, tokenizer, device)
+    embed_text: Any = network.get_text_features
+    tokenize, tokenizing = _text_preparation(network.config, tokenizer)
+
+    def encode_texts(texts: Sequence[str]) -> torch.Tensor:
+        tokens = tokenize(texts)
+        return _tensor(embed_text(**{key: value.to(device) for key, value in tokens.items()}))
+
     encoder = LibraryEncoder(
         network,
         Path(name).name,
-        prepare=lambda image: processor(images=image, return_tensors="pt")["pixel_values"][0],
+        prepare=lambda image: processor(images=image, return_tensors="pt", input_data_format=_CHANNELS)["pixel_values"][
+            0
+        ],
         keeps_center="shortest_edge" in dict(getattr(processor, "size", None) or {}),
         images=lambda pixels: _tensor(embed(pixel_values=pixels)),
-        texts=encode,
+        texts=encode_texts if tokenizer is not None else None,
         features=lambda pixels: vision(pixel_values=pixels).pooler_output,
         preprocessing=str(processor.to_dict()),
         tokenizing=tokenizing,
         no_texts=problem,
+        library="transformers",
+        tokenize=(lambda texts: tokenize(texts)["input_ids"]) if tokenizer is not None else None,
     )
-    _check_encoding(full_name, encoder, texts=encode is not None)
+    _check_encoding(full_name, encoder, texts=tokenizer is not None)
     return encoder
 
 
@@ -215,13 +227,10 @@ def _tokenizer(transformers: Any, name: str) -> tuple[Any, str]:
     return tokenizer, ""
 
 
-def _text_encoder(
-    network: Any, tokenizer: Any, device: torch.device
-) -> tuple[Callable[[Sequence[str]], torch.Tensor] | None, str]:
-    """The function from N texts to (N, E), and a description of the tokenization for the fingerprint."""
+def _text_preparation(config: Any, tokenizer: Any) -> tuple[Callable[[Sequence[str]], Mapping[str, torch.Tensor]], str]:
+    """The function from N texts to the inputs of the text encoder, and its description for the fingerprint."""
     if tokenizer is None:
-        return None, ""
-    config = network.config
+        return lambda texts: {}, ""
     length = getattr(config.text_config, "max_position_embeddings", 77)
     if config.model_type in _ROBERTA:  # its positions start after the padding's
         length -= (getattr(config.text_config, "pad_token_id", None) or 0) + 1
@@ -233,17 +242,16 @@ def _text_encoder(
     settings: Mapping[str, Any] = getattr(tokenizer, "init_kwargs", {})
     lower = siglip and getattr(tokenizer, "do_lower_case", settings.get("do_lower_case", True)) is not False
 
-    def encode(texts: Sequence[str]) -> torch.Tensor:
-        tokens = tokenizer(
+    def tokenize(texts: Sequence[str]) -> Mapping[str, torch.Tensor]:
+        return tokenizer(
             [text.lower() if lower else text for text in texts],
             padding="max_length",
             truncation=True,
             max_length=length,
             return_tensors="pt",
         )
-        return _tensor(network.get_text_features(**{key: value.to(device) for key, value in tokens.items()}))
 
-    return encode, f"{length} {lower} {_describe_tokenizer(tokenizer)}"
+    return tokenize, f"{length} {lower} {_describe_tokenizer(tokenizer)}"
 
 
 def _describe_tokenizer(tokenizer: Any) -> str:

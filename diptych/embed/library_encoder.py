@@ -1,5 +1,6 @@
 """Wrap a model of another library as an Encoder."""
 
+import dataclasses
 import hashlib
 import importlib
 import importlib.metadata
@@ -24,6 +25,26 @@ _TORCHVISION = "torchvision"
 _ORIGINS = ("_name_or_path", "transformers_version")
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LibraryParts:
+    """The functions of a library behind a LibraryEncoder, for a comparison stage by stage.
+
+    Attributes:
+        library: "transformers", "open_clip", or "" if unknown.
+        prepare: the library's own preprocessing; guarded_prepare: as `encode_images` calls it.
+        images, features: see LibraryEncoder.__init__.
+        tokenize: N texts -> ids (N, L) as the text encoder takes them; None if they are not shown.
+    """
+
+    library: str
+    network: torch.nn.Module
+    prepare: Callable[[Any], torch.Tensor]
+    guarded_prepare: Callable[[Any], torch.Tensor]
+    images: Callable[[torch.Tensor], torch.Tensor]
+    features: Callable[[torch.Tensor], torch.Tensor] | None
+    tokenize: Callable[[Sequence[str]], torch.Tensor] | None
+
+
 class LibraryEncoder:
     """A model of another library, behind three functions of that library.
 
@@ -32,6 +53,7 @@ class LibraryEncoder:
         device: device of the network.
         logit_scale: exp(t); None if the model has none.
         fingerprint, image_fingerprint: change whenever the weights or the preparation of texts and images change.
+        parts: the functions of the library, for `diptych check`.
     """
 
     def __init__(
@@ -47,6 +69,8 @@ class LibraryEncoder:
         tokenizing: str = "",
         no_texts: str = "",
         keeps_center: bool = False,
+        library: str = "",
+        tokenize: Callable[[Sequence[str]], torch.Tensor] | None = None,
     ) -> None:
         """Wrap a network.
 
@@ -59,10 +83,21 @@ class LibraryEncoder:
             no_texts: why `texts` is None, for the message.
             keeps_center: `prepare` resizes the short side and crops the center square; very long images are cropped
                 before.
+            library: the library's name.
+            tokenize: N texts -> ids (N, L), as `texts` makes them.
         """
         self.name, self._network, self._no_texts = name, network.eval(), no_texts
         self._prepare = guarded((lambda image: prepare(crop_long_image(image))) if keeps_center else prepare)
         self._images, self._texts, self._features = images, texts, features
+        self.parts = LibraryParts(
+            library=library,
+            network=network,
+            prepare=prepare,
+            guarded_prepare=self._prepare,
+            images=images,
+            features=features,
+            tokenize=tokenize,
+        )
         self.device = next(network.parameters()).device
         # Models with equal weights can differ: the printed network shows the activation, which is in no weight.
         description = f"{preprocessing} {network} {_settings(network)}"

@@ -78,6 +78,8 @@ def open_open_clip(name: str, device: torch.device) -> LibraryEncoder:
         features=features if isinstance(getattr(visual, "proj", None), torch.nn.Parameter) else None,
         preprocessing=f"{architecture} {prepare}",
         tokenizing=f"{type(tokenize).__name__} {getattr(tokenize, 'context_length', None)}",
+        library="open_clip",
+        tokenize=lambda texts: tokenize(list(texts)),
     )
 
 

@@ -1,0 +1,1 @@
+"""Check a model against a reference, stage by stage: from the decoded pixels to the probabilities."""
