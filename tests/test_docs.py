@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import peers  # noqa: F401  (before open_clip and transformers)
 import pyarrow
 import pyarrow.parquet
 import pytest
@@ -60,6 +61,8 @@ ONLY_PARSED = {
     "diptych paper figure9 ": "trains for half an hour; tests/paper/test_figure9.py runs a miniature",
     "diptych data fetch": "needs the hub; tests/evalsets/test_cards_hub.py fetches from a server of its own",
     "diptych data prepare": "needs archives; tests/evalsets/test_cards_preparing.py prepares from miniatures",
+    "--to openai": "needs OpenAI's vocabulary; tests/convert/test_convert_libraries.py converts",
+    "--precision int8": "needs trained weights; tests/convert/test_convert_precision.py converts some",
     " hf:": "needs the hub; tests/embed/test_other_encoders.py loads from folders",
     " open_clip:": "needs weights of open_clip; tests/embed/test_other_encoders.py makes some",
     "diptych quickstart": "trains for minutes; tests/test_quickstart.py runs a short one",

@@ -31,7 +31,7 @@ PARSERS = (parse.path, parse.model, parse.text_or_file)
 WORDS = {
     *("activation", "caption_column", "dataset", "endpoint", "first", "heads", "image_column", "name", "tasks"),
     *("objective", "old_datasets", "precision", "recipe", "revision", "sampler", "search", "settings", "shares"),
-    *("reviewer", "split", "suite", "task", "threshold"),
+    *("pixels", "reviewer", "split", "suite", "target", "task", "threshold"),
 }
 TEMPLATES = {("paper", "figure2"), ("paper", "figure9")}  # their --template takes no @FILE
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from diptych.data.transforms import evaluation_pixels, normalise
-from diptych.embed.check.stage_functions import Stages, version_of
+from diptych.embed.check.stage_functions import Stages, tokens_as_read, version_of
 from diptych.embed.model import Model, evaluating
 
 _BATCH_SIZE = 32
@@ -27,8 +27,8 @@ def native_stages(model: Model) -> Stages:
 
     def tokens(texts: Sequence[str]) -> list[np.ndarray]:
         assert model.tokenizer is not None
-        ids, lengths = model.tokenizer(list(texts), truncate=True)
-        return [row[:length] for row, length in zip(ids.numpy(), lengths.tolist(), strict=True)]
+        reads_padding = not getattr(clip.config.text, "ignores_padding", True)
+        return tokens_as_read(model.tokenizer, texts, reads_padding=reads_padding)
 
     has_texts = record.no_texts is None
     return Stages(
