@@ -17,6 +17,7 @@ import packaging.version
 import peers  # noqa: F401  (before open_clip, transformers and clip)
 import tokenizers
 import torch
+import transformers
 from embedding import small_tokenizer
 from model_tools import random_clip
 from pictures import noise
@@ -145,7 +146,11 @@ class Noise:
 
 @contextlib.contextmanager
 def listening() -> Iterator[Noise]:
-    """Collect warnings, log records and lines on stderr; bars of progress are no lines."""
+    """Collect warnings, log records and lines on stderr; bars of progress are no lines.
+
+    What transformers says once in a process, it says again here.
+    """
+    transformers.utils.logging.warning_once.cache_clear()
     noise_, records, stream = Noise([]), [], io.StringIO()
     handler = logging.Handler(logging.WARNING)
     handler.emit = records.append  # type: ignore[method-assign]
@@ -162,6 +167,13 @@ def listening() -> Iterator[Noise]:
     noise_.said += [str(one.message) for one in caught] + [record.getMessage() for record in records]
     lines = re.split(r"[\r\n]", stream.getvalue())
     noise_.said += [line for line in lines if line.strip() and not _PROGRESS.match(line)]
+
+
+def of_siglips_defaults() -> list[str]:
+    """What transformers says of its own SiglipConfig when it prints one, which every loading of a SigLIP does."""
+    with listening() as heard:
+        repr(transformers.SiglipConfig())
+    return heard.said
 
 
 def unit(vectors) -> np.ndarray:

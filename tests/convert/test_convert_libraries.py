@@ -6,7 +6,7 @@ Nothing of Diptych runs on that side. Each library must also load the folder wit
 import converted
 import numpy as np
 import pytest
-from converted import listening, read_me, unit, write_photo
+from converted import listening, of_siglips_defaults, read_me, unit, write_photo
 
 import diptych
 
@@ -43,14 +43,14 @@ def test_the_library_computes_the_same_from_file_and_text(target, name, tmp_path
     monkeypatch.chdir(tmp_path)
     photo = write_photo(tmp_path)
     model, folder = convert(name, target, tmp_path)
-    expected = model.encode_images([photo]).numpy()
+    expected, known = model.encode_images([photo]).numpy(), of_siglips_defaults() if name == "siglip" else []
     for text in TEXTS if target != "openai" else TEXTS[:3]:  # OpenAI's code refuses what it would have to cut
         names: dict = {}
         with listening() as heard:
             exec(compile(read_me(folder, text=text), "README.md", "exec"), names)  # noqa: S102  (our own page)
         if target == "openai":  # the library's own way to read its archives
             heard.said = [line for line in heard.said if "torch.jit.load` is deprecated" not in line]
-        assert heard.said == []
+        assert [line for line in heard.said if line not in known] == []
         np.testing.assert_allclose(unit(names["images"]), expected, atol=1e-5, rtol=0)
         vectors = model.encode_texts([text], truncate=True).numpy()
         np.testing.assert_allclose(unit(names["texts"]), vectors, atol=1e-5, rtol=0)
