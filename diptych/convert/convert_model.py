@@ -109,7 +109,7 @@ def convert(
     if precision == "int8" and dataset is None and not unmeasured:
         raise ConfigError(_UNMEASURED)
     place = _new_place(folder)
-    _require_library(row)
+    _require_libraries(row)
     benchmark = None if dataset is None else open_measured_set(dataset, split)
     original, note = as_prepared_by(_loaded(model), row)
     accuracy = None
@@ -178,21 +178,22 @@ def _new_place(folder: str | Path) -> Path:
     return place
 
 
-def _require_library(target: Target) -> None:
-    """Check, before any work, that the library is there in which the conversion ends.
+def _require_libraries(target: Target) -> None:
+    """Check, before any work, that the libraries are there in which the conversion ends.
 
     Raises:
-        ConfigError: it is not; the message has the command that installs it.
+        ConfigError: one is not; the message has the command that installs it.
     """
-    try:
-        importlib.import_module(target.library)
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            f"a conversion to {target.name} ends with loading the model there, and {error.name} is not installed: "
-            f"{target.install}"
-        ) from error
-    except Exception as error:  # an installation built for another torch can raise anything
-        raise ConfigError(f"{target.library} is installed, but cannot be imported: {error}") from error
+    for library in target.libraries:
+        try:
+            importlib.import_module(library)
+        except ModuleNotFoundError as error:
+            raise ConfigError(
+                f"a conversion to {target.name} ends with loading the model there, and {error.name} is not installed: "
+                f"{target.install}"
+            ) from error
+        except Exception as error:  # an installation built for another torch can raise anything
+            raise ConfigError(f"{library} is installed, but cannot be imported: {error}") from error
 
 
 def _loading(target: Target, pixels: str) -> str:

@@ -22,7 +22,8 @@ class Target:
         name: the value of --to.
         title: the library, in words.
         holds: which models it can hold, in words.
-        library: the module that must be importable, because the conversion ends with loading the folder there.
+        libraries: modules that must be importable, because the conversion writes with them and ends with loading the
+            folder there.
         install: the command that installs it.
         precisions: in which the weights can be stored.
         crop: how the library rounds half pixels of the center crop, a value of Preprocessing.resize; None for graphs,
@@ -34,7 +35,7 @@ class Target:
     name: str
     title: str
     holds: str
-    library: str
+    libraries: tuple[str, ...]
     install: str
     precisions: tuple[str, ...]
     crop: str | None
@@ -131,7 +132,7 @@ _ROWS = (
         title="OpenAI's clip",
         holds="ViTs and ResNets as in the paper: quick_gelu, heads of 64 channels, 77 tokens, OpenAI's tokenizer and "
         "preprocessing; its code computes with matrices of fp16",
-        library="clip",
+        libraries=("clip",),
         install="pip install git+https://github.com/openai/CLIP.git",
         precisions=("fp32", "fp16"),
         crop="shortest",
@@ -141,7 +142,7 @@ _ROWS = (
         name="open_clip",
         title="open_clip",
         holds="ViTs, ResNets and CLIPA with any activation and tokenizer; SigLIPs of published sizes",
-        library="open_clip",
+        libraries=("open_clip",),
         install="pip install open_clip_torch",
         precisions=_SAFETENSORS,
         crop="shortest",
@@ -151,7 +152,7 @@ _ROWS = (
         name="huggingface",
         title="transformers of Hugging Face",
         holds="ViTs with a class token, and SigLIPs, with any activation and tokenizer; no ResNets, no CLIPA",
-        library="transformers",
+        libraries=("transformers",),
         install="pip install transformers",
         precisions=_SAFETENSORS,
         crop="shortest_floor",
@@ -161,7 +162,7 @@ _ROWS = (
         name="sentence-transformers",
         title="sentence-transformers (from 5.4 on)",
         holds="the same models as huggingface; embeddings have unit norm",
-        library="sentence_transformers",
+        libraries=("sentence_transformers",),
         install="pip install sentence-transformers",
         precisions=_SAFETENSORS,
         crop="shortest_floor",
@@ -171,7 +172,7 @@ _ROWS = (
         name="onnx",
         title="ONNX, for ONNX Runtime and transformers.js",
         holds="all CLIPs and SigLIPs of Diptych; any batch, any length of texts; embeddings have unit norm",
-        library="onnxruntime",
+        libraries=("onnx", "onnxruntime"),
         install="pip install 'diptych[onnx]'",
         precisions=PRECISIONS,
         crop=None,
@@ -182,7 +183,7 @@ _ROWS = (
         name="torch-export",
         title="torch.export",
         holds="all CLIPs and SigLIPs of Diptych; any batch, any length of texts; embeddings have unit norm",
-        library="torch",
+        libraries=("torch",),
         install="pip install torch",
         precisions=_FP32,
         crop=None,
@@ -192,7 +193,7 @@ _ROWS = (
         name="openvino",
         title="OpenVINO",
         holds="all CLIPs and SigLIPs of Diptych; any batch, any length of texts; embeddings have unit norm",
-        library="openvino",
+        libraries=("onnx", "openvino"),
         install="pip install 'diptych[openvino]'",
         precisions=_SAFETENSORS,
         crop=None,

@@ -43,20 +43,21 @@ _PROGRESS = re.compile(r"^(Loading weights|Writing model shards|Batches|Fetching
 def openai_vit() -> Model:
     """A small ViT in everything as OpenAI's; its matrices have the precision of fp16, as the published ones."""
     config = CLIPConfig(64, ViTConfig(48, 16, 128, 2), TextConfig(width=64, layers=2))
-    clip = random_clip(config)
+    return Model(_published(random_clip(config)), Tokenizer.openai(), Preprocessing(48), "openai-vit")
+
+
+def _published(clip):
+    """The network with the parts in fp16 that OpenAI's files have so: not norms, embeddings and the temperature."""
     for name, tensor in clip.state_dict().items():
-        tensor.copy_(tensor.half() if tensor.ndim or "scale" not in name else tensor)
-    return Model(clip, Tokenizer.openai(), Preprocessing(48), "openai-vit")
+        if not any(part in name for part in ("bn", "downsample.1", "ln_", "embedding", "logit_scale")):
+            tensor.copy_(tensor.half())
+    return clip
 
 
 def openai_resnet() -> Model:
     """A small ModifiedResNet in everything as OpenAI's."""
     config = CLIPConfig(96, ResNetConfig(64, 16, (1, 2, 1, 1)), TextConfig(width=64, layers=2))
-    clip = random_clip(config)
-    for tensor in clip.state_dict().values():
-        if tensor.is_floating_point() and tensor.ndim:
-            tensor.copy_(tensor.half())
-    return Model(clip, Tokenizer.openai(), Preprocessing(64), "openai-resnet")
+    return Model(_published(random_clip(config)), Tokenizer.openai(), Preprocessing(64), "openai-resnet")
 
 
 def wide_vit() -> Model:

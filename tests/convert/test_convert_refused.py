@@ -1,6 +1,7 @@
 """What a target cannot hold, what fails its check and what would overwrite: refused, with the reason, nothing left."""
 
 import dataclasses
+import sys
 
 import converted
 import pytest
@@ -212,6 +213,21 @@ def test_files_are_never_replaced(tmp_path):
 def test_options_that_do_not_exist_are_refused(target, options, message, tmp_path):
     with pytest.raises(ConfigError, match=message):
         diptych.convert(converted.wide_vit(), target, tmp_path / "out", **options)
+
+
+@pytest.mark.parametrize(
+    ("target", "library", "install"),
+    [
+        ("openvino", "openvino", r"diptych\[openvino\]"),
+        ("onnx", "onnx", r"diptych\[onnx\]"),
+        ("sentence-transformers", "sentence_transformers", "pip install sentence-transformers"),
+    ],
+)
+def test_a_missing_library_is_named_before_the_work(target, library, install, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, library, None)  # as if it were not installed
+    with pytest.raises(ConfigError, match=f"{library} is not installed.*{install}"):
+        diptych.convert(converted.wide_vit(), target, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_model_of_another_library_or_precision_is_refused(tmp_path):
