@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 # Byte code is compiled where it is imported: of torch's thousands of modules few are, and compiling all takes as long as unpacking.
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --constraint constraints.txt
-PEERS := open_clip_torch torchvision timm
+PEERS := open_clip_torch torchvision timm sentence-transformers clip-anytorch
 
 .PHONY: demo test test-long lint clean
 

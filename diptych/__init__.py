@@ -14,6 +14,7 @@ from diptych.lazy import lazy_names
 
 if TYPE_CHECKING:
     from diptych import errors, recipes
+    from diptych.convert import convert
     from diptych.data.open_source import open_source
     from diptych.embed import Encoder, Model, embed_images, embed_texts, load
     from diptych.errors import DiptychError
@@ -37,6 +38,7 @@ __all__ = [
     "TrainConfig",
     "ZeroShot",
     "ZeroShotClassifier",
+    "convert",
     "embed_images",
     "embed_texts",
     "errors",
@@ -51,6 +53,7 @@ __all__ = [
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
+        "diptych.convert": ("convert",),
         "diptych.evalsets.benchmark": ("Benchmark", "open_benchmark"),
         "diptych.data.open_source": ("open_source",),
         "diptych.embed": ("Encoder", "Model", "embed_images", "embed_texts", "load"),

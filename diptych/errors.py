@@ -8,6 +8,7 @@ DiptychError
 │   ├── ShapeError                 the shapes of two arrays do not match
 │   ├── ConfigError                a configuration is contradictory or out of range
 │   └── WeightsError               a weight file or model folder is wrong or incomplete
+├── ConversionError                a converted model differs too much from its original
 ├── WorkerError                    a process that reads or decodes data died
 └── TrainingError                  training cannot continue
     ├── NonFiniteLossError         the loss became NaN or infinite
@@ -48,6 +49,10 @@ class ConfigError(InputError):
 
 class WeightsError(InputError):
     """A weight file or model folder is wrong or incomplete."""
+
+
+class ConversionError(DiptychError):
+    """A converted model differs too much from its original; nothing was written."""
 
 
 class WorkerError(DiptychError):

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import peers  # noqa: F401  (before open_clip and transformers)
 import pyarrow
 import pyarrow.parquet
 import pytest
@@ -65,6 +66,8 @@ ONLY_PARSED = {
     "diptych push": "needs the hub; tests/embed/hub/test_pushing.py pushes to a server of its own",
     "hf-hub:me/": "needs the hub; tests/embed/hub/test_pushing.py loads from a server of its own",
     "--fetch": "needs the hub; tests/cli/test_models_command.py fetches from a server of its own",
+    "--to openai": "needs OpenAI's vocabulary; tests/convert/test_convert_libraries.py converts",
+    "--precision int8": "needs trained weights; tests/convert/test_convert_precision.py converts some",
     " hf:": "needs the hub; tests/embed/test_other_encoders.py loads from folders",
     " open_clip:": "needs weights of open_clip; tests/embed/test_other_encoders.py makes some",
     "diptych embed --urls": "needs a network; tests/cli/test_embed_command.py fetches from a server of its own",

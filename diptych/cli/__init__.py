@@ -19,6 +19,7 @@ from diptych.cli import (  # noqa: F401  (importing them adds their commands to 
     benchmark,
     check,
     classify,
+    convert,
     data,
     embed,
     evaluate,

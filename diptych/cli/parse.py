@@ -11,7 +11,7 @@ from pathlib import Path
 from diptych.errors import DiptychError, InputError
 from diptych.files import expanded
 
-_BEFORE_A_FOLDER = re.compile(r"hf:|open_clip:(?:local-dir:|[^@~]+@)?", re.DOTALL)
+_BEFORE_A_FOLDER = re.compile(r"hf:|onnx:|open_clip:(?:local-dir:|[^@~]+@)?", re.DOTALL)
 
 
 def path(value: str | Path) -> str:

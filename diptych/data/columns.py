@@ -4,6 +4,7 @@ import dataclasses
 import difflib
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 from diptych.errors import DataError
 
@@ -24,15 +25,22 @@ class ColumnNames:
     Attributes:
         image: the column of paths, or of encoded images in parquet files.
         caption: the column of texts.
-        images_only: captions, labels and other columns are neither needed nor read.
+        images_only: captions, labels and other columns are neither needed nor read; see ImageColumn.
     """
 
     image: str | None = None
     caption: str | None = None
-    images_only: bool = False
+    images_only: ClassVar[bool] = False  # no field: a run's configuration has none
 
     def __bool__(self) -> bool:
         return self.image is not None or self.caption is not None
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageColumn(ColumnNames):
+    """The column of images of a table without captions, or whose captions do not matter."""
+
+    images_only: ClassVar[bool] = True
 
 
 def choose_column(

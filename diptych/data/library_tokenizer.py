@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tokenizers
+from tokenizers import Regex, normalizers
 
 from diptych.data import text_cleaning
 from diptych.data.tokenizer import Tokenizer, checked_texts, too_long
@@ -59,6 +60,17 @@ CLEANINGS: dict[str, Callable[[str], str]] = {
     "canonicalize": _canonicalize,
 }
 """What happens to a text before the tokenizer sees it, by its name in TextRules."""
+_COLLAPSE = (normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip())
+_DROP_PUNCTUATION = normalizers.Replace(Regex("[" + "".join(f"\\{sign}" for sign in string.punctuation) + "]"), "")
+_STEPS: dict[str, tuple[Any, ...]] = {
+    "none": (),
+    "lower_case": (normalizers.Lowercase(),),
+    "siglip": (normalizers.Lowercase(), _DROP_PUNCTUATION, *_COLLAPSE),
+    "whitespace": _COLLAPSE,
+    "lower": (*_COLLAPSE, normalizers.Lowercase()),
+    "canonicalize": (normalizers.Replace("_", " "), _DROP_PUNCTUATION, normalizers.Lowercase(), *_COLLAPSE),
+}
+"""The same as steps of the tokenizers library, which repairs no encoding and resolves no HTML entities."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,6 +148,10 @@ class LibraryTokenizer:
         """The id of a token; None if there is no such token."""
         return self._library.token_to_id(token)
 
+    def token(self, id: int) -> str | None:
+        """The token of an id; None if there is no such id."""
+        return self._library.id_to_token(id)
+
     @functools.cached_property
     def fingerprint(self) -> str:
         """SHA-256 over the tokenizer and its rules, in hexadecimal: equal for tokenizers that give equal ids."""
@@ -186,6 +202,24 @@ class LibraryTokenizer:
         ):
             with writing(place), new_file(place) as unfinished:
                 unfinished.write_text(text, encoding="utf-8")
+
+    def self_contained(self) -> str:
+        """The content of a tokenizer.json that cleans, truncates and pads texts by itself, for other libraries.
+
+        Encodings are not repaired and HTML entities not resolved, which no such file can do.
+        """
+        library = tokenizers.Tokenizer.from_str(self._library.to_str())
+        steps = [*_STEPS[self.rules.cleaning], *([library.normalizer] if library.normalizer is not None else [])]
+        if steps:
+            library.normalizer = normalizers.Sequence(steps)
+        library.enable_truncation(self.context_length)
+        library.enable_padding(
+            length=self.context_length, pad_id=self.pad_id, pad_token=library.id_to_token(self.pad_id)
+        )
+        content = json.loads(library.to_str())
+        if self.rules.zeroed is not None:
+            content["post_processor"] = _with_zero(content["post_processor"], self.rules.zeroed)
+        return json.dumps(content, ensure_ascii=False)
 
     def __call__(
         self, texts: str | Iterable[str], *, truncate: bool = False, pad_to: int | None = None
@@ -267,6 +301,15 @@ class LibraryTokenizer:
 
 
 AnyTokenizer = Tokenizer | LibraryTokenizer
+
+
+def _with_zero(values: Any, id: int) -> Any:
+    """A part of a tokenizer.json with 0 in the place of an id."""
+    if isinstance(values, Mapping):
+        return {key: _with_zero(value, id) for key, value in values.items()}
+    if isinstance(values, list):
+        return [_with_zero(value, id) for value in values]
+    return 0 if type(values) is int and values == id else values
 
 
 def read_tokenizer(path: str | Path, context_length: int | None = None) -> AnyTokenizer:

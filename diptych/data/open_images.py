@@ -1,11 +1,10 @@
 """Opens images for embedding, in any supported form: captions and labels are neither needed nor read."""
 
-import dataclasses
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from diptych.data.columns import ColumnNames
+from diptych.data.columns import ColumnNames, ImageColumn
 from diptych.data.image_files import PassedOver, is_image_name, walk_images
 from diptych.data.open_source import expand_pattern, find_format
 from diptych.data.parquet import ParquetSource
@@ -31,7 +30,7 @@ def open_images(inputs: Inputs, columns: ColumnNames = ColumnNames()) -> Source:
     Raises:
         DataError: nothing is found, or formats are mixed.
     """
-    columns = dataclasses.replace(columns, images_only=True)
+    columns = ImageColumn(columns.image)
     names = [inputs] if isinstance(inputs, str | os.PathLike) else list(inputs)
     if not names or "" in names:
         raise DataError("name the images: files, folders, tar shards, parquet or CSV files")

@@ -81,8 +81,7 @@ class LibraryEncoder:
             preprocessing: a string that changes whenever the preparation of images changes.
             tokenizing: a string that changes whenever the tokenization of texts changes.
             no_texts: why `texts` is None, for the message.
-            keeps_center: `prepare` resizes the short side and crops the center square; very long images are cropped
-                before.
+            keeps_center: `prepare` crops the center square; very long images are cropped before.
             library: the library's name.
             tokenize: N texts -> ids (N, L), as `texts` makes them.
         """

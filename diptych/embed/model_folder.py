@@ -110,7 +110,7 @@ def write_folder(
     folder: Path, clip: CLIP, tokenizer: AnyTokenizer | None, preprocessing: Preprocessing, precision: str = "fp32"
 ) -> None:
     """Write a model folder under a temporary name, then rename it; see Model.save."""
-    tensors = _in_precision(clip.state_dict(), precision)
+    tensors = in_precision(clip.state_dict(), precision)
     check_can_save(folder)
     folder = place_of(folder)
     try:
@@ -168,7 +168,13 @@ def _write_files(
         tokenizer.save(folder / TOKENIZER)
 
 
-def _in_precision(tensors: Tensors, precision: str) -> Tensors:
+def in_precision(tensors: Tensors, precision: str) -> Tensors:
+    """The tensors as they are saved: for fp16, those with two dimensions or more are rounded.
+
+    Raises:
+        WeightsError: a number is too large for fp16.
+        ConfigError: the precision is neither fp32 nor fp16.
+    """
     if precision not in ("fp32", "fp16"):
         raise ConfigError(f"a model is saved in fp32 or fp16, not in {precision!r}")
     if precision == "fp32":

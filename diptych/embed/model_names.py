@@ -28,9 +28,10 @@ FORMS = {
     "hf:FOLDER_OR_ID": "any CLIP or SigLIP of Hugging Face's transformers, run by that library",
     "open_clip:NAME@PRETRAINED": "any model of open_clip; PRETRAINED is one of its tags or a weight file",
     "open_clip:FOLDER": "a folder with open_clip_config.json, run by open_clip",
+    "onnx:FOLDER": "ONNX graphs of both towers, as diptych convert writes them",
     "python:MODULE:NAME": "an object with encode_images and encode_texts, or a function that returns one",
 }
-LIBRARIES, PYTHON = ("hf", "open_clip"), "python"  # the prefixes
+LIBRARIES, PYTHON = ("hf", "open_clip", "onnx"), "python"  # the prefixes
 _MAX_ENTRIES = 1000  # of a folder, searched for similar names
 
 

@@ -32,9 +32,11 @@ def open_with_library(library: str, name: str, device: torch.device) -> Encoder 
     """A published model by the library that the user names; None if the library must find the name itself.
 
     Args:
-        library: "hf" or "open_clip".
+        library: "hf" or "open_clip"; others open local folders alone.
         name: what follows the prefix.
     """
+    if library not in ("hf", "open_clip"):
+        return None
     if library == "hf":
         reference = None if Path(name).is_dir() else find(HUB + name)
         layout: Any = "huggingface"

@@ -12,6 +12,7 @@ import torch
 
 from diptych.embed.catalogue import find
 from diptych.embed.encoder import Encoder
+from diptych.embed.graph_encoder import GraphEncoder
 from diptych.embed.hub import libraries_offline
 from diptych.embed.library_encoder import LibraryEncoder, first_line
 from diptych.embed.loading import load_path
@@ -163,6 +164,10 @@ def _open_of(library: str) -> Callable[[str, torch.device], Encoder]:
         from diptych.embed.huggingface import open_huggingface
 
         return open_huggingface
+    if library == "onnx":
+        from diptych.embed.onnx_folder import open_onnx
+
+        return open_onnx
     from diptych.embed.open_clip import open_open_clip
 
     return open_open_clip
@@ -200,6 +205,6 @@ def as_encoder(encoder: Any, name: str | None = None) -> Encoder:
     Raises:
         InputError: the object has no `encode_images`.
     """
-    if isinstance(encoder, Model | LibraryEncoder | WrappedEncoder):
+    if isinstance(encoder, Model | LibraryEncoder | GraphEncoder | WrappedEncoder):
         return encoder
     return WrappedEncoder(encoder, name)

@@ -183,7 +183,7 @@ def _siglip_from_huggingface(vision: dict[str, Any], text: dict[str, Any]) -> CL
     image, of_text = (_activation(values) for values in (vision, text))
     pad_id = text["pad_token_id"] or 0
     side = TextConfig(**_text_sizes(text), pad_id=pad_id)
-    side = siglip_text(side, norm_eps=text["layer_norm_eps"], activation="" if of_text == image else of_text)
+    side = siglip_text(side, norm_eps=text["layer_norm_eps"], activation=None if of_text == image else of_text)
     return CLIPConfig(tower.width, tower, side, image, logit_bias=-10.0)
 
 

@@ -83,7 +83,7 @@ def with_activation(config: CLIPConfig, activation: str) -> CLIPConfig:
     """The configuration with that activation in both towers."""
     text: Any = config.text
     if hasattr(text, "activation"):
-        text = dataclasses.replace(text, activation="")
+        text = dataclasses.replace(text, activation=None)
     return dataclasses.replace(config, text=text, activation=activation)
 
 

@@ -78,7 +78,8 @@ def to_custom_text(tensors: Mapping[str, torch.Tensor]) -> Tensors:
     Raises:
         ConfigError: the text side is not a Transformer.
     """
-    if not all(any(name.startswith(part) for name in tensors) for part in _TEXT_NAMES[:-1]):
+    names = _TEXT_NAMES[:-1]  # a SigLIP may lack the projection
+    if "prefix.weight" in tensors or not all(any(name.startswith(part) for name in tensors) for part in names):
         raise ConfigError("only Diptych's layout supports text sides other than the Transformer: keep the model in it")
     return {f"text.{name}" if name.startswith(_TEXT_NAMES) else name: tensor for name, tensor in tensors.items()}
 

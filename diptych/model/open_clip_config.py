@@ -88,7 +88,7 @@ def config_from_open_clip(model: Mapping[str, Any]) -> CLIPConfig:
         tower, activation = _timm_tower(vision)
     else:
         tower = _own_tower(vision)
-    side = _text_side(text, "" if of_text == activation else of_text)
+    side = _text_side(text, None if of_text == activation else of_text)
     return CLIPConfig(model.get("embed_dim", 0), tower, side, activation, model.get("init_logit_bias"))
 
 
@@ -127,7 +127,7 @@ def _timm_tower(vision: dict[str, Any]) -> tuple[SiglipViTConfig, str]:
     return tower, activation
 
 
-def _text_side(text: dict[str, Any], activation: str) -> TextConfig:
+def _text_side(text: dict[str, Any], activation: str | None) -> TextConfig:
     only_known(text, "text_cfg", (*_TEXT_SIZES, *_TEXT_FORM, *_TOKENIZER))
     form = _TEXT_FORM | text
     for field, known in (("pool_type", _POOLINGS), ("proj_type", ("linear", "none"))):

@@ -99,7 +99,7 @@ def _siglip(name: str, timm_name: str, family: str, context_length: int = 64, pr
         projection=projection,
         norm_eps=SIGLIP_EPS,
         pad_id=0 if second else 1,
-        activation="" if of_text == activation else of_text,
+        activation=None if of_text == activation else of_text,
     )
     config = CLIPConfig(tower.width, tower, side, activation, -10.0)
     words = (

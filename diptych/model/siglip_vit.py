@@ -69,7 +69,7 @@ class SiglipVisionTransformer(nn.Module):
 
         With `kept`, int64 (N, K), only those patches of each image are computed.
         """
-        n, width = len(images), len(self.conv1.weight)
+        n, width = images.shape[0], len(self.conv1.weight)
         patches = flat_patches(images, self.conv1.kernel_size[0], kept)
         positions = self.positional_embedding if kept is None else self.positional_embedding[kept]
         x = linear(patches.flatten(0, 1), self.conv1.weight.flatten(1), self.conv1.bias).view(n, -1, width) + positions

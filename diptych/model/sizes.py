@@ -50,7 +50,7 @@ def check_number(name: str, value: object) -> float:
     return float(value)
 
 
-def check_choice(name: str, value: object, known: tuple[str, ...]) -> None:
+def check_choice(name: str, value: object, known: tuple[str | None, ...]) -> None:
     """Raise ConfigError unless value is one of the known words."""
     if value not in known:
         raise ConfigError(f"{name} must be one of {', '.join(map(repr, known))}, not {value!r}")

@@ -43,7 +43,7 @@ _NEWER = {
     "projection": "plain",
     "norm_eps": NORM_EPS,
     "pad_id": 0,
-    "activation": "",
+    "activation": None,
 }
 _POOLINGS = ("end", "last")
 _PROJECTIONS = ("plain", "biased", "none")
@@ -63,7 +63,7 @@ class TextConfig:
         projection: "plain"; "biased", with a bias; or "none", if the embedding's channels are the tower's width.
         norm_eps: epsilon of the LayerNorms.
         pad_id: token that fills the context after a text; it matters unless the tower is causal and pooled at the end.
-        activation: of the MLPs, if it is not the whole model's; "" means the model's.
+        activation: of the MLPs, if it is not the whole model's; None means the model's.
     """
 
     context_length: int = 77
@@ -77,7 +77,7 @@ class TextConfig:
     projection: str = "plain"
     norm_eps: float = NORM_EPS
     pad_id: int = 0
-    activation: str = ""
+    activation: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("context_length", "vocab_size", "width", "layers"):
@@ -88,7 +88,7 @@ class TextConfig:
         check_flag("text.causal", self.causal)
         check_choice("text.projection", self.projection, _PROJECTIONS)
         check_choice("text.pooling", self.pooling, _POOLINGS)
-        check_choice("text.activation", self.activation, ("", *ACTIVATIONS))
+        check_choice("text.activation", self.activation, (None, *ACTIVATIONS))
         object.__setattr__(self, "norm_eps", check_eps("text", self.norm_eps))
         if type(self.pad_id) is not int or not 0 <= self.pad_id < self.vocab_size:
             raise ConfigError(f"text.pad_id must be a token from 0 to {self.vocab_size - 1}, not {self.pad_id!r}")

@@ -77,6 +77,18 @@ class TextTransformer(nn.Module):
         pooled = self._project(self.transformer(x, packing))
         return torch.empty_like(pooled).index_copy(0, order, pooled)
 
+    def encode_rows(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Tokens int (N, L) -> (N, E), as encode_text without lengths.
+
+        No step depends on the values of the tokens, so torch.export can trace it: all rows are computed at the length
+        L. encode_text is faster for texts of different lengths.
+        """
+        if not self.text_config.ignores_padding:
+            return self._encode_whole_context(tokens, None)
+        n, length = tokens.shape
+        x = (self.token_embedding(tokens) + self.positional_embedding[:length]).flatten(0, 1)
+        return self._project(self.transformer(x, Packing(((n, length),), tokens.argmax(dim=-1), causal=True)))
+
     def _encode_whole_context(self, tokens: torch.Tensor, lengths: torch.Tensor | None) -> torch.Tensor:
         """Tokens int (N, L) -> (N, E), with padding up to the context's end."""
         config, (n, longest) = self.text_config, tokens.shape

@@ -46,7 +46,7 @@ class VisionTransformer(nn.Module):
 
         With `kept`, int64 (N, K), only those patches of each image and the class token are computed.
         """
-        n, width = len(images), len(self.class_embedding)
+        n, width = images.shape[0], len(self.class_embedding)
         patches = flat_patches(images, self.conv1.kernel_size[0], kept)
         positions = self.positional_embedding[1:]
         if kept is not None:

@@ -34,6 +34,7 @@ WORDS = {
     *("reviewer", "split", "suite", "task", "threshold", "fits", "license", "languages", "family"),
     *("backend", "repository", "base_model", "message"),
     *("kind", "progress", "text_column", "ray"),
+    *("pixels", "target"),
 }
 TEMPLATES = {("paper", "figure2"), ("paper", "figure9")}  # their --template takes no @FILE
 

@@ -46,7 +46,7 @@ def test_shapes_and_configuration_name_the_same_model(name):
     for field, value in inferred.published.preprocessing.items():
         assert getattr(preprocessing, field) == value
     with_tanh = infer(tensors, "gelu_tanh").config
-    assert (with_tanh.activation, with_tanh.text.activation) == ("gelu_tanh", "")
+    assert (with_tanh.activation, with_tanh.text.activation) == ("gelu_tanh", None)
     assert "gelu_tanh in Hugging Face's" in inferred.notice and "--activation" in inferred.notice
 
 

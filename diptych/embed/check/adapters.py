@@ -7,10 +7,12 @@ import torch
 from PIL import Image
 
 from diptych.embed.about import about
+from diptych.embed.check.graph_stages import graph_stages
 from diptych.embed.check.library_stages import library_stages
 from diptych.embed.check.native_stages import native_stages
 from diptych.embed.check.stage_functions import Stages
 from diptych.embed.encoder import Encoder
+from diptych.embed.graph_encoder import GraphEncoder
 from diptych.embed.library_encoder import LibraryEncoder
 from diptych.embed.model import Model
 from diptych.embed.wrapped_encoder import WrappedEncoder
@@ -18,6 +20,7 @@ from diptych.embed.wrapped_encoder import WrappedEncoder
 ADAPTERS: dict[type, Callable[[Any, bool], Stages]] = {
     Model: lambda model, by_itself: native_stages(model),
     LibraryEncoder: library_stages,
+    GraphEncoder: lambda encoder, by_itself: graph_stages(encoder),
 }
 """For each class of encoder, the function of (encoder, by_itself) that gives its stages."""
 

@@ -66,6 +66,7 @@ _BY_COMPUTING: Mapping[str, Known] = {
         ),
     },
     "open_clip": {STRIP: _STRIP},
+    "openai": {STRIP: _STRIP},
 }
 
 

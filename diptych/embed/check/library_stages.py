@@ -14,7 +14,7 @@ from diptych.embed.check.stage_functions import Stages, open_by_pillow, version_
 from diptych.embed.library_encoder import LibraryEncoder
 
 _BATCH_SIZE = 32
-_PACKAGES = {"transformers": "transformers", "open_clip": "open_clip_torch"}
+_PACKAGES = {"transformers": "transformers", "open_clip": "open_clip_torch", "openai": "clip"}
 _OLD_END = 2  # in old configurations of transformers: the text is pooled at its largest id
 
 
@@ -73,7 +73,7 @@ def _as_read(ids: np.ndarray, library: str, network: Any) -> list[np.ndarray]:
 
     That is so behind a causal mask. What pads the row after it differs between libraries and means nothing.
     """
-    end = _transformers_end(network) if library == "transformers" else _open_clip_end(network)
+    end = _ENDS.get(library, _open_clip_end)(network)
     if end is None:
         return list(ids)
     places = ids.argmax(axis=1) if end < 0 else (ids == end).argmax(axis=1)
@@ -101,3 +101,6 @@ def _open_clip_end(network: Any) -> int | None:
     if pool == "argmax":
         return _LARGEST
     return getattr(text, "text_eos_id", getattr(text, "eos_id", None)) if pool == "eos" else None
+
+
+_ENDS: dict[str, Callable[[Any], int | None]] = {"transformers": _transformers_end, "openai": lambda network: _LARGEST}

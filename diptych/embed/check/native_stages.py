@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from diptych.data.transforms import evaluation_pixels, normalise
-from diptych.embed.check.stage_functions import Stages, version_of
+from diptych.embed.check.stage_functions import Stages, tokens_as_read, version_of
 from diptych.embed.model import Model, evaluating
 
 _BATCH_SIZE = 32
@@ -27,12 +27,8 @@ def native_stages(model: Model) -> Stages:
 
     def tokens(texts: Sequence[str]) -> list[np.ndarray]:
         assert model.tokenizer is not None
-        ids, lengths = model.tokenizer.arrays(list(texts), truncate=True)
-        if getattr(clip.config.text, "ignores_padding", True):
-            return [row[:length] for row, length in zip(ids, lengths.tolist(), strict=True)]
-        rows = np.full((len(ids), clip.config.text.context_length), model.tokenizer.pad_id, ids.dtype)
-        rows[:, : ids.shape[1]] = np.where(np.arange(ids.shape[1]) < lengths[:, None], ids, model.tokenizer.pad_id)
-        return list(rows)
+        reads_padding = not getattr(clip.config.text, "ignores_padding", True)
+        return tokens_as_read(model.tokenizer, texts, reads_padding=reads_padding)
 
     has_texts = record.no_texts is None
     return Stages(

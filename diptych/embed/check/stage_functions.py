@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from diptych.data.decoding import decode_image
+from diptych.data.library_tokenizer import AnyTokenizer
 from diptych.embed.check.known_differences import Known
 
 
@@ -48,6 +49,14 @@ class Stages:
     logit_scale: float | None = None
     logit_bias: float | None = None
     known: Known = dataclasses.field(default_factory=dict)
+
+
+def tokens_as_read(tokenizer: AnyTokenizer, texts: Sequence[str], *, reads_padding: bool) -> list[np.ndarray]:
+    """The ids of each text as far as the text tower reads them: to the text's end, or with the padding after it."""
+    if reads_padding:
+        return list(tokenizer(list(texts), truncate=True, pad_to=tokenizer.context_length)[0].numpy())
+    ids, lengths = tokenizer(list(texts), truncate=True)
+    return [row[:length] for row, length in zip(ids.numpy(), lengths.tolist(), strict=True)]
 
 
 def open_by_pillow(data: bytes) -> Image.Image:

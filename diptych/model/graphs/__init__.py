@@ -40,10 +40,11 @@ def write_image_graph(
     graph: GraphWriter | None = None,
     notes: dict[str, str] | None = None,
     input_name: str = PIXELS,
+    output_names: tuple[str, str | None] = (EMBEDDINGS, FEATURES),
 ) -> None:
     """Write the graph of the image tower.
 
-    Its outputs are `embeddings` (N, E) of unit norm and `features` (N, W) before the projection, both float32.
+    Its outputs are the embeddings (N, E) of unit norm and the features (N, W) before the projection, both float32.
 
     Args:
         model: a network of diptych.model.
@@ -53,6 +54,7 @@ def write_image_graph(
         graph: dialect and precision; by default fp32 for ONNX Runtime.
         notes: stored in the file as its metadata.
         input_name: name of the input.
+        output_names: names of embeddings and features; None leaves the features out.
     Raises:
         ConfigError: the image tower has no graph.
         WeightsError: the file cannot be written.
@@ -71,7 +73,11 @@ def write_image_graph(
     graph.save(
         path,
         [(input_name, "float32" if normalization is None else "uint8", ["N", 3, size, size])],
-        [(embeddings, EMBEDDINGS, ["N", dims[0]]), (features, FEATURES, ["N", dims[1]])],
+        [
+            (node, name, ["N", dim])
+            for node, name, dim in zip((embeddings, features), output_names, dims, strict=True)
+            if name is not None
+        ],
         notes or {},
     )
 
@@ -82,8 +88,9 @@ def write_text_graph(
     graph: GraphWriter | None = None,
     notes: dict[str, str] | None = None,
     input_name: str = TOKENS,
+    output_name: str = EMBEDDINGS,
 ) -> None:
-    """Write the graph of the text side: tokens int64 (N, L) of any length -> `embeddings` (N, E) of unit norm.
+    """Write the graph of the text side: tokens int64 (N, L) of any length -> embeddings (N, E) of unit norm.
 
     Raises:
         ConfigError: the text side has no graph.
@@ -97,6 +104,6 @@ def write_text_graph(
     graph.save(
         path,
         [(input_name, "int64", ["N", "L"])],
-        [(embeddings, EMBEDDINGS, ["N", model.config.embed_dim])],
+        [(embeddings, output_name, ["N", model.config.embed_dim])],
         notes or {},
     )

@@ -21,7 +21,7 @@ DIALECTS = ("standard", "onnxruntime")
 _ONNX_IR = 8  # the version of the file format that belongs to opset 17
 _INLINE_BYTES = 1 << 30  # a file of protobuf holds 2 GiB; larger weights stand beside it
 _SMALLEST_WEIGHT = 32  # products with fewer rows or columns stay in fp32
-GRAPH_PRECISIONS = ("fp32", "int8")
+GRAPH_PRECISIONS = ("fp32", "fp16", "int8")
 
 
 class GraphWriter:
@@ -30,8 +30,8 @@ class GraphWriter:
     Attributes:
         dialect: "standard" uses ONNX's own operations only, so that every library reads the graph; "onnxruntime" also
             uses that library's fused attention and activation.
-        precision: "fp32"; or "int8", which rounds both sides of each product with weights to 8 bits, see
-            `quantized_product`.
+        precision: "fp32"; "fp16", which stores matrices, kernels and embeddings in 16 bits and computes in fp32; or
+            "int8", which rounds both sides of each product with weights to 8 bits, see `_quantized_product`.
         reduced_range: with int8, weights have 7 bits, so that processors without VNNI do not overflow.
     """
 
@@ -47,11 +47,18 @@ class GraphWriter:
         self._number = 0
 
     def constant(self, values: torch.Tensor | np.ndarray | Sequence[int] | float) -> str:
-        """The name of a constant: float32 for floats, int64 for whole numbers, other arrays as they are."""
+        """The name of a constant: float32 for floats, int64 for whole numbers, other arrays as they are.
+
+        In a graph of fp16 a tensor with two dimensions or more is stored so; the constant is its value in fp32.
+        """
         from onnx import numpy_helper
 
         if isinstance(values, torch.Tensor):
             values = values.detach().float().cpu().numpy()
+            if self.precision == "fp16" and values.ndim >= 2:
+                if np.abs(values).max(initial=0) > np.finfo(np.float16).max:
+                    raise ConfigError("a weight is above 65,504, the largest number of fp16: take fp32")
+                return self.op("Cast", self.constant(values.astype(np.float16)), to=1)
         elif not isinstance(values, np.ndarray):
             values = np.array(values, np.float32 if isinstance(values, float) else np.int64)
         name = self._name("constant")
