@@ -23,7 +23,7 @@ HELD = {
     "huggingface": ("openai_vit", "wide_vit", "floor_vit", "siglip"),
     "sentence-transformers": ("openai_vit", "wide_vit", "siglip"),
     "onnx": tuple(MODELS),
-    "torch-export": ("wide_vit", "openai_resnet", "siglip", "clipa"),
+    "torch-export": ("wide_vit", "gelu_resnet", "siglip", "clipa"),
     "openvino": ("openai_vit", "gelu_resnet", "siglip", "clipa"),
 }
 LIBRARY = {"openai": "clip", "sentence-transformers": "sentence_transformers", "openvino": "openvino"}

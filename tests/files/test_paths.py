@@ -29,7 +29,18 @@ NOBODY = "~no-such-user-here"
 PARSERS = (parse.path, parse.model, parse.text_or_file)
 # Of the parameters that are text, all that name no file.
 WORDS = {
-    *("activation", "caption_column", "dataset", "endpoint", "first", "heads", "image_column", "name", "tasks"),
+    *(
+        "activation",
+        "backend",
+        "caption_column",
+        "dataset",
+        "endpoint",
+        "first",
+        "heads",
+        "image_column",
+        "name",
+        "tasks",
+    ),
     *("objective", "old_datasets", "precision", "recipe", "revision", "sampler", "search", "settings", "shares"),
     *("reviewer", "split", "suite", "task", "threshold", "fits", "license", "languages", "family"),
     *("backend", "repository", "base_model", "message"),
