@@ -15,7 +15,7 @@ from diptych.lazy import lazy_names
 if TYPE_CHECKING:
     from diptych import errors, recipes
     from diptych.data.open_source import open_source
-    from diptych.embed import Encoder, Model, load
+    from diptych.embed import Encoder, ImageEmbedder, Model, load
     from diptych.errors import DiptychError
     from diptych.evalsets.benchmark import Benchmark, open_benchmark
     from diptych.evaluate import Evaluator, LinearProbe, PredictiveZeroShot, ZeroShot, ZeroShotClassifier, evaluate
@@ -28,6 +28,7 @@ __all__ = [
     "DiptychError",
     "Encoder",
     "Evaluator",
+    "ImageEmbedder",
     "LinearProbe",
     "Model",
     "Predictions",
@@ -51,7 +52,7 @@ __getattr__, __dir__ = lazy_names(
     {
         "diptych.evalsets.benchmark": ("Benchmark", "open_benchmark"),
         "diptych.data.open_source": ("open_source",),
-        "diptych.embed": ("Encoder", "Model", "load"),
+        "diptych.embed": ("Encoder", "ImageEmbedder", "Model", "load"),
         "diptych.errors": ("DiptychError", "errors"),
         "diptych.evaluate": (
             "Evaluator",
