@@ -14,6 +14,7 @@ import torch
 from diptych.embed.about import about, required_logit_scale
 from diptych.embed.encoder import Encoder
 from diptych.embed.estimator_folder import Saved, describe_model, open_model, read_estimator, write_estimator
+from diptych.embed.image_batches import blank_picture
 from diptych.embed.image_inputs import image_column, in_batches
 from diptych.embed.shared_encoder import SharedEncoder, deep_copy_but_model, is_name
 from diptych.errors import DataError, InputError, ShapeError
@@ -175,6 +176,9 @@ class ZeroShotClassifier:
         new._shared = SharedEncoder()
         opened = open_model(saved, folder, model, new._shared)
         new._make(opened, names, saved.parameters.get("templates"), None, torch.from_numpy(embeddings))
+        width = torch.as_tensor(new._encoder.encode_images([blank_picture()])).shape[1]
+        if embeddings.shape[1:] != (width,) or np.abs(np.linalg.norm(embeddings, axis=1) - 1).max() > 1e-3:
+            raise DataError(f"{folder} is damaged: class embeddings are {width} wide and of unit norm; save it again")
         return new
 
     def __repr__(self) -> str:
