@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -33,10 +34,11 @@ def test_there_is_a_notebook():
 def test_every_cell_runs(path, tmp_path):
     done = run_cells(code_cells(path), tmp_path)
     assert done.returncode == 0, done.stderr
-    numbers = [
-        float(word.rstrip(";")) for line in done.stdout.splitlines() for word in line.split()[2:3] if word[0] == "0"
-    ]
-    assert numbers and all(0.25 < number <= 1 for number in numbers), done.stdout
+    accuracies = [float(number) for number in re.findall(r"[a-z]: (\d\.\d+)", done.stdout)]
+    assert len(accuracies) == 5, done.stdout
+    first, chance, texts, regression, probe = accuracies
+    assert chance < first < texts <= 1 and min(regression, probe) > 0.9, done.stdout
+    assert not done.stderr, "a reader would see warnings"
 
 
 @OF_NOTEBOOK
