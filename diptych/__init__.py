@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from diptych import errors, recipes
     from diptych.convert import convert
     from diptych.data.open_source import open_source
-    from diptych.embed import Encoder, Model, embed_images, embed_texts, load
+    from diptych.embed import Encoder, ImageEmbedder, Model, embed_images, embed_texts, load
     from diptych.errors import DiptychError
     from diptych.evalsets.benchmark import Benchmark, open_benchmark
     from diptych.evaluate import Evaluator, LinearProbe, PredictiveZeroShot, ZeroShot, ZeroShotClassifier, evaluate
@@ -29,6 +29,7 @@ __all__ = [
     "DiptychError",
     "Encoder",
     "Evaluator",
+    "ImageEmbedder",
     "LinearProbe",
     "Model",
     "Predictions",
@@ -56,7 +57,7 @@ __getattr__, __dir__ = lazy_names(
         "diptych.convert": ("convert",),
         "diptych.evalsets.benchmark": ("Benchmark", "open_benchmark"),
         "diptych.data.open_source": ("open_source",),
-        "diptych.embed": ("Encoder", "Model", "embed_images", "embed_texts", "load"),
+        "diptych.embed": ("Encoder", "ImageEmbedder", "Model", "embed_images", "embed_texts", "load"),
         "diptych.errors": ("DiptychError", "errors"),
         "diptych.evaluate": (
             "Evaluator",

@@ -89,7 +89,7 @@ def open_clip_cfg(config: CLIPConfig) -> dict:
     if type(config.vision).__name__ != "SiglipViTConfig" or published is not None:
         return open_clip_config(config)
     large = BY_NAME["ViT-B-16-SigLIP"]
-    text = dataclasses.replace(config.text, activation="", projection="biased")
+    text = dataclasses.replace(config.text, activation=None, projection="biased")
     plain = dataclasses.replace(config, embed_dim=768, vision=large.vision, activation="gelu", text=text)
     values = open_clip_config(plain) | {"embed_dim": config.embed_dim}
     values["text_cfg"]["proj_type"] = "none" if config.text.projection == "none" else "linear"

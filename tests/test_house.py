@@ -71,6 +71,7 @@ def test_the_public_names_are_these():
         "DiptychError",
         "Encoder",
         "Evaluator",
+        "ImageEmbedder",
         "LinearProbe",
         "Model",
         "Predictions",

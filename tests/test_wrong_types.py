@@ -48,12 +48,17 @@ def test_a_device(device):
         diptych.load("default", device)
 
 
-@pytest.mark.parametrize("wrong", [None, 5, "default", torch.nn.Linear(1, 1)])
+@pytest.mark.parametrize("wrong", [None, 5, torch.nn.Linear(1, 1)])
 def test_the_model_of_a_classifier(wrong):
     with pytest.raises(
-        InputError, match=r"needs a model with encode_images and encode_texts, as diptych.load gives it"
+        InputError, match=r"needs a model with encode_images and encode_texts, as diptych.load gives it, or its name"
     ):
         diptych.ZeroShotClassifier(wrong, ["cat", "dog"])
+
+
+def test_the_name_of_a_classifier_s_model():
+    with pytest.raises(WeightsError, match="defualt"):
+        diptych.ZeroShotClassifier("defualt", ["cat", "dog"])
 
 
 @pytest.mark.parametrize("wrong", [None, 5, str.upper])

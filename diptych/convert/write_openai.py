@@ -113,7 +113,7 @@ def _differences(config: CLIPConfig) -> list[str]:
 
 
 def _form(text: TextConfig, plain: TextConfig) -> Sequence[Any]:
-    names = ("mlp_ratio", "causal", "pooling", "projection_bias", "norm_eps")
+    names = ("mlp_ratio", "causal", "pooling", "projection", "norm_eps")
     return [getattr(text, name) for name in names]
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from diptych.data.decoding import decode_image
-from diptych.errors import ConfigError, DiptychError, ImageError
+from diptych.errors import ConfigError, DiptychError, ImageError, InputError, ShapeError
 from diptych.processor import num_cores
 
 ImageInput = Image.Image | str | Path | bytes | np.ndarray
@@ -59,6 +59,26 @@ def in_batches(images: Iterable[ImageInput], size: int) -> Iterator[list[ImageIn
     rest = iter(images)
     while batch := list(itertools.islice(rest, size)):
         yield batch
+
+
+def image_column(images: Any) -> Any:
+    """The images of a table with one column, as pipelines pass it; anything else is returned unchanged.
+
+    Args:
+        images: a pandas or polars frame, or a 2-d array of objects or texts; or what `in_batches` takes.
+    Raises:
+        ShapeError: the table has several columns.
+        InputError: it is a sparse matrix.
+    """
+    if hasattr(images, "toarray"):
+        raise InputError("a sparse matrix holds no images; sparse input is not supported: give a list of images")
+    shape: Any = getattr(images, "shape", ())
+    is_frame = hasattr(images, "columns") and hasattr(images, "__dataframe__")
+    if len(shape) != 2 or not (is_frame or (isinstance(images, np.ndarray) and images.dtype.kind in "OUST")):
+        return images
+    if shape[1] != 1:
+        raise ShapeError(f"images are one column, and this table has {shape[1]}: choose the one with the images")
+    return np.asarray(images)[:, 0]
 
 
 def prepared_batches(

@@ -111,7 +111,7 @@ def clipa_tokenizer() -> LibraryTokenizer:
 
 def siglip() -> Model:
     """A small SigLIP, with gelu_tanh."""
-    text = TextConfig(16, 100, 128, 2, 2, causal=False, pooling="last", projection_bias=True, norm_eps=1e-6, pad_id=1)
+    text = TextConfig(16, 100, 128, 2, 2, causal=False, pooling="last", projection="biased", norm_eps=1e-6, pad_id=1)
     config = CLIPConfig(128, SiglipViTConfig(40, 8, 128, 2), text, "gelu_tanh", logit_bias=-10.0)
     return Model(random_clip(config), siglip_tokenizer(), Preprocessing(40, **HALVES), "siglip")
 

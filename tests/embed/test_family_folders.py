@@ -107,7 +107,7 @@ def test_an_open_clip_folder(name, tmp_path, known_to_us):
 def test_a_hugging_face_folder(name, tmp_path):
     """With transformers' processor and Siglip2Tokenizer; its other tokenizers are in test_library_tokenizer.py."""
     config = scaled_down(name)
-    text = dataclasses.replace(config.text, activation="", pad_id=0)
+    text = dataclasses.replace(config.text, activation=None, pad_id=0)
     config = dataclasses.replace(config, activation="gelu_tanh", text=text)
     model = random_clip(config)
     peer = transformers_peer(model)
@@ -218,7 +218,7 @@ def test_a_bare_file_of_an_unpublished_size(name, layout, tmp_path, caplog):
     with caplog.at_level(logging.WARNING, "diptych"):
         loaded = load(tmp_path / "w.safetensors", activation=config.activation, heads=(2, 2))
     assert "no causal mask, padding with the token 0 and pooling at the last position" in caplog.text
-    text = dataclasses.replace(config.text, activation="", pad_id=0)
+    text = dataclasses.replace(config.text, activation=None, pad_id=0)
     vision = config.vision
     bias = None if config.logit_bias is None else pytest.approx(-9.7)
     found = loaded.clip.config

@@ -87,7 +87,7 @@ def test_transformers(name):
     """There SigLIP computes gelu_tanh in both towers."""
     config = scaled_down(name)
     if config.text.projection == "biased":
-        text = dataclasses.replace(config.text, activation="")
+        text = dataclasses.replace(config.text, activation=None)
         config = dataclasses.replace(config, activation="gelu_tanh", text=text)
     check(random_clip(config), transformers_peer)
 
@@ -98,7 +98,7 @@ def test_pixels_after_the_last_patch_are_left_out():
     config = dataclasses.replace(config, vision=dataclasses.replace(config.vision, image_size=3 * 14 + 6))
     model = random_clip(config)
     check(model, open_clip_peer)
-    text = dataclasses.replace(config.text, activation="")
+    text = dataclasses.replace(config.text, activation=None)
     check(random_clip(dataclasses.replace(config, activation="gelu_tanh", text=text)), transformers_peer)
 
 

@@ -11,6 +11,7 @@ rows together. Source: CLIP paper, appendix A.3.
 import inspect
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -23,6 +24,7 @@ from diptych.evaluate.probe.design import READ_ROWS
 from diptych.evaluate.probe.feature_tables import Chosen, Joined, Rows
 from diptych.evaluate.probe.logistic import Fitted, fit_logistic, make_design
 from diptych.evaluate.probe.penalty_search import Judged, Search, search_penalty, stratified_rows
+from diptych.evaluate.probe.saved_probe import read_probe, write_probe
 
 Metric = Callable[[np.ndarray, np.ndarray], float]
 
@@ -45,6 +47,7 @@ class LinearProbe:
         search_: the Search; None with a fixed penalty.
         fitted_: the Fitted of the final fit, with its objective.
         n_features_in_, n_iter_: D, and the number of steps of the final fit.
+        feature_names_in_: the columns of X, if it was a data frame.
     """
 
     _estimator_type = "classifier"
@@ -92,6 +95,7 @@ class LinearProbe:
             ShapeError: features and labels do not fit together.
         """
         features, labels = _checked(X, y)
+        _note_columns(self, X, reset=True)
         num_held, width = 0, features.shape[1]
         if validation is not None:
             more_features, more_labels = _checked(*validation)
@@ -153,6 +157,24 @@ class LinearProbe:
         """The share of rows with a correct prediction; with several labels per row, all of them must be correct."""
         right = self.predict(X) == np.asarray(y)
         return float(right.all(axis=1).mean() if self._several else right.mean())
+
+    def save(self, folder: str | Path) -> None:
+        """Write the parameters and what `fit` learned as JSON and safetensors; an older probe there is replaced.
+
+        Raises:
+            DataError: the folder holds other files, or cannot be written.
+            InputError: the metric is a function, or a label is neither a text nor a number.
+        """
+        write_probe(folder, self)
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Self:
+        """Read what `save` has written. It predicts the same as the saved probe.
+
+        Raises:
+            DataError: the folder is missing, damaged, or of another estimator.
+        """
+        return read_probe(folder, cls())
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
         """The arguments of the constructor by name."""
@@ -258,6 +280,7 @@ class LinearProbe:
             from sklearn.exceptions import NotFittedError
 
             raise NotFittedError("this LinearProbe is not fitted yet; call fit first")
+        _note_columns(self, features, reset=False)
         table = _features(features)
         if table.shape[1] != self.n_features_in_:
             raise ShapeError(
@@ -267,6 +290,14 @@ class LinearProbe:
         if not np.isfinite(scores).all():
             raise InputError("the features hold NaN or infinity (inf); check the model's weights")
         return scores
+
+
+def _note_columns(probe: LinearProbe, table: Any, *, reset: bool) -> None:
+    """Keep a data frame's column names when fitting, compare them later; raises ValueError if they differ."""
+    if hasattr(table, "columns") or hasattr(probe, "feature_names_in_"):
+        from sklearn.utils.validation import _check_feature_names
+
+        _check_feature_names(probe, table, reset=reset)
 
 
 def _share_right(fitted: Fitted, rows: Rows, truth: np.ndarray) -> Judged:

@@ -3,23 +3,28 @@
 Source: CLIP paper, sections 3.1.2 and 3.1.4.
 """
 
+import copy
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
 
 from diptych.embed.about import about, required_logit_scale
 from diptych.embed.encoder import Encoder
-from diptych.embed.image_batches import in_batches
-from diptych.errors import InputError, ShapeError
+from diptych.embed.estimator_folder import Saved, describe_model, open_model, read_estimator, write_estimator
+from diptych.embed.image_batches import blank_picture
+from diptych.embed.image_inputs import image_column, in_batches
+from diptych.embed.shared_encoder import SharedEncoder, deep_copy_but_model, is_name
+from diptych.errors import DataError, InputError, ShapeError
 from diptych.evalsets.prompts import DEFAULT_TEMPLATES
 from diptych.evaluate.metrics.classification import accuracy
 from diptych.evaluate.zero_shot.class_embeddings import class_embeddings
 from diptych.evaluate.zero_shot.class_prompts import check_class_names, check_templates
 from diptych.files import shown
 
+PARAMETERS = ("model", "class_names", "templates", "cache_folder")
 _PICTURES_PER_BATCH = 256
 
 
@@ -47,10 +52,16 @@ def zero_shot_logits(image_embeddings: torch.Tensor, classes: torch.Tensor, logi
     return logit_scale * images @ classes.T
 
 
+def _encodes_both(model: Any) -> bool:
+    return all(callable(getattr(model, method, None)) for method in ("encode_images", "encode_texts"))
+
+
 class ZeroShotClassifier:
     """A classifier made from texts, with scikit-learn's predict, predict_proba and score.
 
-    The class embeddings are computed once, in the constructor.
+    The class embeddings are computed once, in the constructor, and again where `set_params` changes what they depend
+    on. `fit` learns nothing. Clones and copies share the model and the class embeddings. Change parameters with
+    `set_params`.
 
     Attributes:
         classes_: str (C,), the class names in the given order: the columns of `predict_proba`.
@@ -58,9 +69,11 @@ class ZeroShotClassifier:
         logit_scale: exp(t) of the model; None if the model states none. Then `predict_proba` raises InputError.
     """
 
+    _estimator_type = "classifier"
+
     def __init__(
         self,
-        model: Encoder,
+        model: Encoder | str | Path,
         class_names: Sequence[str],
         templates: Sequence[str] = DEFAULT_TEMPLATES,
         *,
@@ -69,30 +82,110 @@ class ZeroShotClassifier:
         """Make a classifier from texts.
 
         Args:
-            model: encodes texts and images.
+            model: encodes texts and images; or a name, in any form that `diptych.load` takes.
             class_names: C >= 2 different names.
             templates: T texts with {c}, which is replaced by the class name; their embeddings are averaged.
             cache_folder: where to cache the class embeddings of models with a fingerprint; None caches nothing.
         Raises:
             InputError: there are fewer than two classes, a class name is blank or repeated, a template lacks {c}, or
                 the model cannot encode both texts and images.
+            WeightsError: there is no model of that name.
         """
-        if not all(callable(getattr(model, method, None)) for method in ("encode_images", "encode_texts")):
+        self._shared = SharedEncoder()
+        self._make(model, class_names, templates, cache_folder)
+
+    def _make(self, model: Any, class_names: Any, templates: Any, cache_folder: Any, embeddings: Any = None) -> None:
+        """Check the parameters, encode the texts unless their embeddings are given, and only then store anything."""
+        encoder = self._shared.get(model) if is_name(model) else model
+        if not _encodes_both(encoder):
             raise InputError(
-                f"a classifier needs a model with encode_images and encode_texts, as diptych.load gives it, "
-                f"not {shown(model)}"
+                f"a classifier needs a model with encode_images and encode_texts, as diptych.load gives it, or its "
+                f"name, not {shown(model)}"
             )
-        names = check_class_names(class_names)
-        self._model, self._templates = model, check_templates(templates)
+        names, checked = check_class_names(class_names), check_templates(templates)
+        if embeddings is None:
+            embeddings = class_embeddings(encoder, names, checked, cache_folder=cache_folder)
+        self.model, self.cache_folder = model, cache_folder
+        self.class_names = names if isinstance(class_names, Iterator) else class_names
+        self.templates = checked if isinstance(templates, Iterator) else templates
+        self._encoder, self._templates = encoder, checked
         self.classes_ = np.array(names)
-        self.class_embeddings = class_embeddings(model, names, self._templates, cache_folder=cache_folder)
-        self.logit_scale = about(model).logit_scale
+        self.class_embeddings = embeddings
+        self.logit_scale = about(encoder).logit_scale
+
+    def fit(self, X: Any = None, y: Any = None) -> Self:
+        """Check that the labels are classes; nothing is learned, and the images are not read.
+
+        Args:
+            X: N images, or None.
+            y: N class names, or N indices into `classes_`, or None.
+        Raises:
+            InputError: a label is not one of the classes.
+            ShapeError: images and labels differ in number, or the labels are no list.
+        """
+        images = image_column(X)
+        if y is not None:
+            labels = self._indices(y)
+            if hasattr(images, "__len__") and len(images) != len(labels):
+                raise ShapeError(f"{len(images)} images and {len(labels)} labels")
+        return self
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """The arguments of the constructor by name."""
+        return {name: getattr(self, name) for name in PARAMETERS}
+
+    def set_params(self, **parameters: Any) -> Self:
+        """Replace some arguments of the constructor, and compute the class embeddings again.
+
+        Raises:
+            InputError: a name is unknown, or as in the constructor; then nothing is changed.
+        """
+        if unknown := [name for name in parameters if name not in PARAMETERS]:
+            raise InputError(f"ZeroShotClassifier has no parameter {unknown[0]!r}; it has {', '.join(PARAMETERS)}")
+        if any(value is not getattr(self, name) for name, value in parameters.items()):
+            self._make(**(self.get_params() | parameters))
+        return self
+
+    def save(self, folder: str | Path) -> None:
+        """Write the parameters, the class embeddings, and the model's name and fingerprints; not its weights.
+
+        Raises:
+            DataError: the folder holds other files, or cannot be written.
+        """
+        parameters = {"class_names": self.classes_.tolist(), "templates": self._templates}
+        described = describe_model(self._encoder, self.model, texts=True)
+        arrays = {"class_embeddings": self.class_embeddings.numpy()}
+        write_estimator(folder, self, Saved(parameters, described, {}, arrays))
+
+    @classmethod
+    def load(cls, folder: str | Path, model: Encoder | str | Path | None = None) -> Self:
+        """Read what `save` has written; the texts are not encoded again.
+
+        Args:
+            model: an encoder or a name; None loads the model by the name in the folder.
+        Raises:
+            DataError: the folder is missing or damaged.
+            WeightsError: the model is missing, or a fingerprint differs from the saved one.
+            InputError: the folder names code (python:...), and no model is given.
+        """
+        saved = read_estimator(folder, cls, {"class_names", "templates"}, {"class_embeddings": np.float32})
+        names, embeddings = saved.parameters.get("class_names"), saved.arrays.get("class_embeddings")
+        if not isinstance(names, list) or embeddings is None or embeddings.shape[:-1] != (len(names),):
+            raise DataError(f"{folder} is damaged: it needs one embedding for each class name; save it again")
+        new = cls.__new__(cls)
+        new._shared = SharedEncoder()
+        opened = open_model(saved, folder, model, new._shared)
+        new._make(opened, names, saved.parameters.get("templates"), None, torch.from_numpy(embeddings))
+        width = torch.as_tensor(new._encoder.encode_images([blank_picture()])).shape[1]
+        if embeddings.shape[1:] != (width,) or np.abs(np.linalg.norm(embeddings, axis=1) - 1).max() > 1e-3:
+            raise DataError(f"{folder} is damaged: class embeddings are {width} wide and of unit norm; save it again")
+        return new
 
     def __repr__(self) -> str:
         """Model, classes and templates, without the embeddings."""
         names = ", ".join(map(repr, self.classes_[:5].tolist())) + (", ..." if len(self.classes_) > 5 else "")
         prompts = f"{self._templates[0]!r}" if len(self._templates) == 1 else f"{len(self._templates)} templates"
-        return f"ZeroShotClassifier({self._model!r}, {len(self.classes_)} classes: {names}; {prompts})"
+        return f"ZeroShotClassifier({self._encoder!r}, {len(self.classes_)} classes: {names}; {prompts})"
 
     def predict(self, images: Iterable[Any]) -> np.ndarray:
         """Names of the best classes, str (N,), for images as the model's `encode_images` takes them."""
@@ -117,6 +210,20 @@ class ZeroShotClassifier:
             InputError: a label is not one of the classes.
             ShapeError: images and labels differ in number.
         """
+        truth = self._indices(labels)
+        best = self._best(images)
+        if len(truth) != len(best):
+            raise ShapeError(f"{len(best)} images and {len(truth)} labels")
+        return accuracy(truth, best)
+
+    def decision_function(self, images: Iterable[Any]) -> np.ndarray:
+        """Logits float32 (N, C), as in `scores_from_embeddings`; for two classes (N,), second minus first."""
+        parts = map(self.scores_from_embeddings, self._embeddings(images))
+        logits = torch.cat([torch.zeros(0, len(self.classes_)), *parts]).numpy()
+        return logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits
+
+    def _indices(self, labels: Any) -> np.ndarray:
+        """Labels as indices into `classes_`, int64 (N,)."""
         labels = np.asarray(labels)
         if labels.ndim != 1:
             raise ShapeError(f"labels must be a list, one for each image, not of shape {labels.shape}")
@@ -125,12 +232,11 @@ class ZeroShotClassifier:
             if unknown := [label for label in labels.tolist() if str(label).strip() not in index]:
                 raise InputError(f"label {unknown[0]!r} is none of the {len(index)} classes")
             labels = np.array([index[str(label).strip()] for label in labels.tolist()], dtype=np.int64)
+        elif labels.dtype.kind == "f" and not (labels == np.round(labels)).all():
+            raise InputError("Unknown label type: continuous numbers; labels are class names or indices")
         elif labels.size and not 0 <= labels.min() <= labels.max() < len(self.classes_):
             raise InputError(f"labels must lie in [0, {len(self.classes_)}); found {labels.min()} to {labels.max()}")
-        best = self._best(images)
-        if len(labels) != len(best):
-            raise ShapeError(f"{len(best)} images and {len(labels)} labels")
-        return accuracy(labels, best)
+        return labels
 
     def scores_from_embeddings(self, image_embeddings: torch.Tensor) -> torch.Tensor:
         """Logits, float32 (N, C), of image embeddings (N, E) of unit norm. Their softmax is `predict_proba`.
@@ -138,7 +244,7 @@ class ZeroShotClassifier:
         Raises:
             InputError: the model states no logit_scale.
         """
-        scale = required_logit_scale(self._model) if self.logit_scale is None else self.logit_scale
+        scale = required_logit_scale(self._encoder) if self.logit_scale is None else self.logit_scale
         return zero_shot_logits(image_embeddings, self.class_embeddings, scale)
 
     def _best(self, images: Iterable[Any]) -> np.ndarray:
@@ -148,5 +254,40 @@ class ZeroShotClassifier:
         return np.concatenate([np.zeros(0, dtype=np.int64), *best_classes])
 
     def _embeddings(self, images: Iterable[Any]) -> Iterator[torch.Tensor]:
-        for batch in in_batches(images, _PICTURES_PER_BATCH):
-            yield self._model.encode_images(batch)
+        for batch in in_batches(image_column(images), _PICTURES_PER_BATCH):
+            yield self._encoder.encode_images(batch)
+
+    # ------------------------------------------------------------------ scikit-learn's protocols
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
+
+    def __sklearn_tags__(self) -> Any:
+        from sklearn.utils import ClassifierTags, InputTags, Tags, TargetTags
+
+        return Tags(
+            estimator_type="classifier",
+            target_tags=TargetTags(required=False),
+            classifier_tags=ClassifierTags(),
+            input_tags=InputTags(one_d_array=True, two_d_array=False, string=True),
+            requires_fit=False,
+        )
+
+    def __sklearn_clone__(self) -> Self:
+        return copy.copy(self)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        memo[id(self._encoder)] = self._encoder
+        return deep_copy_but_model(self, memo)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What a pickle holds: without the weights of a model that has a name."""
+        state = dict(vars(self))
+        if is_name(self.model):
+            del state["_encoder"]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        if is_name(self.model):
+            self._encoder = self._shared.get(self.model)
