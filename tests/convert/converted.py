@@ -30,7 +30,11 @@ from diptych.embed import Model
 from diptych.model.clip_config import CLIPConfig, ResNetConfig, SiglipViTConfig, TextConfig, ViTConfig
 
 # OpenAI's code on the package index still asks setuptools for this module, which is no longer part of it.
-sys.modules.setdefault("pkg_resources", types.SimpleNamespace(packaging=packaging))
+sys.modules.setdefault(
+    "pkg_resources",
+    # pytest's syspath_prepend calls the second, if there is such a module.
+    types.SimpleNamespace(packaging=packaging, fixup_namespace_packages=lambda path, parent=None: None),
+)
 
 ODD = {"mean": (0.1, 0.2, 0.3), "std": (0.5, 0.6, 0.7)}
 HALVES = {"mean": (0.5,) * 3, "std": (0.5,) * 3, "resize": "squash"}
