@@ -7,7 +7,7 @@ import typer
 
 from diptych.cli import parse
 from diptych.cli.common import app, examples, show
-from diptych.cli.options import Activation, Heads, Option, Workers
+from diptych.cli.options import Activation, Heads, Offline, Option, Workers
 from diptych.convert.targets import PIXELS, PRECISIONS, TARGETS, check_options, get_target
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ def convert(
     workers: Workers = 0,
     activation: Activation = None,
     heads: Heads = None,
+    offline: Offline = False,
 ) -> None:
     """Write a model for another library or runtime, with its activation, preprocessing and tokenizer.
 
