@@ -75,7 +75,7 @@ class BackendModel:
         record = self.compiled.record
         texts = record.source_text_fingerprint
         return About(
-            no_texts=self._no_texts,
+            no_texts=self.compiled.record.no_texts,
             has_features=True,
             takes_pixels=True,
             logit_scale=record.logit_scale,
@@ -134,25 +134,27 @@ class BackendModel:
             WeightsError: the model has no text side, or no tokenizer.
             TextError: a text is longer than the context.
         """
-        if self._no_texts is not None or self.tokenizer is None:
-            raise WeightsError(f"{self.name} {self._no_texts}")
+        if self.tokenizer is None or self.compiled.record.no_texts is not None:
+            raise WeightsError(f"{self.name} {self.compiled.record.no_texts}")
         embeddings = encode_text_arrays(self.compiled, self.tokenizer, texts, batch_size, truncate=truncate)
         return torch.from_numpy(embeddings)
 
-    @property
-    def _no_texts(self) -> str | None:
-        if not self.compiled.has_texts:
-            return "has no text side that its back end computes: use the backend torch"
-        return None if self.tokenizer is not None else "came without a tokenizer: put its tokenizer.json beside it"
-
-    def _batched(self, images: torch.Tensor, function, batch_size: int, dim: int) -> torch.Tensor:
+    def _batched(
+        self, images: torch.Tensor, function: Callable[[np.ndarray], np.ndarray], batch_size: int, dim: int
+    ) -> torch.Tensor:
         if not isinstance(images, torch.Tensor) or images.dtype != torch.uint8:
             got = images.dtype if isinstance(images, torch.Tensor) else shown(images)
             raise ShapeError(f"{self.name} takes uint8 pixels in a tensor, not {got}")
         parts = [function(batch.numpy()) for batch in images.split(batch_size) if len(batch)]
         return torch.from_numpy(np.concatenate([np.zeros((0, dim), np.float32), *parts]))
 
-    def _encode_images(self, images: Iterable[ImageInput], function, batch_size: int, on_error: OnError):
+    def _encode_images(
+        self,
+        images: Iterable[ImageInput],
+        function: Callable[[torch.Tensor, int], torch.Tensor],
+        batch_size: int,
+        on_error: OnError,
+    ) -> torch.Tensor:
         return embed_pictures(
             images,
             lambda image: evaluation_pixels(image, self.preprocessing),

@@ -35,6 +35,9 @@ _DIALECTS = {"onnx": "onnxruntime", "openvino": "standard"}
 _GRAPH_PRECISIONS = {"fp32": "fp32", "bf16": "fp32", "int8": "int8"}  # OpenVINO rounds a graph in fp32 itself
 
 
+_NO_GRAPH = "has a text side that only the backend torch computes"
+
+
 class SelfTestError(DiptychError):
     """A back end's vectors differ from fp32 torch's by more than is allowed."""
 
@@ -62,7 +65,7 @@ def compile_model(
         raise ConfigError(f"{model.name}: its image tower runs on the backend torch alone")
     assert facts.image_fingerprint is not None
     text_fingerprint = facts.text_fingerprint if has_text_graph(model.clip) else None
-    folder = folders / graph_key(facts.image_fingerprint, text_fingerprint, backend, precision)
+    folder = folders / graph_key((facts.image_fingerprint, text_fingerprint), backend, precision, model.name, notices)
     if (compiled := _compiled(folder)) is not None:
         return compiled
     start = time.monotonic()
@@ -131,6 +134,7 @@ def _record(
         gflops=model.gflops,
         source_image_fingerprint=facts.image_fingerprint,
         source_text_fingerprint=text_fingerprint,
+        no_texts=facts.no_texts or (None if text_fingerprint else _NO_GRAPH),
         notices=tuple(notices),
         worst_image_cosine=-1.0,
         worst_text_cosine=None if text_fingerprint is None else -1.0,

@@ -10,7 +10,7 @@ A changed size or modification time of a model's file makes its entry void.
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,8 @@ from diptych.embed.backends.compiled_model import RECORD
 from diptych.embed.backends.runtimes import library_version
 from diptych.files import cache_folder, write_whole
 
-FORMAT = 2  # raised when the graphs of an older version must not be used
-_MAX_FILES = 200
+FORMAT = 3  # raised when the graphs of an older version must not be used
+_SETTINGS, _WEIGHTS = (".json", ".txt"), (".safetensors", ".bin")
 _MAX_ENTRY_BYTES = 1 << 20
 
 
@@ -30,17 +30,15 @@ def compiled_folder() -> Path | None:
     return None if caches is None else caches / "diptych" / "compiled"
 
 
-def graph_key(image_fingerprint: str, text_fingerprint: str | None, backend: str, precision: str) -> str:
-    """The name of a compiled model's folder: a digest of model, back end, its version and the processor."""
-    parts = [
-        FORMAT,
-        image_fingerprint,
-        text_fingerprint,
-        backend,
-        precision,
-        library_version(backend),
-        processor.kind(),
-    ]
+def graph_key(
+    fingerprints: Sequence[str | None], backend: str, precision: str, name: str, notices: Sequence[str]
+) -> str:
+    """The name of a compiled model's folder: a digest of model, back end, its version and the processor.
+
+    A copy of a model under another name is compiled on its own, because the record holds the name and the notices.
+    """
+    made_by = [backend, precision, library_version(backend), processor.kind()]
+    parts = [FORMAT, *fingerprints, *made_by, name, list(notices)]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
 
 
@@ -97,9 +95,19 @@ def _entry_path(source: Path, options: str) -> Path | None:
 
 
 def _stamp(source: Path) -> list[list[Any]]:
-    """Name, size and modification time of each of the model's files."""
+    """Name, size and modification time of every file that the model is read from.
+
+    A weight file also depends on the configuration and the tokenizer beside it, and an index on its shards.
+    """
     source = Path(os.path.realpath(source))
-    folder = source if source.is_dir() else source.parent
-    files = sorted(entry.name for entry in os.scandir(folder) if entry.is_file()) if source.is_dir() else [source.name]
-    stats = [(name, (folder / name).stat()) for name in files[:_MAX_FILES]]
+    if source.is_dir():
+        names = [entry.name for entry in os.scandir(source) if entry.is_file()]
+        return _stats(source, names)
+    kinds = _SETTINGS + (_WEIGHTS if source.name.endswith(".index.json") else ())
+    names = [entry.name for entry in os.scandir(source.parent) if entry.name.endswith(kinds) and entry.is_file()]
+    return _stats(source.parent, {source.name, *names})
+
+
+def _stats(folder: Path, names: Iterable[str]) -> list[list[Any]]:
+    stats = [(name, (folder / name).stat()) for name in sorted(names)]
     return [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]

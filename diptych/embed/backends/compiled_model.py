@@ -41,6 +41,7 @@ class CompiledRecord:
         logit_scale: exp(t); None for a model without. logit_bias: of SigLIP's logits.
         gflops: billions of multiply-adds for one image.
         source_image_fingerprint, source_text_fingerprint: of the fp32 model on torch that it was made from.
+        no_texts: why it encodes no texts; None if it does.
         worst_image_cosine, worst_text_cosine: the lowest cosine with that model's vectors in the self-test; None for a
             model without a text side.
         notices: what loading the model warned of, such as an activation that its file does not name; warned of again
@@ -60,6 +61,7 @@ class CompiledRecord:
     gflops: float
     source_image_fingerprint: str
     source_text_fingerprint: str | None
+    no_texts: str | None
     worst_image_cosine: float
     worst_text_cosine: float | None
     notices: Sequence[str] = ()

@@ -113,6 +113,34 @@ def test_a_changed_model_is_compiled_again(tmp_path: Path, tokenizer: Tokenizer)
     assert worst(before.encode_texts(TEXTS), reference.encode_texts(TEXTS)) < 0.9
 
 
+def test_a_copy_keeps_its_own_name(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    for name in ("first", "second"):
+        save_model(tmp_path / name, tokenizer)
+    assert [diptych.load(tmp_path / name, backend="onnx").name for name in ("first", "second")] == ["first", "second"]
+
+
+def test_what_stands_beside_a_weight_file_is_part_of_it(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    save_model(tmp_path / "model", tokenizer)
+    image, file = [noise(60, 40)], tmp_path / "model" / "model.safetensors"
+    before = diptych.load(file, backend="onnx").encode_images(image)
+    config = tmp_path / "model" / "config.json"
+    config.write_text(config.read_text().replace('"quick_gelu"', '"gelu"'))
+    after = diptych.load(file, backend="onnx").encode_images(image)
+    assert worst(after, diptych.load(file).encode_images(image)) > 0.999999
+    assert not torch.equal(after, before)
+
+
+def test_why_there_are_no_texts_is_said_as_on_torch(tmp_path: Path, tokenizer: Tokenizer) -> None:
+    save_model(tmp_path / "model", tokenizer)
+    model = diptych.load(tmp_path / "model")
+    Model(model.clip, None, model.preprocessing, "model").save(tmp_path / "mute")
+    for backend in ("torch", "onnx"):
+        mute = diptych.load(tmp_path / "mute", backend=backend)
+        assert "without a tokenizer" in mute.about.no_texts
+        with pytest.raises(WeightsError, match="without a tokenizer"):
+            mute.encode_texts(TEXTS)
+
+
 @pytest.mark.parametrize("file", ["*/record.json", "*/image.onnx", "*/text.onnx.data", "sources/*.json"])
 def test_a_damaged_cache_is_made_again(tmp_path: Path, tokenizer: Tokenizer, file: str) -> None:
     save_model(tmp_path / "model", tokenizer)
