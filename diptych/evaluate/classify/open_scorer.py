@@ -1,12 +1,12 @@
 """Open the model of a classification: without torch if it was compiled earlier, else as every command does."""
 
 import functools
-import importlib.util
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from diptych.embed.backends.runtimes import PRECISIONS, is_installed, require
 from diptych.embed.image_inputs import OnError
 from diptych.embed.local_models import LocalModel, local_model
 from diptych.embed.weight_file_options import stated_in_command
@@ -40,20 +40,23 @@ def open_scorer(
         WeightsError, ConfigError, InputError: as `diptych.load` and `class_embeddings`.
     """
     automatic, local = not backend, local_model(model, stated_in_command())
-    backend = backend or _usual_backend(local, num_images, device)
-    if local is not None and backend != "torch" and precision != "auto":
-        if (scorer := _quick_scorer(local, question, num_images, backend, precision, repeat_notices=True)) is not None:
+    backend = backend or _usual_backend(local, num_images, device, precision)
+    # Other devices, "auto" and models of other libraries are for `load` to decide.
+    quick = local if backend not in ("torch", "auto") and precision != "auto" and device in ("auto", "cpu") else None
+    if quick is not None:
+        require(backend, precision)
+        if (scorer := _quick_scorer(quick, question, num_images, backend, precision, repeat_notices=True)) is not None:
             return scorer
-        if automatic and local.num_bytes > _LARGEST_COMPILED:
-            backend = "torch"
+        if automatic and quick.num_bytes > _LARGEST_COMPILED:
+            backend, quick = "torch", None
     from diptych.embed.resolver import load  # imports torch
 
     encoder = load(model, None if device == "auto" else device, precision, backend=backend)
     scorer = scorer_of(encoder, question)
-    if local is None or backend == "torch" or precision == "auto":
+    if quick is None:
         return scorer
     # Opened as later runs of the same command open it, so that they print the same digits.
-    return _quick_scorer(local, question, num_images, backend, precision) or scorer
+    return _quick_scorer(quick, question, num_images, backend, precision) or scorer
 
 
 def scorer_of(encoder: Any, question: Question) -> Scorer:
@@ -148,11 +151,11 @@ def _text_encoder(compiled: "CompiledModel") -> Callable[[Sequence[str]], np.nda
     return encode
 
 
-def _usual_backend(model: LocalModel | None, num_images: int, device: str) -> str:
+def _usual_backend(model: LocalModel | None, num_images: int, device: str, precision: str) -> str:
     """onnx where it is installed and runs; torch for many images on a machine with a GPU, and for other libraries."""
-    if device not in ("auto", "cpu") or model is None:
+    if device not in ("auto", "cpu") or model is None or precision not in PRECISIONS["onnx"]:
         return "torch"
-    if any(importlib.util.find_spec(name) is None for name in ("onnxruntime", "onnx")):
+    if not is_installed("onnx"):
         return "torch"
     if device == "auto" and num_images > _FEW_IMAGES:
         import torch

@@ -1,6 +1,7 @@
 """The model of a classification: compiled or on torch, the same rows; found again, and not when anything changed."""
 
 import csv
+import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +96,33 @@ def test_a_label_file_is_resumed_by_the_compiled_model(tmp_path, photographs, co
     assert command(*words, *photographs[:3]).status == 0
     with (tmp_path / "labels.csv").open() as file:
         assert [Path(row["path"]).name for row in csv.DictReader(file)] == ["0.png", "1.png", "2.png"]
+
+
+def test_a_back_end_that_is_not_there_is_named(photographs, command, monkeypatch) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *rest: None if name == "onnxruntime" else found(name, *rest)
+    )
+    words = ("classify", photographs[0], "--labels", "cat,dog")
+    command(*words, "--backend", "onnx").is_error("pip install 'diptych[onnx]'")
+    assert command(*words).status == 0  # torch, without being asked
+    command(*words, "--backend", "abacus").is_error("backend must be")
+    command(*words, "--backend", "openvino", "--precision", "int8").is_error("int8 is computed by onnx")
+
+
+def test_a_precision_alone_takes_a_back_end_that_computes_it(photographs, command) -> None:
+    words = ("classify", photographs[0], "--labels", "cat,dog", "--precision")
+    for precision in ("bf16", "auto", "int8"):
+        assert command(*words, precision).status == 0
+    command(*words, "fp32", "--backend", "onnx", "--device", "meta").is_error("computes on the CPU")
+
+
+def test_auto_is_a_back_end_of_classify(photographs, command) -> None:
+    words = ("classify", photographs[0], "--labels", "cat,dog")
+    expected = command(*words, "--backend", "torch")
+    for _ in range(2):
+        chosen = command(*words, "--backend", "auto")
+        assert chosen.status == 0 and chosen.out == expected.out
 
 
 def test_large_models_are_compiled_only_when_asked(monkeypatch) -> None:
