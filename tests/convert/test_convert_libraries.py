@@ -118,6 +118,7 @@ def test_open_clip_holds_a_siglip_of_a_published_size(tmp_path, monkeypatch):
 
     from model_tools import random_clip
 
+    from diptych.data.library_tokenizer import LibraryTokenizer
     from diptych.data.transforms import Preprocessing
     from diptych.embed import Model
     from diptych.model.open_clip_config import siglip_tower
@@ -127,7 +128,14 @@ def test_open_clip_holds_a_siglip_of_a_published_size(tmp_path, monkeypatch):
     small = MODELS["siglip"]()
     config = dataclasses.replace(small.clip.config, embed_dim=768, vision=tower, activation=activation)
     images = Preprocessing(256, **converted.HALVES)
-    model = Model(random_clip(config), small.tokenizer, images, "siglip-b32")
+    # transformers' cleaning of SigLIP's texts keeps HTML entities, which open_clip always resolves.
+    of_transformers = Model(random_clip(config), small.tokenizer, images, "siglip-b32")
+    with pytest.raises(diptych.errors.DiptychError, match="the tokenizers differ"):
+        diptych.convert(of_transformers, "open_clip", tmp_path / "refused")
+    assert not (tmp_path / "refused").exists()
+    _, (content, length, rules) = small.tokenizer.__reduce__()
+    of_open_clip = LibraryTokenizer(content, length, dataclasses.replace(rules, cleaning="canonicalize"))
+    model = Model(of_transformers.clip, of_open_clip, images, "siglip-b32")
     diptych.convert(model, "open_clip", tmp_path / "out")
     photo, names = write_photo(tmp_path), {}
     with listening() as heard:
